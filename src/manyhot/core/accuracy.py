@@ -1,0 +1,224 @@
+"""Metrics that look at predicted ranks only: accuracy against one label, and against label sets.
+
+Each takes a `Case` and returns an `Estimate`. k is cut by what a file stores: a metric that needs more
+places than the predictions have skips the image and counts it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, UNCLEAR, Case
+from manyhot.errors import InputError
+from manyhot.registry import register
+
+SIZE_GROUPS = 4
+"""Label sets are grouped by size as 1, 2, 3 and 4 or more (arXiv 2412.18409; see `asma`)."""
+
+
+@register("metric", "top1", better="higher")
+def top1(case: Case) -> Estimate:
+    """Top-1 accuracy: the best class is the original label.
+
+    Images without an original label are skipped. Label sets play no part, nor does `usable`.
+    """
+    return _label_in_top(case, 1)
+
+
+@register("metric", "top5", better="higher")
+def top5(case: Case) -> Estimate:
+    """Top-5 accuracy: the original label is among the five best classes."""
+    return _label_in_top(case, 5)
+
+
+@register("metric", "real1", better="higher")
+def real1(case: Case) -> Estimate:
+    """ReaL accuracy: the best class is in the label set.
+
+    Images with an empty label set are skipped, as published.
+
+    References
+    ----------
+    Beyer et al. 2020, Are we done with ImageNet?, arXiv 2006.07159, section 3.
+    """
+    return _set_in_top(case, 1)
+
+
+@register("metric", "real5", better="higher")
+def real5(case: Case) -> Estimate:
+    """ReaL top-5 accuracy: any of the five best classes is in the label set.
+
+    References
+    ----------
+    As in ``timm.data.RealLabelsImagenet`` for k = 5; Beyer et al. report k = 1 only.
+    """
+    return _set_in_top(case, 5)
+
+
+@register("metric", "mla", better="higher")
+def mla(case: Case) -> Estimate:
+    """Multi-label accuracy: the best class is valid or unclear, averaged over classes of the original label.
+
+    Unusable images are left out. `n` counts images.
+
+    References
+    ----------
+    Shankar et al. 2020, Evaluating Machine Accuracy on ImageNet, PMLR 119; the mean over classes as in
+    ``imagenet_multilabel_accuracy`` of google-research/imagenet-mistakes.
+
+    Notes
+    -----
+    Deviation: images without any valid or unclear class are skipped. Their data has none among the usable
+    ones; in other label tables such an image could not be got right.
+    """
+    labels = case.labels
+    scored = labels.usable & (labels.accepted > 0) & (labels.label != NO_LABEL)
+    right = (case.state[:, 0] >= UNCLEAR) & scored
+    return Ratio(right, scored, scored, labels.label)
+
+
+@register("metric", "variable_topk", better="higher")
+def variable_topk(case: Case, *, exact: bool = False) -> Estimate:
+    """Variable top-k accuracy: the share of the label set found in the top k, k being the size of the set.
+
+    Images whose set is empty, or larger than the stored top-k list, are skipped.
+
+    Parameters
+    ----------
+    exact : bool
+        Count an image only when its top k equals the label set.
+
+    References
+    ----------
+    Anzaku et al. 2024, arXiv 2412.18409.
+    """
+    found, scored = _found_in_variable_top(case)
+    size = np.maximum(case.labels.size, 1)
+    return mean_over(found == size, scored) if exact else mean_over(found / size, scored)
+
+
+@register("metric", "asma", better="higher")
+def asma(case: Case, *, exact: bool = False) -> Estimate:
+    """Aggregate subgroup model accuracy: the mean of variable top-k accuracy over set sizes 1, 2, 3 and 4 or more.
+
+    **Formula unconfirmed.** The abstract of the source says that accuracies of subgroups by number of labels
+    are aggregated so that single-label images do not dominate. This takes their unweighted mean; groups
+    without images do not count.
+
+    Parameters
+    ----------
+    exact : bool
+        As in `variable_topk`.
+
+    References
+    ----------
+    Anzaku et al. 2025, arXiv 2412.18409v2.
+    """
+    plain = variable_topk(case, exact=exact)
+    assert isinstance(plain, Ratio)  # noqa: S101 - for the type checker
+    return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
+
+
+@register("metric", "precision@k", better="higher")
+def precision_at_k(case: Case, *, k: int) -> Estimate:
+    """Precision at k: the share of the k best classes that are in the label set, averaged over images."""
+    hits = _hits_at(case, k)
+    return undefined(len(case.labels)) if hits is None else mean_over(hits / k, case.labels.scored)
+
+
+@register("metric", "recall@k", better="higher")
+def recall_at_k(case: Case, *, k: int) -> Estimate:
+    """Recall at k: the share of the label set among the k best classes, averaged over images."""
+    hits = _hits_at(case, k)
+    size = np.maximum(case.labels.size, 1)
+    return undefined(len(case.labels)) if hits is None else mean_over(hits / size, case.labels.scored)
+
+
+@register("metric", "f1@k", better="higher")
+def f1_at_k(case: Case, *, k: int) -> Estimate:
+    """F1 at k: the harmonic mean of an image's precision and recall at k, averaged over images."""
+    hits = _hits_at(case, k)
+    if hits is None:
+        return undefined(len(case.labels))
+    return mean_over(2 * hits / (k + case.labels.size), case.labels.scored)
+
+
+@register("metric", "real1_unasked", better="lower")
+def real1_unasked(case: Case) -> Estimate:
+    """Share of `real1`'s misses whose predicted class nobody was ever asked about."""
+    return _unasked(case, case.labels.scored & ~case.hit[:, 0], 1)
+
+
+@register("metric", "real5_unasked", better="lower")
+def real5_unasked(case: Case) -> Estimate:
+    """Share of `real5`'s misses of which at least one predicted class was never asked about."""
+    hits = _hits_at(case, 5)
+    return undefined(len(case.labels)) if hits is None else _unasked(case, case.labels.scored & (hits == 0), 5)
+
+
+@register("metric", "mla_unasked", better="lower")
+def mla_unasked(case: Case) -> Estimate:
+    """Share of `mla`'s misses, over images, whose predicted class nobody was ever asked about."""
+    judged = mla(case)
+    return _unasked(case, judged.scored & (case.state[:, 0] < UNCLEAR), 1)
+
+
+@register("metric", "variable_topk_unasked", better="lower")
+def variable_topk_unasked(case: Case) -> Estimate:
+    """Share of the wrong classes in the variable top k that nobody was ever asked about."""
+    if not case.labels.asked_known:
+        return undefined(len(case.labels))
+    found, scored = _found_in_variable_top(case)
+    misses = np.where(scored, case.labels.size - found, 0).astype(np.float64)
+    unasked = ((case.state == NOT_ASKED) & _within_size(case)).sum(1).astype(np.float64)
+    return Ratio(np.where(scored, unasked, 0.0), misses, scored & (misses > 0))
+
+
+@register("metric", "asma_unasked", better="lower")
+def asma_unasked(case: Case) -> Estimate:
+    """Share of the wrong classes in the variable top k that nobody was asked about, averaged as `asma` is."""
+    plain = variable_topk_unasked(case)
+    assert isinstance(plain, Ratio)  # noqa: S101 - for the type checker
+    return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
+
+
+def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+    """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes (an empty set falls in 0)."""
+    return np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
+
+
+def _label_in_top(case: Case, k: int) -> Estimate:
+    if case.top.shape[1] < k:
+        return undefined(len(case.labels))
+    return mean_over(case.is_label[:, :k].any(1), case.labels.label != NO_LABEL)
+
+
+def _set_in_top(case: Case, k: int) -> Estimate:
+    hits = _hits_at(case, k)
+    return undefined(len(case.labels)) if hits is None else mean_over(hits > 0, case.labels.scored)
+
+
+def _hits_at(case: Case, k: int) -> npt.NDArray[np.intp] | None:
+    """Return how many of the k best classes are in each label set; None where fewer than k are stored."""
+    if k < 1:
+        raise InputError("k counts the best classes looked at.", got=f"k={k}", allowed="1 and up")
+    if case.top.shape[1] < k:
+        return None
+    return np.count_nonzero(case.hit[:, :k], axis=1)
+
+
+def _within_size(case: Case) -> npt.NDArray[np.bool_]:
+    return np.arange(case.top.shape[1]) < case.labels.size[:, None]
+
+
+def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    found = np.count_nonzero(case.hit & _within_size(case), axis=1)
+    return found, case.labels.scored & (case.labels.size <= case.top.shape[1])
+
+
+def _unasked(case: Case, miss: npt.NDArray[np.bool_], k: int) -> Estimate:
+    if not case.labels.asked_known:
+        return undefined(len(case.labels))
+    return mean_over((case.state[:, :k] == NOT_ASKED).any(1), miss)

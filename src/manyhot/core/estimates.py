@@ -1,0 +1,82 @@
+"""What a metric returns: enough to know its value under any weights on the images.
+
+Weights are the one door: a slice is weights of 0 and 1, a bootstrap resample is weights that count how
+often an image was drawn, and a skipped image weighs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Weights = npt.NDArray[np.floating] | npt.NDArray[np.bool_] | npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of sums over images, or the unweighted mean of such ratios over strata.
+
+    Parameters
+    ----------
+    num, den : ndarray of bool or float64, shape (n,)
+        The value is ``sum(w * num) / sum(w * den)``. Both are 0 where `scored` is False. A bool `num`
+        and `den` say that the metric is a proportion of images.
+    scored : ndarray of bool, shape (n,)
+        False where the image is skipped.
+    stratum : ndarray of int, shape (n,), optional
+        With strata, the ratio is taken in each stratum and averaged over those with a positive denominator.
+    """
+
+    num: npt.NDArray[np.bool_] | npt.NDArray[np.float64]
+    den: npt.NDArray[np.bool_] | npt.NDArray[np.float64]
+    scored: npt.NDArray[np.bool_]
+    stratum: npt.NDArray[np.integer] | None = None
+
+    @property
+    def is_proportion(self) -> bool:
+        """Whether the value is a share of images, k of n."""
+        return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
+
+    def value(self, weights: Weights | None = None) -> float:
+        """Return the metric's value under weights of shape (n,); NaN where nothing counts."""
+        w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)
+        stratum = np.zeros(len(self.num), np.intp) if self.stratum is None else np.where(self.scored, self.stratum, 0)
+        den = np.bincount(stratum, w * self.den)
+        num = np.bincount(stratum, w * self.num)
+        filled = den > 0
+        return float(np.mean(num[filled] / den[filled])) if filled.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A metric that is no ratio of sums over images, such as macro average precision.
+
+    Parameters
+    ----------
+    value : callable
+        Weights of shape (n,), or None, to the metric's value.
+    scored : ndarray of bool, shape (n,)
+        False where the image is skipped.
+    """
+
+    value: Callable[[Weights | None], float]
+    scored: npt.NDArray[np.bool_]
+
+
+Estimate = Ratio | Pooled
+
+
+def undefined(n: int) -> Ratio:
+    """Return the estimate of a metric that cannot be known for any of n images: NaN with n 0."""
+    nothing = np.zeros(n, bool)
+    return Ratio(nothing, nothing, nothing)
+
+
+def mean_over(values: npt.NDArray[np.bool_] | npt.NDArray[np.float64], scored: npt.NDArray[np.bool_]) -> Ratio:
+    """Return the mean of `values` over the scored images as an estimate."""
+    if values.dtype == bool:
+        return Ratio(values & scored, scored, scored)
+    return Ratio(np.where(scored, values, 0.0), scored.astype(np.float64), scored)

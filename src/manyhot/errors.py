@@ -1,0 +1,88 @@
+"""The exceptions that manyhot raises on purpose.
+
+::
+
+    ManyhotError
+    ├── InputError          a file, an array or an argument is not what was expected
+    │   ├── OrderError      rows or classes are in another order than claimed
+    │   └── MatchError      two tables do not belong together
+    ├── UnknownNameError    nothing is registered under this name
+    ├── MissingExtraError   an optional dependency is not installed
+    ├── FetchError          published data could not be had
+    │   └── ChecksumError   the bytes are not the published ones
+    └── OutputError         a result could not be written
+
+Each message says what is wrong, where, what was got, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+
+class ManyhotError(Exception):
+    """Base of all errors that manyhot raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, as one sentence.
+    where, got, allowed, do : str, optional
+        The place, the offending value, the values that are fine, and the way out.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        got: object = None,
+        allowed: object = None,
+        do: str | None = None,
+    ) -> None:
+        self.what = what
+        self.details = {"where": where, "got": got, "allowed": allowed, "do": do}
+        lines = [f"  {key + ':':<9}{value}" for key, value in self.details.items() if value is not None]
+        super().__init__("\n".join([what, *lines]))
+
+
+class InputError(ManyhotError, ValueError):
+    """A file, an array or an argument is not what was expected."""
+
+    exit_code = 3
+
+
+class OrderError(InputError):
+    """Rows or classes are in another order than the one they are read in."""
+
+
+class MatchError(InputError):
+    """Two tables do not belong together: no common ids, or different class lists."""
+
+
+class UnknownNameError(ManyhotError, LookupError):
+    """Nothing is registered under this name."""
+
+    exit_code = 2
+
+
+class MissingExtraError(ManyhotError, ImportError):
+    """An optional dependency is not installed."""
+
+    exit_code = 4
+
+
+class FetchError(ManyhotError, OSError):
+    """Published data could not be had."""
+
+    exit_code = 5
+
+
+class ChecksumError(FetchError):
+    """The downloaded bytes are not the published ones."""
+
+
+class OutputError(ManyhotError, OSError):
+    """A result could not be written."""
+
+    exit_code = 6

@@ -1,0 +1,204 @@
+"""The one extension mechanism: plain functions, registered by kind and name.
+
+A built-in and a plug-in register in the same way::
+
+    @register("metric", "real1", better="higher")
+    def real1(case: Case) -> Ratio: ...
+
+and are found by name or by a call string that takes literals only::
+
+    get("metric", "precision@5")
+    get("metric", "jaccard(threshold=0.5)")
+
+Other packages announce the module that registers theirs through the entry-point group ``manyhot``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from manyhot.errors import InputError, UnknownNameError
+
+BUILT_IN: dict[str, tuple[str, ...]] = {
+    "metric": ("manyhot.core.accuracy", "manyhot.core.ranking", "manyhot.core.thresholded"),
+    "format": (
+        "manyhot.formats.real",
+        "manyhot.formats.multilabelfy",
+        "manyhot.formats.imagenetv2",
+        "manyhot.formats.arrays",
+        "manyhot.formats.tabular",
+    ),
+    "model": ("manyhot.models.efficientnet_lite",),
+    "aggregator": (),
+    "proposer": (),
+    "loss": (),
+}
+"""The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
+
+ENTRY_POINT_GROUP = "manyhot"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_entries: dict[tuple[str, str], Entry] = {}
+_loaded: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered function with the options that a call string bound to it.
+
+    Attributes
+    ----------
+    kind, name : str
+        As registered; after `get` the name as it was asked for, such as ``precision@5``.
+    function : callable
+        The plain function, options bound.
+    about : Mapping[str, Any]
+        What was said at registration, such as ``better="higher"``.
+    """
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.function(*args, **options)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(inspect.unwrap(_innermost(self.function))) or "").partition("\n")[0]
+
+
+def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Function]:
+    """Register the decorated function under `name`; it is returned unchanged.
+
+    Raises
+    ------
+    InputError
+        If the kind does not exist or the name is taken.
+    """
+    _check_kind(kind)
+
+    def decorate(function: _Function) -> _Function:
+        taken = _entries.get((kind, name))
+        if taken is not None and _origin(taken.function) != _origin(function):
+            raise InputError(
+                f"The {kind} {name!r} is registered twice.",
+                where=" and ".join(_origin(taken.function)[:1] + _origin(function)[:1]),
+                do="choose another name for one of them",
+            )
+        _entries[kind, name] = Entry(kind, name, function, about)
+        return function
+
+    return decorate
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of a kind in order of registration."""
+    _load(kind)
+    return [name for entry_kind, name in _entries if entry_kind == kind]
+
+
+def get(kind: str, spec: str) -> Entry:
+    """Look up ``name``, ``name@5`` or ``name(option=literal)``.
+
+    Raises
+    ------
+    UnknownNameError
+        If nothing is registered under the name; the message lists near misses.
+    InputError
+        If the call string does not parse or sets an option that does not exist.
+    """
+    _load(kind)
+    name, options = _parse(kind, spec)
+    entry = _entries.get((kind, name))
+    if entry is None:
+        raise _unknown(kind, name)
+    allowed = _options(entry.function)
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise InputError(
+            f"The {kind} {name!r} has no option {unknown[0]!r}.",
+            got=spec,
+            allowed=", ".join(allowed) or "no options",
+        )
+    if not options:
+        return entry
+    return replace(entry, name=spec.strip(), function=functools.partial(entry.function, **options))
+
+
+def options_of(entry: Entry) -> list[str]:
+    """Return the names of the keyword-only options of an entry."""
+    return _options(entry.function)
+
+
+def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
+    at = re.fullmatch(r"\s*([\w.-]+)@(\d+)\s*", spec)
+    if at:
+        return f"{at[1]}@k", {"k": int(at[2])}
+    if "(" not in spec:
+        return spec.strip(), {}
+    name, _, arguments = spec.strip().partition("(")
+    try:
+        call = ast.parse(f"f({arguments}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise SyntaxError
+        return name, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise InputError(
+            f"This is not the call string of a {kind}.", got=spec, allowed=f"{name}(option=literal, …)"
+        ) from error
+
+
+def _unknown(kind: str, name: str) -> UnknownNameError:
+    known = names(kind)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return UnknownNameError(
+        f"There is no {kind} {name!r}.",
+        allowed=", ".join(known) or f"none: no {kind} is registered",
+        do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
+    )
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in BUILT_IN:
+        raise InputError(f"There is no kind {kind!r} in the registry.", allowed=", ".join(BUILT_IN))
+
+
+def _load(kind: str) -> None:
+    _check_kind(kind)
+    if kind in _loaded:
+        return
+    _loaded.add(kind)
+    for module in BUILT_IN[kind]:
+        importlib.import_module(module)
+    if "plug-ins" not in _loaded:
+        _loaded.add("plug-ins")
+        for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+            point.load()
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
+    inner = _innermost(function)
+    return inner.__module__, inner.__qualname__
+
+
+def _options(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(_innermost(function)).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]

@@ -71,6 +71,7 @@ class Entry:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        """Call the function."""
         return self.function(*args, **options)
 
     @property

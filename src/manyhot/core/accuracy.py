@@ -80,7 +80,7 @@ def mla(case: Case) -> Estimate:
 
 
 @register("metric", "variable_topk", better="higher")
-def variable_topk(case: Case, *, exact: bool = False) -> Estimate:
+def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     """Variable top-k accuracy: the share of the label set found in the top k, k being the size of the set.
 
     Images whose set is empty, or larger than the stored top-k list, are skipped.
@@ -96,12 +96,12 @@ def variable_topk(case: Case, *, exact: bool = False) -> Estimate:
     """
     found, scored = _found_in_variable_top(case)
     size = np.maximum(case.labels.size, 1)
-    return mean_over(found == size, scored) if exact else mean_over(found / size, scored)
+    return mean_over(np.equal(found, size), scored) if exact else mean_over(found / size, scored)
 
 
 @register("metric", "asma", better="higher")
 def asma(case: Case, *, exact: bool = False) -> Estimate:
-    """Aggregate subgroup model accuracy: the mean of variable top-k accuracy over set sizes 1, 2, 3 and 4 or more.
+    """Aggregate subgroup model accuracy: mean of `variable_topk` over set sizes 1, 2, 3 and 4 or more.
 
     **Formula unconfirmed.** The abstract of the source says that accuracies of subgroups by number of labels
     are aggregated so that single-label images do not dominate. This takes their unweighted mean; groups
@@ -117,7 +117,6 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
     Anzaku et al. 2025, arXiv 2412.18409v2.
     """
     plain = variable_topk(case, exact=exact)
-    assert isinstance(plain, Ratio)  # noqa: S101 - for the type checker
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
@@ -155,7 +154,9 @@ def real1_unasked(case: Case) -> Estimate:
 def real5_unasked(case: Case) -> Estimate:
     """Share of `real5`'s misses of which at least one predicted class was never asked about."""
     hits = _hits_at(case, 5)
-    return undefined(len(case.labels)) if hits is None else _unasked(case, case.labels.scored & (hits == 0), 5)
+    return (
+        undefined(len(case.labels)) if hits is None else _unasked(case, case.labels.scored & (hits == 0), 5)
+    )
 
 
 @register("metric", "mla_unasked", better="lower")
@@ -166,7 +167,7 @@ def mla_unasked(case: Case) -> Estimate:
 
 
 @register("metric", "variable_topk_unasked", better="lower")
-def variable_topk_unasked(case: Case) -> Estimate:
+def variable_topk_unasked(case: Case) -> Ratio:
     """Share of the wrong classes in the variable top k that nobody was ever asked about."""
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -180,13 +181,13 @@ def variable_topk_unasked(case: Case) -> Estimate:
 def asma_unasked(case: Case) -> Estimate:
     """Share of the wrong classes in the variable top k that nobody was asked about, averaged as `asma` is."""
     plain = variable_topk_unasked(case)
-    assert isinstance(plain, Ratio)  # noqa: S101 - for the type checker
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
 def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes (an empty set falls in 0)."""
-    return np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
+    group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
+    return group
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:
@@ -206,11 +207,13 @@ def _hits_at(case: Case, k: int) -> npt.NDArray[np.intp] | None:
         raise InputError("k counts the best classes looked at.", got=f"k={k}", allowed="1 and up")
     if case.top.shape[1] < k:
         return None
-    return np.count_nonzero(case.hit[:, :k], axis=1)
+    hits: npt.NDArray[np.intp] = np.count_nonzero(case.hit[:, :k], axis=1)
+    return hits
 
 
 def _within_size(case: Case) -> npt.NDArray[np.bool_]:
-    return np.arange(case.top.shape[1]) < case.labels.size[:, None]
+    within: npt.NDArray[np.bool_] = np.arange(case.top.shape[1]) < case.labels.size[:, None]
+    return within
 
 
 def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:

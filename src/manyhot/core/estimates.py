@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,11 @@ class Ratio:
     def value(self, weights: Weights | None = None) -> float:
         """Return the metric's value under weights of shape (n,); NaN where nothing counts."""
         w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)
-        stratum = np.zeros(len(self.num), np.intp) if self.stratum is None else np.where(self.scored, self.stratum, 0)
+        stratum = (
+            np.zeros(len(self.num), np.intp)
+            if self.stratum is None
+            else np.where(self.scored, self.stratum, 0)
+        )
         den = np.bincount(stratum, w * self.den)
         num = np.bincount(stratum, w * self.num)
         filled = den > 0
@@ -75,7 +80,7 @@ def undefined(n: int) -> Ratio:
     return Ratio(nothing, nothing, nothing)
 
 
-def mean_over(values: npt.NDArray[np.bool_] | npt.NDArray[np.float64], scored: npt.NDArray[np.bool_]) -> Ratio:
+def mean_over(values: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> Ratio:
     """Return the mean of `values` over the scored images as an estimate."""
     if values.dtype == bool:
         return Ratio(values & scored, scored, scored)

@@ -67,7 +67,7 @@ class LabelSets:
         lists = [np.fromiter(s, np.int32) for s in sets]
         indptr = np.concatenate([[0], np.cumsum([len(s) for s in lists], dtype=np.int64)]).astype(np.int64)
         classes = np.concatenate([np.empty(0, np.int32), *lists])
-        if classes.size and not (0 <= classes.min() and classes.max() < n_classes):
+        if classes.size and not (classes.min() >= 0 and classes.max() < n_classes):
             raise InputError(
                 "A label set holds a class that does not exist.",
                 got=int(classes.min() if classes.min() < 0 else classes.max()),
@@ -106,7 +106,9 @@ class LabelSets:
     def _packed(self) -> npt.NDArray[np.uint8]:
         # Two bits a pair: 12.5 MB for 50,000 × 1,000 stays in cache where a byte a pair (50 MB) does not.
         packed = np.zeros((len(self), -(-self.n_classes // 4)), np.uint8)
-        np.bitwise_or.at(packed, (self.rows, self.classes >> 2), self.state << ((self.classes & 3) << 1).astype(np.uint8))
+        np.bitwise_or.at(
+            packed, (self.rows, self.classes >> 2), self.state << ((self.classes & 3) << 1).astype(np.uint8)
+        )
         return packed
 
     def state_of(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
@@ -181,12 +183,14 @@ class Case:
     @cached_property
     def hit(self) -> npt.NDArray[np.bool_]:
         """Whether each predicted class is in the label set, shape (n, k)."""
-        return self.state == YES
+        hit: npt.NDArray[np.bool_] = self.state == YES
+        return hit
 
     @cached_property
     def is_label(self) -> npt.NDArray[np.bool_]:
         """Whether each predicted class is the original label, shape (n, k)."""
-        return (self.top == self.labels.label[:, None]) & (self.top >= 0)
+        same: npt.NDArray[np.bool_] = (self.top == self.labels.label[:, None]) & (self.top >= 0)
+        return same
 
 
 def top_k(scores: npt.NDArray[np.floating], k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:

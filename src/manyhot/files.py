@@ -1,0 +1,74 @@
+"""Writing files so that nothing half-written ever stands under its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from manyhot.errors import OutputError
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path to write to, moved to `path` when the block ends without an error.
+
+    The temporary file lies beside `path`, so that the move is one rename. On any error, Ctrl-C included,
+    it is removed and `path` is as it was.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses: disk full, no permission, read-only.
+    """
+    path = Path(path)
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        yield part
+        _settle(part, path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text with Unix line ends, all or nothing."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of a file's bytes as 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(part: Path, path: Path) -> None:
+    # mkstemp makes files private; a result is as readable as any file its user makes.
+    umask = os.umask(0)
+    os.umask(umask)
+    part.chmod(0o666 & ~umask)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return OutputError(
+        "The disk is full; nothing was written."
+        if full
+        else f"Cannot write the file: {error.strerror or error}.",
+        where=path,
+        do="free some space or choose another --out" if full else "choose a place that you may write to",
+    )

@@ -1,0 +1,57 @@
+"""The tables that stages meet at.
+
+Every table is one Parquet file, readable without manyhot. Its metadata tells the table, the schema version,
+the manyhot version, the call that made it, hashes of its inputs and of its class list. No times, so that the
+same inputs give the same bytes.
+"""
+
+from manyhot.tables.ids import Alignment, align, one_chunk
+from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
+from manyhot.tables.predictions import (
+    SCORE_KINDS,
+    Predictions,
+    check_same_classes,
+    list_matrix,
+    predictions_file_name,
+    predictions_from_table,
+    write_predictions,
+)
+from manyhot.tables.schemas import (
+    ANSWERS,
+    SCHEMA_VERSION,
+    STATES,
+    TABLES,
+    Column,
+    check,
+    metadata,
+    read,
+    schema,
+    write,
+)
+
+__all__ = [
+    "ANSWERS",
+    "SCHEMA_VERSION",
+    "SCORE_KINDS",
+    "STATES",
+    "TABLES",
+    "Alignment",
+    "Column",
+    "Images",
+    "Labels",
+    "Predictions",
+    "align",
+    "check",
+    "check_same_classes",
+    "labels_from_table",
+    "list_matrix",
+    "metadata",
+    "one_chunk",
+    "predictions_file_name",
+    "predictions_from_table",
+    "read",
+    "schema",
+    "write",
+    "write_labels",
+    "write_predictions",
+]

@@ -1,0 +1,265 @@
+"""One model's predictions as a table and as arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.errors import InputError, MatchError
+from manyhot.tables.ids import check_range, check_unique, one_chunk
+from manyhot.tables.labels import Labels
+from manyhot.tables.schemas import metadata, write
+
+SCORE_KINDS = ("logit", "probability", "score", "none")
+"""What predicted scores are. ``score`` ranks classes and claims nothing more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One model's predictions: ranks, ranks with scores, or scores over all classes.
+
+    Attributes
+    ----------
+    image_id : pyarrow.Array of string, shape (n,)
+    model : str
+    classes : ndarray of int32, shape (n, k), optional
+        Best first, -1 fills ragged lists; None when `scores` is dense.
+    scores : ndarray of float16 or float32, shape (n, k) or (n, C), optional
+    logsumexp : ndarray of float32, shape (n,), optional
+    score_kind : str
+        One of `SCORE_KINDS`.
+    n_classes : int
+        0 where unknown.
+    class_hash : str
+        The hash of the class list; empty where unknown.
+    source : str
+        The file it was read from, for messages.
+    """
+
+    image_id: pa.Array
+    model: str
+    classes: npt.NDArray[np.int32] | None = None
+    scores: npt.NDArray[np.floating] | None = None
+    logsumexp: npt.NDArray[np.float32] | None = None
+    score_kind: str = "none"
+    n_classes: int = 0
+    class_hash: str = ""
+    source: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_predictions(self)
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def __repr__(self) -> str:
+        kind = "dense" if self.is_dense else f"top {self.classes.shape[1]}"  # type: ignore[union-attr]
+        return f"Predictions({self.model!r}, {len(self):,} images, {kind})"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether `scores` covers all classes."""
+        return self.classes is None
+
+    def to_table(self) -> pa.Table:
+        """Return the predictions table."""
+        columns: dict[str, Any] = {"image_id": self.image_id}
+        if self.classes is not None:
+            columns["classes"] = _list_column(self.classes, drop=self.classes < 0)
+        if self.scores is not None:
+            drop = None if self.classes is None else self.classes < 0
+            columns["scores"] = _list_column(self.scores, drop=drop)
+        if self.logsumexp is not None:
+            columns["logsumexp"] = pa.array(self.logsumexp, pa.float32())
+        return pa.table(columns)
+
+    def to_polars(self) -> Any:
+        """Return the table as a polars.DataFrame."""
+        import polars as pl
+
+        return pl.from_arrow(self.to_table())
+
+    def about(self) -> dict[str, str]:
+        """Return what the file's metadata must tell beside the table."""
+        return {
+            "model": self.model,
+            "scores": self.score_kind,
+            "n_classes": str(self.n_classes),
+            "classes": self.class_hash,
+        }
+
+
+def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *, call: str = "") -> Path:
+    """Write one model's predictions to a Parquet file."""
+    return write(
+        predictions.to_table(),
+        path,
+        "predictions",
+        call=call,
+        inputs=predictions.inputs,
+        about=predictions.about(),
+    )
+
+
+def predictions_file_name(model: str) -> str:
+    """Return the file name of a model's predictions; ``/`` becomes ``--``."""
+    return model.replace("/", "--") + ".parquet"
+
+
+def check_same_classes(labels: Labels, predictions: Predictions) -> None:
+    """Refuse predictions over another class list than the labels'.
+
+    Raises
+    ------
+    MatchError
+        If the number of classes or the hashes of the class lists differ, where both are known.
+    """
+    ours, theirs = labels.n_classes, predictions.n_classes
+    if ours and theirs and ours != theirs:
+        raise MatchError(
+            f"{predictions.model} predicts another number of classes than {labels.name or 'the labels'}.",
+            where=predictions.source or None,
+            got=f"{theirs:,} classes",
+            allowed=f"{ours:,} classes",
+            do="predict over the same class list, or convert the file",
+        )
+    if labels.class_hash and predictions.class_hash and labels.class_hash != predictions.class_hash:
+        raise MatchError(
+            f"{predictions.model} predicts over another class list than {labels.name or 'the labels'}.",
+            where=predictions.source or None,
+            got=f"class list {predictions.class_hash}",
+            allowed=f"class list {labels.class_hash}",
+            do="predict over the same class list, or convert the file",
+        )
+
+
+def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
+    """Read a checked predictions table, with what its metadata tells."""
+    about = metadata(table)
+    classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
+    scores = list_matrix(table["scores"], -np.inf) if "scores" in table.column_names else None
+    return Predictions(
+        one_chunk(table["image_id"]),
+        about.get("model") or model,
+        classes,
+        scores,
+        table["logsumexp"].to_numpy() if "logsumexp" in table.column_names else None,
+        about.get("scores", "none" if scores is None else "score"),
+        int(about.get("n_classes", 0)),
+        about.get("classes", ""),
+        source,
+    )
+
+
+def _check_predictions(p: Predictions) -> None:
+    where = p.source or p.model
+    if p.classes is None and p.scores is None:
+        raise InputError("Predictions need classes, scores or both.", where=where)
+    if p.score_kind not in SCORE_KINDS:
+        raise InputError(
+            "This is not a kind of scores.", where=where, got=p.score_kind, allowed=", ".join(SCORE_KINDS)
+        )
+    for name in ("classes", "scores", "logsumexp"):
+        array = getattr(p, name)
+        if array is not None and len(array) != len(p):
+            raise InputError(
+                f"There are not as many rows of {name} as images.",
+                where=where,
+                got=f"{len(array):,}",
+                allowed=f"{len(p):,}",
+            )
+    check_unique(p.image_id, where)
+    if p.classes is not None:
+        _check_top(p.classes, p, where)
+    elif p.n_classes and p.scores is not None and p.scores.shape[1] != p.n_classes:
+        raise InputError(
+            "The scores have another number of classes than the class list.",
+            where=where,
+            got=f"{p.scores.shape[1]:,} columns",
+            allowed=f"{p.n_classes:,}",
+        )
+    if p.scores is not None:
+        _check_scores(p.scores, p.classes, p, where)
+
+
+def _check_top(classes: npt.NDArray[np.int32], p: Predictions, where: str) -> None:
+    if classes.ndim != 2 or classes.shape[1] == 0:
+        raise InputError(
+            "Predicted classes are one row an image, best first.", where=where, got=f"shape {classes.shape}"
+        )
+    if classes.size and classes.min() >= 0 and (not p.n_classes or classes.max() < p.n_classes):
+        return  # The usual case in two passes; what follows takes ten.
+    filled = classes >= 0
+    if (classes < -1).any() or (filled[:, 1:] & ~filled[:, :-1]).any():
+        row = int(np.flatnonzero((classes < -1).any(1) | (filled[:, 1:] & ~filled[:, :-1]).any(1))[0])
+        raise InputError(
+            "A class is out of range.",
+            where=f"{where}, image {p.image_id[row]}",
+            got=classes[row].tolist(),
+            allowed="0 and up; -1 only after the last class of a short list",
+        )
+    if p.n_classes:
+        rows, _ = np.nonzero(filled)
+        check_range(classes[filled], rows, p.image_id, p.n_classes, where)
+
+
+def _check_scores(
+    scores: npt.NDArray[np.floating], classes: npt.NDArray[np.int32] | None, p: Predictions, where: str
+) -> None:
+    if classes is not None and scores.shape != classes.shape:
+        raise InputError(
+            "There are not as many scores as predicted classes.",
+            where=where,
+            got=f"shape {scores.shape}",
+            allowed=f"shape {classes.shape}",
+        )
+    # The sum is NaN when any score is, at a fifth of isnan's memory traffic; inf - inf is sorted out below.
+    with np.errstate(invalid="ignore", over="ignore"):
+        suspicious = not np.isfinite(scores.sum(dtype=np.float64))
+    if not suspicious:
+        return
+    bad = np.isnan(scores)
+    if classes is not None:
+        bad &= classes >= 0
+    if bad.any():
+        row = int(np.flatnonzero(bad.any(1))[0])
+        raise InputError(
+            "Scores are not a number (NaN).",
+            where=f"{where}, image {p.image_id[row]}",
+            got=f"{np.count_nonzero(bad):,} of {scores.size:,}",
+            allowed="finite numbers",
+            do="predict these images again; half precision overflows to NaN in some models",
+        )
+
+
+def _list_column(values: npt.NDArray[Any], *, drop: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    n, k = values.shape
+    if drop is None or not drop.any():
+        return pa.ListArray.from_arrays(np.arange(0, n * k + 1, k, dtype=np.int32), pa.array(values.ravel()))
+    keep = ~drop
+    offsets = np.concatenate([[0], np.cumsum(keep.sum(1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values[keep]))
+
+
+def list_matrix(column: pa.ChunkedArray | pa.Array, fill: float) -> npt.NDArray[Any]:
+    """Return a column of lists as a matrix, shape (n, longest); short lists are filled up with `fill`.
+
+    Lists of one length come back without a copy.
+    """
+    column = one_chunk(column) if isinstance(column, pa.ChunkedArray) else column
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    lengths = np.diff(column.offsets.to_numpy())
+    if len(lengths) and (lengths == lengths[0]).all():
+        same: npt.NDArray[Any] = flat.reshape(len(lengths), int(lengths[0]))
+        return same
+    matrix: npt.NDArray[Any] = np.full((len(lengths), int(lengths.max(initial=0))), fill, flat.dtype)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = flat
+    return matrix

@@ -1,0 +1,153 @@
+"""NumPy files of predictions: ``.npy`` and ``.npz``. Pickles inside are never executed."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.registry import register
+from manyhot.tables import Images, Predictions
+
+RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
+SCORES = {"logits": "logit", "probabilities": "probability", "probs": "probability", "softmax": "probability", "scores": "score"}
+IDS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
+"""Names of arrays in an ``.npz`` file that say what an array is."""
+
+
+def _always(_: Path) -> bool:
+    return True
+
+
+@register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
+def read_npy(path: Path, *, classes: ClassList, rows: Images | None, scores: str | None) -> Predictions:
+    """One array: top-k class indices (integers, best first) or scores over all classes (floats).
+
+    Shape (n, k) or (n, C); row i is the image of row i of `rows`.
+    """
+    return _predictions(path, {"": _load(path)}, classes, rows, scores)
+
+
+@register("format", "npz", holds="predictions", suffixes=(".npz",), matches=_always)
+def read_npz(path: Path, *, classes: ClassList, rows: Images | None, scores: str | None) -> Predictions:
+    """Named arrays: ``classes``, ``logits``, ``probabilities`` or ``scores``, with ``image_id`` for the rows.
+
+    A single array may have any name. Ids may come from `rows` instead.
+    """
+    return _predictions(path, _load(path), classes, rows, scores)
+
+
+def _load(path: Path) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
+        if "pickle" in str(error).lower():
+            raise InputError(
+                "The file holds Python objects (a pickle), which could run code when read; it was not read.",
+                where=path,
+                allowed="arrays of numbers, and of text for ids",
+                do="save it again with numpy.save(…, allow_pickle=False)",
+            ) from error
+        raise _broken(path, error) from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, SyntaxError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    return InputError(
+        "The file is not a complete NumPy file.",
+        where=path,
+        got=str(error).partition("\n")[0],
+        do="make or fetch it again",
+    )
+
+
+def _predictions(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], classes: ClassList, rows: Images | None, scores: str | None
+) -> Predictions:
+    ids = _ids(path, arrays, rows)
+    name, array = _main_array(path, arrays)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
+        raise InputError(
+            "The array is not one row of numbers an image.",
+            where=path,
+            got=f"shape {array.shape} of {array.dtype}",
+            allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
+        )
+    _check_rows(path, len(array), len(ids))
+    if array.dtype.kind == "f":
+        kind = scores or SCORES.get(name, "score")
+        return _dense(path, ids, array, kind, classes)
+    return Predictions(
+        ids, path.stem, _as_int32(array), score_kind="none", n_classes=len(classes), class_hash=classes.hash, source=str(path)
+    )
+
+
+def _dense(path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classes: ClassList) -> Predictions:
+    if array.dtype.itemsize > 4:
+        array = array.astype(np.float32)
+    return Predictions(
+        ids,
+        path.stem,
+        scores=array,
+        score_kind=kind,
+        n_classes=len(classes),
+        class_hash=classes.hash,
+        source=str(path),
+    )
+
+
+def _as_int32(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    # Out-of-range values must not wrap around into valid ones.
+    return np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
+
+
+def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str, npt.NDArray[Any]]:
+    numeric = {name: a for name, a in arrays.items() if a.dtype.kind in "iuf"}
+    known = [n for n in numeric if n in SCORES] or [n for n in numeric if n in RANKS] or list(numeric)
+    if len(known) != 1:
+        raise InputError(
+            "It is not clear which array holds the predictions.",
+            where=path,
+            got=", ".join(arrays) or "no arrays",
+            allowed=f"one of {', '.join([*RANKS, *SCORES])}",
+        )
+    return known[0], numeric[known[0]]
+
+
+def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
+    own = [a for name, a in arrays.items() if name in IDS and a.dtype.kind in "US"]
+    if own:
+        return pa.array([str(i).replace("\\", "/").rpartition("/")[2] for i in np.char.decode(own[0]) if i] if own[0].dtype.kind == "S" else [i.replace("\\", "/").rpartition("/")[2] for i in own[0].tolist()], pa.string())
+    if rows is None:
+        raise InputError(
+            "The file does not say which image each row is.",
+            where=path,
+            do="give the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids",
+        )
+    return rows.image_id
+
+
+def _check_rows(path: Path, n_rows: int, n_ids: int) -> None:
+    if n_rows != n_ids:
+        raise InputError(
+            "The predictions have another number of rows than the row order has images.",
+            where=path,
+            got=f"{n_rows:,} rows",
+            allowed=f"{n_ids:,}",
+            do="give the row order of this file",
+        )

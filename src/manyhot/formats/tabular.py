@@ -1,0 +1,262 @@
+"""Our own tables as Parquet and CSV, one row an image or long, and plain lists of ids.
+
+CSV has no lists: in one row an image they are written with spaces between, and read with spaces, commas,
+semicolons or bars. Classes may be indices, keys such as WordNet ids, or names of the class list.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.files import atomic_write
+from manyhot.registry import register
+from manyhot.tables import (
+    TABLES,
+    Images,
+    Labels,
+    Predictions,
+    labels_from_table,
+    predictions_from_table,
+    read,
+)
+from manyhot.tables import metadata as table_metadata
+
+_LIST_COLUMNS = {"classes": pl.String, "state": pl.String, "p": pl.Float32, "n_votes": pl.Int32, "scores": pl.Float32}
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        if path.suffix.lower() == ".parquet":
+            return list(pq.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return [c.strip().strip('"') for c in file.readline().rstrip("\r\n").split(",")]
+    except (pa.ArrowInvalid, OSError):
+        # A broken file is reported by the reader of what it was meant to be.
+        return []
+
+
+def _declared(path: Path) -> str:
+    try:
+        return table_metadata(pq.read_schema(path)).get("table", "") if path.suffix == ".parquet" else ""
+    except (pa.ArrowInvalid, OSError):
+        return ""
+
+
+def _matches(table: str) -> Callable[[Path], bool]:
+    def matches(path: Path) -> bool:
+        declared = _declared(path)
+        return declared == table if declared else table == _guess(_columns(path))
+
+    return matches
+
+
+def _guess(columns: Sequence[str]) -> str:
+    """Return which table a file with these columns is, by the columns that only one table has."""
+    names = set(columns)
+    if "image_id" not in names:
+        return "" if names else "predictions"
+    if names & {"state", "usable", "rated", "n_votes"}:
+        return "labels"
+    if names & {"rater_id", "expert_id", "n_models"}:
+        return ""
+    if names & {"scores", "score", "rank", "logsumexp"}:
+        return "predictions"
+    if "class_id" in names or "classes" in names:
+        return "labels" if "label" in names or "method" in names else "predictions"
+    return "images"
+
+
+@register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
+def read_labels_table(path: Path, *, classes: ClassList) -> Labels:
+    """A labels table: one row an image with lists, or long with ``image_id,class_id,state``.
+
+    In long form the classes of an image with an empty set are a row without ``class_id``.
+    """
+    name = path.stem
+    if path.suffix.lower() == ".parquet" and _declared(path):
+        return labels_from_table(read(path, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash)
+    frame = _frame(path)
+    table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
+    table = _indexed(table, classes, path)
+    if "usable" not in table.columns:
+        table = table.with_columns(usable=pl.lit(True))
+    if "state" not in table.columns:
+        table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
+    return labels_from_table(_arrow(table, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash)
+
+
+@register(
+    "format",
+    "predictions-table",
+    holds="predictions",
+    suffixes=(".parquet", ".csv"),
+    matches=_matches("predictions"),
+)
+def read_predictions_table(
+    path: Path, *, classes: ClassList, rows: Images | None, scores: str | None
+) -> Predictions:
+    """A predictions table: one row an image with lists, or long with ``image_id,class_id`` and rank or score."""
+    if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in _columns(path)):
+        return predictions_from_table(read(path, "predictions"), model=path.stem, source=str(path))
+    frame = _frame(path)
+    table = _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
+    arrow = _arrow(_indexed(table, classes, path), "predictions")
+    about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
+    about |= {b"manyhot.n_classes": str(len(classes)).encode(), b"manyhot.classes": classes.hash.encode()}
+    return predictions_from_table(arrow.replace_schema_metadata(about), model=path.stem, source=str(path))
+
+
+@register(
+    "format", "images-table", holds="images", suffixes=(".parquet", ".csv", ".txt"), matches=_matches("images")
+)
+def read_images_table(path: Path, *, classes: ClassList) -> Images:
+    """An images table with ``image_id`` and, where known, ``label``; or a text file with one id a line."""
+    if path.suffix.lower() == ".parquet":
+        return Images(read(path, "images"), name=path.stem)
+    frame = _frame(path)
+    if "label" in frame.columns and frame["label"].dtype == pl.String:
+        frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
+    frame = frame.with_columns(pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""))
+    return Images(frame.to_arrow(), name=path.stem)
+
+
+def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = False) -> Path:
+    """Write a labels or predictions table as CSV, all or nothing.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    path : path-like
+    long : bool
+        One row for each (image, class) pair, instead of one an image.
+    """
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List)]
+    if long:
+        frame = _long(frame, lists)
+    else:
+        frame = frame.with_columns(pl.col(c).list.eval(pl.element().cast(pl.String)).list.join(" ") for c in lists)
+    with atomic_write(path) as part:
+        frame.write_csv(part)
+    return Path(path)
+
+
+def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
+    frame = frame.explode(lists).rename({"classes": "class_id"} | ({"scores": "score"} if "scores" in lists else {}))
+    if "state" not in lists:
+        frame = frame.with_columns(rank=pl.int_range(1, pl.len() + 1).over("image_id"))
+    return frame
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pl.from_arrow(pq.read_table(path))
+            assert isinstance(frame, pl.DataFrame)
+            return frame
+        if path.suffix.lower() == ".txt":
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            return pl.DataFrame({"image_id": [line for line in lines if line]}, schema={"image_id": pl.String})
+        return pl.read_csv(path, infer_schema_length=None, encoding="utf8")
+    except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise InputError(
+            "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
+        ) from error
+
+
+def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
+    known = {c.name for c in TABLES[table]}
+    for name, kind in _LIST_COLUMNS.items():
+        if name in frame.columns and name in known and not isinstance(frame[name].dtype, pl.List):
+            text = frame[name].cast(pl.String).fill_null("").str.extract_all(r"[^\s,;|\[\]\"']+")
+            frame = frame.with_columns(text.cast(pl.List(kind)).alias(name))
+    return frame
+
+
+def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
+    lists = [c for c in ("state", "p", "n_votes") if c in frame.columns]
+    single = [c for c in ("label", "rated", "usable", "method") if c in frame.columns]
+    asked = pl.col("class_id").is_not_null()
+    return frame.group_by("image_id", maintain_order=True).agg(
+        *(pl.col(c).first() for c in single),
+        pl.col("class_id").filter(asked).alias("classes"),
+        *(pl.col(c).filter(asked) for c in lists),
+    )
+
+
+def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    frame = frame.rename({"score": "scores"}) if "score" in frame.columns else frame
+    if "rank" in frame.columns:
+        frame = frame.sort("rank", maintain_order=True)
+    elif "scores" in frame.columns:
+        frame = frame.sort("scores", descending=True, maintain_order=True)
+    else:
+        raise InputError(
+            "A long table of predictions needs a rank or a score for each class.",
+            where=path,
+            got=", ".join(frame.columns),
+            allowed="image_id, class_id, and rank or score",
+        )
+    lists = [c for c in ("scores",) if c in frame.columns]
+    first = [pl.col("logsumexp").first()] if "logsumexp" in frame.columns else []
+    grouped = frame.group_by("image_id", maintain_order=True)
+    return grouped.agg(pl.col("class_id").alias("classes"), *(pl.col(c) for c in lists), *first)
+
+
+def _indexed(frame: pl.DataFrame, classes: ClassList, path: Path) -> pl.DataFrame:
+    """Turn keys and names of classes into indices."""
+    if "label" in frame.columns and frame["label"].dtype == pl.String:
+        frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
+    if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
+        flat = _index_of(frame["classes"].explode(), classes, path)
+        rows = frame.select("image_id", "classes").with_row_index("row").explode("classes").with_columns(classes=flat)
+        lists = rows.group_by("row", maintain_order=True).agg(pl.col("classes").drop_nulls())
+        frame = frame.with_columns(lists["classes"])
+    return frame
+
+
+def _index_of(values: pl.Series, classes: ClassList, path: Path) -> pl.Series:
+    table: dict[str, int] = {}
+    for value in values.unique(maintain_order=True).drop_nulls().to_list():
+        if value.strip() == "":
+            continue
+        try:
+            table[value] = int(value) if value.lstrip("-").isdigit() else classes.index(value)
+        except LookupError as error:
+            raise InputError(
+                "A class is not in the class list.",
+                where=path,
+                got=value,
+                allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+            ) from error
+    return values.replace_strict(table, default=None, return_dtype=pl.Int32)
+
+
+def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:
+    ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
+    return _narrow(frame.with_columns(ids).to_arrow())
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    """Return the table with 32-bit offsets, which polars does not write."""
+    fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _narrow_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(kind):
+        return pa.list_(_narrow_type(kind.value_type))
+    if pa.types.is_large_string(kind) or str(kind) == "string_view":
+        return pa.string()
+    return kind

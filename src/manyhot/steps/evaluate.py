@@ -1,0 +1,455 @@
+"""Judge models on label sets: labels and predictions to results and pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.classes import CLASS_ORDERS, ClassList, class_list
+from manyhot.core.estimates import Estimate, Pooled, Ratio
+from manyhot.core.orders import explain_order
+from manyhot.core.resampling import (
+    Bootstrap,
+    compare_pairs,
+    draw_counts,
+    percentile_interval,
+    wilson_interval,
+)
+from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets, top_k
+from manyhot.errors import InputError, MatchError, OrderError
+from manyhot.registry import Entry, get
+from manyhot.steps.results import Evaluation, Note, Number, pair_rows
+from manyhot.steps.sets import label_sets
+from manyhot.steps.slices import ALL, Slices, make_slices
+from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
+
+RANK_METRICS = (
+    "top1",
+    "top5",
+    "real1",
+    "real5",
+    "mla",
+    "variable_topk",
+    "asma",
+    "precision@5",
+    "recall@5",
+    "f1@5",
+    "real1_unasked",
+    "real5_unasked",
+    "mla_unasked",
+    "variable_topk_unasked",
+    "asma_unasked",
+)
+"""Judged by default."""
+
+DENSE_METRICS = ("map_macro", "map_micro", "map_image", "lrap", "coverage", "ranking_loss")
+"""Judged by default where a model has scores over all classes."""
+
+MAX_MAP_RESAMPLES = 200
+"""Bound on `map_resamples`: each sorts all scores anew."""
+
+_BATCH = 64
+"""Models resampled together: 180 MB of numerators for 50,000 images and the rank metrics."""
+
+Progress = Callable[[int, str], None]
+
+
+def evaluate(
+    labels: Labels,
+    predictions: Iterable[Predictions],
+    *,
+    metrics: Sequence[str] | None = None,
+    slices: Sequence[str] = (),
+    images: Images | None = None,
+    classes: ClassList | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    map_resamples: int = 0,
+    dataset: str = "",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge models on label sets.
+
+    Predictions are consumed one model at a time, joined to the labels by image id.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : iterable of Predictions
+    metrics : sequence of str, optional
+        Registered names or call strings; by default all rank metrics, and the dense ones where a model has
+        scores over all classes.
+    slices : sequence of str
+        Beside the standing ones: ``class=KEY``, ``class`` for all, ``COLUMN`` or ``COLUMN=VALUE`` of `images`.
+    images : Images, optional
+        Original labels where `labels` has none, and columns to slice by.
+    classes : ClassList, optional
+        Gives superclasses and keys; by default ``imagenet1k`` where the labels are over it.
+    resamples : int
+        Of the bootstrap; 0 for no intervals and no pairs.
+    seed : int
+    map_resamples : int
+        For intervals of metrics that are no ratio of sums over images, such as ``map_macro``, in slice
+        ``all``; at most `MAX_MAP_RESAMPLES`.
+    dataset : str
+        What the data set is called in the results; the labels' name by default.
+    progress : callable, optional
+        Called with the number of models done and the name of the last.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    MatchError
+        If labels and a model share no image, or are over different class lists.
+    OrderError
+        If rows or classes look to be in another order than claimed.
+    UnknownNameError
+        If a metric is not registered.
+    """
+    judge = Judge(
+        labels if images is None else labels.with_labels(images),
+        metrics=metrics,
+        slices=slices,
+        images=images,
+        classes=classes or _known_classes(labels),
+        resamples=resamples,
+        seed=seed,
+        map_resamples=map_resamples,
+        dataset=dataset or labels.name,
+    )
+    for done, model in enumerate(predictions, 1):
+        judge.add(model)
+        if progress:
+            progress(done, model.model)
+    return judge.finish()
+
+
+def _known_classes(labels: Labels) -> ClassList | None:
+    known = class_list()
+    return known if labels.class_hash == known.hash else None
+
+
+@dataclass
+class Judge:
+    """Judges models one by one and keeps what intervals and pairs need.
+
+    The parameters are those of `evaluate`.
+    """
+
+    labels: Labels
+    metrics: Sequence[str] | None
+    slices: Sequence[str]
+    images: Images | None
+    classes: ClassList | None
+    resamples: int
+    seed: int
+    map_resamples: int
+    dataset: str
+    _numbers: list[Number] = field(default_factory=list)
+    _notes: list[Note] = field(default_factory=list)
+    _models: list[str] = field(default_factory=list)
+    _waiting: list[_Column] = field(default_factory=list)
+    _samples: dict[tuple[str, str], npt.NDArray[np.float32]] = field(default_factory=dict)
+    _scored: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    _masks: dict[bytes, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    _last: tuple[pa.Array, Alignment, LabelSets] | None = None
+
+    def __post_init__(self) -> None:
+        _check_counts(self.resamples, self.map_resamples)
+        self._requested = [get("metric", spec) for spec in self.metrics or RANK_METRICS]
+        self._dense = [get("metric", spec) for spec in (() if self.metrics else DENSE_METRICS)]
+        self._sets = label_sets(self.labels)
+        self._slices = make_slices(
+            self.labels, self._sets, images=self.images, classes=self.classes, requested=self.slices
+        )
+
+    def add(self, predictions: Predictions) -> None:
+        """Judge one model.
+
+        Raises
+        ------
+        MatchError, OrderError
+            As in `evaluate`.
+        """
+        if predictions.model in self._models:
+            raise MatchError(
+                "Two models have the same name.",
+                where=predictions.source or None,
+                got=predictions.model,
+                do="rename the file, or the model in its metadata",
+            )
+        check_same_classes(self.labels, predictions)
+        alignment, sets = self._align(predictions)
+        case = _case(sets, predictions, alignment)
+        self._check_order(case, predictions, alignment)
+        self._models.append(predictions.model)
+        for metric in self._requested + (self._dense if case.scores is not None else []):
+            self._judge(predictions.model, metric, metric(case), alignment.left)
+        if len({c.model for c in self._waiting}) >= _BATCH:
+            self._resample()
+
+    def finish(self) -> Evaluation:
+        """Return the numbers of all models added, with intervals and pairs."""
+        if not self._models:
+            raise InputError("There are no predictions to judge.", do="give at least one model")
+        self._resample()
+        return Evaluation.of(self._numbers, self._pairs(), self._notes)
+
+    def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
+        # Models of one data set usually list the same images in the same order.
+        if self._last is not None and self._last[0].equals(predictions.image_id):
+            alignment, sets = self._last[1:]
+        else:
+            name = self.labels.name or "the labels"
+            alignment = align(self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model)
+            sets = self._sets if not alignment.left_only else self._sets.take(alignment.left)
+            self._last = (predictions.image_id, alignment, sets)
+        self._note_unmatched(predictions.model, alignment)
+        return alignment, sets
+
+    def _note_unmatched(self, model: str, alignment: Alignment) -> None:
+        if alignment.right_only:
+            text = f"{alignment.right_only:,} of {alignment.right_only + len(alignment.right):,} predicted images have no labels and were left out"
+            self._notes.append(Note(self.dataset, model, "predictions_unmatched", alignment.right_only, text))
+        if alignment.left_only:
+            text = f"{alignment.left_only:,} of {len(self.labels):,} labelled images have no prediction and were left out"
+            self._notes.append(Note(self.dataset, model, "labels_unmatched", alignment.left_only, text))
+
+    def _check_order(self, case: Case, predictions: Predictions, alignment: Alignment) -> None:
+        orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
+        # Rows as they lie in the predictions' file: a wrong row order is an order of that file.
+        rows = np.argsort(alignment.right, kind="stable")
+        ids = pc.take(predictions.image_id, pa.array(np.sort(alignment.right)))
+        found = explain_order(
+            case.top[rows],
+            _any_label(case.labels)[rows],
+            by_name=lambda: pc.sort_indices(ids).to_numpy().astype(np.intp),
+            class_orders={name: order for name, order in orders.items() if order is not None},
+        )
+        if found:
+            raise OrderError(
+                f"The predictions of {predictions.model} are at chance as they lie; it looks like {found}.",
+                where=predictions.source or None,
+                got=f"top-1 accuracy {_share_right(case):.4f}",
+                do="give the row order or class order that the file is in",
+            )
+
+    def _judge(self, model: str, metric: Entry, estimate: Estimate, rows: npt.NDArray[np.int64]) -> None:
+        if isinstance(estimate, Pooled):
+            self._numbers += self._pooled(model, metric, estimate, rows)
+            return
+        column = _Column.spread(model, metric.name, estimate, rows, len(self._sets))
+        self._numbers += column.numbers(self.dataset, self._slices, self._sets, rows)
+        if self.resamples:
+            key = self._remember(column.scored)
+            self._scored[metric.name, model] = key
+            if column.scored.any():
+                self._waiting.append(column)
+
+    def _remember(self, mask: npt.NDArray[np.bool_]) -> bytes:
+        key = hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
+        self._masks.setdefault(key, mask)
+        return key
+
+    def _pooled(
+        self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        for name, mask in zip(self._slices.names, self._slices.masks, strict=True):
+            inside = mask[rows]
+            lo, hi = None, None
+            if name == ALL and self.map_resamples:
+                counts = draw_counts(len(rows), self.map_resamples, np.random.default_rng(self.seed))
+                lo, hi = (float(end) for end in percentile_interval(np.array([estimate.value(c) for c in counts])))
+            n = int(np.count_nonzero(estimate.scored & inside))
+            value = estimate.value(inside) if n else float("nan")
+            skipped = int(np.count_nonzero(inside)) - n
+            yield Number(self.dataset, model, metric.name, name, value, lo, hi, n, skipped)
+
+    @cached_property
+    def _bootstrap(self) -> Bootstrap:
+        return Bootstrap(self._slices.masks, self.resamples, self.seed)
+
+    def _resample(self) -> None:
+        """Draw the intervals of the waiting columns and keep the samples of slice `ALL` for the pairs."""
+        plain = [c for c in self._waiting if c.stratum is None]
+        if plain:
+            self._keep(plain, self._bootstrap.ratios(*_stack(plain)))
+        for group in _grouped(c for c in self._waiting if c.stratum is not None):
+            num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
+            stratum = group[0].stratum
+            assert stratum is not None
+            self._keep(group, self._bootstrap.stratified(num, group[0].den.astype(np.float32), stratum))
+        self._waiting = []
+
+    def _keep(self, columns: Sequence[_Column], samples: npt.NDArray[np.float32]) -> None:
+        by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))
+        lo, hi = percentile_interval(by_column)
+        intervals = {}
+        for c, column in enumerate(columns):
+            self._samples[column.metric, column.model] = by_column[self._slices.names.index(ALL), c].copy()
+            for s, name in enumerate(self._slices.names):
+                intervals[column.model, column.metric, name] = (float(lo[s, c]), float(hi[s, c]))
+        for i, number in enumerate(self._numbers):
+            found = intervals.get((number.model, number.metric, number.slice))
+            if found and number.n and not np.isnan(found).any():
+                self._numbers[i] = replace(number, lo=found[0], hi=found[1])
+
+    def _pairs(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        values = {(n.metric, n.model): n.value for n in self._numbers if n.slice == ALL}
+        for metric in dict.fromkeys(metric for metric, _ in self._samples):
+            models = [m for m in self._models if (metric, m) in self._samples]
+            if len(models) < 2:
+                continue
+            table = compare_pairs(
+                np.array([values[metric, m] for m in models]), np.stack([self._samples[metric, m] for m in models])
+            )
+            rows.append(pair_rows(self.dataset, metric, ALL, models, table, self._n_shared(metric, models)))
+        return rows
+
+    def _n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return how many images count for both models of each pair, shape (M, M)."""
+        keys = [self._scored[metric, m] for m in models]
+        distinct = list(dict.fromkeys(keys))
+        masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
+        shared = (masks @ masks.T).astype(np.int64)
+        at = np.array([distinct.index(k) for k in keys])
+        result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
+        return result
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One metric of one model, per image of the labels table."""
+
+    model: str
+    metric: str
+    num: npt.NDArray[Any]
+    den: npt.NDArray[Any]
+    scored: npt.NDArray[np.bool_]
+    stratum: npt.NDArray[np.integer] | None
+
+    @classmethod
+    def spread(cls, model: str, metric: str, e: Ratio, rows: npt.NDArray[np.int64], n: int) -> _Column:
+        """Put an estimate over the aligned images at their rows of the labels table."""
+        if len(rows) == n:
+            return cls(model, metric, e.num, e.den, e.scored, e.stratum)
+        arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
+        full = [np.zeros(n, a.dtype) for a in arrays]
+        for target, array in zip(full, arrays, strict=True):
+            target[rows] = array
+        return cls(model, metric, full[0], full[1], full[2], full[3] if len(full) == 4 else None)
+
+    def numbers(
+        self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        for name, mask in zip(slices.names, slices.masks, strict=True):
+            n = int(np.count_nonzero(self.scored & mask))
+            skipped = int(np.count_nonzero(mask[rows])) - n
+            value = Ratio(self.num, self.den, self.scored, self.stratum).value(mask) if n else float("nan")
+            yield Number(dataset, self.model, self.metric, name, value, None, None, n, skipped)
+        if slices.classes:
+            yield from self._class_numbers(dataset, slices, sets, rows)
+
+    def _class_numbers(
+        self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
+        c = sets.n_classes + 1
+        num, den = np.bincount(label, self.num, c), np.bincount(label, self.den, c)
+        scored, aligned = np.bincount(label, self.scored, c), np.bincount(label[rows], minlength=c)
+        lo, hi = wilson_interval(num, den) if self.num.dtype == bool else (None, None)
+        for class_id, name in zip(slices.classes, slices.class_names, strict=True):
+            n, d = int(scored[class_id]), den[class_id]
+            ends = (None, None) if lo is None or hi is None or not n else (float(lo[class_id]), float(hi[class_id]))
+            value = float(num[class_id] / d) if d else float("nan")
+            yield Number(dataset, self.model, self.metric, name, value, *ends, n, int(aligned[class_id]) - n)
+
+
+def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment) -> Case:
+    in_order = len(alignment.right) == len(predictions) and (np.diff(alignment.right) == 1).all()
+    if predictions.is_dense:
+        assert predictions.scores is not None
+        scores = predictions.scores if in_order else predictions.scores[alignment.right]
+        return Case(sets, top_k(scores, max(5, min(20, int(sets.size.max(initial=1))))), scores)
+    assert predictions.classes is not None
+    top = predictions.classes if in_order else predictions.classes[alignment.right]
+    _check_top_range(top, sets, predictions)
+    return Case(sets, top)
+
+
+def _check_top_range(top: npt.NDArray[np.int32], sets: LabelSets, predictions: Predictions) -> None:
+    if top.max(initial=0) < sets.n_classes:
+        return
+    one_based = top.max() == sets.n_classes and top[top >= 0].min() == 1
+    raise InputError(
+        "A predicted class is out of range.",
+        where=predictions.source or predictions.model,
+        got=int(top.max()),
+        allowed=f"0 to {sets.n_classes - 1}",
+        do="subtract 1: these indices start at 1" if one_based else "check which class list the model predicts over",
+    )
+
+
+def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
+    """Return a right class of each image, the original label where known; `NO_LABEL` where there is none."""
+    yes = sets.state == YES
+    first = np.full(len(sets), NO_LABEL, np.int32)
+    first[sets.rows[yes][::-1]] = sets.classes[yes][::-1]
+    return np.where(sets.label == NO_LABEL, first, sets.label)
+
+
+def _share_right(case: Case) -> float:
+    return float(np.mean(case.top[:, 0] == _any_label(case.labels)))
+
+
+def _check_counts(resamples: int, map_resamples: int) -> None:
+    if resamples < 0:
+        raise InputError("The number of resamples is negative.", got=resamples, allowed="0 (no intervals) and up")
+    if not 0 <= map_resamples <= MAX_MAP_RESAMPLES:
+        raise InputError(
+            "The number of resamples for mAP is out of range.",
+            got=map_resamples,
+            allowed=f"0 (no interval) to {MAX_MAP_RESAMPLES}",
+        )
+
+
+def _stack(
+    columns: Sequence[_Column],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return numerators, the distinct denominators, and which belongs to which."""
+    keys: dict[bytes, int] = {}
+    dens: list[npt.NDArray[Any]] = []
+    den_of = np.empty(len(columns), np.intp)
+    for i, column in enumerate(columns):
+        key = _digest(column.den)
+        if key not in keys:
+            keys[key] = len(dens)
+            dens.append(column.den)
+        den_of[i] = keys[key]
+    num = np.stack([c.num for c in columns], axis=1, dtype=np.float32, casting="unsafe")
+    return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
+
+
+def _grouped(columns: Iterable[_Column]) -> list[list[_Column]]:
+    """Group columns that share strata and denominators, so that they share resamples."""
+    groups: dict[tuple[bytes, bytes], list[_Column]] = {}
+    for column in columns:
+        assert column.stratum is not None
+        groups.setdefault((_digest(column.den), _digest(column.stratum)), []).append(column)
+    return list(groups.values())
+
+
+def _digest(array: npt.NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8), digest_size=16).digest()

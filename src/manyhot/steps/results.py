@@ -1,0 +1,171 @@
+"""What an evaluation returns: numbers with their n, comparisons of pairs, and notes on what did not match."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.core.resampling import PairTable
+from manyhot.errors import MissingExtraError
+from manyhot.files import atomic_write
+from manyhot.tables import schema, write
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A row of the results table."""
+
+    dataset: str
+    model: str
+    metric: str
+    slice: str
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+    n_skipped: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the reader of the numbers must know: images without labels, labels without predictions."""
+
+    dataset: str
+    model: str
+    kind: str
+    n: int
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Results of judging models on label sets.
+
+    Attributes
+    ----------
+    results, pairs : pyarrow.Table
+        The tables of these names; see `manyhot.tables.TABLES`.
+    notes : tuple of Note
+    """
+
+    results: pa.Table
+    pairs: pa.Table
+    notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(
+        cls, numbers: Sequence[Number], pairs: Sequence[Mapping[str, Any]], notes: Sequence[Note]
+    ) -> Evaluation:
+        """Build the tables from rows."""
+        columns = {f.name: [getattr(n, f.name) for n in numbers] for f in dataclasses.fields(Number)}
+        tables = [pa.table(dict(p), schema=schema("pairs")) for p in pairs]
+        return cls(
+            pa.table(columns, schema=schema("results")),
+            pa.concat_tables(tables) if tables else schema("pairs").empty_table(),
+            tuple(notes),
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """Join the evaluations of several data sets."""
+        return cls(
+            pa.concat_tables([p.results for p in parts]),
+            pa.concat_tables([p.pairs for p in parts]),
+            tuple(note for p in parts for note in p.notes),
+        )
+
+    def __len__(self) -> int:
+        return int(self.results.num_rows)
+
+    def __repr__(self) -> str:
+        counts = [len(self.results[c].unique()) for c in ("model", "dataset", "metric")]
+        return "Evaluation({} models, {} data sets, {} metrics: {:,} numbers)".format(*counts, len(self))
+
+    def to_polars(self) -> Any:
+        """Return the results as a polars.DataFrame."""
+        import polars as pl
+
+        return pl.from_arrow(self.results)
+
+    def to_pandas(self) -> Any:
+        """Return the results as a pandas.DataFrame.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        try:
+            return self.results.to_pandas()
+        except ImportError as error:
+            raise MissingExtraError("This needs pandas.", do='pip install "manyhot[pandas]"') from error
+
+    def value(self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all") -> float:
+        """Return one number.
+
+        Raises
+        ------
+        LookupError
+            If none or several rows match.
+        """
+        import polars as pl
+
+        wanted = {"metric": metric, "slice": slice, "model": model, "dataset": dataset}
+        found = self.to_polars().filter(pl.col(c) == v for c, v in wanted.items() if v is not None)
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} numbers match {wanted}; name the model and the data set")
+        return float(found["value"][0])
+
+    def write(self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None) -> list[Path]:
+        """Write ``results.parquet``, ``results.csv`` and ``pairs.parquet`` into the folder `out`."""
+        out = Path(out)
+        notes = {"notes": json.dumps([dataclasses.asdict(n) for n in self.notes])}
+        written = [write(self.results, out / "results.parquet", "results", call=call, inputs=inputs, about=notes)]
+        with atomic_write(out / "results.csv") as part:
+            self.to_polars().write_csv(part)
+        written.append(out / "results.csv")
+        written.append(write(self.pairs, out / "pairs.parquet", "pairs", call=call, inputs=inputs))
+        return written
+
+    def summary(self) -> Any:
+        """Return one row a data set and model with the values over all images, as a polars.DataFrame."""
+        import polars as pl
+
+        wide = self.to_polars().filter(pl.col("slice") == "all")
+        return wide.pivot(on="metric", index=["dataset", "model"], values="value", maintain_order=True)
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.notes[:10])
+        return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
+
+
+def pair_rows(
+    dataset: str,
+    metric: str,
+    slice: str,
+    models: Sequence[str],
+    pairs: PairTable,
+    shared: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """Return columns of the pairs table."""
+    names = pa.array(models, pa.string())
+    m = len(pairs.a)
+    return {
+        "dataset": pa.repeat(pa.scalar(dataset, pa.string()), m),
+        "metric": pa.repeat(pa.scalar(metric, pa.string()), m),
+        "slice": pa.repeat(pa.scalar(slice, pa.string()), m),
+        "model_a": names.take(pa.array(pairs.a)),
+        "model_b": names.take(pa.array(pairs.b)),
+        **{name: getattr(pairs, name) for name in ("diff", "lo", "hi", "p", "p_adjusted")},
+        "n": shared[pairs.a, pairs.b],
+    }

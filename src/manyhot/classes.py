@@ -1,0 +1,274 @@
+"""Class lists: ImageNet-1k, and those of one's own data sets.
+
+The class id, which all tables use, is the position in the list. Ids that lost the list they count in are how
+a model gets judged by the wrong classes and nobody notices; so a list has a `ClassList.hash`, which files
+carry along, and the orders that ImageNet predictions are known to be in by mistake stand in `CLASS_ORDERS`.
+
+The names, definitions and hypernyms of ImageNet-1k are derived from WordNet 3.0, Copyright 2006 by Princeton
+University, by ``tools/build_imagenet1k.py``; the licence is in ``NOTICE``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.errors import InputError, UnknownNameError
+
+SUPERCLASSES = ("organism", "artifact", "other")
+"""What `ClassList.superclass` counts in."""
+
+_ORGANISM, _ARTIFACT = "n00004475", "n00021939"
+_BUILT_IN = ("imagenet1k",)
+
+
+@dataclass(frozen=True, repr=False)
+class ClassList:
+    """The classes of a data set, in the order of their ids.
+
+    Parameters
+    ----------
+    name : str
+        Of the list, such as ``imagenet1k``.
+    keys : tuple of str, length C
+        WordNet ids or folder names; the position is the class id.
+    names : tuple of str, length C
+        Readable; those of ImageNet-1k are unique.
+    synonyms : tuple of tuple of str, length C
+        Other names, which several classes may share: two are called *crane*.
+    definitions : tuple of str, length C
+        Empty where there is none.
+    hypernyms : tuple of tuple of str, length C
+        From the direct hypernym up, each as ``n00015388 animal``.
+
+    Raises
+    ------
+    InputError
+        A key occurs twice, a key holds a line break, or the columns differ in length.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...]
+    definitions: tuple[str, ...]
+    hypernyms: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        columns = (self.keys, self.names, self.synonyms, self.definitions, self.hypernyms)
+        lengths = [len(column) for column in columns]
+        if len(set(lengths)) > 1:
+            raise InputError(
+                "The columns of a class list differ in length.",
+                where=self.name,
+                got=", ".join(map(str, lengths)),
+                allowed="as many names, synonyms, definitions and hypernyms as keys",
+            )
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        seen: set[str] = set()
+        for key in self.keys:
+            if key in seen or "\n" in key:
+                raise InputError(
+                    "A class list holds the same key twice." if key in seen else "A key holds a line break.",
+                    where=self.name,
+                    got=repr(key),
+                    allowed="each key once, on one line",
+                )
+            seen.add(key)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __repr__(self) -> str:
+        return f"<ClassList {self.name}: {len(self)} classes, hash {self.hash}>"
+
+    @cached_property
+    def hash(self) -> str:
+        """What identifies the class list in files: 16 hexadecimal digits.
+
+        The beginning of the SHA-256 of the keys in their order, one a line. Names and definitions do not
+        count: a better name leaves the class ids as they are. 64 bits are plenty against mix-ups, which is
+        what the hash is for, and short enough to compare by eye.
+        """
+        return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:16]
+
+    @cached_property
+    def superclass(self) -> npt.NDArray[np.int8]:
+        """The superclass of each class as its position in `SUPERCLASSES`, shape (C,).
+
+        By the hypernyms. Of ImageNet-1k 410 are organisms; Shankar et al. (2020) take the other 590 as
+        objects, of which manyhot tells 522 artifacts from 68 others: food, landscapes, plant parts, signs.
+        All classes of a list without hypernyms are *other*.
+
+        References
+        ----------
+        V. Shankar et al. Evaluating Machine Accuracy on ImageNet. ICML 2020.
+        """
+        codes = np.array([_superclass(path) for path in self.hypernyms], np.int8)
+        codes.setflags(write=False)
+        return codes
+
+    def index(self, key_or_name: str) -> int:
+        """Return the class id of a key, a name or a synonym.
+
+        The first of these that knows the text decides: the keys; the names; the names without regard to case
+        and with underscores as spaces; names and synonyms in that same way.
+
+        Raises
+        ------
+        UnknownNameError
+            No class is called so.
+        InputError
+            Several classes are.
+        """
+        for found in self._lookup(key_or_name):
+            if len(found) == 1:
+                return min(found)
+            if found:
+                raise self._ambiguous(key_or_name, found)
+        raise self._unknown(key_or_name)
+
+    def _lookup(self, text: str) -> Iterable[Collection[int]]:
+        keys, names, folded_names, folded_all = self._by_name
+        yield from (keys.get(text, ()), names.get(text, ()))
+        yield from (folded_names.get(_fold(text), ()), folded_all.get(_fold(text), ()))
+
+    @cached_property
+    def _by_name(self) -> tuple[Mapping[str, Collection[int]], ...]:
+        names = list(enumerate(self.names))
+        synonyms = [(i, synonym) for i, own in enumerate(self.synonyms) for synonym in own]
+        folded = [(i, _fold(name)) for i, name in [*names, *synonyms]]
+        return tuple(map(_group, (enumerate(self.keys), names, folded[: len(names)], folded)))
+
+    def _ambiguous(self, text: str, found: Collection[int]) -> InputError:
+        candidates = ", ".join(f"{self.names[i]} ({self.keys[i]}, class {i})" for i in sorted(found))
+        return InputError(
+            f"{len(found)} classes of {self.name} are called {text!r}.",
+            allowed=candidates,
+            do="use the key or the full name",
+        )
+
+    def _unknown(self, text: str) -> UnknownNameError:
+        known = {_fold(name): name for name in [*sum(self.synonyms, ()), *self.names, *self.keys]}
+        near = [known[name] for name in difflib.get_close_matches(_fold(text), known, n=3, cutoff=0.7)]
+        return UnknownNameError(
+            f"There is no class {text!r} in {self.name}.",
+            allowed=f"the keys, names and synonyms of its {len(self)} classes, such as {self.keys[0]}"
+            + (f" or {self.names[0]}" if self.names[0] != self.keys[0] else ""),
+            do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
+        )
+
+
+def class_list(name: str = "imagenet1k") -> ClassList:
+    """Return a built-in class list.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none of this name.
+    """
+    if name not in _BUILT_IN:
+        raise UnknownNameError(
+            f"There is no built-in class list {name!r}.",
+            allowed=", ".join(_BUILT_IN),
+            do="for a data set of your own use from_keys(keys)",
+        )
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> ClassList:
+    rows = [line.split("\t") for line in _data(f"{name}.tsv").splitlines()[1:]]
+    keys, names, synonyms, definitions, hypernyms = zip(*rows, strict=True)
+    return ClassList(name, keys, names, _split(synonyms), definitions, _split(hypernyms))
+
+
+def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
+    """Return the class list of a data set of one's own; the names are the keys, and there is no hierarchy.
+
+    Parameters
+    ----------
+    keys : sequence of str, length C
+        In the order of the class ids; for folders as torchvision and timm read them, sorted as strings.
+    name : str
+        Of the list, for messages.
+
+    Raises
+    ------
+    InputError
+        There is no key, a key occurs twice, or a key holds a line break.
+    """
+    if len(keys) == 0:
+        raise InputError("A class list needs at least one class.", where=name)
+    none = ((),) * len(keys)
+    return ClassList(name, tuple(keys), tuple(keys), none, ("",) * len(keys), none)
+
+
+def _sorted_as_strings(n_classes: int) -> npt.NDArray[np.int32] | None:
+    return np.array(sorted(range(n_classes), key=str), np.int32) if n_classes > 10 else None
+
+
+def _from_one(n_classes: int) -> npt.NDArray[np.int32] | None:
+    return np.roll(np.arange(n_classes, dtype=np.int32), 1) if n_classes > 1 else None
+
+
+def _devkit(n_classes: int) -> npt.NDArray[np.int32] | None:
+    # tests/test_classes.py holds the order against the devkit's own labels of validation images.
+    if n_classes != 1000:
+        return None
+    class_of = {key: i for i, key in enumerate(class_list().keys)}
+    return np.array([class_of[key] for key in _data("ilsvrc2012_devkit.txt").split()], np.int32)
+
+
+def _devkit_from_one(n_classes: int) -> npt.NDArray[np.int32] | None:
+    order = _devkit(n_classes)
+    return None if order is None else np.roll(order, 1)
+
+
+CLASS_ORDERS: Mapping[str, Callable[[int], npt.NDArray[np.int32] | None]] = {
+    "folders 0, 1, 10, … sorted as strings": _sorted_as_strings,
+    "indices that start at 1": _from_one,
+    "the ILSVRC devkit (ILSVRC2012_ID)": _devkit_from_one,
+    "the ILSVRC devkit (ILSVRC2012_ID - 1)": _devkit,
+}
+"""Orders that predictions are known to be in by mistake, in words for messages.
+
+Each gives ``true_class_of`` for C classes, an ndarray of int32, shape (C,): what was written as index i is
+class ``true_class_of[i]`` of the sorted keys. None where the order does not exist or is the right one: up to
+ten folders sort the same as strings, and the devkit has 1,000 classes. All are permutations of the classes:
+where indices start at 1, index 0, which does not occur then, stands for the last class, whose index C is out
+of range.
+"""
+
+
+def _superclass(path: tuple[str, ...]) -> int:
+    ids = {step.partition(" ")[0] for step in path}
+    return 0 if _ORGANISM in ids else 1 if _ARTIFACT in ids else 2
+
+
+def _fold(text: str) -> str:
+    return text.replace("_", " ").casefold()
+
+
+def _group(pairs: Iterable[tuple[int, str]]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for i, text in pairs:
+        found.setdefault(text, set()).add(i)
+    return found
+
+
+def _split(column: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(field.split("|")) if field else () for field in column)
+
+
+def _data(name: str) -> str:
+    return (files("manyhot") / "data" / name).read_text(encoding="utf-8")

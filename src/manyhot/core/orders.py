@@ -53,7 +53,10 @@ def explain_order(
         return "classes stored worst first"
     if accuracy >= _SUSPICIOUS:
         return None
-    best, found = max(((share, name) for name, share in _trials(top[:, 0], label, by_name(), class_orders)), default=(0.0, ""))
+    best, found = max(
+        ((share, name) for name, share in _trials(top[:, 0], label, by_name(), class_orders)),
+        default=(0.0, ""),
+    )
     return found if best > _SUSPICIOUS and best >= _GAIN * accuracy else None
 
 
@@ -63,8 +66,14 @@ def _trials(
     known = label >= 0
     if known.all():
         class_sorted = by_name[np.argsort(label[by_name], kind="stable")]
-        yield "rows sorted by class, read in the order of file names", _share(top1 == label[class_sorted], known)
-        yield "rows in the order of file names, read as sorted by class", _share(top1 == label[by_name], known)
+        yield (
+            "rows sorted by class, read in the order of file names",
+            _share(top1 == label[class_sorted], known),
+        )
+        yield (
+            "rows in the order of file names, read as sorted by class",
+            _share(top1 == label[by_name], known),
+        )
     for name, meaning in class_orders.items():
         yield f"predicted classes given as {name}", _share(_mapped(meaning, top1) == label, known)
         yield f"labels given as {name}", _share(top1 == _mapped(meaning, label), known)

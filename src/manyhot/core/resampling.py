@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
+from manyhot.core.cells import Cells
+
 LEVEL = 0.95
 """Coverage of every interval."""
 
@@ -50,11 +52,12 @@ class Bootstrap:
     @cached_property
     def _counts(self) -> npt.NDArray[np.uint8]:
         counts = draw_counts(self.masks.shape[1], self.resamples, np.random.default_rng(self.seed))
-        return counts[:, self._cells.order]
+        return counts[:, self.cells.order]
 
     @cached_property
-    def _cells(self) -> _Cells:
-        return _Cells.of(self.masks)
+    def cells(self) -> Cells:
+        """The slices as unions of disjoint cells."""
+        return Cells.of(self.masks)
 
     def ratios(self, num: Floats, den: Floats, den_of: npt.NDArray[np.intp]) -> Floats:
         """Return resampled ratios of sums.
@@ -73,12 +76,13 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
             NaN where a resample holds no image that counts.
         """
-        num, den = num[self._cells.order], den[self._cells.order]
+        num, den = num[self.cells.order], den[self.cells.order]
         samples = np.empty((len(self.masks), self.resamples, num.shape[1]), np.float32)
         for rows in _chunks(self.resamples):
             counts = self._counts[rows]
             with np.errstate(invalid="ignore", divide="ignore"):
-                samples[:, rows] = self._cells.sums(counts, num) / self._cells.sums(counts, den)[:, :, den_of]
+                totals = _slice_sums(self.cells, counts, den)[:, :, den_of]
+                np.divide(_slice_sums(self.cells, counts, num), totals, out=samples[:, rows])
         return samples
 
     def stratified(self, num: Floats, den: Floats, stratum: npt.NDArray[np.integer]) -> Floats:
@@ -95,19 +99,63 @@ class Bootstrap:
         -------
         ndarray of float32, shape (S, R, m)
         """
-        order = np.argsort(stratum, kind="stable")
+        strata = _Strata.of(stratum, self.cells)
+        # By stratum and within it by cell; both sorts are stable, so draws do not depend on the slices.
         rng = np.random.default_rng([self.seed, 1])
-        counts = draw_counts(len(order), self.resamples, rng, stratum=stratum[order])
+        counts = draw_counts(len(den), self.resamples, rng, stratum=np.sort(stratum))[:, strata.inner]
+        num, den = num[strata.order], den[strata.order]
         samples = np.full((len(self.masks), self.resamples, num.shape[1]), np.nan, np.float32)
-        for s, mask in enumerate(self.masks[:, order]):
-            inside = np.flatnonzero(mask)
-            if len(inside):
-                images = order[inside]
-                slice_num, slice_den, slice_stratum = num[images], den[images], stratum[images]
-                for rows in _chunks(self.resamples):
-                    shares = _stratum_shares(counts[rows, :][:, inside], slice_den, slice_stratum)
-                    samples[s, rows] = shares @ slice_num
+        for rows in _chunks(self.resamples):
+            sums = np.add.reduceat(counts[rows] * den, strata.edges, axis=1)
+            for s, mask in enumerate(self.masks[:, strata.order]):
+                inside = np.flatnonzero(mask)
+                if len(inside):
+                    shares = strata.shares(sums, s)[:, strata.group[inside]]
+                    shares *= counts[rows][:, inside]
+                    samples[s, rows] = shares @ num[inside]
         return samples
+
+
+@dataclass(frozen=True)
+class _Strata:
+    """Images sorted by stratum and, within it, by cell; a group is a cell of a stratum."""
+
+    order: npt.NDArray[np.intp]
+    inner: npt.NDArray[np.intp]
+    edges: npt.NDArray[np.intp]
+    group: npt.NDArray[np.intp]
+    stratum_edges: npt.NDArray[np.intp]
+    stratum_of: npt.NDArray[np.intp]
+    member: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, stratum: npt.NDArray[np.integer], cells: Cells) -> _Strata:
+        by_stratum = np.argsort(stratum, kind="stable")
+        order = np.lexsort((cells.cell, stratum))
+        inner = np.argsort(by_stratum, kind="stable")[order]
+        key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
+        _, edges, group = np.unique(key, return_index=True, return_inverse=True)
+        _, stratum_edges, stratum_of = np.unique(
+            stratum[order][edges], return_index=True, return_inverse=True
+        )
+        return cls(
+            order,
+            inner,
+            edges,
+            group.ravel(),
+            stratum_edges,
+            stratum_of.ravel(),
+            cells.member[:, cells.cell[order][edges]],
+        )
+
+    def shares(self, sums: Floats, s: int) -> Floats:
+        """Return what an image of each group contributes to the mean over strata of slice s, shape (R, groups)."""
+        den = np.add.reduceat(sums * self.member[s].astype(np.float32), self.stratum_edges, axis=1)
+        filled = den > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.where(filled, 1 / den, 0) / np.count_nonzero(filled, axis=1)[:, None]
+        shares: Floats = scale.astype(np.float32)[:, self.stratum_of]
+        return shares
 
 
 def draw_counts(
@@ -139,7 +187,9 @@ def draw_counts(
     return counts
 
 
-def percentile_interval(samples: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def percentile_interval(
+    samples: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the ends of the percentile interval over the last axis; NaN samples are left out.
 
     Quantiles interpolate linearly, as ``numpy.quantile`` does by default.
@@ -241,41 +291,13 @@ def holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return adjusted
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """Images that are in the same slices, side by side: sums over cells give sums over any slice at once."""
-
-    order: npt.NDArray[np.intp]
-    edges: npt.NDArray[np.intp]
-    member: Floats
-
-    @classmethod
-    def of(cls, masks: npt.NDArray[np.bool_]) -> _Cells:
-        patterns, cell = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
-        order = np.argsort(cell.ravel(), kind="stable")
-        size = np.bincount(cell.ravel(), minlength=patterns.shape[1])
-        member = np.unpackbits(patterns, axis=0, count=len(masks)).astype(np.float32)
-        return cls(order, np.concatenate([[0], np.cumsum(size)]), member)
-
-    def sums(self, counts: npt.NDArray[np.uint8], values: Floats) -> Floats:
-        """Return ``counts @ values`` within each slice, shape (S, R, m); rows are in cell order."""
-        per_cell = np.empty((len(self.edges) - 1, len(counts), values.shape[1]), np.float32)
-        for i, (start, stop) in enumerate(zip(self.edges[:-1], self.edges[1:], strict=True)):
-            np.matmul(counts[:, start:stop].astype(np.float32), values[start:stop], out=per_cell[i])
-        sums: Floats = np.tensordot(self.member, per_cell, axes=1)
-        return sums
-
-
-def _stratum_shares(counts: npt.NDArray[np.uint8], den: Floats, stratum: npt.NDArray[np.integer]) -> Floats:
-    """Return each image's share in the mean over strata, shape (R, n); `stratum` ascends."""
-    edges = np.flatnonzero(np.diff(stratum, prepend=stratum[:1] - 1))
-    sums = np.add.reduceat(counts * den, edges, axis=1)
-    filled = sums > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(filled, 1 / sums, 0) / np.count_nonzero(filled, axis=1)[:, None]
-    shares = np.repeat(scale.astype(np.float32), np.diff(edges, append=len(stratum)), axis=1)
-    shares *= counts
-    return shares
+def _slice_sums(cells: Cells, counts: npt.NDArray[np.uint8], values: Floats) -> Floats:
+    """Return ``counts @ values`` within each slice, shape (S, R, m); images are in the order of cells."""
+    per_cell = np.empty((len(cells.edges) - 1, len(counts), values.shape[1]), np.float32)
+    for i, (start, stop) in enumerate(zip(cells.edges[:-1], cells.edges[1:], strict=True)):
+        np.matmul(counts[:, start:stop].astype(np.float32), values[start:stop], out=per_cell[i])
+    sums: Floats = np.tensordot(cells.member.astype(np.float32), per_cell, axes=1)
+    return sums
 
 
 def _chunks(resamples: int) -> Iterator[slice]:

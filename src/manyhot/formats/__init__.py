@@ -117,7 +117,9 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
             continue
         inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
         if not inside:
-            raise InputError("The folder holds no predictions.", where=path, allowed=", ".join(_suffixes("predictions")))
+            raise InputError(
+                "The folder holds no predictions.", where=path, allowed=", ".join(_suffixes("predictions"))
+            )
         found += inside
     return list(dict.fromkeys(found))
 
@@ -125,7 +127,9 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     path = Path(path)
     if not path.is_file():
-        raise InputError("This is a folder, not a file." if path.is_dir() else "The file does not exist.", where=path)
+        raise InputError(
+            "This is a folder, not a file." if path.is_dir() else "The file does not exist.", where=path
+        )
     if format is not None:
         return registry.get("format", format)(path, **options)
     entry = detect(path, (holds,))
@@ -135,7 +139,9 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     raise InputError(
         f"The file does not hold {holds}.",
         where=path,
-        got=f"{other.about['holds']} ({other.name})" if other else f"no known format with suffix {path.suffix or 'none'!r}",
+        got=f"{other.about['holds']} ({other.name})"
+        if other
+        else f"no known format with suffix {path.suffix or 'none'!r}",
         allowed="; ".join(_described(holds)),
         do=f"give it where {other.about['holds']} are asked for" if other else None,
     )

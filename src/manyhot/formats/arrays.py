@@ -18,7 +18,13 @@ from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
-SCORES = {"logits": "logit", "probabilities": "probability", "probs": "probability", "softmax": "probability", "scores": "score"}
+SCORES = {
+    "logits": "logit",
+    "probabilities": "probability",
+    "probs": "probability",
+    "softmax": "probability",
+    "scores": "score",
+}
 IDS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 """Names of arrays in an ``.npz`` file that say what an array is."""
 
@@ -75,7 +81,11 @@ def _broken(path: Path, error: Exception) -> InputError:
 
 
 def _predictions(
-    path: Path, arrays: Mapping[str, npt.NDArray[Any]], classes: ClassList, rows: Images | None, scores: str | None
+    path: Path,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    classes: ClassList,
+    rows: Images | None,
+    scores: str | None,
 ) -> Predictions:
     ids = _ids(path, arrays, rows)
     name, array = _main_array(path, arrays)
@@ -93,7 +103,13 @@ def _predictions(
         kind = scores or SCORES.get(name, "score")
         return _dense(path, ids, array, kind, classes)
     return Predictions(
-        ids, path.stem, _as_int32(array), score_kind="none", n_classes=len(classes), class_hash=classes.hash, source=str(path)
+        ids,
+        path.stem,
+        _as_int32(array),
+        score_kind="none",
+        n_classes=len(classes),
+        class_hash=classes.hash,
+        source=str(path),
     )
 
 
@@ -132,7 +148,12 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
 def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
     own = [a for name, a in arrays.items() if name in IDS and a.dtype.kind in "US"]
     if own:
-        return pa.array([str(i).replace("\\", "/").rpartition("/")[2] for i in np.char.decode(own[0]) if i] if own[0].dtype.kind == "S" else [i.replace("\\", "/").rpartition("/")[2] for i in own[0].tolist()], pa.string())
+        return pa.array(
+            [str(i).replace("\\", "/").rpartition("/")[2] for i in np.char.decode(own[0]) if i]
+            if own[0].dtype.kind == "S"
+            else [i.replace("\\", "/").rpartition("/")[2] for i in own[0].tolist()],
+            pa.string(),
+        )
     if rows is None:
         raise InputError(
             "The file does not say which image each row is.",

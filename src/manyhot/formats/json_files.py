@@ -44,5 +44,7 @@ def class_index(value: object, n_classes: int, where: str) -> int:
     """
     text = str(value)
     if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text) >= n_classes:
-        raise InputError("This is not a class.", where=where, got=repr(value), allowed=f"0 to {n_classes - 1}")
+        raise InputError(
+            "This is not a class.", where=where, got=repr(value), allowed=f"0 to {n_classes - 1}"
+        )
     return int(text)

@@ -46,7 +46,14 @@ def read_real(path: Path, *, classes: ClassList) -> Labels:
 
 
 def labels_of_sets(
-    ids: list[str], sets: list[Any], classes: ClassList, path: Path, *, rated: bool | None, method: str, name: str
+    ids: list[str],
+    sets: list[Any],
+    classes: ClassList,
+    path: Path,
+    *,
+    rated: bool | None,
+    method: str,
+    name: str,
 ) -> Labels:
     """Build labels from one list of valid classes an image, all of them state yes."""
     n = len(classes)

@@ -31,7 +31,13 @@ from manyhot.tables import (
 )
 from manyhot.tables import metadata as table_metadata
 
-_LIST_COLUMNS = {"classes": pl.String, "state": pl.String, "p": pl.Float32, "n_votes": pl.Int32, "scores": pl.Float32}
+_LIST_COLUMNS = {
+    "classes": pl.String,
+    "state": pl.String,
+    "p": pl.Float32,
+    "n_votes": pl.Int32,
+    "scores": pl.Float32,
+}
 
 
 def _columns(path: Path) -> list[str]:
@@ -84,7 +90,9 @@ def read_labels_table(path: Path, *, classes: ClassList) -> Labels:
     """
     name = path.stem
     if path.suffix.lower() == ".parquet" and _declared(path):
-        return labels_from_table(read(path, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash)
+        return labels_from_table(
+            read(path, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash
+        )
     frame = _frame(path)
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
     table = _indexed(table, classes, path)
@@ -92,7 +100,9 @@ def read_labels_table(path: Path, *, classes: ClassList) -> Labels:
         table = table.with_columns(usable=pl.lit(True))
     if "state" not in table.columns:
         table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
-    return labels_from_table(_arrow(table, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash)
+    return labels_from_table(
+        _arrow(table, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash
+    )
 
 
 @register(
@@ -109,7 +119,9 @@ def read_predictions_table(
     if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in _columns(path)):
         return predictions_from_table(read(path, "predictions"), model=path.stem, source=str(path))
     frame = _frame(path)
-    table = _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
+    table = (
+        _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
+    )
     arrow = _arrow(_indexed(table, classes, path), "predictions")
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
     about |= {b"manyhot.n_classes": str(len(classes)).encode(), b"manyhot.classes": classes.hash.encode()}
@@ -117,7 +129,11 @@ def read_predictions_table(
 
 
 @register(
-    "format", "images-table", holds="images", suffixes=(".parquet", ".csv", ".txt"), matches=_matches("images")
+    "format",
+    "images-table",
+    holds="images",
+    suffixes=(".parquet", ".csv", ".txt"),
+    matches=_matches("images"),
 )
 def read_images_table(path: Path, *, classes: ClassList) -> Images:
     """An images table with ``image_id`` and, where known, ``label``; or a text file with one id a line."""
@@ -146,14 +162,18 @@ def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = Fal
     if long:
         frame = _long(frame, lists)
     else:
-        frame = frame.with_columns(pl.col(c).list.eval(pl.element().cast(pl.String)).list.join(" ") for c in lists)
+        frame = frame.with_columns(
+            pl.col(c).list.eval(pl.element().cast(pl.String)).list.join(" ") for c in lists
+        )
     with atomic_write(path) as part:
         frame.write_csv(part)
     return Path(path)
 
 
 def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
-    frame = frame.explode(lists).rename({"classes": "class_id"} | ({"scores": "score"} if "scores" in lists else {}))
+    frame = frame.explode(lists).rename(
+        {"classes": "class_id"} | ({"scores": "score"} if "scores" in lists else {})
+    )
     if "state" not in lists:
         frame = frame.with_columns(rank=pl.int_range(1, pl.len() + 1).over("image_id"))
     return frame
@@ -167,7 +187,9 @@ def _frame(path: Path) -> pl.DataFrame:
             return frame
         if path.suffix.lower() == ".txt":
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-            return pl.DataFrame({"image_id": [line for line in lines if line]}, schema={"image_id": pl.String})
+            return pl.DataFrame(
+                {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
+            )
         return pl.read_csv(path, infer_schema_length=None, encoding="utf8")
     except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise InputError(
@@ -220,7 +242,12 @@ def _indexed(frame: pl.DataFrame, classes: ClassList, path: Path) -> pl.DataFram
         frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
         flat = _index_of(frame["classes"].explode(), classes, path)
-        rows = frame.select("image_id", "classes").with_row_index("row").explode("classes").with_columns(classes=flat)
+        rows = (
+            frame.select("image_id", "classes")
+            .with_row_index("row")
+            .explode("classes")
+            .with_columns(classes=flat)
+        )
         lists = rows.group_by("row", maintain_order=True).agg(pl.col("classes").drop_nulls())
         frame = frame.with_columns(lists["classes"])
     return frame

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import CLASS_ORDERS, ClassList, class_list
+from manyhot.core.cells import Cells
 from manyhot.core.estimates import Estimate, Pooled, Ratio
 from manyhot.core.orders import explain_order
 from manyhot.core.resampling import (
@@ -212,7 +213,9 @@ class Judge:
             alignment, sets = self._last[1:]
         else:
             name = self.labels.name or "the labels"
-            alignment = align(self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model)
+            alignment = align(
+                self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
+            )
             sets = self._sets if not alignment.left_only else self._sets.take(alignment.left)
             self._last = (predictions.image_id, alignment, sets)
         self._note_unmatched(predictions.model, alignment)
@@ -229,12 +232,11 @@ class Judge:
     def _check_order(self, case: Case, predictions: Predictions, alignment: Alignment) -> None:
         orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
         # Rows as they lie in the predictions' file: a wrong row order is an order of that file.
-        rows = np.argsort(alignment.right, kind="stable")
-        ids = pc.take(predictions.image_id, pa.array(np.sort(alignment.right)))
+        rows = slice(None) if _ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
         found = explain_order(
             case.top[rows],
             _any_label(case.labels)[rows],
-            by_name=lambda: pc.sort_indices(ids).to_numpy().astype(np.intp),
+            by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
             class_orders={name: order for name, order in orders.items() if order is not None},
         )
         if found:
@@ -250,7 +252,7 @@ class Judge:
             self._numbers += self._pooled(model, metric, estimate, rows)
             return
         column = _Column.spread(model, metric.name, estimate, rows, len(self._sets))
-        self._numbers += column.numbers(self.dataset, self._slices, self._sets, rows)
+        self._numbers += column.numbers(self.dataset, self._slices, self._bootstrap.cells, self._sets, rows)
         if self.resamples:
             key = self._remember(column.scored)
             self._scored[metric.name, model] = key
@@ -270,7 +272,9 @@ class Judge:
             lo, hi = None, None
             if name == ALL and self.map_resamples:
                 counts = draw_counts(len(rows), self.map_resamples, np.random.default_rng(self.seed))
-                lo, hi = (float(end) for end in percentile_interval(np.array([estimate.value(c) for c in counts])))
+                lo, hi = (
+                    float(end) for end in percentile_interval(np.array([estimate.value(c) for c in counts]))
+                )
             n = int(np.count_nonzero(estimate.scored & inside))
             value = estimate.value(inside) if n else float("nan")
             skipped = int(np.count_nonzero(inside)) - n
@@ -313,7 +317,8 @@ class Judge:
             if len(models) < 2:
                 continue
             table = compare_pairs(
-                np.array([values[metric, m] for m in models]), np.stack([self._samples[metric, m] for m in models])
+                np.array([values[metric, m] for m in models]),
+                np.stack([self._samples[metric, m] for m in models]),
             )
             rows.append(pair_rows(self.dataset, metric, ALL, models, table, self._n_shared(metric, models)))
         return rows
@@ -352,13 +357,24 @@ class _Column:
         return cls(model, metric, full[0], full[1], full[2], full[3] if len(full) == 4 else None)
 
     def numbers(
-        self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
+        self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
-        for name, mask in zip(slices.names, slices.masks, strict=True):
-            n = int(np.count_nonzero(self.scored & mask))
-            skipped = int(np.count_nonzero(mask[rows])) - n
-            value = Ratio(self.num, self.den, self.scored, self.stratum).value(mask) if n else float("nan")
-            yield Number(dataset, self.model, self.metric, name, value, None, None, n, skipped)
+        """Yield the metric's value in every slice; `rows` are the aligned images."""
+        values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
+        n = cells.sum(self.scored)
+        aligned = cells.sum(np.bincount(rows, minlength=len(sets)))
+        for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
+            yield Number(
+                dataset,
+                self.model,
+                self.metric,
+                name,
+                float(value),
+                None,
+                None,
+                int(counted),
+                int(of - counted),
+            )
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
 
@@ -372,13 +388,17 @@ class _Column:
         lo, hi = wilson_interval(num, den) if self.num.dtype == bool else (None, None)
         for class_id, name in zip(slices.classes, slices.class_names, strict=True):
             n, d = int(scored[class_id]), den[class_id]
-            ends = (None, None) if lo is None or hi is None or not n else (float(lo[class_id]), float(hi[class_id]))
+            ends = (
+                (None, None)
+                if lo is None or hi is None or not n
+                else (float(lo[class_id]), float(hi[class_id]))
+            )
             value = float(num[class_id] / d) if d else float("nan")
             yield Number(dataset, self.model, self.metric, name, value, *ends, n, int(aligned[class_id]) - n)
 
 
 def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment) -> Case:
-    in_order = len(alignment.right) == len(predictions) and (np.diff(alignment.right) == 1).all()
+    in_order = len(alignment.right) == len(predictions) and _ascends(alignment.right)
     if predictions.is_dense:
         assert predictions.scores is not None
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
@@ -398,7 +418,9 @@ def _check_top_range(top: npt.NDArray[np.int32], sets: LabelSets, predictions: P
         where=predictions.source or predictions.model,
         got=int(top.max()),
         allowed=f"0 to {sets.n_classes - 1}",
-        do="subtract 1: these indices start at 1" if one_based else "check which class list the model predicts over",
+        do="subtract 1: these indices start at 1"
+        if one_based
+        else "check which class list the model predicts over",
     )
 
 
@@ -410,13 +432,24 @@ def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
     return np.where(sets.label == NO_LABEL, first, sets.label)
 
 
+def _ascends(rows: npt.NDArray[np.int64]) -> bool:
+    return bool((rows[1:] > rows[:-1]).all())
+
+
+def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    order: npt.NDArray[np.intp] = pc.sort_indices(pc.take(ids, pa.array(rows))).to_numpy().astype(np.intp)
+    return order
+
+
 def _share_right(case: Case) -> float:
     return float(np.mean(case.top[:, 0] == _any_label(case.labels)))
 
 
 def _check_counts(resamples: int, map_resamples: int) -> None:
     if resamples < 0:
-        raise InputError("The number of resamples is negative.", got=resamples, allowed="0 (no intervals) and up")
+        raise InputError(
+            "The number of resamples is negative.", got=resamples, allowed="0 (no intervals) and up"
+        )
     if not 0 <= map_resamples <= MAX_MAP_RESAMPLES:
         raise InputError(
             "The number of resamples for mAP is out of range.",

@@ -110,7 +110,9 @@ class Evaluation:
         except ImportError as error:
             raise MissingExtraError("This needs pandas.", do='pip install "manyhot[pandas]"') from error
 
-    def value(self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all") -> float:
+    def value(
+        self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"
+    ) -> float:
         """Return one number.
 
         Raises
@@ -126,11 +128,15 @@ class Evaluation:
             raise LookupError(f"{len(found)} numbers match {wanted}; name the model and the data set")
         return float(found["value"][0])
 
-    def write(self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None) -> list[Path]:
+    def write(
+        self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
+    ) -> list[Path]:
         """Write ``results.parquet``, ``results.csv`` and ``pairs.parquet`` into the folder `out`."""
         out = Path(out)
         notes = {"notes": json.dumps([dataclasses.asdict(n) for n in self.notes])}
-        written = [write(self.results, out / "results.parquet", "results", call=call, inputs=inputs, about=notes)]
+        written = [
+            write(self.results, out / "results.parquet", "results", call=call, inputs=inputs, about=notes)
+        ]
         with atomic_write(out / "results.csv") as part:
             self.to_polars().write_csv(part)
         written.append(out / "results.csv")
@@ -145,7 +151,9 @@ class Evaluation:
         return wide.pivot(on="metric", index=["dataset", "model"], values="value", maintain_order=True)
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.notes[:10])
+        notes = "".join(
+            f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.notes[:10]
+        )
         return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
 
 

@@ -108,7 +108,10 @@ def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.N
 
 def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[int]:
     if (sets.label == NO_LABEL).all():
-        raise InputError("Slices by class need original labels, and none are known.", do="give --rows or --images with labels")
+        raise InputError(
+            "Slices by class need original labels, and none are known.",
+            do="give --rows or --images with labels",
+        )
     if not value:
         return np.unique(sets.label[sets.label != NO_LABEL]).tolist()
     if classes is not None:
@@ -121,7 +124,11 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
 def _column(
     spec: str, column: str, value: str, labels: Labels, images: Images | None
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    names = [] if images is None else [c for c in images.table.column_names if c not in ("image_id", "uri", "label")]
+    names = (
+        []
+        if images is None
+        else [c for c in images.table.column_names if c not in ("image_id", "uri", "label")]
+    )
     if images is None or column not in names:
         raise InputError(
             f"There is no slice {spec!r}.",
@@ -129,16 +136,25 @@ def _column(
             do=None if images else f"give an images table with the column {column!r}: --images",
         )
     values = pc.take(images.table[column], pc.index_in(labels.image_id, images.image_id))
-    text = one_chunk(pa.chunked_array(values).cast(pa.string()) if isinstance(values, pa.Array) else values.cast(pa.string()))
+    text = one_chunk(
+        pa.chunked_array(values).cast(pa.string())
+        if isinstance(values, pa.Array)
+        else values.cast(pa.string())
+    )
     wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
     if len(wanted) > MAX_VALUES:
         raise InputError(
-            f"The column {column!r} has too many values to slice by.", got=f"{len(wanted):,}", allowed=f"up to {MAX_VALUES}"
+            f"The column {column!r} has too many values to slice by.",
+            got=f"{len(wanted):,}",
+            allowed=f"up to {MAX_VALUES}",
         )
-    found = {f"{column}={v}": pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted}
+    found = {
+        f"{column}={v}": pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
+    }
     empty = [name for name, mask in found.items() if not mask.any()]
     if empty:
-        raise InputError(f"No image is in the slice {empty[0]!r}.", allowed=", ".join(map(str, pc.unique(text).to_pylist()[:10])))
+        raise InputError(
+            f"No image is in the slice {empty[0]!r}.",
+            allowed=", ".join(map(str, pc.unique(text).to_pylist()[:10])),
+        )
     return found
-
-

@@ -69,6 +69,21 @@ class Predictions:
         """Whether `scores` covers all classes."""
         return self.classes is None
 
+    def confidence(self) -> npt.NDArray[np.float32] | None:
+        """Return the softmax probability of each entry of `scores`, of its shape; None where it is not known.
+
+        Logits of a top-k list need `logsumexp` for it.
+        """
+        if self.scores is None or self.score_kind not in ("logit", "probability"):
+            return None
+        scores = self.scores.astype(np.float32)
+        if self.score_kind == "probability":
+            return scores
+        total = self.logsumexp
+        if total is None and self.is_dense:
+            total = np.logaddexp.reduce(scores, axis=1)
+        return None if total is None else np.exp(scores - total[:, None])
+
     def to_table(self) -> pa.Table:
         """Return the predictions table."""
         columns: dict[str, Any] = {"image_id": self.image_id}

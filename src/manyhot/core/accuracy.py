@@ -193,12 +193,13 @@ def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
 def _label_in_top(case: Case, k: int) -> Estimate:
     if case.top.shape[1] < k:
         return undefined(len(case.labels))
-    return mean_over(case.is_label[:, :k].any(1), case.labels.label != NO_LABEL)
+    found: npt.NDArray[np.bool_] = case.is_label[:, :k].any(1)
+    return mean_over(found, np.not_equal(case.labels.label, NO_LABEL))
 
 
 def _set_in_top(case: Case, k: int) -> Estimate:
     hits = _hits_at(case, k)
-    return undefined(len(case.labels)) if hits is None else mean_over(hits > 0, case.labels.scored)
+    return undefined(len(case.labels)) if hits is None else mean_over(np.greater(hits, 0), case.labels.scored)
 
 
 def _hits_at(case: Case, k: int) -> npt.NDArray[np.intp] | None:

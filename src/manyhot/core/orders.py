@@ -86,4 +86,4 @@ def _mapped(meaning: Classes, classes: Classes) -> Classes:
 
 
 def _share(right: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(right & known) / max(np.count_nonzero(known), 1))
+    return int(np.count_nonzero(right & known)) / max(int(np.count_nonzero(known)), 1)

@@ -1,4 +1,4 @@
-"""Intervals: the percentile bootstrap over images for many models at once, Wilson's, and comparisons of pairs.
+"""Intervals: the percentile bootstrap over images for many models at once, Wilson's, and pairs.
 
 A resample is a row of counts, how often each image was drawn. The value of a ratio metric under a resample
 is then a matrix product of counts and per-image numerators over one of counts and denominators, for all
@@ -149,7 +149,7 @@ class _Strata:
         )
 
     def shares(self, sums: Floats, s: int) -> Floats:
-        """Return what an image of each group contributes to the mean over strata of slice s, shape (R, groups)."""
+        """Return what an image of each group adds to the mean over strata of slice s, shape (R, groups)."""
         den = np.add.reduceat(sums * self.member[s].astype(np.float32), self.stratum_edges, axis=1)
         filled = den > 0
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -94,9 +94,9 @@ def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | Non
     path = Path(path)
     for name in registry.names("format"):
         entry = registry.get("format", name)
-        if entry.about["holds"] in holds and path.suffix.lower() in entry.about["suffixes"]:
-            if entry.about["matches"](path):
-                return entry
+        fits = entry.about["holds"] in holds and path.suffix.lower() in entry.about["suffixes"]
+        if fits and entry.about["matches"](path):
+            return entry
     return None
 
 

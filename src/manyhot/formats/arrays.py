@@ -129,7 +129,8 @@ def _dense(path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classe
 
 def _as_int32(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     # Out-of-range values must not wrap around into valid ones.
-    return np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
+    narrow: npt.NDArray[np.int32] = np.clip(array, -(2**31), 2**31 - 1).astype(np.int32)
+    return narrow
 
 
 def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str, npt.NDArray[Any]]:

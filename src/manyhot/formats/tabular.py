@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,7 +113,7 @@ def read_labels_table(path: Path, *, classes: ClassList) -> Labels:
 def read_predictions_table(
     path: Path, *, classes: ClassList, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """A predictions table: one row an image with lists, or long with ``image_id,class_id`` and rank or score."""
+    """A predictions table: one row an image with lists, or long with ``class_id`` and rank or score."""
     if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in _columns(path)):
         return predictions_from_table(read(path, "predictions"), model=path.stem, source=str(path))
     frame = _frame(path)

@@ -14,22 +14,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import CLASS_ORDERS, ClassList, class_list
-from manyhot.core.cells import Cells
-from manyhot.core.estimates import Estimate, Pooled, Ratio
+from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.orders import explain_order
 from manyhot.core.resampling import (
     Bootstrap,
     compare_pairs,
     draw_counts,
     percentile_interval,
-    wilson_interval,
 )
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.registry import Entry, get
+from manyhot.steps.columns import Column, grouped, stack
 from manyhot.steps.results import Evaluation, Note, Number, pair_rows
 from manyhot.steps.sets import label_sets
-from manyhot.steps.slices import ALL, Slices, make_slices
+from manyhot.steps.slices import ALL, make_slices
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
 
 RANK_METRICS = (
@@ -89,7 +88,7 @@ def evaluate(
         Registered names or call strings; by default all rank metrics, and the dense ones where a model has
         scores over all classes.
     slices : sequence of str
-        Beside the standing ones: ``class=KEY``, ``class`` for all, ``COLUMN`` or ``COLUMN=VALUE`` of `images`.
+        Beside the standing ones: ``class=KEY``, ``class`` for all; ``COLUMN``, ``COLUMN=VALUE`` of `images`.
     images : Images, optional
         Original labels where `labels` has none, and columns to slice by.
     classes : ClassList, optional
@@ -160,7 +159,7 @@ class Judge:
     _numbers: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
     _models: list[str] = field(default_factory=list)
-    _waiting: list[_Column] = field(default_factory=list)
+    _waiting: list[Column] = field(default_factory=list)
     _samples: dict[tuple[str, str], npt.NDArray[np.float32]] = field(default_factory=dict)
     _scored: dict[tuple[str, str], bytes] = field(default_factory=dict)
     _masks: dict[bytes, npt.NDArray[np.bool_]] = field(default_factory=dict)
@@ -222,12 +221,14 @@ class Judge:
         return alignment, sets
 
     def _note_unmatched(self, model: str, alignment: Alignment) -> None:
-        if alignment.right_only:
-            text = f"{alignment.right_only:,} of {alignment.right_only + len(alignment.right):,} predicted images have no labels and were left out"
-            self._notes.append(Note(self.dataset, model, "predictions_unmatched", alignment.right_only, text))
-        if alignment.left_only:
-            text = f"{alignment.left_only:,} of {len(self.labels):,} labelled images have no prediction and were left out"
-            self._notes.append(Note(self.dataset, model, "labels_unmatched", alignment.left_only, text))
+        matched = len(alignment.right)
+        for kind, n, text in (
+            ("predictions_unmatched", alignment.right_only, "predicted images have no labels"),
+            ("labels_unmatched", alignment.left_only, "labelled images have no prediction"),
+        ):
+            if n:
+                said = f"{n:,} of {n + matched:,} {text} and were left out"
+                self._notes.append(Note(self.dataset, model, kind, n, said))
 
     def _check_order(self, case: Case, predictions: Predictions, alignment: Alignment) -> None:
         orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
@@ -251,7 +252,7 @@ class Judge:
         if isinstance(estimate, Pooled):
             self._numbers += self._pooled(model, metric, estimate, rows)
             return
-        column = _Column.spread(model, metric.name, estimate, rows, len(self._sets))
+        column = Column.spread(model, metric.name, estimate, rows, len(self._sets))
         self._numbers += column.numbers(self.dataset, self._slices, self._bootstrap.cells, self._sets, rows)
         if self.resamples:
             key = self._remember(column.scored)
@@ -288,15 +289,15 @@ class Judge:
         """Draw the intervals of the waiting columns and keep the samples of slice `ALL` for the pairs."""
         plain = [c for c in self._waiting if c.stratum is None]
         if plain:
-            self._keep(plain, self._bootstrap.ratios(*_stack(plain)))
-        for group in _grouped(c for c in self._waiting if c.stratum is not None):
+            self._keep(plain, self._bootstrap.ratios(*stack(plain)))
+        for group in grouped(c for c in self._waiting if c.stratum is not None):
             num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
             stratum = group[0].stratum
             assert stratum is not None
             self._keep(group, self._bootstrap.stratified(num, group[0].den.astype(np.float32), stratum))
         self._waiting = []
 
-    def _keep(self, columns: Sequence[_Column], samples: npt.NDArray[np.float32]) -> None:
+    def _keep(self, columns: Sequence[Column], samples: npt.NDArray[np.float32]) -> None:
         by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))
         lo, hi = percentile_interval(by_column)
         intervals = {}
@@ -332,69 +333,6 @@ class Judge:
         at = np.array([distinct.index(k) for k in keys])
         result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
         return result
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One metric of one model, per image of the labels table."""
-
-    model: str
-    metric: str
-    num: npt.NDArray[Any]
-    den: npt.NDArray[Any]
-    scored: npt.NDArray[np.bool_]
-    stratum: npt.NDArray[np.integer] | None
-
-    @classmethod
-    def spread(cls, model: str, metric: str, e: Ratio, rows: npt.NDArray[np.int64], n: int) -> _Column:
-        """Put an estimate over the aligned images at their rows of the labels table."""
-        if len(rows) == n:
-            return cls(model, metric, e.num, e.den, e.scored, e.stratum)
-        arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
-        full = [np.zeros(n, a.dtype) for a in arrays]
-        for target, array in zip(full, arrays, strict=True):
-            target[rows] = array
-        return cls(model, metric, full[0], full[1], full[2], full[3] if len(full) == 4 else None)
-
-    def numbers(
-        self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
-    ) -> Iterable[Number]:
-        """Yield the metric's value in every slice; `rows` are the aligned images."""
-        values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
-        n = cells.sum(self.scored)
-        aligned = cells.sum(np.bincount(rows, minlength=len(sets)))
-        for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
-            yield Number(
-                dataset,
-                self.model,
-                self.metric,
-                name,
-                float(value),
-                None,
-                None,
-                int(counted),
-                int(of - counted),
-            )
-        if slices.classes:
-            yield from self._class_numbers(dataset, slices, sets, rows)
-
-    def _class_numbers(
-        self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
-    ) -> Iterable[Number]:
-        label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
-        c = sets.n_classes + 1
-        num, den = np.bincount(label, self.num, c), np.bincount(label, self.den, c)
-        scored, aligned = np.bincount(label, self.scored, c), np.bincount(label[rows], minlength=c)
-        lo, hi = wilson_interval(num, den) if self.num.dtype == bool else (None, None)
-        for class_id, name in zip(slices.classes, slices.class_names, strict=True):
-            n, d = int(scored[class_id]), den[class_id]
-            ends = (
-                (None, None)
-                if lo is None or hi is None or not n
-                else (float(lo[class_id]), float(hi[class_id]))
-            )
-            value = float(num[class_id] / d) if d else float("nan")
-            yield Number(dataset, self.model, self.metric, name, value, *ends, n, int(aligned[class_id]) - n)
 
 
 def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment) -> Case:
@@ -456,33 +394,3 @@ def _check_counts(resamples: int, map_resamples: int) -> None:
             got=map_resamples,
             allowed=f"0 (no interval) to {MAX_MAP_RESAMPLES}",
         )
-
-
-def _stack(
-    columns: Sequence[_Column],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return numerators, the distinct denominators, and which belongs to which."""
-    keys: dict[bytes, int] = {}
-    dens: list[npt.NDArray[Any]] = []
-    den_of = np.empty(len(columns), np.intp)
-    for i, column in enumerate(columns):
-        key = _digest(column.den)
-        if key not in keys:
-            keys[key] = len(dens)
-            dens.append(column.den)
-        den_of[i] = keys[key]
-    num = np.stack([c.num for c in columns], axis=1, dtype=np.float32, casting="unsafe")
-    return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
-
-
-def _grouped(columns: Iterable[_Column]) -> list[list[_Column]]:
-    """Group columns that share strata and denominators, so that they share resamples."""
-    groups: dict[tuple[bytes, bytes], list[_Column]] = {}
-    for column in columns:
-        assert column.stratum is not None
-        groups.setdefault((_digest(column.den), _digest(column.stratum)), []).append(column)
-    return list(groups.values())
-
-
-def _digest(array: npt.NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8), digest_size=16).digest()

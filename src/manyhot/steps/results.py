@@ -38,7 +38,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the reader of the numbers must know: images without labels, labels without predictions."""
+    """What the reader of the numbers must know, such as images without labels."""
 
     dataset: str
     model: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,9 +28,10 @@ def label_sets(labels: Labels) -> LabelSets:
     )
 
 
-def original_labels(labels: Labels) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
     """Return the original label of each image, `NO_LABEL` where unknown, shape (n,)."""
     if "label" not in labels.table.column_names:
         return np.full(len(labels), NO_LABEL, np.int32)
     filled = pc.fill_null(labels.table["label"], NO_LABEL)
-    return one_chunk(filled).to_numpy().astype(np.int32)
+    label: npt.NDArray[np.int32] = one_chunk(filled).to_numpy().astype(np.int32)
+    return label

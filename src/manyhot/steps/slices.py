@@ -113,7 +113,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
             do="give --rows or --images with labels",
         )
     if not value:
-        return np.unique(sets.label[sets.label != NO_LABEL]).tolist()
+        return [int(c) for c in np.unique(sets.label[sets.label != NO_LABEL])]
     if classes is not None:
         return [classes.index(value)]
     if not value.isdigit() or int(value) >= sets.n_classes:

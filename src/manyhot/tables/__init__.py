@@ -5,7 +5,7 @@ the manyhot version, the call that made it, hashes of its inputs and of its clas
 same inputs give the same bytes.
 """
 
-from manyhot.tables.ids import Alignment, align, one_chunk
+from manyhot.tables.ids import Alignment, align, count_shared, one_chunk
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.predictions import (
     SCORE_KINDS,
@@ -43,6 +43,7 @@ __all__ = [
     "align",
     "check",
     "check_same_classes",
+    "count_shared",
     "labels_from_table",
     "list_matrix",
     "metadata",

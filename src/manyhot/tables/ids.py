@@ -55,6 +55,11 @@ def align(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -
     return Alignment(rows, matched, len(left) - len(rows), len(right) - len(rows))
 
 
+def count_shared(left: pa.Array, right: pa.Array) -> int:
+    """Return how many ids of `left` are in `right`."""
+    return int(pc.sum(pc.is_in(left, right)).as_py() or 0)
+
+
 def one_chunk(values: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array."""
     combined = values.combine_chunks()

@@ -1,0 +1,43 @@
+# Two commands do everything: `make demo` and `make test`. Both make .venv and take seconds once it exists.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+GROUPS := --group test --group lint --group demo
+
+.PHONY: demo test imagenet lint docs bench clean
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo/collect.py --out demo
+	$(BIN)/manyhot predict demo/photos --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 --out demo/predictions
+	$(BIN)/manyhot evaluate --labels demo/labels.parquet --predictions demo/predictions --images demo/predictions/images.parquet --dataset demo --out demo
+	@echo "Open demo/report/index.html"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+imagenet: $(STAMP)
+	$(BIN)/manyhot evaluate imagenet --out imagenet
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/pip install --quiet --group docs
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
+bench: $(STAMP)
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python benchmarks/run.py
+
+# pip 25.1 brings --group; older ones come with older Pythons.
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[models,report]" $(GROUPS)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo imagenet

@@ -1,0 +1,5 @@
+"""``python -m manyhot``."""
+
+from manyhot.cli import main
+
+main()

@@ -1,0 +1,299 @@
+"""What a notebook and a training loop call: judging models from tables, arrays or lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.core.sets import top_k
+from manyhot.errors import InputError
+from manyhot.registry import get
+from manyhot.steps import evaluate as step
+from manyhot.steps.results import Evaluation
+from manyhot.tables import Images, Labels, Predictions
+
+DEPTH = 20
+"""Best classes kept of an image by `Evaluator`, unless a metric needs all scores."""
+
+
+def evaluate(
+    labels: Any,
+    predictions: Any,
+    *,
+    label: Any = None,
+    n_classes: int | None = None,
+    metrics: Sequence[str] | None = None,
+    slices: Sequence[str] = (),
+    images: Images | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    map_resamples: int = 0,
+    dataset: str = "",
+) -> Evaluation:
+    """Judge one or many models on label sets.
+
+    Parameters
+    ----------
+    labels : Labels, lists of classes, multi-hot matrix of shape (n, C), or ints of shape (n,)
+    predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
+        Integer arrays of shape (n, k) are classes, best first; float arrays of shape (n, C) are scores.
+    label : array-like of int, shape (n,), optional
+        Original labels, where `labels` is not a table.
+    n_classes : int, optional
+        C, where neither a table nor a matrix tells it.
+    metrics, slices, images, resamples, seed, map_resamples, dataset
+        As in `manyhot.steps.evaluate.evaluate`.
+
+    Returns
+    -------
+    Evaluation
+        ``.to_polars()``, ``.to_pandas()``, ``.value("real1")``.
+
+    Raises
+    ------
+    InputError, MatchError, OrderError, UnknownNameError
+        As in `manyhot.steps.evaluate.evaluate`.
+
+    Examples
+    --------
+    >>> evaluate([[0, 1], [2]], [[1, 0], [0, 2]], n_classes=3, resamples=0).value("real1")
+    0.5
+    """
+    if not isinstance(labels, Labels):
+        n_classes = n_classes or _n_classes(labels, predictions)
+        labels = as_labels(labels, n_classes=n_classes, label=label)
+    elif label is not None:
+        raise InputError("`label` is for label sets given as lists or arrays.", do="give `images` instead")
+    return step.evaluate(
+        labels,
+        as_predictions(predictions, n_classes=labels.n_classes, ids=None),
+        metrics=metrics,
+        slices=slices,
+        images=images,
+        resamples=resamples,
+        seed=seed,
+        map_resamples=map_resamples,
+        dataset=dataset,
+    )
+
+
+def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
+    """Return label sets given as arrays or lists as a labels table; image i is called ``i``.
+
+    Parameters
+    ----------
+    labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
+        Lists of valid classes, a multi-hot matrix, or one label an image, which then is its label set too.
+    n_classes : int
+        C.
+    label : array-like of int, shape (n,), optional
+        Original labels.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if isinstance(labels, Labels):
+        return labels
+    sets, single = _sets(labels, n_classes)
+    label = single if label is None else np.asarray(_host(label))
+    lengths = np.array([len(s) for s in sets], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in sets]])
+    columns = {
+        "image_id": _positions(0, len(sets)),
+        "usable": pa.array(np.ones(len(sets), bool)),
+        "classes": pa.ListArray.from_arrays(offsets, pa.array(flat.astype(np.int32))),
+        "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
+    }
+    if label is not None:
+        columns["label"] = pa.array(label, pa.int32())
+    return Labels(pa.table(columns), n_classes, name="labels")
+
+
+def as_predictions(predictions: Any, *, n_classes: int = 0, ids: pa.Array | None = None) -> list[Predictions]:
+    """Return predictions of one or several models as a list of tables.
+
+    Parameters
+    ----------
+    predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
+        Integer arrays of shape (n, k) are classes, best first; float arrays of shape (n, C) are scores over
+        all classes.
+    n_classes : int
+        C; 0 where unknown.
+    ids : pyarrow.Array of string, shape (n,), optional
+        The image of each row; image i is called ``i`` by default.
+    """
+    if isinstance(predictions, Predictions):
+        return [predictions]
+    if isinstance(predictions, Mapping):
+        return [_prediction(name, values, n_classes, ids) for name, values in predictions.items()]
+    if isinstance(predictions, Iterable) and not hasattr(predictions, "shape"):
+        listed = list(predictions)
+        if listed and all(isinstance(p, Predictions) for p in listed):
+            return listed
+        predictions = listed
+    return [_prediction("model", predictions, n_classes, ids)]
+
+
+class Evaluator:
+    """Judge a model batch by batch, as in a training loop.
+
+    Parameters
+    ----------
+    n_classes : int
+    metrics : sequence of str, optional
+        Registered names or call strings; all rank metrics by default. Only if one needs scores over all
+        classes are these kept; else the best `DEPTH` classes of each image.
+    resamples : int
+        Of the bootstrap in `compute`; 0 for no intervals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> evaluator = Evaluator(n_classes=3, metrics=["top1", "real1"])
+    >>> evaluator.update(np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]]), [[1, 2], [2]])
+    >>> evaluator.compute().value("real1")
+    0.5
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        metrics: Sequence[str] | None = None,
+        resamples: int = 0,
+        model: str = "model",
+    ) -> None:
+        self.n_classes = n_classes
+        self.metrics = list(metrics or step.RANK_METRICS)
+        self.resamples = resamples
+        self.model = model
+        self._dense = any(get("metric", m).about.get("needs") == "scores" for m in self.metrics)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._labels: list[Labels] = []
+        self._predicted: list[npt.NDArray[Any]] = []
+
+    def update(self, predictions: Any, labels: Any, label: Any = None) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        predictions : array or tensor, shape (b, C) of float or (b, k) of int
+            Scores over all classes, or classes, best first.
+        labels, label
+            As in `as_labels`.
+
+        Raises
+        ------
+        InputError
+            If the batch is malformed; it is not added.
+        """
+        batch = as_labels(labels, n_classes=self.n_classes, label=label)
+        (predicted,) = as_predictions({self.model: predictions}, n_classes=self.n_classes, ids=batch.image_id)
+        self._labels.append(batch)
+        self._predicted.append(self._kept(predicted))
+
+    def compute(self) -> Evaluation:
+        """Return the results over all batches so far.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        if not self._labels:
+            raise InputError("There is nothing to compute yet.", do="call update() with a batch first")
+        n = sum(map(len, self._labels))
+        ids = _positions(0, n)
+        with_label = [
+            t.table if "label" in t.table.column_names else _unlabelled(t.table) for t in self._labels
+        ]
+        table = pa.concat_tables(with_label).combine_chunks()
+        table = table.set_column(table.column_names.index("image_id"), "image_id", ids)
+        labels = Labels(table, self.n_classes, name="labels")
+        width = min(p.shape[1] for p in self._predicted)
+        joined = np.concatenate([p[:, :width] for p in self._predicted])
+        predictions = as_predictions({self.model: joined}, n_classes=self.n_classes, ids=ids)
+        return step.evaluate(labels, predictions, metrics=self.metrics, resamples=self.resamples)
+
+    def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:
+        if predicted.classes is not None:
+            return predicted.classes
+        assert predicted.scores is not None
+        return predicted.scores if self._dense else top_k(predicted.scores, DEPTH)
+
+
+def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None) -> Predictions:
+    array = np.asarray(_host(values))
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
+        raise InputError(
+            "Predictions are one row of numbers an image.",
+            where=name,
+            got=f"shape {array.shape} of {array.dtype}",
+            allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
+        )
+    ids = _positions(0, len(array)) if ids is None else ids
+    if array.dtype.kind == "f":
+        scores = array.astype(np.float32) if array.dtype.itemsize > 4 else array
+        return Predictions(
+            ids, name, scores=scores, score_kind="score", n_classes=n_classes or array.shape[1]
+        )
+    return Predictions(ids, name, array.astype(np.int32), n_classes=n_classes)
+
+
+def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64] | None]:
+    """Return one list of classes an image, and single labels if that is what was given."""
+    labels = _host(labels)
+    if not hasattr(labels, "dtype"):
+        labels = list(labels)
+        if labels and all(np.ndim(s) == 1 or isinstance(s, set | frozenset) for s in labels):
+            return [sorted(s) if isinstance(s, set | frozenset) else s for s in labels], None
+    array = np.asarray(labels)
+    if (
+        array.ndim == 2
+        and array.shape[1] == n_classes
+        and (array.dtype == bool or np.isin(array, (0, 1)).all())
+    ):
+        return [np.flatnonzero(row) for row in array], None
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        return [[c] for c in array], array.astype(np.int64)
+    raise InputError(
+        "Labels are lists of classes, a multi-hot matrix, or one class an image.",
+        got=f"shape {array.shape} of {array.dtype}",
+        allowed=f"n lists; (n, {n_classes}) of bool; or (n,) integers",
+    )
+
+
+def _host(values: Any) -> Any:
+    """Return a tensor of any device as an array; anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def _positions(start: int, stop: int) -> pa.Array:
+    return pa.array(np.arange(start, stop)).cast(pa.string())
+
+
+def _unlabelled(table: pa.Table) -> pa.Table:
+    position = table.column_names.index("classes")
+    empty = pa.nulls(table.num_rows, pa.int32())
+    return table.add_column(position, "label", empty).select(
+        ["image_id", "label", "usable", "classes", "state"]
+    )
+
+
+def _n_classes(labels: Any, predictions: Any) -> int:
+    for values in (labels, *(predictions.values() if isinstance(predictions, dict) else [predictions])):
+        if getattr(values, "ndim", 0) == 2 and "int" not in str(values.dtype):
+            return int(values.shape[1])
+    raise InputError("The number of classes is not known.", do="give n_classes")

@@ -1,0 +1,109 @@
+"""A metric of a model as one number an image: what slices, intervals and pairs are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.cells import Cells
+from manyhot.core.estimates import Ratio
+from manyhot.core.resampling import wilson_interval
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.steps.results import Number
+from manyhot.steps.slices import Slices
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one model, per image of the labels table."""
+
+    model: str
+    metric: str
+    num: npt.NDArray[Any]
+    den: npt.NDArray[Any]
+    scored: npt.NDArray[np.bool_]
+    stratum: npt.NDArray[np.integer] | None
+
+    @classmethod
+    def spread(cls, model: str, metric: str, e: Ratio, rows: npt.NDArray[np.int64], n: int) -> Column:
+        """Put an estimate over the aligned images at their rows of the labels table."""
+        if len(rows) == n:
+            return cls(model, metric, e.num, e.den, e.scored, e.stratum)
+        arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
+        full = [np.zeros(n, a.dtype) for a in arrays]
+        for target, array in zip(full, arrays, strict=True):
+            target[rows] = array
+        return cls(model, metric, full[0], full[1], full[2], full[3] if len(full) == 4 else None)
+
+    def numbers(
+        self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        """Yield the metric's value in every slice; `rows` are the aligned images."""
+        values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
+        n = cells.sum(self.scored)
+        aligned = cells.sum(np.bincount(rows, minlength=len(sets)).astype(np.float64))
+        for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
+            yield Number(
+                dataset,
+                self.model,
+                self.metric,
+                name,
+                float(value),
+                None,
+                None,
+                int(counted),
+                int(of - counted),
+            )
+        if slices.classes:
+            yield from self._class_numbers(dataset, slices, sets, rows)
+
+    def _class_numbers(
+        self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
+        c = sets.n_classes + 1
+        num, den = np.bincount(label, self.num, c), np.bincount(label, self.den, c)
+        n = np.bincount(label, self.scored, c)
+        skipped = np.bincount(label[rows], minlength=c) - n
+        lo, hi = wilson_interval(num, den) if self.num.dtype == bool else (np.full(c, np.nan),) * 2
+        with np.errstate(invalid="ignore"):
+            value = num / den
+        for i, name in zip(slices.classes, slices.class_names, strict=True):
+            low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
+            counts = (int(n[i]), int(skipped[i]))
+            yield Number(dataset, self.model, self.metric, name, float(value[i]), low, high, *counts)
+
+
+def stack(
+    columns: Sequence[Column],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return numerators, the distinct denominators, and which belongs to which."""
+    keys: dict[bytes, int] = {}
+    dens: list[npt.NDArray[Any]] = []
+    den_of = np.empty(len(columns), np.intp)
+    for i, column in enumerate(columns):
+        key = _digest(column.den)
+        if key not in keys:
+            keys[key] = len(dens)
+            dens.append(column.den)
+        den_of[i] = keys[key]
+    num = np.stack([c.num for c in columns], axis=1, dtype=np.float32, casting="unsafe")
+    return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
+
+
+def grouped(columns: Iterable[Column]) -> list[list[Column]]:
+    """Group columns that share strata and denominators, so that they share resamples."""
+    groups: dict[tuple[bytes, bytes], list[Column]] = {}
+    for column in columns:
+        assert column.stratum is not None
+        groups.setdefault((_digest(column.den), _digest(column.stratum)), []).append(column)
+    return list(groups.values())
+
+
+def _digest(array: npt.NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()

@@ -1,0 +1,68 @@
+"""What all tests share: the published files, and skipping loudly."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+SHARED = REPO.parent / "shared"
+
+
+def missing(what: str) -> None:
+    """Skip, saying what is absent; fail where everything must be there."""
+    message = f"absent: {what}"
+    if os.environ.get("MANYHOT_REQUIRE_ALL"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[Any, str], None]:
+    """Return a function that skips or fails unless something is there."""
+
+    def check(present: Any, what: str) -> None:
+        if not present:
+            missing(what)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """Return the archive of published files."""
+    path = SHARED / "mirror.zip"
+    if not path.is_file():
+        missing(f"{path}, published files laid out by address")
+    return path
+
+
+@pytest.fixture(scope="session")
+def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that unpacks the one published file whose address ends in a given path."""
+    folder = tmp_path_factory.mktemp("published")
+
+    def get(ending: str) -> Path:
+        with zipfile.ZipFile(mirror) as archive:
+            (name,) = [n for n in archive.namelist() if n.endswith(ending)]
+            target = folder / ending.replace("/", "--")
+            if not target.exists():
+                target.write_bytes(archive.read(name))
+        return target
+
+    return get
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what was skipped and why: a skipped test must be noticed."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
+    if reasons:
+        terminalreporter.write_sep("=", f"{len(skipped)} SKIPPED, not tested", yellow=True, bold=True)
+        for reason in sorted(reasons):
+            terminalreporter.write_line(f"  {reason}")

@@ -193,8 +193,7 @@ def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
 def _label_in_top(case: Case, k: int) -> Estimate:
     if case.top.shape[1] < k:
         return undefined(len(case.labels))
-    found: npt.NDArray[np.bool_] = case.is_label[:, :k].any(1)
-    return mean_over(found, np.not_equal(case.labels.label, NO_LABEL))
+    return mean_over(np.logical_or.reduce(case.is_label[:, :k], axis=1), np.not_equal(case.labels.label, NO_LABEL))
 
 
 def _set_in_top(case: Case, k: int) -> Estimate:

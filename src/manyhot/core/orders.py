@@ -49,7 +49,8 @@ def explain_order(
     """
     known = label >= 0
     accuracy = _share(top[:, 0] == label, known)
-    if top.shape[1] > 1 and _share(top[:, -1] == label, known) > 3 * max(accuracy, 1 / max(known.sum(), 1)):
+    last = _share(top[:, -1] == label, known) if top.shape[1] > 1 else 0.0
+    if last > max(_SUSPICIOUS, 3 * accuracy):
         return "classes stored worst first"
     if accuracy >= _SUSPICIOUS:
         return None

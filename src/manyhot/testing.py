@@ -1,0 +1,215 @@
+"""Checks that every registered function must pass: for our tests and for authors of plug-ins.
+
+Example
+-------
+>>> from manyhot.testing import check_metric
+>>> check_metric("real1")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
+from manyhot.registry import Entry, get
+
+N_IMAGES, N_CLASSES = 80, 24
+
+
+def random_case(
+    rng: np.random.Generator, *, dense: bool = True, n: int = N_IMAGES, c: int = N_CLASSES
+) -> Case:
+    """Return a case with everything that real data has: empty sets, unusable images, missing labels, ties.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    dense : bool
+        With scores over all classes, or ranks only.
+    n, c : int
+        Images and classes.
+    """
+    asked = rng.random((n, c)) < 0.15
+    asked[: n // 10] = False
+    state = rng.choice([NO, UNCLEAR, YES], (n, c), p=[0.4, 0.1, 0.5]).astype(np.uint8)
+    rows, classes = np.nonzero(asked)
+    labels = LabelSets(
+        c,
+        np.concatenate([[0], np.cumsum(asked.sum(1))]).astype(np.int64),
+        classes.astype(np.int32),
+        state[rows, classes],
+        np.where(rng.random(n) < 0.9, rng.integers(0, c, n), NO_LABEL).astype(np.int32),
+        rng.random(n) < 0.95,
+        asked_known=True,
+    )
+    # One decimal makes ties, and float32 holds it exactly enough for all classes alike.
+    scores = (rng.normal(size=(n, c)) + labels.yes_matrix()).round(1).astype(np.float32)
+    return Case.from_scores(labels, scores) if dense else Case(labels, top_k(scores, 5))
+
+
+def perfect_case(rng: np.random.Generator) -> Case:
+    """Return a case in which every prediction is right: each set ranks first, led by the original label."""
+    case = random_case(rng)
+    yes = case.labels.yes_matrix()
+    one = np.where(yes.any(1), np.argmax(yes, 1), NO_LABEL).astype(np.int32)
+    scores = yes.astype(np.float32)
+    scores[yes.any(1), one[yes.any(1)]] += 1
+    source = case.labels
+    labels = LabelSets(
+        source.n_classes, source.indptr, source.classes, source.state, one, source.usable, source.asked_known
+    )
+    return Case.from_scores(labels, scores)
+
+
+def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
+    """Check what holds for all metrics; a breach raises an AssertionError that names it.
+
+    The order of images and the numbering of classes do not matter; a weight counts like repetition, a weight
+    of 0 like removal, and scaling all weights changes nothing; inputs are not changed; what cannot be known is
+    NaN with n 0; no value is better than that of perfect predictions.
+
+    Parameters
+    ----------
+    metric : str or Entry
+        A registered name, a call string or an entry.
+    seed : int
+    """
+    entry = get("metric", metric) if isinstance(metric, str) else metric
+    rng = np.random.default_rng(seed)
+    case = random_case(rng)
+    before = _contents(case)
+    estimate = entry(case)
+    assert isinstance(estimate, Ratio | Pooled), f"{entry.name} returns no estimate"
+    assert all(np.array_equal(a, b) for a, b in zip(before, _contents(case), strict=True)), (
+        "inputs were changed"
+    )
+    _check_scored(entry, case, estimate)
+    _check_weights(entry, case, estimate, rng)
+    _check_permutations(entry, case, estimate, rng)
+    _check_best(entry, case, estimate, rng)
+    _check_undefined(entry, case, rng)
+
+
+def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
+    assert estimate.scored.shape == (len(case.labels),), f"{entry.name}: `scored` is not one flag an image"
+    assert estimate.scored.any(), f"{entry.name} scores no image of the trial case"
+    nothing = np.zeros(len(case.labels))
+    assert np.isnan(estimate.value(nothing)), f"{entry.name} is not NaN when nothing counts"
+    if isinstance(estimate, Ratio):
+        outside = ~estimate.scored
+        assert not estimate.num[outside].any(), f"{entry.name}: the numerator counts skipped images"
+        assert not estimate.den[outside].any(), f"{entry.name}: the denominator counts skipped images"
+
+
+def _check_weights(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    n = len(case.labels)
+    weights = rng.integers(0, 4, n)
+    repeated = entry(_take(case, np.repeat(np.arange(n), weights))).value(None)
+    _same(estimate.value(weights), repeated, f"{entry.name}: weights are not repetition")
+    _same(estimate.value(weights * 2.5), repeated, f"{entry.name}: scaling weights changes the value")
+    kept = rng.random(n) < 0.7
+    _same(
+        estimate.value(kept),
+        entry(_take(case, np.flatnonzero(kept))).value(None),
+        f"{entry.name}: zero weights are not removal",
+    )
+    _same(estimate.value(estimate.scored), estimate.value(None), f"{entry.name}: skipped images count")
+
+
+def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    images = rng.permutation(len(case.labels))
+    _same(
+        entry(_take(case, images)).value(None),
+        estimate.value(None),
+        f"{entry.name}: the order of images matters",
+    )
+    # Ties go to the lower class, so renumbering is checked on ranks that hold none.
+    untied = _without_ties(case)
+    renumbered = _renumber(untied, rng.permutation(case.labels.n_classes))
+    _same(
+        entry(renumbered).value(None),
+        entry(untied).value(None),
+        f"{entry.name}: the numbering of classes matters",
+    )
+
+
+def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    best, value = entry(perfect_case(rng)).value(None), estimate.value(None)
+    if np.isnan(best):
+        return  # A share of misses: with perfect predictions there is none.
+    higher = entry.about["better"] == "higher"
+    assert value <= best + 1e-12 if higher else value >= best - 1e-12, (
+        f"{entry.name}: {value} is better than perfect, {best}"
+    )
+
+
+def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None:
+    ranks = entry(random_case(rng, dense=False))
+    if entry.about.get("needs") == "scores":
+        assert not ranks.scored.any(), f"{entry.name} scores images without the scores it needs"
+        assert np.isnan(ranks.value(None)), f"{entry.name} is not NaN for rank-only predictions"
+    source = case.labels
+    empty = LabelSets(
+        source.n_classes,
+        np.zeros(len(source) + 1, np.int64),
+        np.empty(0, np.int32),
+        np.empty(0, np.uint8),
+        np.full(len(source), NO_LABEL, np.int32),
+        source.usable,
+        source.asked_known,
+    )
+    assert case.scores is not None
+    value = entry(Case.from_scores(empty, case.scores)).value(None)
+    assert np.isnan(value) or entry.about.get("needs") == "scores", (
+        f"{entry.name} has a value without any label"
+    )
+
+
+def _take(case: Case, images: npt.NDArray[np.integer]) -> Case:
+    scores = None if case.scores is None else case.scores[images]
+    return Case(case.labels.take(images), case.top[images], scores)
+
+
+def _without_ties(case: Case) -> Case:
+    n, c = len(case.labels), case.labels.n_classes
+    assert case.scores is not None
+    scores = (
+        case.scores + np.linspace(0, 0.05, c, endpoint=False, dtype=np.float32) + np.zeros((n, 1), np.float32)
+    )
+    return Case.from_scores(case.labels, scores)
+
+
+def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
+    labels = case.labels
+    label = np.where(labels.label == NO_LABEL, NO_LABEL, new[np.maximum(labels.label, 0)])
+    assert case.scores is not None
+    scores = np.empty_like(case.scores)
+    scores[:, new] = case.scores
+    renamed = LabelSets(
+        labels.n_classes,
+        labels.indptr,
+        new[labels.classes].astype(np.int32),
+        labels.state,
+        label.astype(np.int32),
+        labels.usable,
+        labels.asked_known,
+    )
+    return Case.from_scores(renamed, scores)
+
+
+def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
+    labels = case.labels
+    arrays: Iterable[Weights | None] = (
+        labels.indptr, labels.classes, labels.state, labels.label, labels.usable, case.top, case.scores
+    )  # fmt: skip
+    return [np.array(a) for a in arrays if a is not None]
+
+
+def _same(value: float, expected: float, breach: str) -> None:
+    assert np.isclose(value, expected, rtol=1e-9, atol=1e-12, equal_nan=True), (
+        f"{breach}: {value} is not {expected}"
+    )

@@ -1,0 +1,156 @@
+"""Each metric against its definition written out as a loop over images."""
+
+import numpy as np
+import pytest
+
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.registry import get
+from manyhot.testing import random_case
+
+
+def images(case):
+    """Yield each image as plain Python: predictions, label set, accepted classes, asked classes, label, usable."""
+    labels = case.labels
+    for i in range(len(labels)):
+        part = slice(labels.indptr[i], labels.indptr[i + 1])
+        states = dict(zip(labels.classes[part].tolist(), labels.state[part].tolist(), strict=True))
+        yield (
+            case.top[i].tolist(),
+            {c for c, s in states.items() if s == YES},
+            {c for c, s in states.items() if s >= UNCLEAR},
+            set(states),
+            int(labels.label[i]),
+            bool(labels.usable[i]),
+        )
+
+
+def mean(values):
+    return (float(np.mean(values)), len(values)) if values else (np.nan, 0)
+
+
+def loop_top(case, k):
+    return mean([label in top[:k] for top, _, _, _, label, _ in images(case) if label != NO_LABEL])
+
+
+def loop_real(case, k):
+    return mean([bool(s & set(top[:k])) for top, s, _, _, _, usable in images(case) if usable and s])
+
+
+def loop_mla(case):
+    classes = {}
+    for top, _, accepted, _, label, usable in images(case):
+        if usable and accepted and label != NO_LABEL:
+            classes.setdefault(label, []).append(top[0] in accepted)
+    return float(np.mean([np.mean(v) for v in classes.values()])), sum(map(len, classes.values()))
+
+
+def loop_variable(case, exact=False):
+    values = {}
+    for top, s, _, _, _, usable in images(case):
+        if usable and s and len(s) <= len(top):
+            found = len(s & set(top[: len(s)])) / len(s)
+            values.setdefault(min(len(s), 4), []).append(found == 1 if exact else found)
+    return values
+
+
+def loop_asma(case, exact=False):
+    values = loop_variable(case, exact)
+    return float(np.mean([np.mean(v) for v in values.values()])), sum(map(len, values.values()))
+
+
+def loop_at_k(case, which, k):
+    values = []
+    for top, s, _, _, _, usable in images(case):
+        if usable and s:
+            hits = len(s & set(top[:k]))
+            p, r = hits / k, hits / len(s)
+            f1 = 2 * p * r / (p + r) if hits else 0.0
+            values.append({"precision": p, "recall": r, "f1": f1}[which])
+    return mean(values)
+
+
+REFERENCES = {
+    "top1": lambda c: loop_top(c, 1),
+    "top5": lambda c: loop_top(c, 5),
+    "real1": lambda c: loop_real(c, 1),
+    "real5": lambda c: loop_real(c, 5),
+    "mla": loop_mla,
+    "variable_topk": lambda c: mean(sum(loop_variable(c).values(), [])),
+    "variable_topk(exact=True)": lambda c: mean(sum(loop_variable(c, True).values(), [])),
+    "asma": loop_asma,
+    "asma(exact=True)": lambda c: loop_asma(c, True),
+    "precision@3": lambda c: loop_at_k(c, "precision", 3),
+    "recall@3": lambda c: loop_at_k(c, "recall", 3),
+    "f1@3": lambda c: loop_at_k(c, "f1", 3),
+}
+
+
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "ranks"])
+@pytest.mark.parametrize("spec", list(REFERENCES))
+def test_equals_the_loop(spec, dense):
+    for seed in range(5):
+        case = random_case(np.random.default_rng(seed), dense=dense)
+        estimate = get("metric", spec)(case)
+        value, n = REFERENCES[spec](case)
+        assert estimate.value() == pytest.approx(value, rel=1e-12)
+        assert np.count_nonzero(estimate.scored) == n
+
+
+def test_unasked_counts_misses_that_nobody_was_asked_about():
+    for seed in range(5):
+        case = random_case(np.random.default_rng(seed))
+        misses = [
+            (top[0] not in asked)
+            for top, s, _, asked, _, usable in images(case)
+            if usable and s and top[0] not in s
+        ]
+        assert get("metric", "real1_unasked")(case).value() == pytest.approx(np.mean(misses))
+        wrong = [
+            (c not in asked)
+            for top, s, _, asked, _, usable in images(case)
+            if usable and s and len(s) <= len(top)
+            for c in top[: len(s)]
+            if c not in s
+        ]
+        assert get("metric", "variable_topk_unasked")(case).value() == pytest.approx(np.mean(wrong))
+
+
+@pytest.mark.parametrize("name", ["real1", "real5", "mla", "variable_topk", "asma"])
+def test_unasked_is_unknown_where_only_valid_classes_are_recorded(name):
+    case = Case(
+        LabelSets.from_lists([[0], [1, 2]], 9, label=[0, 1]), np.array([[1, 2, 3, 4, 5], [1, 0, 3, 4, 5]])
+    )
+    estimate = get("metric", f"{name}_unasked")(case)
+    assert np.isnan(estimate.value())
+    assert not estimate.scored.any()
+
+
+def test_not_enough_places_is_not_a_miss():
+    case = Case(LabelSets.from_lists([[0], [0, 1, 2]], 9, label=[0, 0]), np.array([[0, 1], [0, 1]]))
+    for spec in ("top5", "real5", "precision@3"):
+        assert not get("metric", spec)(case).scored.any()
+    assert get("metric", "variable_topk")(case).scored.tolist() == [True, False]
+
+
+def test_known_by_hand():
+    labels = LabelSets.from_lists([[0], [1, 2], [], [3, 4, 5]], 6, label=[0, 2, 1, 0])
+    case = Case(labels, np.array([[0, 1, 2, 3, 4], [2, 0, 1, 3, 4], [1, 2, 3, 4, 5], [3, 4, 0, 1, 2]]))
+    values = {m: get("metric", m)(case).value() for m in ("top1", "real1", "variable_topk", "asma", "mla")}
+    assert values == pytest.approx(
+        {
+            "top1": 3 / 4,
+            "real1": 1.0,
+            "variable_topk": (1 + 1 / 2 + 2 / 3) / 3,
+            "asma": (1 + 1 / 2 + 2 / 3) / 3,
+            "mla": 1.0,
+        }
+    )
+    assert NOT_ASKED == 0
+
+
+def test_k_of_zero_is_refused():
+    case = random_case(np.random.default_rng(0))
+    with pytest.raises(InputError) as error:
+        get("metric", "recall@0")(case)
+    assert str(error.value) == ("k counts the best classes looked at.\n  got:     k=0\n  allowed: 1 and up")

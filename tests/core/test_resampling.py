@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, bootstrap
+
+from manyhot.core.cells import Cells
+from manyhot.core.estimates import Ratio
+from manyhot.core.resampling import (
+    Bootstrap,
+    compare_pairs,
+    draw_counts,
+    holm,
+    percentile_interval,
+    wilson_interval,
+)
+
+N = 400
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    masks = np.stack([np.ones(N, bool), rng.random(N) < 0.5, np.arange(N) < 60, np.zeros(N, bool)])
+    num = (rng.random((N, 3)) < [0.9, 0.6, 0.5]).astype(np.float32)
+    den = np.stack([np.ones(N), rng.random(N) < 0.8], axis=1).astype(np.float32)
+    den_of = np.array([0, 1, 1])
+    return masks, num * den[:, den_of], den, den_of
+
+
+def test_each_resample_is_the_metric_under_its_counts(data):
+    masks, num, den, den_of = data
+    samples = Bootstrap(masks, 300, seed=3).ratios(num, den, den_of)
+    counts = draw_counts(N, 300, np.random.default_rng(3))
+    assert (counts.sum(1) == N).all()
+    for s, mask in enumerate(masks):
+        for m in range(3):
+            ratio = Ratio(num[:, m].astype(float), den[:, den_of[m]].astype(float), np.ones(N, bool))
+            expected = [ratio.value(c * mask) for c in counts]
+            np.testing.assert_allclose(samples[s, :, m], expected, rtol=1e-6)
+
+
+def test_strata_are_redrawn_within(data):
+    masks, num, den, den_of = data
+    stratum = np.random.default_rng(1).permutation(np.repeat(np.arange(8), 50))
+    samples = Bootstrap(masks, 200, seed=3).stratified(num[:, 1:], den[:, 1], stratum)
+    order = np.argsort(stratum, kind="stable")
+    counts = np.empty((200, N), np.uint8)
+    counts[:, order] = draw_counts(N, 200, np.random.default_rng([3, 1]), stratum=stratum[order])
+    for g in range(8):
+        assert (counts[:, stratum == g].sum(1) == 50).all()
+    for s, mask in enumerate(masks):
+        for m in range(2):
+            ratio = Ratio(num[:, 1 + m].astype(float), den[:, 1].astype(float), np.ones(N, bool), stratum)
+            np.testing.assert_allclose(samples[s, :, m], [ratio.value(c * mask) for c in counts], rtol=1e-5)
+
+
+def test_draws_do_not_depend_on_the_slices(data):
+    masks, num, den, den_of = data
+    few, many = Bootstrap(masks[:1], 50, 0), Bootstrap(masks, 50, 0)
+    np.testing.assert_allclose(few.ratios(num, den, den_of)[0], many.ratios(num, den, den_of)[0], rtol=1e-6)
+
+
+def test_agrees_with_scipy(data):
+    masks, num, _, _ = data
+    samples = Bootstrap(masks[:1], 4000, 0).ratios(num[:, :1], np.ones((N, 1), np.float32), np.array([0]))
+    lo, hi = percentile_interval(samples[0, :, 0])
+    theirs = bootstrap(
+        (num[:, 0],), np.mean, n_resamples=4000, method="percentile", rng=0
+    ).confidence_interval
+    # Both estimate quantiles from 4,000 resamples: two standard errors of a 2.5 % quantile are 0.0025 here.
+    assert lo == pytest.approx(theirs.low, abs=0.004)
+    assert hi == pytest.approx(theirs.high, abs=0.004)
+
+
+def test_intervals_cover_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        x = (rng.random((200, 1)) < 0.7).astype(np.float32)
+        samples = Bootstrap(np.ones((1, 200), bool), 300, trial).ratios(x, np.ones_like(x), np.array([0]))
+        lo, hi = percentile_interval(samples[0, :, 0])
+        covered += lo <= 0.7 <= hi
+    # 95 % nominal; the percentile interval at n = 200 covers a little less. Binomial noise: 1.3 points.
+    assert 0.90 <= covered / 300 <= 0.985
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=60))
+def test_percentiles_are_numpys(values):
+    samples = np.array(values)
+    lo, hi = percentile_interval(samples)
+    expected = np.quantile(samples, [0.025, 0.975])
+    np.testing.assert_allclose([lo, hi], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_undefined_resamples_are_left_out():
+    samples = np.array([[1.0, np.nan, 3.0, 2.0], [np.nan] * 4])
+    lo, hi = percentile_interval(samples)
+    assert lo[0] == pytest.approx(1.05)
+    assert hi[0] == pytest.approx(2.95)
+    assert np.isnan([lo[1], hi[1]]).all()
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(k_of_n):
+    k, n = k_of_n
+    lo, hi = wilson_interval(k, n)
+    expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose([lo, hi], [expected.low, expected.high], atol=1e-12)
+    assert lo <= k / n <= hi
+
+
+def test_wilson_of_nothing_is_undefined():
+    assert np.isnan(wilson_interval(0, 0)).all()
+
+
+def test_holm_by_hand():
+    # Holm's own arithmetic for four hypotheses: 4 × .005, 3 × .01, 2 × .03 and, kept monotone, 1 × .04.
+    p = np.array([0.01, 0.04, np.nan, 0.03, 0.005])
+    np.testing.assert_allclose(holm(p), [0.03, 0.06, np.nan, 0.06, 0.02])
+
+
+def test_pairs_are_paired():
+    rng = np.random.default_rng(0)
+    base = rng.random(2000) < 0.7
+    flip = rng.random(2000) < 0.02
+    models = np.stack([base, base & ~flip, rng.random(2000) < 0.7, base], axis=1).astype(np.float32)
+    samples = (
+        Bootstrap(np.ones((1, 2000), bool), 1000, 0)
+        .ratios(models, np.ones((2000, 1), np.float32), np.zeros(4, int))[0]
+        .T
+    )
+    values = models.mean(0).astype(float)
+    pairs = compare_pairs(values, np.ascontiguousarray(samples))
+    assert list(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)) == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 2),
+        (1, 3),
+        (2, 3),
+    ]
+    np.testing.assert_allclose(pairs.diff, values[pairs.a] - values[pairs.b])
+    # McNemar's variance of a paired difference is the independent reference of the standard error.
+    d = models[:, 0] - models[:, 1]
+    assert (pairs.hi[0] - pairs.lo[0]) / (2 * 1.96) == pytest.approx(d.std() / np.sqrt(2000), rel=0.1)
+    assert pairs.p[0] < 1e-5
+    assert pairs.p[2] == 1.0
+    assert pairs.p[1] > 1e-4
+    np.testing.assert_allclose(pairs.p_adjusted, holm(pairs.p))
+
+
+def test_cells_give_the_value_in_every_slice(data):
+    masks, num, den, _ = data
+    stratum = np.arange(N) % 7
+    for strata in (None, stratum):
+        ratio = Ratio(num[:, 1].astype(float), den[:, 1].astype(float), den[:, 1] > 0, strata)
+        expected = [ratio.value(mask) for mask in masks]
+        np.testing.assert_allclose(Cells.of(masks).value(ratio), expected, rtol=1e-12)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets, top_k
+from manyhot.errors import InputError
+from manyhot.testing import random_case
+
+
+def test_state_of_equals_a_dictionary():
+    rng = np.random.default_rng(0)
+    labels = random_case(rng, n=50, c=37).labels
+    known = {
+        (int(row), int(c)): int(s)
+        for row, c, s in zip(labels.rows, labels.classes, labels.state, strict=True)
+    }
+    classes = rng.integers(-1, 37, (50, 9))
+    expected = [[known.get((i, int(c)), NOT_ASKED) for c in row] for i, row in enumerate(classes)]
+    assert labels.state_of(classes).tolist() == expected
+
+
+def test_sizes_count_what_each_state_means():
+    labels = LabelSets(
+        5,
+        np.array([0, 3, 3, 4]),
+        np.array([0, 2, 4, 1], np.int32),
+        np.array([YES, UNCLEAR, NO, NO], np.uint8),
+        np.array([0, NO_LABEL, 1], np.int32),
+        np.array([True, True, False]),
+        True,
+    )
+    assert labels.size.tolist() == [1, 0, 0]
+    assert labels.accepted.tolist() == [2, 0, 0]
+    assert labels.scored.tolist() == [True, False, False]
+
+
+def test_take_keeps_everything_of_an_image():
+    labels = random_case(np.random.default_rng(1)).labels
+    rows = np.array([5, 5, 79, 0])
+    taken = labels.take(rows)
+    everything = np.tile(np.arange(labels.n_classes), (len(labels), 1))
+    assert taken.state_of(everything[:4]).tolist() == labels.state_of(everything)[rows].tolist()
+    assert taken.label.tolist() == labels.label[rows].tolist()
+    assert taken.usable.tolist() == labels.usable[rows].tolist()
+
+
+def test_a_class_that_does_not_exist_is_refused():
+    with pytest.raises(InputError) as error:
+        LabelSets.from_lists([[0, 3], [5]], 5)
+    assert str(error.value) == (
+        "A label set holds a class that does not exist.\n  got:     5\n  allowed: 0 to 4"
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 12).flatmap(
+        lambda c: st.lists(
+            st.lists(st.sampled_from([-2.5, -0.0, 0.0, 1.0, 3.0, np.inf, -np.inf]), min_size=c, max_size=c),
+            min_size=1,
+            max_size=8,
+        )
+    ),
+    st.integers(1, 14),
+)
+def test_top_k_is_a_stable_sort(rows, k):
+    scores = np.array(rows, np.float32)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert top_k(scores, k, block=3).tolist() == expected.tolist()
+
+
+def test_top_k_of_half_precision():
+    scores = np.random.default_rng(0).normal(size=(40, 300)).astype(np.float16)
+    expected = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :20]
+    assert top_k(scores, 20).tolist() == expected.tolist()
+
+
+def test_unfilled_places_are_never_the_label():
+    case = Case(LabelSets.from_lists([[1]], 3, label=[-1]), np.array([[2, -1]]))
+    assert case.is_label.tolist() == [[False, False]]

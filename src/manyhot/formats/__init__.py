@@ -149,7 +149,7 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
 
 def _described(holds: str) -> list[str]:
     entries = [registry.get("format", name) for name in registry.names("format")]
-    return [f"{e.name} ({' '.join(e.about['suffixes'])})" for e in entries if e.about["holds"] == holds]
+    return sorted(f"{e.name} ({' '.join(e.about['suffixes'])})" for e in entries if e.about["holds"] == holds)
 
 
 def _suffixes(holds: str) -> list[str]:

@@ -53,11 +53,12 @@ def read_npz(path: Path, *, classes: ClassList, rows: Images | None, scores: str
 
 def _load(path: Path) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            members = {name: loaded[name] for name in loaded.files}
+            return {name: member for name, member in members.items() if isinstance(member, np.ndarray)}
     except ValueError as error:
         if "pickle" in str(error).lower():
             raise InputError(
@@ -149,12 +150,8 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
 def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
     own = [a for name, a in arrays.items() if name in IDS and a.dtype.kind in "US"]
     if own:
-        return pa.array(
-            [str(i).replace("\\", "/").rpartition("/")[2] for i in np.char.decode(own[0]) if i]
-            if own[0].dtype.kind == "S"
-            else [i.replace("\\", "/").rpartition("/")[2] for i in own[0].tolist()],
-            pa.string(),
-        )
+        names = np.char.decode(own[0], "utf-8") if own[0].dtype.kind == "S" else own[0]
+        return pa.array([name.replace("\\", "/").rpartition("/")[2] for name in names.tolist()], pa.string())
     if rows is None:
         raise InputError(
             "The file does not say which image each row is.",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +43,8 @@ def _columns(path: Path) -> list[str]:
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
+        if path.suffix.lower() == ".txt":
+            return ["image_id"]
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             return [c.strip().strip('"') for c in file.readline().rstrip("\r\n").split(",")]
     except (pa.ArrowInvalid, OSError):
@@ -169,7 +172,7 @@ def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = Fal
 
 
 def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
-    frame = frame.explode(lists).rename(
+    frame = frame.explode(lists, empty_as_null=True).rename(
         {"classes": "class_id"} | ({"scores": "score"} if "scores" in lists else {})
     )
     if "state" not in lists:
@@ -218,9 +221,9 @@ def _labels_long(frame: pl.DataFrame) -> pl.DataFrame:
 def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     frame = frame.rename({"score": "scores"}) if "score" in frame.columns else frame
     if "rank" in frame.columns:
-        frame = frame.sort("rank", maintain_order=True)
+        by, descending = "rank", False
     elif "scores" in frame.columns:
-        frame = frame.sort("scores", descending=True, maintain_order=True)
+        by, descending = "scores", True
     else:
         raise InputError(
             "A long table of predictions needs a rank or a score for each class.",
@@ -228,10 +231,10 @@ def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             got=", ".join(frame.columns),
             allowed="image_id, class_id, and rank or score",
         )
-    lists = [c for c in ("scores",) if c in frame.columns]
+    lists = [pl.col("class_id").alias("classes")] + ([pl.col("scores")] if "scores" in frame.columns else [])
     first = [pl.col("logsumexp").first()] if "logsumexp" in frame.columns else []
     grouped = frame.group_by("image_id", maintain_order=True)
-    return grouped.agg(pl.col("class_id").alias("classes"), *(pl.col(c) for c in lists), *first)
+    return grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
 
 
 def _indexed(frame: pl.DataFrame, classes: ClassList, path: Path) -> pl.DataFrame:
@@ -239,15 +242,10 @@ def _indexed(frame: pl.DataFrame, classes: ClassList, path: Path) -> pl.DataFram
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
-        flat = _index_of(frame["classes"].explode(), classes, path)
-        rows = (
-            frame.select("image_id", "classes")
-            .with_row_index("row")
-            .explode("classes")
-            .with_columns(classes=flat)
-        )
-        lists = rows.group_by("row", maintain_order=True).agg(pl.col("classes").drop_nulls())
-        frame = frame.with_columns(lists["classes"])
+        flat = frame["classes"].explode(empty_as_null=False)
+        mapped = _index_of(flat, classes, path).to_arrow()
+        offsets = np.concatenate([[0], np.cumsum(frame["classes"].list.len().to_numpy())]).astype(np.int32)
+        frame = frame.with_columns(classes=pl.Series(pa.ListArray.from_arrays(offsets, mapped)))
     return frame
 
 

@@ -1,0 +1,402 @@
+"""Formats on small files of each kind, and each kind of broken file."""
+
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from manyhot import read_images, read_labels, read_predictions, tables
+from manyhot.classes import class_list
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.formats import detect, prediction_files
+from manyhot.formats.tabular import write_csv
+from manyhot.tables import Images, Predictions
+
+
+def message(make, kind=InputError):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+@pytest.fixture
+def rows():
+    return Images(
+        pa.table({"image_id": ["a.jpg", "b.jpg", "c.jpg"], "label": pa.array([0, 1, 2], pa.int32())})
+    )
+
+
+def test_real_json_is_in_the_order_of_file_names(tmp_path):
+    sets = [[] for _ in range(50_000)]
+    sets[0], sets[292] = [65], [3, 0]
+    path = tmp_path / "real.json"
+    path.write_text(json.dumps(sets))
+    labels = read_labels(path)
+    frame = labels.to_polars().filter(pl.col("classes").list.len() > 0)
+    assert frame["image_id"].to_list() == ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000293.JPEG"]
+    assert frame["classes"].to_list() == [[65], [3, 0]]
+    assert frame["rated"].to_list() == [None, None]
+    assert not labels.asked_known
+
+
+def test_real_json_of_another_length(tmp_path):
+    path = tmp_path / "real.json"
+    path.write_text("[[1], [2]]")
+    assert message(lambda: read_labels(path)) == (
+        "The file is not ReaL's list of ImageNet's validation images.\n"
+        f"  where:   {path}\n"
+        "  got:     2 entries\n"
+        "  allowed: 50,000\n"
+        "  do:      for another data set use a table of image_id and classes"
+    )
+
+
+def test_truncated_json(tmp_path):
+    path = tmp_path / "real.json"
+    path.write_text("[[1], [2")
+    assert message(lambda: read_labels(path)) == (
+        "The file is not complete JSON.\n"
+        f"  where:   {path}\n"
+        "  got:     Expecting ',' delimiter: line 1 column 9 (char 8)\n"
+        "  do:      make or fetch it again"
+    )
+
+
+def test_multilabelfy(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text('{"x/ab.jpeg": ["370", "2"], "cd.jpeg": []}')
+    labels = read_labels(path)
+    assert labels.table["image_id"].to_pylist() == ["ab.jpeg", "cd.jpeg"]
+    assert labels.table["classes"].to_pylist() == [[370, 2], []]
+    assert labels.table["rated"].to_pylist() == [True, True]
+
+
+def test_multilabelfy_with_a_class_that_does_not_exist(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text('{"ab.jpeg": ["1000"]}')
+    assert message(lambda: read_labels(path)) == (
+        f"This is not a class.\n  where:   {path}, image ab.jpeg\n  got:     '1000'\n  allowed: 0 to 999"
+    )
+
+
+def test_data_set_json_gives_row_order_and_labels(tmp_path):
+    path = tmp_path / "imagenetv2-b-33.json"
+    path.write_text(
+        json.dumps({"seed": 1, "image_filenames": [["abc", "n01443537"], ["x.JPEG", "n01440764"]]})
+    )
+    images = read_images(path)
+    assert images.image_id.to_pylist() == ["abc.jpeg", "x.JPEG"]
+    assert images.label.to_pylist() == [1, 0]
+
+
+def test_data_set_json_with_an_unknown_word_net_id(tmp_path):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"image_filenames": [["abc", "n00000001"]]}))
+    assert message(lambda: read_images(path)) == (
+        "A WordNet id is not in the class list.\n"
+        f"  where:   {path}\n"
+        "  got:     n00000001\n"
+        "  allowed: the 1,000 keys of imagenet1k"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a.jpg\nb.jpg\n\nc.jpg\n", "image_id,label\nx/a.jpg,n01440764\nb.jpg,1\nc.jpg,tench\n"]
+)
+def test_row_order_as_text_and_csv(tmp_path, text):
+    path = tmp_path / ("rows.csv" if "," in text else "rows.txt")
+    path.write_text(text)
+    images = read_images(path)
+    assert images.image_id.to_pylist() == ["a.jpg", "b.jpg", "c.jpg"]
+    if "," in text:
+        assert images.label.to_pylist() == [0, 1, 0]
+
+
+def test_npy_of_ranks_and_of_scores(tmp_path, rows):
+    np.save(tmp_path / "ranks.npy", np.array([[3, 1], [0, 2], [999, 5]]))
+    np.save(tmp_path / "dense.npy", np.zeros((3, 1000)))
+    ranks = read_predictions(tmp_path / "ranks.npy", rows=rows)
+    assert (ranks.model, ranks.is_dense, ranks.classes.dtype) == ("ranks", False, np.int32)
+    dense = read_predictions(tmp_path / "dense.npy", rows=rows, scores="logit")
+    assert (dense.is_dense, dense.score_kind, dense.scores.dtype) == (True, "logit", np.float32)
+
+
+def test_npz_names_its_arrays(tmp_path):
+    path = tmp_path / "m.npz"
+    np.savez(
+        path, probabilities=np.full((2, 1000), 1e-3, np.float32), filenames=np.array(["d/a.jpg", "b.jpg"])
+    )
+    found = read_predictions(path)
+    assert found.image_id.to_pylist() == ["a.jpg", "b.jpg"]
+    assert found.score_kind == "probability"
+
+
+def test_npz_that_leaves_it_open(tmp_path, rows):
+    path = tmp_path / "m.npz"
+    np.savez(path, left=np.zeros((3, 5)), right=np.zeros((3, 5)))
+    assert message(lambda: read_predictions(path, rows=rows)) == (
+        "It is not clear which array holds the predictions.\n"
+        f"  where:   {path}\n"
+        "  got:     left, right\n"
+        "  allowed: one of classes, indices, topk, top_k, preds, predictions, logits, probabilities, probs, softmax, "
+        "scores"
+    )
+
+
+def test_array_without_row_order(tmp_path):
+    path = tmp_path / "m.npy"
+    np.save(path, np.zeros((3, 5), int))
+    assert message(lambda: read_predictions(path)) == (
+        "The file does not say which image each row is.\n"
+        f"  where:   {path}\n"
+        "  do:      give the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids"
+    )
+
+
+def test_array_with_another_number_of_rows(tmp_path, rows):
+    path = tmp_path / "m.npy"
+    np.save(path, np.zeros((4, 5), int))
+    assert message(lambda: read_predictions(path, rows=rows)) == (
+        "The predictions have another number of rows than the row order has images.\n"
+        f"  where:   {path}\n"
+        "  got:     4 rows\n"
+        "  allowed: 3\n"
+        "  do:      give the row order of this file"
+    )
+
+
+def test_scores_over_another_number_of_classes(tmp_path, rows):
+    path = tmp_path / "m.npy"
+    np.save(path, np.zeros((3, 998), np.float32))
+    assert message(lambda: read_predictions(path, rows=rows)) == (
+        "The scores have another number of classes than the class list.\n"
+        f"  where:   {path}\n"
+        "  got:     998 columns\n"
+        "  allowed: 1,000"
+    )
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('a pickle was executed')",))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("kind", ["object array", "raw pickle"])
+def test_pickles_are_never_executed(tmp_path, rows, suffix, kind):
+    path = tmp_path / f"m.{suffix}"
+    if kind == "raw pickle":
+        path.write_bytes(pickle.dumps(Bomb()))
+    elif suffix == "npy":
+        np.save(path, np.array([Bomb()], object), allow_pickle=True)
+    else:
+        np.savez(path, classes=np.array([Bomb()], object))
+    assert message(lambda: read_predictions(path, rows=rows)) == (
+        "The file holds Python objects (a pickle), which could run code when read; it was not read.\n"
+        f"  where:   {path}\n"
+        "  allowed: arrays of numbers, and of text for ids\n"
+        "  do:      save it again with numpy.save(…, allow_pickle=False)"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet"])
+@pytest.mark.parametrize("keep", [0, 5, 0.5, -1])
+def test_truncated_files(tmp_path, rows, suffix, keep):
+    path = tmp_path / f"m.{suffix}"
+    classes = np.tile(np.arange(5), (3, 1))
+    if suffix == "npy":
+        np.save(path, classes)
+    elif suffix == "npz":
+        np.savez(path, classes=classes)
+    else:
+        tables.write_predictions(Predictions(rows.image_id, "m", classes.astype(np.int32)), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)] if keep == 0.5 else content[:keep])
+    text = message(lambda: read_predictions(path, rows=rows))
+    names = {"npy": "NumPy", "npz": "NumPy", "parquet": "Parquet"}
+    # A file cut inside its first bytes is not known to be of its kind; nothing but its name says so.
+    assert text.startswith(
+        (f"The file is not a complete {names[suffix]} file.\n", "The file holds Python objects")
+    )
+    assert f"\n  where:   {path}" in text
+
+
+def test_damaged_member_of_an_archive(tmp_path, rows):
+    good = io.BytesIO()
+    np.savez_compressed(good, classes=np.arange(3000).reshape(3, 1000))
+    content = bytearray(good.getvalue())
+    content[len(content) // 2] ^= 0xFF
+    path = tmp_path / "m.npz"
+    path.write_bytes(content)
+    assert message(lambda: read_predictions(path, rows=rows)).startswith(
+        "The file is not a complete NumPy file.\n"
+    )
+
+
+def test_archive_without_arrays(tmp_path, rows):
+    path = tmp_path / "m.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    assert "which array holds the predictions" in message(lambda: read_predictions(path, rows=rows))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_labels_one_row_an_image(tmp_path, suffix):
+    path = tmp_path / f"l.{suffix}"
+    frame = pl.DataFrame(
+        {"image_id": ["x/a.jpg", "b.jpg"], "label": [3, None], "classes": ["3 n01440764", ""]}
+    )
+    if suffix == "csv":
+        frame.write_csv(path)
+    else:
+        frame.with_columns(classes=pl.Series([["3", "n01440764"], []])).write_parquet(path)
+    labels = read_labels(path)
+    assert labels.table["image_id"].to_pylist() == ["a.jpg", "b.jpg"]
+    assert labels.table["classes"].to_pylist() == [[3, 0], []]
+    assert labels.table["state"].to_pylist() == [["yes", "yes"], []]
+    assert not labels.asked_known
+
+
+def test_labels_long(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("image_id,class_id,state\na.jpg,tench,yes\na.jpg,goldfish,no\nb.jpg,,\n")
+    labels = read_labels(path)
+    assert labels.table["classes"].to_pylist() == [[0, 1], []]
+    assert labels.table["state"].to_pylist() == [["yes", "no"], []]
+    assert labels.asked_known
+
+
+def test_empty_sets_survive_the_long_form(tmp_path):
+    (tmp_path / "l.csv").write_text("image_id,label,usable,classes\na,0,true,0 1\nb,1,true,\n")
+    labels = read_labels(tmp_path / "l.csv")
+    again = read_labels(write_csv(labels.table, tmp_path / "long.csv", long=True))
+    assert again.table["image_id"].to_pylist() == ["a", "b"]
+    assert again.table["classes"].to_pylist() == [[0, 1], []]
+
+
+def test_predictions_long_by_rank_and_by_score(tmp_path):
+    (tmp_path / "r.csv").write_text("image_id,class_id,rank\na,5,2\na,7,1\nb,1,1\n")
+    (tmp_path / "s.csv").write_text("image_id,class_id,score\na,5,0.1\na,7,0.9\nb,1,1.0\n")
+    for name in ("r.csv", "s.csv"):
+        found = read_predictions(tmp_path / name)
+        assert found.image_id.to_pylist() == ["a", "b"]
+        assert found.classes.tolist() == [[7, 5], [1, -1]]
+
+
+def test_unknown_class_name(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("image_id,class_id,state\na.jpg,tenhc,yes\n")
+    assert message(lambda: read_labels(path)) == (
+        "A class is not in the class list.\n"
+        f"  where:   {path}\n"
+        "  got:     tenhc\n"
+        "  allowed: 0 to 999, or a key or name of imagenet1k"
+    )
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_csv_round_trip(tmp_path, long):
+    p = Predictions(
+        pa.array(["a", "b"]),
+        "m",
+        np.array([[7, 5], [1, -1]], np.int32),
+        np.array([[2.5, 1], [0.25, 0]], np.float32),
+        np.array([3, 0.5], np.float32),
+        "logit",
+        1000,
+    )
+    again = read_predictions(write_csv(p.to_table(), tmp_path / "m.csv", long=long), scores="logit")
+    assert again.classes.tolist() == p.classes.tolist()
+    assert again.scores[0].tolist() == [2.5, 1]
+    assert again.logsumexp.tolist() == [3, 0.5]
+
+
+def test_parquet_tells_model_and_class_list(tmp_path):
+    known = class_list()
+    p = Predictions(
+        pa.array(["a"]), "timm/resnet50", np.array([[1]], np.int32), n_classes=1000, class_hash=known.hash
+    )
+    path = tables.write_predictions(p, tmp_path / tables.predictions_file_name(p.model))
+    assert path.name == "timm--resnet50.parquet"
+    again = read_predictions(path)
+    assert (again.model, again.n_classes, again.class_hash) == ("timm/resnet50", 1000, known.hash)
+
+
+def test_file_of_another_kind(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("image_id,label\na,1\n")
+    text = message(lambda: read_labels(path))
+    assert text == (
+        "The file does not hold labels.\n"
+        f"  where:   {path}\n"
+        "  got:     images (images-table)\n"
+        "  allowed: labels-table (.parquet .csv); multilabelfy (.json); real (.json)\n"
+        "  do:      give it where images are asked for"
+    )
+
+
+def test_file_of_no_kind(tmp_path):
+    path = tmp_path / "notes.doc"
+    path.write_text("")
+    assert message(lambda: read_labels(path)) == (
+        "The file does not hold labels.\n"
+        f"  where:   {path}\n"
+        "  got:     no known format with suffix '.doc'\n"
+        "  allowed: labels-table (.parquet .csv); multilabelfy (.json); real (.json)"
+    )
+
+
+def test_absent_file(tmp_path):
+    assert message(lambda: read_labels(tmp_path / "l.json")) == (
+        f"The file does not exist.\n  where:   {tmp_path / 'l.json'}"
+    )
+
+
+def test_unknown_format(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("")
+    assert message(lambda: read_labels(path, format="rael"), UnknownNameError).endswith(
+        "do:      did you mean 'real'?"
+    )
+
+
+def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
+    np.save(tmp_path / "b.npy", np.zeros((3, 5), int))
+    tables.write(rows.table, tmp_path / "images.parquet", "images")
+    tables.write_predictions(
+        Predictions(rows.image_id, "a", np.zeros((3, 5), np.int32)), tmp_path / "a.parquet"
+    )
+    (tmp_path / "labels.csv").write_text("image_id,class_id,state\n")
+    (tmp_path / "skipped.csv").write_text("image_id,uri,reason\n")
+    assert [p.name for p in prediction_files([tmp_path])] == ["a.parquet", "b.npy"]
+
+
+def test_folder_without_predictions(tmp_path):
+    assert message(lambda: prediction_files([tmp_path])) == (
+        f"The folder holds no predictions.\n  where:   {tmp_path}\n  allowed: .csv, .npy, .npz, .parquet"
+    )
+
+
+def test_published_files_are_recognised(published):
+    kinds = {
+        "bcd006fe12e929f055e0ec7fe39dbf4d64a6881a/real.json": "real",
+        "imagenetv2_refined_labels.json": "multilabelfy",
+        "imagenetv2-b-33.json": "imagenetv2",
+        "imagenet-validation-original.json": "imagenetv2",
+    }
+    assert {ending: detect(published(ending)).name for ending in kinds} == kinds
+
+
+def test_set_sizes_of_the_published_labels(published):
+    real = read_labels(published("real.json"))
+    sizes = np.bincount(real.to_polars()["classes"].list.len().to_numpy())
+    assert sizes.tolist() == [3163, 39394, 5408, 1319, 411, 161, 88, 41, 13, 2]
+    v2 = read_labels(published("imagenetv2_refined_labels.json"))
+    sizes = np.bincount(v2.to_polars()["classes"].list.len().to_numpy())
+    assert sizes.tolist() == [129, 5083, 2385, 1306, 628, 237, 127, 48, 23, 18, 13, 1, 2]
+    assert sizes[2:].sum() / len(v2) == 0.4788

@@ -1,0 +1,195 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import Images, Labels, Predictions, align, check_same_classes, predictions_from_table
+
+
+def ids(*names):
+    return pa.array(names, pa.string())
+
+
+def labels(**changes):
+    columns = {
+        "image_id": ["a", "b"],
+        "label": pa.array([0, None], pa.int32()),
+        "usable": [True, True],
+        "classes": [[0, 2], []],
+        "state": pa.array([["yes", "no"], []], pa.list_(pa.string())),
+    } | changes
+    return Labels(pa.table(columns), 3, "hash", True, "L")
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+def test_class_out_of_range():
+    assert message(InputError, lambda: labels(classes=[[0, 3], []])) == (
+        "A class is out of range.\n"
+        "  where:   L, image a\n"
+        "  got:     3\n"
+        "  allowed: 0 to 2\n"
+        "  do:      check which class list the file is over"
+    )
+
+
+def test_indices_that_start_at_1_are_recognised():
+    made = lambda: labels(classes=[[1, 3], [2]], state=[["yes", "no"], ["yes"]])  # noqa: E731
+    assert message(InputError, made) == (
+        "A class is out of range.\n"
+        "  where:   L, image a\n"
+        "  got:     3\n"
+        "  allowed: 0 to 2\n"
+        "  do:      subtract 1: these indices start at 1"
+    )
+
+
+def test_label_out_of_range():
+    assert message(InputError, lambda: labels(label=pa.array([None, -4], pa.int32()))) == (
+        "A class is out of range.\n"
+        "  where:   L, image b\n"
+        "  got:     -4\n"
+        "  allowed: 0 to 2\n"
+        "  do:      check which class list the file is over"
+    )
+
+
+def test_duplicate_ids():
+    assert message(MatchError, lambda: labels(image_id=["a", "a"])) == (
+        "An image is listed more than once.\n"
+        "  where:   L\n"
+        "  got:     1 ids, such as a\n"
+        "  allowed: each image_id once\n"
+        "  do:      keep one row an image"
+    )
+
+
+def test_a_class_twice():
+    assert message(InputError, lambda: labels(classes=[[2, 2], []])) == (
+        "An image lists a class twice.\n  where:   L, image a\n  got:     class 2"
+    )
+
+
+def test_lists_of_different_lengths():
+    assert message(InputError, lambda: labels(classes=[[2], []])) == (
+        "The lists `classes` and 'state' of an image have different lengths.\n"
+        "  where:   L, image a\n"
+        "  got:     1 and 2"
+    )
+
+
+def test_original_labels_are_filled_in_where_unknown():
+    images = Images(pa.table({"image_id": ["b", "z", "a"], "label": pa.array([2, 1, 0], pa.int32())}))
+    assert labels().with_labels(images).table["label"].to_pylist() == [0, 2]
+
+
+def test_contradicting_original_labels():
+    images = Images(pa.table({"image_id": ["a"], "label": pa.array([1], pa.int32())}))
+    assert message(InputError, lambda: labels().with_labels(images)) == (
+        "Two files give an image different original labels.\n"
+        "  where:   L, image a\n"
+        "  got:     0 and 1\n"
+        "  do:      check that both files are over the same class list and data set"
+    )
+
+
+def test_nan_scores():
+    scores = np.zeros((3, 4), np.float32)
+    scores[1, 2] = scores[2, 0] = np.nan
+    made = lambda: Predictions(ids("a", "b", "c"), "m", scores=scores)  # noqa: E731
+    assert message(InputError, made) == (
+        "Scores are not a number (NaN).\n"
+        "  where:   m, image b\n"
+        "  got:     2 of 12\n"
+        "  allowed: finite numbers\n"
+        "  do:      predict these images again; half precision overflows to NaN in some models"
+    )
+
+
+def test_infinite_scores_are_ranks_too():
+    scores = np.array([[np.inf, 0], [-np.inf, 1]], np.float32)
+    assert len(Predictions(ids("a", "b"), "m", scores=scores)) == 2
+
+
+def test_number_of_columns():
+    made = lambda: Predictions(ids("a"), "m", scores=np.zeros((1, 4), np.float32), n_classes=5)  # noqa: E731
+    assert message(InputError, made) == (
+        "The scores have another number of classes than the class list.\n"
+        "  where:   m\n"
+        "  got:     4 columns\n"
+        "  allowed: 5"
+    )
+
+
+def test_gap_in_a_ragged_list():
+    made = lambda: Predictions(ids("a"), "m", np.array([[1, -1, 2]], np.int32))  # noqa: E731
+    assert message(InputError, made) == (
+        "A class is out of range.\n"
+        "  where:   m, image a\n"
+        "  got:     [1, -1, 2]\n"
+        "  allowed: 0 and up; -1 only after the last class of a short list"
+    )
+
+
+def test_ragged_lists_survive_the_table():
+    p = Predictions(ids("a", "b"), "m", np.array([[1, 2], [0, -1]], np.int32), n_classes=3)
+    again = predictions_from_table(p.to_table(), model="m")
+    assert again.classes.tolist() == [[1, 2], [0, -1]]
+
+
+def test_confidence_of_a_short_list_comes_from_logsumexp():
+    logits = np.array([[2.0, 1.0, -3.0, 0.5]], np.float32)
+    total = np.log(np.exp(logits).sum(1)).astype(np.float32)
+    top = Predictions(ids("a"), "m", np.array([[0, 1]], np.int32), logits[:, :2], total, "logit")
+    dense = Predictions(ids("a"), "m", scores=logits, score_kind="logit")
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(dense.confidence(), softmax, rtol=1e-6)
+    np.testing.assert_allclose(top.confidence(), softmax[:, :2], rtol=1e-6)
+    assert Predictions(ids("a"), "m", scores=logits, score_kind="score").confidence() is None
+
+
+def test_align_reports_what_did_not_match():
+    found = align(ids("a", "b", "c"), ids("c", "x", "a"), left_name="L", right_name="m")
+    assert (found.left.tolist(), found.right.tolist()) == ([0, 2], [2, 0])
+    assert (found.left_only, found.right_only) == (1, 1)
+
+
+def test_no_overlap():
+    assert message(MatchError, lambda: align(ids("a", "b"), ids("x"), left_name="L", right_name="m")) == (
+        "No image of m is in L.\n"
+        "  got:     ids such as x\n"
+        "  allowed: ids such as a, b\n"
+        "  do:      give the file that names the images of each row, or labels of the same data set"
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "key", "text"),
+    [
+        (
+            4,
+            "",
+            "m predicts another number of classes than L.\n"
+            "  where:   m.npy\n"
+            "  got:     4 classes\n"
+            "  allowed: 3 classes\n"
+            "  do:      predict over the same class list, or convert the file",
+        ),
+        (
+            3,
+            "other",
+            "m predicts over another class list than L.\n"
+            "  where:   m.npy\n"
+            "  got:     class list other\n"
+            "  allowed: class list hash\n"
+            "  do:      predict over the same class list, or convert the file",
+        ),
+    ],
+)
+def test_another_class_list(n, key, text):
+    p = Predictions(ids("a"), "m", np.array([[0]], np.int32), n_classes=n, class_hash=key, source="m.npy")
+    assert message(MatchError, lambda: check_same_classes(labels(), p)) == text

@@ -1,0 +1,505 @@
+"""Metrics that look at the order of dense scores: average precision, coverage and ranking loss.
+
+Only the order counts, so logits and probabilities give the same value. Equal scores are never broken by
+position: everything at a score is reached at once, as in scikit-learn.
+
+A positive is a class with state yes of a usable image. Every other class of that image is a negative, unless
+`masked` says that *not asked is not no*: then only classes answered no are negatives, and classes that
+nobody was asked about, or that are unclear, are left out of account. Where a source does not record its noes
+(`LabelSets.asked_known` is False) nothing can be masked and the metric is undefined.
+
+Each metric rests on two counts for each positive: its `depth`, how many cells of its group score at least as
+much, and its `hits`, how many of those are positives. A group is a class, an image, or everything. Times
+below are for 50,000 × 1,000 float32 scores on one core (``benchmarks/dense.py``).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
+from manyhot.core.sets import NO, YES, Case
+from manyhot.errors import InputError
+from manyhot.registry import register
+
+ROWS = 256
+"""Images worked on at once: 1 MB of float32 scores of 1,000 classes stays in the second-level cache."""
+
+COLUMNS = 16
+"""Classes copied out at once: 16 float32 fill the cache line that a row's read brings in anyway."""
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+_Group = Literal["class", "image", "all"]
+Weigh = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
+
+@register("metric", "map_macro", better="higher", needs="scores")
+def map_macro(case: Case, *, masked: bool = False) -> Estimate:
+    """Macro mAP: average precision of each class over the images, averaged over the classes.
+
+    AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n`
+    counts images.
+
+    Parameters
+    ----------
+    masked : bool
+        Leave cells that nobody was asked about, and unclear ones, out of account.
+
+    References
+    ----------
+    ``sklearn.metrics.average_precision_score``.
+
+    Notes
+    -----
+    Deviation: a class without a positive under the weights does not count; scikit-learn counts it as 0.
+
+    The first weighted evaluation sorts once (0.7 s) and keeps 2 bytes, or 4 above 65,536 images, for each
+    cell not below the lowest positive of its class; a later one takes 0.03 s.
+    """
+    found = _standing(case, "class", masked=masked)
+    if found is None:
+        return undefined(len(case.labels))
+    walks = functools.cache(
+        lambda: _walks_in_class(case, found) if found.asked is None else _walks_asked(found)
+    )
+    return _pooled_precision(found, lambda w: _weigh(walks(), w))
+
+
+@register("metric", "map_micro", better="higher", needs="scores")
+def map_micro(case: Case, *, masked: bool = False) -> Estimate:
+    """Micro mAP: average precision over all (image, class) cells in one ranking.
+
+    Scores of different images and classes are compared with each other.
+
+    Parameters
+    ----------
+    masked : bool
+        As in `map_macro`.
+
+    References
+    ----------
+    ``sklearn.metrics.average_precision_score`` with ``average="micro"``.
+
+    Notes
+    -----
+    Without `masked`, the first weighted evaluation places each cell among the distinct scores of the
+    positives (3 s) and keeps that: 2 bytes a cell, 4 with more than 65,535 distinct scores. A later one
+    takes 0.09 s.
+    """
+    found = _standing(case, "all", masked=masked)
+    if found is None:
+        return undefined(len(case.labels))
+    if found.asked is not None:
+        walks = functools.cache(lambda: _walks_asked(found))
+        return _pooled_precision(found, lambda w: _weigh(walks(), w))
+    places = functools.cache(lambda: _places(case, np.unique(found.score)))
+    return _pooled_precision(found, lambda w: _weigh_places(found, places(), w))
+
+
+@register("metric", "map_image", better="higher", needs="scores")
+def map_image(case: Case, *, masked: bool = False) -> Estimate:
+    """Per-image mAP: average precision of each image over the classes, averaged over the images.
+
+    Images with an empty label set are skipped.
+
+    Parameters
+    ----------
+    masked : bool
+        As in `map_macro`.
+
+    References
+    ----------
+    The "mAP" of Chen, Harun and Kanan 2026, arXiv 2603.05729 (``compute_average_precision`` in their
+    evaluation.py); ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
+
+    Notes
+    -----
+    Equal to `lrap` for every image that has both a positive and a negative, ties included: AP takes at each
+    positive the share of positives among the classes that score at least as much, and LRAP averages just
+    that. They differ only where all classes in account are positives: AP is 1, LRAP is undefined.
+
+    Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as
+    here, but breaks ties by an unstable sort, so that its value depends on the platform where scores tie;
+    without ties the two are equal.
+    """
+    found = _standing(case, "image", masked=masked)
+    if found is None:
+        return undefined(len(case.labels))
+    return mean_over(_image_precision(found), found.positives > 0)
+
+
+@register("metric", "lrap", better="higher", needs="scores")
+def lrap(case: Case, *, masked: bool = False) -> Estimate:
+    """Label ranking average precision: the share of positives among the classes down to each positive.
+
+    Images without a positive, or without a negative, are skipped. See `map_image` for how the two differ.
+
+    Parameters
+    ----------
+    masked : bool
+        As in `map_macro`.
+
+    References
+    ----------
+    Schapire and Singer 2000, BoosTexter, doi 10.1023/A:1007649029923;
+    ``sklearn.metrics.label_ranking_average_precision_score``.
+
+    Notes
+    -----
+    Deviation: scikit-learn counts images without a positive or without a negative as 1.
+    """
+    found = _standing(case, "image", masked=masked)
+    if found is None:
+        return undefined(len(case.labels))
+    return mean_over(_image_precision(found), (found.positives > 0) & (found.positives < found.cells))
+
+
+@register("metric", "coverage", better="lower", needs="scores")
+def coverage(case: Case) -> Estimate:
+    """Coverage error: how many of the best classes it takes to include the whole label set.
+
+    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+
+    References
+    ----------
+    Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34, which
+    starts to count at 0; ``sklearn.metrics.coverage_error``, which starts at 1, as here. Classes that tie
+    with the lowest positive count.
+
+    Notes
+    -----
+    There is no `masked`: a depth in the model's list holds no class to be wrong, and depths among the classes
+    asked about could not be compared between images that were asked about different numbers of classes.
+
+    Deviation: scikit-learn counts an image without positives as 0.
+    """
+    found = _standing(case, "image")
+    if found is None:
+        return undefined(len(case.labels))
+    deepest = np.zeros(len(case.labels))
+    np.maximum.at(deepest, found.image, found.depth)
+    return mean_over(deepest, found.positives > 0)
+
+
+@register("metric", "ranking_loss", better="lower", needs="scores")
+def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
+    """Ranking loss: the share of an image's (positive, negative) pairs in which the negative is not below.
+
+    A tie counts as an error. Images without a positive, or without a negative, are skipped.
+
+    Parameters
+    ----------
+    masked : bool
+        As in `map_macro`.
+
+    References
+    ----------
+    Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34;
+    ``sklearn.metrics.label_ranking_loss``.
+
+    Notes
+    -----
+    Deviation: scikit-learn counts images without a positive or without a negative as 0.
+    """
+    found = _standing(case, "image", masked=masked)
+    if found is None:
+        return undefined(len(case.labels))
+    wrong = np.bincount(found.image, found.depth - found.hits, minlength=len(case.labels))
+    pairs = found.positives * (found.cells - found.positives)
+    return mean_over(wrong / np.maximum(pairs, 1), pairs > 0)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The (image, class) cells of usable images that were answered yes or no.
+
+    Attributes
+    ----------
+    image, classes : ndarray of int, shape (m,)
+        Where each cell is.
+    score : ndarray of float, shape (m,)
+        The model's score for it.
+    yes : ndarray of bool, shape (m,)
+        Whether it is a positive.
+    """
+
+    image: Ints
+    classes: Ints
+    score: Floats
+    yes: npt.NDArray[np.bool_]
+
+    def __getitem__(self, chosen: npt.NDArray[np.bool_] | Ints) -> Cells:
+        return Cells(self.image[chosen], self.classes[chosen], self.score[chosen], self.yes[chosen])
+
+
+def known_cells(case: Case) -> Cells:
+    """Return the cells answered yes or no of usable images.
+
+    Raises
+    ------
+    InputError
+        If the scores have not one row an image and one column a class, or are NaN in one of these cells. The
+        other cells are not looked through: a whole row or column of NaN shows in these.
+    """
+    labels, scores = case.labels, case.scores
+    if scores is None or scores.shape != (len(labels), labels.n_classes):
+        raise InputError(
+            "The scores do not fit the label sets.",
+            got="no scores" if scores is None else f"scores of shape {scores.shape}",
+            allowed=f"shape {(len(labels), labels.n_classes)}: one row an image, one column a class",
+        )
+    known = np.flatnonzero(((labels.state == YES) | (labels.state == NO)) & labels.usable[labels.rows])
+    image, classes = labels.rows[known], labels.classes[known]
+    cells = Cells(image, classes, comparable(scores[image, classes]), labels.state[known] == YES)
+    missing = np.isnan(cells.score)
+    if missing.any():
+        raise InputError(
+            f"The scores of {missing.sum()} answered cells are NaN.",
+            where=f"first in row {image[missing][0]}, class {classes[missing][0]}",
+            allowed="any other number, infinite ones included",
+            do="find out where the model's numbers overflow, or leave these images out (usable False)",
+        )
+    return cells
+
+
+def scores_of(case: Case) -> Floats:
+    """Return the scores of a case that has some."""
+    assert case.scores is not None  # noqa: S101 - for the type checker
+    return case.scores
+
+
+def comparable(scores: Floats) -> Floats:
+    """Return float16 scores as float32: the same order, which NumPy compares and sorts with SIMD."""
+    return scores.astype(np.float32) if scores.dtype == np.float16 else scores
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """The positives, by group and best score first within each, and what stands at or above them.
+
+    Attributes
+    ----------
+    group, image : ndarray of int, shape (m,)
+        The group that each positive is ranked in, and its image.
+    score : ndarray of float, shape (m,)
+        Its score.
+    hits, depth : ndarray of int, shape (m,)
+        How many positives, and how many cells in account, of its group score at least as much.
+    positives, cells : ndarray of int, shape (n,)
+        How many positives, and how many cells in account, each image has.
+    asked : tuple of two ndarrays of int, shape (asked cells,), or None
+        The group and image of each cell in account, by group and best score first; None without a mask.
+    """
+
+    group: Ints
+    image: Ints
+    score: Floats
+    hits: Ints
+    depth: Ints
+    positives: Ints
+    cells: Ints
+    asked: tuple[Ints, Ints] | None
+
+
+def _standing(case: Case, by: _Group, *, masked: bool = False) -> _Standing | None:
+    """Rank the positives within each class, each image, or all cells; None where that cannot be known."""
+    labels = case.labels
+    if case.scores is None or (masked and not labels.asked_known):
+        return None
+    known = known_cells(case)
+    if not known.yes.any():
+        return None
+    group = {"class": known.classes, "image": known.image, "all": np.zeros_like(known.image)}[by]
+    order = np.lexsort((-known.score, group))
+    known, group = known[order], group[order]
+    positive, own_group = known[known.yes], group[known.yes]
+    find = {"class": _depth_in_class, "image": _depth_in_image, "all": _depth_in_all}[by]
+    return _Standing(
+        own_group,
+        positive.image,
+        positive.score,
+        hits=_at_or_above(own_group, positive.score),
+        depth=_at_or_above(group, known.score)[known.yes] if masked else find(case, positive),
+        positives=np.bincount(positive.image, minlength=len(labels)),
+        cells=np.bincount(known.image, minlength=len(labels)) if masked else labels.usable * labels.n_classes,
+        asked=(group, known.image) if masked else None,
+    )
+
+
+def _at_or_above(group: Ints, score: Floats) -> npt.NDArray[np.intp]:
+    """Return for each cell how many of its group score at least as much; by group, best score first."""
+    new_group = np.append(True, group[1:] != group[:-1])
+    new_score = new_group | np.append(True, score[1:] != score[:-1])
+    start: npt.NDArray[np.intp] = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
+    end: npt.NDArray[np.intp] = np.append(np.flatnonzero(new_score)[1:], len(score))[np.cumsum(new_score) - 1]
+    return end - start
+
+
+def _depth_in_image(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
+    # Summing bools into the smallest type that can hold the count is twice as fast as into int64.
+    depth = np.empty(len(positive.score), np.intp)
+    count = np.min_scalar_type(case.labels.n_classes)
+    for start in range(0, len(depth), ROWS):
+        part = slice(start, start + ROWS)
+        row = comparable(scores_of(case).take(positive.image[part], axis=0))
+        depth[part] = (row >= positive.score[part, None]).sum(axis=1, dtype=count)
+    return depth
+
+
+def _depth_in_class(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
+    # What lies below the lowest positive of its class never counts: of informative scores a quarter is left
+    # to sort (0.23 s instead of 1.0 s), and finding the few positives in the sorted rest costs nothing.
+    depth = np.empty(len(positive.score), np.intp)
+    for part, column in _columns(case, positive.classes):
+        score = positive.score[part]
+        above = np.compress((column >= score[-1]) & case.labels.usable, column)
+        above.sort()
+        depth[part] = len(above) - np.searchsorted(above, score)
+    return depth
+
+
+def _depth_in_all(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
+    # Sorting 256 rows at once and searching all positives in them keeps the memory at two blocks.
+    scores, usable = scores_of(case), case.labels.usable
+    distinct, place = np.unique(positive.score, return_inverse=True)
+    depth = np.zeros(len(distinct), np.intp)
+    for start in range(0, len(scores), ROWS):
+        block = comparable(scores[start : start + ROWS][usable[start : start + ROWS]]).ravel()
+        above = np.compress(block >= distinct[0], block)
+        above.sort()
+        depth += len(above) - np.searchsorted(above, distinct)
+    return depth[place]
+
+
+def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, Floats]]:
+    """Yield, for each class that occurs in the ascending `classes`, where it stands there and its scores.
+
+    The scores, of shape (n,), lie one after the other and are overwritten later on.
+    """
+    scores = scores_of(case)
+    copy = np.empty((COLUMNS, len(scores)), np.result_type(scores.dtype, np.float32))
+    edges = np.searchsorted(classes, np.arange(case.labels.n_classes + 1))
+    for first in range(0, case.labels.n_classes, COLUMNS):
+        last = min(first + COLUMNS, case.labels.n_classes)
+        for start in range(0, len(scores), ROWS):  # in tiles: three times as fast as one strided copy
+            copy[: last - first, start : start + ROWS] = scores[start : start + ROWS, first:last].T
+        for c in range(first, last):
+            if edges[c] < edges[c + 1]:
+                yield slice(edges[c], edges[c + 1]), copy[c - first]
+
+
+def _image_precision(found: _Standing) -> npt.NDArray[np.float64]:
+    total = np.bincount(found.image, found.hits / found.depth, minlength=len(found.positives))
+    return total / np.maximum(found.positives, 1)
+
+
+def _pooled_precision(found: _Standing, weigh_depth: Weigh) -> Pooled:
+    """Return the mean over groups of average precision; `weigh_depth` gives `depth` under weights."""
+    hit_walks = functools.cache(lambda: [_walk(found.image[p], found.hits[p]) for p in _parts(found.group)])
+
+    def value(weights: Weights | None = None) -> float:
+        if weights is None:
+            return _group_mean(found.group, found.hits / found.depth, np.ones(len(found.group)))
+        w = np.asarray(weights, np.float64)
+        gain = w[found.image]
+        precision = np.zeros(len(gain))
+        np.divide(_weigh(hit_walks(), w), weigh_depth(w), out=precision, where=gain > 0)
+        return _group_mean(found.group, precision, gain)
+
+    return Pooled(value, found.cells > 0)
+
+
+def _group_mean(group: Ints, values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
+    """Return the weighted mean in each group, averaged over the groups that weigh anything."""
+    total = np.bincount(group, weights)
+    filled = total > 0
+    sums = np.bincount(group, weights * values)
+    return float(np.mean(sums[filled] / total[filled])) if filled.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The images of a group's cells, best score first down to the lowest positive: a walk past the positives.
+
+    Attributes
+    ----------
+    images : ndarray of uint16 or larger, shape (cells,)
+        The image of each cell.
+    starts : ndarray of int, shape (runs,)
+        Where each run of cells starts that ends at the (tied) positives of one score.
+    run : ndarray of int, shape (positives,)
+        The run that each positive ends.
+    """
+
+    images: Ints
+    starts: Ints
+    run: Ints
+
+
+def _walk(images: Ints, depth: Ints) -> _Walk:
+    ends, run = np.unique(depth, return_inverse=True)
+    return _Walk(images, np.append(0, ends[:-1]), run)
+
+
+def _weigh(walks: list[_Walk], w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the weight at or above each positive, walk by walk."""
+    # A running sum over all cells waits for each addition: 0.063 s for 13.5 million cells, where sums over
+    # runs, and a running sum over the few runs, take 0.020 s.
+    sums = [np.cumsum(np.add.reduceat(w.take(walk.images), walk.starts))[walk.run] for walk in walks]
+    return np.concatenate(sums)
+
+
+def _parts(group: Ints) -> list[slice]:
+    edges = np.append(np.flatnonzero(np.append(True, group[1:] != group[:-1])), len(group))
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _walks_asked(found: _Standing) -> list[_Walk]:
+    assert found.asked is not None  # noqa: S101 - for the type checker
+    group, image = found.asked
+    parts = _parts(found.group)
+    starts = np.searchsorted(group, [found.group[part.start] for part in parts])
+    depths = [found.depth[part] for part in parts]
+    return [
+        _walk(image[start : start + depth[-1]], depth) for start, depth in zip(starts, depths, strict=True)
+    ]
+
+
+def _walks_in_class(case: Case, found: _Standing) -> list[_Walk]:
+    small = np.min_scalar_type(len(case.labels) - 1)
+    walks = []
+    for part, column in _columns(case, found.group):
+        images = np.flatnonzero((column >= found.score[part][-1]) & case.labels.usable)
+        best_first = np.argsort(column[images])[::-1]
+        walks.append(_walk(images[best_first].astype(small), found.depth[part]))
+    return walks
+
+
+def _places(case: Case, distinct: Floats) -> npt.NDArray[np.unsignedinteger]:
+    """Return for each cell how many of the `distinct` scores are not above it, shape (n, C)."""
+    scores = scores_of(case)
+    places = np.empty(scores.shape, np.min_scalar_type(len(distinct)))
+    for start in range(0, len(scores), ROWS):
+        block = scores[start : start + ROWS]
+        places[start : start + ROWS] = np.searchsorted(distinct, comparable(block), side="right")
+    return places
+
+
+def _weigh_places(found: _Standing, places: Ints, w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the weight of all cells at or above each positive."""
+    distinct, rank = np.unique(found.score, return_inverse=True)
+    w = np.where(found.cells > 0, w, 0.0)
+    total = np.zeros(len(distinct) + 1)
+    for start in range(0, len(places), ROWS):
+        block = places[start : start + ROWS]
+        weights = np.repeat(w[start : start + ROWS], block.shape[1])
+        total += np.bincount(block.ravel(), weights, minlength=len(total))
+    return np.cumsum(total[::-1])[::-1][rank + 1]

@@ -272,7 +272,7 @@ def known_cells(case: Case) -> Cells:
 
 def scores_of(case: Case) -> Floats:
     """Return the scores of a case that has some."""
-    assert case.scores is not None  # noqa: S101 - for the type checker
+    assert case.scores is not None  # for the type checker
     return case.scores
 
 
@@ -463,7 +463,7 @@ def _parts(group: Ints) -> list[slice]:
 
 
 def _walks_asked(found: _Standing) -> list[_Walk]:
-    assert found.asked is not None  # noqa: S101 - for the type checker
+    assert found.asked is not None  # for the type checker
     group, image = found.asked
     parts = _parts(found.group)
     starts = np.searchsorted(group, [found.group[part.start] for part in parts])

@@ -152,7 +152,7 @@ def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
     name, _, arguments = spec.strip().partition("(")
     try:
         call = ast.parse(f"f({arguments}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or call.args or not all(k.arg for k in call.keywords):
             raise SyntaxError
         return name, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError) as error:

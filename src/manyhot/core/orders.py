@@ -18,13 +18,17 @@ _SUSPICIOUS = 0.05
 """Accuracy below which orders are tried. The worst of the 67 published networks has 0.19 on ImageNetV2."""
 
 _GAIN = 10
-"""An order must multiply accuracy by this, and lift it over `_SUSPICIOUS`, to count as found."""
+"""An order must multiply accuracy by this, and lift it clearly over chance, to count as found."""
+
+_FEW = 100
+"""Images below which no order is accused: a dozen images fit some order by luck."""
 
 
 def explain_order(
     top: Classes,
     label: Classes,
     *,
+    n_classes: int,
     by_name: Callable[[], npt.NDArray[np.intp]],
     class_orders: Mapping[str, Classes],
 ) -> str | None:
@@ -36,6 +40,8 @@ def explain_order(
         Predicted classes, best first, in the rows of their file.
     label : ndarray of int, shape (n,)
         A right class of the image that each row is claimed to be; negative where unknown.
+    n_classes : int
+        C.
     by_name : callable
         Gives the rows sorted by image id, an ndarray of int, shape (n,); called when in doubt only.
     class_orders : Mapping of str to ndarray of int, shape (C,)
@@ -48,17 +54,18 @@ def explain_order(
         the claimed order was found.
     """
     known = label >= 0
+    if np.count_nonzero(known) < _FEW:
+        return None
     accuracy = _share(top[:, 0] == label, known)
+    convincing = max(_SUSPICIOUS, 5 / n_classes)
     last = _share(top[:, -1] == label, known) if top.shape[1] > 1 else 0.0
-    if last > max(_SUSPICIOUS, 3 * accuracy):
+    if last > max(convincing, 3 * accuracy):
         return "classes stored worst first"
     if accuracy >= _SUSPICIOUS:
         return None
-    best, found = max(
-        ((share, name) for name, share in _trials(top[:, 0], label, by_name(), class_orders)),
-        default=(0.0, ""),
-    )
-    return found if best > _SUSPICIOUS and best >= _GAIN * accuracy else None
+    trials = _trials(top[:, 0], label, by_name(), class_orders)
+    best, found = max(((share, name) for name, share in trials), default=(0.0, ""))
+    return found if best > convincing and best >= _GAIN * accuracy else None
 
 
 def _trials(

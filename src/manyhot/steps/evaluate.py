@@ -237,12 +237,13 @@ class Judge:
         found = explain_order(
             case.top[rows],
             _any_label(case.labels)[rows],
+            n_classes=case.labels.n_classes,
             by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
             class_orders={name: order for name, order in orders.items() if order is not None},
         )
         if found:
             raise OrderError(
-                f"The predictions of {predictions.model} are at chance as they lie; it looks like {found}.",
+                f"The predictions of {predictions.model} do not fit the labels as they lie; it looks like {found}.",
                 where=predictions.source or None,
                 got=f"top-1 accuracy {_share_right(case):.4f}",
                 do="give the row order or class order that the file is in",

@@ -1,0 +1,95 @@
+"""Imports point one way; rules without a test decay."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import manyhot
+
+SRC = Path(manyhot.__file__).parent
+
+BASE = {"errors", "files", "_version"}
+ALLOWED = {
+    "errors": set(),
+    "_version": set(),
+    "files": {"errors"},
+    "registry": {"errors"},
+    "core": {"errors", "registry"},
+    "classes": {"errors"},
+    "tables": BASE,
+    "download": BASE,
+    "catalog": BASE | {"download"},
+    "steps": BASE | {"registry", "core", "classes", "tables"},
+    "formats": BASE | {"registry", "core", "classes", "tables"},
+    "models": BASE | {"registry", "core", "classes", "tables"},
+    "report": BASE | {"classes", "tables"},
+    "api": BASE | {"registry", "core", "classes", "tables", "steps"},
+    "pipeline": BASE | {"registry", "catalog", "classes", "tables", "steps", "formats", "models", "report"},
+    "testing": BASE | {"registry", "core"},
+    "cli": BASE | {"registry", "catalog", "pipeline"},
+    "__main__": {"cli"},
+}
+FOREIGN_IN_CORE = {"numpy", "scipy"}
+
+
+def imports(path):
+    """Yield the imported modules of a file, those for the type checker only included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (
+                [f"manyhot.{a.name}" for a in node.names] if node.module == "manyhot" else [node.module]
+            )
+
+
+def room(path):
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+FILES = [p for p in sorted(SRC.rglob("*.py")) if p != SRC / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_point_one_way(path):
+    own = room(path)
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("manyhot.")}
+    assert own in ALLOWED, "a new module says here what it may import"
+    assert used - {own} <= ALLOWED[own]
+
+
+@pytest.mark.parametrize("path", sorted((SRC / "core").glob("*.py")), ids=lambda p: p.name)
+def test_core_needs_arrays_only(path):
+    foreign = {name.split(".")[0] for name in imports(path)} - {"manyhot"} - set(sys.stdlib_module_names)
+    assert foreign <= FOREIGN_IN_CORE
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import manyhot", ["numpy", "pyarrow", "polars", "torch", "typer"]),
+        ("import manyhot.cli", ["numpy", "pyarrow", "polars", "torch", "rich.progress"]),
+        ("import manyhot.pipeline", ["torch", "PIL", "pandas", "altair", "fastapi"]),
+        ("import manyhot.models", ["torch", "PIL"]),
+    ],
+)
+def test_imports_are_lazy(statement, absent):
+    code = f"import sys; {statement}; print([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_resolve():
+    assert manyhot.__all__ == sorted(manyhot.__all__)
+    assert set(manyhot._HOME) | {"__version__"} == set(manyhot.__all__)
+    for name in manyhot.__all__:
+        assert getattr(manyhot, name) is not None
+
+
+def test_unknown_public_name():
+    with pytest.raises(AttributeError) as error:
+        manyhot.evalute  # noqa: B018
+    assert str(error.value) == "module 'manyhot' has no attribute 'evalute'"

@@ -1,0 +1,86 @@
+import pytest
+
+from manyhot import registry
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.registry import get, names, options_of, register
+
+
+@pytest.fixture(autouse=True)
+def own_entries(monkeypatch):
+    names("metric")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+def test_register_returns_the_function_unchanged():
+    def mine(case, *, limit=3):
+        """Mine."""
+        return limit
+
+    assert register("metric", "mine", better="higher")(mine) is mine
+    assert get("metric", "mine")(None) == 3
+    assert get("metric", "mine(limit=5)")(None) == 5
+    assert get("metric", "mine(limit=5)").name == "mine(limit=5)"
+    assert get("metric", "mine(limit=5)").summary == "Mine."
+    assert options_of(get("metric", "mine")) == ["limit"]
+
+
+def test_at_binds_k():
+    assert get("metric", "recall@7").function.keywords == {"k": 7}
+
+
+def test_a_name_is_taken_once():
+    def other(case):
+        """Other."""
+
+    assert message(InputError, lambda: register("metric", "top1")(other)) == (
+        "The metric 'top1' is registered twice.\n"
+        "  where:   manyhot.core.accuracy and tests.test_registry\n"
+        "  do:      choose another name for one of them"
+    ).replace("tests.test_registry", other.__module__)
+
+
+def test_near_misses():
+    text = message(UnknownNameError, lambda: get("metric", "top-1"))
+    assert text.splitlines()[0] == "There is no metric 'top-1'."
+    assert text.splitlines()[1].startswith("  allowed: top1, top5, real1, ")
+    assert text.splitlines()[2].startswith("  do:      did you mean 'top1'")
+
+
+def test_unknown_option():
+    assert message(InputError, lambda: get("metric", "asma(exakt=True)")) == (
+        "The metric 'asma' has no option 'exakt'.\n  got:     asma(exakt=True)\n  allowed: exact"
+    )
+
+
+@pytest.mark.parametrize("spec", ["asma(True)", "asma(exact=", "asma(exact=__import__('os'))", "asma(**{})"])
+def test_only_literals(spec):
+    assert message(InputError, lambda: get("metric", spec)) == (
+        f"This is not the call string of a metric.\n  got:     {spec}\n  allowed: asma(option=literal, …)"
+    )
+
+
+def test_unknown_kind():
+    assert message(InputError, lambda: get("metrics", "x")) == (
+        "There is no kind 'metrics' in the registry.\n"
+        "  allowed: metric, format, model, aggregator, proposer, loss"
+    )
+
+
+def test_plug_ins_are_loaded_through_the_entry_point(monkeypatch):
+    loaded = []
+
+    class Point:
+        def load(self):
+            loaded.append("plug-in")
+
+    monkeypatch.setattr(registry, "_loaded", set())
+    monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: [Point()])
+    names("metric")
+    names("format")
+    assert loaded == ["plug-in"]

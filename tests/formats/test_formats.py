@@ -121,7 +121,7 @@ def test_npy_of_ranks_and_of_scores(tmp_path, rows):
     np.save(tmp_path / "ranks.npy", np.array([[3, 1], [0, 2], [999, 5]]))
     np.save(tmp_path / "dense.npy", np.zeros((3, 1000)))
     ranks = read_predictions(tmp_path / "ranks.npy", rows=rows)
-    assert (ranks.model, ranks.is_dense, ranks.classes.dtype) == ("ranks", False, np.int32)
+    assert (ranks.model, ranks.is_dense, ranks.classes.dtype) == ("ranks", False, np.int16)
     dense = read_predictions(tmp_path / "dense.npy", rows=rows, scores="logit")
     assert (dense.is_dense, dense.score_kind, dense.scores.dtype) == (True, "logit", np.float32)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
-from manyhot.core.sets import NO_LABEL, NOT_ASKED, UNCLEAR, Case
+from manyhot.core.sets import NOT_ASKED, UNCLEAR, Case
 from manyhot.errors import InputError
 from manyhot.registry import register
 
@@ -74,7 +74,7 @@ def mla(case: Case) -> Estimate:
     ones; in other label tables such an image could not be got right.
     """
     labels = case.labels
-    scored = labels.usable & (labels.accepted > 0) & (labels.label != NO_LABEL)
+    scored = labels.usable & (labels.accepted > 0) & labels.labelled
     right = (case.state[:, 0] >= UNCLEAR) & scored
     return Ratio(right, scored, scored, labels.label)
 
@@ -95,8 +95,10 @@ def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     Anzaku et al. 2024, arXiv 2412.18409.
     """
     found, scored = _found_in_variable_top(case)
-    size = np.maximum(case.labels.size, 1)
-    return mean_over(np.equal(found, size), scored) if exact else mean_over(found / size, scored)
+    if exact:
+        return mean_over(np.equal(found, case.labels.size), scored)
+    share = found / case.labels.divisor
+    return Ratio(np.multiply(share, scored, out=share), scored, scored)
 
 
 @register("metric", "asma", better="higher")
@@ -131,8 +133,9 @@ def precision_at_k(case: Case, *, k: int) -> Estimate:
 def recall_at_k(case: Case, *, k: int) -> Estimate:
     """Recall at k: the share of the label set among the k best classes, averaged over images."""
     hits = _hits_at(case, k)
-    size = np.maximum(case.labels.size, 1)
-    return undefined(len(case.labels)) if hits is None else mean_over(hits / size, case.labels.scored)
+    if hits is None:
+        return undefined(len(case.labels))
+    return mean_over(hits / case.labels.divisor, case.labels.scored)
 
 
 @register("metric", "f1@k", better="higher")
@@ -141,7 +144,7 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
     hits = _hits_at(case, k)
     if hits is None:
         return undefined(len(case.labels))
-    return mean_over(2 * hits / (k + case.labels.size), case.labels.scored)
+    return mean_over(hits / ((k + case.labels.size) / 2), case.labels.scored)
 
 
 @register("metric", "real1_unasked", better="lower")
@@ -173,7 +176,9 @@ def variable_topk_unasked(case: Case) -> Ratio:
         return undefined(len(case.labels))
     found, scored = _found_in_variable_top(case)
     misses = np.where(scored, case.labels.size - found, 0).astype(np.float64)
-    unasked = ((case.state == NOT_ASKED) & _within_size(case)).sum(1).astype(np.float64)
+    unasked = (
+        ((case.state == NOT_ASKED) & case.labels.within_size(case.top.shape[1])).sum(1).astype(np.float64)
+    )
     return Ratio(np.where(scored, unasked, 0.0), misses, scored & (misses > 0))
 
 
@@ -193,7 +198,7 @@ def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
 def _label_in_top(case: Case, k: int) -> Estimate:
     if case.top.shape[1] < k:
         return undefined(len(case.labels))
-    return mean_over(np.logical_or.reduce(case.is_label[:, :k], axis=1), np.not_equal(case.labels.label, NO_LABEL))
+    return mean_over(np.logical_or.reduce(case.is_label[:, :k], axis=1), case.labels.labelled)
 
 
 def _set_in_top(case: Case, k: int) -> Estimate:
@@ -201,24 +206,26 @@ def _set_in_top(case: Case, k: int) -> Estimate:
     return undefined(len(case.labels)) if hits is None else mean_over(np.greater(hits, 0), case.labels.scored)
 
 
-def _hits_at(case: Case, k: int) -> npt.NDArray[np.intp] | None:
+def _hits_at(case: Case, k: int) -> npt.NDArray[np.integer] | None:
     """Return how many of the k best classes are in each label set; None where fewer than k are stored."""
     if k < 1:
         raise InputError("k counts the best classes looked at.", got=f"k={k}", allowed="1 and up")
     if case.top.shape[1] < k:
         return None
-    hits: npt.NDArray[np.intp] = np.count_nonzero(case.hit[:, :k], axis=1)
-    return hits
+    return _count(case.hit[:, :k])
 
 
-def _within_size(case: Case) -> npt.NDArray[np.bool_]:
-    within: npt.NDArray[np.bool_] = np.arange(case.top.shape[1]) < case.labels.size[:, None]
-    return within
+def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.integer]:
+    """Return how many of k flags are set in each row, shape (n,)."""
+    # Adding bytes column by column is what NumPy does fast; k is far below 256 wherever flags are predictions.
+    narrow = np.uint8 if flags.shape[1] < 256 else np.int32
+    count: npt.NDArray[np.integer] = np.add.reduce(flags.view(np.uint8), axis=1, dtype=narrow)
+    return count
 
 
-def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    found = np.count_nonzero(case.hit & _within_size(case), axis=1)
-    return found, case.labels.scored & (case.labels.size <= case.top.shape[1])
+def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_]]:
+    k = case.top.shape[1]
+    return _count(case.hit & case.labels.within_size(k)), case.labels.scored_within(k)
 
 
 def _unasked(case: Case, miss: npt.NDArray[np.bool_], k: int) -> Estimate:

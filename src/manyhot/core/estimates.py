@@ -84,4 +84,4 @@ def mean_over(values: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> Ratio:
     """Return the mean of `values` over the scored images as an estimate."""
     if values.dtype == bool:
         return Ratio(values & scored, scored, scored)
-    return Ratio(np.where(scored, values, 0.0), scored.astype(np.float64), scored)
+    return Ratio(np.where(scored, values, 0.0), scored, scored)

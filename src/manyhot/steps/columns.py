@@ -45,8 +45,8 @@ class Column:
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
-        n = cells.sum(self.scored)
-        aligned = cells.sum(np.bincount(rows, minlength=len(sets)).astype(np.float64))
+        n = cells.count(self.scored)
+        aligned = cells.count(np.bincount(rows, minlength=len(sets)) > 0)
         for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
             yield Number(
                 dataset,

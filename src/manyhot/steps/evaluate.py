@@ -343,12 +343,13 @@ def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment) -> Ca
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
         return Case(sets, top_k(scores, max(5, min(20, int(sets.size.max(initial=1))))), scores)
     assert predictions.classes is not None
-    top = predictions.classes if in_order else predictions.classes[alignment.right]
+    # Rows of the transpose keep it column-major.
+    top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
     _check_top_range(top, sets, predictions)
     return Case(sets, top)
 
 
-def _check_top_range(top: npt.NDArray[np.int32], sets: LabelSets, predictions: Predictions) -> None:
+def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions: Predictions) -> None:
     if top.max(initial=0) < sets.n_classes:
         return
     one_based = top.max() == sets.n_classes and top[top >= 0].min() == 1

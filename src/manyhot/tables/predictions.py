@@ -29,8 +29,9 @@ class Predictions:
     ----------
     image_id : pyarrow.Array of string, shape (n,)
     model : str
-    classes : ndarray of int32, shape (n, k), optional
-        Best first, -1 fills ragged lists; None when `scores` is dense.
+    classes : ndarray of int, shape (n, k), optional
+        Best first, -1 fills ragged lists; None when `scores` is dense. Kept column-major, as int16 where
+        classes fit.
     scores : ndarray of float16 or float32, shape (n, k) or (n, C), optional
     logsumexp : ndarray of float32, shape (n,), optional
     score_kind : str
@@ -45,7 +46,7 @@ class Predictions:
 
     image_id: pa.Array
     model: str
-    classes: npt.NDArray[np.int32] | None = None
+    classes: npt.NDArray[np.integer] | None = None
     scores: npt.NDArray[np.floating] | None = None
     logsumexp: npt.NDArray[np.float32] | None = None
     score_kind: str = "none"
@@ -55,6 +56,8 @@ class Predictions:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.classes is not None:
+            object.__setattr__(self, "classes", _compact(self.classes))
         _check_predictions(self)
 
     def __len__(self) -> int:
@@ -88,7 +91,7 @@ class Predictions:
         """Return the predictions table."""
         columns: dict[str, Any] = {"image_id": self.image_id}
         if self.classes is not None:
-            columns["classes"] = _list_column(self.classes, drop=self.classes < 0)
+            columns["classes"] = _list_column(self.classes.astype(np.int32), drop=self.classes < 0)
         if self.scores is not None:
             drop = None if self.classes is None else self.classes < 0
             columns["scores"] = _list_column(self.scores, drop=drop)
@@ -205,7 +208,13 @@ def _check_predictions(p: Predictions) -> None:
         _check_scores(p.scores, p.classes, p, where)
 
 
-def _check_top(classes: npt.NDArray[np.int32], p: Predictions, where: str) -> None:
+def _compact(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    # By rank, since metrics look at all best classes, then at all second ones; 16 bits halve what they read.
+    fits = classes.size == 0 or (classes.min() >= -1 and classes.max() < 2**15)
+    return np.asfortranarray(classes, dtype=np.int16 if fits else np.int32)
+
+
+def _check_top(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> None:
     if classes.ndim != 2 or classes.shape[1] == 0:
         raise InputError(
             "Predicted classes are one row an image, best first.", where=where, got=f"shape {classes.shape}"
@@ -227,7 +236,7 @@ def _check_top(classes: npt.NDArray[np.int32], p: Predictions, where: str) -> No
 
 
 def _check_scores(
-    scores: npt.NDArray[np.floating], classes: npt.NDArray[np.int32] | None, p: Predictions, where: str
+    scores: npt.NDArray[np.floating], classes: npt.NDArray[np.integer] | None, p: Predictions, where: str
 ) -> None:
     if classes is not None and scores.shape != classes.shape:
         raise InputError(

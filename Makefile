@@ -33,10 +33,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 # pip 25.1 brings --group; older ones come with older Pythons.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[models,report]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@
 
 clean:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyhot import catalog, tables
 from manyhot.classes import ClassList, class_list
@@ -19,6 +20,9 @@ from manyhot.formats.tabular import write_csv
 from manyhot.steps.evaluate import evaluate
 from manyhot.steps.results import Evaluation
 from manyhot.tables import Images, Labels, Predictions
+
+if TYPE_CHECKING:
+    from manyhot.report import Pictures
 
 PathLike = str | os.PathLike[str]
 
@@ -348,7 +352,7 @@ def _write(
     *,
     call: str,
     inputs: dict[str, str],
-    pictures: object = None,
+    pictures: Pictures | None = None,
     highlight: Sequence[str] = (),
 ) -> Outcome:
     from dataclasses import asdict
@@ -368,7 +372,7 @@ def _write(
     return Outcome(evaluation, (*written, report), tuple(highlight))
 
 
-def _pictures(labels: Labels, images: Images, files: Sequence[Path], rows: Images | None) -> object:
+def _pictures(labels: Labels, images: Images, files: Sequence[Path], rows: Images | None) -> Pictures | None:
     from manyhot.report import make_pictures
 
     if "uri" not in images.table.column_names or len(images) > MAX_PICTURES:

@@ -10,7 +10,7 @@ from manyhot.testing import random_case
 
 
 def images(case):
-    """Yield each image as plain Python: predictions, label set, accepted classes, asked classes, label, usable."""
+    """Yield each image in plain Python: predictions, set, accepted classes, asked classes, label, usable."""
     labels = case.labels
     for i in range(len(labels)):
         part = slice(labels.indptr[i], labels.indptr[i + 1])
@@ -76,8 +76,10 @@ REFERENCES = {
     "real1": lambda c: loop_real(c, 1),
     "real5": lambda c: loop_real(c, 5),
     "mla": loop_mla,
-    "variable_topk": lambda c: mean(sum(loop_variable(c).values(), [])),
-    "variable_topk(exact=True)": lambda c: mean(sum(loop_variable(c, True).values(), [])),
+    "variable_topk": lambda c: mean([v for values in loop_variable(c).values() for v in values]),
+    "variable_topk(exact=True)": lambda c: mean(
+        [v for values in loop_variable(c, True).values() for v in values]
+    ),
     "asma": loop_asma,
     "asma(exact=True)": lambda c: loop_asma(c, True),
     "precision@3": lambda c: loop_at_k(c, "precision", 3),

@@ -217,7 +217,7 @@ def _hits_at(case: Case, k: int) -> npt.NDArray[np.integer] | None:
 
 def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.integer]:
     """Return how many of k flags are set in each row, shape (n,)."""
-    # Adding bytes column by column is what NumPy does fast; k is far below 256 wherever flags are predictions.
+    # Adding bytes column by column is what NumPy does fast; k is below 256 wherever ranks are stored.
     narrow = np.uint8 if flags.shape[1] < 256 else np.int32
     count: npt.NDArray[np.integer] = np.add.reduce(flags.view(np.uint8), axis=1, dtype=narrow)
     return count

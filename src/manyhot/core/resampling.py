@@ -41,8 +41,7 @@ class Bootstrap:
 
     References
     ----------
-    Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 13 (percentile interval) and 8.4
-    (several samples: here the strata of a metric such as `mla`).
+    Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
 
     masks: npt.NDArray[np.bool_]
@@ -51,8 +50,7 @@ class Bootstrap:
 
     @cached_property
     def _counts(self) -> npt.NDArray[np.uint8]:
-        counts = draw_counts(self.masks.shape[1], self.resamples, np.random.default_rng(self.seed))
-        return counts[:, self.cells.order]
+        return draw_counts(self.masks.shape[1], self.resamples, np.random.default_rng(self.seed))
 
     @cached_property
     def cells(self) -> Cells:
@@ -79,14 +77,19 @@ class Bootstrap:
         num, den = num[self.cells.order], den[self.cells.order]
         samples = np.empty((len(self.masks), self.resamples, num.shape[1]), np.float32)
         for rows in _chunks(self.resamples):
-            counts = self._counts[rows]
+            counts = self._counts[rows][:, self.cells.order]
             with np.errstate(invalid="ignore", divide="ignore"):
                 totals = _slice_sums(self.cells, counts, den)[:, :, den_of]
                 np.divide(_slice_sums(self.cells, counts, num), totals, out=samples[:, rows])
         return samples
 
-    def stratified(self, num: Floats, den: Floats, stratum: npt.NDArray[np.integer]) -> Floats:
-        """Return resampled means over strata of ratios of sums; images are redrawn within their stratum.
+    def means_over_strata(self, num: Floats, den: Floats, stratum: npt.NDArray[np.integer]) -> Floats:
+        """Return resampled means over strata of ratios of sums.
+
+        Images are redrawn from all images and the metric is taken by its own definition; a stratum of which
+        no image was drawn is left out, as `Ratio.value` does. Redrawing within each stratum would give the
+        same interval where strata are large (50 images a class: 2 % of the variance), but none at all where a
+        slice holds one image of each class.
 
         Parameters
         ----------
@@ -100,18 +103,17 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
         """
         strata = _Strata.of(stratum, self.cells)
-        # By stratum and within it by cell; both sorts are stable, so draws do not depend on the slices.
-        rng = np.random.default_rng([self.seed, 1])
-        counts = draw_counts(len(den), self.resamples, rng, stratum=np.sort(stratum))[:, strata.inner]
+        masks = self.masks[:, strata.order]
         num, den = num[strata.order], den[strata.order]
         samples = np.full((len(self.masks), self.resamples, num.shape[1]), np.nan, np.float32)
         for rows in _chunks(self.resamples):
-            sums = np.add.reduceat(counts[rows] * den, strata.edges, axis=1)
-            for s, mask in enumerate(self.masks[:, strata.order]):
+            counts = self._counts[rows][:, strata.order]
+            sums = np.add.reduceat(counts * den, strata.edges, axis=1)
+            for s, mask in enumerate(masks):
                 inside = np.flatnonzero(mask)
                 if len(inside):
                     shares = strata.shares(sums, s)[:, strata.group[inside]]
-                    shares *= counts[rows][:, inside]
+                    shares *= counts[:, inside]
                     samples[s, rows] = shares @ num[inside]
         return samples
 
@@ -121,7 +123,6 @@ class _Strata:
     """Images sorted by stratum and, within it, by cell; a group is a cell of a stratum."""
 
     order: npt.NDArray[np.intp]
-    inner: npt.NDArray[np.intp]
     edges: npt.NDArray[np.intp]
     group: npt.NDArray[np.intp]
     stratum_edges: npt.NDArray[np.intp]
@@ -130,9 +131,7 @@ class _Strata:
 
     @classmethod
     def of(cls, stratum: npt.NDArray[np.integer], cells: Cells) -> _Strata:
-        by_stratum = np.argsort(stratum, kind="stable")
         order = np.lexsort((cells.cell, stratum))
-        inner = np.argsort(by_stratum, kind="stable")[order]
         key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
         _, edges, group = np.unique(key, return_index=True, return_inverse=True)
         _, stratum_edges, stratum_of = np.unique(
@@ -140,7 +139,6 @@ class _Strata:
         )
         return cls(
             order,
-            inner,
             edges,
             group.ravel(),
             stratum_edges,
@@ -158,17 +156,8 @@ class _Strata:
         return shares
 
 
-def draw_counts(
-    n: int, resamples: int, rng: np.random.Generator, *, stratum: npt.NDArray[np.integer] | None = None
-) -> npt.NDArray[np.uint8]:
+def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Draw n images with replacement `resamples` times and count how often each was drawn.
-
-    Parameters
-    ----------
-    n, resamples : int
-    rng : numpy.random.Generator
-    stratum : ndarray of int, shape (n,), optional
-        Ascending; each draw stays within its stratum.
 
     Returns
     -------
@@ -176,14 +165,8 @@ def draw_counts(
         An image is drawn more than 255 times with a probability under 1e-500.
     """
     counts = np.empty((resamples, n), np.uint8)
-    if stratum is None:
-        for row in counts:
-            row[:] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
-        return counts
-    _, start, size = np.unique(stratum, return_index=True, return_counts=True)
-    first, width = np.repeat(start, size), np.repeat(size, size)
     for row in counts:
-        row[:] = np.bincount(first + (rng.random(n) * width).astype(np.intp), minlength=n)
+        row[:] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
     return counts
 
 

@@ -295,7 +295,7 @@ class Judge:
             num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
             stratum = group[0].stratum
             assert stratum is not None
-            self._keep(group, self._bootstrap.stratified(num, group[0].den.astype(np.float32), stratum))
+            self._keep(group, self._bootstrap.means_over_strata(num, group[0].den.astype(np.float32), stratum))
         self._waiting = []
 
     def _keep(self, columns: Sequence[Column], samples: npt.NDArray[np.float32]) -> None:

@@ -1,0 +1,159 @@
+"""What the metrics are called in a report: label, one line of definition, direction, unit.
+
+The report only draws, so it does not load the registry: a results table may come from elsewhere, and a
+metric that is not described here is shown under its own name, as a plain number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
+"""Shown first and by default."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is presented.
+
+    Attributes
+    ----------
+    name : str
+        As in the results table.
+    label, definition : str
+        For people.
+    lower_is_better : bool
+    percent : bool
+        Whether it is a share, shown in percent; otherwise a plain number.
+    """
+
+    name: str
+    label: str
+    definition: str
+    lower_is_better: bool = False
+    percent: bool = True
+
+    @property
+    def unit(self) -> str:
+        """What follows a number of this metric."""
+        return " %" if self.percent else ""
+
+    def draw(self, value: float) -> float:
+        """Return the value in the unit it is drawn in."""
+        return value * 100 if self.percent else value
+
+    def text(self, value: float, decimals: int) -> str:
+        """Return the value as text without its unit; an en dash where it is undefined."""
+        return f"{self.draw(value):,.{decimals}f}" if math.isfinite(value) else "–"
+
+
+_DESCRIBED = (
+    Metric("top1", "Top-1", "The best class is the original label; label sets play no part."),
+    Metric(
+        "real1",
+        "ReaL",
+        "The best class is in the label set. Images with an empty set are skipped, as published.",
+    ),
+    Metric(
+        "mla",
+        "MLA",
+        "Multi-label accuracy: the best class is valid or unclear; mean over classes of the original label.",
+    ),
+    Metric(
+        "variable_topk",
+        "Variable top-k",
+        "Share of the label set found among the k best classes, k being the size of the set. Skipped: empty "
+        "sets, and sets larger than the list of predicted classes.",
+    ),
+    Metric(
+        "asma",
+        "ASMA",
+        "Mean of variable top-k over images with 1, 2, 3 and 4 or more labels, each group counting the same.",
+    ),
+    Metric("top5", "Top-5", "The original label is among the five best classes."),
+    Metric("real5", "ReaL top-5", "Any of the five best classes is in the label set."),
+    Metric("precision@k", "Precision@k", "Share of the k best classes that are in the label set."),
+    Metric("recall@k", "Recall@k", "Share of the label set among the k best classes."),
+    Metric("f1@k", "F1@k", "Harmonic mean of an image's precision and recall at k, averaged over images."),
+    Metric("map_macro", "mAP (macro)", "Average precision of each class over images, averaged over classes."),
+    Metric("map_micro", "mAP (micro)", "Average precision over all (image, class) cells in one ranking."),
+    Metric(
+        "map_image", "mAP (images)", "Average precision of each image over classes, averaged over images."
+    ),
+    Metric("lrap", "LRAP", "Share of valid classes among those ranked down to each valid class."),
+    Metric("jaccard", "Jaccard", "Intersection over union of predicted set and label set."),
+    Metric("subset_accuracy", "Subset accuracy", "Share of images whose predicted set equals the label set."),
+    Metric("f1_micro", "F1 (micro)", "2 TP / (2 TP + FP + FN), summed over all cells."),
+    Metric("f1_macro", "F1 (macro)", "2 TP / (2 TP + FP + FN) of each class, averaged over classes."),
+    Metric(
+        "coverage",
+        "Coverage error",
+        "How many of the best classes it takes to include the whole label set.",
+        lower_is_better=True,
+        percent=False,
+    ),
+    Metric(
+        "ranking_loss",
+        "Ranking loss",
+        "Share of (valid, not valid) pairs of classes of an image in which the valid one is not ahead.",
+        lower_is_better=True,
+    ),
+    Metric("hamming", "Hamming loss", "Share of cells that are predicted wrongly.", lower_is_better=True),
+    Metric(
+        "real1_unasked",
+        "ReaL (unasked)",
+        "Share of ReaL's misses whose class nobody was ever asked about.",
+        lower_is_better=True,
+    ),
+    Metric(
+        "real5_unasked",
+        "ReaL top-5 (unasked)",
+        "Share of ReaL top-5's misses with a class that nobody was ever asked about.",
+        lower_is_better=True,
+    ),
+    Metric(
+        "mla_unasked",
+        "MLA (unasked)",
+        "Share of MLA's misses whose class nobody was ever asked about.",
+        lower_is_better=True,
+    ),
+    Metric(
+        "variable_topk_unasked",
+        "Variable top-k (unasked)",
+        "Share of the wrong classes in the variable top k that nobody was ever asked about.",
+        lower_is_better=True,
+    ),
+    Metric(
+        "asma_unasked",
+        "ASMA (unasked)",
+        "The same, averaged as ASMA is.",
+        lower_is_better=True,
+    ),
+)
+_BY_NAME = {metric.name: metric for metric in _DESCRIBED}
+_PLACE = {metric.name: place for place, metric in enumerate(_DESCRIBED)}
+
+
+def metric(name: str) -> Metric:
+    """Return how the metric of a results table is presented, ``precision@5`` and call strings included."""
+    base, options = _family(name)
+    known = _BY_NAME.get(base)
+    if known is None:
+        return Metric(name, name, "Not described here; see the package that registers it.", percent=False)
+    label = known.label.replace("@k", options) if options.startswith("@") else f"{known.label} {options}"
+    return replace(known, name=name, label=label.strip())
+
+
+def reading_order(name: str) -> tuple[int, str]:
+    """Return what to sort metrics by: as described here, then by name."""
+    return _PLACE.get(_family(name)[0], len(_PLACE)), name
+
+
+def _family(name: str) -> tuple[str, str]:
+    at = re.fullmatch(r"(.+)@(\d+)", name)
+    if at:
+        return f"{at[1]}@k", f"@{at[2]}"
+    base, _, options = name.partition("(")
+    return base, f"({options}" if options else ""

@@ -1,0 +1,299 @@
+"""Photographs with what they are labelled as and what models see in them."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.classes import ClassList
+from manyhot.errors import MissingExtraError
+from manyhot.tables import Images, Labels, Predictions, align
+
+TOP = 5
+MAX_SIDE = 480
+"""Pixels of the long side of a photograph in a report: some 30 kB as JPEG."""
+
+NOT_ASKED, UNRECORDED = "not asked", "unrecorded"
+"""Of a class that an image does not list: nobody asked about it; or the labels do not tell who was asked."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A class with its state on an image: yes, unclear, no, `NOT_ASKED` or `UNRECORDED`."""
+
+    name: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One of a model's best classes; `confidence` is its softmax probability where that is known."""
+
+    judged: Judged
+    is_label: bool
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A model's best classes on an image, best first; none if it did not predict the image."""
+
+    model: str
+    guesses: tuple[Guess, ...]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A photograph as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its labels and predictions.
+
+    Attributes
+    ----------
+    image_id : str
+    thumbnail : Thumbnail, optional
+    reason : str
+        Why there is no thumbnail.
+    label : str, optional
+        The original single label.
+    label_set : tuple of Judged
+        The valid and the unclear classes.
+    n_rejected : int
+        Classes that were asked about and are not valid.
+    remark : str
+        What else must be known, such as that nobody labelled it.
+    seen : tuple of Seen
+    """
+
+    image_id: str
+    thumbnail: Thumbnail | None
+    reason: str
+    label: str | None
+    label_set: tuple[Judged, ...]
+    n_rejected: int
+    remark: str
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a report, in the order of the images table."""
+
+    pictures: tuple[Picture, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def states(self) -> frozenset[str]:
+        """The states that occur, for the legend."""
+        sets = {j.state for p in self.pictures for j in p.label_set}
+        return frozenset(sets | {g.judged.state for p in self.pictures for s in p.seen for g in s.guesses})
+
+
+def make_pictures(
+    images: Images, labels: Labels, predictions: Sequence[Predictions], classes: ClassList | None = None
+) -> Pictures:
+    """Collect photographs, label sets and predictions.
+
+    Parameters
+    ----------
+    images : Images
+        With the column ``uri``: paths of local files.
+    labels : Labels
+    predictions : sequence of Predictions
+    classes : ClassList, optional
+        Gives the names; without it classes are called by number.
+
+    Returns
+    -------
+    Pictures
+        An unreadable photograph leaves the reason in its place.
+
+    Raises
+    ------
+    MissingExtraError
+        Pillow is not installed.
+    MatchError
+        Labels or a model share no image with `images`.
+    """
+    pillow = _pillow()
+    uris = _column(images, "uri")
+    rows = _label_rows(images, labels)
+    best = [_best(images, p) for p in predictions]
+    found = []
+    for i, image_id in enumerate(images.image_id.to_pylist()):
+        seen = (
+            Seen(p.model, _guesses(of[i], rows[i], classes)) for p, of in zip(predictions, best, strict=True)
+        )
+        found.append(_picture(image_id, _thumbnail(pillow, uris[i]), rows[i], tuple(seen), classes))
+    return Pictures(tuple(found))
+
+
+def _picture(
+    image_id: str,
+    thumbnail: tuple[Thumbnail | None, str],
+    row: _LabelRow,
+    seen: tuple[Seen, ...],
+    classes: ClassList | None,
+) -> Picture:
+    return Picture(
+        image_id,
+        *thumbnail,
+        None if row.label is None else _name(classes, row.label),
+        tuple(Judged(_name(classes, c), s) for s in ("yes", "unclear") for c in row.classes_in(s)),
+        len(row.classes_in("no")),
+        row.remark,
+        seen,
+    )
+
+
+@dataclass(frozen=True)
+class _LabelRow:
+    label: int | None = None
+    states: tuple[tuple[int, str], ...] = ()
+    remark: str = "Nobody labelled this picture."
+    otherwise: str = NOT_ASKED
+
+    def classes_in(self, state: str) -> list[int]:
+        return [c for c, s in self.states if s == state]
+
+    def state(self, class_id: int) -> str:
+        return dict(self.states).get(class_id, self.otherwise)
+
+
+def _label_rows(images: Images, labels: Labels) -> list[_LabelRow]:
+    name = labels.name or "labels"
+    matched = align(images.image_id, labels.image_id, left_name="the images", right_name=name)
+    rows = [_LabelRow(label) for label in _column(images, "label")]
+    otherwise = NOT_ASKED if labels.asked_known else UNRECORDED
+    table = labels.table.take(matched.right)
+    for i, row in zip(matched.left.tolist(), table.to_pylist(), strict=True):
+        states = tuple(zip(row["classes"], row["state"], strict=True))
+        label = row.get("label")
+        rows[i] = _LabelRow(rows[i].label if label is None else label, states, _remark(row), otherwise)
+    return rows
+
+
+def _column(images: Images, name: str) -> list[Any]:
+    known = name in images.table.column_names
+    return images.table[name].to_pylist() if known else [None] * len(images)
+
+
+def _remark(row: dict[str, Any]) -> str:
+    if not row["usable"]:
+        return "Set aside as unusable."
+    if row.get("rated") is False:
+        return "Nobody labelled this picture."
+    return "" if {"yes", "unclear"} & set(row["state"]) else "No class of the list is valid."
+
+
+def _name(classes: ClassList | None, class_id: int) -> str:
+    known = classes is not None and class_id < len(classes)
+    return classes.names[class_id] if known and classes is not None else f"class {class_id}"
+
+
+def _best(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
+    """Return each image's best classes with their confidence."""
+    matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
+    few = _rows(p, matched.right)
+    confidence = few.confidence()
+    classes: npt.NDArray[np.integer]
+    if few.classes is None:
+        assert few.scores is not None
+        classes = np.argsort(-few.scores, axis=1, kind="stable")[:, :TOP]
+        confidence = None if confidence is None else np.take_along_axis(confidence, classes, axis=1)
+    else:
+        classes = few.classes[:, :TOP]
+    best: list[list[tuple[int, float | None]]] = [[] for _ in range(len(images))]
+    for row, i in enumerate(matched.left.tolist()):
+        sure = [None] * TOP if confidence is None else confidence[row, :TOP].tolist()
+        best[i] = [(c, s) for c, s in zip(classes[row].tolist(), sure, strict=False) if c >= 0]
+    return best
+
+
+def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
+    # Before `confidence`: a file may hold dense scores of 50,000 images, of which a few are shown.
+    return replace(
+        p,
+        image_id=pc.take(p.image_id, pa.array(rows)),
+        classes=None if p.classes is None else p.classes[rows],
+        scores=None if p.scores is None else p.scores[rows],
+        logsumexp=None if p.logsumexp is None else p.logsumexp[rows],
+    )
+
+
+def _guesses(
+    best: list[tuple[int, float | None]], row: _LabelRow, classes: ClassList | None
+) -> tuple[Guess, ...]:
+    return tuple(Guess(Judged(_name(classes, c), row.state(c)), c == row.label, sure) for c, sure in best)
+
+
+def _pillow() -> Any:
+    try:
+        importlib.import_module("PIL.ImageOps")
+        return importlib.import_module("PIL")
+    except ImportError as error:
+        raise MissingExtraError(
+            "A report with pictures needs Pillow.", do='pip install "manyhot[report]"'
+        ) from error
+
+
+def _thumbnail(pillow: Any, uri: str | None) -> tuple[Thumbnail | None, str]:
+    if not uri:
+        return None, "the images table does not say where it lies"
+    if "://" in uri and not uri.startswith("file://"):
+        return None, "not a file on this computer"
+    path = Path(uri.removeprefix("file://"))
+    if not path.exists():
+        return None, "the file does not exist"
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata and of half the size that it refuses; both are fine to go on with.
+            warnings.simplefilter("ignore")
+            return _shrink(pillow, path), ""
+    except Exception as error:
+        # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
+        if isinstance(error, pillow.UnidentifiedImageError):
+            return None, "not an image of a known format"
+        return None, f"cannot be decoded: {getattr(error, 'strerror', None) or type(error).__name__}"
+
+
+def _shrink(pillow: Any, path: Path) -> Thumbnail:
+    with pillow.Image.open(path) as image:
+        image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+        upright = pillow.ImageOps.exif_transpose(image)
+        small = _on_white(pillow, upright)
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82, optimize=True)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return Thumbnail(f"data:image/jpeg;base64,{encoded}", small.width, small.height)
+
+
+def _on_white(pillow: Any, image: Any) -> Any:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to white
+        return image.point(lambda v: v * (1 / 256)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    white = pillow.Image.new("RGBA", rgba.size, "white")
+    return pillow.Image.alpha_composite(white, rgba).convert("RGB")

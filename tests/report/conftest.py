@@ -1,0 +1,80 @@
+"""A small report, and a browser to look at it."""
+
+import os
+import shutil
+
+import pyarrow as pa
+import pytest
+from report_pages import parse, picture_labels, picture_predictions, small_notes, small_tables
+
+from manyhot.report import make_pictures, write_report
+from manyhot.tables import Images, schema
+
+
+@pytest.fixture(scope="session")
+def write(tmp_path_factory):
+    """Return a function that writes a report and returns its text."""
+
+    def make(results, pairs=None, **options):
+        pairs = schema("pairs").empty_table() if pairs is None else pairs
+        path = write_report(tmp_path_factory.mktemp("report"), results, pairs, **options)
+        return path.read_text(encoding="utf-8")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Pictures of four images: with labels, with a broken file, unlabelled, and with an empty set."""
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path_factory.mktemp("photos")
+    ids = ["cat.jpg", "broken.jpg", "new.png", "noise.png"]
+    image.new("RGB", (960, 640), "orange").save(folder / ids[0])
+    (folder / ids[1]).write_bytes(b"\xff\xd8\xff nothing more")
+    image.new("RGBA", (40, 90), (0, 0, 255, 128)).save(folder / ids[2])
+    image.new("L", (30, 30), 128).save(folder / ids[3])
+    images = Images(pa.table({"image_id": ids, "uri": [str(folder / i) for i in ids]}))
+    return make_pictures(images, picture_labels(ids), picture_predictions(ids))
+
+
+@pytest.fixture(scope="session")
+def small(write, pictures):
+    """The text of a report with two data sets, own models, pairs, notes and pictures."""
+    results, pairs = small_tables()
+    return write(
+        results,
+        pairs,
+        notes=small_notes(),
+        pictures=pictures,
+        highlight=["my/model"],
+        call="manyhot evaluate --labels real.json --out results",
+    )
+
+
+@pytest.fixture(scope="session")
+def page(small):
+    return parse(small)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser; skips, or fails where everything must be there, if there is none."""
+
+    def absent(what):
+        if os.environ.get("MANYHOT_REQUIRE_ALL"):
+            pytest.fail(f"absent: {what}")
+        pytest.skip(f"absent: {what}")
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        absent("chromium, to look at reports with (apt-get install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright, to drive chromium (pip install playwright)")
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
+    arguments = ["--no-first-run", *(f"--disable-{name}" for name in quiet)]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()

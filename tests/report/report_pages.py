@@ -1,0 +1,167 @@
+"""Small tables for a report, and a parser to look at its page with."""
+
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.tables import Labels, Predictions, schema
+
+VOID = {"meta", "link", "input", "img", "hr", "br"}
+MODELS = ("timm/resnet50", "my/model", "vgg16", "alexnet", "squeezenet")
+SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
+
+
+class Node:
+    """An element of a page."""
+
+    def __init__(self, tag, attributes, parent):
+        self.tag, self.attributes, self.parent, self.children = tag, attributes, parent, []
+
+    def __getitem__(self, name):
+        return self.attributes[name]
+
+    @property
+    def classes(self):
+        return (self.attributes.get("class") or "").split()
+
+    @property
+    def text(self):
+        parts = (c if isinstance(c, str) else c.text for c in self.children)
+        return " ".join("".join(parts).split())
+
+    def walk(self):
+        yield self
+        for child in self.children:
+            if isinstance(child, Node):
+                yield from child.walk()
+
+    def all(self, tag=None, cls=None, **attributes):
+        return [
+            n
+            for n in self.walk()
+            if tag in (None, n.tag)
+            and (cls is None or cls in n.classes)
+            and all(n.attributes.get(k.replace("_", "-")) == v for k, v in attributes.items())
+        ]
+
+    def one(self, *args, **kwargs):
+        (found,) = self.all(*args, **kwargs)
+        return found
+
+
+class Parser(HTMLParser):
+    """Builds nodes, and fails on tags that are not closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.at = self.root = Node("root", {}, None)
+
+    def handle_starttag(self, tag, attributes):
+        assert len(dict(attributes)) == len(attributes), f"<{tag}> has an attribute twice"
+        node = Node(tag, dict(attributes), self.at)
+        self.at.children.append(node)
+        if tag not in VOID:
+            self.at = node
+
+    def handle_startendtag(self, tag, attributes):
+        self.at.children.append(Node(tag, dict(attributes), self.at))
+
+    def handle_endtag(self, tag):
+        assert self.at.tag == tag, f"</{tag}> closes <{self.at.tag}>"
+        self.at = self.at.parent
+
+    def handle_data(self, data):
+        self.at.children.append(data)
+
+
+def parse(text):
+    parser = Parser()
+    parser.feed(text)
+    parser.close()
+    assert parser.at is parser.root
+    return parser.root
+
+
+def number(dataset, model, metric, slice, value, n, n_skipped=0, half=0.01):
+    known = math.isfinite(value) and half is not None
+    lo, hi = (value - half, value + half) if known else (None, None)
+    return (dataset, model, metric, slice, value, lo, hi, n, n_skipped)
+
+
+def results_table(rows, **about):
+    names = schema("results").names
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    about = {"table": "results", "schema": "1", "version": "9.9", "call": "", "inputs": "{}", **about}
+    table = pa.table(columns, schema=schema("results"))
+    return table.replace_schema_metadata({f"manyhot.{k}": v for k, v in about.items()})
+
+
+def some_rows(
+    dataset="val", models=MODELS, n=1000, metrics=("top1", "real1", "mla", "variable_topk", "asma")
+):
+    rows = []
+    for i, model in enumerate(models):
+        for j, metric in enumerate(metrics):
+            value = round(0.7 - 0.02 * i + 0.03 * j, 4)
+            skipped = 0 if metric == "top1" else 40
+            rows.append(number(dataset, model, metric, "all", value, n - skipped, skipped))
+            for k, size in enumerate(SIZES):
+                rows.append(number(dataset, model, metric, size, value - 0.1 * k, n // 2 ** (k + 1)))
+    return rows
+
+
+def pairs_table(
+    dataset="val", models=MODELS, metrics=("top1", "real1"), p=lambda i, j: 0.5 if j - i == 1 else 0.001
+):
+    rows = [
+        (dataset, metric, "all", a, b, 0.02 * (j - i), 0.0, 0.1, p(i, j), p(i, j), 1000)
+        for metric in metrics
+        for i, a in enumerate(models)
+        for j, b in enumerate(models)
+        if i < j
+    ]
+    names = schema("pairs").names
+    return pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, schema=schema("pairs"))
+
+
+def small_tables():
+    rows = some_rows() + some_rows("v2", MODELS[:3], n=400)
+    rows += [number("val", m, "top5", "all", 0.9 - 0.01 * i, 1000) for i, m in enumerate(MODELS)]
+    rows += [number("val", m, "coverage", "all", 7.5 + i, 960, 40, half=None) for i, m in enumerate(MODELS)]
+    rows += [number("val", m, "real1_unasked", "all", math.nan, 0, 1000) for m in MODELS]
+    rows += [number("val", "nothing-counts", m, "all", math.nan, 0, 1000) for m in ("top1", "real1")]
+    rows += [number("val", "timm/resnet50", "top1", "superclass=organism", 0.8, 10)]
+    inputs = '{"real.json": "' + "ab" * 32 + '"}'
+    return results_table(rows, inputs=inputs), pairs_table()
+
+
+def small_notes():
+    text = "20 of 1,020 predicted images have no labels and were left out"
+    return [
+        {"dataset": "val", "model": m, "kind": "predictions_unmatched", "n": 20, "text": text}
+        for m in MODELS[:3]
+    ]
+
+
+def picture_labels(ids, asked_known=True):
+    table = pa.table(
+        {
+            "image_id": [ids[0], ids[1], ids[3]],
+            "label": pa.array([1, 2, 3], pa.int32()),
+            "usable": [True, True, True],
+            "classes": pa.array([[1, 2, 4], [2], [3]], pa.list_(pa.int32())),
+            "state": [["yes", "unclear", "no"], ["yes"], ["no"]],
+        }
+    )
+    return Labels(table, 9, asked_known=asked_known, name="photos")
+
+
+def picture_predictions(ids):
+    best = np.array([[2, 1, 4, 5, 6], [2, 3, 4, 5, 6], [1, 0, 8, 5, 6], [3, 0, 8, 5, 6]], np.int32)
+    share = np.tile(np.array([0.5, 0.25, 0.125, 0.0625, 0.03125], np.float32), (4, 1))
+    return [
+        Predictions(pa.array(ids), "sure", best, share, None, "probability", 9),
+        Predictions(pa.array(ids[:1]), "ranks", best[:1], n_classes=9),
+    ]

@@ -1,0 +1,47 @@
+"""The same tables give the same bytes, and those are the ones that were looked at."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+GOLD = Path(__file__).parent / "gold" / "small.html"
+
+WRITE = """
+import sys
+from pathlib import Path
+from report_pages import small_tables, small_notes
+from manyhot.report import write_report
+results, pairs = small_tables()
+write_report(Path(sys.argv[1]), results, pairs, notes=small_notes(), highlight={"my/model", "vgg16"})
+"""
+
+
+def scrub(html):
+    """Leave out what is not structure: styles, scripts, and pixels, which depend on the version of Pillow."""
+    html = re.sub(r"data:image/jpeg;base64,[\w+/=]+", "data:image/jpeg;base64,…", html)
+    html = re.sub(r"<style>.*?</style>", "<style>…</style>", html, flags=re.DOTALL)
+    html = re.sub(r"<script>.*?</script>", "<script>…</script>", html, flags=re.DOTALL)
+    return re.sub(r"sha256-[\w+/=]+", "sha256-…", html)
+
+
+def test_looks_as_it_did(small):
+    real = GOLD.with_suffix(".actual.html")
+    expected = GOLD.read_text(encoding="utf-8") if GOLD.exists() else ""
+    if scrub(small) != expected:
+        real.write_text(scrub(small), encoding="utf-8")
+    assert scrub(small) == expected, f"the page changed; look at it, and accept it with: mv {real} {GOLD}"
+    real.unlink(missing_ok=True)
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    written = []
+    for seed in ("1", "2"):
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+        out = tmp_path / seed
+        subprocess.run([sys.executable, "-c", WRITE, str(out)], env=environment, check=True)
+        written.append((out / "index.html").read_bytes())
+    assert written[0] == written[1]
+    assert b"\r" not in written[0]

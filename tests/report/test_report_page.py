@@ -1,0 +1,344 @@
+"""What a report says, read from its HTML."""
+
+import base64
+import hashlib
+import itertools
+import json
+import math
+import re
+
+import pytest
+from report_pages import MODELS, number, pairs_table, parse, results_table, some_rows
+
+from manyhot.errors import InputError
+from manyhot.report import write_report
+from manyhot.tables import schema
+
+HOSTILE = '</script><img src=x onerror="pwned=1">\'{{7*7}}\u2028&amp;'
+
+
+def table_of(page, at=0):
+    return page.all("table")[at]
+
+
+def column(table, name):
+    heads = table.one("thead").all("th")
+    return next(i for i, head in enumerate(heads) if head.attributes.get("data-k") == name)
+
+
+def cells(table, name):
+    at = column(table, name)
+    return [row.children[at] for row in table.one("tbody").all("tr")]
+
+
+def test_opens_with_what_was_judged(page):
+    assert page.one("h1").text == "Models judged on label sets"
+    said = page.one("p", "lead").text
+    assert said == (
+        "6 models judged on val (1,000 images) and v2 (400 images). Bars and crosses are 95 % intervals."
+    )
+    about = page.all("p", "about")[0].text
+    assert about == (
+        "6 models, 1,000 images. Skipped: 40 by ReaL, MLA, Variable top-k and ASMA. "
+        "Not defined here, as no image counts: ReaL (unasked)."
+    )
+
+
+def test_headings_are_in_order(page):
+    levels = [int(n.tag[1]) for n in page.walk() if re.fullmatch("h[1-6]", n.tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+def test_models_stand_from_best_to_worst_by_real(page):
+    table = table_of(page)
+    names = [row.one("b").text for row in table.one("tbody").all("tr")]
+    assert names == [*MODELS, "nothing-counts"]
+    assert [c.text for c in cells(table, "real1")] == ["73.0", "71.0", "69.0", "67.0", "65.0", "–"]
+    places = [row.one("i").text for row in table.one("tbody").all("tr")]
+    assert places == ["1", "2", "3", "4", "5", ""]
+    assert [h["data-k"] for h in table.all("th") if "aria-sort" in h.attributes] == ["real1"]
+
+
+def test_a_number_comes_with_its_interval_and_its_n(page):
+    table = table_of(page)
+    first = cells(table, "real1")[0]
+    assert first["title"] == "72.0 to 74.0, n 960"
+    assert re.fullmatch(r"--v:[\d.]+;--l:[\d.]+;--h:[\d.]+", first["style"])
+    assert table.all("th", data_k="real1")[0].text == "ReaL % 64 74 n 960"
+
+
+def test_an_undefined_number_is_no_zero(page):
+    table = table_of(page)
+    undefined, absent = cells(table, "real1")[-1], cells(table, "mla")[-1]
+    assert (undefined.text, undefined["title"]) == ("–", "undefined: n 0, 1,000 skipped")
+    assert (absent.text, absent["title"]) == ("–", "not judged")
+    assert "style" not in undefined.attributes
+    assert not table.all(data_k="real1_unasked")
+
+
+def test_a_number_without_interval_says_so(page):
+    coverage = cells(table_of(page), "coverage")[0]
+    assert (coverage.text, coverage["title"]) == ("7.500", "no interval, n 960")
+    assert "--l" not in coverage["style"]
+
+
+def test_further_columns_wait_in_the_menu(page):
+    table = table_of(page)
+    hidden = [h["data-k"] for h in table.one("thead").all("th") if "hidden" in h.attributes]
+    assert hidden == ["top5", "coverage"]
+    assert all("hidden" in c.attributes for c in cells(table, "coverage"))
+    boxes = {
+        n["data-k"]: "checked" in n.attributes
+        for n in page.all("input", type="checkbox")
+        if "id" not in n.attributes
+    }
+    assert [k for k, checked in boxes.items() if not checked] == ["top5", "coverage"]
+
+
+def test_own_models_stand_out(page):
+    own = [row for row in table_of(page).all("tr") if "mine" in row.classes]
+    assert [row.one("th").text for row in own] == ["2 my/model yours"]
+    standing = page.all("ul", "standings")[0]
+    assert standing.text == (
+        "my/model is 2nd of 5 by ReaL (71.0 %) and 2nd of 5 by Top-1 (68.0 %). "
+        "By ReaL it does not differ beyond noise from timm/resnet50 and vgg16."
+    )
+    assert standing.one("a")["href"] == f"#{own[0]['id']}"
+    assert [n.one("title").text[:9] for n in page.all("g", "mine")] == ["my/model:"] * 2
+    assert len(page.all("path", "mine")) == 6
+    assert [n.text for n in page.all("ul", "key")] == ["my/model"] * 2
+
+
+def test_which_models_differ_is_in_the_page(page):
+    compare = json.loads(page.one("script", id="compare").children[0])
+    assert compare[1] == {}
+    assert compare[0]["real1"] == {
+        "label": "ReaL",
+        "order": [0, 1, 2, 3, 4],
+        "runs": ["1=3!", "1=2!", "1=1!", "1=", ""],
+    }
+
+
+def test_top1_against_real(page):
+    figure = page.all("figure", "scatter")[0]
+    points = figure.all("g", "pt")
+    assert len(points) == 5
+    assert points[0].one("title").text == (
+        "timm/resnet50: Top-1 70.0 %, 69.0 to 71.0, n 1,000; ReaL 73.0 %, 72.0 to 74.0, n 960"
+    )
+    assert figure.one("path", "equal")["d"] == "M44 416L468 12"
+    assert {p.one("text").text for p in points if "named" in p.classes} == set(MODELS)
+
+
+def test_accuracy_by_set_size(page):
+    figure = page.all("figure", "sizes")[0]
+    assert [h.text for h in figure.all("h4")] == ["Top-1 %", "ReaL %", "Variable top-k %"]
+    panel = figure.all("div", "panel")[0]
+    assert [t.text for t in panel.all("text", "size")] == ["1", "2", "3", "≥ 4"]
+    assert [t.text for t in panel.all("text", "n")] == ["n 500", "n 250", "n 125", "n 62"]
+    assert len(panel.all("path", "ln")) == 5
+    assert len(panel.all("path", "median")) == 1
+    tips = [n.one("title").text for n in panel.all("path", "ln")]
+    assert tips[-1] == "my/model: 68.0 with 1, 58.0 with 2, 48.0 with 3, 38.0 with ≥ 4 labels"
+
+
+def test_notes_name_the_models_once(page):
+    assert page.one("section", id="notes").one("li").text == (
+        "val: 20 of 1,020 predicted images have no labels and were left out "
+        "(timm/resnet50, my/model and vgg16)"
+    )
+
+
+def test_how_the_numbers_were_made(page):
+    made = page.one("section", id="made")
+    assert made.one("pre").text == "manyhot evaluate --labels real.json --out results"
+    real = next(d for d in made.all("dt") if d.text == "ReaL real1").parent
+    assert real.one("dd").text == (
+        "The best class is in the label set. Images with an empty set are skipped, as published. "
+        "val: n 960, skipped 40; v2: n 360, skipped 40"
+    )
+    assert "manyhot 9.9, schema 1." in made.text
+    assert made.one("details").text == "1 input file real.json " + "ab" * 32
+
+
+def test_pictures(page):
+    cat, broken, new, noise = page.all("article")
+    assert cat.one("img")["alt"] == "cat.jpg, labelled class 1"
+    assert (cat.one("img")["width"], cat.one("img")["height"]) == ("480", "320")
+    assert [c.text for c in cat.all("span", "chip")] == [
+        "✓ in the label set class 1",
+        "? unclear class 2 (unclear)",
+    ]
+    sure, ranks = cat.all("div", "seen")
+    assert [g.text for g in sure.all("li")] == [
+        "? unclear class 2 50.0 %",
+        "✓ in the label set class 1 original 25.0 %",
+        "✕ not valid class 4 12.5 %",
+        "○ nobody asked class 5 6.2 %",
+        "○ nobody asked class 6 3.1 %",
+    ]
+    assert sure.all("li")[0]["style"] == "--c:0.5"
+    assert not any("style" in li.attributes for li in ranks.all("li"))
+    assert broken.one("p", "absent").text == "No picture: not an image of a known format."
+    assert "Nobody labelled this picture." in new.text
+    assert new.all("div", "seen")[1].text == "ranks Did not predict this picture."
+    assert "No class of the list is valid. 1 more asked about, not valid" in noise.one("dl").text
+
+
+def test_needs_nothing_else(small):
+    html = re.sub(r"data:image/jpeg;base64,[\w+/=]+", "data:", small)
+    assert not re.search(r"https?:|//\w|@import|url\(", html.replace("// ", ""))
+    links = re.findall(r'(?:src|href|action|data|poster|srcset)="([^"]*)"', html)
+    assert {link[:1] for link in links} <= {"#", "d"}
+    assert all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_the_policy_allows_our_script_alone(small):
+    script = small.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = parse(small).all("meta", http_equiv="Content-Security-Policy")[0]["content"]
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def hostile_report(write):
+    names = [f"{HOSTILE}{i}" for i in range(3)]
+    rows = [*some_rows(HOSTILE, names), number(HOSTILE, names[0], HOSTILE, "all", 0.5, 3)]
+    note = {"dataset": HOSTILE, "model": names[0], "kind": "x", "n": 1, "text": HOSTILE}
+    return names, write(
+        results_table(rows, call=HOSTILE, version=HOSTILE, inputs=json.dumps({HOSTILE: HOSTILE})),
+        pairs_table(HOSTILE, names),
+        notes=[note],
+        highlight=names[:1],
+        title=HOSTILE,
+    )
+
+
+def test_names_are_text_wherever_they_stand(write):
+    names, html = hostile_report(write)
+    page = parse(html)
+    assert not page.all("img")
+    assert len(page.all("script")) == 2
+    assert not [a for n in page.walk() for a in n.attributes if a.startswith("on")]
+    assert "49" not in page.one("h1").text
+    shown = [b.children for b in table_of(page).all("b")]
+    assert [c for (c,) in shown] == names
+    assert page.one("h1").children == [HOSTILE]
+    assert page.one("pre").one("code").children == [HOSTILE]
+
+
+def test_pairs_in_the_page_cannot_end_the_script(write):
+    _, html = hostile_report(write)
+    text = parse(html).one("script", id="compare").children[0]
+    assert "<" not in text
+    assert json.loads(text)[0]["top1"]["order"] == [0, 1, 2]
+
+
+def test_one_model_without_pairs(write):
+    page = parse(write(results_table(some_rows(models=MODELS[:1]))))
+    assert page.one("p", "lead").text.startswith("1 model judged on val (1,000 images).")
+    assert not page.all("p", "compare")
+    assert len(page.all("g", "pt")) == 1
+
+
+def test_only_dense_metrics(write):
+    rows = some_rows(metrics=("map_macro", "lrap", "ranking_loss", "coverage"))
+    page = parse(write(results_table(rows)))
+    heads = [h["data-k"] for h in page.all("th") if h.attributes.get("data-k")]
+    assert heads == ["map_macro", "lrap", "coverage", "ranking_loss"]
+    assert not page.all("figure", "scatter")
+    assert page.all("th", data_k="map_macro")[0]["aria-sort"] == "descending"
+
+
+def test_lower_is_better_where_it_is(write):
+    page = parse(write(results_table(some_rows(metrics=("ranking_loss",)))))
+    names = [row.one("b").text for row in page.one("tbody").all("tr")]
+    assert names == list(reversed(MODELS))
+    assert page.one("th", data_k="ranking_loss")["aria-sort"] == "ascending"
+
+
+def test_a_metric_of_somebody_else_is_shown_under_its_name(write):
+    page = parse(write(results_table([number("val", "m", "their metric", "all", 12.5, 10)])))
+    assert page.one("th", data_k="their metric").text.startswith("their metric ")
+    assert cells(table_of(page), "their metric")[0].text == "12.500"
+
+
+def test_nothing_but_undefined_numbers(write):
+    page = parse(write(results_table([number("val", "m", "real1", "all", math.nan, 0, 7)])))
+    assert [row.one("b").text for row in page.one("tbody").all("tr")] == ["m"]
+    assert "Not defined here, as no image counts: ReaL." in page.one("p", "about").text
+
+
+def test_no_intervals(write):
+    rows = [number("val", m, "top1", "all", 0.5, 10, half=None) for m in MODELS]
+    page = parse(write(results_table(rows)))
+    assert "intervals" not in page.one("p", "lead").text
+
+
+def test_a_model_far_out_does_not_squeeze_the_others(write):
+    models = [f"m{i}" for i in range(12)]
+    rows = [
+        number("val", m, k, "all", 0.7 + 0.01 * i, 100)
+        for i, m in enumerate(models)
+        for k in ("top1", "real1")
+    ]
+    rows += [number("val", "lost", k, "all", 0.001, 100) for k in ("top1", "real1")]
+    page = parse(write(results_table(rows)))
+    last = cells(table_of(page), "real1")[-1]
+    assert (last.text, last.classes) == ("0.1", ["below"])
+    assert page.one("th", data_k="real1").text == "ReaL % 65 85 n 100"
+    assert "1 model beyond the axes is drawn hollow at the edge." in page.one("figcaption").text
+    assert [p.one("title").text[:4] for p in page.all("g", "outside")] == ["lost"]
+
+
+def test_the_users_own_model_is_always_on_the_axes(write):
+    rows = [
+        number("val", f"m{i}", k, "all", 0.7 + 0.01 * i, 100) for i in range(12) for k in ("top1", "real1")
+    ]
+    rows += [number("val", "lost", k, "all", 0.05, 100) for k in ("top1", "real1")]
+    page = parse(write(results_table(rows), highlight=["lost"]))
+    assert not page.all("g", "outside")
+    assert "below" not in cells(table_of(page), "real1")[-1].classes
+
+
+def test_n_that_differs_between_models_is_a_range(write):
+    rows = [number("val", "a", "top1", "all", 0.5, 8), number("val", "b", "top1", "all", 0.6, 50_000)]
+    page = parse(write(results_table(rows)))
+    assert page.one("th", data_k="top1").text.endswith("n 8–50,000")
+    assert page.one("p", "about").text.startswith("2 models, 8–50,000 images.")
+
+
+def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
+    monkeypatch.setattr("manyhot.report.build.MAX_CELLS", 30)
+    rows = some_rows() + [number("val", m, k, "all", 0.5, 10) for m in MODELS for k in ("top5", "real5")]
+    page = parse(write(results_table(rows)))
+    assert "Too many to show here, but in results.csv: ReaL top-5." in page.one("p", "about").text
+    assert not page.all("th", data_k="real5")
+
+
+@pytest.mark.parametrize(
+    ("rows", "highlight", "message"),
+    [
+        ([], [], "There are no results to report.\n  do:      judge at least one model"),
+        (
+            [number("val", "m", "top1", "all", 0.5, 10)] * 2,
+            [],
+            "The results hold a number twice.\n  got:     val, top1, all, m\n"
+            "  allowed: one row for each data set, model, metric and slice",
+        ),
+        (
+            [number("val", "m", "top1", "all", 0.5, 10)],
+            ["mine"],
+            "A model to highlight is not in the results.\n  got:     mine",
+        ),
+    ],
+)
+def test_what_cannot_be_reported(tmp_path, rows, highlight, message):
+    with pytest.raises(InputError) as caught:
+        write_report(tmp_path, results_table(rows), schema("pairs").empty_table(), highlight=highlight)
+    assert str(caught.value) == message
+    assert not list(tmp_path.iterdir())

@@ -256,9 +256,11 @@ def main() -> None:
     except ManyhotError as error:
         typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted; nothing half-written was left.", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        # What Typer makes of Ctrl-C, without a word.
+        if stop.code == 130:
+            typer.echo("Interrupted; nothing half-written was left.", err=True)
+        raise
 
 
 def _call() -> str:

@@ -14,11 +14,11 @@ RUNS = 5
 
 
 def quiet(threads: int = 1) -> None:
-    """Start anew with one BLAS thread and no override of BLAS kernels, which older ones need and which slow new ones."""
+    """Start anew with one BLAS thread, and without overrides of BLAS kernels, which slow a current NumPy."""
     wanted = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     clean = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     if {**clean, **wanted} != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**clean, **wanted})  # noqa: S606
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**clean, **wanted})
     mirror = REPO.parent / "shared" / "mirror.zip"
     if mirror.exists():
         os.environ.setdefault("MANYHOT_MIRROR", str(mirror))

@@ -69,8 +69,8 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     """Check what holds for all metrics; a breach raises an AssertionError that names it.
 
     The order of images and the numbering of classes do not matter; a weight counts like repetition, a weight
-    of 0 like removal, and scaling all weights changes nothing; inputs are not changed; what cannot be known is
-    NaN with n 0; no value is better than that of perfect predictions.
+    of 0 like removal, and scaling all weights changes nothing; inputs are not changed; what cannot be known
+    is NaN with n 0; no value is better than that of perfect predictions.
 
     Parameters
     ----------

@@ -143,8 +143,8 @@ def test_npz_that_leaves_it_open(tmp_path, rows):
         "It is not clear which array holds the predictions.\n"
         f"  where:   {path}\n"
         "  got:     left, right\n"
-        "  allowed: one of classes, indices, topk, top_k, preds, predictions, logits, probabilities, probs, softmax, "
-        "scores"
+        "  allowed: one of classes, indices, topk, top_k, preds, predictions, logits, probabilities, probs, "
+        "softmax, scores"
     )
 
 

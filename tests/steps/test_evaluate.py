@@ -122,8 +122,8 @@ def test_the_file_that_is_stored_worst_first_is_refused(published):
     model = read_predictions(published("imagenetv2-b-33/fv_16k.npy"), rows=rows)
     text = message(lambda: step.evaluate(labels, [model], images=rows, resamples=0), OrderError)
     assert text.startswith(
-        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels as they lie; it looks like classes "
-        "stored worst first.\n"
+        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels as they lie; it looks like "
+        "classes stored worst first.\n"
     )
 
 

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -150,7 +149,7 @@ def test_full_disk_leaves_what_was_there(tmp_path):
         "  do:      free some space or choose another --out"
     )
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["results.csv"]
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_folder_that_cannot_be_made(tmp_path):
@@ -186,4 +185,4 @@ def test_interrupted_write_leaves_nothing_under_the_final_name(tmp_path, sign):
         process.wait(10)
     assert not target.exists()
     if sign == signal.SIGINT:
-        assert os.listdir(tmp_path) == []
+        assert list(tmp_path.iterdir()) == []

@@ -50,11 +50,11 @@ class Cells:
     def count(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return how many of n flags are set within each slice, shape (S,)."""
         # Models share their denominators, the very same array; the last few counts are kept.
-        for known, counts in self._counted:
+        for known, found in self._counted:
             if known is flags:
-                return counts
+                return found
         # Counting bits of 64 images at a time is twenty times faster than adding them up by cell.
-        counts = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
+        counts: npt.NDArray[np.int64] = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
         self._counted.append((flags, counts))
         return counts
 

@@ -217,6 +217,7 @@ class Report:
 
 
 _Numbers = dict[tuple[str, str, str], dict[str, Value]]
+_Told = Mapping[str, Mapping[str, str]]
 """By data set, metric and slice: the value of each model."""
 
 
@@ -241,6 +242,7 @@ def build_report(
     results, pairs = tables.check(results, "results"), tables.check(pairs, "pairs")
     _check_highlight(results, highlight)
     numbers = _numbers(results)
+    own, told = tuple(sorted(set(highlight))), json.loads(tables.metadata(results).get("metrics", "{}"))
     names = pc.unique(results["dataset"]).to_pylist()
     n_rows = sum(len(_models_of(numbers, name)) for name in names)
     about = tables.metadata(results)
@@ -250,7 +252,7 @@ def build_report(
         about.get("version", ""),
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
-        tuple(_dataset(name, numbers, pairs, tuple(sorted(set(highlight))), n_rows) for name in names),
+        tuple(_dataset(name, numbers, pairs, own, n_rows, told) for name in names),
         _grouped(notes),
         pictures,
     )
@@ -283,15 +285,15 @@ def _numbers(results: pa.Table) -> _Numbers:
 
 
 def _dataset(
-    name: str, numbers: _Numbers, pairs: pa.Table, highlight: tuple[str, ...], n_rows: int
+    name: str, numbers: _Numbers, pairs: pa.Table, highlight: tuple[str, ...], n_rows: int, told: _Told
 ) -> DataSet:
     over_all = {m: v for (d, m, s), v in numbers.items() if d == name and s == "all"}
     defined = sorted((m for m, v in over_all.items() if any(e.known for e in v.values())), key=reading_order)
     kept, shown = _choose(defined, n_rows)
-    primary = metric("real1" if "real1" in kept else (kept or sorted(over_all, key=reading_order))[0])
+    primary = metric("real1" if "real1" in kept else (kept or sorted(over_all, key=reading_order))[0], told)
     models = _ranked(over_all, primary, highlight)
     decimals = 2 if max((m.images for m in models), default=0) >= 10_000 else 1
-    columns = tuple(_column(metric(m), m in shown, decimals, over_all[m], models) for m in kept)
+    columns = tuple(_column(metric(m, told), m in shown, decimals, over_all[m], models) for m in kept)
     comparisons = _comparisons(name, pairs, columns, models)
     by_size = [m for m in SIZE_METRICS if m in defined] or shown[:3]
     return DataSet(
@@ -302,7 +304,7 @@ def _dataset(
         columns,
         tuple(sorted(set(over_all) - set(defined), key=reading_order)),
         tuple(m for m in defined if m not in kept),
-        tuple(filter(None, (_by_size(name, metric(m), numbers, models) for m in by_size))),
+        tuple(filter(None, (_by_size(name, metric(m, told), numbers, models) for m in by_size))),
         comparisons,
         tuple(_standing(m, columns, comparisons, models) for m in models if m.own),
     )

@@ -1,13 +1,15 @@
 """What the metrics are called in a report: label, one line of definition, direction, unit.
 
-The report only draws, so it does not load the registry: a results table may come from elsewhere, and a
-metric that is not described here is shown under its own name, as a plain number.
+The report only draws, so it does not load the registry: a results table may come from elsewhere. Metrics of
+the literature have a label here; any other is shown under its own name, as a plain number, with the
+definition that the results' metadata carries.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -136,12 +138,22 @@ _BY_NAME = {metric.name: metric for metric in _DESCRIBED}
 _PLACE = {metric.name: place for place, metric in enumerate(_DESCRIBED)}
 
 
-def metric(name: str) -> Metric:
-    """Return how the metric of a results table is presented, ``precision@5`` and call strings included."""
+def metric(name: str, told: Mapping[str, Mapping[str, str]] | None = None) -> Metric:
+    """Return how the metric of a results table is presented, ``precision@5`` and call strings included.
+
+    Parameters
+    ----------
+    name : str
+    told : Mapping, optional
+        What the results' metadata tells of each metric: ``definition`` and ``better``; for those that are not
+        described here.
+    """
     base, options = _family(name)
     known = _BY_NAME.get(base)
     if known is None:
-        return Metric(name, name, "Not described here; see the package that registers it.", percent=False)
+        said = (told or {}).get(name, {})
+        definition = said.get("definition", "Not described; see the package that registers it.")
+        return Metric(name, name, definition, said.get("better") == "lower", percent=False)
     label = known.label.replace("@k", options) if options.startswith("@") else f"{known.label} {options}"
     return replace(known, name=name, label=label.strip())
 

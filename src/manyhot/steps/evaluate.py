@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -204,7 +205,12 @@ class Judge:
         if not self._models:
             raise InputError("There are no predictions to judge.", do="give at least one model")
         self._resample()
-        return Evaluation.of(self._numbers, self._pairs(), self._notes)
+        metrics = {
+            m.name: {"definition": m.summary, "better": m.about["better"]}
+            for m in self._requested + self._dense
+        }
+        about = {"metrics": json.dumps(metrics), "resamples": str(self.resamples), "seed": str(self.seed)}
+        return Evaluation.of(self._numbers, self._pairs(), self._notes, about)
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
         # Models of one data set usually list the same images in the same order.
@@ -243,7 +249,8 @@ class Judge:
         )
         if found:
             raise OrderError(
-                f"The predictions of {predictions.model} do not fit the labels as they lie; it looks like {found}.",
+                f"The predictions of {predictions.model} do not fit the labels as they lie; "
+                f"it looks like {found}.",
                 where=predictions.source or None,
                 got=f"top-1 accuracy {_share_right(case):.4f}",
                 do="give the row order or class order that the file is in",
@@ -295,7 +302,9 @@ class Judge:
             num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
             stratum = group[0].stratum
             assert stratum is not None
-            self._keep(group, self._bootstrap.means_over_strata(num, group[0].den.astype(np.float32), stratum))
+            self._keep(
+                group, self._bootstrap.means_over_strata(num, group[0].den.astype(np.float32), stratum)
+            )
         self._waiting = []
 
     def _keep(self, columns: Sequence[Column], samples: npt.NDArray[np.float32]) -> None:

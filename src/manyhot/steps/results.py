@@ -7,7 +7,7 @@ import html
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,22 @@ class Evaluation:
     results, pairs : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
     notes : tuple of Note
+    about : Mapping of str to str
+        For the metadata: ``metrics`` (what each is, as JSON), ``resamples`` and ``seed``.
     """
 
     results: pa.Table
     pairs: pa.Table
     notes: tuple[Note, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, numbers: Sequence[Number], pairs: Sequence[Mapping[str, Any]], notes: Sequence[Note]
+        cls,
+        numbers: Sequence[Number],
+        pairs: Sequence[Mapping[str, Any]],
+        notes: Sequence[Note],
+        about: Mapping[str, str],
     ) -> Evaluation:
         """Build the tables from rows."""
         columns = {f.name: [getattr(n, f.name) for n in numbers] for f in dataclasses.fields(Number)}
@@ -73,6 +80,7 @@ class Evaluation:
             pa.table(columns, schema=schema("results")),
             pa.concat_tables(tables) if tables else schema("pairs").empty_table(),
             tuple(notes),
+            about,
         )
 
     @classmethod
@@ -82,6 +90,7 @@ class Evaluation:
             pa.concat_tables([p.results for p in parts]),
             pa.concat_tables([p.pairs for p in parts]),
             tuple(note for p in parts for note in p.notes),
+            {**parts[0].about, "metrics": json.dumps(_metrics_of(parts))},
         )
 
     def __len__(self) -> int:
@@ -133,7 +142,7 @@ class Evaluation:
     ) -> list[Path]:
         """Write ``results.parquet``, ``results.csv`` and ``pairs.parquet`` into the folder `out`."""
         out = Path(out)
-        notes = {"notes": json.dumps([dataclasses.asdict(n) for n in self.notes])}
+        notes = {**self.about, "notes": json.dumps([dataclasses.asdict(n) for n in self.notes])}
         written = [
             write(self.results, out / "results.parquet", "results", call=call, inputs=inputs, about=notes)
         ]
@@ -155,6 +164,10 @@ class Evaluation:
             f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.notes[:10]
         )
         return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
+
+
+def _metrics_of(parts: Sequence[Evaluation]) -> dict[str, Any]:
+    return {name: told for p in parts for name, told in json.loads(p.about.get("metrics", "{}")).items()}
 
 
 def pair_rows(

@@ -69,9 +69,7 @@ def main():
     one, ten = judged(1), judged(10)
     print(f"67 models, one data set     judging {one[0]:6.1f} s   2,211 pairs   {one[1]:6.1f} s")
     print(f"670 models, one data set    judging {ten[0]:6.1f} s   224,115 pairs {ten[1]:6.1f} s")
-    print(
-        f"ratio for ten times as many judging {ten[0] / one[0]:6.1f} ×   pairs         {ten[1] / one[1]:6.1f} ×"
-    )
+    print(f"ratio for ten times as many {ten[0] / one[0]:14.1f} ×               {ten[1] / one[1]:6.1f} ×")
 
 
 if __name__ == "__main__":

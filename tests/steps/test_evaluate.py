@@ -108,8 +108,8 @@ def test_wrong_row_order_is_refused(published_val, published):
     by_name = Images(pa.table({"image_id": labels.image_id, "label": labels.table["label"]}))
     model = read_predictions(published("imagenet-validation-original/resnet50.npy"), rows=by_name)
     assert message(lambda: step.evaluate(labels, [model], resamples=0), OrderError) == (
-        "The predictions of imagenet-validation-original--resnet50 do not fit the labels as they lie; it looks "
-        "like rows sorted by class, read in the order of file names.\n"
+        "The predictions of imagenet-validation-original--resnet50 do not fit the labels as they lie; it "
+        "looks like rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
         "  do:      give the row order or class order that the file is in"

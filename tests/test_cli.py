@@ -154,6 +154,18 @@ def test_convert(run, small):
     assert pl.read_csv("out/results.csv").filter(metric="top1", slice="all")["value"].to_list() == [0.25]
 
 
+def test_a_data_set_of_ones_own_with_scores(run, small):
+    (small / "classes.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+    np.save(small / "dense.npy", np.eye(10, dtype=np.float32)[[0, 2, 9, 3]])
+    run(*ARGUMENTS, "--predictions", "dense.npy", "--classes", "classes.txt", "--slice", "class=class 2")
+    frame = pl.read_csv("out/results.csv").filter(metric="top1")
+    values = dict(frame.select("slice", "value").iter_rows())
+    assert (values["all"], values["class=class 2"]) == (0.5, 0.0)
+    assert not [s for s in frame["slice"] if s.startswith("superclass")]
+    refused = run(*ARGUMENTS, "--predictions", "dense.npy", code=3)
+    assert "give the class list that the model predicts over, with --classes" in refused.stderr
+
+
 def test_metrics_are_listed(run):
     listed = json.loads(run("metrics", "--json").stdout)
     assert {"name": "precision@k", "better": "higher", "options": "k"}.items() <= next(

@@ -64,6 +64,11 @@ RowsOption = Annotated[
     ),
 ]
 
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Class list: one key a line, a table with key and name, or imagenet1k."),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -97,6 +102,7 @@ def evaluate(
         Path | None,
         typer.Option("--images", help="Images table: original labels, columns to slice by, pictures."),
     ] = None,
+    classes: ClassesOption = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Name of the data set in the results.")] = "",
     out: OutOption = Path("results"),
     metric: Annotated[
@@ -127,7 +133,8 @@ def evaluate(
     """
     from manyhot import pipeline
 
-    _check_usage(benchmark, labels, predictions, images, dataset)
+    own = (labels, images, classes, dataset)
+    _check_usage(benchmark, labels, predictions, any(own))
     options = pipeline.Options(
         tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples
     )
@@ -150,6 +157,7 @@ def evaluate(
                 out,
                 rows=rows,
                 images=images,
+                classes=classes,
                 dataset=dataset,
                 options=options,
                 call=_call(),
@@ -185,6 +193,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Labels, predictions or images in any known format.")],
     target: Annotated[Path, typer.Argument(help="File to write: .parquet or .csv.")],
     rows: RowsOption = None,
+    classes: ClassesOption = None,
     scores: Annotated[
         str | None, typer.Option("--scores", help="What scores are: logit, probability or score.")
     ] = None,
@@ -199,9 +208,10 @@ def convert(
     """
     from manyhot import pipeline
 
-    _print_written(
-        [pipeline.convert(source, target, rows=rows, scores=scores, long=long, call=_call())], as_json
+    written = pipeline.convert(
+        source, target, rows=rows, classes=classes, scores=scores, long=long, call=_call()
     )
+    _print_written([written], as_json)
 
 
 @app.command()
@@ -268,19 +278,16 @@ def _call() -> str:
 
 
 def _check_usage(
-    benchmark: str | None,
-    labels: Path | None,
-    predictions: list[Path] | None,
-    images: Path | None,
-    dataset: str,
+    benchmark: str | None, labels: Path | None, predictions: list[Path] | None, has_own: bool
 ) -> None:
     if benchmark is None and (labels is None or not predictions):
         raise typer.BadParameter(
             "give --labels and --predictions, or the name of a benchmark such as imagenet"
         )
-    if benchmark is not None and (labels or images or dataset):
+    if benchmark is not None and has_own:
         raise typer.BadParameter(
-            f"the benchmark {benchmark} brings its own labels: drop --labels, --images and --dataset"
+            f"the benchmark {benchmark} brings its own labels: "
+            "drop --labels, --images, --classes and --dataset"
         )
 
 

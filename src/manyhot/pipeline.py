@@ -15,7 +15,14 @@ from manyhot import catalog, tables
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import detect, prediction_files, read_images, read_labels, read_predictions
+from manyhot.formats import (
+    detect,
+    prediction_files,
+    read_classes,
+    read_images,
+    read_labels,
+    read_predictions,
+)
 from manyhot.formats.tabular import write_csv
 from manyhot.steps.evaluate import evaluate
 from manyhot.steps.results import Evaluation
@@ -89,6 +96,7 @@ def evaluate_files(
     *,
     rows: PathLike | None = None,
     images: PathLike | None = None,
+    classes: PathLike | None = None,
     dataset: str = "",
     options: Options | None = None,
     call: str = "",
@@ -106,6 +114,9 @@ def evaluate_files(
         The image of each row, and original labels, for files that hold arrays alone.
     images : path-like, optional
         Images table: original labels, columns to slice by, and pictures for the report.
+    classes : path-like, optional
+        The class list of labels and predictions, as a file or ``imagenet1k``; see
+        `manyhot.formats.read_classes`.
     dataset : str
         Its name in the results; that of the labels by default.
     options : Options, optional
@@ -118,24 +129,19 @@ def evaluate_files(
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
-    options = options or Options()
-    read = read_labels(labels)
-    row_order = read_images(rows) if rows else None
-    shown = read_images(images) if images else None
+    known = read_classes(classes) if classes else None
+    read = read_labels(labels, classes=known)
+    row_order = read_images(rows, classes=known) if rows else None
+    shown = read_images(images, classes=known) if images else None
     files = prediction_files(predictions)
-    used = [p for p in (labels, rows, images) if p]
-    models = (read_predictions(f, rows=row_order) for f in files)
-    evaluation = _evaluate(
-        read if row_order is None else read.with_labels(row_order),
-        models,
-        len(files),
-        shown,
-        dataset,
-        options,
-        progress,
-    )
-    pictures = _pictures(read, shown, files, row_order) if shown is not None else None
-    inputs = {Path(p).name: sha256(p) for p in [*used, *files]}
+    models = (read_predictions(f, rows=row_order, classes=known) for f in files)
+    if row_order is not None:
+        read = read.with_labels(row_order)
+    known = known or _classes_of(read)
+    evaluation = _evaluate(read, models, len(files), shown, known, dataset, options or Options(), progress)
+    pictures = _pictures(read, shown, files, row_order, known) if shown is not None else None
+    named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
+    inputs = {Path(p).name: sha256(p) for p in [*named, *files]}
     return _write(evaluation, out, call=call, inputs=inputs, pictures=pictures)
 
 
@@ -179,7 +185,16 @@ def evaluate_benchmark(
         n = len(fetched.files) + len(mine)
         models = fetched.models(mine)
         parts.append(
-            _evaluate(fetched.labels, models, n, fetched.images, fetched.name, options or Options(), progress)
+            _evaluate(
+                fetched.labels,
+                models,
+                n,
+                fetched.images,
+                class_list(),
+                fetched.name,
+                options or Options(),
+                progress,
+            )
         )
     inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
     inputs |= {Path(p.source).name: sha256(p.source) for p in own}
@@ -191,6 +206,7 @@ def convert(
     target: PathLike,
     *,
     rows: PathLike | None = None,
+    classes: PathLike | None = None,
     scores: str | None = None,
     long: bool = False,
     call: str = "",
@@ -203,6 +219,8 @@ def convert(
         What it holds is found out from `source`, the format to write from the suffix of `target`.
     rows, scores
         As in `manyhot.formats.read_predictions`.
+    classes : path-like, optional
+        As in `evaluate_files`.
     long : bool
         CSV with one row for each (image, class) pair.
 
@@ -216,7 +234,7 @@ def convert(
         raise InputError("Cannot write this kind of file.", where=target, allowed=".parquet, .csv")
     if long and target.suffix.lower() != ".csv":
         raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
-    held = _read_any(source, rows, scores)
+    held = _read_any(source, rows, read_classes(classes) if classes else None, scores)
     table = held.to_table() if isinstance(held, Predictions) else held.table
     if target.suffix.lower() == ".csv":
         return write_csv(table, target, long=long)
@@ -265,18 +283,21 @@ def _evaluate(
     models: Iterator[Predictions],
     n: int,
     images: Images | None,
+    classes: ClassList | None,
     dataset: str,
     options: Options,
     progress: Progress | None,
 ) -> Evaluation:
     name = dataset or labels.name
-    told = None if progress is None else (lambda done, _: progress(f"judging on {name}", done, n))
+    # One step more than models: intervals and pairs.
+    told = None if progress is None else (lambda done, _: progress(f"judging on {name}", done, n + 1))
     return evaluate(
         labels,
         models,
         metrics=options.metrics,
         slices=options.slices,
         images=images,
+        classes=classes,
         resamples=options.resamples,
         seed=options.seed,
         map_resamples=options.map_resamples,
@@ -338,12 +359,14 @@ def _check_own(own: Sequence[Predictions], sets: Sequence[_Fetched]) -> None:
             )
 
 
-def _read_any(source: Path, rows: PathLike | None, scores: str | None) -> Labels | Predictions | Images:
-    entry = detect(source) if source.is_file() else None
+def _read_any(
+    source: Path, rows: PathLike | None, classes: ClassList | None, scores: str | None
+) -> Labels | Predictions | Images:
+    entry = detect(source, ("labels", "predictions", "images")) if source.is_file() else None
     holds = entry.about["holds"] if entry else "labels"
     if holds == "predictions":
-        return read_predictions(source, rows=rows, scores=scores)
-    return read_images(source) if holds == "images" else read_labels(source)
+        return read_predictions(source, rows=rows, classes=classes, scores=scores)
+    return read_images(source, classes=classes) if holds == "images" else read_labels(source, classes=classes)
 
 
 def _write(
@@ -372,13 +395,15 @@ def _write(
     return Outcome(evaluation, (*written, report), tuple(highlight))
 
 
-def _pictures(labels: Labels, images: Images, files: Sequence[Path], rows: Images | None) -> Pictures | None:
+def _pictures(
+    labels: Labels, images: Images, files: Sequence[Path], rows: Images | None, classes: ClassList | None
+) -> Pictures | None:
     from manyhot.report import make_pictures
 
     if "uri" not in images.table.column_names or len(images) > MAX_PICTURES:
         return None
-    models = [read_predictions(f, rows=rows) for f in files]
-    return make_pictures(images, labels, models, _classes_of(labels))
+    models = [read_predictions(f, rows=rows, classes=classes) for f in files]
+    return make_pictures(images, labels, models, classes)
 
 
 def _classes_of(labels: Labels) -> ClassList | None:

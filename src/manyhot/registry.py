@@ -36,6 +36,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.imagenetv2",
         "manyhot.formats.arrays",
         "manyhot.formats.tabular",
+        "manyhot.formats.class_lists",
     ),
     "model": ("manyhot.models.efficientnet_lite",),
     "aggregator": (),

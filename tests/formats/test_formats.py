@@ -13,7 +13,7 @@ import pytest
 from manyhot import read_images, read_labels, read_predictions, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError, UnknownNameError
-from manyhot.formats import detect, prediction_files
+from manyhot.formats import detect, prediction_files, read_classes
 from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
@@ -177,7 +177,8 @@ def test_scores_over_another_number_of_classes(tmp_path, rows):
         "The scores have another number of classes than the class list.\n"
         f"  where:   {path}\n"
         "  got:     998 columns\n"
-        "  allowed: 1,000"
+        "  allowed: 1,000\n"
+        "  do:      give the class list that the model predicts over, with --classes"
     )
 
 
@@ -400,3 +401,35 @@ def test_set_sizes_of_the_published_labels(published):
     sizes = np.bincount(v2.to_polars()["classes"].list.len().to_numpy())
     assert sizes.tolist() == [129, 5083, 2385, 1306, 628, 237, 127, 48, 23, 18, 13, 1, 2]
     assert sizes[2:].sum() / len(v2) == 0.4788
+
+
+def test_class_list_of_ones_own(tmp_path):
+    (tmp_path / "c.txt").write_text("cat\ndog\n\nbird\n")
+    (tmp_path / "c.csv").write_text("class_id,key,name\n0,n1,cat\n1,n2,dog\n2,n3,bird\n")
+    text, table = read_classes(tmp_path / "c.txt"), read_classes(tmp_path / "c.csv")
+    assert text.keys == ("cat", "dog", "bird")
+    assert (table.keys, table.names) == (("n1", "n2", "n3"), ("cat", "dog", "bird"))
+    (tmp_path / "l.csv").write_text("image_id,class_id,state\na,bird,yes\na,cat,no\n")
+    labels = read_labels(tmp_path / "l.csv", classes=table)
+    assert labels.table["classes"].to_pylist() == [[2, 0]]
+    assert (labels.n_classes, labels.class_hash) == (3, table.hash)
+    assert read_classes("imagenet1k") is class_list()
+
+
+def test_class_list_in_another_order_than_it_says(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("class_id,key\n1,a\n0,b\n")
+    assert message(lambda: read_classes(path)) == (
+        "The column 'class_id' of a class list counts its rows from 0.\n"
+        f"  where:   {path}\n"
+        "  got:     1, 0\n"
+        "  allowed: 0, 1, 2, …"
+    )
+
+
+def test_nothing_is_claimed_about_a_class_list_that_nobody_named(tmp_path, rows):
+    np.save(tmp_path / "m.npy", np.zeros((3, 5), int))
+    assert read_predictions(tmp_path / "m.npy", rows=rows).class_hash == ""
+    assert (
+        read_predictions(tmp_path / "m.npy", rows=rows, classes=class_list()).class_hash == class_list().hash
+    )

@@ -121,7 +121,8 @@ def test_number_of_columns():
         "The scores have another number of classes than the class list.\n"
         "  where:   m\n"
         "  got:     4 columns\n"
-        "  allowed: 5"
+        "  allowed: 5\n"
+        "  do:      give the class list that the model predicts over, with --classes"
     )
 
 

@@ -16,7 +16,7 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.tables import Images, Labels, Predictions
 
-HOLDS = ("labels", "predictions", "images")
+HOLDS = ("labels", "predictions", "images", "classes")
 
 PathLike = str | os.PathLike[str]
 
@@ -28,7 +28,8 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     ----------
     path : path-like
     classes : ClassList, optional
-        The class list that the file is over; ``imagenet1k`` unless the file tells another.
+        The class list that the file is over. By default what the file tells; else ``imagenet1k`` is assumed
+        for keys, names and the number of classes, and nothing is claimed about which list it is.
     format : str, optional
         A registered format; found out from the file by default.
 
@@ -37,7 +38,7 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     InputError
         If the file is absent, truncated, of no known format, or its content breaks the labels table.
     """
-    labels = _read(path, "labels", format, classes=classes or class_list())
+    labels = _read(path, "labels", format, classes=classes)
     assert isinstance(labels, Labels)
     return labels
 
@@ -50,7 +51,7 @@ def read_images(path: PathLike, *, classes: ClassList | None = None, format: str
     InputError
         As in `read_labels`.
     """
-    images = _read(path, "images", format, classes=classes or class_list())
+    images = _read(path, "images", format, classes=classes)
     assert isinstance(images, Images)
     return images
 
@@ -71,7 +72,7 @@ def read_predictions(
     rows : Images or path-like, optional
         The image of each row, for files that hold arrays alone.
     classes : ClassList, optional
-        The class list that the predictions are over; ``imagenet1k`` unless the file tells another.
+        The class list that the predictions are over; by default as in `read_labels`.
     scores : {"logit", "probability", "score"}, optional
         What scores are, where the file does not tell.
     format : str, optional
@@ -84,9 +85,24 @@ def read_predictions(
     """
     if rows is not None and not isinstance(rows, Images):
         rows = read_images(rows, classes=classes)
-    found = _read(path, "predictions", format, classes=classes or class_list(), rows=rows, scores=scores)
+    found = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     assert isinstance(found, Predictions)
     return found
+
+
+def read_classes(name_or_path: PathLike) -> ClassList:
+    """Read a class list: a built-in one by name, or a file with one key a line, or with ``key`` and ``name``.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`; also if a key occurs twice.
+    """
+    if str(name_or_path) == "imagenet1k":
+        return class_list()
+    classes = _read(name_or_path, "classes", None)
+    assert isinstance(classes, ClassList)
+    return classes
 
 
 def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | None:

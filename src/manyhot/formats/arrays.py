@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
@@ -34,7 +34,9 @@ def _always(_: Path) -> bool:
 
 
 @register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
-def read_npy(path: Path, *, classes: ClassList, rows: Images | None, scores: str | None) -> Predictions:
+def read_npy(
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
+) -> Predictions:
     """One array: top-k class indices (integers, best first) or scores over all classes (floats).
 
     Shape (n, k) or (n, C); row i is the image of row i of `rows`.
@@ -43,7 +45,9 @@ def read_npy(path: Path, *, classes: ClassList, rows: Images | None, scores: str
 
 
 @register("format", "npz", holds="predictions", suffixes=(".npz",), matches=_always)
-def read_npz(path: Path, *, classes: ClassList, rows: Images | None, scores: str | None) -> Predictions:
+def read_npz(
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
+) -> Predictions:
     """Named arrays: ``classes``, ``logits``, ``probabilities`` or ``scores``, with ``image_id`` for the rows.
 
     A single array may have any name. Ids may come from `rows` instead.
@@ -84,7 +88,7 @@ def _broken(path: Path, error: Exception) -> InputError:
 def _predictions(
     path: Path,
     arrays: Mapping[str, npt.NDArray[Any]],
-    classes: ClassList,
+    classes: ClassList | None,
     rows: Images | None,
     scores: str | None,
 ) -> Predictions:
@@ -108,13 +112,15 @@ def _predictions(
         path.stem,
         _as_int32(array),
         score_kind="none",
-        n_classes=len(classes),
-        class_hash=classes.hash,
+        n_classes=len(classes or class_list()),
+        class_hash=classes.hash if classes else "",
         source=str(path),
     )
 
 
-def _dense(path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classes: ClassList) -> Predictions:
+def _dense(
+    path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classes: ClassList | None
+) -> Predictions:
     if array.dtype.itemsize > 4:
         array = array.astype(np.float32)
     return Predictions(
@@ -122,8 +128,8 @@ def _dense(path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classe
         path.stem,
         scores=array,
         score_kind=kind,
-        n_classes=len(classes),
-        class_hash=classes.hash,
+        n_classes=len(classes or class_list()),
+        class_hash=classes.hash if classes else "",
         source=str(path),
     )
 

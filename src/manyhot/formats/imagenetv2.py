@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.json_files import head, load
 from manyhot.registry import register
@@ -18,7 +18,7 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "imagenetv2", holds="images", suffixes=(".json",), matches=_matches)
-def read_imagenetv2(path: Path, *, classes: ClassList) -> Images:
+def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON: ``image_filenames`` lists (name, WordNet id) in the order of rows.
 
     Bare names, as ImageNetV2's own images have them, get ``.jpeg``, as in Multilabelfy and in the released
@@ -32,6 +32,7 @@ def read_imagenetv2(path: Path, *, classes: ClassList) -> Images:
     pairs = content.get("image_filenames") if isinstance(content, dict) else None
     if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
         raise InputError("The file has no list `image_filenames` of names and WordNet ids.", where=path)
+    classes = classes or class_list()
     index = {key: i for i, key in enumerate(classes.keys)}
     strange = [wnid for _, wnid in pairs if wnid not in index]
     if strange:

@@ -18,7 +18,7 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "multilabelfy", holds="labels", suffixes=(".json",), matches=_matches)
-def read_multilabelfy(path: Path, *, classes: ClassList) -> Labels:
+def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
     """Multilabelfy's JSON: image names to lists of classes written as strings.
 
     All images were shown to raters, so `rated` is true; the twenty classes shown to them are not recorded.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.json_files import class_index, head, load
 from manyhot.registry import register
@@ -22,7 +22,7 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "real", holds="labels", suffixes=(".json",), matches=_matches)
-def read_real(path: Path, *, classes: ClassList) -> Labels:
+def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``: a list of 50,000 lists of classes, in the order of ImageNet's validation files.
 
     Entry i is ``ILSVRC2012_val_{i + 1:08d}.JPEG``. Original labels are not in the file, nor is it known which
@@ -48,14 +48,15 @@ def read_real(path: Path, *, classes: ClassList) -> Labels:
 def labels_of_sets(
     ids: list[str],
     sets: list[Any],
-    classes: ClassList,
+    classes: ClassList | None,
     path: Path,
     *,
     rated: bool | None,
     method: str,
     name: str,
 ) -> Labels:
-    """Build labels from one list of valid classes an image, all of them state yes."""
+    """Build labels from one list of valid classes an image, over ``imagenet1k`` by default."""
+    classes = classes or class_list()
     n = len(classes)
     checked = [[class_index(c, n, f"{path}, image {i}") for c in s] for i, s in zip(ids, sets, strict=True)]
     lengths = np.fromiter(map(len, checked), np.int32, len(checked))

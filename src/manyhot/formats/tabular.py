@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.registry import register
@@ -39,7 +39,8 @@ _LIST_COLUMNS = {
 }
 
 
-def _columns(path: Path) -> list[str]:
+def column_names(path: Path) -> list[str]:
+    """Return the columns of a table; none where the file is broken, which its reader reports."""
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
@@ -48,7 +49,6 @@ def _columns(path: Path) -> list[str]:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             return [c.strip().strip('"') for c in file.readline().rstrip("\r\n").split(",")]
     except (pa.ArrowInvalid, OSError):
-        # A broken file is reported by the reader of what it was meant to be.
         return []
 
 
@@ -62,7 +62,7 @@ def _declared(path: Path) -> str:
 def _matches(table: str) -> Callable[[Path], bool]:
     def matches(path: Path) -> bool:
         declared = _declared(path)
-        return declared == table if declared else table == _guess(_columns(path))
+        return declared == table if declared else table == _guess(column_names(path))
 
     return matches
 
@@ -84,26 +84,22 @@ def _guess(columns: Sequence[str]) -> str:
 
 
 @register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
-def read_labels_table(path: Path, *, classes: ClassList) -> Labels:
+def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     """A labels table: one row an image with lists, or long with ``image_id,class_id,state``.
 
     In long form the classes of an image with an empty set are a row without ``class_id``.
     """
-    name = path.stem
+    name, (n_classes, key) = path.stem, _size_and_hash(classes)
     if path.suffix.lower() == ".parquet" and _declared(path):
-        return labels_from_table(
-            read(path, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash
-        )
-    frame = _frame(path)
+        return labels_from_table(read(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
+    frame = read_frame(path)
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
         table = table.with_columns(usable=pl.lit(True))
     if "state" not in table.columns:
         table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
-    return labels_from_table(
-        _arrow(table, "labels"), name=name, n_classes=len(classes), class_hash=classes.hash
-    )
+    return labels_from_table(_arrow(table, "labels"), name=name, n_classes=n_classes, class_hash=key)
 
 
 @register(
@@ -114,18 +110,19 @@ def read_labels_table(path: Path, *, classes: ClassList) -> Labels:
     matches=_matches("predictions"),
 )
 def read_predictions_table(
-    path: Path, *, classes: ClassList, rows: Images | None, scores: str | None
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
     """A predictions table: one row an image with lists, or long with ``class_id`` and rank or score."""
-    if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in _columns(path)):
+    if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in column_names(path)):
         return predictions_from_table(read(path, "predictions"), model=path.stem, source=str(path))
-    frame = _frame(path)
+    frame = read_frame(path)
     table = (
         _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )
     arrow = _arrow(_indexed(table, classes, path), "predictions")
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
-    about |= {b"manyhot.n_classes": str(len(classes)).encode(), b"manyhot.classes": classes.hash.encode()}
+    n_classes, key = _size_and_hash(classes)
+    about |= {b"manyhot.n_classes": str(n_classes).encode(), b"manyhot.classes": key.encode()}
     return predictions_from_table(arrow.replace_schema_metadata(about), model=path.stem, source=str(path))
 
 
@@ -136,11 +133,11 @@ def read_predictions_table(
     suffixes=(".parquet", ".csv", ".txt"),
     matches=_matches("images"),
 )
-def read_images_table(path: Path, *, classes: ClassList) -> Images:
+def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and, where known, ``label``; or a text file with one id a line."""
     if path.suffix.lower() == ".parquet":
         return Images(read(path, "images"), name=path.stem)
-    frame = _frame(path)
+    frame = read_frame(path)
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
     frame = frame.with_columns(pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""))
@@ -180,7 +177,8 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
     return frame
 
 
-def _frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path) -> pl.DataFrame:
+    """Read any table without checking its columns."""
     try:
         if path.suffix.lower() == ".parquet":
             frame = pl.from_arrow(pq.read_table(path))
@@ -237,7 +235,7 @@ def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     return grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
 
 
-def _indexed(frame: pl.DataFrame, classes: ClassList, path: Path) -> pl.DataFrame:
+def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.DataFrame:
     """Turn keys and names of classes into indices."""
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
@@ -249,19 +247,25 @@ def _indexed(frame: pl.DataFrame, classes: ClassList, path: Path) -> pl.DataFram
     return frame
 
 
-def _index_of(values: pl.Series, classes: ClassList, path: Path) -> pl.Series:
+def _size_and_hash(classes: ClassList | None) -> tuple[int, str]:
+    """Return what a table without metadata is over: nothing is claimed about a list that nobody named."""
+    return (len(classes), classes.hash) if classes else (len(class_list()), "")
+
+
+def _index_of(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    known = classes or class_list()
     table: dict[str, int] = {}
     for value in values.unique(maintain_order=True).drop_nulls().to_list():
         if value.strip() == "":
             continue
         try:
-            table[value] = int(value) if value.lstrip("-").isdigit() else classes.index(value)
+            table[value] = int(value) if value.lstrip("-").isdigit() else known.index(value)
         except LookupError as error:
             raise InputError(
                 "A class is not in the class list.",
                 where=path,
                 got=value,
-                allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+                allowed=f"0 to {len(known) - 1}, or a key or name of {known.name}",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
 

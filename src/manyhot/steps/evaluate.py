@@ -103,7 +103,7 @@ def evaluate(
     dataset : str
         What the data set is called in the results; the labels' name by default.
     progress : callable, optional
-        Called with the number of models done and the name of the last.
+        Called with the number of models done and the name of the last, and once more at the end.
 
     Returns
     -------
@@ -133,7 +133,10 @@ def evaluate(
         judge.add(model)
         if progress:
             progress(done, model.model)
-    return judge.finish()
+    evaluation = judge.finish()
+    if progress:
+        progress(len(judge) + 1, "intervals and pairs")
+    return evaluation
 
 
 def _known_classes(labels: Labels) -> ClassList | None:
@@ -174,6 +177,9 @@ class Judge:
         self._slices = make_slices(
             self.labels, self._sets, images=self.images, classes=self.classes, requested=self.slices
         )
+
+    def __len__(self) -> int:
+        return len(self._models)
 
     def add(self, predictions: Predictions) -> None:
         """Judge one model.

@@ -203,6 +203,7 @@ def _check_predictions(p: Predictions) -> None:
             where=where,
             got=f"{p.scores.shape[1]:,} columns",
             allowed=f"{p.n_classes:,}",
+            do="give the class list that the model predicts over, with --classes",
         )
     if p.scores is not None:
         _check_scores(p.scores, p.classes, p, where)

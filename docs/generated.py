@@ -1,0 +1,203 @@
+"""The parts of the documentation that are read off the code, as Markdown.
+
+Each public function is inserted where a page says ``<!-- generated: NAME -->``; ``conf.py`` does it when the
+site is built and ``tests/test_docs.py`` reads the same text. Nothing here imports Sphinx.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import typer
+
+import manyhot
+from manyhot import catalog, cli, registry
+from manyhot import errors as _errors
+from manyhot.tables import TABLES, Column
+
+ROWS = {
+    "classes": ("a class", ""),
+    "images": ("an image", "`manyhot predict` and `manyhot convert`"),
+    "predictions": ("an image, in one file for each model", "`manyhot predict` and `manyhot convert`"),
+    "proposals": ("an (image, class) pair", ""),
+    "votes": ("one answer of one rater about one (image, class) pair", ""),
+    "golden": ("one answer of one expert about one (image, class) pair", ""),
+    "remarks": ("a comment", ""),
+    "labels": ("an image", "`manyhot convert`"),
+    "results": ("a number", "`manyhot evaluate`"),
+    "pairs": ("a comparison of two models", "`manyhot evaluate`"),
+    "fits": ("a regression over models", ""),
+    "findings": ("a finding on an image or on a pair of classes", ""),
+}
+"""What a row of each table is, and the commands that write the table; empty where none does yet."""
+
+
+def tables() -> str:
+    """Return all tables with their columns."""
+    return "\n".join(line for name in TABLES for line in _table_section(name))
+
+
+def commands() -> str:
+    """Return usage, help and options of every command."""
+    root: Any = typer.main.get_command(cli.app)
+    lines = ["## `manyhot`", "", *_command_help(root, "manyhot")]
+    for name, command in root.commands.items():
+        lines += [f"## `manyhot {name}`", "", *_command_help(command, f"manyhot {name}")]
+    return "\n".join(lines)
+
+
+def errors() -> str:
+    """Return the tree of exceptions with exit codes."""
+    rows = [
+        (f"{'&emsp;' * depth}`{kind.__name__}`", str(kind.exit_code), _first_line(kind))
+        for kind, depth in _tree(_errors.ManyhotError, 0)
+    ]
+    return _grid(("class", "exit code", "what it says"), rows)
+
+
+def catalogue() -> str:
+    """Return the entries of the catalogue of published data."""
+    return "\n".join(line for name in catalog.names() for line in _catalogue_section(catalog.entry(name)))
+
+
+def metrics() -> str:
+    """Return a table of the metrics."""
+    rows = [
+        (_linked(e.name), e.about["better"], ", ".join(f"`{o}`" for o in registry.options_of(e)))
+        for e in (registry.get("metric", name) for name in registry.names("metric"))
+    ]
+    return _grid(("metric", "better", "options"), rows)
+
+
+def formats() -> str:
+    """Return a table of the formats."""
+    rows = [
+        (_linked(e.name), e.about["holds"], " ".join(f"`{s}`" for s in e.about["suffixes"]))
+        for e in (registry.get("format", name) for name in registry.names("format"))
+    ]
+    return _grid(("format", "holds", "suffixes"), rows)
+
+
+def models() -> str:
+    """Return a table of the models."""
+    rows = [
+        (f"`{e.name}`", e.about["classes"], e.summary.partition(": ")[2])
+        for e in (registry.get("model", name) for name in registry.names("model"))
+    ]
+    return _grid(("model", "classes", "what it is"), rows)
+
+
+def public_names() -> str:
+    """Return a table of what ``import manyhot`` offers."""
+    rows = [
+        (f"`{name}`", _first_line(getattr(manyhot, name)))
+        for name in manyhot.__all__
+        if name != "__version__"
+    ]
+    return _grid(("name", "what it is"), rows)
+
+
+def _table_section(name: str) -> Iterator[str]:
+    row, written = ROWS[name]
+    yield from (f"## {name}", "", f"A row is {row}.")
+    yield f"Written by {written}." if written else "No command writes it yet."
+    yield ""
+    yield _grid(("column", "type", "what it holds"), [_column_row(column) for column in TABLES[name]])
+    yield ""
+
+
+def _column_row(column: Column) -> tuple[str, str, str]:
+    facts = [_sentence(column.doc[0].upper() + column.doc[1:])]
+    if column.values:
+        facts.append(f"One of {', '.join(f'`{v}`' for v in column.values)}.")
+    if not column.required:
+        facts.append("*Optional.*")
+    elif column.nullable:
+        facts.append("*May be null.*")
+    return f"`{column.name}`", _type(column.type), " ".join(facts)
+
+
+def _type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"list of {_type(kind.value_type)}"
+    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
+
+
+def _command_help(command: Any, path: str) -> Iterator[str]:
+    context = command.context_class(command, info_name=path)
+    text, examples = _split_examples(inspect.cleandoc(command.help or ""))
+    yield from (text, "")
+    yield from ("```text", command.get_usage(context).removeprefix("Usage: "), "```", "")
+    rows = [_parameter_row(p) for p in command.params if not p.hidden]
+    if rows:
+        yield from (_grid(("argument or option", "what it does"), rows), "")
+    if examples:
+        yield from ("```console", *examples, "```", "")
+
+
+def _split_examples(text: str) -> tuple[str, list[str]]:
+    """Split a command's help into text and examples, which are separated by a middle dot."""
+    before, _, after = text.replace("Examples:", "Example:").partition("Example:")
+    return before.strip(), [" ".join(e.split()) for e in after.split("·") if e.strip()]
+
+
+def _parameter_row(parameter: Any) -> tuple[str, str]:
+    is_option = parameter.param_type_name == "option"
+    opts = [*parameter.opts, *parameter.secondary_opts]
+    names = ", ".join(f"`{o if is_option else o.upper()}`" for o in opts)
+    facts = [_sentence(parameter.help or "")]
+    if parameter.required and is_option:
+        facts.append("*Required.*")
+    if not getattr(parameter, "is_flag", False) and parameter.default not in (None, "", [], ()):
+        facts.append(f"Default: `{parameter.default}`.")
+    return names, " ".join(facts)
+
+
+def _linked(name: str) -> str:
+    """Return a name that links to its section of the same page."""
+    anchor = "".join(c for c in name if c.isalnum() or c in "_-")
+    return f"[`{name}`](#{anchor})"
+
+
+def _first_line(of: object) -> str:
+    return (inspect.getdoc(of) or "").partition("\n")[0]
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "…")) else f"{text}."
+
+
+def _tree(kind: type[Any], depth: int) -> Iterator[tuple[type[Any], int]]:
+    yield kind, depth
+    for child in kind.__subclasses__():
+        if child.__module__ == kind.__module__:
+            yield from _tree(child, depth + 1)
+
+
+def _catalogue_section(entry: catalog.Entry) -> Iterator[str]:
+    yield from (f"## `{entry.name}`", "", f"{_sentence(entry.title)}", "")
+    yield f"- {entry.size / 1e6:.1f} MB in {_counted(entry.files)}"
+    yield f"- Licence: {entry.licence}"
+    yield f"- Published at <{entry.home}>"
+    yield f"- Cite: {entry.citation}"
+    yield from (f"- {note}" for note in entry.notes)
+    yield from (f"- `{file.path}`: {file.note}" for file in entry.files if file.note)
+    yield ""
+
+
+def _counted(files: Iterable[catalog.File]) -> str:
+    names = [file.path for file in files]
+    if len(names) > 10:
+        arrays = [n for n in names if n.endswith(".npy")]
+        return ", ".join([f"{len(arrays)} `.npy` files", *(f"`{n}`" for n in names if n not in arrays)])
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _grid(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    return "\n".join([line(head), line("---" for _ in head), *map(line, rows)])

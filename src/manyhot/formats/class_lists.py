@@ -1,0 +1,38 @@
+"""Class lists of one's own data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manyhot.classes import ClassList, from_keys
+from manyhot.errors import InputError
+from manyhot.formats.tabular import column_names, read_frame
+from manyhot.registry import register
+
+
+def _matches(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" or "key" in column_names(path)
+
+
+@register("format", "class-list", holds="classes", suffixes=(".txt", ".csv", ".parquet"), matches=_matches)
+def read_class_list(path: Path) -> ClassList:
+    """A class list: a text file with one key a line, or a table with ``key`` and, where known, ``name``.
+
+    The class id is the position, from 0; a column ``class_id`` must agree.
+    """
+    if path.suffix.lower() == ".txt":
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return from_keys([line.strip() for line in lines if line.strip()], name=path.stem)
+    frame = read_frame(path)
+    if "class_id" in frame.columns and frame["class_id"].to_list() != list(range(len(frame))):
+        raise InputError(
+            "The column 'class_id' of a class list counts its rows from 0.",
+            where=path,
+            got=", ".join(map(str, frame["class_id"][:5])),
+            allowed="0, 1, 2, …",
+        )
+    keys = [str(key) for key in frame["key"]]
+    names = tuple(str(name) for name in frame["name"]) if "name" in frame.columns else tuple(keys)
+    blank = tuple("" for _ in keys)
+    nothing: tuple[tuple[str, ...], ...] = tuple(() for _ in keys)
+    return ClassList(path.stem, tuple(keys), names, nothing, blank, nothing)

@@ -1,0 +1,469 @@
+"""The documentation says all that there is, and what it says runs.
+
+Each failure names what to add, and where.
+"""
+
+import ast
+import doctest
+import functools
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import manyhot
+from manyhot import catalog, cli, errors, pipeline, registry, tables
+from manyhot._version import __version__
+
+REPO = Path(__file__).resolve().parent.parent
+DOCS = REPO / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/demo/README.md")
+PROSE = [*PAGES, *(REPO / name for name in BESIDE)]
+MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+SHELLS = ("console", "sh", "bash", "shell")
+
+
+def _load_generated():
+    spec = importlib.util.spec_from_file_location("docs_generated", DOCS / "generated.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generated = _load_generated()
+GENERATORS = {
+    name
+    for name, value in vars(generated).items()
+    if isinstance(value, types.FunctionType) and value.__module__ == generated.__name__ and name[0] != "_"
+}
+
+
+@functools.cache
+def page(name):
+    """Return a page as it is built, generated parts included."""
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    return MARKER.sub(lambda found: getattr(generated, found[1])(), text)
+
+
+@functools.cache
+def section(name, heading):
+    """Return what stands under a heading in backticks, up to the next heading."""
+    found = re.search(rf"^#+ `?{re.escape(heading)}`?$(.*?)(?=^#|\Z)", page(name), re.MULTILINE | re.DOTALL)
+    return found[1] if found else None
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fenced block: its language, the line before it, and where it starts."""
+
+    path: Path
+    line: int
+    language: str
+    before: str
+    body: str
+
+    @property
+    def is_run(self):
+        return self.language in ("python", "pycon") and not self.before.startswith("% not run")
+
+
+def fences(path, text=None):
+    text = path.read_text(encoding="utf-8") if text is None else text
+    found = []
+    for match in re.finditer(r"^```([\w{}-]*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        before = text[: match.start()].rstrip("\n").rpartition("\n")[2]
+        found.append(Fence(path, text.count("\n", 0, match.start()) + 1, match[1], before, match[2]))
+    return found
+
+
+def shell_lines(path):
+    """Yield the command lines in a page's shell blocks, as words, with their place."""
+    name = path.stem
+    for fence in fences(path, page(name) if path.parent == DOCS else None):
+        if fence.language in SHELLS:
+            for line in fence.body.replace("\\\n", " ").splitlines():
+                words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+                if words:
+                    yield words, f"{path.relative_to(REPO)}: {line.strip()}"
+
+
+# Everything registered is described.
+
+
+@pytest.mark.parametrize("name", registry.names("metric"))
+def test_every_metric_is_defined(name):
+    text = section("metrics", name)
+    assert text, (
+        f"docs/metrics.md: add a section '### `{name}`': formula, what n counts, options, source, deviation"
+    )
+    assert "- Counts" in text, f"docs/metrics.md, `{name}`: say which images count, as a line '- Counts …'"
+    for option in registry.options_of(registry.get("metric", name)):
+        assert f"`{option}`" in text, f"docs/metrics.md, `{name}`: describe the option `{option}`"
+
+
+@pytest.mark.parametrize("name", registry.names("format"))
+def test_every_format_is_described(name):
+    entry, text = registry.get("format", name), section("formats", name)
+    assert text, (
+        f"docs/formats.md: add a section '### `{name}`': what it holds, how it is recognised, an example"
+    )
+    assert "- Recognised by" in text, (
+        f"docs/formats.md, `{name}`: say how it is recognised, '- Recognised by …'"
+    )
+    for suffix in entry.about["suffixes"]:
+        assert suffix.strip(".") in text.lower(), f"docs/formats.md, `{name}`: name the suffix {suffix}"
+
+
+@pytest.mark.parametrize("kind", registry.BUILT_IN)
+def test_every_registered_name_is_in_the_docs(kind):
+    text = "".join(page(p.stem) for p in PAGES)
+    for name in registry.names(kind):
+        assert f"`{name}`" in text, f"docs: describe the {kind} `{name}`, in backticks"
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_every_table_and_column_is_described(name):
+    assert name in generated.ROWS, (
+        f"docs/generated.py: say in ROWS what a row of {name!r} is and what writes it"
+    )
+    text = section("tables", name)
+    assert text, f"docs/tables.md: keep the line '<!-- generated: tables -->', which gives '## {name}'"
+    for column in tables.TABLES[name]:
+        assert f"| `{column.name}` |" in text
+
+
+def test_no_table_is_described_that_does_not_exist():
+    assert set(generated.ROWS) == set(tables.TABLES), "docs/generated.py: drop it from ROWS"
+
+
+def test_every_metadata_key_is_described(tmp_path):
+    labels = manyhot.api.as_labels([[0], [1]], n_classes=2)
+    results = manyhot.evaluate([[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, n_classes=2, resamples=5)
+    (predictions,) = manyhot.api.as_predictions({"a": [[0], [1]]}, n_classes=2)
+    files = [
+        (manyhot.write_labels(labels, tmp_path / "labels.parquet"), "labels"),
+        (manyhot.write_predictions(predictions, tmp_path / "a.parquet"), "predictions"),
+        *[(f, f.stem) for f in results.write(tmp_path) if f.suffix == ".parquet"],
+    ]
+    for file, name in files:
+        for key in tables.metadata(tables.read(file, name)):
+            said = section("tables", "Metadata")
+            assert f"`{key}`" in said, f"docs/tables.md, Metadata: describe the key `{key}` of {name} files"
+
+
+@pytest.mark.parametrize(
+    "error", [e for e in vars(errors).values() if isinstance(e, type)], ids=lambda e: e.__name__
+)
+def test_every_error_is_described(error):
+    assert f"`{error.__name__}` | {error.exit_code} |" in page("errors"), (
+        "docs/errors.md: keep the line '<!-- generated: errors -->'"
+    )
+    codes = section("errors", "Exit codes")
+    assert f"\n| {error.exit_code} |" in codes, f"docs/errors.md, Exit codes: add {error.exit_code}"
+
+
+def test_every_exit_code_of_the_command_line_is_described():
+    codes = set(re.findall(r"(\d+) [a-z]", cli.main.__doc__.partition("Codes:")[2]))
+    described = set(re.findall(r"^\| (\d+) \|", section("errors", "Exit codes"), re.MULTILINE))
+    assert codes == described, "docs/errors.md, Exit codes, and the docstring of cli.main must list the same"
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_catalogue_entry_is_listed(name):
+    entry, text = catalog.entry(name), section("catalogue", name)
+    assert text, "docs/catalogue.md: keep the line '<!-- generated: catalogue -->'"
+    for said in (entry.licence, entry.citation, entry.home, *entry.notes):
+        assert said in text
+
+
+def test_every_command_and_option_is_listed():
+    for path, command in commands().items():
+        text = section("cli", path)
+        assert text, "docs/cli.md: keep the line '<!-- generated: commands -->'"
+        for option in options_of(command):
+            assert f"`{option}`" in text, (
+                f"docs/generated.py: {path} {option} is lost on its way to docs/cli.md"
+            )
+
+
+def test_every_environment_variable_is_described():
+    source = "".join(p.read_text(encoding="utf-8") for p in Path(manyhot.__file__).parent.rglob("*.py"))
+    text = "".join(page(p.stem) for p in PAGES)
+    for name in set(re.findall(r"\bMANYHOT_[A-Z_]+\b", source)):
+        assert f"`{name}`" in text, f"docs/catalogue.md or another page: say what `{name}` does"
+
+
+def test_every_public_name_is_listed():
+    for name in set(manyhot.__all__) - {"__version__"}:
+        assert f"| `{name}` |" in page("python"), "docs/python.md: keep '<!-- generated: public_names -->'"
+
+
+def test_every_standing_slice_is_listed():
+    columns = {"image_id": ["a", "b"], "label": [0, 1], "rated": [True, False], "usable": [True, True]}
+    table = pa.table(columns | {"classes": [[0], [1]], "state": [["yes"], ["yes"]]})
+    classes = manyhot.class_list()
+    labels = manyhot.Labels(table, len(classes), classes.hash, name="made up")
+    predictions = manyhot.Predictions(labels.image_id, "model", np.array([[0], [1]]), n_classes=len(classes))
+    results = manyhot.evaluate(labels, predictions, metrics=["real1"], resamples=0)
+    for name in results.results["slice"].unique().to_pylist():
+        assert f"`{name}`" in section("intervals", "Slices"), f"docs/intervals.md, Slices: add `{name}`"
+
+
+def test_generated_parts_and_markers_fit():
+    used = {name for p in PAGES for name in MARKER.findall(p.read_text(encoding="utf-8"))}
+    assert used == GENERATORS, "docs: each public function of generated.py stands in a page, and no other"
+
+
+def test_every_page_is_in_the_contents():
+    listed = set(re.findall(r"^\w+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {p.stem for p in PAGES} - {"index"} <= listed, "docs/index.md: add the page to a toctree"
+
+
+# What is shown runs.
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if any(f.is_run for f in fences(p))], ids=lambda p: p.stem)
+def test_python_blocks_run(path, tmp_path):
+    """A page's blocks run from top to bottom, in one namespace, one folder and a process of their own."""
+    parts = []
+    for fence in filter(lambda f: f.is_run, fences(path)):
+        run = "execute" if fence.language == "python" else "check"
+        parts.append(f"{run}({fence.body!r}, '{path.name}:{fence.line}')")
+    script = _CHECKER + "\n".join(parts)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, (
+        f"{path.relative_to(REPO)}: a block fails; mend it, or put '% not run: why' before it\n"
+        f"{done.stdout}{done.stderr}"
+    )
+
+
+_CHECKER = """
+import doctest, sys
+names = {"__name__": "docs"}
+def execute(body, where):
+    exec(compile(body, where, "exec"), names)
+def check(body, where):
+    test = doctest.DocTestParser().get_doctest(body, {}, where, where, 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    test.globs = names
+    if runner.run(test, clear_globs=False).failed:
+        sys.exit(1)
+"""
+
+
+def test_blocks_that_do_not_run_say_why():
+    for path in PAGES:
+        for fence in fences(path):
+            if fence.before.startswith("% not run"):
+                assert re.match(r"% not run: \w+", fence.before), f"{path.name}:{fence.line}: say why"
+
+
+@pytest.mark.parametrize("module", ["manyhot.api", "manyhot.testing"])
+def test_examples_in_docstrings(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_all_docstring_examples_are_tested():
+    for path in Path(manyhot.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, _DOCUMENTED)]
+        if any(">>> " in d for d in docs):
+            assert path.stem in ("api", "testing"), (
+                f"tests/test_docs.py: run the docstring examples of {path.name}"
+            )
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def test_example_notebook_runs(tmp_path):
+    script = REPO / "examples" / "notebook.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "real1" in done.stdout
+    assert not list(tmp_path.iterdir()), "examples/notebook.py: leave nothing behind"
+
+
+def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
+    shown = (DOCS / "tour.md").read_text(encoding="utf-8")
+    (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
+    for dataset in pipeline.BENCHMARKS["imagenet"]:
+        part = block.partition(f"{dataset.name}: ")[2].partition("…")[0]
+        rows = re.findall(r"^\d+ +(\w+) +(.+%)", part, re.MULTILINE)
+        assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
+        columns = part.splitlines()[1].split()[1:]
+        wanted = [f"{model}.npy" for model, _ in rows]
+        fetch = functools.partial(catalog.fetch, cache=tmp_path, mirror=mirror)
+        files = fetch(dataset.predictions, only=[dataset.rows, *wanted])
+        labels = manyhot.read_labels(*fetch(dataset.labels[0], only=[dataset.labels[1]]).values())
+        images = manyhot.read_images(files[dataset.rows])
+        models = [manyhot.read_predictions(files[name], rows=images) for name in wanted]
+        results = manyhot.evaluate(labels, models, images=images, metrics=columns, resamples=0)
+        for model, values in rows:
+            got = " ".join(f"{results.value(c, model=model):.2%}" for c in columns)
+            assert values.split() == got.split(), f"docs/tour.md, {dataset.name}, {model}: write {got}"
+
+
+# Every command line parses.
+
+
+def commands():
+    root = typer.main.get_command(cli.app)
+    return {"manyhot": root} | {f"manyhot {name}": command for name, command in root.commands.items()}
+
+
+def options_of(command):
+    return [o for p in command.params if p.param_type_name == "option" for o in [*p.opts, *p.secondary_opts]]
+
+
+class ParsedError(Exception):
+    """Raised in place of the work of a command."""
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Return a function that gives a command line to the program, which stops where the work would begin."""
+
+    def stop(*_, **__):
+        raise ParsedError
+
+    def judge(*arguments, options, **__):
+        for spec in options.metrics or ():
+            registry.get("metric", spec)
+        if isinstance(arguments[0], str):
+            assert arguments[0] in pipeline.BENCHMARKS, f"there is no benchmark {arguments[0]!r}"
+        raise ParsedError
+
+    def run_models(_, models, *__, **___):
+        for name in models:
+            registry.get("model", name)
+        raise ParsedError
+
+    monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
+    monkeypatch.setattr(pipeline, "evaluate_files", judge)
+    monkeypatch.setattr(pipeline, "predict_folder", run_models)
+    monkeypatch.setattr(pipeline, "convert", stop)
+    monkeypatch.setattr(catalog, "fetch", stop)
+
+    def run(words):
+        result = CliRunner().invoke(cli.app, words[1:])
+        if isinstance(result.exception, ParsedError) or result.exit_code == 0:
+            return None
+        return result.output if isinstance(result.exception, SystemExit) else repr(result.exception)
+
+    return run
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(REPO)))
+def test_command_lines_parse(path, parse):
+    for words, where in shell_lines(path):
+        if words[0] == "manyhot":
+            problem = parse(words)
+            assert problem is None, f"{where}\n{problem}"
+
+
+def test_command_lines_in_the_makefile_parse(parse):
+    for line in (REPO / "Makefile").read_text(encoding="utf-8").splitlines():
+        if "/manyhot " in line:
+            assert parse(["manyhot", *shlex.split(line.partition("/manyhot ")[2])]) is None, line
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(REPO)))
+def test_commands_and_options_named_in_the_text_exist(path):
+    known = commands()
+    text = page(path.stem) if path.parent == DOCS else path.read_text(encoding="utf-8")
+    for named in re.findall(r"`(manyhot [^`\n]+)`", text):
+        words = shlex.split(named)
+        command = " ".join(words[:2]) if not words[1].startswith("-") else "manyhot"
+        assert command in known, f"{path.relative_to(REPO)}: there is no `{command}`"
+        allowed = {*options_of(known[command]), "--help", "-h"}
+        strange = {w.partition("=")[0] for w in words if w.startswith("-")} - allowed
+        assert not strange, f"{path.relative_to(REPO)}: `{named}` has no {', '.join(strange)}"
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(REPO)))
+def test_make_targets_exist(path):
+    targets = set(re.findall(r"^(\w+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {words[1] for words, _ in shell_lines(path) if words[0] == "make"}
+    named |= set(re.findall(r"`make (\w+)`", path.read_text(encoding="utf-8")))
+    assert named <= targets, f"{path.relative_to(REPO)}: the Makefile has no {', '.join(named - targets)}"
+
+
+def test_the_two_commands_open_readme_and_index():
+    for path in (REPO / "README.md", DOCS / "index.md"):
+        lines = [" ".join(words) for words, _ in shell_lines(path)]
+        for command in ("make demo", "make test"):
+            assert command in lines, f"{path.relative_to(REPO)}: show `{command}` in a block ```sh"
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(REPO)))
+def test_local_links_exist(path):
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
+        base = REPO if path.name == "CHANGELOG.md" else path.parent
+        assert (base / link).exists(), f"{path.relative_to(REPO)}: {link} does not exist"
+
+
+# The files around the docs agree with the package.
+
+
+def citation():
+    text = (REPO / "CITATION.cff").read_text(encoding="utf-8")
+    return dict(re.findall(r'^([\w-]+): *"?(.*?)"?$', text, re.MULTILINE)), text
+
+
+def test_citation_file():
+    fields, text = citation()
+    required = {"cff-version", "message", "title", "authors"}
+    allowed = required | {"type", "abstract", "version", "license", "keywords", "doi", "date-released", "url"}
+    assert required <= set(fields) <= allowed | {"repository-code", "preferred-citation", "references"}
+    assert fields["cff-version"] == "1.2.0"
+    assert (fields["title"], fields["license"]) == ("manyhot", "Apache-2.0")
+    assert '\nauthors:\n  - name: "The manyhot developers"\n' in text
+    assert fields["version"] == __version__, f"CITATION.cff: write version: {__version__}"
+
+
+def test_citation_file_is_yaml(require):
+    require(importlib.util.find_spec("yaml"), "PyYAML, which `make docs` installs")
+    import yaml
+
+    assert yaml.safe_load(citation()[1])["authors"] == [{"name": "The manyhot developers"}]
+
+
+def test_changelog_tells_of_this_version():
+    text = (REPO / "CHANGELOG.md").read_text(encoding="utf-8")
+    section = "## Unreleased" if ".dev" in __version__ else f"## {__version__}"
+    assert f"\n{section}" in text, f"CHANGELOG.md: add a section '{section}'"
+
+
+def test_the_site_builds_and_loads_nothing_from_elsewhere(require, tmp_path):
+    for module in ("sphinx", "furo", "myst_parser"):
+        require(importlib.util.find_spec(module), f"{module}, which `make docs` installs")
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-d", str(tmp_path / "trees"), str(DOCS)]
+    environment = os.environ | {"PYTHONWARNINGS": "default"}  # Sphinx's own are not ours to fail on
+    done = subprocess.run([*command, str(tmp_path / "html")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "html").rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe|link)[^>]+(?:src|href)="(?:https?:)?//[^"]+', html)
+        assert not loaded, f"{path.name} loads {loaded[0]}"
+    css = "".join(p.read_text(encoding="utf-8") for p in (tmp_path / "html").rglob("*.css"))
+    assert not re.findall(r"url\(['\"]?(?:https?:)?//", css)

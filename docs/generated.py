@@ -7,6 +7,7 @@ site is built and ``tests/test_docs.py`` reads the same text. Nothing here impor
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -52,7 +53,7 @@ def commands() -> str:
 def errors() -> str:
     """Return the tree of exceptions with exit codes."""
     rows = [
-        (f"{'&emsp;' * depth}`{kind.__name__}`", str(kind.exit_code), _first_line(kind))
+        (f"{'&nbsp;' * 4 * depth}`{kind.__name__}`", str(kind.exit_code), _first_line(kind))
         for kind, depth in _tree(_errors.ManyhotError, 0)
     ]
     return _grid(("class", "exit code", "what it says"), rows)
@@ -182,7 +183,7 @@ def _catalogue_section(entry: catalog.Entry) -> Iterator[str]:
     yield f"- {entry.size / 1e6:.1f} MB in {_counted(entry.files)}"
     yield f"- Licence: {entry.licence}"
     yield f"- Published at <{entry.home}>"
-    yield f"- Cite: {entry.citation}"
+    yield f"- Cite: {re.sub(r'https://[^ ]*[^ .]', r'<\g<0>>', entry.citation)}"
     yield from (f"- {note}" for note in entry.notes)
     yield from (f"- `{file.path}`: {file.note}" for file in entry.files if file.note)
     yield ""

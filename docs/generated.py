@@ -183,7 +183,7 @@ def _catalogue_section(entry: catalog.Entry) -> Iterator[str]:
     yield f"- {entry.size / 1e6:.1f} MB in {_counted(entry.files)}"
     yield f"- Licence: {entry.licence}"
     yield f"- Published at <{entry.home}>"
-    yield f"- Cite: {re.sub(r'https://[^ ]*[^ .]', r'<\g<0>>', entry.citation)}"
+    yield "- Cite: " + re.sub(r"https://[^ ]*[^ .]", r"<\g<0>>", entry.citation)
     yield from (f"- {note}" for note in entry.notes)
     yield from (f"- `{file.path}`: {file.note}" for file in entry.files if file.note)
     yield ""

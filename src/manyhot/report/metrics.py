@@ -72,7 +72,8 @@ _DESCRIBED = (
     Metric(
         "asma",
         "ASMA",
-        "Mean of variable top-k over images with 1, 2, 3 and 4 or more labels, each group counting the same.",
+        "Mean of variable top-k over images with 1, 2, 3 and 4 or more labels, each group counting the same. "
+        "The published formula is unconfirmed.",
     ),
     Metric("top5", "Top-5", "The original label is among the five best classes."),
     Metric("real5", "ReaL top-5", "Any of the five best classes is in the label set."),

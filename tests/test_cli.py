@@ -105,7 +105,13 @@ def test_partial_overlap_is_said_aloud(run, small):
             2,
             "Error: There is no metric 'reall'.\n",
         ),
-        (("evaluate", "imagenett"), 3, "Error: There is no benchmark 'imagenett'.\n  allowed: imagenet\n"),
+        (
+            ("evaluate", "imagenett"),
+            2,
+            "Error: There is no benchmark 'imagenett'.\n"
+            "  allowed: imagenet\n"
+            "  do:      did you mean 'imagenet'?\n",
+        ),
         (("fetch", "imagenet-rael"), 2, "Error: "),
         (
             ("convert", "labels.csv", "out.xml"),
@@ -129,6 +135,11 @@ def test_errors_are_one_message_and_a_code(run, small, arguments, code, text):
             "give --labels and --predictions, or the name of a benchmark",
         ),
         (("evaluate", "imagenet", "--labels", "labels.csv"), "the benchmark imagenet brings its own labels"),
+        (
+            ("evaluate", "--predictions", "two.npy", "imagenet"),
+            "name the benchmark first: manyhot evaluate imagenet",
+        ),
+        (("predict", ".", "--model", "x", "--top", "3", "--dense"), "--top and --dense exclude each other"),
         ((*ARGUMENTS, "--predictions", "two.npy", "--resample", "5"), "No such option"),
     ],
 )

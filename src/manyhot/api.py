@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manyhot.core.sets import top_k
 from manyhot.errors import InputError
@@ -63,14 +64,18 @@ def evaluate(
     >>> evaluate([[0, 1], [2]], [[1, 0], [0, 2]], n_classes=3, resamples=0).value("real1")
     0.5
     """
-    if not isinstance(labels, Labels):
+    by_position = not isinstance(labels, Labels)
+    if by_position:
         n_classes = n_classes or _n_classes(labels, predictions)
         labels = as_labels(labels, n_classes=n_classes, label=label)
     elif label is not None:
         raise InputError("`label` is for label sets given as lists or arrays.", do="give `images` instead")
+    models = as_predictions(predictions, n_classes=labels.n_classes)
+    if by_position:
+        _check_lengths(models, labels)
     return step.evaluate(
         labels,
-        as_predictions(predictions, n_classes=labels.n_classes, ids=None),
+        models,
         metrics=metrics,
         slices=slices,
         images=images,
@@ -91,7 +96,7 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     n_classes : int
         C.
     label : array-like of int, shape (n,), optional
-        Original labels.
+        Original labels; None or -1 where there is none.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
         "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
     }
     if label is not None:
-        columns["label"] = pa.array(label, pa.int32())
+        columns["label"] = _label_column(label, len(sets))
     return Labels(pa.table(columns), n_classes, name="labels")
 
 
@@ -171,7 +176,7 @@ class Evaluator:
         model: str = "model",
     ) -> None:
         self.n_classes = n_classes
-        self.metrics = list(metrics or step.RANK_METRICS)
+        self.metrics = list(step.RANK_METRICS if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
         self._dense = any(get("metric", m).about.get("needs") == "scores" for m in self.metrics)
@@ -277,7 +282,11 @@ def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64]
 
 def _host(values: Any) -> Any:
     """Return a tensor of any device as an array; anything else as it is."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    if not hasattr(values, "detach"):
+        return values
+    tensor = values.detach().cpu()
+    # NumPy has no bfloat16, which is what autocast gives.
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def _positions(start: int, stop: int) -> pa.Array:
@@ -292,8 +301,31 @@ def _unlabelled(table: pa.Table) -> pa.Table:
     )
 
 
+def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
+    for model in models:
+        if len(model) != len(labels):
+            raise InputError(
+                "There are not as many predictions as labels, which are matched by position.",
+                where=model.model,
+                got=f"{len(model):,} rows",
+                allowed=f"{len(labels):,}",
+                do="give tables with image ids to judge a part",
+            )
+
+
+def _label_column(label: Any, n: int) -> pa.Array:
+    column = pa.array(list(label), pa.int32())
+    if len(column) != n:
+        raise InputError(
+            "There are not as many original labels as label sets.", got=f"{len(column):,}", allowed=f"{n:,}"
+        )
+    return pc.if_else(pc.equal(column, -1), pa.scalar(None, pa.int32()), column)
+
+
 def _n_classes(labels: Any, predictions: Any) -> int:
-    for values in (labels, *(predictions.values() if isinstance(predictions, dict) else [predictions])):
-        if getattr(values, "ndim", 0) == 2 and "int" not in str(values.dtype):
-            return int(values.shape[1])
+    """Return C as a multi-hot matrix or scores tell it."""
+    models = predictions.values() if isinstance(predictions, Mapping) else [predictions]
+    wide = [v for v in models if getattr(v, "ndim", 0) == 2 and np.asarray(_host(v[:0])).dtype.kind == "f"]
+    for values in ([labels] if getattr(labels, "ndim", 0) == 2 else []) + wide:
+        return int(values.shape[1])
     raise InputError("The number of classes is not known.", do="give n_classes")

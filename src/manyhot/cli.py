@@ -46,7 +46,7 @@ class ManyValues(TyperCommand):
             if taking and not arg.startswith("-") and spread[-1] != "--predictions":
                 spread.append("--predictions")
             elif arg.startswith("-"):
-                taking = arg == "--predictions"
+                taking = arg.partition("=")[0] == "--predictions"
             spread.append(arg)
         return super().parse_args(ctx, spread)
 
@@ -122,8 +122,15 @@ def evaluate(
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
     map_resamples: Annotated[
-        int, typer.Option("--map-resamples", help="Resamples for mAP, at most 200; 0 for no interval.")
+        int,
+        typer.Option(
+            "--map-resamples", help="Resamples for mAP and macro F1, at most 200; 0 for no interval."
+        ),
     ] = 0,
+    trust_order: Annotated[
+        bool,
+        typer.Option("--trust-order", help="Judge rows and classes as they lie, whatever they look like."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge models on label sets: results, pairs of models and a report.
@@ -136,7 +143,7 @@ def evaluate(
     own = (labels, images, classes, dataset)
     _check_usage(benchmark, labels, predictions, any(own))
     options = pipeline.Options(
-        tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples
+        tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples, trust_order
     )
     with _progress() as progress:
         if benchmark is not None:
@@ -171,8 +178,8 @@ def predict(
     folder: Annotated[Path, typer.Argument(help="Folder of images, flat or nested.")],
     model: Annotated[list[str], typer.Option("--model", help="A registered model; repeat for more.")],
     out: OutOption = Path("predictions"),
-    top: Annotated[int, typer.Option("--top", help="Best classes to keep.")] = 20,
-    dense: Annotated[bool, typer.Option("--dense", help="Keep the scores of all classes.")] = False,
+    top: Annotated[int | None, typer.Option("--top", help="Best classes to keep; 20 by default.")] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Keep the scores of all classes instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run image classifiers over a folder of images.
@@ -181,10 +188,11 @@ def predict(
     """
     from manyhot import pipeline
 
+    if dense and top is not None:
+        raise typer.BadParameter("--top and --dense exclude each other")
+    kept = None if dense else top or 20
     with _progress() as progress:
-        written = pipeline.predict_folder(
-            folder, model, out, top=None if dense else top, call=_call(), progress=progress
-        )
+        written = pipeline.predict_folder(folder, model, out, top=kept, call=_call(), progress=progress)
     _print_written(written, as_json)
 
 
@@ -220,7 +228,7 @@ def fetch(
     list_: Annotated[bool, typer.Option("--list", help="List what can be fetched.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Download published data, verified, into the cache folder.
+    """Download published data, verified, into the cache folder; without names, list what there is.
 
     MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
     Example: manyhot fetch imagenet-real
@@ -280,6 +288,11 @@ def _call() -> str:
 def _check_usage(
     benchmark: str | None, labels: Path | None, predictions: list[Path] | None, has_own: bool
 ) -> None:
+    from manyhot.pipeline import BENCHMARKS
+
+    swallowed = [str(p) for p in predictions or () if str(p) in BENCHMARKS and not p.exists()]
+    if benchmark is None and swallowed:
+        raise typer.BadParameter(f"name the benchmark first: manyhot evaluate {swallowed[0]} --predictions …")
     if benchmark is None and (labels is None or not predictions):
         raise typer.BadParameter(
             "give --labels and --predictions, or the name of a benchmark such as imagenet"
@@ -342,24 +355,26 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
     """Print the best models of each data set, and one's own with their rank."""
     import polars as pl
 
+    told = json.loads(outcome.evaluation.about["metrics"])
     wide = outcome.evaluation.summary()
     shown = [m for m in HEADLINE if m in wide.columns] or wide.columns[2:7]
     by = "real1" if "real1" in shown else shown[0]
     for (dataset,), part in wide.group_by("dataset", maintain_order=True):
-        ranked = part.sort(
-            shown[1 if len(shown) > 1 else 0], descending=True, nulls_last=True
-        ).with_row_index("rank", 1)
-        own = pl.col("model").is_in(list(outcome.highlight))
-        kept = ranked.filter((pl.col("rank") <= most) | own)
+        ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)
+        ranked = ordered.with_row_index("rank", 1)
+        kept = ranked.filter((pl.col("rank") <= most) | pl.col("model").is_in(list(outcome.highlight)))
         rows = [
-            (str(r["rank"]), r["model"], *(_percent(r[m]) for m in shown)) for r in kept.iter_rows(named=True)
+            (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
+            for r in kept.iter_rows(named=True)
         ]
         typer.echo(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
         _table(("", "model", *shown), rows)
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.2%}"
+def _figure(value: float | None, unit: str) -> str:
+    if value is None or value != value:
+        return "–"
+    return f"{value:.2%}" if unit == "share" else f"{value:.2f}"
 
 
 def _print_written(written: list[Path], as_json: bool) -> None:

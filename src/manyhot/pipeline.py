@@ -5,6 +5,7 @@ This is the one place that puts readers, stages, the catalogue and the report to
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from manyhot import catalog, tables
 from manyhot.classes import ClassList, class_list
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.files import sha256
 from manyhot.formats import (
     detect,
@@ -78,6 +79,7 @@ class Options:
     resamples: int = 1000
     seed: int = 0
     map_resamples: int = 0
+    trust_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,9 @@ def evaluate_files(
     if row_order is not None:
         read = read.with_labels(row_order)
     known = known or _classes_of(read)
-    evaluation = _evaluate(read, models, len(files), shown, known, dataset, options or Options(), progress)
+    # Before the judging: a picture library that is missing should not cost it.
     pictures = _pictures(read, shown, files, row_order, known) if shown is not None else None
+    evaluation = _evaluate(read, models, len(files), shown, known, dataset, options or Options(), progress)
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
     inputs = {Path(p).name: sha256(p) for p in [*named, *files]}
     return _write(evaluation, out, call=call, inputs=inputs, pictures=pictures)
@@ -169,13 +172,18 @@ def evaluate_benchmark(
 
     Raises
     ------
-    InputError
+    UnknownNameError
         If there is no such benchmark.
     MatchError
         If own predictions are of none of its data sets.
     """
     if name not in BENCHMARKS:
-        raise InputError(f"There is no benchmark {name!r}.", allowed=", ".join(BENCHMARKS))
+        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        raise UnknownNameError(
+            f"There is no benchmark {name!r}.",
+            allowed=", ".join(BENCHMARKS),
+            do=f"did you mean {near[0]!r}?" if near else None,
+        )
     own = [read_predictions(f, rows=rows) for f in prediction_files(predictions)] if predictions else []
     sets = [_Fetched.of(d, progress) for d in BENCHMARKS[name]]
     _check_own(own, sets)
@@ -301,6 +309,7 @@ def _evaluate(
         resamples=options.resamples,
         seed=options.seed,
         map_resamples=options.map_resamples,
+        trust_order=options.trust_order,
         dataset=name,
         progress=told,
     )

@@ -144,6 +144,17 @@ def options_of(entry: Entry) -> list[str]:
     return _options(entry.function)
 
 
+def missing_options(entry: Entry) -> list[str]:
+    """Return the options without a default that are not bound yet."""
+    bound = getattr(entry.function, "keywords", {})
+    parameters = inspect.signature(_innermost(entry.function)).parameters.values()
+    return [
+        p.name
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in bound
+    ]
+
+
 def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
     at = re.fullmatch(r"\s*([\w.-]+)@(\d+)\s*", spec)
     if at:
@@ -164,7 +175,7 @@ def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
 
 def _unknown(kind: str, name: str) -> UnknownNameError:
     known = names(kind)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return UnknownNameError(
         f"There is no {kind} {name!r}.",
         allowed=", ".join(known) or f"none: no {kind} is registered",

@@ -64,6 +64,14 @@ def test_class_orders(truth, name):
     assert explain(top, index_of[label]) == f"labels given as {name}"
 
 
+def test_images_that_a_model_gets_wrong_are_not_accused(truth):
+    label, top = truth
+    rest = np.random.default_rng(0).integers(0, C, (len(label), 2))
+    wrong = top[:, 0] != label
+    late = np.where(np.random.default_rng(1).random(wrong.sum()) < 0.08, label[wrong], rest[wrong, 1])
+    assert explain(np.column_stack([top[wrong], rest[wrong, 0], late]), label[wrong]) is None
+
+
 def test_worst_first(truth):
     label, top = truth
     rest = np.random.default_rng(0).integers(0, C, (len(label), 3))

@@ -378,9 +378,8 @@ def test_nan_scores(name: str, options: dict[str, bool]) -> None:
 def test_registered(name: str) -> None:
     entry = get("metric", name)
     assert entry.function is METRICS[name]
-    assert entry.about == {
-        "better": "lower" if name in ("coverage", "ranking_loss") else "higher",
-        "needs": "scores",
-    }
+    assert entry.about["better"] == ("lower" if name in ("coverage", "ranking_loss") else "higher")
+    assert entry.about["needs"] == "scores"
+    assert entry.about.get("unit", "share") == ("classes" if name == "coverage" else "share")
     assert options_of(entry) == ([] if name == "coverage" else ["masked"])
     assert entry.summary

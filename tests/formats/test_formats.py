@@ -367,11 +367,9 @@ def test_unknown_format(tmp_path):
 
 
 def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
-    np.save(tmp_path / "b.npy", np.zeros((3, 5), int))
+    np.save(tmp_path / "b.npy", np.tile(np.arange(5), (3, 1)))
     tables.write(rows.table, tmp_path / "images.parquet", "images")
-    tables.write_predictions(
-        Predictions(rows.image_id, "a", np.zeros((3, 5), np.int32)), tmp_path / "a.parquet"
-    )
+    tables.write_predictions(Predictions(rows.image_id, "a", np.array([[0, 1]] * 3)), tmp_path / "a.parquet")
     (tmp_path / "labels.csv").write_text("image_id,class_id,state\n")
     (tmp_path / "skipped.csv").write_text("image_id,uri,reason\n")
     assert [p.name for p in prediction_files([tmp_path])] == ["a.parquet", "b.npy"]
@@ -428,7 +426,7 @@ def test_class_list_in_another_order_than_it_says(tmp_path):
 
 
 def test_nothing_is_claimed_about_a_class_list_that_nobody_named(tmp_path, rows):
-    np.save(tmp_path / "m.npy", np.zeros((3, 5), int))
+    np.save(tmp_path / "m.npy", np.tile(np.arange(5), (3, 1)))
     assert read_predictions(tmp_path / "m.npy", rows=rows).class_hash == ""
     assert (
         read_predictions(tmp_path / "m.npy", rows=rows, classes=class_list()).class_hash == class_list().hash

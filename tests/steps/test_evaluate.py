@@ -112,7 +112,7 @@ def test_wrong_row_order_is_refused(published_val, published):
         "looks like rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
-        "  do:      give the row order or class order that the file is in"
+        "  do:      give the row order or class order that the file is in; if this is it, --trust-order"
     )
 
 
@@ -125,6 +125,8 @@ def test_the_file_that_is_stored_worst_first_is_refused(published):
         "The predictions of imagenetv2-b-33--fv_16k do not fit the labels as they lie; it looks like "
         "classes stored worst first.\n"
     )
+    trusted = step.evaluate(labels, [model], images=rows, resamples=0, trust_order=True)
+    assert trusted.value("top1") == 0.0247
 
 
 def small_labels(n=3, **changes):
@@ -139,7 +141,11 @@ def small_labels(n=3, **changes):
 
 
 def model(ids, classes=None, name="m", **about):
-    classes = np.zeros((len(ids), 5), np.int32) if classes is None else np.array(classes, np.int32)
+    classes = (
+        np.tile(np.arange(5, dtype=np.int32), (len(ids), 1))
+        if classes is None
+        else np.array(classes, np.int32)
+    )
     return Predictions(pa.array(ids), name, classes, **about)
 
 
@@ -156,23 +162,69 @@ def test_partial_overlap_goes_on_and_is_recorded():
 def test_order_of_rows_does_not_matter():
     rng = np.random.default_rng(0)
     labels = small_labels(9)
-    ids, classes = np.array(labels.image_id.to_pylist()), rng.integers(0, 10, (9, 5))
+    ids, classes = (
+        np.array(labels.image_id.to_pylist()),
+        rng.permuted(np.tile(np.arange(10), (9, 1)), axis=1)[:, :5],
+    )
     order = rng.permutation(9)
     one = step.evaluate(labels, [model(ids.tolist(), classes)], resamples=50)
     other = step.evaluate(labels, [model(ids[order].tolist(), classes[order])], resamples=50)
     assert one.to_polars().equals(other.to_polars())
 
 
-def test_models_on_different_images_are_compared_on_what_both_have():
+def test_models_on_different_images_are_not_compared():
     labels = small_labels(9)
     ids = labels.image_id.to_pylist()
     models = [
         model(ids[:6], np.arange(6)[:, None], "a"),
         model(ids[3:], np.arange(3, 9)[:, None], "b"),
+        model(ids[:6], np.arange(6)[:, None], "c"),
     ]
     found = step.evaluate(labels, models, metrics=["top1", "mla"], resamples=20)
-    assert found.pairs["n"].to_pylist() == [3, 3]
-    assert found.pairs["diff"].to_pylist() == [0, 0]
+    pairs = pl.from_arrow(found.pairs).filter(metric="top1")
+    assert pairs.select("model_a", "model_b", "n").rows() == [("a", "b", 3), ("a", "c", 6), ("b", "c", 3)]
+    assert pairs["diff"].is_nan().to_list() == [True, False, True]
+    assert pairs["p_adjusted"].is_nan().to_list() == [True, False, True]
+
+
+def test_asma_of_a_class_is_a_mean_over_set_sizes_too():
+    labels = small_labels(
+        3,
+        label=pa.array([0, 0, 0], pa.int32()),
+        classes=[[0], [0, 1], [0, 2]],
+        state=[["yes"], ["yes"] * 2, ["yes"] * 2],
+    )
+    found = step.evaluate(
+        labels,
+        [model(labels.image_id.to_pylist(), [[0, 1], [5, 6], [0, 2]])],
+        metrics=["asma", "mla"],
+        slices=["class"],
+    )
+    assert (
+        row(found, metric="asma", slice="class=0")["value"]
+        == row(found, metric="asma", slice="all")["value"]
+        == 0.75
+    )
+    assert row(found, metric="asma", slice="class=0")["lo"] is None
+    assert row(found, metric="mla", slice="class=0")["lo"] is not None
+
+
+def test_precision_looks_as_deep_as_it_is_asked_to():
+    labels = small_labels(9)
+    scores = np.eye(10, dtype=np.float32)[:9]
+    found = step.evaluate(
+        labels, [Predictions(labels.image_id, "d", scores=scores)], metrics=["precision@8"], resamples=0
+    )
+    assert found.value("precision@8") == 1 / 8
+
+
+def test_a_metric_without_its_option():
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["jaccard"])  # noqa: E731
+    assert message(made, InputError) == (
+        "The metric 'jaccard' needs its option 'threshold'.\n"
+        "  got:     jaccard\n"
+        "  do:      such as jaccard(threshold=0.5)"
+    )
 
 
 def test_no_overlap():

@@ -126,6 +126,16 @@ def test_number_of_columns():
     )
 
 
+def test_a_class_predicted_twice():
+    made = lambda: Predictions(ids("a", "b"), "m", np.array([[1, 2, 0], [2, 0, 2]], np.int32))  # noqa: E731
+    assert message(InputError, made) == (
+        "A class is predicted twice for one image.\n"
+        "  where:   m, image b\n"
+        "  got:     [2, 0, 2]\n"
+        "  allowed: each class once"
+    )
+
+
 def test_gap_in_a_ragged_list():
     made = lambda: Predictions(ids("a"), "m", np.array([[1, -1, 2]], np.int32))  # noqa: E731
     assert message(InputError, made) == (

@@ -1,7 +1,7 @@
 """Metrics that look at predicted ranks only: accuracy against one label, and against label sets.
 
-Each takes a `Case` and returns an `Estimate`. k is cut by what a file stores: a metric that needs more
-places than the predictions have skips the image and counts it.
+Each takes a `Case` and returns an `Estimate`. A metric that needs more
+places than the predictions have skips the image and counts it; unfilled places of a ragged list are misses.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
     return mean_over(_image_precision(found), (found.positives > 0) & (found.positives < found.cells))
 
 
-@register("metric", "coverage", better="lower", needs="scores")
+@register("metric", "coverage", better="lower", needs="scores", unit="classes")
 def coverage(case: Case) -> Estimate:
     """Coverage error: how many of the best classes it takes to include the whole label set.
 

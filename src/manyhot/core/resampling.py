@@ -229,7 +229,12 @@ class PairTable:
     p_adjusted: npt.NDArray[np.float64]
 
 
-def compare_pairs(values: npt.NDArray[np.float64], samples: npt.NDArray[np.floating]) -> PairTable:
+def compare_pairs(
+    values: npt.NDArray[np.float64],
+    samples: npt.NDArray[np.floating],
+    *,
+    group: npt.NDArray[np.integer] | None = None,
+) -> PairTable:
     """Compare all pairs of models by their values and the same resamples.
 
     Parameters
@@ -237,6 +242,9 @@ def compare_pairs(values: npt.NDArray[np.float64], samples: npt.NDArray[np.float
     values : ndarray of float64, shape (M,)
     samples : ndarray of float, shape (M, R)
         Row m holds the resampled values of model m.
+    group : ndarray of int, shape (M,), optional
+        Models of different groups count different images: their pairs are NaN, since a difference of images
+        is none of models.
 
     Notes
     -----
@@ -256,6 +264,9 @@ def compare_pairs(values: npt.NDArray[np.float64], samples: npt.NDArray[np.float
         se = np.sqrt(np.maximum(variance, 0))
         p = np.where(diff == 0, 1.0, 2 * ndtr(-np.abs(diff) / se))
     p = np.where(np.isnan(diff), np.nan, p)
+    if group is not None:
+        apart = group[a] != group[b]
+        diff, lo, hi, p = (np.where(apart, np.nan, values) for values in (diff, lo, hi, p))
     return PairTable(a, b, diff, lo, hi, p, holm(p))
 
 

@@ -54,7 +54,9 @@ def column_names(path: Path) -> list[str]:
 
 def _declared(path: Path) -> str:
     try:
-        return table_metadata(pq.read_schema(path)).get("table", "") if path.suffix == ".parquet" else ""
+        return (
+            table_metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
+        )
     except (pa.ArrowInvalid, OSError):
         return ""
 
@@ -62,25 +64,24 @@ def _declared(path: Path) -> str:
 def _matches(table: str) -> Callable[[Path], bool]:
     def matches(path: Path) -> bool:
         declared = _declared(path)
-        return declared == table if declared else table == _guess(column_names(path))
+        return declared == table if declared else table in _guess(column_names(path))
 
     return matches
 
 
-def _guess(columns: Sequence[str]) -> str:
-    """Return which table a file with these columns is, by the columns that only one table has."""
+def _guess(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return which tables a file with these columns may be."""
     names = set(columns)
-    if "image_id" not in names:
-        return "" if names else "predictions"
-    if names & {"state", "usable", "rated", "n_votes"}:
-        return "labels"
-    if names & {"rater_id", "expert_id", "n_models"}:
-        return ""
+    if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
+        # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
+        return () if names else ("predictions",)
+    if names & {"state", "usable", "rated", "n_votes", "method"}:
+        return ("labels",)
     if names & {"scores", "score", "rank", "logsumexp"}:
-        return "predictions"
+        return ("predictions",)
     if "class_id" in names or "classes" in names:
-        return "labels" if "label" in names or "method" in names else "predictions"
-    return "images"
+        return ("labels",) if "label" in names else ("predictions", "labels")
+    return ("images",)
 
 
 @register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
@@ -157,6 +158,8 @@ def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = Fal
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List)]
+    if long and "classes" not in lists:
+        raise InputError("Only tables with a list of classes have a long form.", got=", ".join(frame.columns))
     if long:
         frame = _long(frame, lists)
     else:

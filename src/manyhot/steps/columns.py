@@ -62,21 +62,40 @@ class Column:
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
 
+    def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
+        """Whether the metric within a class is a plain proportion: it has no strata but the classes."""
+        return self.stratum is None or bool((self.stratum == label)[self.scored].all())
+
     def _class_numbers(
         self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
         c = sets.n_classes + 1
-        num, den = np.bincount(label, self.num, c), np.bincount(label, self.den, c)
+        value = _means_by_class(Ratio(self.num, self.den, self.scored, self.stratum), label, c)
         n = np.bincount(label, self.scored, c)
         skipped = np.bincount(label[rows], minlength=c) - n
-        lo, hi = wilson_interval(num, den) if self.num.dtype == bool else (np.full(c, np.nan),) * 2
-        with np.errstate(invalid="ignore"):
-            value = num / den
+        lo = hi = np.full(c, np.nan)
+        if self.num.dtype == bool and self.stratum_is_class(label):
+            lo, hi = wilson_interval(np.bincount(label, self.num, c), np.bincount(label, self.den, c))
         for i, name in zip(slices.classes, slices.class_names, strict=True):
             low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
             counts = (int(n[i]), int(skipped[i]))
             yield Number(dataset, self.model, self.metric, name, float(value[i]), low, high, *counts)
+
+
+def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt.NDArray[np.float64]:
+    """Return the metric's value within each class of the original label, shape (c,); NaN where undefined."""
+    stratum = (
+        np.zeros(len(label), np.intp) if ratio.stratum is None else np.where(ratio.scored, ratio.stratum, 0)
+    )
+    g = int(stratum.max(initial=0)) + 1
+    at = label * g + stratum
+    num = np.bincount(at, ratio.num, c * g).reshape(c, g)
+    den = np.bincount(at, ratio.den, c * g).reshape(c, g)
+    filled = den > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value: npt.NDArray[np.float64] = np.where(filled, num / den, 0).sum(1) / filled.sum(1)
+    return value
 
 
 def stack(

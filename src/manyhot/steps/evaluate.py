@@ -25,7 +25,7 @@ from manyhot.core.resampling import (
 )
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError, MatchError, OrderError
-from manyhot.registry import Entry, get
+from manyhot.registry import Entry, get, missing_options
 from manyhot.steps.columns import Column, grouped, stack
 from manyhot.steps.results import Evaluation, Note, Number, pair_rows
 from manyhot.steps.sets import label_sets
@@ -74,6 +74,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     map_resamples: int = 0,
+    trust_order: bool = False,
     dataset: str = "",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -100,6 +101,8 @@ def evaluate(
     map_resamples : int
         For intervals of metrics that are no ratio of sums over images, such as ``map_macro``, in slice
         ``all``; at most `MAX_MAP_RESAMPLES`.
+    trust_order : bool
+        Judge predictions even if their rows or classes look to be in another order than claimed.
     dataset : str
         What the data set is called in the results; the labels' name by default.
     progress : callable, optional
@@ -127,6 +130,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         map_resamples=map_resamples,
+        trust_order=trust_order,
         dataset=dataset or labels.name,
     )
     for done, model in enumerate(predictions, 1):
@@ -159,6 +163,7 @@ class Judge:
     resamples: int
     seed: int
     map_resamples: int
+    trust_order: bool
     dataset: str
     _numbers: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
@@ -171,8 +176,9 @@ class Judge:
 
     def __post_init__(self) -> None:
         _check_counts(self.resamples, self.map_resamples)
-        self._requested = [get("metric", spec) for spec in self.metrics or RANK_METRICS]
-        self._dense = [get("metric", spec) for spec in (() if self.metrics else DENSE_METRICS)]
+        by_default = self.metrics is None
+        self._requested = _metrics(RANK_METRICS if self.metrics is None else self.metrics)
+        self._dense = _metrics(DENSE_METRICS) if by_default else []
         self._sets = label_sets(self.labels)
         self._slices = make_slices(
             self.labels, self._sets, images=self.images, classes=self.classes, requested=self.slices
@@ -198,8 +204,9 @@ class Judge:
             )
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        case = _case(sets, predictions, alignment)
-        self._check_order(case, predictions, alignment)
+        case = _case(sets, predictions, alignment, _depth(self._requested))
+        if not self.trust_order:
+            self._check_order(case, predictions, alignment)
         self._models.append(predictions.model)
         for metric in self._requested + (self._dense if case.scores is not None else []):
             self._judge(predictions.model, metric, metric(case), alignment.left)
@@ -212,10 +219,15 @@ class Judge:
             raise InputError("There are no predictions to judge.", do="give at least one model")
         self._resample()
         metrics = {
-            m.name: {"definition": m.summary, "better": m.about["better"]}
+            m.name: {
+                "definition": m.summary,
+                "better": m.about["better"],
+                "unit": m.about.get("unit", "share"),
+            }
             for m in self._requested + self._dense
         }
         about = {"metrics": json.dumps(metrics), "resamples": str(self.resamples), "seed": str(self.seed)}
+        about["classes"] = self.labels.class_hash
         return Evaluation.of(self._numbers, self._pairs(), self._notes, about)
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
@@ -259,7 +271,7 @@ class Judge:
                 f"it looks like {found}.",
                 where=predictions.source or None,
                 got=f"top-1 accuracy {_share_right(case):.4f}",
-                do="give the row order or class order that the file is in",
+                do="give the row order or class order that the file is in; if this is it, --trust-order",
             )
 
     def _judge(self, model: str, metric: Entry, estimate: Estimate, rows: npt.NDArray[np.int64]) -> None:
@@ -336,6 +348,7 @@ class Judge:
             table = compare_pairs(
                 np.array([values[metric, m] for m in models]),
                 np.stack([self._samples[metric, m] for m in models]),
+                group=np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1],
             )
             rows.append(pair_rows(self.dataset, metric, ALL, models, table, self._n_shared(metric, models)))
         return rows
@@ -351,17 +364,40 @@ class Judge:
         return result
 
 
-def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment) -> Case:
+def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
     in_order = len(alignment.right) == len(predictions) and _ascends(alignment.right)
     if predictions.is_dense:
         assert predictions.scores is not None
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
-        return Case(sets, top_k(scores, max(5, min(20, int(sets.size.max(initial=1))))), scores)
+        return Case(sets, np.asfortranarray(top_k(scores, max(depth, int(sets.size.max(initial=1))))), scores)
     assert predictions.classes is not None
     # Rows of the transpose keep it column-major.
     top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
     _check_top_range(top, sets, predictions)
     return Case(sets, top)
+
+
+def _metrics(specs: Sequence[str]) -> list[Entry]:
+    if not specs:
+        raise InputError("No metric was asked for.", do="leave metrics out for the usual ones")
+    entries = [get("metric", spec) for spec in specs]
+    for entry in entries:
+        needed = missing_options(entry)
+        if needed:
+            example = (
+                f"{entry.name.removesuffix('k')}5" if needed == ["k"] else f"{entry.name}({needed[0]}=0.5)"
+            )
+            raise InputError(
+                f"The metric {entry.name!r} needs its option {needed[0]!r}.",
+                got=entry.name,
+                do=f"such as {example}",
+            )
+    return entries
+
+
+def _depth(metrics: Sequence[Entry]) -> int:
+    """Return how many best classes the metrics look at, beside the size of the label sets."""
+    return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])
 
 
 def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions: Predictions) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.core.resampling import PairTable
-from manyhot.errors import MissingExtraError
+from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
 from manyhot.tables import schema, write
 
@@ -126,7 +126,7 @@ class Evaluation:
 
         Raises
         ------
-        LookupError
+        InputError
             If none or several rows match.
         """
         import polars as pl
@@ -134,7 +134,15 @@ class Evaluation:
         wanted = {"metric": metric, "slice": slice, "model": model, "dataset": dataset}
         found = self.to_polars().filter(pl.col(c) == v for c, v in wanted.items() if v is not None)
         if len(found) != 1:
-            raise LookupError(f"{len(found)} numbers match {wanted}; name the model and the data set")
+            known = {
+                c: ", ".join(self.results[c].unique().to_pylist()) for c in ("metric", "model", "dataset")
+            }
+            raise InputError(
+                f"{len(found) or 'No'} numbers match.",
+                got=", ".join(f"{c}={v}" for c, v in wanted.items() if v is not None),
+                allowed="; ".join(f"{c}: {names}" for c, names in known.items()),
+                do="name the model and the data set" if len(found) else None,
+            )
         return float(found["value"][0])
 
     def write(

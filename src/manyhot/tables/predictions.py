@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -220,6 +221,7 @@ def _check_top(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> 
         raise InputError(
             "Predicted classes are one row an image, best first.", where=where, got=f"shape {classes.shape}"
         )
+    _check_twice(classes, p, where)
     if classes.size and classes.min() >= 0 and (not p.n_classes or classes.max() < p.n_classes):
         return  # The usual case in two passes; what follows takes ten.
     filled = classes >= 0
@@ -234,6 +236,20 @@ def _check_top(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> 
     if p.n_classes:
         rows, _ = np.nonzero(filled)
         check_range(classes[filled], rows, p.image_id, p.n_classes, where)
+
+
+def _check_twice(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> None:
+    # Column by column: ten comparisons of 50,000 for the usual five places, where sorting takes thirty times.
+    for place, later in itertools.combinations(classes.T, 2):
+        twice = (place == later) & (place >= 0)
+        if twice.any():
+            row = int(np.argmax(twice))
+            raise InputError(
+                "A class is predicted twice for one image.",
+                where=f"{where}, image {p.image_id[row]}",
+                got=classes[row].tolist(),
+                allowed="each class once",
+            )
 
 
 def _check_scores(

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from manyhot import Evaluator, evaluate
+from manyhot.errors import InputError
+
+
+def message(make, kind=InputError):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+SETS = [[0], [1, 2], [], [3]]
+SCORES = np.array([[3, 1, 0, 0], [0, 1, 2, 3], [1, 0, 0, 0], [0, 0, 0, 1]], np.float32)
+
+
+def test_batches_give_what_the_whole_gives():
+    evaluator = Evaluator(n_classes=4)
+    for part in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        evaluator.update(SCORES[part], SETS[part], [0, 1, 2, -1][part])
+    whole = evaluate(SETS, {"model": SCORES}, label=[0, 1, 2, -1], resamples=0)
+    metrics = [m for m in evaluator.metrics if m != "top5"]
+    batched = evaluator.compute()
+    for metric in metrics:
+        np.testing.assert_equal(batched.value(metric), whole.value(metric))
+    assert batched.value("top1") == 1 / 3
+    assert batched.value("real1") == 2 / 3
+
+
+@pytest.mark.parametrize("metrics", [["lrap"], ["real1", "map_macro"]])
+def test_dense_metrics_keep_the_scores(metrics):
+    evaluator = Evaluator(n_classes=4, metrics=metrics)
+    evaluator.update(SCORES[:2], SETS[:2])
+    evaluator.update(SCORES[2:], SETS[2:])
+    whole = evaluate(SETS, SCORES, metrics=metrics, resamples=0)
+    assert [evaluator.compute().value(m) for m in metrics] == [whole.value(m) for m in metrics]
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_tensors(kind):
+    torch = pytest.importorskip("torch")
+    evaluator = Evaluator(n_classes=4, metrics=["real1"])
+    evaluator.update(
+        torch.tensor(SCORES, dtype=getattr(torch, kind), requires_grad=True), torch.eye(4)[:4] > 0
+    )
+    assert evaluator.compute().value("real1") == 0.5
+
+
+def test_reset_forgets():
+    evaluator = Evaluator(n_classes=4)
+    evaluator.update(SCORES, SETS)
+    evaluator.reset()
+    assert message(evaluator.compute) == (
+        "There is nothing to compute yet.\n  do:      call update() with a batch first"
+    )
+
+
+def test_a_bad_batch_is_not_added():
+    evaluator = Evaluator(n_classes=4, metrics=["real1"])
+    evaluator.update(SCORES, SETS)
+    with pytest.raises(InputError):
+        evaluator.update(SCORES * np.nan, SETS)
+    assert evaluator.compute().value("real1") == 2 / 3
+
+
+def test_lengths_must_agree():
+    assert message(lambda: evaluate(SETS, {"m": SCORES[:3]})) == (
+        "There are not as many predictions as labels, which are matched by position.\n"
+        "  where:   m\n"
+        "  got:     3 rows\n"
+        "  allowed: 4\n"
+        "  do:      give tables with image ids to judge a part"
+    )
+    assert message(lambda: evaluate(SETS, SCORES, label=[0, 1])) == (
+        "There are not as many original labels as label sets.\n  got:     2\n  allowed: 4"
+    )
+
+
+def test_the_number_of_classes_comes_from_a_matrix():
+    multi_hot = np.zeros((4, 7), int)
+    multi_hot[range(4), range(4)] = 1
+    assert evaluate(multi_hot, np.array([[0], [1], [5], [3]]), resamples=0).value("real1") == 0.75
+    assert message(lambda: evaluate(SETS, np.array([[0]] * 4))) == (
+        "The number of classes is not known.\n  do:      give n_classes"
+    )
+
+
+def test_a_number_that_is_not_there():
+    found = evaluate(SETS, {"a": SCORES, "b": SCORES}, metrics=["real1"], resamples=0)
+    assert message(lambda: found.value("real1")) == (
+        "2 numbers match.\n"
+        "  got:     metric=real1, slice=all\n"
+        "  allowed: metric: real1; model: a, b; dataset: labels\n"
+        "  do:      name the model and the data set"
+    )
+    assert message(lambda: found.value("reall", model="a")).startswith("No numbers match.\n")
+
+
+def test_no_metric_is_not_the_usual_ones():
+    assert message(lambda: evaluate(SETS, SCORES, metrics=[])) == (
+        "No metric was asked for.\n  do:      leave metrics out for the usual ones"
+    )
+
+
+def test_notebook_shows_the_values():
+    shown = evaluate(SETS, {"<b>": SCORES}, metrics=["real1"], resamples=0)._repr_html_()
+    assert "real1" in shown
+    assert "<b>" not in shown.replace("<b>", "", 0) or "&lt;b&gt;" in shown

@@ -33,6 +33,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     map_resamples: int = 0,
+    trust_order: bool = False,
     dataset: str = "",
 ) -> Evaluation:
     """Judge one or many models on label sets.
@@ -46,7 +47,7 @@ def evaluate(
         Original labels, where `labels` is not a table.
     n_classes : int, optional
         C, where neither a table nor a matrix tells it.
-    metrics, slices, images, resamples, seed, map_resamples, dataset
+    metrics, slices, images, resamples, seed, map_resamples, trust_order, dataset
         As in `manyhot.steps.evaluate.evaluate`.
 
     Returns
@@ -82,6 +83,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         map_resamples=map_resamples,
+        trust_order=trust_order,
         dataset=dataset,
     )
 

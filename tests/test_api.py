@@ -107,3 +107,51 @@ def test_notebook_shows_the_values():
     shown = evaluate(SETS, {"<b>": SCORES}, metrics=["real1"], resamples=0)._repr_html_()
     assert "real1" in shown
     assert "<b>" not in shown.replace("<b>", "", 0) or "&lt;b&gt;" in shown
+
+
+def test_what_does_not_fit_32_bits_does_not_wrap_around():
+    with pytest.raises(InputError):
+        evaluate([[2**32]], [[0]], n_classes=4)
+    with pytest.raises(InputError):
+        evaluate([[0]], np.array([[2**32]]), n_classes=4)
+
+
+def test_the_evaluator_looks_as_deep_as_its_metrics():
+    scores = np.eye(40, dtype=np.float32)
+    evaluator = Evaluator(n_classes=40, metrics=["precision@25"])
+    evaluator.update(scores, [[i] for i in range(40)])
+    assert evaluator.compute().value("precision@25") == pytest.approx(1 / 25)
+
+
+def test_frames_and_series():
+    pd = pytest.importorskip("pandas")
+    found = evaluate(pd.Series([1, 0, 2, 3]), pd.DataFrame(SCORES), n_classes=4, resamples=0)
+    assert found.value("top1") == 0.25
+
+
+def test_lists_of_different_lengths():
+    assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], n_classes=4)) == (
+        "Predictions of different lengths are no array.\n"
+        "  where:   model\n"
+        "  do:      fill short lists up with -1"
+    )
+
+
+def test_one_metric_may_be_given_as_it_is_and_twice_is_once():
+    found = evaluate(SETS, SCORES, metrics="real1", slices="class=1", label=[0, 1, 2, 3], resamples=0)
+    assert found.to_polars().filter(slice="all")["metric"].to_list() == ["real1"]
+    assert len(evaluate(SETS, SCORES, metrics=["real1", "real1"], resamples=0)) == len(
+        evaluate(SETS, SCORES, metrics=["real1"], resamples=0)
+    )
+
+
+def test_negative_seed():
+    assert message(lambda: evaluate(SETS, SCORES, seed=-1)) == (
+        "The seed is negative.\n  got:     -1\n  allowed: 0 and up"
+    )
+
+
+@pytest.mark.parametrize("resamples", [1, 2])
+def test_few_resamples(resamples):
+    found = evaluate(SETS, {"a": SCORES, "b": -SCORES}, metrics=["real1"], resamples=resamples)
+    assert found.pairs.num_rows == 1

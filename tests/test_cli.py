@@ -235,6 +235,26 @@ def test_own_model_among_the_published_ones(run, small, mirror, published):
     assert top1.filter(model="fv_16k", dataset="imagenetv2-matched-frequency")["value"].to_list() == [0.1924]
 
 
+def test_own_model_with_a_published_name_is_set_apart(run, small, mirror, published):
+    (small / "resnet50.npy").write_bytes(published("imagenetv2-b-33/resnet50.npy").read_bytes())
+    rows = published("imagenetv2-b-33.json")
+    arguments = (
+        "--predictions",
+        "resnet50.npy",
+        "--rows",
+        rows,
+        "--metric",
+        "top1",
+        "--resamples",
+        0,
+        "--out",
+        "im",
+    )
+    run("evaluate", "imagenet", *arguments, MANYHOT_MIRROR=str(mirror))
+    names = pl.read_csv("im/results.csv").filter(slice="all", dataset="imagenetv2-matched-frequency")["model"]
+    assert {"resnet50", "own/resnet50"} <= set(names)
+
+
 def test_own_model_of_another_data_set(run, small, mirror):
     done = run(
         "evaluate",

@@ -84,3 +84,9 @@ def test_plug_ins_are_loaded_through_the_entry_point(monkeypatch):
     names("metric")
     names("format")
     assert loaded == ["plug-in"]
+
+
+def test_flags_are_true_or_false():
+    assert message(InputError, lambda: get("metric", "asma(exact='no')")) == (
+        "The option 'exact' is a flag.\n  got:     asma(exact='no')\n  allowed: exact=True or exact=False"
+    )

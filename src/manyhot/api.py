@@ -18,7 +18,7 @@ from manyhot.steps.results import Evaluation
 from manyhot.tables import Images, Labels, Predictions
 
 DEPTH = 20
-"""Best classes kept of an image by `Evaluator`, unless a metric needs all scores."""
+"""Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
 
 
 def evaluate(
@@ -111,11 +111,11 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     label = single if label is None else np.asarray(_host(label))
     lengths = np.array([len(s) for s in sets], np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    flat = np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in sets]])
+    flat = _narrow(np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in sets]]))
     columns = {
         "image_id": _positions(0, len(sets)),
         "usable": pa.array(np.ones(len(sets), bool)),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(flat.astype(np.int32))),
+        "classes": pa.ListArray.from_arrays(offsets, pa.array(flat)),
         "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
     }
     if label is not None:
@@ -159,6 +159,8 @@ class Evaluator:
         classes are these kept; else the best `DEPTH` classes of each image.
     resamples : int
         Of the bootstrap in `compute`; 0 for no intervals.
+    model : str
+        Its name in the results.
 
     Examples
     --------
@@ -181,7 +183,9 @@ class Evaluator:
         self.metrics = list(step.RANK_METRICS if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
-        self._dense = any(get("metric", m).about.get("needs") == "scores" for m in self.metrics)
+        entries = [get("metric", m) for m in self.metrics]
+        self._dense = any(e.about.get("needs") == "scores" for e in entries)
+        self._depth = max(DEPTH, step.depth_of(entries))
         self.reset()
 
     def reset(self) -> None:
@@ -236,11 +240,16 @@ class Evaluator:
         if predicted.classes is not None:
             return predicted.classes
         assert predicted.scores is not None
-        return predicted.scores if self._dense else top_k(predicted.scores, DEPTH)
+        return predicted.scores if self._dense else top_k(predicted.scores, self._depth)
 
 
 def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None) -> Predictions:
-    array = np.asarray(_host(values))
+    try:
+        array = np.asarray(_host(values))
+    except ValueError as error:
+        raise InputError(
+            "Predictions of different lengths are no array.", where=name, do="fill short lists up with -1"
+        ) from error
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
@@ -256,7 +265,7 @@ def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None) ->
         return Predictions(
             ids, name, scores=scores, score_kind="score", n_classes=n_classes or array.shape[1]
         )
-    return Predictions(ids, name, array.astype(np.int32), n_classes=n_classes)
+    return Predictions(ids, name, _narrow(array), n_classes=n_classes)
 
 
 def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64] | None]:
@@ -284,11 +293,21 @@ def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64]
 
 def _host(values: Any) -> Any:
     """Return a tensor of any device as an array; anything else as it is."""
+    if hasattr(values, "to_list"):  # a Series of pandas or Polars
+        return values.to_list()
+    if hasattr(values, "to_numpy"):  # their frames
+        return values.to_numpy()
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()
     # NumPy has no bfloat16, which is what autocast gives.
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+
+
+def _narrow(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    # What is out of range must not wrap around into a class.
+    narrow: npt.NDArray[np.int32] = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
+    return narrow
 
 
 def _positions(start: int, stop: int) -> pa.Array:

@@ -185,6 +185,11 @@ def class_list(name: str = "imagenet1k") -> ClassList:
     return _load(name)
 
 
+def class_list_of(key: str) -> ClassList | None:
+    """Return the built-in class list with this hash, or None."""
+    return next((known for known in map(class_list, _BUILT_IN) if known.hash == key), None)
+
+
 @cache
 def _load(name: str) -> ClassList:
     rows = [line.split("\t") for line in _data(f"{name}.tsv").splitlines()[1:]]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhot import catalog, tables
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.files import sha256
 from manyhot.formats import (
@@ -139,7 +139,7 @@ def evaluate_files(
     models = (read_predictions(f, rows=row_order, classes=known) for f in files)
     if row_order is not None:
         read = read.with_labels(row_order)
-    known = known or _classes_of(read)
+    known = known or class_list_of(read.class_hash)
     # Before the judging: a picture library that is missing should not cost it.
     pictures = _pictures(read, shown, files, row_order, known) if shown is not None else None
     evaluation = _evaluate(read, models, len(files), shown, known, dataset, options or Options(), progress)
@@ -187,6 +187,7 @@ def evaluate_benchmark(
     own = [read_predictions(f, rows=rows) for f in prediction_files(predictions)] if predictions else []
     sets = [_Fetched.of(d, progress) for d in BENCHMARKS[name]]
     _check_own(own, sets)
+    own = _set_apart(own, sets)
     parts = []
     for fetched in sets:
         mine = [p for p in own if fetched.covers(p)]
@@ -356,6 +357,12 @@ class _Fetched:
         yield from own
 
 
+def _set_apart(own: Sequence[Predictions], sets: Sequence[_Fetched]) -> list[Predictions]:
+    """Give own models a name of their own where a published one has it: one's own resnet50 is another."""
+    published = {path.stem for fetched in sets for path in fetched.files}
+    return [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
+
+
 def _check_own(own: Sequence[Predictions], sets: Sequence[_Fetched]) -> None:
     for predictions in own:
         if not any(fetched.covers(predictions) for fetched in sets):
@@ -413,8 +420,3 @@ def _pictures(
         return None
     models = [read_predictions(f, rows=rows, classes=classes) for f in files]
     return make_pictures(images, labels, models, classes)
-
-
-def _classes_of(labels: Labels) -> ClassList | None:
-    known = class_list()
-    return known if labels.class_hash == known.hash else None

@@ -134,6 +134,7 @@ def get(kind: str, spec: str) -> Entry:
             got=spec,
             allowed=", ".join(allowed) or "no options",
         )
+    _check_flags(entry, options, spec)
     if not options:
         return entry
     return replace(entry, name=spec.strip(), function=functools.partial(entry.function, **options))
@@ -153,6 +154,15 @@ def missing_options(entry: Entry) -> list[str]:
         for p in parameters
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in bound
     ]
+
+
+def _check_flags(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
+    parameters = inspect.signature(_innermost(entry.function)).parameters
+    for name, value in options.items():
+        if isinstance(parameters[name].default, bool) and not isinstance(value, bool):
+            raise InputError(
+                f"The option {name!r} is a flag.", got=spec, allowed=f"{name}=True or {name}=False"
+            )
 
 
 def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:

@@ -30,7 +30,8 @@ def mean(values):
 
 
 def loop_top(case, k):
-    return mean([label in top[:k] for top, _, _, _, label, _ in images(case) if label != NO_LABEL])
+    judged = [(top, label) for top, _, _, _, label, usable in images(case) if usable and label != NO_LABEL]
+    return mean([label in top[:k] for top, label in judged])
 
 
 def loop_real(case, k):
@@ -133,6 +134,22 @@ def test_not_enough_places_is_not_a_miss():
     for spec in ("top5", "real5", "precision@3"):
         assert not get("metric", spec)(case).scored.any()
     assert get("metric", "variable_topk")(case).scored.tolist() == [True, False]
+
+
+def test_lists_of_different_lengths_are_judged_as_far_as_they_go():
+    labels = LabelSets.from_lists([[0], [0, 1], [2], [1]], 9, label=[0, 1, 2, 1])
+    case = Case(labels, np.array([[0, 1, 2], [0, -1, -1], [-1, -1, -1], [2, 1, -1]]))
+    scored = {
+        m: get("metric", m)(case).scored.tolist()
+        for m in ("top1", "real1", "mla", "variable_topk", "recall@2")
+    }
+    assert scored == {
+        "top1": [True, True, False, True],
+        "real1": [True, True, False, True],
+        "mla": [True, True, False, True],
+        "variable_topk": [True, False, False, True],
+        "recall@2": [True, False, False, True],
+    }
 
 
 def test_known_by_hand():

@@ -155,3 +155,8 @@ def test_cells_give_the_value_in_every_slice(data):
         ratio = Ratio(num[:, 1].astype(float), den[:, 1].astype(float), den[:, 1] > 0, strata)
         expected = [ratio.value(mask) for mask in masks]
         np.testing.assert_allclose(Cells.of(masks).value(ratio), expected, rtol=1e-12)
+
+
+def test_no_spread_is_no_certainty():
+    pairs = compare_pairs(np.array([1.0, 0.0]), np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
+    assert np.isnan([pairs.p[0], pairs.p_adjusted[0]]).all()

@@ -431,3 +431,59 @@ def test_nothing_is_claimed_about_a_class_list_that_nobody_named(tmp_path, rows)
     assert (
         read_predictions(tmp_path / "m.npy", rows=rows, classes=class_list()).class_hash == class_list().hash
     )
+
+
+def test_ids_that_look_like_numbers_stay_names(tmp_path):
+    (tmp_path / "l.csv").write_text(
+        "image_id , label, classes\n007,0,0\n7,1,1\n00012e4,2,2\n1.10,3,3\n1.1,4,4\n"
+    )
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.table["image_id"].to_pylist() == ["007", "7", "00012e4", "1.10", "1.1"]
+    (tmp_path / "c.csv").write_text("key\n01\n1\n")
+    assert read_classes(tmp_path / "c.csv").keys == ("01", "1")
+
+
+def test_ids_of_an_archive_go_before_the_row_order(tmp_path, rows):
+    path = tmp_path / "m.npz"
+    np.savez(path, classes=np.array([[0], [1], [2]]), image_id=np.array([3, 1, 2]))
+    assert read_predictions(path, rows=rows).image_id.to_pylist() == ["3", "1", "2"]
+    np.savez(path, classes=np.array([[0]]), image_id=np.array(["\xe9".encode("latin-1")]))
+    assert message(lambda: read_predictions(path)) == (
+        f"An image id is not UTF-8.\n  where:   {path}\n  got:     b'\\xe9'"
+    )
+
+
+def test_names_tell_the_class_list(tmp_path):
+    (tmp_path / "l.csv").write_text("image_id,label,classes\na,n01440764,tench\n")
+    assert read_labels(tmp_path / "l.csv").class_hash == class_list().hash
+
+
+def test_huge_classes_do_not_wrap_around(tmp_path):
+    (tmp_path / "l.csv").write_text("image_id,label,classes\na,1,4294967297\n")
+    assert message(lambda: read_labels(tmp_path / "l.csv")) == (
+        "A class is out of range.\n"
+        "  where:   l, image a\n"
+        "  got:     2147483647\n"
+        "  allowed: 0 to 999\n"
+        "  do:      check which class list the file is over"
+    )
+
+
+def test_an_empty_score(tmp_path):
+    (tmp_path / "p.csv").write_text("image_id,class_id,score\na,1,0.5\na,2,\n")
+    assert message(lambda: read_predictions(tmp_path / "p.csv")) == (
+        f"A list of scores holds an empty value.\n  where:   {tmp_path / 'p.csv'}\n  allowed: numbers"
+    )
+
+
+def test_images_have_no_long_form(tmp_path, rows):
+    assert message(lambda: write_csv(rows.table, tmp_path / "x.csv", long=True)) == (
+        "Only tables with a list of classes have a long form.\n  got:     image_id, label"
+    )
+
+
+def test_a_table_of_sets_alone_is_what_it_is_given_for(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("image_id,classes\na,0 1\n")
+    assert read_labels(path).table["classes"].to_pylist() == [[0, 1]]
+    assert read_predictions(path).classes.tolist() == [[0, 1]]

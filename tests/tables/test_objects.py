@@ -136,6 +136,16 @@ def test_a_class_predicted_twice():
     )
 
 
+def test_scores_that_contradict_the_order():
+    made = lambda: Predictions(ids("a"), "m", np.array([[1, 2]]), np.array([[0.25, 0.5]], np.float32))  # noqa: E731
+    assert message(InputError, made) == (
+        "Predicted classes are not in the order of their scores.\n"
+        "  where:   m, image a\n"
+        "  got:     classes [1, 2] with scores [0.25, 0.5]\n"
+        "  allowed: best first"
+    )
+
+
 def test_gap_in_a_ragged_list():
     made = lambda: Predictions(ids("a"), "m", np.array([[1, -1, 2]], np.int32))  # noqa: E731
     assert message(InputError, made) == (

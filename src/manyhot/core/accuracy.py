@@ -1,7 +1,7 @@
 """Metrics that look at predicted ranks only: accuracy against one label, and against label sets.
 
 Each takes a `Case` and returns an `Estimate`. A metric that needs more
-places than the predictions have skips the image and counts it; unfilled places of a ragged list are misses.
+places than are predicted for an image skips the image and counts it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIZE_GROUPS = 4
 def top1(case: Case) -> Estimate:
     """Top-1 accuracy: the best class is the original label.
 
-    Images without an original label are skipped. Label sets play no part, nor does `usable`.
+    Images without an original label are skipped. Label sets play no part.
     """
     return _label_in_top(case, 1)
 
@@ -74,7 +74,7 @@ def mla(case: Case) -> Estimate:
     ones; in other label tables such an image could not be got right.
     """
     labels = case.labels
-    scored = labels.usable & (labels.accepted > 0) & labels.labelled
+    scored = case.reaching(1, (labels.accepted > 0) & labels.labelled)
     right = (case.state[:, 0] >= UNCLEAR) & scored
     return Ratio(right, scored, scored, labels.label)
 
@@ -124,42 +124,45 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
 @register("metric", "precision@k", better="higher")
 def precision_at_k(case: Case, *, k: int) -> Estimate:
-    """Precision at k: the share of the k best classes that are in the label set, averaged over images."""
-    hits = _hits_at(case, k)
-    return undefined(len(case.labels)) if hits is None else mean_over(hits / k, case.labels.scored)
+    """Precision at k: the share of the k best classes that are in the label set, averaged over images.
+
+    Images with an empty label set are skipped.
+    """
+    hits, scored = _hits_at(case, k)
+    return mean_over(hits / k, scored)
 
 
 @register("metric", "recall@k", better="higher")
 def recall_at_k(case: Case, *, k: int) -> Estimate:
-    """Recall at k: the share of the label set among the k best classes, averaged over images."""
-    hits = _hits_at(case, k)
-    if hits is None:
-        return undefined(len(case.labels))
-    return mean_over(hits / case.labels.divisor, case.labels.scored)
+    """Recall at k: the share of the label set among the k best classes, averaged over images.
+
+    Images with an empty label set are skipped.
+    """
+    hits, scored = _hits_at(case, k)
+    return mean_over(hits / case.labels.divisor, scored)
 
 
 @register("metric", "f1@k", better="higher")
 def f1_at_k(case: Case, *, k: int) -> Estimate:
-    """F1 at k: the harmonic mean of an image's precision and recall at k, averaged over images."""
-    hits = _hits_at(case, k)
-    if hits is None:
-        return undefined(len(case.labels))
-    return mean_over(hits / ((k + case.labels.size) / 2), case.labels.scored)
+    """F1 at k: the harmonic mean of an image's precision and recall at k, averaged over images.
+
+    Images with an empty label set are skipped.
+    """
+    hits, scored = _hits_at(case, k)
+    return mean_over(hits / ((k + case.labels.size) / 2), scored)
 
 
 @register("metric", "real1_unasked", better="lower")
 def real1_unasked(case: Case) -> Estimate:
     """Share of `real1`'s misses whose predicted class nobody was ever asked about."""
-    return _unasked(case, case.labels.scored & ~case.hit[:, 0], 1)
+    return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
 
 
 @register("metric", "real5_unasked", better="lower")
 def real5_unasked(case: Case) -> Estimate:
     """Share of `real5`'s misses of which at least one predicted class was never asked about."""
-    hits = _hits_at(case, 5)
-    return (
-        undefined(len(case.labels)) if hits is None else _unasked(case, case.labels.scored & (hits == 0), 5)
-    )
+    hits, scored = _hits_at(case, 5)
+    return _unasked(case, scored & (hits == 0), 5)
 
 
 @register("metric", "mla_unasked", better="lower")
@@ -196,23 +199,20 @@ def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:
-    if case.top.shape[1] < k:
-        return undefined(len(case.labels))
-    return mean_over(np.logical_or.reduce(case.is_label[:, :k], axis=1), case.labels.labelled)
+    found = np.logical_or.reduce(case.is_label[:, :k], axis=1)
+    return mean_over(found, case.reaching(k, case.labels.labelled))
 
 
 def _set_in_top(case: Case, k: int) -> Estimate:
-    hits = _hits_at(case, k)
-    return undefined(len(case.labels)) if hits is None else mean_over(np.greater(hits, 0), case.labels.scored)
+    hits, scored = _hits_at(case, k)
+    return mean_over(np.greater(hits, 0), scored)
 
 
-def _hits_at(case: Case, k: int) -> npt.NDArray[np.integer] | None:
-    """Return how many of the k best classes are in each label set; None where fewer than k are stored."""
+def _hits_at(case: Case, k: int) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_]]:
+    """Return how many of the k best classes are in each label set, and the scored images that have k."""
     if k < 1:
         raise InputError("k counts the best classes looked at.", got=f"k={k}", allowed="1 and up")
-    if case.top.shape[1] < k:
-        return None
-    return _count(case.hit[:, :k])
+    return _count(case.hit[:, :k]), case.reaching(k, case.labels.scored)
 
 
 def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.integer]:
@@ -225,7 +225,10 @@ def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.integer]:
 
 def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_]]:
     k = case.top.shape[1]
-    return _count(case.hit & case.labels.within_size(k)), case.labels.scored_within(k)
+    scored = case.labels.scored_within(k)
+    if case.length is not None:
+        scored = scored & (case.labels.size <= case.length)
+    return _count(case.hit & case.labels.within_size(k)), scored
 
 
 def _unasked(case: Case, miss: npt.NDArray[np.bool_], k: int) -> Estimate:

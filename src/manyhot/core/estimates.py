@@ -36,11 +36,6 @@ class Ratio:
     scored: npt.NDArray[np.bool_]
     stratum: npt.NDArray[np.integer] | None = None
 
-    @property
-    def is_proportion(self) -> bool:
-        """Whether the value is a share of images, k of n."""
-        return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
-
     def value(self, weights: Weights | None = None) -> float:
         """Return the metric's value under weights of shape (n,); NaN where nothing counts."""
         w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)

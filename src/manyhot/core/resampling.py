@@ -258,12 +258,13 @@ def compare_pairs(
     for start, stop in _pair_blocks(len(values)):
         lo[start:stop], hi[start:stop] = percentile_interval(samples[a[start:stop]] - samples[b[start:stop]])
     with np.errstate(invalid="ignore", divide="ignore"):
-        cov = np.atleast_2d(np.cov(samples.astype(np.float64)))
+        cov = np.atleast_2d(np.cov(samples.astype(np.float64), bias=True))
         variance = cov[a, a] + cov[b, b] - 2 * cov[a, b]
         # Rounding leaves a variance of about 1e-20 where two models agree on every image.
         se = np.sqrt(np.maximum(variance, 0))
         p = np.where(diff == 0, 1.0, 2 * ndtr(-np.abs(diff) / se))
-    p = np.where(np.isnan(diff), np.nan, p)
+    # No spread in the resamples says that there are too few images, not that the difference is certain.
+    p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)), np.nan, p)
     if group is not None:
         apart = group[a] != group[b]
         diff, lo, hi, p = (np.where(apart, np.nan, values) for values in (diff, lo, hi, p))

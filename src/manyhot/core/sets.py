@@ -108,8 +108,8 @@ class LabelSets:
 
     @cached_property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Images with an original label, shape (n,)."""
-        labelled: npt.NDArray[np.bool_] = self.label != NO_LABEL
+        """Usable images with an original label, shape (n,)."""
+        labelled: npt.NDArray[np.bool_] = self.usable & (self.label != NO_LABEL)
         return labelled
 
     @cached_property
@@ -276,6 +276,18 @@ class Case:
     def hit(self) -> npt.NDArray[np.bool_]:
         """Whether each predicted class is in the label set, shape (n, k)."""
         return self.labels.hits(self.top)
+
+    @cached_property
+    def length(self) -> npt.NDArray[np.intp] | None:
+        """The number of predicted classes of each image, shape (n,); None where all lists are full."""
+        filled = self.top >= 0
+        return None if filled.all() else np.count_nonzero(filled, axis=1)
+
+    def reaching(self, k: int, scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return the scored images with at least k predicted classes; the array itself if that is all."""
+        if self.top.shape[1] < k:
+            return np.zeros(len(scored), bool)
+        return scored if self.length is None else scored & (self.length >= k)
 
     @cached_property
     def is_label(self) -> npt.NDArray[np.bool_]:

@@ -122,7 +122,8 @@ def _dense(
     path: Path, ids: pa.Array, array: npt.NDArray[Any], kind: str, classes: ClassList | None
 ) -> Predictions:
     if array.dtype.itemsize > 4:
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
     return Predictions(
         ids,
         path.stem,
@@ -154,10 +155,9 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
 
 
 def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
-    own = [a for name, a in arrays.items() if name in IDS and a.dtype.kind in "US"]
+    own = [a for name, a in arrays.items() if name in IDS and a.dtype.kind in "USiu"]
     if own:
-        names = np.char.decode(own[0], "utf-8") if own[0].dtype.kind == "S" else own[0]
-        return pa.array([name.replace("\\", "/").rpartition("/")[2] for name in names.tolist()], pa.string())
+        return pa.array([_base_name(path, name) for name in own[0].ravel().tolist()], pa.string())
     if rows is None:
         raise InputError(
             "The file does not say which image each row is.",
@@ -165,6 +165,14 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
             do="give the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids",
         )
     return rows.image_id
+
+
+def _base_name(path: Path, name: str | bytes | int) -> str:
+    try:
+        text = name.decode("utf-8") if isinstance(name, bytes) else str(name)
+    except UnicodeDecodeError as error:
+        raise InputError("An image id is not UTF-8.", where=path, got=repr(name)) from error
+    return text.replace("\\", "/").rpartition("/")[2]
 
 
 def _check_rows(path: Path, n_rows: int, n_ids: int) -> None:

@@ -46,10 +46,14 @@ def column_names(path: Path) -> list[str]:
             return list(pq.read_schema(path).names)
         if path.suffix.lower() == ".txt":
             return ["image_id"]
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return [c.strip().strip('"') for c in file.readline().rstrip("\r\n").split(",")]
+        return [c.strip() for c in _raw_header(path)]
     except (pa.ArrowInvalid, OSError):
         return []
+
+
+def _raw_header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return [c.strip('"') for c in file.readline().rstrip("\r\n").split(",")]
 
 
 def _declared(path: Path) -> str:
@@ -90,10 +94,14 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
 
     In long form the classes of an image with an empty set are a row without ``class_id``.
     """
-    name, (n_classes, key) = path.stem, _size_and_hash(classes)
+    name = path.stem
+    n_classes, key = _size_and_hash(classes)
     if path.suffix.lower() == ".parquet" and _declared(path):
         return labels_from_table(read(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
+    if _has_names(frame):
+        # Names that were found in a list tell which list it is.
+        key = (classes or class_list()).hash
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
@@ -192,7 +200,10 @@ def read_frame(path: Path) -> pl.DataFrame:
             return pl.DataFrame(
                 {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
             )
-        return pl.read_csv(path, infer_schema_length=None, encoding="utf8")
+        # Ids and keys are names, even where they look like numbers: 007 is not 7.
+        names = {c: pl.String for c in _raw_header(path) if c.strip() in ("image_id", "key")}
+        frame = pl.read_csv(path, infer_schema_length=None, encoding="utf8", schema_overrides=names)
+        return frame.rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
@@ -250,6 +261,12 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
     return frame
 
 
+def _has_names(frame: pl.DataFrame) -> bool:
+    columns = [c for c in ("label", "class_id", "classes") if c in frame.columns]
+    text = [frame[c] for c in columns if frame[c].dtype == pl.String]
+    return any(values.str.contains(r"[A-Za-z]").any() for values in text)
+
+
 def _size_and_hash(classes: ClassList | None) -> tuple[int, str]:
     """Return what a table without metadata is over: nothing is claimed about a list that nobody named."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
@@ -262,7 +279,7 @@ def _index_of(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Se
         if value.strip() == "":
             continue
         try:
-            table[value] = int(value) if value.lstrip("-").isdigit() else known.index(value)
+            table[value] = _within_int32(value) if value.lstrip("-").isdigit() else known.index(value)
         except LookupError as error:
             raise InputError(
                 "A class is not in the class list.",
@@ -271,6 +288,11 @@ def _index_of(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Se
                 allowed=f"0 to {len(known) - 1}, or a key or name of {known.name}",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
+
+
+def _within_int32(digits: str) -> int:
+    # Out of any class list, and not wrapped around into one.
+    return max(-(2**31), min(int(digits), 2**31 - 1))
 
 
 def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:

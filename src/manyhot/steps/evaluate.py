@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.classes import CLASS_ORDERS, ClassList, class_list
+from manyhot.classes import CLASS_ORDERS, ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.orders import explain_order
 from manyhot.core.resampling import (
@@ -126,7 +126,7 @@ def evaluate(
         metrics=metrics,
         slices=slices,
         images=images,
-        classes=classes or _known_classes(labels),
+        classes=classes or class_list_of(labels.class_hash),
         resamples=resamples,
         seed=seed,
         map_resamples=map_resamples,
@@ -141,11 +141,6 @@ def evaluate(
     if progress:
         progress(len(judge) + 1, "intervals and pairs")
     return evaluation
-
-
-def _known_classes(labels: Labels) -> ClassList | None:
-    known = class_list()
-    return known if labels.class_hash == known.hash else None
 
 
 @dataclass
@@ -175,13 +170,17 @@ class Judge:
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
     def __post_init__(self) -> None:
-        _check_counts(self.resamples, self.map_resamples)
+        _check_counts(self.resamples, self.map_resamples, self.seed)
         by_default = self.metrics is None
         self._requested = _metrics(RANK_METRICS if self.metrics is None else self.metrics)
         self._dense = _metrics(DENSE_METRICS) if by_default else []
         self._sets = label_sets(self.labels)
         self._slices = make_slices(
-            self.labels, self._sets, images=self.images, classes=self.classes, requested=self.slices
+            self.labels,
+            self._sets,
+            images=self.images,
+            classes=self.classes,
+            requested=[self.slices] if isinstance(self.slices, str) else self.slices,
         )
 
     def __len__(self) -> int:
@@ -204,7 +203,7 @@ class Judge:
             )
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        case = _case(sets, predictions, alignment, _depth(self._requested))
+        case = _case(sets, predictions, alignment, depth_of(self._requested))
         if not self.trust_order:
             self._check_order(case, predictions, alignment)
         self._models.append(predictions.model)
@@ -380,7 +379,8 @@ def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth
 def _metrics(specs: Sequence[str]) -> list[Entry]:
     if not specs:
         raise InputError("No metric was asked for.", do="leave metrics out for the usual ones")
-    entries = [get("metric", spec) for spec in specs]
+    listed = [specs] if isinstance(specs, str) else specs
+    entries = list({spec.strip(): get("metric", spec) for spec in listed}.values())
     for entry in entries:
         needed = missing_options(entry)
         if needed:
@@ -395,7 +395,7 @@ def _metrics(specs: Sequence[str]) -> list[Entry]:
     return entries
 
 
-def _depth(metrics: Sequence[Entry]) -> int:
+def depth_of(metrics: Sequence[Entry]) -> int:
     """Return how many best classes the metrics look at, beside the size of the label sets."""
     return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])
 
@@ -436,7 +436,9 @@ def _share_right(case: Case) -> float:
     return float(np.mean(case.top[:, 0] == _any_label(case.labels)))
 
 
-def _check_counts(resamples: int, map_resamples: int) -> None:
+def _check_counts(resamples: int, map_resamples: int, seed: int) -> None:
+    if seed < 0:
+        raise InputError("The seed is negative.", got=seed, allowed="0 and up")
     if resamples < 0:
         raise InputError(
             "The number of resamples is negative.", got=resamples, allowed="0 (no intervals) and up"

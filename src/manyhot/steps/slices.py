@@ -117,7 +117,12 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
     if classes is not None:
         return [classes.index(value)]
     if not value.isdigit() or int(value) >= sets.n_classes:
-        raise InputError("This is not a class.", got=value, allowed=f"0 to {sets.n_classes - 1}")
+        raise InputError(
+            "This is not a class.",
+            got=value,
+            allowed=f"0 to {sets.n_classes - 1}",
+            do="to use keys and names, give the class list with --classes",
+        )
     return [int(value)]
 
 

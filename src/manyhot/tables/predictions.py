@@ -163,6 +163,7 @@ def check_same_classes(labels: Labels, predictions: Predictions) -> None:
 def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
     """Read a checked predictions table, with what its metadata tells."""
     about = metadata(table)
+    _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
     scores = list_matrix(table["scores"], -np.inf) if "scores" in table.column_names else None
     return Predictions(
@@ -176,6 +177,12 @@ def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> 
         about.get("classes", ""),
         source,
     )
+
+
+def _check_no_null_items(table: pa.Table, where: str) -> None:
+    for name in ("classes", "scores"):
+        if name in table.column_names and one_chunk(table[name]).flatten().null_count:
+            raise InputError(f"A list of {name} holds an empty value.", where=where, allowed="numbers")
 
 
 def _check_predictions(p: Predictions) -> None:
@@ -261,6 +268,14 @@ def _check_scores(
             where=where,
             got=f"shape {scores.shape}",
             allowed=f"shape {classes.shape}",
+        )
+    if classes is not None and (scores[:, 1:] > scores[:, :-1]).any():
+        row = int(np.flatnonzero((scores[:, 1:] > scores[:, :-1]).any(1))[0])
+        raise InputError(
+            "Predicted classes are not in the order of their scores.",
+            where=f"{where}, image {p.image_id[row]}",
+            got=f"classes {classes[row].tolist()} with scores {scores[row].tolist()}",
+            allowed="best first",
         )
     # The sum is NaN when any score is, at a fifth of isnan's memory traffic; inf - inf is sorted out below.
     with np.errstate(invalid="ignore", over="ignore"):

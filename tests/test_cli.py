@@ -179,7 +179,7 @@ def test_a_data_set_of_ones_own_with_scores(run, small):
 
 def test_metrics_are_listed(run):
     listed = json.loads(run("metrics", "--json").stdout)
-    assert {"name": "precision@k", "better": "higher", "options": "k"}.items() <= next(
+    assert {"name": "precision@k", "better": "higher", "options": "k (needed)"}.items() <= next(
         m for m in listed if m["name"] == "precision@k"
     ).items()
 

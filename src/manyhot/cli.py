@@ -22,6 +22,7 @@ from manyhot.errors import ManyhotError
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Outcome, Progress
+    from manyhot.registry import Entry
 
 app = typer.Typer(
     name="manyhot",
@@ -254,13 +255,20 @@ def metrics(as_json: JsonOption = False) -> None:
     from manyhot import registry
 
     entries = [registry.get("metric", name) for name in registry.names("metric")]
-    rows = [(e.name, e.about["better"], ", ".join(registry.options_of(e)), e.summary) for e in entries]
+    rows = [(e.name, e.about["better"], _options(e), e.summary) for e in entries]
     if as_json:
         typer.echo(
             json.dumps([dict(zip(("name", "better", "options", "summary"), r, strict=True)) for r in rows])
         )
         return
     _table(("metric", "better", "options", "what it is"), rows)
+
+
+def _options(entry: Entry) -> str:
+    from manyhot import registry
+
+    needed = registry.missing_options(entry)
+    return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
 
 
 def main() -> None:

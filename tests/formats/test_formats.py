@@ -487,3 +487,17 @@ def test_a_table_of_sets_alone_is_what_it_is_given_for(tmp_path):
     path.write_text("image_id,classes\na,0 1\n")
     assert read_labels(path).table["classes"].to_pylist() == [[0, 1]]
     assert read_predictions(path).classes.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("separator", [";", "|", ", "])
+def test_names_with_spaces(tmp_path, separator):
+    (tmp_path / "l.csv").write_text(
+        f'image_id,label,classes\na,2,"great white shark{separator}tench"\nb,1,goldfish\n'
+    )
+    assert read_labels(tmp_path / "l.csv").table["classes"].to_pylist() == [[2, 0], [1]]
+
+
+def test_a_file_without_rows(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("image_id,label,classes\n")
+    assert message(lambda: read_labels(path)) == f"The file has no rows.\n  where:   {path}"

@@ -146,11 +146,12 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
         raise InputError(
             "This is a folder, not a file." if path.is_dir() else "The file does not exist.", where=path
         )
-    if format is not None:
-        return registry.get("format", format)(path, **options)
-    entry = detect(path, (holds,))
+    entry = registry.get("format", format) if format is not None else detect(path, (holds,))
     if entry is not None:
-        return entry(path, **options)
+        found = entry(path, **options)
+        if not len(found):
+            raise InputError("The file has no rows.", where=path)
+        return found
     other = detect(path)
     raise InputError(
         f"The file does not hold {holds}.",

@@ -1,7 +1,8 @@
 """Our own tables as Parquet and CSV, one row an image or long, and plain lists of ids.
 
-CSV has no lists: in one row an image they are written with spaces between, and read with spaces, commas,
-semicolons or bars. Classes may be indices, keys such as WordNet ids, or names of the class list.
+CSV has no lists: in one row an image they are written with spaces between, and read with commas, semicolons
+or bars between, or with spaces where the column has none of these. Classes may be indices, keys such as
+WordNet ids, or names of the class list.
 """
 
 from __future__ import annotations
@@ -214,7 +215,10 @@ def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     known = {c.name for c in TABLES[table]}
     for name, kind in _LIST_COLUMNS.items():
         if name in frame.columns and name in known and not isinstance(frame[name].dtype, pl.List):
-            text = frame[name].cast(pl.String).fill_null("").str.extract_all(r"[^\s,;|\[\]\"']+")
+            text = frame[name].cast(pl.String).fill_null("")
+            # Names may hold spaces, so these separate items only where nothing else does.
+            item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
+            text = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
             frame = frame.with_columns(text.cast(pl.List(kind)).alias(name))
     return frame
 

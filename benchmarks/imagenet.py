@@ -43,9 +43,9 @@ def judged(tiles):
     spent = {"pairs": 0.0}
     compare = resampling.compare_pairs
 
-    def timed(*args):
+    def timed(*args, **options):
         begun = time.perf_counter()
-        result = compare(*args)
+        result = compare(*args, **options)
         spent["pairs"] += time.perf_counter() - begun
         return result
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,9 +22,13 @@ from manyhot.errors import FetchError, UnknownNameError
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / "shared" / "mirror.zip"
-needs_published = pytest.mark.skipif(
-    not PUBLISHED.exists(), reason="SKIPPED: ../shared/mirror.zip is absent; the published bytes go unchecked"
-)
+needs_published = pytest.mark.usefixtures("published_bytes")
+
+
+@pytest.fixture
+def published_bytes(require: Callable[[object, str], None]) -> None:
+    require(PUBLISHED.exists(), "../shared/mirror.zip; the published bytes go unchecked")
+
 
 FILES = {
     "imagenet-real": 5,

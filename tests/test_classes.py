@@ -232,9 +232,8 @@ def test_devkit_order_agrees_with_labels_of_validation_images():
 
 
 @pytest.mark.parametrize("suffix", [".json", ".txt"])
-def test_script_reproduces_the_file(tmp_path, imagenet, suffix):
-    if not (WORDNET / "data.noun").exists():
-        pytest.skip("imagenet1k.tsv NOT REPRODUCED: no WordNet 3.0 here (apt-get install wordnet-base)")
+def test_script_reproduces_the_file(tmp_path, imagenet, suffix, require):
+    require((WORDNET / "data.noun").exists(), "WordNet 3.0 (apt-get install wordnet-base)")
     wnids, out = tmp_path / f"wnids{suffix}", tmp_path / "out.tsv"
     images = {"image_filenames": [[f"{key}.JPEG", key] for key in reversed(imagenet.keys)]}
     wnids.write_text(json.dumps(images) if suffix == ".json" else "\n".join(imagenet.keys))

@@ -123,8 +123,8 @@ class LabelSets:
         return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property
-    def _first(self) -> npt.NDArray[np.int32]:
-        """One class of each label set, shape (n,)."""
+    def first(self) -> npt.NDArray[np.int32]:
+        """The first class of each label set, a negative number for empty ones, shape (n,)."""
         yes = self.state == YES
         first = np.full(len(self), _NO_CLASS, np.int32)
         first[self.rows[yes][::-1]] = self.classes[yes][::-1]
@@ -194,7 +194,7 @@ class LabelSets:
         """Return the first class of each set, and the others, in the type of predictions: no casts later."""
         if dtype not in self._cast:
             rows, others = self._others
-            self._cast[dtype] = (self._first.astype(dtype), rows, [o.astype(dtype) for o in others])
+            self._cast[dtype] = (self.first.astype(dtype), rows, [o.astype(dtype) for o in others])
         return self._cast[dtype]
 
     @cached_property

@@ -23,7 +23,7 @@ from manyhot.core.resampling import (
     draw_counts,
     percentile_interval,
 )
-from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.registry import Entry, get, missing_options
 from manyhot.steps.columns import Column, grouped, stack
@@ -416,11 +416,8 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
 
 
 def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
-    """Return a right class of each image, the original label where known; `NO_LABEL` where there is none."""
-    yes = sets.state == YES
-    first = np.full(len(sets), NO_LABEL, np.int32)
-    first[sets.rows[yes][::-1]] = sets.classes[yes][::-1]
-    return np.where(sets.label == NO_LABEL, first, sets.label)
+    """Return a right class of each image, the original label where known; negative where there is none."""
+    return np.where(sets.label == NO_LABEL, sets.first, sets.label)
 
 
 def _ascends(rows: npt.NDArray[np.int64]) -> bool:

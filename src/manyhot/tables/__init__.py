@@ -5,6 +5,7 @@ the manyhot version, the call that made it, hashes of its inputs and of its clas
 same inputs give the same bytes.
 """
 
+from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES, Column
 from manyhot.tables.ids import Alignment, align, count_shared, one_chunk
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.predictions import (
@@ -16,12 +17,9 @@ from manyhot.tables.predictions import (
     predictions_from_table,
     write_predictions,
 )
+from manyhot.tables.results import Results, read_results_folder
 from manyhot.tables.schemas import (
-    ANSWERS,
     SCHEMA_VERSION,
-    STATES,
-    TABLES,
-    Column,
     check,
     metadata,
     read,
@@ -30,7 +28,9 @@ from manyhot.tables.schemas import (
 )
 
 __all__ = [
+    "ANALYSES",
     "ANSWERS",
+    "SCALES",
     "SCHEMA_VERSION",
     "SCORE_KINDS",
     "STATES",
@@ -40,6 +40,7 @@ __all__ = [
     "Images",
     "Labels",
     "Predictions",
+    "Results",
     "align",
     "check",
     "check_same_classes",
@@ -51,6 +52,7 @@ __all__ = [
     "predictions_file_name",
     "predictions_from_table",
     "read",
+    "read_results_folder",
     "schema",
     "write",
     "write_labels",

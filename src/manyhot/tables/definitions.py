@@ -1,0 +1,326 @@
+"""What the tables are: their names, columns and the values that these may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+STATES = ("no", "unclear", "yes")
+ANSWERS = ("no", "maybe", "yes")
+SCALES = ("plain", "logit", "probit")
+ANALYSES = ("as published", "sizes of y", "sizes of x", "rated at x", "rated, sizes of y", "threshold at x")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    name, doc : str
+    type : pyarrow.DataType
+    required : bool
+        Without it the table is not usable.
+    nullable : bool
+        Whether values may be null.
+    values : tuple of str
+        The only values allowed; empty for any.
+    """
+
+    name: str
+    type: pa.DataType
+    doc: str
+    required: bool = True
+    nullable: bool = False
+    values: tuple[str, ...] = ()
+
+
+_text, _int, _real, _flag = pa.string(), pa.int32(), pa.float64(), pa.bool_()
+
+
+def _optional(name: str, kind: pa.DataType, doc: str, values: tuple[str, ...] = ()) -> Column:
+    return Column(name, kind, doc, required=False, nullable=True, values=values)
+
+
+_ENDS = (
+    Column("dataset_x", _text, "the data set of x"),
+    Column("metric_x", _text, "the metric of x"),
+    Column("slice_x", _text, "the images of x"),
+    Column("dataset_y", _text, "the data set of y"),
+    Column("metric_y", _text, "the metric of y"),
+    Column("slice_y", _text, "the images of y"),
+)
+"""What a comparison is between: one number a model at x, and one at y."""
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "classes": (
+        Column("class_id", _int, "position in the class list, from 0"),
+        Column("key", _text, "WordNet id or folder name"),
+        Column("name", _text, "readable and unique"),
+        _optional("synonyms", pa.list_(_text), "other names"),
+        _optional("definition", _text, "what the class is"),
+        _optional("hypernyms", pa.list_(_text), "path to the root of the hierarchy, nearest first"),
+    ),
+    "images": (
+        Column("image_id", _text, "base name with extension"),
+        _optional("uri", _text, "where the image lies"),
+        _optional("label", _int, "the original single label, null if there is none"),
+        _optional("width", _int, "pixels"),
+        _optional("height", _int, "pixels"),
+        _optional("split", _text, "such as train or val"),
+    ),
+    "predictions": (
+        Column("image_id", _text, "as in images"),
+        _optional("classes", pa.list_(_int), "predicted classes, best first; absent when scores are dense"),
+        _optional(
+            "scores",
+            pa.list_(pa.float32()),
+            "of `classes`, or of all classes in class order; float16 or float32",
+        ),
+        _optional(
+            "logsumexp",
+            pa.float32(),
+            "over the logits of all classes, so that a top-k file gives probabilities",
+        ),
+    ),
+    "proposals": (
+        Column("image_id", _text, "as in images"),
+        Column("class_id", _int, "as in classes"),
+        Column("score", _real, "of the rule that proposed it"),
+        Column("n_models", _int, "models that proposed it"),
+        Column("source", _text, "the rule"),
+    ),
+    "votes": (
+        Column("image_id", _text, "as in images"),
+        Column("class_id", _int, "as in classes"),
+        Column("rater_id", _text, "who answered"),
+        Column("answer", _text, "the answer", values=ANSWERS),
+        _optional("main", _flag, "whether it is the main object"),
+        _optional("page_id", _text, "the page that was shown"),
+        _optional("shown_at", pa.timestamp("us", "UTC"), "when it was shown"),
+        _optional("answered_at", pa.timestamp("us", "UTC"), "when it was answered"),
+        _optional("round", _int, "0 first, 1 refinement, …"),
+    ),
+    "golden": (
+        Column("image_id", _text, "as in images"),
+        Column("class_id", _int, "as in classes"),
+        Column("expert_id", _text, "who answered"),
+        Column("answer", _text, "the answer", values=ANSWERS),
+    ),
+    "remarks": (
+        Column("image_id", _text, "as in images"),
+        Column("rater_id", _text, "who wrote"),
+        _optional("text", _text, "the comment"),
+        _optional("missing_class_id", _int, "a class that is missing"),
+        _optional("at", pa.timestamp("us", "UTC"), "when"),
+    ),
+    "labels": (
+        Column("image_id", _text, "as in images"),
+        _optional("label", _int, "the original single label, null if unknown"),
+        _optional("rated", _flag, "whether people looked at the image; null where the source cannot tell"),
+        Column("usable", _flag, "false: leave the image out"),
+        Column(
+            "classes", pa.list_(_int), "every class asked about; one that is not listed was not asked about"
+        ),
+        Column(
+            "state",
+            pa.list_(_text),
+            "of each class; the label set is the classes with state yes",
+            values=STATES,
+        ),
+        _optional("p", pa.list_(pa.float32()), "probability that each class is valid"),
+        _optional("n_votes", pa.list_(_int), "answers that each state rests on"),
+        _optional("method", _text, "how the states were reached"),
+    ),
+    "results": (
+        Column("dataset", _text, "the data set judged on"),
+        Column("model", _text, "the model judged"),
+        Column("metric", _text, "a registered name, with its options"),
+        Column("slice", _text, "which images"),
+        Column("value", _real, "the value; NaN where it is undefined"),
+        Column("lo", _real, "lower end of the 95 % interval, null without one", nullable=True),
+        Column("hi", _real, "upper end of the 95 % interval, null without one", nullable=True),
+        Column("n", pa.int64(), "images counted"),
+        Column("n_skipped", pa.int64(), "images of the slice left out; n + n_skipped are the aligned images"),
+    ),
+    "pairs": (
+        Column("dataset", _text, "the data set judged on"),
+        Column("metric", _text, "a registered name, with its options"),
+        Column("slice", _text, "which images"),
+        Column("model_a", _text, "one model"),
+        Column("model_b", _text, "the other"),
+        Column("diff", _real, "value of model_a less that of model_b"),
+        Column("lo", _real, "lower end of the 95 % interval of diff", nullable=True),
+        Column("hi", _real, "upper end of the 95 % interval of diff", nullable=True),
+        Column("p", _real, "two-sided, that diff is 0", nullable=True),
+        Column("p_adjusted", _real, "Holm over all pairs of the data set, metric and slice", nullable=True),
+        Column("n", pa.int64(), "images that count for both models"),
+    ),
+    "models": (
+        Column("model", _text, "as in results"),
+        _optional("family", _text, "the line of architectures it belongs to, such as resnet"),
+        _optional("pretraining", _text, "the data it saw before ImageNet-1k; in1k where none"),
+        _optional("params", _real, "parameters, in millions"),
+        _optional("img_size", _int, "side of the images it sees, in pixels"),
+    ),
+    "samples": (
+        Column("dataset", _text, "the data set judged on"),
+        Column("model", _text, "the model judged"),
+        Column("metric", _text, "a registered name, with its options"),
+        Column("slice", _text, "which images"),
+        Column(
+            "values",
+            pa.list_(pa.float32()),
+            "the value in each resample; the resamples are the same for all rows of a data set",
+        ),
+    ),
+    "drops": (
+        *_ENDS,
+        Column("model", _text, "the model; null for the mean over models", nullable=True),
+        Column("value_x", _real, "value at x"),
+        Column("value_y", _real, "value at y"),
+        Column("drop", _real, "value_x less value_y"),
+        Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column(
+            "lo_models", _real, "lower end of the mean's 95 % interval over families of models", nullable=True
+        ),
+        Column(
+            "hi_models", _real, "upper end of the mean's 95 % interval over families of models", nullable=True
+        ),
+        Column(
+            "above_fit", _real, "effective robustness: value_y less what the logit fit gives", nullable=True
+        ),
+        Column("n_x", pa.int64(), "images counted at x; the smallest over the models for the mean"),
+        Column("n_y", pa.int64(), "images counted at y; the smallest over the models for the mean"),
+        Column("n_models", pa.int64(), "models averaged, 1 for one"),
+    ),
+    "fits": (
+        *_ENDS,
+        Column("models", _text, "which models: all, or those from a value at x on, such as x>=0.85"),
+        Column("scale", _text, "of both axes", values=SCALES),
+        Column("slope", _real, "slope of the least-squares line"),
+        Column("slope_lo", _real, "lower end of its 95 % interval over families of models", nullable=True),
+        Column("slope_hi", _real, "upper end of its 95 % interval over families of models", nullable=True),
+        Column("intercept", _real, "intercept"),
+        Column(
+            "intercept_lo", _real, "lower end of its 95 % interval over families of models", nullable=True
+        ),
+        Column(
+            "intercept_hi", _real, "upper end of its 95 % interval over families of models", nullable=True
+        ),
+        Column("r2", _real, "share of variance explained"),
+        Column("n", pa.int64(), "models"),
+        Column("n_families", pa.int64(), "families of models, which are what is resampled"),
+    ),
+    "ranks": (
+        *_ENDS,
+        Column("tau", _real, "Kendall's tau-b between the two orders of the models"),
+        Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("lo_models", _real, "lower end of its 95 % interval over families of models", nullable=True),
+        Column("hi_models", _real, "upper end of its 95 % interval over families of models", nullable=True),
+        Column("n_models", pa.int64(), "models ranked"),
+        Column("n_pairs", pa.int64(), "pairs of models"),
+        Column("n_swapped", pa.int64(), "pairs in another order at y than at x"),
+        Column(
+            "n_beyond_noise",
+            pa.int64(),
+            "of these, pairs that differ beyond noise both at x and at y; null where no pairs were tested",
+            nullable=True,
+        ),
+    ),
+    "swaps": (
+        *_ENDS,
+        Column("model_a", _text, "the better model at x"),
+        Column("model_b", _text, "the better model at y"),
+        Column("diff_x", _real, "value of model_a less that of model_b at x"),
+        Column("diff_y", _real, "the same at y"),
+        Column("p_x", _real, "p_adjusted of the pair at x", nullable=True),
+        Column("p_y", _real, "p_adjusted of the pair at y", nullable=True),
+        Column("beyond_noise", _flag, "whether both differences are beyond noise", nullable=True),
+    ),
+    "sensitivity": (
+        Column("dataset_x", _text, "the data set on the x axis"),
+        Column("dataset_y", _text, "the data set on the y axis"),
+        Column("metric", _text, "a registered name, with its options"),
+        Column("analysis", _text, "what was changed", values=ANALYSES),
+        Column(
+            "threshold",
+            _real,
+            "of the labels' probability at x; null where it is the published one",
+            nullable=True,
+        ),
+        Column("value_x", _real, "mean over models at x"),
+        Column("value_y", _real, "mean over models at y"),
+        Column("drop", _real, "value_x less value_y"),
+        Column("lo_models", _real, "lower end of its 95 % interval over families of models", nullable=True),
+        Column("hi_models", _real, "upper end of its 95 % interval over families of models", nullable=True),
+        Column("multi_x", _real, "share of the sets at x with two or more labels"),
+        Column("multi_y", _real, "share of the sets at y with two or more labels"),
+        Column("n_x", pa.int64(), "images counted at x, the smallest over the models"),
+        Column("n_y", pa.int64(), "images counted at y, the smallest over the models"),
+        Column("n_models", pa.int64(), "models averaged"),
+    ),
+    "datasets": (
+        Column("dataset", _text, "the data set judged on"),
+        Column("images", pa.int64(), "images of the labels table"),
+        Column("unusable", pa.int64(), "images left out"),
+        Column(
+            "rated",
+            pa.int64(),
+            "images that people looked at; null where the source cannot tell",
+            nullable=True,
+        ),
+        Column(
+            "asked",
+            pa.int64(),
+            "(image, class) pairs asked about; null where no noes are recorded",
+            nullable=True,
+        ),
+        Column("labels", pa.int64(), "valid (image, class) pairs"),
+        Column("empty", pa.int64(), "usable images without a valid class"),
+        Column("multi", pa.int64(), "usable images with two or more"),
+        Column("labelled", pa.int64(), "usable images with an original label"),
+        Column("rejected", pa.int64(), "of these, images whose label set is not empty and lacks it"),
+        Column("method", _text, "how the label sets were reached", nullable=True),
+        _optional("licence", _text, "of the labels, from the catalogue"),
+        _optional("citation", _text, "whom to cite, from the catalogue"),
+        _optional("home", _text, "where the labels are from"),
+    ),
+    "set_sizes": (
+        Column("dataset", _text, "the data set"),
+        Column("size", _int, "valid classes of an image"),
+        Column("images", pa.int64(), "usable images with so many"),
+        Column("share", _real, "of all usable images"),
+    ),
+    "class_pairs": (
+        Column("dataset", _text, "the data set"),
+        Column("class_a", _int, "a class"),
+        Column("class_b", _int, "another, that is valid on the same images"),
+        Column("name_a", _text, "name of class_a"),
+        Column("name_b", _text, "name of class_b"),
+        Column("images", pa.int64(), "images on which both are valid"),
+        Column("images_a", pa.int64(), "images on which class_a is valid"),
+        Column("images_b", pa.int64(), "images on which class_b is valid"),
+    ),
+    "rejected": (
+        Column("dataset", _text, "the data set"),
+        Column("image_id", _text, "an image whose original label is not in its label set"),
+        Column("label", _int, "the original label"),
+        Column("label_name", _text, "its name"),
+        Column("classes", pa.list_(_int), "the label set; empty where nothing is valid"),
+        Column("names", pa.list_(_text), "their names"),
+    ),
+    "findings": (
+        Column("kind", _text, "what was found"),
+        _optional("image_id", _text, "the image, null for a finding on classes"),
+        _optional("class_a", _int, "one class of a pair"),
+        _optional("class_b", _int, "the other"),
+    ),
+}
+"""The columns of every table."""
+
+OPEN_ENDED = {"images", "findings"}
+"""Tables whose extra columns mean something: slices of images, evidence of findings."""

@@ -1,0 +1,81 @@
+"""Results as other stages read them: the numbers, and what goes with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from manyhot.errors import InputError
+from manyhot.tables.schemas import check, metadata, read, schema
+
+_BESIDE = ("pairs", "samples", "models")
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Numbers of models on data sets, and what is known beside them.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The results table.
+    pairs : pyarrow.Table
+        Compared pairs of models; empty where none were.
+    samples : pyarrow.Table
+        Resampled values, from which intervals of comparisons are made; empty where there are none.
+    models : pyarrow.Table
+        What is known about the models; empty where nothing is.
+    name : str
+        What they are called in messages.
+    """
+
+    table: pa.Table
+    pairs: pa.Table = field(default_factory=lambda: schema("pairs").empty_table())
+    samples: pa.Table = field(default_factory=lambda: schema("samples").empty_table())
+    models: pa.Table = field(default_factory=lambda: schema("models").empty_table())
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", check(self.table, "results", where=self.name or None))
+        for kind in _BESIDE:
+            object.__setattr__(self, kind, check(getattr(self, kind), kind, where=self.name or None))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        counts = [len(self.table[c].unique()) for c in ("model", "dataset", "metric")]
+        return "Results({!r}, {} models, {} data sets, {} metrics)".format(self.name, *counts)
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the data sets, in their order."""
+        names: list[str] = self.table["dataset"].unique().to_pylist()
+        return names
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The metadata of the results table."""
+        return metadata(self.table)
+
+
+def read_results_folder(folder: str | os.PathLike[str]) -> Results:
+    """Read ``results.parquet`` of a folder, and the pairs, samples and models beside it.
+
+    Raises
+    ------
+    InputError
+        If there is no ``results.parquet``, or a file breaks its table.
+    """
+    folder = Path(folder)
+    if not (folder / "results.parquet").is_file():
+        raise InputError(
+            "The folder holds no results.",
+            where=folder,
+            allowed="a folder with results.parquet, as manyhot evaluate writes it",
+        )
+    beside = {k: read(folder / f"{k}.parquet", k) for k in _BESIDE if (folder / f"{k}.parquet").is_file()}
+    return Results(read(folder / "results.parquet", "results"), name=str(folder), **beside)

@@ -63,7 +63,7 @@ def family_of(model: str) -> str:
 
     Examples
     --------
-    >>> family_of("timm/seresnext50_32x4d.racm_in1k@288"), family_of("convnextv2_tiny"), family_of("xcit_nano")
+    >>> family_of("timm/seresnext50_32x4d.racm_in1k@288"), family_of("convnextv2_tiny"), family_of("xcit_s12")
     ('resnet', 'convnext', 'xcit')
     """
     name = _architecture(model)

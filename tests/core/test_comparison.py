@@ -1,0 +1,150 @@
+"""Drops, fits and orders against SciPy, and intervals against plain loops."""
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, linregress, norm
+
+from manyhot.core.comparison import (
+    Families,
+    above_line,
+    compare_orders,
+    fit_line,
+    from_scale,
+    interval,
+    to_scale,
+)
+from manyhot.core.resampling import percentile_interval
+
+RNG = np.random.default_rng(7)
+M = 30
+X = np.sort(RNG.uniform(0.5, 0.9, M))
+Y = 0.9 * X - 0.1 + RNG.normal(0, 0.02, M)
+NAMES = [f"family {i % 6}" for i in range(M)]
+
+
+@pytest.fixture
+def families():
+    return Families.draw(NAMES, 400, np.random.default_rng(1))
+
+
+def redrawn(families, statistic):
+    """Apply a statistic to the models of each resample of the families, written out one by one."""
+    values = []
+    for counts in families.counts:
+        rows = np.repeat(np.arange(M), counts[families.index].astype(int))
+        values.append(statistic(X[rows], Y[rows]))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("scale", ["plain", "logit", "probit"])
+def test_a_line_is_scipys(families, scale):
+    line = fit_line(X, Y, families, scale=scale)
+    expected = linregress(to_scale(X, scale), to_scale(Y, scale))
+    assert line.slope == pytest.approx(expected.slope)
+    assert line.intercept == pytest.approx(expected.intercept)
+    assert line.r2 == pytest.approx(expected.rvalue**2)
+    assert (line.n, line.n_families) == (M, 6)
+
+
+def test_scales_are_those_of_the_literature():
+    np.testing.assert_allclose(to_scale([0.5, 0.9], "logit"), [0, np.log(9)])
+    np.testing.assert_allclose(to_scale([0.5, 0.975], "probit"), norm.ppf([0.5, 0.975]))
+    for scale in ("plain", "logit", "probit"):
+        np.testing.assert_allclose(from_scale(to_scale(X, scale), scale), X)
+
+
+def test_families_are_drawn_whole_and_as_often_as_there_are(families):
+    assert families.counts.shape == (400, 6)
+    assert (families.counts.sum(1) == 6).all()
+    np.testing.assert_allclose(families.sums(np.ones(M)), 30)
+    assert families.counts.var(0).mean() == pytest.approx(1 - 1 / 6, rel=0.15)
+
+
+def test_the_interval_of_a_slope_is_that_of_redrawn_families(families):
+    line = fit_line(X, Y, families)
+    slopes = redrawn(families, lambda x, y: linregress(x, y).slope)
+    intercepts = redrawn(families, lambda x, y: linregress(x, y).intercept)
+    np.testing.assert_allclose(line.slope_interval, np.quantile(slopes, [0.025, 0.975]), rtol=1e-6)
+    np.testing.assert_allclose(line.intercept_interval, np.quantile(intercepts, [0.025, 0.975]), rtol=1e-6)
+
+
+def test_the_interval_of_a_mean_is_that_of_redrawn_families(families):
+    means = redrawn(families, lambda x, y: (x - y).mean())
+    np.testing.assert_allclose(families.mean_interval(X - Y), np.quantile(means, [0.025, 0.975]), rtol=1e-6)
+
+
+def test_copies_of_a_model_add_nothing():
+    """Ten copies of each model are no more evidence than one, where families are what is drawn."""
+    once = Families.draw([f"f{i}" for i in range(M)], 2000, np.random.default_rng(1))
+    copied = Families.draw([f"f{i}" for i in range(M) for _ in range(10)], 2000, np.random.default_rng(1))
+    np.testing.assert_allclose(once.mean_interval(X), copied.mean_interval(np.repeat(X, 10)))
+
+
+def test_one_family_has_no_interval():
+    alone = Families.draw(["resnet"] * M, 100, np.random.default_rng(1))
+    line = fit_line(X, Y, alone)
+    assert np.isnan([*line.slope_interval, *line.intercept_interval, *alone.mean_interval(X)]).all()
+    assert line.slope == pytest.approx(linregress(X, Y).slope)
+
+
+def test_models_without_a_place_on_the_scale_are_left_out(families):
+    x = np.where(np.arange(M) == 3, 1.0, X)
+    line = fit_line(x, Y, families, scale="logit")
+    kept = np.arange(M) != 3
+    expected = linregress(to_scale(X[kept], "logit"), to_scale(Y[kept], "logit"))
+    assert (line.n, line.slope) == (M - 1, pytest.approx(expected.slope))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_models_have_no_line(n):
+    line = fit_line(X[:n], Y[:n], Families.draw(NAMES[:n], 10, np.random.default_rng(1)))
+    assert np.isnan([line.slope, line.intercept, line.r2]).all()
+    assert line.n == n
+
+
+def test_one_value_at_x_has_no_line(families):
+    line = fit_line(np.full(M, 0.7), Y, families)
+    assert np.isnan(line.slope)
+
+
+def test_effective_robustness_is_what_lies_above_the_line(families):
+    line = fit_line(X, Y, families, scale="logit")
+    fit = linregress(np.log(X / (1 - X)), np.log(Y / (1 - Y)))
+    expected = Y - 1 / (1 + np.exp(-(fit.intercept + fit.slope * np.log(X / (1 - X)))))
+    np.testing.assert_allclose(above_line(X, Y, line, "logit"), expected)
+
+
+@pytest.mark.parametrize("digits", [8, 2])  # two digits make ties
+def test_tau_is_scipys(families, digits):
+    x, y = X.round(digits), Y.round(digits)
+    order = compare_orders(x, y, families)
+    assert order.tau == pytest.approx(kendalltau(x, y).statistic)
+    swapped = sum((x[a] - x[b]) * (y[a] - y[b]) < 0 for a in range(M) for b in range(a))
+    assert (order.n_pairs, order.n_swapped) == (M * (M - 1) // 2, swapped)
+
+
+def test_the_interval_of_tau_over_families_redraws_them(families):
+    expected = []
+    for counts in families.counts:
+        weight = counts[families.index]
+        pairs = [(a, b) for a in range(M) for b in range(a)]
+        signs = np.array([np.sign((X[a] - X[b]) * (Y[a] - Y[b])) for a, b in pairs])
+        weights = np.array([weight[a] * weight[b] for a, b in pairs])
+        expected.append((signs @ weights) / weights.sum())
+    order = compare_orders(X, Y, families)
+    np.testing.assert_allclose(order.models, np.quantile(expected, [0.025, 0.975]), rtol=1e-6)
+
+
+def test_the_interval_of_tau_over_images_is_as_wide_as_its_resamples(families):
+    samples_x = X[:, None] + RNG.normal(0, 0.01, (M, 300))
+    samples_y = Y[:, None] + RNG.normal(0, 0.01, (M, 300))
+    taus = [kendalltau(samples_x[:, r], samples_y[:, r]).statistic for r in range(300)]
+    order = compare_orders(X, Y, families, samples_x, samples_y)
+    half = norm.ppf(0.975) * np.std(taus)
+    assert order.images == (pytest.approx(order.tau - half), pytest.approx(min(order.tau + half, 1)))
+
+
+def test_the_interval_of_nothing_is_nan():
+    assert np.isnan(interval(np.empty(0))).all()
+    values = RNG.random(50)
+    assert interval(values) == tuple(float(e[0]) for e in percentile_interval(values[None]))

@@ -122,6 +122,22 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
+@register("metric", "valid_errors", better="higher")
+def valid_errors(case: Case) -> Estimate:
+    """Share of top-1 errors that are none: the best class is not the original label, but in the label set.
+
+    Of images with an original label and a label set that is not empty. `n` counts the errors.
+
+    References
+    ----------
+    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596, count by hand what this counts
+    by label sets: nearly half of the remaining mistakes of the best models were valid.
+    """
+    labels = case.labels
+    wrong = case.reaching(1, labels.labelled & labels.scored) & ~case.is_label[:, 0]
+    return mean_over(case.hit[:, 0], wrong)
+
+
 @register("metric", "precision@k", better="higher")
 def precision_at_k(case: Case, *, k: int) -> Estimate:
     """Precision at k: the share of the k best classes that are in the label set, averaged over images.

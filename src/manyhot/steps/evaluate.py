@@ -40,6 +40,7 @@ RANK_METRICS = (
     "mla",
     "variable_topk",
     "asma",
+    "valid_errors",
     "precision@5",
     "recall@5",
     "f1@5",
@@ -53,6 +54,9 @@ RANK_METRICS = (
 
 DENSE_METRICS = ("map_macro", "map_micro", "map_image", "lrap", "coverage", "ranking_loss")
 """Judged by default where a model has scores over all classes."""
+
+SAMPLED = ("top1", "real1", "mla", "variable_topk", "asma")
+"""Metrics whose resampled values are kept for comparisons with other data sets: 4 kB a model and slice."""
 
 MAX_MAP_RESAMPLES = 200
 """Bound on `map_resamples`: each sorts all scores anew."""
@@ -164,7 +168,7 @@ class Judge:
     _notes: list[Note] = field(default_factory=list)
     _models: list[str] = field(default_factory=list)
     _waiting: list[Column] = field(default_factory=list)
-    _samples: dict[tuple[str, str], npt.NDArray[np.float32]] = field(default_factory=dict)
+    _samples: dict[tuple[str, str, str], npt.NDArray[np.float32]] = field(default_factory=dict)
     _scored: dict[tuple[str, str], bytes] = field(default_factory=dict)
     _masks: dict[bytes, npt.NDArray[np.bool_]] = field(default_factory=dict)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
@@ -227,7 +231,23 @@ class Judge:
         }
         about = {"metrics": json.dumps(metrics), "resamples": str(self.resamples), "seed": str(self.seed)}
         about["classes"] = self.labels.class_hash
-        return Evaluation.of(self._numbers, self._pairs(), self._notes, about)
+        return Evaluation.of(self._numbers, self._pairs(), self._sampled(), self._notes, about)
+
+    def _sampled(self) -> pa.Table:
+        """Return the samples table."""
+        kept = [(*key, values) for key, values in self._samples.items() if key[0] in SAMPLED]
+        metrics, models, slices, values = zip(*kept, strict=True) if kept else ((), (), (), ())
+        offsets = np.arange(len(kept) + 1, dtype=np.int32) * self.resamples
+        flat = np.concatenate([np.empty(0, np.float32), *values])
+        return pa.table(
+            {
+                "dataset": pa.repeat(pa.scalar(self.dataset, pa.string()), len(kept)),
+                "model": pa.array(models, pa.string()),
+                "metric": pa.array(metrics, pa.string()),
+                "slice": pa.array(slices, pa.string()),
+                "values": pa.ListArray.from_arrays(offsets, flat),
+            }
+        )
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
         # Models of one data set usually list the same images in the same order.
@@ -311,7 +331,7 @@ class Judge:
         return Bootstrap(self._slices.masks, self.resamples, self.seed)
 
     def _resample(self) -> None:
-        """Draw the intervals of the waiting columns and keep the samples of slice `ALL` for the pairs."""
+        """Draw the intervals of the waiting columns and keep the samples that pairs and comparisons need."""
         plain = [c for c in self._waiting if c.stratum is None]
         if plain:
             self._keep(plain, self._bootstrap.ratios(*stack(plain)))
@@ -329,8 +349,9 @@ class Judge:
         lo, hi = percentile_interval(by_column)
         intervals = {}
         for c, column in enumerate(columns):
-            self._samples[column.metric, column.model] = by_column[self._slices.names.index(ALL), c].copy()
             for s, name in enumerate(self._slices.names):
+                if name == ALL or (s >= self._slices.standing and column.metric in SAMPLED):
+                    self._samples[column.metric, column.model, name] = by_column[s, c].copy()
                 intervals[column.model, column.metric, name] = (float(lo[s, c]), float(hi[s, c]))
         for i, number in enumerate(self._numbers):
             found = intervals.get((number.model, number.metric, number.slice))
@@ -340,13 +361,13 @@ class Judge:
     def _pairs(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         values = {(n.metric, n.model): n.value for n in self._numbers if n.slice == ALL}
-        for metric in dict.fromkeys(metric for metric, _ in self._samples):
-            models = [m for m in self._models if (metric, m) in self._samples]
+        for metric in dict.fromkeys(metric for metric, *_ in self._samples):
+            models = [m for m in self._models if (metric, m, ALL) in self._samples]
             if len(models) < 2:
                 continue
             table = compare_pairs(
                 np.array([values[metric, m] for m in models]),
-                np.stack([self._samples[metric, m] for m in models]),
+                np.stack([self._samples[metric, m, ALL] for m in models]),
                 group=np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1],
             )
             rows.append(pair_rows(self.dataset, metric, ALL, models, table, self._n_shared(metric, models)))

@@ -18,7 +18,7 @@ import pyarrow as pa
 from manyhot.core.resampling import PairTable
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
-from manyhot.tables import schema, write
+from manyhot.tables import Results, schema, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Evaluation:
 
     Attributes
     ----------
-    results, pairs : pyarrow.Table
+    results, pairs, samples : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
     notes : tuple of Note
     about : Mapping of str to str
@@ -62,6 +62,7 @@ class Evaluation:
 
     results: pa.Table
     pairs: pa.Table
+    samples: pa.Table
     notes: tuple[Note, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,15 +71,17 @@ class Evaluation:
         cls,
         numbers: Sequence[Number],
         pairs: Sequence[Mapping[str, Any]],
+        samples: pa.Table,
         notes: Sequence[Note],
         about: Mapping[str, str],
     ) -> Evaluation:
         """Build the tables from rows."""
         columns = {f.name: [getattr(n, f.name) for n in numbers] for f in dataclasses.fields(Number)}
-        tables = [pa.table(dict(p), schema=schema("pairs")) for p in pairs]
+        blocks = [pa.table(dict(p), schema=schema("pairs")) for p in pairs]
         return cls(
             pa.table(columns, schema=schema("results")),
-            pa.concat_tables(tables) if tables else schema("pairs").empty_table(),
+            pa.concat_tables(blocks) if blocks else schema("pairs").empty_table(),
+            samples.cast(schema("samples")),
             tuple(notes),
             about,
         )
@@ -89,6 +92,7 @@ class Evaluation:
         return cls(
             pa.concat_tables([p.results for p in parts]),
             pa.concat_tables([p.pairs for p in parts]),
+            pa.concat_tables([p.samples for p in parts]),
             tuple(note for p in parts for note in p.notes),
             {**parts[0].about, "metrics": json.dumps(_metrics_of(parts))},
         )
@@ -148,7 +152,7 @@ class Evaluation:
     def write(
         self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
     ) -> list[Path]:
-        """Write ``results.parquet``, ``results.csv`` and ``pairs.parquet`` into the folder `out`."""
+        """Write the results as Parquet and CSV, the pairs and the samples into the folder `out`."""
         out = Path(out)
         notes = {**self.about, "notes": json.dumps([dataclasses.asdict(n) for n in self.notes])}
         written = [
@@ -157,8 +161,14 @@ class Evaluation:
         with atomic_write(out / "results.csv") as part:
             self.to_polars().write_csv(part)
         written.append(out / "results.csv")
-        written.append(write(self.pairs, out / "pairs.parquet", "pairs", call=call, inputs=inputs))
+        for name, table in (("pairs", self.pairs), ("samples", self.samples)):
+            written.append(write(table, out / f"{name}.parquet", name, call=call, inputs=inputs))
         return written
+
+    def tables(self, name: str = "") -> Results:
+        """Return the results as comparisons read them."""
+        about = {f"manyhot.{key}": value for key, value in self.about.items()}
+        return Results(self.results.replace_schema_metadata(about), self.pairs, self.samples, name=name)
 
     def summary(self) -> Any:
         """Return one row a data set and model with the values over all images, as a polars.DataFrame."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.errors import InputError
 from manyhot.tables import STATES, Labels, one_chunk
 
 
@@ -35,3 +38,32 @@ def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
     filled = pc.fill_null(labels.table["label"], NO_LABEL)
     label: npt.NDArray[np.int32] = one_chunk(filled).to_numpy().astype(np.int32)
     return label
+
+
+def at_threshold(labels: Labels, threshold: float) -> Labels:
+    """Return the labels with the classes of at least this probability as their sets.
+
+    A class without a probability keeps its state.
+
+    Raises
+    ------
+    InputError
+        If the labels have no probabilities.
+    """
+    if "p" not in labels.table.column_names:
+        raise InputError(
+            "These labels have no probabilities to take a threshold of.",
+            where=labels.name or None,
+            allowed="a labels table with the column 'p'",
+        )
+    lists = one_chunk(labels.table["classes"])
+    p = one_chunk(labels.table["p"])
+    known = p.is_valid().to_numpy(zero_copy_only=False)[label_sets(labels).rows]
+    values = np.full(len(known), np.nan, np.float32)
+    values[known] = p.flatten().to_numpy(zero_copy_only=False)
+    state = np.asarray(one_chunk(labels.table["state"]).flatten().to_pylist(), object)
+    decided = ~np.isnan(values)
+    state[decided] = np.where(values[decided] >= np.float32(threshold), "yes", "no")
+    column = pa.ListArray.from_arrays(lists.offsets, pa.array(state, pa.string()))
+    table = labels.table.set_column(labels.table.column_names.index("state"), "state", column)
+    return replace(labels, table=table)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +36,15 @@ class Slices:
         Classes of the original label that are slices of their own, ``class=KEY``; with up to thousands of
         them, no mask is kept.
     class_names : tuple of str
+    standing : int
+        How many of `names` are made whatever was requested; they come first.
     """
 
     names: tuple[str, ...]
     masks: npt.NDArray[np.bool_]
     classes: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
+    standing: int = 1
 
 
 def make_slices(
@@ -62,7 +66,8 @@ def make_slices(
     classes : ClassList, optional
         Gives ``superclass=…`` and the keys of ``class=KEY``.
     requested : iterable of str
-        ``class=KEY``, ``class`` for all classes, ``COLUMN`` or ``COLUMN=VALUE`` of the images table.
+        ``class=KEY``, ``class`` for all classes; of the images table ``COLUMN`` for all its values,
+        ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value, ``COLUMN>=NUMBER``, ``COLUMN<=NUMBER``.
 
     Raises
     ------
@@ -72,19 +77,21 @@ def make_slices(
     found = {ALL: np.ones(len(sets), bool)}
     for name, low, high in _SIZES:
         found[name] = (sets.size >= low) & (sets.size <= (high or sets.n_classes))
-    found |= _rated(labels) | _superclasses(sets, classes)
-    class_ids: list[int] = []
+    rated = _rated(labels)
+    found |= rated | _sizes_of_rated(found, rated) | _superclasses(sets, classes)
+    standing, class_ids = len(found), list[int]()
     for spec in requested:
-        column, _, value = spec.partition("=")
         if spec in found:
             continue
-        if column == "class":
+        column, sign, value = _parse(spec)
+        if column == "class" and sign in ("", "="):
             class_ids += _class_ids(value, sets, classes)
         else:
-            found |= _column(spec, column, value, labels, images)
+            found |= _column(spec, labels, images)
     ids = tuple(dict.fromkeys(class_ids))
     keys = classes.keys if classes else tuple(map(str, range(sets.n_classes)))
-    return Slices(tuple(found), np.array(list(found.values())), ids, tuple(f"class={keys[c]}" for c in ids))
+    names = tuple(f"class={keys[c]}" for c in ids)
+    return Slices(tuple(found), np.array(list(found.values())), ids, names, standing)
 
 
 def _rated(labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:
@@ -96,6 +103,15 @@ def _rated(labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:
     yes = pc.fill_null(rated, False).to_numpy(zero_copy_only=False)
     no = pc.fill_null(pc.invert(rated), False).to_numpy(zero_copy_only=False)
     return {"rated=true": yes, "rated=false": no}
+
+
+def _sizes_of_rated(
+    sizes: Mapping[str, npt.NDArray[np.bool_]], rated: Mapping[str, npt.NDArray[np.bool_]]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the rated images by size of their set, where others were not rated."""
+    if not rated or not (rated["rated=true"].any() and rated["rated=false"].any()):
+        return {}
+    return {f"rated=true,{name}": sizes[name] & rated["rated=true"] for name, *_ in _SIZES}
 
 
 def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.NDArray[np.bool_]]:
@@ -126,26 +142,55 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
     return [int(value)]
 
 
-def _column(
-    spec: str, column: str, value: str, labels: Labels, images: Images | None
-) -> dict[str, npt.NDArray[np.bool_]]:
-    names = (
-        []
-        if images is None
-        else [c for c in images.table.column_names if c not in ("image_id", "uri", "label")]
-    )
+def _parse(spec: str) -> tuple[str, str, str]:
+    """Return column, sign and value of a slice; the latter two are empty where there is a column alone."""
+    found = re.fullmatch(r"([^<>=]+)(?:(>=|<=|=)(.*))?", spec)
+    return (found[1], found[2] or "", found[3] or "") if found else (spec, "", "")
+
+
+def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.NDArray[np.bool_]]:
+    column, sign, value = _parse(spec)
+    known = [] if images is None else images.table.column_names
+    names = [c for c in known if c not in ("image_id", "uri", "label")]
     if images is None or column not in names:
         raise InputError(
             f"There is no slice {spec!r}.",
             allowed=", ".join(["class", "class=KEY", *names]),
             do=None if images else f"give an images table with the column {column!r}: --images",
         )
-    values = pc.take(images.table[column], pc.index_in(labels.image_id, images.image_id))
-    text = one_chunk(
-        pa.chunked_array(values).cast(pa.string())
-        if isinstance(values, pa.Array)
-        else values.cast(pa.string())
-    )
+    rows = pc.index_in(labels.image_id, images.image_id)
+    values = one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
+    if sign in (">=", "<="):
+        found = {spec: _compared(spec, values)}
+    elif value == "*":
+        found = {spec: values.is_valid().to_numpy(zero_copy_only=False)}
+    else:
+        found = _equal(column, value, values)
+    empty = [name for name, mask in found.items() if not mask.any()]
+    if empty:
+        some = ", ".join(map(str, pc.unique(values).to_pylist()[:10]))
+        raise InputError(f"No image is in the slice {empty[0]!r}.", allowed=some)
+    return found
+
+
+def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
+    _, sign, value = _parse(spec)
+    try:
+        number = float(value)
+        numbers = values.cast(pa.float64())
+    except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"The slice {spec!r} compares what is no number.",
+            got=f"a column of {values.type}",
+            allowed="a column of numbers, and a number",
+        ) from error
+    compare = pc.greater_equal if sign == ">=" else pc.less_equal
+    mask: npt.NDArray[np.bool_] = pc.fill_null(compare(numbers, number), False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
+    text = values.cast(pa.string())
     wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
     if len(wanted) > MAX_VALUES:
         raise InputError(
@@ -153,13 +198,6 @@ def _column(
             got=f"{len(wanted):,}",
             allowed=f"up to {MAX_VALUES}",
         )
-    found = {
+    return {
         f"{column}={v}": pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
     }
-    empty = [name for name, mask in found.items() if not mask.any()]
-    if empty:
-        raise InputError(
-            f"No image is in the slice {empty[0]!r}.",
-            allowed=", ".join(map(str, pc.unique(text).to_pylist()[:10])),
-        )
-    return found

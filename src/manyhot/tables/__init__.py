@@ -17,7 +17,7 @@ from manyhot.tables.predictions import (
     predictions_from_table,
     write_predictions,
 )
-from manyhot.tables.results import Results, read_results_folder
+from manyhot.tables.results import End, Results, read_results_folder
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     check,
@@ -37,6 +37,7 @@ __all__ = [
     "TABLES",
     "Alignment",
     "Column",
+    "End",
     "Images",
     "Labels",
     "Predictions",

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from manyhot.errors import InputError
 from manyhot.tables.schemas import check, metadata, read, schema
 
+End = tuple[str, str, str]
+"""A place that models have values at: data set, metric and slice."""
+
+_NUMBER = ("model", "value", "n")
 _BESIDE = ("pairs", "samples", "models")
 
 
@@ -56,10 +63,35 @@ class Results:
         names: list[str] = self.table["dataset"].unique().to_pylist()
         return names
 
+    @cached_property
+    def numbers(self) -> dict[End, dict[str, tuple[float, int]]]:
+        """Value and n of each model, by data set, metric and slice."""
+        found: dict[End, dict[str, tuple[float, int]]] = {}
+        for end, model, value, n in zip(_ends(self.table), *_lists(self.table, _NUMBER), strict=True):
+            found.setdefault(end, {})[model] = (value, n)
+        return found
+
+    @cached_property
+    def sample_rows(self) -> dict[End, dict[str, int]]:
+        """The row of each model in the samples table, by data set, metric and slice."""
+        found: dict[End, dict[str, int]] = {}
+        models = self.samples["model"].to_pylist()
+        for row, (end, model) in enumerate(zip(_ends(self.samples), models, strict=True)):
+            found.setdefault(end, {})[model] = row
+        return found
+
     @property
     def about(self) -> dict[str, str]:
         """The metadata of the results table."""
         return metadata(self.table)
+
+
+def _ends(table: pa.Table) -> Iterator[End]:
+    return zip(*_lists(table, ("dataset", "metric", "slice")), strict=True)
+
+
+def _lists(table: pa.Table, columns: tuple[str, ...]) -> list[list[Any]]:
+    return [table[c].to_pylist() for c in columns]
 
 
 def read_results_folder(folder: str | os.PathLike[str]) -> Results:

@@ -1,0 +1,433 @@
+"""Results to comparisons: who drops by how much between two places, by which line, and in which order.
+
+A comparison is between a number a model at x and one at y. Between two data sets it is shift, between top-1
+and ReaL saturation, between all images and those with several objects the effect of multiple labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.core.comparison import (
+    NONE,
+    Families,
+    Floats,
+    above_line,
+    compare_orders,
+    fit_line,
+    interval,
+)
+from manyhot.errors import InputError, MatchError
+from manyhot.families import family_of
+from manyhot.files import atomic_write
+from manyhot.steps.sensitivity import sensitivity
+from manyhot.tables import SCALES, End, Results, list_matrix, one_chunk, schema, write
+
+SHIFT_METRICS = ("top1", "real1", "mla", "variable_topk", "asma", "top5", "real5")
+"""Compared between data sets, where both have them."""
+
+SET_METRICS = ("real1", "mla", "variable_topk", "asma")
+"""Compared with `top1` on one data set."""
+
+BEYOND_NOISE = 0.05
+"""p_adjusted below which a pair of models differs."""
+
+FEWEST_BEST = 10
+"""Models it takes to fit a line among the best."""
+
+TABLES = ("drops", "fits", "ranks", "swaps", "sensitivity")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What came of comparing.
+
+    Attributes
+    ----------
+    results : Results
+        All results that were compared, with what is known about the models.
+    drops, fits, ranks, swaps, sensitivity : pyarrow.Table
+        The tables of these names; see `manyhot.tables.TABLES`.
+    """
+
+    results: Results
+    drops: pa.Table
+    fits: pa.Table
+    ranks: pa.Table
+    swaps: pa.Table
+    sensitivity: pa.Table
+
+    def __repr__(self) -> str:
+        ends = self.ranks.num_rows
+        return f"Comparison({ends} comparisons of {len(self.results.table['model'].unique())} models)"
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables of comparisons by name."""
+        return {name: getattr(self, name) for name in TABLES}
+
+    def mean_drop(
+        self, metric: str, *, x: str | None = None, y: str | None = None
+    ) -> tuple[float, float, float]:
+        """Return the mean drop from data set `x` to `y` under a metric, with its interval over images.
+
+        Raises
+        ------
+        InputError
+            If none or several comparisons match.
+        """
+        import polars as pl
+
+        wanted = {"metric_x": metric, "metric_y": metric, "dataset_x": x, "dataset_y": y}
+        rows = pl.DataFrame(pl.from_arrow(self.drops)).filter(
+            pl.col("model").is_null(), pl.col("dataset_x") != pl.col("dataset_y")
+        )
+        found = rows.filter(pl.col(c) == v for c, v in wanted.items() if v is not None)
+        if len(found) != 1:
+            known = sorted({f"{r['metric_x']} {r['dataset_x']} → {r['dataset_y']}" for r in rows.to_dicts()})
+            raise InputError(
+                f"{len(found) or 'No'} comparisons match.",
+                got=", ".join(f"{c}={v}" for c, v in wanted.items() if v is not None),
+                allowed="; ".join(known) or "none: no two data sets were compared",
+            )
+        row = found.row(0, named=True)
+        return row["drop"], row["lo"], row["hi"]
+
+    def write(
+        self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
+    ) -> list[Path]:
+        """Write each table as Parquet and CSV into the folder `out`."""
+        import polars as pl
+
+        written = []
+        for name, table in self.tables.items():
+            written.append(write(table, Path(out) / f"{name}.parquet", name, call=call, inputs=inputs))
+            path = Path(out) / f"{name}.csv"
+            with atomic_write(path) as part:
+                pl.DataFrame(pl.from_arrow(table)).write_csv(part)
+            written.append(path)
+        return written
+
+
+def compare(
+    results: Sequence[Results],
+    *,
+    ends: Iterable[tuple[End, End]] = (),
+    families: Mapping[str, str] | None = None,
+    best_from: float = 0.85,
+    resamples: int = 2000,
+    seed: int = 0,
+    thresholds: Results | None = None,
+) -> Comparison:
+    """Compare models between data sets, between metrics, and between any two ends.
+
+    The first data set is the one that the others are compared with, under each metric of `SHIFT_METRICS` that
+    both have; on each data set ``top1`` is compared with those of `SET_METRICS`.
+
+    Parameters
+    ----------
+    results : sequence of Results
+        Joined; a data set may be in one of them only.
+    ends : iterable of pairs of (dataset, metric, slice)
+        What to compare beside.
+    families : Mapping of str to str, optional
+        The family of a model by its name; those of the models tables, and else of names, by default.
+    best_from : float
+        Value at x from which models count as the best, for a line of their own.
+    resamples, seed : int
+        Of the families.
+    thresholds : Results, optional
+        Results on label sets at other thresholds, for the sensitivity analysis.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to compare.
+    MatchError
+        If a data set is in two of the results, or an end is in none.
+    """
+    together = _join(results)
+    compared = _Compared(together, families or {}, best_from, resamples, seed)
+    pairs = [*_shifts(together), *_within(together), *ends]
+    if not pairs:
+        raise InputError(
+            "There is nothing to compare.",
+            where=together.name or None,
+            got=f"{len(together.datasets)} data set, {len(compared.models)} models",
+            allowed="two data sets with a metric and at least two models in common, or top1 and another of "
+            + ", ".join(SET_METRICS),
+        )
+    for x, y in dict.fromkeys(pairs):
+        compared.add(x, y)
+    fitted = sensitivity(together, thresholds, compared.family, resamples, seed)
+    return compared.finish(fitted)
+
+
+@dataclass
+class _Compared:
+    """Compares pairs of ends one by one and keeps the rows."""
+
+    results: Results
+    families: Mapping[str, str]
+    best_from: float
+    resamples: int
+    seed: int
+    _rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    _swaps: list[pa.Table] = field(default_factory=list)
+
+    @cached_property
+    def models(self) -> list[str]:
+        names: list[str] = self.results.table["model"].unique().to_pylist()
+        return names
+
+    @cached_property
+    def _known_families(self) -> Mapping[str, str]:
+        table = self.results.models
+        if "family" not in table.column_names:
+            return {}
+        rows = zip(table["model"].to_pylist(), table["family"].to_pylist(), strict=True)
+        return {model: family for model, family in rows if family}
+
+    def family(self, model: str) -> str:
+        """Return the family of a model: as given, else as in the models table, else by its name."""
+        return self.families.get(model) or self._known_families.get(model) or family_of(model)
+
+    @cached_property
+    def _tested(self) -> dict[End, pa.Table]:
+        """The pairs table of each end."""
+        table = self.results.pairs
+        ends = dict.fromkeys(zip(*(table[c].to_pylist() for c in _END), strict=True)) if len(table) else {}
+        return {end: _where(table, end) for end in ends}
+
+    def add(self, x: End, y: End) -> None:
+        """Compare the models that have a value at both ends."""
+        at_x, at_y = self._at(x), self._at(y)
+        models = [m for m in at_x if m in at_y]
+        if len(models) < 2:
+            return
+        vx, vy = (np.array([at[m][0] for m in models]) for at in (at_x, at_y))
+        nx, ny = (np.array([at[m][1] for m in models]) for at in (at_x, at_y))
+        names = [self.family(m) for m in models]
+        families = Families.draw(names, self.resamples, np.random.default_rng(self.seed))
+        samples = self._paired_samples(x, y, models)
+        ends = _ends(x, y)
+        for scale in SCALES:
+            self._rows["fits"] += _fit_rows(ends, vx, vy, families, scale, self.best_from)
+        self._rows["drops"] += _drop_rows(ends, models, vx, vy, nx, ny, families, samples)
+        self._rank(ends, x, y, models, vx, vy, families, samples)
+
+    def _at(self, end: End) -> dict[str, tuple[float, int]]:
+        if end not in self.results.numbers:
+            raise MatchError(
+                "There are no numbers to compare.",
+                where=self.results.name or None,
+                got=", ".join(end),
+                allowed="; ".join(sorted({", ".join(e) for e in self.results.numbers if e[0] == end[0]})[:20])
+                or ", ".join(self.results.datasets),
+            )
+        return {m: (v, n) for m, (v, n) in self.results.numbers[end].items() if np.isfinite(v)}
+
+    def _paired_samples(self, x: End, y: End, models: Sequence[str]) -> tuple[Floats, Floats] | None:
+        """Return resampled values at both ends, each shape (M, R), or None where a model has none."""
+        rows = [[self.results.sample_rows.get(end, {}).get(m, -1) for m in models] for end in (x, y)]
+        if min(map(min, rows)) < 0:
+            return None
+        values = self.results.samples["values"]
+        at_x, at_y = (list_matrix(values.take(pa.array(r)), np.nan).astype(np.float64) for r in rows)
+        if at_x.shape != at_y.shape:
+            return None
+        # On one data set resample r is the same images at both ends. On two it is drawn from one stream of
+        # random numbers: moved by one it is not.
+        return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
+
+    def _rank(
+        self,
+        ends: dict[str, str],
+        x: End,
+        y: End,
+        models: Sequence[str],
+        vx: Floats,
+        vy: Floats,
+        families: Families,
+        samples: tuple[Floats, Floats] | None,
+    ) -> None:
+        order = compare_orders(vx, vy, families, *(samples or (None, None)))
+        swaps = self._swapped(ends, x, y, models, vx, vy)
+        beyond = None if swaps is None else int(pc.sum(swaps["beyond_noise"]).as_py() or 0)
+        if swaps is not None:
+            self._swaps.append(swaps)
+        self._rows["ranks"].append(
+            ends
+            | {"tau": order.tau, "lo": _null(order.images[0]), "hi": _null(order.images[1])}
+            | {"lo_models": _null(order.models[0]), "hi_models": _null(order.models[1])}
+            | {"n_models": len(models), "n_pairs": order.n_pairs, "n_swapped": order.n_swapped}
+            | {"n_beyond_noise": beyond}
+        )
+
+    def _swapped(
+        self, ends: dict[str, str], x: End, y: End, models: Sequence[str], vx: Floats, vy: Floats
+    ) -> pa.Table | None:
+        """Return the pairs that change order, the better at x first; None where no pairs were tested."""
+        if x not in self._tested or y not in self._tested:
+            return None
+        p = [_p_matrix(self._tested[end], models) for end in (x, y)]
+        a, b = np.nonzero((np.subtract.outer(vx, vx) > 0) & (np.subtract.outer(vy, vy) < 0))
+        names = pa.array(models, pa.string())
+        columns: dict[str, Any] = {k: pa.repeat(pa.scalar(v, pa.string()), len(a)) for k, v in ends.items()}
+        columns |= {"model_a": names.take(pa.array(a)), "model_b": names.take(pa.array(b))}
+        columns |= {"diff_x": vx[a] - vx[b], "diff_y": vy[a] - vy[b]}
+        columns |= {f"p_{end}": pa.array(q[a, b], from_pandas=True) for end, q in zip("xy", p, strict=True)}
+        columns["beyond_noise"] = (p[0][a, b] < BEYOND_NOISE) & (p[1][a, b] < BEYOND_NOISE)
+        return pa.table(columns, schema=schema("swaps"))
+
+    def finish(self, sensitivity: pa.Table) -> Comparison:
+        made = {n: pa.Table.from_pylist(self._rows[n], schema=schema(n)) for n in ("drops", "fits", "ranks")}
+        swaps = pa.concat_tables(self._swaps) if self._swaps else schema("swaps").empty_table()
+        told = _told_models(self.results, self.models, self.family)
+        return Comparison(replace(self.results, models=told), swaps=swaps, sensitivity=sensitivity, **made)
+
+
+_END = ("dataset", "metric", "slice")
+
+
+def _join(results: Sequence[Results]) -> Results:
+    """Return several results as one."""
+    if not results:
+        raise InputError("There are no results to compare.", do="give at least one")
+    seen: dict[str, str] = {}
+    for part in results:
+        for name in part.datasets:
+            if name in seen:
+                raise MatchError(
+                    "Two results hold the same data set.",
+                    where=f"{seen[name]} and {part.name}",
+                    got=name,
+                    allowed="each data set in one of the results",
+                    do="give one of them another name: manyhot evaluate … --dataset NAME",
+                )
+            seen[name] = part.name
+    first = results[0]
+    if len(results) == 1:
+        return first
+    models = pa.concat_tables([p.models for p in results], promote_options="default")
+    joined = {k: pa.concat_tables([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
+    table = pa.concat_tables([p.table.replace_schema_metadata() for p in results])
+    about = first.table.schema.metadata
+    name = " and ".join(p.name for p in results if p.name)
+    return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
+
+
+def _once(models: pa.Table) -> pa.Table:
+    """Return the first row of each model."""
+    names = one_chunk(models["model"])
+    return models.take(pa.array(np.sort(np.unique(np.asarray(names, str), return_index=True)[1])))
+
+
+def _shifts(results: Results) -> list[tuple[End, End]]:
+    have = results.numbers
+    first, *others = results.datasets
+    found = ((first, m, "all") for m in SHIFT_METRICS)
+    return [(x, (d, x[1], "all")) for x in found for d in others if x in have and (d, x[1], "all") in have]
+
+
+def _within(results: Results) -> list[tuple[End, End]]:
+    have = results.numbers
+    found = (((d, "top1", "all"), (d, m, "all")) for d in results.datasets for m in SET_METRICS)
+    return [(x, y) for x, y in found if x in have and y in have]
+
+
+def _ends(x: End, y: End) -> dict[str, str]:
+    return {f"{c}_{side}": end[i] for side, end in (("x", x), ("y", y)) for i, c in enumerate(_END)}
+
+
+def _where(table: pa.Table, end: End) -> pa.Table:
+    mask = pc.equal(table[_END[0]], end[0])
+    for column, value in zip(_END[1:], end[1:], strict=True):
+        mask = pc.and_(mask, pc.equal(table[column], value))
+    return table.filter(mask)
+
+
+def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
+    """Return p_adjusted of all pairs of models, NaN where unknown, shape (M, M)."""
+    names = pa.array(models, pa.string())
+    ends = [pc.index_in(pairs[c], names) for c in ("model_a", "model_b")]
+    known = pc.and_(*(e.is_valid() for e in ends))
+    a, b = (e.filter(known).to_numpy() for e in ends)
+    p = np.full((len(models),) * 2, np.nan)
+    p[a, b] = p[b, a] = pc.fill_null(pairs["p_adjusted"], np.nan).filter(known).to_numpy()
+    return p
+
+
+def _fit_rows(
+    ends: dict[str, str], x: Floats, y: Floats, families: Families, scale: str, best_from: float
+) -> Iterable[dict[str, Any]]:
+    groups = {"all": np.ones(len(x), bool), f"x>={best_from:g}": x >= best_from}
+    for name, chosen in groups.items():
+        n = int(np.count_nonzero(chosen))
+        if name != "all" and (n < FEWEST_BEST or n == len(x)):
+            continue
+        line = fit_line(x[chosen], y[chosen], families.take(chosen), scale=scale)
+        if not np.isfinite(line.slope):
+            continue
+        (slope_lo, slope_hi), (low, high) = line.slope_interval, line.intercept_interval
+        yield ends | {
+            "models": name,
+            "scale": scale,
+            "slope": line.slope,
+            "slope_lo": _null(slope_lo),
+            "slope_hi": _null(slope_hi),
+            "intercept": line.intercept,
+            "intercept_lo": _null(low),
+            "intercept_hi": _null(high),
+            "r2": line.r2,
+            "n": line.n,
+            "n_families": line.n_families,
+        }
+
+
+def _drop_rows(
+    ends: dict[str, str],
+    models: Sequence[str],
+    x: Floats,
+    y: Floats,
+    nx: npt.NDArray[np.int64],
+    ny: npt.NDArray[np.int64],
+    families: Families,
+    samples: tuple[Floats, Floats] | None,
+) -> list[dict[str, Any]]:
+    drop = x - y
+    above = above_line(x, y, fit_line(x, y, families, scale="logit"), "logit")
+    spread = None if samples is None else samples[0] - samples[1]
+    mean_images = NONE if spread is None else interval(spread.mean(0))
+    columns = ("value_x", "value_y", "drop", "lo", "hi", "lo_models", "hi_models", "above_fit", "n_x", "n_y")
+    mean = (x.mean(), y.mean(), drop.mean(), *mean_images, *families.mean_interval(drop), None)
+    rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(models))]
+    for i, model in enumerate(models):
+        ends_of_drop = NONE if spread is None else interval(spread[i])
+        row = (x[i], y[i], drop[i], *ends_of_drop, *NONE, above[i])
+        rows.append((str(model), *map(_null, row), int(nx[i]), int(ny[i]), 1))
+    return [ends | dict(zip(("model", *columns, "n_models"), row, strict=True)) for row in rows]
+
+
+def _null(value: float | None) -> float | None:
+    """Return what a table holds: no number is null."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _told_models(results: Results, models: Sequence[str], family: Any) -> pa.Table:
+    """Return the models table with a row and a family for every model."""
+    table = results.models
+    at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
+    columns = {c: table[c].take(at) for c in table.column_names if c not in ("model", "family")}
+    families = pa.array([family(m) for m in models], pa.string())
+    return pa.table({"model": pa.array(models, pa.string()), "family": families, **columns})

@@ -1,0 +1,149 @@
+"""From figures to what a page holds: drawings that need no script, and data for those that come alive."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from manyhot.errors import MissingExtraError
+from manyhot.report import theme
+from manyhot.report.figure import Figure, Spec
+from manyhot.report.lean import lean
+
+DATA_ID = "figure-data"
+"""Id of the element that holds the data."""
+
+
+@dataclass(frozen=True, eq=False)
+class FigurePage:
+    """What a page needs for its figures.
+
+    Attributes
+    ----------
+    drawn : Mapping of str to Markup
+        Each figure's panels as inline SVG, by the figure's name; for the macro ``figure`` of figure.html.
+    data : Markup
+        JSON for ``<script type="application/json" id="figure-data">``.
+    script : str
+        For one inline script, whose hash the page's policy must name. It evaluates no strings as code.
+    style : str
+    """
+
+    drawn: Mapping[str, Markup]
+    data: Markup
+    script: str
+    style: str
+
+
+def prepare(figures: Sequence[Figure]) -> FigurePage:
+    """Draw all figures and collect what makes them interactive.
+
+    Raises
+    ------
+    MissingExtraError
+        If vl-convert is not installed.
+    """
+    drawn = {figure.name: _inline(figure) for figure in figures}
+    return FigurePage(drawn, _data(figures), _script(), style())
+
+
+def style() -> str:
+    """Return the CSS of figures."""
+    return theme.style() + _asset("figures.css")
+
+
+def draw(spec: Mapping[str, Any], prefix: str) -> str:
+    """Return the lean SVG of a specification; its colours are variables."""
+    svg: str = _converter().vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
+    return lean(svg, prefix)
+
+
+def to_png(svg: str) -> bytes:
+    """Return a drawing, its colours written in, as a picture of twice its size."""
+    return bytes(_converter().svg_to_png(svg, scale=2))
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise MissingExtraError("Figures need vl-convert.", do='pip install "manyhot[report]"') from error
+    return vl_convert
+
+
+def _inline(figure: Figure) -> Markup:
+    label = html.escape(figure.alt)
+    parts = []
+    for i, panel in enumerate(figure.panels):
+        svg = draw(panel, f"{figure.name}-{i}").replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+        # One text alternative a figure: further panels would only repeat it.
+        told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
+        parts.append(f'<div class="panel" data-panel="{i}">{svg.replace("<svg", f"<svg {told}", 1)}</div>')
+    return Markup("".join(parts))  # noqa: S704  drawn by us, texts escaped
+
+
+def _data(figures: Sequence[Figure]) -> Markup:
+    pool = _Pool()
+    packed = {figure.name: _packed(figure, pool) for figure in figures}
+    config = theme.config() if figures else {}
+    text = json.dumps(
+        {"words": list(pool.words), "pool": pool.columns, "config": config, "figures": packed},
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    # Inside a script element only "</" and "<!--" could end or bend it.
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
+
+
+def _packed(figure: Figure, pool: _Pool) -> Spec:
+    spec = {k: v for k, v in figure.spec.items() if k not in ("datasets", "config", "$schema")}
+    sheets = figure.spec["datasets"].items()
+    return {"spec": spec, "data": {name: _columns(rows, pool) for name, rows in sheets}}
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], pool: _Pool) -> dict[str, int]:
+    names = rows[0] if rows else ()
+    return {name: pool.add([row[name] for row in rows]) for name in names}
+
+
+class _Pool:
+    """Columns, each once however many figures draw it; words by their place in a list, each once."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, int] = {}
+        self.columns: list[Any] = []
+        self._known: dict[str, int] = {}
+
+    def add(self, values: list[Any]) -> int:
+        """Return the place of a column."""
+        column: Any = values
+        if any(isinstance(v, str) for v in values):
+            column = {"w": [None if v is None else self._word(str(v)) for v in values]}
+        key = json.dumps(column)
+        if key not in self._known:
+            self._known[key] = len(self.columns)
+            self.columns.append(column)
+        return self._known[key]
+
+    def _word(self, word: str) -> int:
+        return self.words.setdefault(word, len(self.words))
+
+
+@cache
+def _script() -> str:
+    # The bundle declares names of one letter: inside a function they stay there, and nothing of it runs, nor
+    # is compiled in full, before a figure comes alive.
+    bundle = _converter().javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script")
+    return f"function manyhotVega() {{\n{bundle}\nreturn window.vegaEmbed;\n}}\n{_asset('figures.js')}"
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,207 @@
+// Figures are drawn already. When a reader begins to move, those that come near are drawn again, alive: they name
+// the model pointed at, and pin one that is clicked, in all figures and tables.
+(() => {
+  "use strict";
+  const plots = [...document.querySelectorAll(".fig .plot")];
+  const store = document.getElementById("figure-data");
+  if (!plots.length || !store || !window.IntersectionObserver) return;
+
+  // The data, by columns: words by their place in a list, columns by theirs in a pool.
+  let data = null;
+  const read = () => (data ??= JSON.parse(store.textContent));
+  const unpack = (place) => {
+    const column = read().pool[place];
+    return column.w ? column.w.map((i) => (i === null ? null : read().words[i])) : column;
+  };
+  const rows = (columns) => {
+    const found = Object.entries(columns).map(([name, place]) => [name, unpack(place)]);
+    const n = found.length ? found[0][1].length : 0;
+    return Array.from({ length: n }, (_, i) => Object.fromEntries(found.map(([name, values]) => [name, values[i]])));
+  };
+
+  // What is set off, in all figures.
+  const state = { pins: [], find: "" };
+  const live = new Map(); // plot -> { views, models }
+  const set = (names) => Object.fromEntries(names.map((name) => [name, 1]));
+  const matching = (models) => {
+    const words = state.find.split(/\s+/).filter(Boolean);
+    return words.length ? models.filter((m) => words.every((word) => m.toLowerCase().includes(word))) : [];
+  };
+  const show = ({ views, models }) => {
+    const found = matching(models);
+    const busy = found.length > 0 || state.pins.some((name) => models.includes(name));
+    for (const view of views)
+      view.signal("pins", set(state.pins)).signal("found", set(found)).signal("busy", busy).runAsync();
+  };
+  const showAll = () => {
+    for (const entry of live.values()) show(entry);
+  };
+  document.addEventListener("manyhot:pins", ({ detail }) => {
+    state.pins = [...detail];
+    begin();
+    showAll();
+  });
+  document.addEventListener("manyhot:find", ({ detail }) => {
+    state.find = String(detail).toLowerCase();
+    begin();
+    showAll();
+  });
+  const pin = (model) => {
+    const detail = state.pins.includes(model) ? state.pins.filter((name) => name !== model) : [...state.pins, model];
+    document.dispatchEvent(new CustomEvent("manyhot:pins", { detail }));
+  };
+
+  // What a mark tells.
+  const number = (value, digits) =>
+    value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const line = (datum, [label, field, digits, unit, lo, hi]) => {
+    const value = datum[field];
+    if (value === null || value === undefined) return null;
+    if (typeof value === "string") return `${label}: ${value}`;
+    const ends = lo && typeof datum[lo] === "number" ? ` (${number(datum[lo], +digits)} to ${number(datum[hi], +digits)})` : "";
+    return `${label}: ${number(value, +digits)}${unit}${ends}`;
+  };
+  const lines = (datum, tips) => tips.map((tip) => line(datum, tip)).filter(Boolean);
+  const tip = document.createElement("div");
+  tip.className = "fig-tip";
+  tip.hidden = true;
+  tip.setAttribute("aria-hidden", "true");
+  document.body.append(tip);
+  const tell = (datum, tips, x, y) => {
+    const name = document.createElement("b");
+    name.textContent = datum.model ?? "";
+    const parts = lines(datum, tips).map((text) => Object.assign(document.createElement("span"), { textContent: text }));
+    tip.replaceChildren(...(datum.model ? [name] : []), ...parts);
+    tip.hidden = !tip.childElementCount;
+    const { width, height } = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - width - 8))}px`;
+    tip.style.top = `${y + 18 + height > innerHeight ? y - height - 12 : y + 18}px`;
+  };
+
+  // Drawing alive.
+  const font = getComputedStyle(document.body).fontFamily;
+  const embed = async (plot, figure, panel, i) => {
+    const { spec, data: sheets } = figure;
+    const used = Object.fromEntries(Object.entries(sheets).map(([name, columns]) => [name, rows(columns)]));
+    const whole = { ...spec.concat[i], params: spec.params, config: { ...read().config, font }, datasets: used };
+    const box = document.createElement("div");
+    box.className = "live";
+    const options = { renderer: "svg", actions: false, ast: true, tooltip: false, mode: "vega-lite" };
+    const { view } = await window.vegaEmbed(box, whole, options);
+    const drawn = panel.querySelector("svg");
+    const svg = box.querySelector("svg");
+    for (const name of ["role", "aria-label", "aria-hidden"])
+      if (drawn.hasAttribute(name)) svg.setAttribute(name, drawn.getAttribute(name));
+    panel.replaceChildren(box);
+    return view;
+  };
+  const point = (entry, model) => {
+    if (entry.hover === model) return;
+    entry.hover = model;
+    for (const view of entry.views) view.signal("hover", model).runAsync();
+  };
+  const listen = (entry, view, tips) => {
+    view.addEventListener("mousemove", (event, item) => {
+      const datum = item?.datum;
+      if (!datum || item.mark.role !== "mark") {
+        tip.hidden = true;
+        return point(entry, "");
+      }
+      tell(datum, tips, event.clientX, event.clientY);
+      point(entry, datum.model ?? "");
+    });
+    view.addEventListener("mouseout", () => {
+      tip.hidden = true;
+      point(entry, "");
+    });
+    view.addEventListener("click", (event, item) => {
+      if (item?.datum?.model) pin(item.datum.model);
+    });
+  };
+  const begun = new Set();
+  const awaken = async (plot) => {
+    if (begun.has(plot)) return;
+    begun.add(plot);
+    if (!window.vegaEmbed) manyhotVega();
+    const figure = read().figures[plot.closest(".fig").dataset.figure];
+    const panels = [...plot.querySelectorAll(".panel")];
+    const entry = { views: [], models: [], hover: "" };
+    for (const [i, panel] of panels.entries()) {
+      const view = await embed(plot, figure, panel, i);
+      entry.views.push(view);
+      listen(entry, view, figure.spec.usermeta.tips[i]);
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    const names = Object.values(figure.data).flatMap((columns) => ("model" in columns ? unpack(columns.model) : []));
+    entry.models = [...new Set(names)];
+    entry.figure = figure;
+    live.set(plot, entry);
+    show(entry);
+    plot.dataset.live = "";
+  };
+
+  // Keyboard: arrows go from model to model, Enter pins.
+  const described = (entry, model) => {
+    for (const [name, columns] of Object.entries(entry.figure.data)) {
+      if (!("model" in columns)) continue;
+      const at = unpack(columns.model).indexOf(model);
+      if (at < 0) continue;
+      const datum = Object.fromEntries(Object.entries(columns).map(([field, place]) => [field, unpack(place)[at]]));
+      const i = entry.figure.spec.concat.findIndex((panel) => JSON.stringify(panel).includes(`"${name}"`));
+      return [model, ...lines(datum, entry.figure.spec.usermeta.tips[Math.max(i, 0)])].join(", ");
+    }
+    return model;
+  };
+  const step = (entry, key) => {
+    const { models, hover } = entry;
+    const at = models.indexOf(hover);
+    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: models.length - 1 }[key];
+    return to === undefined ? undefined : models[(to + models.length) % models.length];
+  };
+  for (const plot of plots) {
+    plot.tabIndex = 0;
+    plot.addEventListener("keydown", (event) => {
+      const entry = live.get(plot);
+      if (!entry?.models.length) return;
+      const model = step(entry, event.key);
+      if (model !== undefined) {
+        point(entry, model);
+        plot.nextElementSibling.textContent = described(entry, model);
+      } else if ((event.key === "Enter" || event.key === " ") && entry.hover) pin(entry.hover);
+      else if (event.key === "Escape") point(entry, "");
+      else return;
+      event.preventDefault();
+    });
+    for (const kind of ["pointerenter", "focusin"]) plot.addEventListener(kind, () => awaken(plot), { once: true });
+  }
+
+  // Nothing is drawn again before the reader moves: until then the page is complete as it stands.
+  const queue = [];
+  let working = false;
+  const work = async () => {
+    if (working) return;
+    working = true;
+    for (let plot = queue.shift(); plot; plot = queue.shift()) {
+      await new Promise((resolve) => (window.requestIdleCallback ?? setTimeout)(resolve));
+      await awaken(plot);
+    }
+    working = false;
+  };
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        watcher.unobserve(target);
+        queue.push(target);
+      }
+      work();
+    },
+    { rootMargin: "300px" },
+  );
+  const begin = () => {
+    for (const kind of moves) removeEventListener(kind, begin);
+    for (const plot of plots) watcher.observe(plot);
+  };
+  const moves = ["pointermove", "touchstart", "scroll", "keydown"];
+  for (const kind of moves) addEventListener(kind, begin, { passive: true });
+})();

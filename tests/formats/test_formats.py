@@ -18,6 +18,12 @@ from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
 
+LABEL_FORMATS = (
+    "chen (.tsv .txt); hf-labels (folder .parquet); image-folder (folder); labels-table (.parquet .csv); "
+    "multilabelfy (.json); real (.json); real-scores (.npz); tfds-multilabel (.json .parquet)"
+)
+
+
 def message(make, kind=InputError):
     with pytest.raises(kind) as error:
         make()
@@ -336,7 +342,7 @@ def test_file_of_another_kind(tmp_path):
         "The file does not hold labels.\n"
         f"  where:   {path}\n"
         "  got:     images (images-table)\n"
-        "  allowed: labels-table (.parquet .csv); multilabelfy (.json); real (.json)\n"
+        f"  allowed: {LABEL_FORMATS}\n"
         "  do:      give it where images are asked for"
     )
 
@@ -348,7 +354,7 @@ def test_file_of_no_kind(tmp_path):
         "The file does not hold labels.\n"
         f"  where:   {path}\n"
         "  got:     no known format with suffix '.doc'\n"
-        "  allowed: labels-table (.parquet .csv); multilabelfy (.json); real (.json)"
+        f"  allowed: {LABEL_FORMATS}"
     )
 
 
@@ -377,7 +383,7 @@ def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
 
 def test_folder_without_predictions(tmp_path):
     assert message(lambda: prediction_files([tmp_path])) == (
-        f"The folder holds no predictions.\n  where:   {tmp_path}\n  allowed: .csv, .npy, .npz, .parquet"
+        f"The folder holds no predictions.\n  where:   {tmp_path}\n  allowed: .csv, .json, .npy, .npz, .parquet"
     )
 
 

@@ -1,7 +1,8 @@
 """Foreign files to our tables and back, one file a format.
 
-A format is a registered reader with three facts about it: what it `holds` (labels, predictions or images),
-the `suffixes` of its files, and whether a given file `matches`.
+A format is a registered reader with three facts about it: what it `holds` (one of `HOLDS`), the `suffixes` of
+its files, of which `FOLDER` stands for folders, and whether a given file `matches`. A fourth is optional:
+`absent`, the files of its kind that cannot be had, and why.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from manyhot import registry
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.formats.columns import FOLDER
+from manyhot.tables import Images, Labels, Predictions, Results
 
-HOLDS = ("labels", "predictions", "images", "classes")
+HOLDS = ("labels", "predictions", "images", "classes", "results", "findings")
 
 PathLike = str | os.PathLike[str]
 
@@ -27,11 +31,13 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     Parameters
     ----------
     path : path-like
+        A file, or a folder for the formats that are folders: images in class folders, saved data sets.
     classes : ClassList, optional
         The class list that the file is over. By default what the file tells; else ``imagenet1k`` is assumed
         for keys, names and the number of classes, and nothing is claimed about which list it is.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format, with options where it has any, as in ``chen(threshold=0.9)``; found out from the
+        file by default.
 
     Raises
     ------
@@ -90,6 +96,41 @@ def read_predictions(
     return found
 
 
+def read_results(path: PathLike, *, dataset: str | None = None, format: str | None = None) -> Results:
+    """Read numbers of models: timm's tables, our results as Parquet or CSV, or a folder of an evaluation.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder is read with the pairs, samples and models that lie in it.
+    dataset : str, optional
+        Which data set the numbers are on, where neither the file nor its name tells. Of a table that tells,
+        the rows to keep.
+    format : str, optional
+        A registered format; found out from the file by default.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`; also if it is not known which data set the numbers are on, or how many images
+        that has.
+    """
+    results = _read(path, "results", format, dataset=dataset)
+    assert isinstance(results, Results)
+    return results
+
+
+def read_findings(path: PathLike, *, format: str | None = None) -> pa.Table:
+    """Read a findings table: published mistakes of models, or our own Parquet.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`.
+    """
+    return _read(path, "findings", format)
+
+
 def read_classes(name_or_path: PathLike) -> ClassList:
     """Read a class list: a built-in one by name, or a file with one key a line, or with ``key`` and ``name``.
 
@@ -106,11 +147,12 @@ def read_classes(name_or_path: PathLike) -> ClassList:
 
 
 def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | None:
-    """Return the format of a file among those that hold one of `holds`, or None."""
+    """Return the format of a file or folder among those that hold one of `holds`, or None."""
     path = Path(path)
+    suffix = FOLDER if path.is_dir() else path.suffix.lower()
     for name in registry.names("format"):
         entry = registry.get("format", name)
-        fits = entry.about["holds"] in holds and path.suffix.lower() in entry.about["suffixes"]
+        fits = entry.about["holds"] in holds and suffix in entry.about["suffixes"]
         if fits and entry.about["matches"](path):
             return entry
     return None
@@ -142,25 +184,57 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
 
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     path = Path(path)
-    if not path.is_file():
+    _check_there(path, holds)
+    entry = detect(path, (holds,)) if format is None else _asked_for(format, holds, path)
+    if entry is None:
+        raise _unreadable(path, holds)
+    found = entry(path, **options)
+    if not len(found):
+        raise InputError("The file has no rows.", where=path)
+    return found
+
+
+def _check_there(path: Path, holds: str) -> None:
+    if path.is_dir() and FOLDER not in _suffixes(holds):
+        raise InputError("This is a folder, not a file.", where=path)
+    if path.exists():
+        return
+    entries = [registry.get("format", name) for name in registry.names("format")]
+    why = [e.about["absent"][path.name] for e in entries if path.name in e.about.get("absent", ())]
+    raise InputError("The file does not exist.", where=path, got=why[0] if why else None)
+
+
+def _asked_for(format: str, holds: str, path: Path) -> registry.Entry:
+    entry = registry.get("format", format)
+    if entry.about["holds"] != holds:
         raise InputError(
-            "This is a folder, not a file." if path.is_dir() else "The file does not exist.", where=path
+            f"The format {format!r} does not hold {holds}.",
+            where=path,
+            got=f"{format}, which holds {entry.about['holds']}",
+            allowed="; ".join(_described(holds)),
         )
-    entry = registry.get("format", format) if format is not None else detect(path, (holds,))
-    if entry is not None:
-        found = entry(path, **options)
-        if not len(found):
-            raise InputError("The file has no rows.", where=path)
-        return found
+    if path.is_dir() and FOLDER not in entry.about["suffixes"]:
+        raise InputError("This is a folder, not a file.", where=path)
+    return entry
+
+
+def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
-    raise InputError(
-        f"The file does not hold {holds}.",
+    if other:
+        got, do = (
+            f"{other.about['holds']} ({other.name})",
+            f"give it where {other.about['holds']} are asked for",
+        )
+    elif path.is_dir():
+        got, do = "a folder of no known format", None
+    else:
+        got, do = f"no known format with suffix {path.suffix or 'none'!r}", None
+    return InputError(
+        f"The {'folder' if path.is_dir() else 'file'} does not hold {holds}.",
         where=path,
-        got=f"{other.about['holds']} ({other.name})"
-        if other
-        else f"no known format with suffix {path.suffix or 'none'!r}",
+        got=got,
         allowed="; ".join(_described(holds)),
-        do=f"give it where {other.about['holds']} are asked for" if other else None,
+        do=do,
     )
 
 

@@ -33,6 +33,20 @@ def _always(_: Path) -> bool:
     return True
 
 
+def members(path: Path) -> frozenset[str]:
+    """Return the names of the arrays in an ``.npz`` file; none if it is broken, which its reader reports."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError):
+        return frozenset()
+
+
+def _npz_matches(path: Path) -> bool:
+    # ReaL's files of raters' answers and scores are archives of a tensor too.
+    return not members(path) >= {"tensor", "info"}
+
+
 @register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
 def read_npy(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
@@ -41,10 +55,10 @@ def read_npy(
 
     Shape (n, k) or (n, C); row i is the image of row i of `rows`.
     """
-    return _predictions(path, {"": _load(path)}, classes, rows, scores)
+    return _predictions(path, {"": load(path)}, classes, rows, scores)
 
 
-@register("format", "npz", holds="predictions", suffixes=(".npz",), matches=_always)
+@register("format", "npz", holds="predictions", suffixes=(".npz",), matches=_npz_matches)
 def read_npz(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
@@ -52,10 +66,17 @@ def read_npz(
 
     A single array may have any name. Ids may come from `rows` instead.
     """
-    return _predictions(path, _load(path), classes, rows, scores)
+    return _predictions(path, load(path), classes, rows, scores)
 
 
-def _load(path: Path) -> Any:
+def load(path: Path) -> Any:
+    """Return the array of an ``.npy`` file, or the arrays of an ``.npz`` file by name.
+
+    Raises
+    ------
+    InputError
+        If it is truncated, or holds Python objects, which are not loaded.
+    """
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)

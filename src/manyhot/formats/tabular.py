@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
+from manyhot.formats.columns import FOLDER
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,
     Images,
     Labels,
     Predictions,
+    Results,
+    check,
     labels_from_table,
     predictions_from_table,
     read,
+    read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
 
@@ -68,6 +74,8 @@ def _declared(path: Path) -> str:
 
 def _matches(table: str) -> Callable[[Path], bool]:
     def matches(path: Path) -> bool:
+        if path.is_dir():
+            return (path / f"{table}.parquet").is_file()
         declared = _declared(path)
         return declared == table if declared else table in _guess(column_names(path))
 
@@ -77,6 +85,8 @@ def _matches(table: str) -> Callable[[Path], bool]:
 def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     """Return which tables a file with these columns may be."""
     names = set(columns)
+    if names >= {"model", "metric", "value", "n"}:
+        return ("results",)
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
         return () if names else ("predictions",)
@@ -152,6 +162,54 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
         frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
     frame = frame.with_columns(pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""))
     return Images(frame.to_arrow(), name=path.stem)
+
+
+@register(
+    "format",
+    "results-table",
+    holds="results",
+    suffixes=(".parquet", ".csv", FOLDER),
+    matches=_matches("results"),
+)
+def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
+    """A results table, as ``manyhot evaluate`` writes it; of a folder also pairs, samples and models.
+
+    Parameters
+    ----------
+    dataset : str, optional
+        Names the data set where the table does not; else the rows to keep.
+    """
+    if path.is_dir():
+        results = read_results_folder(path)
+        return results if dataset is None else replace(results, table=_of(results.table, dataset, path))
+    if path.suffix.lower() == ".parquet" and _declared(path):
+        table = read(path, "results")
+    else:
+        frame = read_frame(path)
+        if dataset is not None and "dataset" not in frame.columns:
+            frame = frame.with_columns(dataset=pl.lit(dataset))
+        absent = [c.name for c in TABLES["results"] if c.nullable and c.name not in frame.columns]
+        table = check(
+            _narrow(frame.with_columns(pl.lit(None).alias(c) for c in absent).to_arrow()),
+            "results",
+            where=path,
+        )
+    return Results(table if dataset is None else _of(table, dataset, path), name=path.stem)
+
+
+def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
+    known = table["dataset"].unique().to_pylist()
+    if dataset not in known:
+        raise InputError(
+            "The results are on other data sets.", where=path, got=dataset, allowed=", ".join(known)
+        )
+    return table.filter(pc.equal(table["dataset"], dataset))
+
+
+@register("format", "findings-table", holds="findings", suffixes=(".parquet",), matches=_matches("findings"))
+def read_findings_table(path: Path) -> pa.Table:
+    """A findings table that manyhot wrote."""
+    return read(path, "findings")
 
 
 def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = False) -> Path:

@@ -1,0 +1,295 @@
+"""Hugging Face data sets whose features hold class labels: saved folders and Parquet files.
+
+The ``datasets`` package is not needed: both are Arrow tables, and their features stand in JSON beside the
+columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.errors import InputError
+from manyhot.formats.columns import FOLDER, base_names, constant, descriptions, numbers, ragged
+from manyhot.formats.json_files import load
+from manyhot.registry import register
+from manyhot.tables import Labels, one_chunk
+
+IDS = ("image_id", "file_name", "filename", "path")
+"""Columns that name an image, best first; else the path within an image column does."""
+
+_LISTS = ("Sequence", "List", "LargeList")
+_SAME = 0.99
+# Of ImageNet-1k, Hugging Face and timm write a few names in their own ways.
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """A column of class labels, one or a list an image."""
+
+    column: str
+    names: tuple[str, ...]
+    listed: bool
+
+
+def _matches(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+    return bool(_label_features(_features_of_parquet(path)))
+
+
+@register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
+def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "") -> Labels:
+    """A Hugging Face data set with a ``ClassLabel`` feature or a list of them.
+
+    A folder written by ``save_to_disk``, or Parquet with the schema metadata ``huggingface``. Only the
+    columns of labels and of names are read: images stay on the disk. An image whose label is null or -1
+    is not usable.
+
+    Parameters
+    ----------
+    column : str
+        Which column holds the labels, where several do: ``hf-labels(column='fine_label')``.
+
+    Notes
+    -----
+    Images of Hugging Face's ``imagenet-1k`` are called ``ILSVRC2012_val_00000001_n01751748.JPEG``; the
+    WordNet id is cut, so that they have the names that everybody else uses.
+
+    References
+    ----------
+    https://huggingface.co/docs/datasets/about_dataset_features
+    """
+    features = _features_of_folder(path) if path.is_dir() else _features_of_parquet(path)
+    main, single = _chosen(_label_features(features), column, path)
+    wanted = [main.column, *([single.column] if single else [])]
+    table = _read_folder(path, features, wanted) if path.is_dir() else _read_parquet(path, features, wanted)
+    known, position = _class_list(main.names, classes, path)
+    lists = one_chunk(table[main.column])
+    lengths, flat, usable = _sets(lists, main, path)
+    n = len(table)
+    columns = {
+        "image_id": table["image_id"],
+        "usable": pa.array(usable),
+        "classes": ragged(lengths, pa.array(position[flat])),
+        "state": ragged(lengths, constant("yes", len(flat), pa.string())),
+        "method": constant("ClassLabel", n, pa.string()),
+    }
+    if single:
+        columns["label"] = _original(one_chunk(table[single.column]), position)
+    return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.resolve().stem)
+
+
+def _features_of_parquet(path: Path) -> dict[str, Any]:
+    try:
+        return _features(json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")))
+    except (pa.ArrowInvalid, OSError, ValueError):
+        return {}
+
+
+def _features(content: Any) -> dict[str, Any]:
+    info = content.get("info", content) if isinstance(content, dict) else {}
+    features = info.get("features") if isinstance(info, dict) else None
+    return features if isinstance(features, dict) else {}
+
+
+def _features_of_folder(path: Path) -> dict[str, Any]:
+    splits = path / "dataset_dict.json"
+    if splits.is_file():
+        content = load(splits)
+        names = content.get("splits", []) if isinstance(content, dict) else []
+        raise InputError(
+            "The folder holds several splits, each a data set.",
+            where=path,
+            allowed=", ".join(map(str, names)),
+            do=f"give the folder of one, such as {path / str(names[0]) if names else 'train'}",
+        )
+    for name in ("dataset_info.json", "state.json"):
+        if not (path / name).is_file():
+            raise InputError("The folder is not a complete saved data set.", where=path, got=f"no {name}")
+    return _features(load(path / "dataset_info.json"))
+
+
+def _label_features(features: dict[str, Any]) -> list[_Feature]:
+    found = []
+    for column, feature in features.items():
+        inner, listed = feature, False
+        if isinstance(feature, list) and len(feature) == 1:
+            inner, listed = feature[0], True
+        elif isinstance(feature, dict) and feature.get("_type") in _LISTS:
+            inner, listed = feature.get("feature"), True
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
+            found.append(_Feature(column, tuple(map(str, inner["names"])), listed))
+    return found
+
+
+def _chosen(found: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:
+    """Return the column of label sets and, where one is over the same classes, that of single labels."""
+    lists = [f for f in found if f.listed]
+    candidates = [f for f in found if f.column == column] if column else lists or found
+    if len(candidates) != 1:
+        raise InputError(
+            "It is not clear which column holds the labels."
+            if candidates
+            else "No column holds class labels.",
+            where=path,
+            got=column or ", ".join(f.column for f in candidates) or None,
+            allowed=", ".join(f.column for f in found) or None,
+            do=f"name one: format=\"hf-labels(column='{found[0].column}')\"" if found else None,
+        )
+    main = candidates[0]
+    singles = [f for f in found if not f.listed and f.names == main.names]
+    return main, main if not main.listed else singles[0] if len(singles) == 1 else None
+
+
+def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
+    """Return the column of names, and whether it is a column of images."""
+    named = [c for c in IDS if c in features]
+    if named:
+        return named[0], False
+    images = [c for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
+    if not images:
+        raise InputError(
+            "The data set does not name its images.",
+            where=path,
+            got=", ".join(features),
+            allowed=f"a column {', '.join(IDS)}, or one of images",
+        )
+    return images[0], True
+
+
+def _read_parquet(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
+    column, is_image = _id_column(features, path)
+    try:
+        file = pq.ParquetFile(path)
+        table = file.read(columns=[f"{column}.path" if is_image else column, *wanted])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _broken(path, error) from error
+    return _named(table, column, is_image, path)
+
+
+def _read_folder(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
+    column, is_image = _id_column(features, path)
+    state = load(path / "state.json")
+    files = [path / Path(str(f["filename"])).name for f in state.get("_data_files", [])]
+    if not files or state.get("_indices_data_files"):
+        raise InputError(
+            "The folder is not a data set as save_to_disk writes it.",
+            where=path,
+            got="no data files" if not files else "rows picked by an index beside them",
+            do="save it again with datasets 2.0 or later",
+        )
+    try:
+        return pa.concat_tables([_named(_stream(f, [column, *wanted]), column, is_image, f) for f in files])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def _stream(path: Path, columns: Sequence[str]) -> pa.Table:
+    # Mapped, not read: the bytes of images that lie between the columns are never touched.
+    with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+        return stream.read_all().select(list(dict.fromkeys(columns)))
+
+
+def _named(table: pa.Table, column: str, is_image: bool, path: Path) -> pa.Table:
+    names = pc.struct_field(table[column], "path") if is_image else table[column]
+    names = one_chunk(names).cast(pa.string())
+    if names.null_count:
+        raise InputError(
+            "An image has no name.",
+            where=path,
+            got=f"{names.null_count:,} without a path in {column!r}",
+            do=f"add a column {IDS[0]}",
+        )
+    ids = pc.replace_substring_regex(
+        base_names(names), r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$", r"\1\2"
+    )
+    kept = [c for c in table.column_names if c != column]
+    return table.select(kept).append_column("image_id", ids)
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    return InputError(
+        "The data set is not complete.",
+        where=path,
+        got=str(error).partition("\n")[0],
+        do="make or fetch it again",
+    )
+
+
+def _class_list(
+    names: tuple[str, ...], given: ClassList | None, path: Path
+) -> tuple[ClassList, np.ndarray[Any, np.dtype[np.int32]]]:
+    """Return the class list, and the class id of each name of the feature."""
+    if given is None:
+        known = class_list()
+        same = len(names) == len(known) and _share(names, known) >= _SAME
+        return known if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
+    described = descriptions(given)
+    return given, np.array([_index(name, given, described, path) for name in names], np.int32)
+
+
+def _share(names: Sequence[str], known: ClassList) -> float:
+    described = descriptions(known)
+    return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
+
+
+def _index(name: str, known: ClassList, described: dict[str, set[int]], path: Path) -> int:
+    found = described.get(name, set())
+    if len(found) == 1:
+        return min(found)
+    try:
+        return known.index(name)
+    except (LookupError, InputError) as error:
+        if numbers([name]) and int(name) < len(known):
+            return int(name)
+        raise InputError(
+            "A name of the feature is not in the class list.",
+            where=path,
+            got=name,
+            allowed=f"keys and names of {known.name}, or 0 to {len(known) - 1}",
+            do="leave the class list out: the data set has its own",
+        ) from error
+
+
+def _sets(
+    values: pa.Array, feature: _Feature, path: Path
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the lengths of the label sets, their names' positions, and which images have any."""
+    if feature.listed:
+        usable = values.is_valid().to_numpy(zero_copy_only=False)
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+        flat = pc.list_flatten(values)
+    else:
+        usable = pc.fill_null(pc.greater_equal(values, 0), False).to_numpy(zero_copy_only=False)
+        lengths, flat = usable.astype(np.int64), values.filter(pa.array(usable))
+    return lengths, _checked(flat, feature, path), usable
+
+
+def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
+    found: np.ndarray[Any, np.dtype[np.int64]] = (
+        pc.fill_null(flat, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    bad = found[(found < 0) | (found >= len(feature.names))]
+    if len(bad):
+        raise InputError(
+            "A label is out of range.",
+            where=f"{path}, column {feature.column}",
+            got=int(bad[0]),
+            allowed=f"0 to {len(feature.names) - 1}",
+        )
+    return found
+
+
+def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -> pa.Array:
+    known = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
+    return pa.array(position).take(known)

@@ -1,0 +1,117 @@
+"""Images in one folder a class, as torchvision's ImageFolder and timm read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.errors import InputError, ManyhotError
+from manyhot.formats.columns import FOLDER, constant, numbers, ragged
+from manyhot.registry import register
+from manyhot.tables import Labels
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+"""File names that count as images, in any case."""
+
+
+def _matches(path: Path) -> bool:
+    return any(True for name in _class_folders(path) for _ in _images(os.path.join(path, name)))  # noqa: PTH118
+
+
+@register("format", "image-folder", holds="labels", suffixes=(FOLDER,), matches=_matches)
+def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
+    """A folder with one folder of images a class, called by WordNet id, class name or number.
+
+    The label set of an image is the one class of its folder; nobody says who looked at it, so `rated` is
+    null. Folders called by numbers are sorted as numbers: as text, 10 would come before 2, which gives most
+    images of ImageNetV2 a wrong label.
+
+    References
+    ----------
+    ``torchvision.datasets.ImageFolder``; modestyachts/ImageNetV2, issues 4 and 10, for the numbers.
+    """
+    names = _class_folders(path)
+    found = [sorted(_images(os.path.join(path, name))) for name in names]  # noqa: PTH118
+    if not any(found):
+        raise InputError(
+            "The folder holds no folders of images.",
+            where=path,
+            allowed=f"one folder a class, with {', '.join(SUFFIXES)}",
+        )
+    ids, class_hash, n_classes = _class_ids(names, classes, path)
+    label = np.repeat(np.array(ids, np.int32), [len(images) for images in found])
+    n = len(label)
+    table = pa.table(
+        {
+            "image_id": pa.array([image for images in found for image in images], pa.string()),
+            "label": pa.array(label),
+            "usable": constant(True, n, pa.bool_()),
+            "classes": ragged(np.ones(n, np.int64), pa.array(label)),
+            "state": ragged(np.ones(n, np.int64), constant("yes", n, pa.string())),
+            "method": constant("ImageFolder", n, pa.string()),
+        }
+    )
+    return Labels(table, n_classes, class_hash, asked_known=False, name=path.resolve().name)
+
+
+def _class_folders(path: Path) -> list[str]:
+    """Return the names of the folders in a folder, in order; hidden ones are none."""
+    with os.scandir(path) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+    counted = numbers(names)
+    if counted is None:
+        return sorted(names)
+    return [name for _, name in sorted(zip(counted, names, strict=True))]
+
+
+def _images(folder: str) -> Iterator[str]:
+    """Yield the names of the images in a folder and below it."""
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.name.lower().endswith(SUFFIXES):
+                yield entry.name
+            elif entry.is_dir():
+                below.append(entry.path)
+    for each in below:
+        yield from _images(each)
+
+
+def _class_ids(names: list[str], classes: ClassList | None, path: Path) -> tuple[list[int], str, int]:
+    """Return the class of each folder, and hash and length of the class list that they count in."""
+    counted = numbers(names)
+    if classes is not None:
+        return [_index(name, classes, path) for name in names], classes.hash, len(classes)
+    known = class_list()
+    if counted == list(range(len(known))):
+        # As many numbers as ImageNet-1k has classes, which does not say that they are these.
+        return counted, "", len(known)
+    if counted is None:
+        try:
+            return [known.index(name) for name in names], known.hash, len(known)
+        except ManyhotError:
+            pass
+    own = from_keys(names, path.name)
+    return list(range(len(own))), own.hash, len(own)
+
+
+def _index(name: str, classes: ClassList, path: Path) -> int:
+    try:
+        return classes.index(name)
+    except LookupError as error:
+        if numbers([name]) and int(name) < len(classes):
+            return int(name)
+        raise InputError(
+            "A folder is not called like a class.",
+            where=path,
+            got=name,
+            allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
+            do="give the class list of these folders, or move the folder away",
+        ) from error

@@ -1,0 +1,119 @@
+"""MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list
+from manyhot.errors import InputError
+from manyhot.formats.pickles import Frame, load_frame
+from manyhot.registry import register
+from manyhot.tables import Images
+
+ANNOTATIONS = ("fu", "easy", "mis", "amb")
+"""Followed up in the CLASSIFY task; the original label alone is confident; never selected; ambiguous."""
+
+_COUNTS = {
+    "label": "imagenet_label",
+    "n_objects": "num_objects",
+    "main_label": "main_top",
+    "n_raters": "num_workers",
+}
+_INFO, _CLASSIFY = "image_info.pkl", "annotations_classify_task.pkl"
+_WHY = "a file over the size limit of the mirror, which is therefore not in the catalogue; no format reads it"
+
+
+def _matches(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
+
+
+@register(
+    "format",
+    "tsipras",
+    holds="images",
+    suffixes=(".pkl",),
+    matches=_matches,
+    absent={"annotations_contains_task.pkl": _WHY, "model_predictions.pkl": _WHY},
+)
+def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
+    """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``: images with counts to slice by.
+
+    The first gives 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
+    `n_raters`; where the second lies beside it, all 10,000 with `annotation` as well, and the others null.
+    The second alone gives 10,000 images with `annotation`, one of `ANNOTATIONS`.
+
+    The tasks CONTAINS and the models' predictions of that repository are not read.
+
+    References
+    ----------
+    Tsipras et al. 2020, arXiv 2005.11295; MadryLab/ImageNetMultiLabel.
+    """
+    classes = classes or class_list()
+    frame = load_frame(path)
+    if "annotation" in frame.columns:
+        table = pa.table({"image_id": frame.index, "annotation": _annotations(frame, path)})
+    elif set(_COUNTS.values()) <= set(frame.columns):
+        table = _classify(frame, path, len(classes))
+    else:
+        raise InputError(
+            "The pickle holds another table.",
+            where=path,
+            got=", ".join(frame.columns) or "no columns",
+            allowed=f"the columns of {_CLASSIFY} or of {_INFO}",
+            do="read these two: the CONTAINS task and the models' predictions are not read",
+        )
+    return Images(table, name="Tsipras et al.")
+
+
+def _classify(frame: Frame, path: Path, n_classes: int) -> pa.Table:
+    columns = {name: _numbers(frame, source, path) for name, source in _COUNTS.items()}
+    for name in ("label", "main_label"):
+        bad = columns[name][(columns[name] < 0) | (columns[name] >= n_classes)]
+        if len(bad):
+            raise InputError(
+                "A class is out of range.",
+                where=f"{path}, {name}",
+                got=bad[0],
+                allowed=f"0 to {n_classes - 1}",
+            )
+    table = pa.table({"image_id": frame.index} | {n: v.astype(np.int32) for n, v in columns.items()})
+    beside = path.with_name(_INFO)
+    return _joined(table, beside) if beside.is_file() else table
+
+
+def _joined(table: pa.Table, beside: Path) -> pa.Table:
+    info = load_frame(beside)
+    row_of = {name: i for i, name in enumerate(table["image_id"].to_pylist())}
+    unknown = row_of.keys() - set(info.index)
+    if "annotation" not in info.columns or unknown:
+        raise InputError(
+            "The images of the two pickles are not of one release.",
+            where=beside,
+            got=f"{len(unknown):,} images missing" if unknown else "no column annotation",
+            allowed=f"the {len(row_of):,} images beside it, among others",
+        )
+    rows = pa.array([row_of.get(name) for name in info.index], pa.int32())
+    joined = {n: table[n].combine_chunks().take(rows) for n in table.column_names if n != "image_id"}
+    return pa.table({"image_id": info.index, "annotation": _annotations(info, beside), **joined})
+
+
+def _numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
+    values = frame.columns[column]
+    if values.dtype.kind != "i":
+        raise InputError("A column is not of whole numbers.", where=path, got=f"{column}: {values.dtype}")
+    return values
+
+
+def _annotations(frame: Frame, path: Path) -> list[str]:
+    values: list[str] = frame.columns["annotation"].tolist()
+    strange = [value for value in values if value not in ANNOTATIONS]
+    if strange:
+        raise InputError(
+            "This is not an annotation.", where=path, got=repr(strange[0]), allowed=", ".join(ANNOTATIONS)
+        )
+    return values

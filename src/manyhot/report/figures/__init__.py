@@ -30,10 +30,16 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
         import altair as alt
     except ImportError as error:
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
+    from manyhot.report.figures.groups import draw_groups
+    from manyhot.report.figures.labels import draw_labels
     from manyhot.report.figures.models import draw_models
     from manyhot.report.figures.numbers import Numbers
+    from manyhot.report.figures.ranks import draw_ranks
+    from manyhot.report.figures.saturation import draw_saturation
+    from manyhot.report.figures.shift import draw_shift
 
     numbers = Numbers(tables, sorted(own))
     with alt.utils.schemapi.debug_mode(False):
-        drawn = [*draw_models(numbers)]
+        sections = (draw_labels, draw_models, draw_groups, draw_shift, draw_saturation, draw_ranks)
+        drawn = [figure for draw in sections for figure in draw(numbers)]
     return tuple(replace(figure, command=command) for figure in drawn)

@@ -75,6 +75,21 @@ class Numbers:
             right.rename({c: f"y_{c}" for c in _COLUMNS} | {"value": "y"}), on="model"
         )
 
+    def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
+        """Return a fitted line over all images: between two data sets and metrics, on a scale."""
+        rows = self["fits"].filter(
+            (pl.col("dataset_x") == x[0])
+            & (pl.col("metric_x") == x[1])
+            & (pl.col("dataset_y") == y[0])
+            & (pl.col("metric_y") == y[1])
+            & (pl.col("slice_x") == "all")
+            & (pl.col("slice_y") == "all")
+            & (pl.col("scale") == scale)
+            & (pl.col("models") == models)
+            & pl.col("slope").is_finite()
+        )
+        return first(rows)
+
 
 _COLUMNS = ("value", "lo", "hi", "n")
 

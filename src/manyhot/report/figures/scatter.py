@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import altair as alt
 
 from manyhot.report.figures.panel import FOCUS, NAMED, OWN, Panel, Sheet, Tip, data, dimmed, ink
-from manyhot.report.scales import Axis
+from manyhot.report.figures.words import interval
+from manyhot.report.scales import Axis, fences
 
 CROSSES = 100
 """Models up to which intervals are drawn."""
@@ -29,6 +30,15 @@ def probit(share: float) -> float:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A fitted line in the units of the axes, and what stands above its right end."""
+
+    slope: float
+    intercept: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Side:
     """An axis.
 
@@ -41,17 +51,21 @@ class Side:
         Where the axis does not choose.
     labels : str
         A Vega expression of the text of a tick.
+    axis : Mapping
+        Further options of the axis.
+    log : bool
     """
 
     title: Sequence[str]
     domain: tuple[float, float]
     ticks: Sequence[float] | None = None
     labels: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    axis: Mapping[str, Any] = field(default_factory=dict)
+    log: bool = False
 
     def channel(self, kind: Any, name: str) -> Any:
         """Return the encoding of a field on this axis."""
-        options: dict[str, Any] = dict(self.extra)
+        options: dict[str, Any] = dict(self.axis)
         if self.ticks is not None:
             options["values"] = list(self.ticks)
         if self.labels:
@@ -60,7 +74,9 @@ class Side:
             field=name,
             type="quantitative",
             title=list(self.title) if len(self.title) > 1 else self.title[0],
-            scale=alt.Scale(domain=list(self.domain), nice=False, zero=False),
+            scale=alt.Scale(type="log", domain=list(self.domain), nice=False)
+            if self.log
+            else alt.Scale(domain=list(self.domain), nice=False, zero=False),
             axis=alt.Axis(**options),
         )
 
@@ -82,6 +98,26 @@ def probit_side(title: Sequence[str], shares: Iterable[float | None]) -> Side:
     return Side(title, (lo, hi), tuple(ticks), f"{{{texts}}}[format(datum.value, '.2f')]")
 
 
+def log_side(title: Sequence[str], values: Sequence[float]) -> Side:
+    """Return a logarithmic axis."""
+    lo, hi = min(values) / 1.1, max(values) * 1.1
+    ticks = [10.0**p * m for p in range(-3, 8) for m in (1, 2, 5) if lo <= 10.0**p * m <= hi]
+    return Side(title, (lo, hi), ticks, "format(datum.value, ',~g')", log=True)
+
+
+def typical(values: Iterable[float | None]) -> list[float]:
+    """Return the values that an axis must show; see `manyhot.report.scales.fences`."""
+    known = [v for v in values if v is not None]
+    low, high = fences(known)
+    return [v for v in known if low <= v <= high]
+
+
+def slope_said(fit: Mapping[str, Any]) -> str:
+    """Return a slope with its interval in words."""
+    ends = interval(fit["slope_lo"], fit["slope_hi"], 2)
+    return f"slope {fit['slope']:.2f}" + (f" ({ends})" if ends else "")
+
+
 def scatter(
     name: str,
     sheet: Sheet,
@@ -91,7 +127,7 @@ def scatter(
     title: alt.Title | str,
     tips: Sequence[Tip],
     equal: bool = False,
-    line: tuple[float, float] | None = None,
+    lines: Sequence[Line] = (),
     width: int = SIDE,
     height: int = SIDE,
 ) -> Panel:
@@ -108,8 +144,8 @@ def scatter(
     title, tips
     equal : bool
         Draw the dashed line on which both are the same.
-    line : (float, float), optional
-        Slope and intercept of a fitted line, in the units of the axes.
+    lines : sequence of Line
+        Fitted lines.
     width, height : int
     """
     channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
@@ -118,13 +154,13 @@ def scatter(
     if equal and (ends := _equals(x.domain, y.domain)):
         sheets[f"{name}-equal"] = ends
         layers.append(_line(f"{name}-equal", channels, strokeDash=[4, 4], color=ink("axis")))
-    crosses = "x_lo" in sheet and len(sheet["model"]) <= CROSSES
-    if crosses:
-        layers += _crosses(name, x, y)
-    layers.append(_points(name, channels, len(sheet["model"])))
-    if line is not None and (ends := _fitted(line, x.domain, y.domain, sheet["x"])):
-        sheets[f"{name}-fit"] = ends
-        layers.append(_line(f"{name}-fit", channels, color=ink("ink"), strokeWidth=1.5))
+    n = len(sheet["model"])
+    if n <= CROSSES:
+        layers += _crosses(name, x, y, sheet)
+    layers.append(_points(name, channels, n))
+    for i, line in enumerate(lines):
+        sheets[f"{name}-fit-{i}"] = _fitted(line, sheet["x"])
+        layers += _fit(f"{name}-fit-{i}", channels)
     layers += _named(name, channels, sum(x.domain) / 2, tagged="tag" in sheet)
     chart = alt.layer(*layers).properties(width=width, height=height, title=title)
     return Panel(chart, sheets, tuple(tips))
@@ -132,15 +168,21 @@ def scatter(
 
 def _points(name: str, channels: tuple[Any, Any], n: int) -> Any:
     size, opacity = (34, 0.8) if n <= CROSSES else (12, 0.5)
-    mark: Any = alt.Chart(data(name)).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
+    mark: Any = alt.Chart(data(name)).mark_point(
+        size=size, opacity=dimmed(opacity), color=ink("mark"), clip=True
+    )
     return mark.encode(*channels)
 
 
-def _crosses(name: str, x: Side, y: Side) -> list[Any]:
-    mark: Any = alt.Chart(data(name)).mark_rule(strokeWidth=1, opacity=dimmed(0.45), color=ink("mark"))
-    across = mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi"))
-    up = mark.encode(x.channel(alt.X, "x"), y.channel(alt.Y, "y_lo"), alt.Y2("y_hi"))
-    return [across, up]
+def _crosses(name: str, x: Side, y: Side, sheet: Sheet) -> list[Any]:
+    mark: Any = alt.Chart(data(name)).mark_rule(
+        strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"), clip=True
+    )
+    ways = {
+        "x_lo": lambda: mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi")),
+        "y_lo": lambda: mark.encode(x.channel(alt.X, "x"), y.channel(alt.Y, "y_lo"), alt.Y2("y_hi")),
+    }
+    return [draw() for field, draw in ways.items() if any(v is not None for v in sheet.get(field, ()))]
 
 
 def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool) -> list[Any]:
@@ -150,16 +192,15 @@ def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool)
         "align": alt.ExprRef(f"datum.x > {middle:.6g} ? 'right' : 'left'"),
         "dx": alt.ExprRef(f"datum.x > {middle:.6g} ? -8 : 8"),
         "fontSize": 12,
+        "clip": True,
     }
+    bold = {**text, "fontWeight": "bold"}
+    outline = {"opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "size": 70, "clip": True}
     layers = [
-        base.transform_filter(OWN).mark_point(size=70, opacity=1, color=ink("own")),
-        base.transform_filter(FOCUS).mark_point(
-            size=70, opacity=1, color=ink("ink"), stroke=ink("paper"), strokeWidth=1
-        ),
-        base.transform_filter(OWN)
-        .mark_text(**text, fontWeight="bold", color=ink("own"))
-        .encode(text="model:N"),
-        base.transform_filter(NAMED).mark_text(**text, fontWeight="bold", dy=-10).encode(text="model:N"),
+        base.transform_filter(OWN).mark_point(**outline, color=ink("own")),
+        base.transform_filter(FOCUS).mark_point(**outline, color=ink("ink")),
+        base.transform_filter(OWN).mark_text(**bold, color=ink("own")).encode(text="model:N"),
+        base.transform_filter(NAMED).mark_text(**bold, dy=-10).encode(text="model:N"),
     ]
     if tagged:
         quiet = base.transform_filter("datum.tag && !own[datum.model]")
@@ -168,7 +209,16 @@ def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool)
 
 
 def _line(name: str, channels: tuple[Any, Any], **style: Any) -> Any:
-    return alt.Chart(data(name)).mark_line(clip=True, **{"strokeWidth": 1, **style}).encode(*channels)
+    mark: Any = alt.Chart(data(name)).mark_line(clip=True, **{"strokeWidth": 1, **style})
+    return mark.encode(*channels)
+
+
+def _fit(name: str, channels: tuple[Any, Any]) -> list[Any]:
+    text: Any = alt.Chart(data(name)).mark_text(align="right", dy=-8, fontSize=12, clip=True)
+    return [
+        _line(name, channels, color=ink("ink"), strokeWidth=1.5),
+        text.encode(*channels, text="text:N"),
+    ]
 
 
 def _equals(x: tuple[float, float], y: tuple[float, float]) -> Sheet | None:
@@ -176,10 +226,7 @@ def _equals(x: tuple[float, float], y: tuple[float, float]) -> Sheet | None:
     return {"x": [lo, hi], "y": [lo, hi]} if lo < hi else None
 
 
-def _fitted(
-    line: tuple[float, float], x: tuple[float, float], y: tuple[float, float], xs: Sequence[float]
-) -> Sheet | None:
+def _fitted(line: Line, xs: Sequence[float]) -> Sheet:
     """Return the ends of a fitted line over the models that it was fitted to."""
-    slope, intercept = line
     ends = [min(xs), max(xs)]
-    return {"x": ends, "y": [slope * end + intercept for end in ends]}
+    return {"x": ends, "y": [line.slope * end + line.intercept for end in ends], "text": ["", line.note]}

@@ -1,0 +1,207 @@
+"""Accuracy by groups of images: by how many labels an image has, and by how many objects it shows."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import polars as pl
+
+from manyhot.report.figure import Figure
+from manyhot.report.figures.lines import lines
+from manyhot.report.figures.numbers import Numbers, column
+from manyhot.report.figures.panel import Panel, compose
+from manyhot.report.figures.scatter import Line, plain_side, scatter
+from manyhot.report.figures.words import axis, counted, interval, slug
+
+SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4": "4 or more"}
+"""Slices by size of the label set, and what they are called on an axis."""
+
+METRICS = ("top1", "real1", "variable_topk")
+
+OBJECTS = {
+    "all": "All",
+    "annotation=*": "Examined again",
+    "n_objects=1": "One object",
+    "n_objects>=2": "Two or more",
+}
+"""Slices by number of objects, in the order of the poster's figure."""
+
+
+def draw_groups(numbers: Numbers) -> list[Figure]:
+    """Return the figures of the section."""
+    drawn = []
+    for dataset in numbers.datasets:
+        drawn += [by_set_size(numbers, dataset), by_objects(numbers, dataset)]
+    return [figure for figure in drawn if figure is not None]
+
+
+def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return accuracy by size of the label set, a panel a metric and a line a model."""
+    rows = numbers.results.filter(
+        (pl.col("dataset") == dataset) & pl.col("metric").is_in(METRICS) & pl.col("slice").is_in(list(SIZES))
+    )
+    used = [m for m in METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
+    if not used:
+        return None
+    y_values = [100 * v for v in rows["value"]]
+    panels = [_sizes(rows.filter(pl.col("metric") == m), m, f"{m}", y_values) for m in used]
+    said = [
+        f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
+    ]
+    return Figure(
+        f"set-size-accuracy-{slug(dataset)}",
+        "groups",
+        dataset,
+        "Accuracy by how many labels an image has",
+        "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: how "
+        "many images have so many. The bars of your own models are 95 % intervals.",
+        f"Medians over models from one label to four or more. {' '.join(said)}",
+        compose(panels, numbers.own),
+        rows.to_arrow(),
+    )
+
+
+def _sizes(rows: pl.DataFrame, metric: str, name: str, y_values: list[float]) -> Panel:
+    steps = {
+        s: f"{label}|{rows.filter(pl.col('slice') == s)['n'].max():,}"
+        for s, label in SIZES.items()
+        if s in set(rows["slice"])
+    }
+    rows = rows.sort(pl.col("slice").replace_strict({s: i for i, s in enumerate(SIZES)}), "model")
+    sheet = {
+        "model": column(rows, "model"),
+        "step": [steps[s] for s in rows["slice"]],
+        **{new: column(rows, old, 100) for new, old in (("y", "value"), ("lo", "lo"), ("hi", "hi"))},
+    }
+    middles = _medians(rows)
+    return lines(
+        name,
+        sheet,
+        {
+            "step": [steps[s] for s in middles],
+            "y": [100 * m for m in middles.values()],
+            "text": [f"{100 * m:.0f} %" for m in middles.values()],
+        },
+        list(steps.values()),
+        plain_side([axis(metric)], y_values),
+        x_title="Labels in the set, and images with so many",
+        tips=[("Labels and images", "step"), (axis(metric).removesuffix(" (%)"), "y", "2", " %", "lo", "hi")],
+    )
+
+
+def _medians(rows: pl.DataFrame) -> dict[str, float]:
+    values = {s: rows.filter(pl.col("slice") == s)["value"].to_list() for s in SIZES}
+    return {s: median(v) for s, v in values.items() if v}
+
+
+def _medians_said(rows: pl.DataFrame) -> str:
+    return ", ".join(f"{100 * m:.1f}" for m in _medians(rows).values()) + " %."
+
+
+def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return the effect of several objects on top-1 accuracy, after the poster: lines, and the drop a model."""
+    rows = numbers.results.filter(
+        (pl.col("dataset") == dataset) & (pl.col("metric") == "top1") & pl.col("slice").is_in(list(OBJECTS))
+    )
+    if not {"annotation=*", "n_objects>=2"} <= set(rows["slice"]):
+        return None
+    drops = numbers["drops"].filter(
+        (pl.col("dataset_x") == dataset)
+        & (pl.col("dataset_y") == dataset)
+        & (pl.col("metric_x") == "top1")
+        & (pl.col("metric_y") == "top1")
+        & (pl.col("slice_x") == "annotation=*")
+    )
+    several = drops.filter(pl.col("slice_y") == "n_objects>=2")
+    mean = several.filter(pl.col("model").is_null())
+    said = _drop_said(mean)
+    panels = [_object_lines(rows, drops, said)]
+    each = several.filter(pl.col("model").is_not_null()).sort("model")
+    if each.height:
+        panels.append(_object_drops(each, mean))
+    return Figure(
+        f"objects-{slug(dataset)}",
+        "groups",
+        dataset,
+        "Several objects in an image cost every model accuracy",
+        "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. Right: "
+        "how much each model loses from all examined images to those with two or more objects; a bar is its "
+        "95 % interval over images, the line the mean.",
+        said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
+        compose(panels, numbers.own, columns=2),
+        rows.to_arrow(),
+    )
+
+
+def _drop_said(mean: pl.DataFrame) -> str:
+    if mean.is_empty():
+        return ""
+    row = mean.row(0, named=True)
+    parts = [f"With two or more objects, top-1 accuracy is {100 * row['drop']:.1f} points lower on average"]
+    for lo, hi, over in (("lo", "hi", "images"), ("lo_models", "hi_models", "families of models")):
+        if row[lo] is not None:
+            parts.append(f"{interval(100 * row[lo], 100 * row[hi])} over {over}")
+    ends = f" (95 % interval {', '.join(parts[1:])})" if parts[1:] else ""
+    return f"{parts[0]}{ends}."
+
+
+def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, said: str) -> Panel:
+    used = [s for s in OBJECTS if s in set(rows["slice"])]
+    steps = {s: f"{OBJECTS[s]}|{rows.filter(pl.col('slice') == s)['n'].max():,}" for s in used}
+    rows = rows.sort(pl.col("slice").replace_strict({s: i for i, s in enumerate(OBJECTS)}), "model")
+    sheet = {
+        "model": column(rows, "model"),
+        "step": [steps[s] for s in rows["slice"]],
+        **{new: column(rows, old, 100) for new, old in (("y", "value"), ("lo", "lo"), ("hi", "hi"))},
+    }
+    means = _object_means(rows, drops, used)
+    middle: dict[str, list[Any]] = {
+        "step": [steps[s] for s in means],
+        "y": [100 * v for v in means.values()],
+        "text": [f"{100 * v:.1f} %" for v in means.values()],
+    }
+    return lines(
+        "objects",
+        sheet,
+        middle,
+        list(steps.values()),
+        plain_side([axis("top1")], sheet["y"]),
+        x_title="Images by objects in them, and how many images",
+        tips=[("Images", "step"), ("Top-1 accuracy", "y", "2", " %", "lo", "hi")],
+        width=400,
+        height=320,
+    )
+
+
+def _object_means(rows: pl.DataFrame, drops: pl.DataFrame, used: list[str]) -> dict[str, float]:
+    """Return the means over models that the drops table holds."""
+    mean = drops.filter(pl.col("model").is_null())
+    found = {row["slice_y"]: row["value_y"] for row in mean.iter_rows(named=True)}
+    found |= {row["slice_x"]: row["value_x"] for row in mean.iter_rows(named=True)}
+    return {s: found[s] for s in used if s in found}
+
+
+def _object_drops(each: pl.DataFrame, mean: pl.DataFrame) -> Panel:
+    sheet = {
+        "model": column(each, "model"),
+        "x": column(each, "value_x", 100),
+        "y": column(each, "drop", 100),
+        "y_lo": column(each, "lo", 100),
+        "y_hi": column(each, "hi", 100),
+    }
+    level = 100 * mean["drop"][0] if mean.height else None
+    return scatter(
+        "object-drops",
+        sheet,
+        plain_side(["Top-1 accuracy on all examined images (%)"], sheet["x"]),
+        plain_side(
+            ["Points lost with two or more objects"],
+            [0.0, *sheet["y"], *sheet["y_lo"], *sheet["y_hi"]],
+            percent=False,
+        ),
+        title="",
+        tips=[("All examined images", "x", "2", " %"), ("Points lost", "y", "2", "", "y_lo", "y_hi")],
+        lines=[] if level is None else [Line(0.0, level, f"mean {level:.1f} points")],
+        height=320,
+    )

@@ -1,0 +1,139 @@
+"""The label sets themselves: how many labels images have, and which classes share images."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from manyhot.report.figure import Figure
+from manyhot.report.figures.bars import bars, columns
+from manyhot.report.figures.numbers import Numbers, column
+from manyhot.report.figures.panel import compose
+from manyhot.report.figures.words import counted, listed
+
+MOST = 6
+"""Label sets of so many labels or more are counted together."""
+
+PAIRS = 15
+
+
+def draw_labels(numbers: Numbers) -> list[Figure]:
+    """Return the figures of the section."""
+    return [figure for figure in (set_sizes(numbers), class_pairs(numbers)) if figure is not None]
+
+
+def set_sizes(numbers: Numbers) -> Figure | None:
+    """Return the share of images with none, one, two, … labels, a panel a data set."""
+    table = numbers["set_sizes"]
+    if table.is_empty():
+        return None
+    names = table["dataset"].unique(maintain_order=True).to_list()
+    drawn = {name: _sizes(table.filter(pl.col("dataset") == name)) for name in names}
+    top = 100 * max(max(sheet["share"]) for sheet in drawn.values())
+    panels = [
+        columns(
+            f"sizes-{i}",
+            {
+                "label": sheet["label"],
+                "value": column(sheet, "share", 100),
+                "text": [_share(s) for s in sheet["share"]],
+                "images": column(sheet, "images"),
+            },
+            x_title="Labels of an image",
+            top=1.08 * top,
+            title=name,
+            tips=[
+                ("Labels", "label"),
+                ("Share of images", "value", "2", " %"),
+                ("Images", "images", "0", ""),
+            ],
+        )
+        for i, (name, sheet) in enumerate(drawn.items())
+    ]
+    several = [f"{_several(table, name):.1f} % in {name}" for name in names]
+    return Figure(
+        "set-sizes",
+        "labels",
+        names[0] if len(names) == 1 else "",
+        "How many labels images have",
+        "Share of usable images by the number of classes that are valid on them, in percent. An image without "
+        "labels was looked at, and nothing proposed for it was found valid.",
+        f"Images with two or more labels: {listed(several)}.",
+        compose(panels),
+        table.to_arrow(),
+    )
+
+
+def class_pairs(numbers: Numbers) -> Figure | None:
+    """Return the pairs of classes that share most images, a panel a data set."""
+    table = numbers["class_pairs"]
+    if table.is_empty():
+        return None
+    names = table["dataset"].unique(maintain_order=True).to_list()
+    best = {
+        n: table.filter(pl.col("dataset") == n).sort("images", descending=True).head(PAIRS) for n in names
+    }
+    panels = [
+        bars(
+            f"pairs-{i}",
+            {
+                "label": [
+                    f"{_short(a)} + {_short(b)}" for a, b in zip(rows["name_a"], rows["name_b"], strict=True)
+                ],
+                "value": column(rows, "images"),
+                "text": [f"{n:,}" for n in rows["images"]],
+                "images_a": column(rows, "images_a"),
+                "images_b": column(rows, "images_b"),
+            },
+            x_title="Images on which both are valid",
+            top=1.25 * max(rows["images"]),
+            title=name,
+            tips=[
+                ("Classes", "label"),
+                ("Images with both", "value", "0", ""),
+                ("With the first", "images_a", "0", ""),
+                ("With the second", "images_b", "0", ""),
+            ],
+        )
+        for i, (name, rows) in enumerate(best.items())
+    ]
+    said = [
+        f"{_short(r['name_a'][0])} and {_short(r['name_b'][0])} on {counted(r['images'][0], 'image')} of {n}"
+        for n, r in best.items()
+    ]
+    return Figure(
+        "class-pairs",
+        "labels",
+        names[0] if len(names) == 1 else "",
+        "Classes that are valid together",
+        f"The {PAIRS} pairs of classes that are both valid on most images, and on how many. One word cannot "
+        "describe such an image, and often two class names mean the same thing.",
+        f"The most frequent pair: {listed(said)}.",
+        compose(panels, columns=2),
+        pl.concat(best.values()).to_arrow(),
+    )
+
+
+def _sizes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows by size, the large sizes together."""
+    capped = rows.with_columns(pl.col("size").clip(upper_bound=MOST))
+    together = capped.group_by("size").agg(pl.col("images").sum(), pl.col("share").sum()).sort("size")
+    return together.with_columns(label=pl.col("size").map_elements(_size, return_dtype=pl.String))
+
+
+def _size(size: int) -> str:
+    return "none" if size == 0 else f"{size} +" if size == MOST else str(size)
+
+
+def _several(table: pl.DataFrame, name: str) -> float:
+    rows = table.filter((pl.col("dataset") == name) & (pl.col("size") >= 2))
+    return 100 * float(rows["share"].sum())
+
+
+def _share(share: float) -> str:
+    percent = 100 * share
+    return "< 0.1" if 0 < percent < 0.05 else f"{percent:.1f}"
+
+
+def _short(name: str) -> str:
+    """Return the first of a class's names."""
+    return name.partition(",")[0]

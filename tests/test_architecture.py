@@ -27,7 +27,7 @@ ALLOWED = {
     "formats": BASE | {"registry", "core", "classes", "families", "tables"},
     "models": BASE | {"registry", "core", "classes", "tables"},
     "report": BASE | {"classes", "families", "tables"},
-    "api": BASE | {"registry", "core", "classes", "tables", "steps"},
+    "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},
     "pipeline": BASE | {"registry", "catalog", "classes", "tables", "steps", "formats", "models", "report"},
     "testing": BASE | {"registry", "core"},
     "cli": BASE | {"registry", "catalog", "pipeline"},

@@ -11,60 +11,92 @@ from typing import TYPE_CHECKING, Any
 from manyhot._version import __version__
 
 if TYPE_CHECKING:
-    from manyhot.api import Evaluator, evaluate
+    from manyhot.api import Evaluator, compare, describe, evaluate
     from manyhot.catalog import fetch
     from manyhot.classes import ClassList, class_list
     from manyhot.errors import ManyhotError
-    from manyhot.formats import read_images, read_labels, read_predictions
+    from manyhot.formats import read_findings, read_images, read_labels, read_predictions, read_results
     from manyhot.models.predict import predict
-    from manyhot.pipeline import convert, evaluate_benchmark, evaluate_files
+    from manyhot.pipeline import (
+        compare_files,
+        convert,
+        describe_files,
+        evaluate_benchmark,
+        evaluate_files,
+        leaderboard,
+        report_folder,
+    )
     from manyhot.registry import register
+    from manyhot.steps.compare import Comparison
+    from manyhot.steps.describe import Description
     from manyhot.steps.results import Evaluation
-    from manyhot.tables import Images, Labels, Predictions, write_labels, write_predictions
+    from manyhot.tables import Images, Labels, Predictions, Results, write_labels, write_predictions
 
 _HOME = {
     "ClassList": "classes",
+    "Comparison": "steps.compare",
+    "Description": "steps.describe",
     "Evaluation": "steps.results",
     "Evaluator": "api",
     "Images": "tables",
     "Labels": "tables",
     "ManyhotError": "errors",
     "Predictions": "tables",
+    "Results": "tables",
     "class_list": "classes",
+    "compare": "api",
+    "compare_files": "pipeline",
     "convert": "pipeline",
+    "describe": "api",
+    "describe_files": "pipeline",
     "evaluate": "api",
     "evaluate_benchmark": "pipeline",
     "evaluate_files": "pipeline",
     "fetch": "catalog",
+    "leaderboard": "pipeline",
     "predict": "models.predict",
+    "read_findings": "formats",
     "read_images": "formats",
     "read_labels": "formats",
     "read_predictions": "formats",
+    "read_results": "formats",
     "register": "registry",
+    "report_folder": "pipeline",
     "write_labels": "tables",
     "write_predictions": "tables",
 }
 
 __all__ = [
     "ClassList",
+    "Comparison",
+    "Description",
     "Evaluation",
     "Evaluator",
     "Images",
     "Labels",
     "ManyhotError",
     "Predictions",
+    "Results",
     "__version__",
     "class_list",
+    "compare",
+    "compare_files",
     "convert",
+    "describe",
+    "describe_files",
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",
     "fetch",
+    "leaderboard",
     "predict",
+    "read_findings",
     "read_images",
     "read_labels",
     "read_predictions",
+    "read_results",
     "register",
+    "report_folder",
     "write_labels",
     "write_predictions",
 ]

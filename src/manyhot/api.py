@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.classes import ClassList
 from manyhot.core.sets import top_k
 from manyhot.errors import InputError
 from manyhot.registry import get
 from manyhot.steps import evaluate as step
+from manyhot.steps.compare import Comparison
+from manyhot.steps.compare import compare as compare_results
+from manyhot.steps.describe import Description
+from manyhot.steps.describe import describe as describe_labels
 from manyhot.steps.results import Evaluation
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions, Results
 
 DEPTH = 20
 """Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
@@ -350,3 +356,56 @@ def _n_classes(labels: Any, predictions: Any) -> int:
     for values in ([labels] if getattr(labels, "ndim", 0) == 2 else []) + wide:
         return int(values.shape[1])
     raise InputError("The number of classes is not known.", do="give n_classes")
+
+
+def compare(
+    *results: Evaluation | Results | str | os.PathLike[str],
+    families: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+    best_from: float = 0.85,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare models between data sets and metrics.
+
+    Parameters
+    ----------
+    *results : Evaluation, Results or path-like
+        What `evaluate` returned, or files and folders of results. The first data set is the one that others
+        are compared with.
+    families, without, best_from, resamples, seed
+        As in `manyhot.steps.compare.compare`.
+
+    Raises
+    ------
+    ManyhotError
+        As in `manyhot.steps.compare.compare` and `manyhot.read_results`.
+    """
+    read = [_results(r) for r in results]
+    return compare_results(
+        read, families=families, without=without, best_from=best_from, resamples=resamples, seed=seed
+    )
+
+
+def describe(labels: Labels, *, classes: ClassList | None = None, dataset: str = "labels") -> Description:
+    """Describe label sets: their sizes, which classes go together, which original labels are not in them.
+
+    Parameters
+    ----------
+    labels : Labels
+    classes : ClassList, optional
+        Gives names of classes.
+    dataset : str
+        The name of labels that have none.
+    """
+    return describe_labels(labels, classes=classes, dataset=labels.name or dataset)
+
+
+def _results(given: Evaluation | Results | str | os.PathLike[str]) -> Results:
+    if isinstance(given, Results):
+        return given
+    if isinstance(given, Evaluation):
+        return given.tables()
+    from manyhot.formats import read_results
+
+    return read_results(given)

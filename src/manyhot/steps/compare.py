@@ -6,11 +6,9 @@ and ReaL saturation, between all images and those with several objects the effec
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,15 +27,17 @@ from manyhot.core.comparison import (
 )
 from manyhot.errors import InputError, MatchError
 from manyhot.families import family_of
-from manyhot.files import atomic_write
 from manyhot.steps.sensitivity import sensitivity
-from manyhot.tables import SCALES, End, Results, list_matrix, one_chunk, schema, write
+from manyhot.tables import SCALES, End, Results, list_matrix, one_chunk, schema
 
 SHIFT_METRICS = ("top1", "real1", "mla", "variable_topk", "asma", "top5", "real5")
 """Compared between data sets, where both have them."""
 
 SET_METRICS = ("real1", "mla", "variable_topk", "asma")
 """Compared with `top1` on one data set."""
+
+REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
+"""Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
 
 BEYOND_NOISE = 0.05
 """p_adjusted below which a pair of models differs."""
@@ -103,27 +103,13 @@ class Comparison:
         row = found.row(0, named=True)
         return row["drop"], row["lo"], row["hi"]
 
-    def write(
-        self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
-    ) -> list[Path]:
-        """Write each table as Parquet and CSV into the folder `out`."""
-        import polars as pl
-
-        written = []
-        for name, table in self.tables.items():
-            written.append(write(table, Path(out) / f"{name}.parquet", name, call=call, inputs=inputs))
-            path = Path(out) / f"{name}.csv"
-            with atomic_write(path) as part:
-                pl.DataFrame(pl.from_arrow(table)).write_csv(part)
-            written.append(path)
-        return written
-
 
 def compare(
     results: Sequence[Results],
     *,
     ends: Iterable[tuple[End, End]] = (),
     families: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
     best_from: float = 0.85,
     resamples: int = 2000,
     seed: int = 0,
@@ -132,7 +118,8 @@ def compare(
     """Compare models between data sets, between metrics, and between any two ends.
 
     The first data set is the one that the others are compared with, under each metric of `SHIFT_METRICS` that
-    both have; on each data set ``top1`` is compared with those of `SET_METRICS`.
+    both have, unless `REFERENCES` names another; on each data set ``top1`` is compared with those of
+    `SET_METRICS`. Where fewer than two models have a value at both ends there is nothing to compare.
 
     Parameters
     ----------
@@ -142,8 +129,10 @@ def compare(
         What to compare beside.
     families : Mapping of str to str, optional
         The family of a model by its name; those of the models tables, and else of names, by default.
+    without : sequence of str
+        Patterns of models to leave out, such as ``fv_*``.
     best_from : float
-        Value at x from which models count as the best, for a line of their own.
+        Value at x from which models count as the best, for a line of their own on the same data set.
     resamples, seed : int
         Of the families.
     thresholds : Results, optional
@@ -151,25 +140,15 @@ def compare(
 
     Raises
     ------
-    InputError
-        If there is nothing to compare.
     MatchError
-        If a data set is in two of the results, or an end is in none.
+        If two of the results hold the same numbers, or an end is in none.
     """
-    together = _join(results)
+    together = join([r.without(without) for r in results])
     compared = _Compared(together, families or {}, best_from, resamples, seed)
-    pairs = [*_shifts(together), *_within(together), *ends]
-    if not pairs:
-        raise InputError(
-            "There is nothing to compare.",
-            where=together.name or None,
-            got=f"{len(together.datasets)} data set, {len(compared.models)} models",
-            allowed="two data sets with a metric and at least two models in common, or top1 and another of "
-            + ", ".join(SET_METRICS),
-        )
-    for x, y in dict.fromkeys(pairs):
+    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *ends]):
         compared.add(x, y)
-    fitted = sensitivity(together, thresholds, compared.family, resamples, seed)
+    others = None if thresholds is None else thresholds.without(without)
+    fitted = sensitivity(together, others, compared.family, resamples, seed)
     return compared.finish(fitted)
 
 
@@ -300,22 +279,19 @@ class _Compared:
 _END = ("dataset", "metric", "slice")
 
 
-def _join(results: Sequence[Results]) -> Results:
-    """Return several results as one."""
+def join(results: Sequence[Results]) -> Results:
+    """Return several results as one.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    MatchError
+        If two of them hold the same numbers.
+    """
     if not results:
         raise InputError("There are no results to compare.", do="give at least one")
-    seen: dict[str, str] = {}
-    for part in results:
-        for name in part.datasets:
-            if name in seen:
-                raise MatchError(
-                    "Two results hold the same data set.",
-                    where=f"{seen[name]} and {part.name}",
-                    got=name,
-                    allowed="each data set in one of the results",
-                    do="give one of them another name: manyhot evaluate … --dataset NAME",
-                )
-            seen[name] = part.name
+    _check_apart(results)
     first = results[0]
     if len(results) == 1:
         return first
@@ -327,6 +303,21 @@ def _join(results: Sequence[Results]) -> Results:
     return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
 
 
+def _check_apart(results: Sequence[Results]) -> None:
+    seen: dict[End, str] = {}
+    for part in results:
+        for end in part.numbers:
+            if end in seen:
+                raise MatchError(
+                    "Two results hold numbers of the same data set, metric and images.",
+                    where=f"{seen[end]} and {part.name}",
+                    got=", ".join(end),
+                    allowed="each in one of the results",
+                    do="give a data set another name: manyhot evaluate … --dataset NAME",
+                )
+            seen[end] = part.name
+
+
 def _once(models: pa.Table) -> pa.Table:
     """Return the first row of each model."""
     names = one_chunk(models["model"])
@@ -334,10 +325,11 @@ def _once(models: pa.Table) -> pa.Table:
 
 
 def _shifts(results: Results) -> list[tuple[End, End]]:
-    have = results.numbers
-    first, *others = results.datasets
-    found = ((first, m, "all") for m in SHIFT_METRICS)
-    return [(x, (d, x[1], "all")) for x in found for d in others if x in have and (d, x[1], "all") in have]
+    have, datasets = results.numbers, results.datasets
+    own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
+    pairs = [(own.get(d, datasets[0]), d) for d in datasets[1:] if d not in own.values()]
+    found = (((x, m, "all"), (y, m, "all")) for m in SHIFT_METRICS for x, y in pairs)
+    return [(x, y) for x, y in found if x in have and y in have]
 
 
 def _within(results: Results) -> list[tuple[End, End]]:
@@ -371,7 +363,9 @@ def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
 def _fit_rows(
     ends: dict[str, str], x: Floats, y: Floats, families: Families, scale: str, best_from: float
 ) -> Iterable[dict[str, Any]]:
-    groups = {"all": np.ones(len(x), bool), f"x>={best_from:g}": x >= best_from}
+    groups = {"all": np.ones(len(x), bool)}
+    if ends["dataset_x"] == ends["dataset_y"]:
+        groups[f"x>={best_from:g}"] = x >= best_from
     for name, chosen in groups.items():
         n = int(np.count_nonzero(chosen))
         if name != "all" and (n < FEWEST_BEST or n == len(x)):

@@ -101,7 +101,7 @@ def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
         "images": len(labels),
         "unusable": int(np.count_nonzero(~sets.usable)),
         "rated": _rated(labels),
-        "asked": len(sets.classes) if sets.asked_known else None,
+        "asked": _asked(labels, sets),
         "labels": int(size.sum()),
         "empty": int(np.count_nonzero(size == 0)),
         "multi": int(np.count_nonzero(size > 1)),
@@ -115,6 +115,16 @@ def _rated(labels: Labels) -> int | None:
     if "rated" not in labels.table.column_names or labels.table["rated"].null_count:
         return None
     return int(pc.sum(labels.table["rated"]).as_py() or 0)
+
+
+def _asked(labels: Labels, sets: LabelSets) -> int | None:
+    """Return how many pairs people were asked about; an image that nobody rated has its label unasked."""
+    if not sets.asked_known:
+        return None
+    if _rated(labels) is None:
+        return len(sets.classes)
+    rated = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)
+    return int(np.count_nonzero(rated[sets.rows]))
 
 
 def _methods(labels: Labels) -> str | None:

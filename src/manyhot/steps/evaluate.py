@@ -55,7 +55,7 @@ RANK_METRICS = (
 DENSE_METRICS = ("map_macro", "map_micro", "map_image", "lrap", "coverage", "ranking_loss")
 """Judged by default where a model has scores over all classes."""
 
-SAMPLED = ("top1", "real1", "mla", "variable_topk", "asma")
+SAMPLED = ("top1", "top5", "real1", "real5", "mla", "variable_topk", "asma")
 """Metrics whose resampled values are kept for comparisons with other data sets: 4 kB a model and slice."""
 
 MAX_MAP_RESAMPLES = 200

@@ -2,7 +2,8 @@
 
 Label sets of two data sets are seldom found in one way. ReaL rated half the images of ImageNet's validation
 set and keeps a class from a score of 0.8; Multilabelfy showed twenty classes of every image of ImageNetV2.
-Their set sizes are not the same quantity, so each number here is a what-if and no correction.
+Their set sizes are not the same quantity, so each number here is a what-if and no correction. Rated images
+are no random part either: ReaL asked about those on which models disagreed.
 """
 
 from __future__ import annotations
@@ -24,12 +25,6 @@ SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
 """Slices by size of the label set."""
 
 RATED = "rated=true"
-
-WARNING = (
-    "Set sizes found under different protocols are not the same quantity: re-weighting them shows how much "
-    "hangs on the protocol, and does not remove its effect."
-)
-"""What must be read with any of this."""
 
 _THRESHOLD = re.compile(r"(.+) p>=([\d.]+)")
 
@@ -101,7 +96,7 @@ def _analyses(
         cases.append(("rated at x", None, rated, at_y, share))
         as_y = _weighted(rated_sizes, share_y)
         cases.append(("rated, sizes of y", None, as_y, _weighted(sizes_y, share_y), share_y))
-    for at, name in _thresholds(numbers, x):
+    for at, name in _thresholds(numbers, x) if metric != "top1" else []:
         other, sizes = numbers.get((name, metric, "all")), _sizes(numbers, name, metric)
         if other is not None and sizes is not None:
             cases.append(("threshold at x", at, other, at_y, _shares(sizes)))

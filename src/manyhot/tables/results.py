@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manyhot.errors import InputError
 from manyhot.tables.schemas import check, metadata, read, schema
 
 End = tuple[str, str, str]
 """A place that models have values at: data set, metric and slice."""
+
+_MODELS = {
+    "table": ("model",),
+    "pairs": ("model_a", "model_b"),
+    "samples": ("model",),
+    "models": ("model",),
+}
+"""The columns that name models."""
 
 _NUMBER = ("model", "value", "n")
 _BESIDE = ("pairs", "samples", "models")
@@ -62,6 +72,30 @@ class Results:
         """The names of the data sets, in their order."""
         names: list[str] = self.table["dataset"].unique().to_pylist()
         return names
+
+    def without(self, patterns: Sequence[str]) -> Results:
+        """Return the results without the models whose names fit one of the patterns, such as ``fv_*``.
+
+        Raises
+        ------
+        InputError
+            If a pattern fits no model.
+        """
+        names = self.table["model"].unique().to_pylist()
+        fitting = {p: fnmatch.filter(names, p) for p in patterns}
+        for pattern, found in fitting.items():
+            if not found:
+                raise InputError("No model fits a pattern.", where=self.name or None, got=pattern)
+        if not fitting:
+            return self
+        out = pa.array({m for found in fitting.values() for m in found}, pa.string())
+        kept = {}
+        for kind, columns in _MODELS.items():
+            table = getattr(self, kind)
+            for column in columns:
+                table = table.filter(pc.invert(pc.is_in(table[column], out)))
+            kept[kind] = table
+        return replace(self, **kept)
 
     @cached_property
     def numbers(self) -> dict[End, dict[str, tuple[float, int]]]:

@@ -5,24 +5,29 @@ Nothing but Typer is imported before a command runs, so that ``--help`` and comp
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from manyhot._version import __version__
+from manyhot.cli.printing import (
+    options_text,
+    print_catalog,
+    print_comparison,
+    print_description,
+    print_leaderboard,
+    print_outcome,
+    print_table,
+    print_written,
+    show_progress,
+)
 from manyhot.errors import ManyhotError
-
-if TYPE_CHECKING:
-    from manyhot.pipeline import Outcome, Progress
-    from manyhot.registry import Entry
 
 app = typer.Typer(
     name="manyhot",
@@ -31,9 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
-"""Metrics printed after an evaluation; all are in the files."""
 
 
 class ManyValues(TyperCommand):
@@ -50,6 +52,16 @@ class ManyValues(TyperCommand):
                 taking = arg.partition("=")[0] == "--predictions"
             spread.append(arg)
         return super().parse_args(ctx, spread)
+
+
+class LeaderboardFormat(StrEnum):
+    """How a leaderboard is written."""
+
+    table = "table"
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+    json = "json"
 
 
 JsonOption = Annotated[
@@ -115,7 +127,9 @@ def evaluate(
     slice_: Annotated[
         list[str] | None,
         typer.Option(
-            "--slice", help="Also: class=KEY, class for all, COLUMN or COLUMN=VALUE of the images table."
+            "--slice",
+            help="Also: class=KEY, class for all; of the images table COLUMN, COLUMN=VALUE, "
+            "'COLUMN>=NUMBER', COLUMN=* for images with a value.",
         ),
     ] = None,
     resamples: Annotated[
@@ -146,7 +160,7 @@ def evaluate(
     options = pipeline.Options(
         tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples, trust_order
     )
-    with _progress() as progress:
+    with show_progress() as progress:
         if benchmark is not None:
             outcome = pipeline.evaluate_benchmark(
                 benchmark,
@@ -171,7 +185,124 @@ def evaluate(
                 call=_call(),
                 progress=progress,
             )
-    _print_outcome(outcome, as_json)
+    print_outcome(outcome, as_json)
+
+
+@app.command()
+def compare(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders with results, results as Parquet or CSV, timm's CSVs, or timm-results; "
+            "the first data set is the one that others are compared with."
+        ),
+    ],
+    out: OutOption = Path("comparison"),
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="Leave out models whose names fit, such as 'fv_*'; repeat for more."),
+    ] = None,
+    families: Annotated[
+        Path | None,
+        typer.Option("--families", help="CSV with model and family, where names do not tell the family."),
+    ] = None,
+    best_from: Annotated[
+        float, typer.Option("--best-from", help="Value from which models count as the best.")
+    ] = 0.85,
+    resamples: Annotated[int, typer.Option("--resamples", help="Resamples of families.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of these.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare models between data sets and metrics: drops, fits, orders, and a report.
+
+    Examples: manyhot compare timm-results --out timm ·
+    manyhot compare results-a results-b --out comparison
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        done = pipeline.compare_files(
+            results,
+            out,
+            families=families,
+            without=without or (),
+            best_from=best_from,
+            resamples=resamples,
+            seed=seed,
+            call=_call(),
+            progress=progress,
+        )
+    print_comparison(done, as_json)
+
+
+@app.command()
+def describe(
+    labels: Annotated[
+        list[str], typer.Argument(help="Label sets in any format, or a benchmark such as imagenet.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the tables; without it, print.")
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--rows", help="Original labels, where a file has none.")
+    ] = None,
+    classes: ClassesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.
+
+    Example: manyhot describe imagenet
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        description, written = pipeline.describe_files(
+            labels, out, rows=rows, classes=classes, call=_call(), progress=progress
+        )
+    print_description(description, written, as_json)
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="As for compare; timm-results by default.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Metric to rank by; real1 where it is there.")] = "",
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="Data set to rank on; the first by default.")
+    ] = "",
+    top: Annotated[int, typer.Option("--top", help="Models to show; 0 for all.", min=0)] = 20,
+    kind: Annotated[
+        LeaderboardFormat, typer.Option("--format", help="How to write them.")
+    ] = LeaderboardFormat.table,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write instead of printing.")] = None,
+) -> None:
+    """Rank models, with intervals and what is known about them.
+
+    Examples: manyhot leaderboard --top 10 · manyhot leaderboard results --by mla --format markdown
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        ranked = pipeline.leaderboard(
+            results or (Path("timm-results"),), by=by, dataset=dataset, progress=progress
+        )
+    print_leaderboard(ranked, top, kind.value, out)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that evaluate or compare wrote.")],
+    title: Annotated[str, typer.Option("--title", help="Title of the report.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the report of a folder anew: one HTML file, its figures as SVG, PNG and CSV, its tables as text.
+
+    Example: manyhot report imagenet
+    """
+    from manyhot import pipeline
+
+    print_written(pipeline.report_folder(folder, title=title), as_json)
 
 
 @app.command()
@@ -192,9 +323,9 @@ def predict(
     if dense and top is not None:
         raise typer.BadParameter("--top and --dense exclude each other")
     kept = None if dense else top or 20
-    with _progress() as progress:
+    with show_progress() as progress:
         written = pipeline.predict_folder(folder, model, out, top=kept, call=_call(), progress=progress)
-    _print_written(written, as_json)
+    print_written(written, as_json)
 
 
 @app.command()
@@ -220,7 +351,7 @@ def convert(
     written = pipeline.convert(
         source, target, rows=rows, classes=classes, scores=scores, long=long, call=_call()
     )
-    _print_written([written], as_json)
+    print_written([written], as_json)
 
 
 @app.command()
@@ -237,16 +368,16 @@ def fetch(
     from manyhot import catalog
 
     if list_ or not names:
-        _print_catalog(as_json)
+        print_catalog(as_json)
         return
     written: list[Path] = []
     for name in [catalog.entry(n).name for n in names]:
-        with _progress() as progress:
+        with show_progress() as progress:
             told = (
                 None if progress is None else (lambda done, of, n=name: progress(f"fetching {n}", done, of))
             )
             written += catalog.fetch(name, progress=told).values()
-    _print_written(written, as_json)
+    print_written(written, as_json)
 
 
 @app.command()
@@ -255,20 +386,13 @@ def metrics(as_json: JsonOption = False) -> None:
     from manyhot import registry
 
     entries = [registry.get("metric", name) for name in registry.names("metric")]
-    rows = [(e.name, e.about["better"], _options(e), e.summary) for e in entries]
+    rows = [(e.name, e.about["better"], options_text(e), e.summary) for e in entries]
     if as_json:
         typer.echo(
             json.dumps([dict(zip(("name", "better", "options", "summary"), r, strict=True)) for r in rows])
         )
         return
-    _table(("metric", "better", "options", "what it is"), rows)
-
-
-def _options(entry: Entry) -> str:
-    from manyhot import registry
-
-    needed = registry.missing_options(entry)
-    return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
+    print_table(("metric", "better", "options", "what it is"), rows)
 
 
 def main() -> None:
@@ -310,118 +434,3 @@ def _check_usage(
             f"the benchmark {benchmark} brings its own labels: "
             "drop --labels, --images, --classes and --dataset"
         )
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """Yield a function that draws progress with the time left, or None where nobody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            # What is done makes room: the next task is what one waits for.
-            bars.update(tasks[what], completed=done, total=of, visible=done < of)
-
-        yield show
-
-
-def _print_outcome(outcome: Outcome, as_json: bool) -> None:
-    evaluation = outcome.evaluation
-    if as_json:
-        numbers = [r for r in evaluation.results.to_pylist() if r["slice"] == "all"]
-        numbers = [{k: None if v != v else v for k, v in r.items()} for r in numbers]
-        notes = [dataclasses.asdict(n) for n in evaluation.notes]
-        typer.echo(
-            json.dumps({"results": numbers, "notes": notes, "written": [str(p) for p in outcome.written]})
-        )
-        return
-    _print_headline(outcome)
-    _print_notes(outcome)
-    _print_written(list(outcome.written), as_json)
-
-
-def _print_notes(outcome: Outcome, most: int = 5) -> None:
-    notes = outcome.evaluation.notes
-    for note in notes[:most]:
-        typer.secho(f"Note: {note.dataset}, {note.model}: {note.text}.", err=True)
-    if len(notes) > most:
-        typer.echo(
-            f"Note: {len(notes) - most} more, all recorded in results.parquet and the report.", err=True
-        )
-
-
-def _print_headline(outcome: Outcome, most: int = 15) -> None:
-    """Print the best models of each data set, and one's own with their rank."""
-    import polars as pl
-
-    told = json.loads(outcome.evaluation.about["metrics"])
-    wide = outcome.evaluation.summary()
-    shown = [m for m in HEADLINE if m in wide.columns] or wide.columns[2:7]
-    by = "real1" if "real1" in shown else shown[0]
-    for (dataset,), part in wide.group_by("dataset", maintain_order=True):
-        ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)
-        ranked = ordered.with_row_index("rank", 1)
-        kept = ranked.filter((pl.col("rank") <= most) | pl.col("model").is_in(list(outcome.highlight)))
-        rows = [
-            (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
-            for r in kept.iter_rows(named=True)
-        ]
-        typer.echo(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
-        _table(("", "model", *shown), rows)
-
-
-def _figure(value: float | None, unit: str) -> str:
-    if value is None or value != value:
-        return "–"
-    return f"{value:.2%}" if unit == "share" else f"{value:.2f}"
-
-
-def _print_written(written: list[Path], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"written": [str(p) for p in written]}))
-        return
-    for path in written if len(written) <= 8 else []:
-        typer.echo(f"wrote {path}")
-    if len(written) > 8:
-        typer.echo(f"wrote {len(written)} files to {written[0].parent}")
-
-
-def _print_catalog(as_json: bool) -> None:
-    from manyhot import catalog
-
-    entries = [catalog.entry(name) for name in catalog.names()]
-    if as_json:
-        keys = ("name", "title", "home", "licence", "citation", "notes", "size")
-        typer.echo(
-            json.dumps(
-                [{k: getattr(e, k) for k in keys} | {"files": [f.path for f in e.files]} for e in entries]
-            )
-        )
-        return
-    rows = [
-        (e.name, f"{e.size / 1e6:.1f} MB", e.licence, "yes" if catalog.is_cached(e.name) else "no", e.title)
-        for e in entries
-    ]
-    _table(("name", "size", "licence", "cached", "what"), rows)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)

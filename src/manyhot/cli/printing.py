@@ -1,0 +1,305 @@
+"""What commands print: tables, progress, notes and what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from manyhot.pipeline import Outcome, Progress
+    from manyhot.pipeline.compare import Compared
+    from manyhot.registry import Entry
+    from manyhot.steps.describe import Description
+
+HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
+"""Metrics printed after an evaluation; all are in the files."""
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[Progress | None]:
+    """Yield a function that draws progress with the time left, or None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            # What is done makes room: the next task is what one waits for.
+            bars.update(tasks[what], completed=done, total=of, visible=done < of)
+
+        yield show
+
+
+def print_outcome(outcome: Outcome, as_json: bool) -> None:
+    """Print the best models, the notes and what was written."""
+    evaluation = outcome.evaluation
+    if as_json:
+        numbers = [r for r in evaluation.results.to_pylist() if r["slice"] == "all"]
+        numbers = [{k: None if v != v else v for k, v in r.items()} for r in numbers]
+        notes = [dataclasses.asdict(n) for n in evaluation.notes]
+        typer.echo(
+            json.dumps({"results": numbers, "notes": notes, "written": [str(p) for p in outcome.written]})
+        )
+        return
+    _print_headline(outcome)
+    _print_notes(outcome)
+    print_written(list(outcome.written), as_json)
+
+
+def _print_notes(outcome: Outcome, most: int = 5) -> None:
+    notes = outcome.evaluation.notes
+    for note in notes[:most]:
+        typer.secho(f"Note: {note.dataset}, {note.model}: {note.text}.", err=True)
+    if len(notes) > most:
+        typer.echo(
+            f"Note: {len(notes) - most} more, all recorded in results.parquet and the report.", err=True
+        )
+
+
+def _print_headline(outcome: Outcome, most: int = 15) -> None:
+    """Print the best models of each data set, and one's own with their rank."""
+    import polars as pl
+
+    told = json.loads(outcome.evaluation.about["metrics"])
+    wide = outcome.evaluation.summary()
+    shown = [m for m in HEADLINE if m in wide.columns] or wide.columns[2:7]
+    by = "real1" if "real1" in shown else shown[0]
+    for (dataset,), part in wide.group_by("dataset", maintain_order=True):
+        ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)
+        ranked = ordered.with_row_index("rank", 1)
+        kept = ranked.filter((pl.col("rank") <= most) | pl.col("model").is_in(list(outcome.highlight)))
+        rows = [
+            (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
+            for r in kept.iter_rows(named=True)
+        ]
+        typer.echo(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
+        print_table(("", "model", *shown), rows)
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None or value != value:
+        return "–"
+    return f"{value:.2%}" if unit == "share" else f"{value:.2f}"
+
+
+def print_written(written: list[Path], as_json: bool) -> None:
+    """Print the files that were written."""
+    if as_json:
+        typer.echo(json.dumps({"written": [str(p) for p in written]}))
+        return
+    for path in written if len(written) <= 8 else []:
+        typer.echo(f"wrote {path}")
+    if len(written) > 8:
+        typer.echo(f"wrote {len(written)} files to {written[0].parent}")
+
+
+def print_catalog(as_json: bool) -> None:
+    """Print what can be fetched."""
+    from manyhot import catalog
+
+    entries = [catalog.entry(name) for name in catalog.names()]
+    if as_json:
+        keys = ("name", "title", "home", "licence", "citation", "notes", "size")
+        typer.echo(
+            json.dumps(
+                [{k: getattr(e, k) for k in keys} | {"files": [f.path for f in e.files]} for e in entries]
+            )
+        )
+        return
+    rows = [
+        (e.name, f"{e.size / 1e6:.1f} MB", e.licence, "yes" if catalog.is_cached(e.name) else "no", e.title)
+        for e in entries
+    ]
+    print_table(("name", "size", "licence", "cached", "what"), rows)
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table; away from a terminal nothing of it is cut."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in head:
+        table.add_column(name, no_wrap=name in ("model", "name"))
+    for row in rows:
+        table.add_row(*row)
+    # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+
+
+def options_text(entry: Entry) -> str:
+    """Return the options of a registered function in a line."""
+    from manyhot import registry
+
+    needed = registry.missing_options(entry)
+    return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
+
+
+def print_comparison(done: Compared, as_json: bool) -> None:
+    """Print the mean drops, the slopes and the orders."""
+    tables = done.comparison.tables
+    if as_json:
+        numbers = {n: tables[n].to_pylist() for n in ("fits", "ranks", "sensitivity")}
+        numbers["drops"] = [r for r in tables["drops"].to_pylist() if r["model"] is None]
+        typer.echo(json.dumps(numbers | {"written": [str(p) for p in done.written]}))
+        return
+    _print_drops([r for r in tables["drops"].to_pylist() if r["model"] is None])
+    typer.echo()
+    _print_fits([r for r in tables["fits"].to_pylist() if r["scale"] == "plain"])
+    typer.echo()
+    _print_orders(tables["ranks"].to_pylist())
+    print_written(list(done.written), False)
+
+
+def _print_drops(drops: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            *_ends(r),
+            _points(r["drop"]),
+            _span(r["lo"], r["hi"]),
+            _span(r["lo_models"], r["hi_models"]),
+            str(r["n_models"]),
+        )
+        for r in drops
+    ]
+    print_table(("from", "to", "drop", "95 % over images", "95 % over families", "models"), rows)
+
+
+def _print_fits(fits: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            *_ends(r),
+            r["models"],
+            f"{r['slope']:.3f}",
+            _span(r["slope_lo"], r["slope_hi"], 1, 3),
+            f"{r['r2']:.3f}",
+            str(r["n"]),
+        )
+        for r in fits
+    ]
+    print_table(("x", "y", "models", "slope", "95 % over families", "R²", "n"), rows)
+
+
+def _print_orders(ranks: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            *_ends(r),
+            f"{r['tau']:.3f}",
+            f"{r['n_swapped']:,} of {r['n_pairs']:,}",
+            _beyond(r["n_beyond_noise"]),
+        )
+        for r in ranks
+    ]
+    print_table(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
+
+
+def _beyond(n: int | None) -> str:
+    return "–" if n is None else str(n)
+
+
+def _ends(row: dict[str, Any]) -> tuple[str, str]:
+    """Return both ends of a comparison in words, without what they share."""
+    x, y = ((row[f"dataset_{e}"], row[f"metric_{e}"], row[f"slice_{e}"]) for e in "xy")
+    return _end(x), _end(y)
+
+
+def _end(end: tuple[str, str, str]) -> str:
+    dataset, metric, slice = end
+    return f"{dataset} {metric}" + ("" if slice == "all" else f" [{slice}]")
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.2f}"
+
+
+def _span(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
+    return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
+
+
+def print_description(description: Description, written: list[Path], as_json: bool, most: int = 10) -> None:
+    """Print sizes of label sets, the most frequent pairs and the rejected labels."""
+    if as_json:
+        found = {name: t.to_pylist() for name, t in description.tables.items() if name != "rejected"}
+        typer.echo(json.dumps(found | {"written": [str(p) for p in written]}))
+        return
+    for card in description.datasets.to_pylist():
+        name = card["dataset"]
+        _print_card(card)
+        sizes = [r for r in description.set_sizes.to_pylist() if r["dataset"] == name]
+        print_table(
+            ("labels", "images", "share"),
+            [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes],
+        )
+        pairs = [r for r in description.class_pairs.to_pylist() if r["dataset"] == name][:most]
+        if pairs:
+            typer.echo()
+            print_table(
+                ("most frequent pairs", "images"),
+                [(f"{r['name_a']} + {r['name_b']}", f"{r['images']:,}") for r in pairs],
+            )
+        typer.echo()
+    print_written(written, False)
+
+
+def _print_card(card: dict[str, Any]) -> None:
+    judged = card["images"] - card["unusable"] - card["empty"]
+    told = f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
+    told += f"; {card['multi']:,} of {judged:,} label sets that are not empty have two or more"
+    if card["rated"] is not None:
+        told += f"; {card['rated']:,} images rated"
+    if card["labelled"]:
+        told += f"; the original label is not in the set of {card['rejected']:,} images"
+    typer.echo(told + ".")
+
+
+def print_leaderboard(ranked: pa.Table, top: int, kind: str, out: Path | None) -> None:
+    """Print or write the best models; CSV and JSON have all columns, the others what fits on a page."""
+    from manyhot.report.export import write_text_table
+    from manyhot.steps.leaderboard import narrow
+
+    shown = ranked.slice(0, top) if top else ranked
+    if kind == "table" and out is None:
+        _print_ranked(narrow(shown), len(ranked))
+        return
+    full = kind in ("csv", "json", "table")
+    text = write_text_table(shown if full else narrow(shown), "csv" if kind == "table" else kind, out)
+    typer.echo(f"wrote {out}" if out else text, nl=bool(out))
+
+
+def _print_ranked(shown: pa.Table, of: int) -> None:
+    value = shown.column_names[shown.column_names.index("lo") - 1]
+    columns = [c for c in shown.column_names if c not in ("lo", "hi")]
+    rows = []
+    for r in shown.to_pylist():
+        cells = {c: _cell(c, r[c]) for c in columns}
+        if r["lo"] is not None:
+            cells[value] += f" ({_span(r['lo'], r['hi'])})"
+        rows.append(tuple(cells.values()))
+    typer.echo(f"{min(len(shown), of)} of {of:,} models, the best by {value} first")
+    print_table(tuple(c.replace("_", " ") for c in columns), rows)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.2%}" if " " in column else f"{value:.4g} M"
+    return str(value)

@@ -1,0 +1,30 @@
+"""Files in, files out: what each command does, callable from Python.
+
+This is the one place that puts readers, stages, the catalogue and the report together.
+"""
+
+from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+from manyhot.pipeline.common import Options, Outcome, Progress
+from manyhot.pipeline.compare import compare_files, leaderboard
+from manyhot.pipeline.convert import convert
+from manyhot.pipeline.describe import describe_files
+from manyhot.pipeline.evaluate import evaluate_files
+from manyhot.pipeline.outputs import report_folder
+from manyhot.pipeline.predict import predict_folder
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "DataSet",
+    "Options",
+    "Outcome",
+    "Progress",
+    "compare_files",
+    "convert",
+    "describe_files",
+    "evaluate_benchmark",
+    "evaluate_files",
+    "leaderboard",
+    "predict_folder",
+    "report_folder",
+]

@@ -1,0 +1,65 @@
+"""Label files in, their sizes of label sets, pairs of classes and rejected labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from manyhot.files import sha256
+from manyhot.formats import read_classes, read_images, read_labels
+from manyhot.pipeline.benchmarks import BENCHMARKS
+from manyhot.pipeline.common import PathLike, Progress
+from manyhot.pipeline.outputs import write_tables
+from manyhot.steps.describe import Description, describe
+
+
+def describe_files(
+    labels: Sequence[PathLike],
+    out: PathLike | None = None,
+    *,
+    rows: PathLike | None = None,
+    classes: PathLike | None = None,
+    call: str = "",
+    progress: Progress | None = None,
+) -> tuple[Description, list[Path]]:
+    """Describe label sets: how many labels images have, which classes go together, which labels fell.
+
+    Parameters
+    ----------
+    labels : sequence of path-like
+        Label files in any format, and names of benchmarks such as ``imagenet``.
+    out : path-like, optional
+        Folder for the tables ``datasets``, ``set_sizes``, ``class_pairs`` and ``rejected``.
+    rows : path-like, optional
+        Original labels, where a file has none.
+    classes : path-like, optional
+        The class list; see `manyhot.formats.read_classes`.
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; nothing is written then.
+    """
+    known = read_classes(classes) if classes else None
+    images = read_images(rows, classes=known) if rows else None
+    parts: list[Description] = []
+    inputs: dict[str, str] = {}
+    for source in labels:
+        if str(source) in BENCHMARKS and not Path(source).exists():
+            parts += _published(str(source), progress)
+            continue
+        read = read_labels(source, classes=known)
+        read = read.with_labels(images) if images is not None else read
+        parts.append(describe(read, classes=known, dataset=_name(read.name, source)))
+        inputs |= {Path(source).name: sha256(source)} if Path(source).is_file() else {}
+    description = Description.concat(parts)
+    written = write_tables(description.tables, out, call=call, inputs=inputs) if out is not None else []
+    return description, written
+
+
+def _name(name: str, source: PathLike) -> str:
+    return name or Path(source).stem
+
+
+def _published(name: str, progress: Progress | None) -> list[Description]:
+    return [d.fetch(progress).describe() for d in BENCHMARKS[name].datasets]

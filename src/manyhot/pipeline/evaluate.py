@@ -1,0 +1,131 @@
+"""Labels and predictions in, results and a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.files import sha256
+from manyhot.formats import prediction_files, read_classes, read_images, read_labels, read_predictions
+from manyhot.pipeline.common import Options, Outcome, PathLike, Progress
+from manyhot.pipeline.outputs import write_evaluation
+from manyhot.steps.compare import compare
+from manyhot.steps.describe import describe
+from manyhot.steps.evaluate import evaluate
+from manyhot.steps.results import Evaluation
+from manyhot.tables import Images, Labels, Predictions
+
+if TYPE_CHECKING:
+    from manyhot.report import Pictures
+
+MAX_PICTURES = 200
+"""Images up to which a report shows them; a gallery for more comes with part 6."""
+
+
+def evaluate_files(
+    labels: PathLike,
+    predictions: Sequence[PathLike],
+    out: PathLike,
+    *,
+    rows: PathLike | None = None,
+    images: PathLike | None = None,
+    classes: PathLike | None = None,
+    dataset: str = "",
+    options: Options | None = None,
+    call: str = "",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Judge prediction files on a label file and write results, pairs and the report into the folder `out`.
+
+    Parameters
+    ----------
+    labels : path-like
+        Any format that holds labels.
+    predictions : sequence of path-like
+        Files, and folders that are searched for files.
+    rows : path-like, optional
+        The image of each row, and original labels, for files that hold arrays alone.
+    images : path-like, optional
+        Images table: original labels, columns to slice by, and pictures for the report.
+    classes : path-like, optional
+        The class list of labels and predictions, as a file or ``imagenet1k``; see
+        `manyhot.formats.read_classes`.
+    dataset : str
+        Its name in the results; that of the labels by default.
+    options : Options, optional
+    call : str
+        The command, for the metadata.
+    progress : callable, optional
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; nothing is written then.
+    """
+    known = read_classes(classes) if classes else None
+    read = read_labels(labels, classes=known)
+    row_order = read_images(rows, classes=known) if rows else None
+    shown = read_images(images, classes=known) if images else None
+    files = prediction_files(predictions)
+    models = (read_predictions(f, rows=row_order, classes=known) for f in files)
+    if row_order is not None:
+        read = read.with_labels(row_order)
+    known = known or class_list_of(read.class_hash)
+    # Before the judging: a picture library that is missing should not cost it.
+    pictures = _pictures(read, shown, files, row_order, known) if shown is not None else None
+    options = options or Options()
+    evaluation = judge(read, models, len(files), shown, known, dataset, options, progress)
+    named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
+    written = write_evaluation(
+        evaluation,
+        out,
+        description=describe(read, classes=known, dataset=dataset or read.name or "labels"),
+        comparison=compare([evaluation.tables()], seed=options.seed),
+        call=call,
+        inputs={Path(p).name: sha256(p) for p in [*named, *files]},
+        pictures=pictures,
+    )
+    return Outcome(evaluation, tuple(written))
+
+
+def judge(
+    labels: Labels,
+    models: Iterator[Predictions],
+    n: int,
+    images: Images | None,
+    classes: ClassList | None,
+    dataset: str,
+    options: Options,
+    progress: Progress | None,
+) -> Evaluation:
+    """Judge `n` models on labels, and tell the progress."""
+    name = dataset or labels.name
+    # One step more than models: intervals and pairs.
+    told = None if progress is None else (lambda done, _: progress(f"judging on {name}", done, n + 1))
+    return evaluate(
+        labels,
+        models,
+        metrics=options.metrics,
+        slices=options.slices,
+        images=images,
+        classes=classes,
+        resamples=options.resamples,
+        seed=options.seed,
+        map_resamples=options.map_resamples,
+        trust_order=options.trust_order,
+        dataset=name,
+        progress=told,
+    )
+
+
+def _pictures(
+    labels: Labels, images: Images, files: Sequence[Path], rows: Images | None, classes: ClassList | None
+) -> Pictures | None:
+    from manyhot.report import make_pictures
+
+    if "uri" not in images.table.column_names or len(images) > MAX_PICTURES:
+        return None
+    models = [read_predictions(f, rows=rows, classes=classes) for f in files]
+    return make_pictures(images, labels, models, classes)

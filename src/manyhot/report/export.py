@@ -1,0 +1,83 @@
+"""Tables as text to paste into a paper: Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.types as kinds
+
+from manyhot.files import write_text
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "→": r"$\rightarrow$",
+    "≥": r"$\geq$",
+    "–": "--",
+} | {c: "\\" + c for c in "&%$#_{}"}
+
+
+def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
+    """Return a table in the pipe syntax of GitHub and Pandoc; numbers are to the right."""
+    rows = _cells(table, digits, "–")
+    marks = ["---:" if _is_number(f.type) else "---" for f in table.schema]
+    lines = [_head(table), marks, *([_MARKDOWN.sub(r"\\\1", c) for c in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_latex(table: pa.Table, *, digits: int = 4) -> str:
+    """Return a table as a ``tabular`` of the package booktabs; numbers are to the right."""
+    columns = "".join("r" if _is_number(f.type) else "l" for f in table.schema)
+    head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
+    lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", f"{' & '.join(head)} \\\\", "\\midrule"]
+    lines += [f"{' & '.join(row)} \\\\" for row in rows]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _head(table: pa.Table) -> list[str]:
+    return [name.replace("_", " ") for name in table.column_names]
+
+
+def _cells(table: pa.Table, digits: int, absent: str) -> list[list[str]]:
+    columns = [[_text(v, digits, absent) for v in table[c].to_pylist()] for c in table.column_names]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _text(value: object, digits: int, absent: str) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return absent
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return " ".join(str(value).split())
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
+
+
+def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
+    """Return a table as ``csv``, ``markdown``, ``latex`` or ``json``, and write it to `path` if given."""
+    if kind == "csv":
+        import polars as pl
+
+        text = pl.DataFrame(pl.from_arrow(table)).write_csv()
+    elif kind == "json":
+        text = json.dumps(table.to_pylist()) + "\n"
+    else:
+        text = to_markdown(table) if kind == "markdown" else to_latex(table)
+    if path is not None:
+        write_text(path, text)
+    return text

@@ -1,0 +1,140 @@
+"""Results to a leaderboard: the models in their order, with what does not set them apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.errors import MatchError
+from manyhot.steps.compare import BEYOND_NOISE
+from manyhot.tables import End, Results, one_chunk
+
+PREFERRED = ("real1", "top1", "mla", "variable_topk", "asma")
+"""What to rank by where nobody says: the first that there is."""
+
+_COLUMNS = ("dataset", "metric", "slice", "model", "value", "lo", "hi", "n")
+
+LOWER_IS_BETTER = ("coverage", "ranking_loss", "hamming")
+
+
+def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Table:
+    """Rank models by a metric on a data set.
+
+    Parameters
+    ----------
+    results : Results
+    by : str
+        The metric; by default the first of `PREFERRED` that the data set has.
+    dataset : str
+        The first by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row a model, the best first: ``rank`` (equals share one), ``best_rank`` (1 and how many models are
+        better beyond noise; null where no pairs were tested), ``model``, what is known about it, and value,
+        ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on other data sets, as
+        ``DATASET METRIC``.
+
+    Raises
+    ------
+    MatchError
+        If there are no such numbers.
+    """
+    end = _end(results, by, dataset)
+    at = {m: v for m, (v, _) in results.numbers[end].items() if np.isfinite(v)}
+    sign = 1 if _lower(results, end[1]) else -1
+    models = sorted(at, key=lambda m: (sign * at[m], m))
+    values = np.array([at[m] for m in models])
+    columns: dict[str, Any] = {
+        "rank": [int(np.searchsorted(sign * values, sign * v)) + 1 for v in values],
+        "best_rank": _best_ranks(results, end, models, sign * values),
+        "model": models,
+    }
+    columns |= _known(results, models) | _of_end(results, end, models)
+    columns |= {
+        f"{d} {m}": [numbers.get(model, (None, 0))[0] for model in models]
+        for (d, m, s), numbers in results.numbers.items()
+        if s == "all" and (d, m, s) != end and m in {*PREFERRED, "top5", "real5"}
+    }
+    return pa.table(columns)
+
+
+def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
+    """Return a leaderboard as narrow as a page: the metric, top-1 beside it, and a few other data sets.
+
+    Parameters
+    ----------
+    ranked : pyarrow.Table
+        From `rank_models`.
+    others : int
+        Other data sets that are kept.
+    """
+    names = ranked.column_names
+    value = names[names.index("lo") - 1]
+    dataset, _, metric = value.rpartition(" ")
+    beside = [f"{dataset} top1"] if metric != "top1" else [f"{dataset} real1"]
+    elsewhere = {c.rpartition(" ")[0]: None for c in names if " " in c} if others else {}
+    for other in [d for d in elsewhere if d != dataset and not d.endswith("-classes")][:others]:
+        beside.append(next(c for c in (f"{other} {metric}", f"{other} top1", "") if c in names or not c))
+    known = [c for c in ("best_rank",) if ranked[c].null_count < len(ranked)]
+    kept = ["rank", *known, "model", "params", "pretraining", value, "lo", "hi", *beside]
+    return ranked.select([c for c in kept if c in names])
+
+
+def _end(results: Results, by: str, dataset: str) -> End:
+    dataset = dataset or results.datasets[0]
+    metrics = {m: None for d, m, s in results.numbers if d == dataset and s == "all"}
+    metric = by or next((m for m in PREFERRED if m in metrics), next(iter(metrics), ""))
+    if metric not in metrics:
+        raise MatchError(
+            f"There are no numbers of {metric or 'any metric'} on {dataset}.",
+            where=results.name or None,
+            allowed="; ".join(
+                f"{d}: {', '.join(m for e, m, s in results.numbers if e == d and s == 'all')}"
+                for d in results.datasets
+            ),
+        )
+    return dataset, metric, "all"
+
+
+def _lower(results: Results, metric: str) -> bool:
+    told = json.loads(results.about.get("metrics", "{}"))
+    known: Mapping[str, str] = told.get(metric, {})
+    return known.get("better") == "lower" if known else metric.partition("(")[0] in LOWER_IS_BETTER
+
+
+def _best_ranks(
+    results: Results, end: End, models: list[str], cost: np.ndarray[Any, Any]
+) -> list[int | None]:
+    pairs = results.pairs
+    mask = pc.and_(pc.equal(pairs["dataset"], end[0]), pc.equal(pairs["metric"], end[1]))
+    tested = pairs.filter(pc.and_(mask, pc.equal(pairs["slice"], end[2])))
+    if not tested.num_rows:
+        return [None] * len(models)
+    names = pa.array(models, pa.string())
+    a, b = (pc.fill_null(pc.index_in(tested[c], names), -1).to_numpy() for c in ("model_a", "model_b"))
+    apart = pc.fill_null(pc.less(tested["p_adjusted"], BEYOND_NOISE), False).to_numpy()
+    apart &= (a >= 0) & (b >= 0)
+    a, b = a[apart], b[apart]
+    worse = np.where(cost[a] > cost[b], a, b)
+    return [1 + int(n) for n in np.bincount(worse, minlength=len(models))]
+
+
+def _known(results: Results, models: list[str]) -> dict[str, pa.Array]:
+    table = results.models
+    at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
+    found = {c: one_chunk(table[c]).take(at) for c in table.column_names if c != "model"}
+    return {c: values for c, values in found.items() if values.null_count < len(values)}
+
+
+def _of_end(results: Results, end: End, models: list[str]) -> dict[str, list[Any]]:
+    rows = zip(*(results.table[c].to_pylist() for c in _COLUMNS), strict=True)
+    found = {row[3]: row[4:] for row in rows if row[:3] == end}
+    columns = zip(*(found[m] for m in models), strict=True)
+    return dict(zip((" ".join(end[:2]), "lo", "hi", "n"), map(list, columns), strict=True))

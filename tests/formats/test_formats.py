@@ -17,7 +17,6 @@ from manyhot.formats import detect, prediction_files, read_classes
 from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
-
 LABEL_FORMATS = (
     "chen (.tsv .txt); hf-labels (folder .parquet); image-folder (folder); labels-table (.parquet .csv); "
     "multilabelfy (.json); real (.json); real-scores (.npz); tfds-multilabel (.json .parquet)"
@@ -383,7 +382,8 @@ def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
 
 def test_folder_without_predictions(tmp_path):
     assert message(lambda: prediction_files([tmp_path])) == (
-        f"The folder holds no predictions.\n  where:   {tmp_path}\n  allowed: .csv, .json, .npy, .npz, .parquet"
+        f"The folder holds no predictions.\n  where:   {tmp_path}\n"
+        "  allowed: .csv, .json, .npy, .npz, .parquet"
     )
 
 

@@ -119,7 +119,7 @@ def _class_ids(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.N
     try:
         found = names.astype(np.int64)
     except ValueError:
-        found = np.full(len(names), -1)
+        found = np.where(np.strings.isdigit(names), 0, -1)
     bad = np.flatnonzero((found < 0) | (found >= n_classes))
     if len(bad):
         raise InputError(

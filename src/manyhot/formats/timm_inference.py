@@ -149,7 +149,9 @@ def _numbers(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.NDArray
 def _looked_up(lists: pl.Series, known: ClassList, path: Path) -> npt.NDArray[np.int32]:
     texts = lists.explode(empty_as_null=True)
     described = descriptions(known)
-    table = {text: _index(text, known, described, path) for text in texts.unique().drop_nulls().to_list()}
+    table = {
+        text: _index(text, known, described, path) for text in texts.unique().drop_nulls().sort().to_list()
+    }
     values = texts.replace_strict(table, default=None, return_dtype=pl.Int32)
     return _square(values.is_null().any(), values.to_numpy(), lists, path).astype(np.int32)
 

@@ -1,0 +1,343 @@
+"""Labels that lie in folders: ImageFolder trees and Hugging Face data sets."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manyhot import read_images, read_labels, read_predictions
+from manyhot.classes import class_list, from_keys
+from manyhot.errors import MatchError
+from manyhot.formats import detect
+
+
+def tree(root, **folders):
+    for folder, names in folders.items():
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            (root / folder / name).parent.mkdir(exist_ok=True)
+            (root / folder / name).touch()
+    return root
+
+
+def test_folders_by_word_net_id(tmp_path):
+    tree(tmp_path, n01443537=["b.JPEG", "notes.txt"], n01440764=["a.png", "sub/c.jpg"], **{".git": ["x.jpg"]})
+    labels = read_labels(tmp_path)
+    assert labels.table["image_id"].to_pylist() == ["a.png", "c.jpg", "b.JPEG"]
+    assert labels.table["label"].to_pylist() == [0, 0, 1]
+    assert labels.table["classes"].to_pylist() == [[0], [0], [1]]
+    assert "rated" not in labels.table.column_names
+    assert labels.class_hash == class_list().hash
+    assert detect(tmp_path).name == "image-folder"
+
+
+def test_folders_by_class_name(tmp_path):
+    tree(tmp_path, tench=["a.jpg"], goldfish=["b.jpg"])
+    labels = read_labels(tmp_path)
+    assert dict(zip(labels.image_id.to_pylist(), labels.table["label"].to_pylist(), strict=True)) == {
+        "a.jpg": 0,
+        "b.jpg": 1,
+    }
+
+
+def test_numbers_sort_as_numbers(tmp_path):
+    tree(tmp_path, **{str(i): [f"{i}.jpeg"] for i in range(1000)})
+    labels = read_labels(tmp_path)
+    assert labels.table["label"].to_pylist() == [
+        int(name.split(".")[0]) for name in labels.image_id.to_pylist()
+    ]
+    # A thousand numbers do not say that they are ImageNet's.
+    assert (labels.n_classes, labels.class_hash) == (1000, "")
+
+
+def test_own_classes_are_the_sorted_folder_names(tmp_path):
+    tree(tmp_path, dog=["d.jpg"], cat=["c.jpg"], empty=[])
+    labels = read_labels(tmp_path)
+    assert labels.table["label"].to_pylist() == [0, 1]
+    assert (labels.n_classes, labels.class_hash) == (3, from_keys(["cat", "dog", "empty"]).hash)
+
+
+def test_numbers_of_ones_own(tmp_path):
+    tree(tmp_path, **{"1": ["a.jpg"], "2": ["b.jpg"], "10": ["c.jpg"]})
+    labels = read_labels(tmp_path)
+    assert labels.table["label"].to_pylist() == [0, 1, 2]
+    assert labels.class_hash == from_keys(["1", "2", "10"]).hash
+
+
+def test_folders_over_a_class_list(tmp_path, message):
+    tree(tmp_path / "good", dog=["d.jpg"], **{"2": ["c.jpg"]})
+    labels = read_labels(tmp_path / "good", classes=from_keys(["cat", "dog", "horse"]))
+    assert dict(zip(labels.image_id.to_pylist(), labels.table["label"].to_pylist(), strict=True)) == {
+        "c.jpg": 2,
+        "d.jpg": 1,
+    }
+    tree(tmp_path / "bad", ant=["d.jpg"])
+    assert message(lambda: read_labels(tmp_path / "bad", classes=from_keys(["cat", "dog"], "pets"))) == (
+        "A folder is not called like a class.\n"
+        f"  where:   {tmp_path / 'bad'}\n"
+        "  got:     ant\n"
+        "  allowed: keys and names of pets, or 0 to 1\n"
+        "  do:      give the class list of these folders, or move the folder away"
+    )
+
+
+def test_one_name_in_two_folders(tmp_path, message):
+    tree(tmp_path, n01440764=["a.jpg"], n01443537=["a.jpg"])
+    assert message(lambda: read_labels(tmp_path), MatchError) == (
+        f"An image is listed more than once.\n  where:   {tmp_path.name}\n  got:     1 ids, such as a.jpg\n"
+        "  allowed: each image_id once\n  do:      keep one row an image"
+    )
+
+
+def test_folder_of_no_kind(tmp_path, message):
+    tree(tmp_path, docs=["readme.md"])
+    text = message(lambda: read_labels(tmp_path))
+    assert text.startswith(
+        f"The folder does not hold labels.\n  where:   {tmp_path}\n"
+        "  got:     a folder of no known format\n  allowed: "
+    )
+    assert message(lambda: read_labels(tmp_path, format="image-folder")) == (
+        f"The folder holds no folders of images.\n  where:   {tmp_path}\n  allowed: one folder a class, with "
+        ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
+    )
+    for read in (read_images, read_predictions):
+        assert message(lambda read=read: read(tmp_path)) == (
+            f"This is a folder, not a file.\n  where:   {tmp_path}"
+        )
+    assert message(lambda: read_labels(tmp_path, format="chen")) == (
+        f"This is a folder, not a file.\n  where:   {tmp_path}"
+    )
+
+
+NAMES = ["cat", "dog", "horse"]
+LABEL = {"names": NAMES, "_type": "ClassLabel"}
+FEATURES = {
+    "image": {"_type": "Image"},
+    "labels": {"feature": LABEL, "_type": "List"},
+    "label": LABEL,
+}
+"""As datasets 5.2 writes them; see `test_layouts_of_earlier_releases`."""
+
+
+def pictures(*names, size=4):
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    return pa.array([{"bytes": b"x" * size, "path": name} for name in names], kind)
+
+
+def rows():
+    return pa.table(
+        {
+            "image": pictures(
+                "ILSVRC2012_val_00000001_n01751748.JPEG", "in/b.jpg", "n01440764_12_n01440764.JPEG"
+            ),
+            "labels": pa.array([[0, 2], [], None], pa.list_(pa.int64())),
+            "label": pa.array([0, 1, -1], pa.int64()),
+        }
+    )
+
+
+def save_to_disk(folder, table, features, shards=1):
+    """Write the layout of datasets.Dataset.save_to_disk: JSON, and Arrow streams."""
+    folder.mkdir(parents=True)
+    files = [f"data-{i:05d}-of-{shards:05d}.arrow" for i in range(shards)]
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    for i, name in enumerate(files):
+        part = table.take(list(range(len(table)))[i::shards])
+        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(part)
+    state = {"_data_files": [{"filename": f} for f in files], "_fingerprint": "0", "_split": None}
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_info.json").write_text(json.dumps({"description": "", "features": features}))
+    return folder
+
+
+def to_parquet(path, table, features):
+    told = json.dumps({"info": {"features": features}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": told}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards", "parquet"])
+def test_hugging_face_data_set(tmp_path, kind):
+    path = tmp_path / "pets"
+    if kind == "parquet":
+        path = to_parquet(tmp_path / "pets.parquet", rows(), FEATURES)
+    else:
+        save_to_disk(path, rows(), FEATURES, shards=2 if kind == "shards" else 1)
+    labels = read_labels(path)
+    found = {row["image_id"]: row for row in labels.table.to_pylist()}
+    assert {name: row["classes"] for name, row in found.items()} == {
+        "ILSVRC2012_val_00000001.JPEG": [0, 2],
+        "b.jpg": [],
+        "n01440764_12.JPEG": [],
+    }
+    assert [row["usable"] for row in found.values()].count(False) == 1
+    assert not found["n01440764_12.JPEG"]["usable"]
+    assert {name: row["label"] for name, row in found.items()} == {
+        "ILSVRC2012_val_00000001.JPEG": 0,
+        "b.jpg": 1,
+        "n01440764_12.JPEG": None,
+    }
+    assert (labels.n_classes, labels.class_hash) == (3, from_keys(NAMES).hash)
+    assert (labels.name, labels.asked_known, detect(path).name) == ("pets", False, "hf-labels")
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"feature": LABEL, "length": -1, "_type": "Sequence"},
+        {"feature": LABEL, "_type": "LargeList"},
+        [LABEL],
+        {
+            "feature": {"num_classes": 3, "names_file": None, "id": None, **LABEL},
+            "id": None,
+            "_type": "Sequence",
+        },
+    ],
+)
+def test_layouts_of_earlier_releases(tmp_path, feature):
+    path = save_to_disk(tmp_path / "d", rows(), {"image": {"_type": "Image"}, "labels": feature})
+    assert read_labels(path).table["classes"].to_pylist() == [[0, 2], [], []]
+
+
+def test_single_labels_are_sets_of_one(tmp_path):
+    table = pa.table({"file_name": ["x/a.png", "b.png", "c.png"], "label": [2, 0, None]})
+    features = {"file_name": {"dtype": "string", "_type": "Value"}, "label": LABEL}
+    labels = read_labels(to_parquet(tmp_path / "d.parquet", table, features))
+    assert labels.table["image_id"].to_pylist() == ["a.png", "b.png", "c.png"]
+    assert labels.table["classes"].to_pylist() == [[2], [0], []]
+    assert labels.table["label"].to_pylist() == [2, 0, None]
+    assert labels.table["usable"].to_pylist() == [True, True, False]
+
+
+def test_class_list_of_a_feature(tmp_path):
+    known = class_list()
+    lines = [", ".join((name, *more)) for name, more in zip(known.names, known.synonyms, strict=True)]
+    table = pa.table({"image_id": ["a"], "label": [517]})
+    features = {"image_id": {"_type": "Value"}, "label": {"names": lines, "_type": "ClassLabel"}}
+    labels = read_labels(to_parquet(tmp_path / "d.parquet", table, features))
+    assert labels.class_hash == known.hash
+    features["label"]["names"] = lines[::-1]
+    to_parquet(tmp_path / "d.parquet", table, features)
+    assert read_labels(tmp_path / "d.parquet").class_hash == from_keys(lines[::-1]).hash
+    assert read_labels(tmp_path / "d.parquet", classes=known).table["label"].to_pylist() == [999 - 517]
+
+
+def test_names_are_looked_up_in_a_class_list(tmp_path, message):
+    path = save_to_disk(tmp_path / "d", rows(), FEATURES)
+    labels = read_labels(path, classes=from_keys(["horse", "cat", "dog"]))
+    assert labels.table["classes"].to_pylist() == [[1, 0], [], []]
+    assert message(lambda: read_labels(path, classes=from_keys(["cat", "dog"], "pets"))) == (
+        f"A name of the feature is not in the class list.\n  where:   {path}\n  got:     horse\n"
+        "  allowed: keys and names of pets, or 0 to 1\n"
+        "  do:      leave the class list out: the data set has its own"
+    )
+
+
+def test_several_splits(tmp_path, message):
+    root = tmp_path / "d"
+    save_to_disk(root / "train", rows(), FEATURES)
+    save_to_disk(root / "test", rows(), FEATURES)
+    (root / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert message(lambda: read_labels(root)) == (
+        f"The folder holds several splits, each a data set.\n  where:   {root}\n  allowed: train, test\n"
+        f"  do:      give the folder of one, such as {root / 'train'}"
+    )
+    assert len(read_labels(root / "test")) == 3
+
+
+def test_several_columns_of_labels(tmp_path, message):
+    table = pa.table({"image_id": ["a"], "fine": [1], "coarse": [0]})
+    path = to_parquet(
+        tmp_path / "d.parquet", table, {"image_id": {"_type": "Value"}, "fine": LABEL, "coarse": LABEL}
+    )
+    assert message(lambda: read_labels(path)) == (
+        f"It is not clear which column holds the labels.\n  where:   {path}\n  got:     fine, coarse\n"
+        "  allowed: fine, coarse\n  do:      name one: format=\"hf-labels(column='fine')\""
+    )
+    chosen = read_labels(path, format="hf-labels(column='coarse')")
+    assert chosen.table["classes"].to_pylist() == [[0]]
+    assert message(lambda: read_labels(path, format="hf-labels(column='coarce')")) == (
+        f"No column holds class labels.\n  where:   {path}\n  got:     coarce\n"
+        "  allowed: fine, coarse\n  do:      name one: format=\"hf-labels(column='fine')\""
+    )
+
+
+def test_images_without_names(tmp_path, message):
+    table = pa.table({"image": pictures("a.jpg", None), "label": [0, 1]})
+    path = to_parquet(tmp_path / "d.parquet", table, {"image": {"_type": "Image"}, "label": LABEL})
+    assert message(lambda: read_labels(path)) == (
+        f"An image has no name.\n  where:   {path}\n  got:     1 without a path in 'image'\n"
+        "  do:      add a column image_id"
+    )
+    nameless = to_parquet(tmp_path / "n.parquet", table.select(["label"]), {"label": LABEL})
+    assert message(lambda: read_labels(nameless)) == (
+        f"The data set does not name its images.\n  where:   {nameless}\n  got:     label\n"
+        "  allowed: a column image_id, file_name, filename, path, or one of images"
+    )
+
+
+def test_labels_that_the_feature_has_no_name_for(tmp_path, message):
+    table = pa.table({"image_id": ["a"], "label": [3]})
+    path = to_parquet(tmp_path / "d.parquet", table, {"image_id": {"_type": "Value"}, "label": LABEL})
+    assert message(lambda: read_labels(path)) == (
+        f"A label is out of range.\n  where:   {path}, column label\n  got:     3\n  allowed: 0 to 2"
+    )
+
+
+@pytest.mark.parametrize("harm", ["cut", "no info", "no data"])
+def test_incomplete_folder(tmp_path, message, harm):
+    path = save_to_disk(tmp_path / "d", rows(), FEATURES)
+    if harm == "cut":
+        file = path / "data-00000-of-00001.arrow"
+        file.write_bytes(file.read_bytes()[:300])
+        assert message(lambda: read_labels(path)).startswith(
+            f"The data set is not complete.\n  where:   {path}\n"
+        )
+    elif harm == "no info":
+        (path / "dataset_info.json").unlink()
+        assert message(lambda: read_labels(path)) == (
+            f"The folder is not a complete saved data set.\n  where:   {path}\n"
+            "  got:     no dataset_info.json"
+        )
+    else:
+        (path / "state.json").write_text("{}")
+        assert message(lambda: read_labels(path)) == (
+            f"The folder is not a data set as save_to_disk writes it.\n  where:   {path}\n"
+            "  got:     no data files\n  do:      save it again with datasets 2.0 or later"
+        )
+
+
+# A pool must outlive what was made from it, wherever Arrow keeps that.
+USUAL = pa.default_memory_pool()
+WATCHED = pa.proxy_memory_pool(USUAL)
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_pictures_are_not_loaded(tmp_path, kind):
+    n = 64
+    table = pa.table(
+        {"image": pictures(*(f"{i}.jpg" for i in range(n)), size=2**20), "label": np.zeros(n, np.int64)}
+    )
+    features = {"image": {"_type": "Image"}, "label": LABEL}
+    path = tmp_path / "d"
+    if kind == "folder":
+        save_to_disk(path, table, features)
+    else:
+        path = to_parquet(tmp_path / "d.parquet", table, features)
+    del table
+    pa.set_memory_pool(WATCHED)
+    try:
+        assert len(read_labels(path)) == n
+    finally:
+        pa.set_memory_pool(USUAL)
+    # At no time was one of the 64 pictures in Arrow's memory.
+    assert WATCHED.max_memory() < 2**20
+
+
+def test_a_plain_table_is_none_of_hugging_face(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"image_id": ["a"], "classes": [[1]], "label": [1]}), path)
+    assert detect(path, ("labels",)).name == "labels-table"

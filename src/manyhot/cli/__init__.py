@@ -287,7 +287,7 @@ def leaderboard(
         ranked = pipeline.leaderboard(
             results or (Path("timm-results"),), by=by, dataset=dataset, progress=progress
         )
-    print_leaderboard(ranked, top, kind.value, out)
+    print_leaderboard(ranked.slice(0, top) if top else ranked, kind.value, out)
 
 
 @app.command()

@@ -270,21 +270,18 @@ def _print_card(card: dict[str, Any]) -> None:
     typer.echo(told + ".")
 
 
-def print_leaderboard(ranked: pa.Table, top: int, kind: str, out: Path | None) -> None:
-    """Print or write the best models; CSV and JSON have all columns, the others what fits on a page."""
-    from manyhot.report.export import write_text_table
-    from manyhot.steps.leaderboard import narrow
+def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:
+    """Print or write a leaderboard; CSV and JSON have all columns, the others what fits on a page."""
+    from manyhot.pipeline import leaderboard_text, narrow
 
-    shown = ranked.slice(0, top) if top else ranked
     if kind == "table" and out is None:
-        _print_ranked(narrow(shown), len(ranked))
+        _print_ranked(narrow(ranked))
         return
-    full = kind in ("csv", "json", "table")
-    text = write_text_table(shown if full else narrow(shown), "csv" if kind == "table" else kind, out)
+    text = leaderboard_text(ranked, "csv" if kind == "table" else kind, out)
     typer.echo(f"wrote {out}" if out else text, nl=bool(out))
 
 
-def _print_ranked(shown: pa.Table, of: int) -> None:
+def _print_ranked(shown: pa.Table) -> None:
     value = shown.column_names[shown.column_names.index("lo") - 1]
     columns = [c for c in shown.column_names if c not in ("lo", "hi")]
     rows = []
@@ -293,7 +290,7 @@ def _print_ranked(shown: pa.Table, of: int) -> None:
         if r["lo"] is not None:
             cells[value] += f" ({_span(r['lo'], r['hi'])})"
         rows.append(tuple(cells.values()))
-    typer.echo(f"{min(len(shown), of)} of {of:,} models, the best by {value} first")
+    typer.echo(f"{len(shown):,} models, the best by {value} first")
     print_table(tuple(c.replace("_", " ") for c in columns), rows)
 
 

@@ -15,7 +15,7 @@ from manyhot.formats import read_results
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.outputs import report_folder, write_tables
 from manyhot.steps.compare import Comparison, compare, join
-from manyhot.steps.leaderboard import rank_models
+from manyhot.steps.leaderboard import narrow, rank_models
 from manyhot.tables import Results
 
 PUBLISHED = ("timm-results", "timm-results-2022-03")
@@ -113,6 +113,21 @@ def leaderboard(
     """
     read = [part for source in results for part in _read(source, progress)]
     return rank_models(join(read), by=by, dataset=dataset)
+
+
+def leaderboard_text(ranked: pa.Table, kind: str, path: Path | None = None) -> str:
+    """Return a leaderboard as text, and write it to `path` if given.
+
+    Parameters
+    ----------
+    ranked : pyarrow.Table
+        From `leaderboard`.
+    kind : {"csv", "json", "markdown", "latex"}
+        The latter two have the columns that fit on a page.
+    """
+    from manyhot.report.export import write_text_table
+
+    return write_text_table(ranked if kind in ("csv", "json") else narrow(ranked), kind, path)
 
 
 def _read(source: PathLike, progress: Progress | None) -> list[Results]:

@@ -28,7 +28,7 @@ _DEFAULTS = {"opacity": "1", "transform": "translate(0,0)", "stroke-miterlimit":
 _INHERITED = ("fill", "stroke", "stroke-width", "font-size", "font-weight", "text-anchor")
 _SHAPE = {"d", "transform", "x2", "y2"}
 
-LAYERS = 8
+LAYERS = 4
 """Paths that see-through marks are dealt out to, so that where many lie the drawing is darker."""
 
 
@@ -62,8 +62,18 @@ def _flat(parent: ET.Element) -> Iterator[ET.Element]:
 def _strip(element: ET.Element) -> None:
     element.tag = element.tag.rpartition("}")[2]
     for name, value in list(element.attrib.items()):
-        if name in _IDLE or _DEFAULTS.get(name) == value or (name == "fill" and value == "none"):
+        if name == "opacity" and element.tag in ("path", "line", "text"):
+            _sharpen(element)
+        elif name in _IDLE or _DEFAULTS.get(name) == value or (name == "fill" and value == "none"):
             del element.attrib[name]
+
+
+def _sharpen(element: ET.Element) -> None:
+    """Make fill or stroke see-through in the place of the element, which would be drawn apart and laid over."""
+    opacity = element.attrib.pop("opacity")
+    for part in ("fill", "stroke"):
+        if element.get(part, "none") != "none" and float(opacity) < 1:
+            element.set(f"{part}-opacity", opacity)
 
 
 def _seen(element: ET.Element) -> bool:
@@ -120,13 +130,15 @@ def _together(texts: list[ET.Element], prefix: str) -> str:
 
 
 def _merged(marks: list[ET.Element], prefix: str) -> Iterator[str]:
-    clear = float(marks[0].get("opacity") or marks[0].get("stroke-opacity") or 1) < 1
+    clear = "stroke-opacity" in marks[0].attrib or "fill-opacity" in marks[0].attrib
     n_paths = LAYERS if clear and len(marks) > 2 * LAYERS else 1
     for i in range(n_paths):
         path = ET.Element("path", {k: v for k, v in marks[0].attrib.items() if k not in _SHAPE})
         circle = _CIRCLE.fullmatch(marks[0].get("d", ""))
         if circle:
             path.set("stroke", path.attrib.pop("fill", "none"))
+            if "fill-opacity" in path.attrib:
+                path.set("stroke-opacity", path.attrib.pop("fill-opacity"))
             path.set("stroke-width", _round(str(2 * float(circle[1]))))
             path.set("stroke-linecap", "round")
         path.set("d", "".join(_path(mark) for mark in marks[i::n_paths]))
@@ -193,7 +205,7 @@ def _value(name: str, value: str, prefix: str) -> str:
     if name == "clip-path":
         return value.replace("#", f"#{prefix}-")
     numeric = name in ("d", "transform", "x", "y", "dy", "width", "height", "stroke-width", "opacity")
-    if name == "opacity":
+    if name.endswith("opacity"):
         return f"{float(value):.2g}"
     return _rounded(value) if numeric else _escaped(value).replace('"', "&quot;")
 

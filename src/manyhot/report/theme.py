@@ -99,6 +99,7 @@ def _axis() -> dict[str, object]:
         "gridWidth": 1,
         "domain": False,
         "ticks": False,
+        "labelFlush": False,
     }
 
 

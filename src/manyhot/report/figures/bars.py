@@ -7,11 +7,27 @@ from typing import Any
 
 import altair as alt
 
-from manyhot.report.figures.panel import FOCUS, NAMED, OWN, Panel, Sheet, Tip, data, dimmed, ink
+from manyhot.report.figures.panel import (
+    FOCUS,
+    NAMED,
+    OWN,
+    Panel,
+    Sheet,
+    Tip,
+    at,
+    data,
+    dimmed,
+    halo,
+    ink,
+    words,
+)
 from manyhot.report.figures.scatter import CROSSES, Side
 
 ROW = 30
 """Height of a category."""
+
+ABOVE = 36
+"""The same with its name above what is drawn, where names are long."""
 
 LABELS = 190
 """Width that the names of categories may take; two such panels, or one on a phone."""
@@ -21,38 +37,46 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
     """Return upright bars: ``label`` on the axis, ``value`` up to `top`, ``text`` above each."""
     base: Any = alt.Chart(data(name)).encode(
         alt.X(
-            "label:N",
+            field="label",
+            type="nominal",
             sort=list(sheet["label"]),
             title=x_title,
             axis=alt.Axis(labelAngle=0, grid=False, domain=True, domainColor=ink("axis")),
         ),
-        alt.Y("value:Q", scale=alt.Scale(domain=[0, top], nice=False), axis=None),
+        alt.Y(field="value", type="quantitative", scale=alt.Scale(domain=[0, top], nice=False), axis=None),
     )
     layers = [
         base.mark_bar(width={"band": 0.72}),
-        base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(text="text:N"),
+        base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(words("text")),
     ]
-    chart = alt.layer(*layers).properties(width=max(44 * len(sheet["label"]), 220), height=200, title=title)
-    return Panel(chart, {name: sheet}, tuple(tips))
+    return Panel(layers, {name: sheet}, max(48 * len(sheet["label"]), 220), 200, title, tips)
 
 
-def bars(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip]) -> Panel:
-    """Return lying bars: ``label`` at the left, ``value`` up to `top`, ``text`` beside each."""
-    base: Any = alt.Chart(data(name)).encode(
-        _rows(sheet["label"]),
-        alt.X(
-            "value:Q",
-            title=x_title,
-            scale=alt.Scale(domain=[0, top], nice=False),
-            axis=alt.Axis(labels=False, grid=False, titleAnchor="start"),
-        ),
+def bars(
+    name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip], width: int = 300
+) -> Panel:
+    """Return lying bars: ``label`` above each, ``value`` up to `top`, ``text`` beside it."""
+    rows = alt.Y(
+        "label:N", sort=list(sheet["label"]), axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)
     )
+    axis = alt.Axis(labels=False, grid=False, titleAnchor="start")
+    scale = alt.Scale(domain=[0, top], nice=False)
+    base: Any = alt.Chart(data(name)).encode(
+        rows, alt.X(field="value", type="quantitative", title=x_title, scale=scale, axis=axis)
+    )
+    half = 9
     layers = [
-        base.mark_bar(height={"band": 0.66}),
-        base.mark_text(dx=6, align="left", fontSize=12).encode(text="text:N"),
+        base.mark_bar(size=12, yOffset=half),
+        base.mark_text(dx=6, dy=half, align="left").encode(words("text")),
+        _above(name, rows, -half + 2),
     ]
-    chart = alt.layer(*layers).properties(width=150, height=22 * len(sheet["label"]), title=title)
-    return Panel(chart, {name: sheet}, tuple(tips))
+    return Panel(layers, {name: sheet}, width, ABOVE * len(sheet["label"]), title, tips)
+
+
+def _above(name: str, rows: Any, dy: float) -> Any:
+    """Return the names of categories above what is drawn of them, where they may be long."""
+    text: Any = alt.Chart(data(name)).mark_text(align="left", dy=dy)
+    return text.encode(rows, at(0), words("label"))
 
 
 def strips(
@@ -65,7 +89,7 @@ def strips(
     tips: Sequence[Tip] = (),
     width: int = 300,
     zero: bool = False,
-    labels: int = LABELS,
+    above: bool = False,
 ) -> Panel:
     """Return a strip a category: the models faint, and what stands for all of them bold.
 
@@ -76,56 +100,65 @@ def strips(
     models : Sheet
         ``model``, ``label``, ``x``; empty where only the middles are known.
     middles : Sheet
-        ``label``, ``x``, ``text``, and intervals: the wide ``lo`` and ``hi``, the narrow ``inner_lo`` and ``inner_hi``.
+        ``label``, ``x``, ``text``, and two intervals: ``lo`` and ``hi``, and thick ``inner_lo`` and
+        ``inner_hi``.
     x : Side
     title, tips, width
     zero : bool
         Draw a line at zero.
-    labels : int
-        Width that the names of categories may take.
+    above : bool
+        Write the names of categories above what is drawn, not at the left.
     """
-    y = _rows(middles["label"], labels)
+    y = _rows(middles["label"], above=above)
     sheets = {name: models, f"{name}-middle": middles}
     layers: list[Any] = []
     if zero:
         sheets[f"{name}-zero"] = {"x": [0.0]}
-        layers.append(
-            alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis")).encode(x.channel(alt.X, "x"))
-        )
+        line: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
+        layers.append(line.encode(x.channel(alt.X, "x")))
     layers += _strip(name, x, y, len(models.get("model", ())))
-    layers += _middle(f"{name}-middle", x, y, middles, width)
-    chart = alt.layer(*layers).properties(width=width, height=ROW * len(middles["label"]), title=title)
-    return Panel(chart, sheets, tuple(tips))
+    layers += _middle(f"{name}-middle", x, y, middles, width, 8 if above else 0)
+    if above:
+        layers.append(_above(f"{name}-middle", y, -9))
+    height = (ABOVE if above else ROW) * len(set(middles["label"]))
+    return Panel(layers, sheets, width, height, title, tips)
 
 
-def _rows(labels: Sequence[str], limit: int = LABELS) -> Any:
-    axis = alt.Axis(labelLimit=limit, labelColor=ink("ink"), grid=False)
-    return alt.Y("label:N", sort=list(dict.fromkeys(labels)), title=None, axis=axis)
+def _rows(labels: Sequence[str], *, above: bool) -> Any:
+    axis = None if above else alt.Axis(labelLimit=LABELS, labelColor=ink("ink"), grid=False)
+    return alt.Y(field="label", type="nominal", sort=list(dict.fromkeys(labels)), title=None, axis=axis)
 
 
 def _strip(name: str, x: Side, y: Any, n: int) -> list[Any]:
+    if not n:
+        return []
     base: Any = alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y)
     faint = 0.45 if n <= 4 * CROSSES else 0.25
+    tick = {"height": {"band": 0.7}, "thickness": 3, "clip": True}
+    name_above = base.transform_filter(NAMED).mark_text(dy=-14, fontSize=11, fontWeight="bold", **halo())
     return [
-        base.mark_tick(height={"band": 0.5}, thickness=1, opacity=dimmed(faint), color=ink("mark")),
-        base.transform_filter(OWN).mark_tick(height={"band": 0.7}, thickness=3, color=ink("own")),
-        base.transform_filter(FOCUS).mark_tick(height={"band": 0.7}, thickness=3, color=ink("ink")),
-        base.transform_filter(NAMED).mark_text(dy=-14, fontSize=11, fontWeight="bold").encode(text="model:N"),
+        base.mark_tick(
+            height={"band": 0.5}, thickness=1, opacity=dimmed(faint), color=ink("mark"), clip=True
+        ),
+        base.transform_filter(OWN).mark_tick(**tick, color=ink("own")),
+        base.transform_filter(FOCUS).mark_tick(**tick, color=ink("purple")),
+        name_above.encode(words("model")),
     ]
 
 
-def _middle(name: str, x: Side, y: Any, middles: Sheet, width: int) -> list[Any]:
+def _middle(name: str, x: Side, y: Any, middles: Sheet, width: int, dy: float) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(y)
-    at = x.channel(alt.X, "x")
     layers = []
     for lo, hi, thick in (("lo", "hi", 1.5), ("inner_lo", "inner_hi", 5)):
-        if lo in middles:
+        if any(v is not None for v in middles.get(lo, ())):
             ends = (x.channel(alt.X, lo), alt.X2(hi))
-            layers.append(base.mark_rule(strokeWidth=thick, color=ink("ink")).encode(*ends))
-    layers.append(
-        base.mark_point(size=70, color=ink("ink"), stroke=ink("paper"), strokeWidth=1, opacity=1).encode(at)
+            rule = base.mark_rule(strokeWidth=thick, color=ink("ink"), yOffset=dy, y2Offset=dy)
+            layers.append(rule.encode(*ends))
+    dot = base.mark_point(
+        size=70, color=ink("ink"), stroke=ink("paper"), strokeWidth=1, opacity=1, yOffset=dy, clip=True
     )
+    layers.append(dot.encode(x.channel(alt.X, "x")))
     if "text" in middles:
-        text = base.mark_text(align="left", dx=8, fontSize=12).encode(text="text:N", x=alt.value(width))
-        layers.append(text)
+        text = base.mark_text(align="left", dx=8, dy=dy)
+        layers.append(text.encode(at(width), words("text")))
     return layers

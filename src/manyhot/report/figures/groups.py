@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
@@ -45,7 +46,7 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
     if not used:
         return None
     y_values = [100 * v for v in rows["value"]]
-    panels = [_sizes(rows.filter(pl.col("metric") == m), m, f"{m}", y_values) for m in used]
+    panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, numbers.own) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
     ]
@@ -54,29 +55,20 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
         "groups",
         dataset,
         "Accuracy by how many labels an image has",
-        "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: how "
-        "many images have so many. The bars of your own models are 95 % intervals.",
+        "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
+        "how many images have so many. The bars of your own models are 95 % intervals.",
         f"Medians over models from one label to four or more. {' '.join(said)}",
         compose(panels, numbers.own),
         rows.to_arrow(),
     )
 
 
-def _sizes(rows: pl.DataFrame, metric: str, name: str, y_values: list[float]) -> Panel:
-    steps = {
-        s: f"{label}|{rows.filter(pl.col('slice') == s)['n'].max():,}"
-        for s, label in SIZES.items()
-        if s in set(rows["slice"])
-    }
-    rows = rows.sort(pl.col("slice").replace_strict({s: i for i, s in enumerate(SIZES)}), "model")
-    sheet = {
-        "model": column(rows, "model"),
-        "step": [steps[s] for s in rows["slice"]],
-        **{new: column(rows, old, 100) for new, old in (("y", "value"), ("lo", "lo"), ("hi", "hi"))},
-    }
+def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[str, ...]) -> Panel:
+    steps = _steps(rows, SIZES)
+    sheet = _sheet(rows, steps)
     middles = _medians(rows)
     return lines(
-        name,
+        metric,
         sheet,
         {
             "step": [steps[s] for s in middles],
@@ -86,8 +78,22 @@ def _sizes(rows: pl.DataFrame, metric: str, name: str, y_values: list[float]) ->
         list(steps.values()),
         plain_side([axis(metric)], y_values),
         x_title="Labels in the set, and images with so many",
+        own=own,
         tips=[("Labels and images", "step"), (axis(metric).removesuffix(" (%)"), "y", "2", " %", "lo", "hi")],
     )
+
+
+def _steps(rows: pl.DataFrame, slices: Mapping[str, str]) -> dict[str, str]:
+    """Return what stands on the axis for each slice: its name, and how many images it holds."""
+    counts: dict[str, int] = dict(rows.group_by("slice").agg(pl.col("n").max()).iter_rows())
+    return {s: f"{label}|{counts[s]:,}" for s, label in slices.items() if s in counts}
+
+
+def _sheet(rows: pl.DataFrame, steps: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Return values by model and step, the steps in order."""
+    rows = rows.sort(pl.col("slice").replace_strict({s: i for i, s in enumerate(steps)}), "model")
+    values = {new: column(rows, old, 100) for new, old in (("y", "value"), ("lo", "lo"), ("hi", "hi"))}
+    return {"model": column(rows, "model"), "step": [steps[s] for s in rows["slice"]], **values}
 
 
 def _medians(rows: pl.DataFrame) -> dict[str, float]:
@@ -100,7 +106,7 @@ def _medians_said(rows: pl.DataFrame) -> str:
 
 
 def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
-    """Return the effect of several objects on top-1 accuracy, after the poster: lines, and the drop a model."""
+    """Return the effect of several objects on top-1 accuracy: lines, and the drop of each model."""
     rows = numbers.results.filter(
         (pl.col("dataset") == dataset) & (pl.col("metric") == "top1") & pl.col("slice").is_in(list(OBJECTS))
     )
@@ -116,7 +122,7 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
     several = drops.filter(pl.col("slice_y") == "n_objects>=2")
     mean = several.filter(pl.col("model").is_null())
     said = _drop_said(mean)
-    panels = [_object_lines(rows, drops, said)]
+    panels = [_object_lines(rows, drops, numbers.own)]
     each = several.filter(pl.col("model").is_not_null()).sort("model")
     if each.height:
         panels.append(_object_drops(each, mean))
@@ -125,9 +131,9 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         "groups",
         dataset,
         "Several objects in an image cost every model accuracy",
-        "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. Right: "
-        "how much each model loses from all examined images to those with two or more objects; a bar is its "
-        "95 % interval over images, the line the mean.",
+        "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. "
+        "Right: how much each model loses from all examined images to those with two or more objects; a "
+        "bar is its 95 % interval over images, the line the mean.",
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, numbers.own, columns=2),
         rows.to_arrow(),
@@ -146,16 +152,10 @@ def _drop_said(mean: pl.DataFrame) -> str:
     return f"{parts[0]}{ends}."
 
 
-def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, said: str) -> Panel:
-    used = [s for s in OBJECTS if s in set(rows["slice"])]
-    steps = {s: f"{OBJECTS[s]}|{rows.filter(pl.col('slice') == s)['n'].max():,}" for s in used}
-    rows = rows.sort(pl.col("slice").replace_strict({s: i for i, s in enumerate(OBJECTS)}), "model")
-    sheet = {
-        "model": column(rows, "model"),
-        "step": [steps[s] for s in rows["slice"]],
-        **{new: column(rows, old, 100) for new, old in (("y", "value"), ("lo", "lo"), ("hi", "hi"))},
-    }
-    means = _object_means(rows, drops, used)
+def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, own: tuple[str, ...]) -> Panel:
+    steps = _steps(rows, OBJECTS)
+    sheet = _sheet(rows, steps)
+    means = _object_means(drops, list(steps))
     middle: dict[str, list[Any]] = {
         "step": [steps[s] for s in means],
         "y": [100 * v for v in means.values()],
@@ -168,13 +168,14 @@ def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, said: str) -> Panel:
         list(steps.values()),
         plain_side([axis("top1")], sheet["y"]),
         x_title="Images by objects in them, and how many images",
+        own=own,
         tips=[("Images", "step"), ("Top-1 accuracy", "y", "2", " %", "lo", "hi")],
         width=400,
         height=320,
     )
 
 
-def _object_means(rows: pl.DataFrame, drops: pl.DataFrame, used: list[str]) -> dict[str, float]:
+def _object_means(drops: pl.DataFrame, used: list[str]) -> dict[str, float]:
     """Return the means over models that the drops table holds."""
     mean = drops.filter(pl.col("model").is_null())
     found = {row["slice_y"]: row["value_y"] for row in mean.iter_rows(named=True)}

@@ -28,18 +28,18 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         return None
     names = table["dataset"].unique(maintain_order=True).to_list()
     drawn = {name: _sizes(table.filter(pl.col("dataset") == name)) for name in names}
-    top = 100 * max(max(sheet["share"]) for sheet in drawn.values())
+    top = 100 * max(max(column(sheet, "share")) for sheet in drawn.values())
     panels = [
         columns(
             f"sizes-{i}",
             {
-                "label": sheet["label"],
+                "label": column(sheet, "label"),
                 "value": column(sheet, "share", 100),
                 "text": [_share(s) for s in sheet["share"]],
                 "images": column(sheet, "images"),
             },
             x_title="Labels of an image",
-            top=1.08 * top,
+            top=1.2 * top,
             title=name,
             tips=[
                 ("Labels", "label"),
@@ -55,8 +55,8 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "How many labels images have",
-        "Share of usable images by the number of classes that are valid on them, in percent. An image without "
-        "labels was looked at, and nothing proposed for it was found valid.",
+        "Share of usable images by the number of classes that are valid on them. An image without labels "
+        "was looked at, and nothing proposed for it was found valid.",
         f"Images with two or more labels: {listed(several)}.",
         compose(panels),
         table.to_arrow(),
@@ -131,7 +131,7 @@ def _several(table: pl.DataFrame, name: str) -> float:
 
 def _share(share: float) -> str:
     percent = 100 * share
-    return "< 0.1" if 0 < percent < 0.05 else f"{percent:.1f}"
+    return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
 def _short(name: str) -> str:

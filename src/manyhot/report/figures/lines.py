@@ -7,7 +7,21 @@ from typing import Any
 
 import altair as alt
 
-from manyhot.report.figures.panel import FOCUS, NAMED, OWN, Panel, Sheet, Tip, data, dimmed, ink
+from manyhot.report.figures.panel import (
+    FOCUS,
+    NAMED,
+    OWN,
+    Panel,
+    Sheet,
+    Tip,
+    data,
+    detail,
+    dimmed,
+    halo,
+    ink,
+    spread,
+    words,
+)
 from manyhot.report.figures.scatter import CROSSES, Side
 
 
@@ -19,9 +33,10 @@ def lines(
     y: Side,
     *,
     x_title: str | Sequence[str] | None,
-    title: Any = "",
+    own: Sequence[str] = (),
+    title: str = "",
     tips: Sequence[Tip] = (),
-    width: int = 300,
+    width: int = 270,
     height: int = 280,
 ) -> Panel:
     """Return a panel of lines.
@@ -37,10 +52,14 @@ def lines(
     steps : sequence of str
         What stands on the axis, in order; a line break where there is a ``|``.
     y : Side
-    x_title, title, tips, width, height
+    x_title
+    own : sequence of str
+        Models that are named at the right.
+    title, tips, width, height
     """
     x = alt.X(
-        "step:N",
+        field="step",
+        type="nominal",
         sort=list(steps),
         title=x_title,
         scale=alt.Scale(padding=0.35),
@@ -52,14 +71,29 @@ def lines(
         sheets[f"{name}-middle"] = middle
         layers += _middle(f"{name}-middle", x, y)
     layers += _on_top(name, x, y, steps[-1], intervals="lo" in models)
-    chart = alt.layer(*layers).properties(width=width, height=height, title=title)
-    return Panel(chart, sheets, tuple(tips))
+    sheets[f"{name}-own"] = _ends(models, own, steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
+    layers.append(_own_names(f"{name}-own", x, y))
+    return Panel(layers, sheets, width, height, title, tips)
+
+
+def _ends(models: Sheet, own: Sequence[str], last: str, apart: float) -> Sheet:
+    """Return where the names of own models stand: at the ends of their lines, none on another."""
+    rows = zip(models["model"], models["step"], models["y"], strict=True)
+    placed = spread({m: y for m, step, y in rows if m in own and step == last}, apart)
+    return {"model": list(placed), "step": [last] * len(placed), "y": list(placed.values())}
+
+
+def _own_names(name: str, x: Any, y: Side) -> Any:
+    text: Any = alt.Chart(data(name)).mark_text(
+        align="left", dx=8, fontWeight="bold", color=ink("own"), **halo()
+    )
+    return text.encode(x, y.channel(alt.Y, "y"), words("model"))
 
 
 def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
     n = len(set(models["model"]))
     width, opacity = (1.0, 0.4) if n <= CROSSES else (0.6, 0.16)
-    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"), detail="model:N")
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"), detail())
     shown = base.mark_line(strokeWidth=width, opacity=dimmed(opacity), color=ink("mark"))
     if n > CROSSES:
         return [shown]
@@ -69,36 +103,26 @@ def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
 
 def _middle(name: str, x: Any, y: Side) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    text = base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo())
     return [
         base.mark_line(strokeWidth=3, color=ink("ink")),
         base.mark_point(size=50, color=ink("ink"), opacity=1),
-        base.mark_text(dy=-12, fontSize=13, fontWeight="bold", stroke=ink("paper"), strokeWidth=4).encode(
-            text="text:N"
-        ),
-        base.mark_text(dy=-12, fontSize=13, fontWeight="bold").encode(text="text:N"),
+        text.encode(words("text")),
     ]
 
 
 def _on_top(name: str, x: Any, y: Side, last: str, *, intervals: bool) -> list[Any]:
-    channels = (x, y.channel(alt.Y, "y"))
-    base: Any = alt.Chart(data(name)).encode(*channels)
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
     layers = []
     for chosen, hue in ((OWN, "own"), (FOCUS, "purple")):
         rows = base.transform_filter(chosen)
         layers += [
-            rows.mark_line(strokeWidth=2.5, color=ink(hue)).encode(detail="model:N"),
+            rows.mark_line(strokeWidth=2.5, color=ink(hue)).encode(detail()),
             rows.mark_point(size=34, color=ink(hue), opacity=1),
         ]
         if intervals and chosen == OWN:
-            layers.append(
-                rows.mark_rule(color=ink(hue), strokeWidth=1.5).encode(
-                    x, y.channel(alt.Y, "lo"), alt.Y2("hi")
-                )
-            )
-    for chosen, hue in ((OWN, "own"), (NAMED, "purple")):
-        at_end = base.transform_filter(f"({chosen}) && datum.step === '{last}'")
-        text = at_end.mark_text(
-            align="right", dx=28, dy=16, fontSize=12, fontWeight="bold", color=ink(hue), stroke=None
-        )
-        layers.append(text.encode(text="model:N"))
-    return layers
+            bar = rows.mark_rule(color=ink(hue), strokeWidth=1.5)
+            layers.append(bar.encode(x, y.channel(alt.Y, "lo"), alt.Y2("hi")))
+    at_end = base.transform_filter(f"({NAMED}) && !own[datum.model] && datum.step === '{last}'")
+    text = at_end.mark_text(align="left", dx=8, fontWeight="bold", color=ink("purple"), **halo())
+    return [*layers, text.encode(words("model"))]

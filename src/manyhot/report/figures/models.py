@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from manyhot.report.figure import Figure
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import compose
-from manyhot.report.figures.scatter import plain_side, scatter
+from manyhot.report.figures.panel import beyond_said, compose
+from manyhot.report.figures.scatter import plain_side, scatter, typical
 from manyhot.report.figures.words import axis, counted, short, slug
 
 
@@ -26,8 +26,8 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
     panel = scatter(
         "models",
         sheet,
-        plain_side([axis("top1")], [*sheet["x"], *sheet["y"]]),
-        plain_side([axis("real1")], [*sheet["x"], *sheet["y"]]),
+        plain_side([axis("top1")], [*typical(sheet["x"]), *typical(sheet["y"])]),
+        plain_side([axis("real1")], [*typical(sheet["x"]), *typical(sheet["y"])]),
         title="",
         tips=[
             (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
@@ -44,7 +44,7 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
         dataset,
         "Original labels against label sets",
         "A point is a model, its cross the two 95 % intervals. On the dashed line both accuracies are the "
-        "same; a model above it gains from being judged on label sets.",
+        "same; a model above it gains from being judged on label sets." + beyond_said([panel]),
         f"{gains} of {counted(both.height, 'model')} have a higher accuracy on label sets than on original "
         f"labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, ReaL accuracy "
         f"{min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",

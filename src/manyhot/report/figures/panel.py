@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 
 from manyhot.report.figure import Spec
+from manyhot.report.figures.words import counted, listed
 from manyhot.report.theme import colour, config
 
 Sheet = Mapping[str, Sequence[Any]]
@@ -28,20 +29,29 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A chart and the data that it names.
+    """Charts on the same axes, and the data that they name.
 
     Attributes
     ----------
-    chart : altair.LayerChart
+    layers : sequence of altair.Chart
+        The first at the bottom. Not an altair.LayerChart, which copies all of them five times over.
     sheets : Mapping of str to Sheet
-        By the names that the chart gives to its data.
-    tips : tuple of Tip
+        By the names that the charts give to their data.
+    width, height : int
+    title : str or Mapping
+    tips : sequence of Tip
         What a tooltip tells of a mark, beside the model.
+    beyond : tuple of str
+        Models that lie beyond the axes and are not drawn.
     """
 
-    chart: Any
+    layers: Sequence[Any]
     sheets: Mapping[str, Sheet]
-    tips: tuple[Tip, ...] = ()
+    width: int
+    height: int
+    title: str | Mapping[str, Any] = ""
+    tips: Sequence[Tip] = ()
+    beyond: tuple[str, ...] = ()
 
 
 def data(name: str) -> Any:
@@ -58,10 +68,35 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
         "config": config(),
         "params": _params({m for m in own if m in models}),
         "columns": columns,
-        "concat": [_bare(panel.chart) for panel in panels],
+        "concat": [_bare(panel) for panel in panels],
         "datasets": {name: rows(sheet) for name, sheet in sheets.items()},
         "usermeta": {"tips": [list(map(list, panel.tips)) for panel in panels], "models": bool(models)},
     }
+
+
+def beyond_said(panels: Sequence[Panel]) -> str:
+    """Return which models are not drawn, as a sentence to follow others; empty for none."""
+    names = sorted({name for panel in panels for name in panel.beyond})
+    if not names:
+        return ""
+    which = listed(names) if len(names) <= 5 else counted(len(names), "model")
+    return f" Beyond the axes of a panel, and not drawn there: {which}."
+
+
+def words(field: str) -> Any:
+    """Return the encoding of a text by a field; altair takes its time to make one of a string."""
+    return alt.Text(field=field, type="nominal")
+
+
+def at(x: float) -> Any:
+    """Return the encoding of a fixed place, in pixels from the left."""
+    value: Any = alt.XValue
+    return value(x)
+
+
+def detail(field: str = "model") -> Any:
+    """Return the encoding that makes a line of each value of a field."""
+    return alt.Detail(field=field, type="nominal")
 
 
 def rows(sheet: Sheet) -> list[dict[str, Any]]:
@@ -75,9 +110,19 @@ def dimmed(opacity: float) -> alt.ExprRef:
     return alt.ExprRef(f"busy ? {opacity / 3:.3g} : {opacity:.3g}")
 
 
-def percent(values: Iterable[float | None]) -> list[float | None]:
-    """Return shares in percent."""
-    return [None if v is None or math.isnan(v) else 100 * v for v in values]
+def halo() -> dict[str, Any]:
+    """Return the look of text that is read over marks: outlined in the colour of the paper."""
+    return {"stroke": ink("paper"), "strokeWidth": 3, "strokeJoin": "round"}
+
+
+def spread(wanted: Mapping[str, float], apart: float) -> dict[str, float]:
+    """Move labels that would lie on each other apart, upwards in value, each as little as it needs."""
+    placed: dict[str, float] = {}
+    free = -math.inf
+    for name, place in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
+        placed[name] = max(float(place), free)
+        free = placed[name] + apart
+    return placed
 
 
 def ink(name: str) -> Any:
@@ -101,22 +146,19 @@ def _params(own: set[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _bare(chart: Any) -> Spec:
+def _bare(panel: Panel) -> Spec:
     # Validation costs more than drawing; the tests validate every figure.
-    spec: Spec = chart.to_dict(validate=False)
-    for key in ("$schema", "config", "datasets"):
-        spec.pop(key, None)
-    return _hoisted(spec)
+    layers = [layer.to_dict(validate=False, context={"top_level": False}) for layer in panel.layers]
+    spec: Spec = {"width": panel.width, "height": panel.height, **_hoisted(layers)}
+    return {"title": panel.title, **spec} if panel.title else spec
 
 
-def _hoisted(spec: Spec) -> Spec:
+def _hoisted(layers: list[Spec]) -> Spec:
     """Say once what all layers encode alike: pages of many figures are mostly axes otherwise."""
-    layers = [layer.get("encoding", {}) for layer in spec["layer"]]
-    shared = {k: v for k, v in layers[0].items() if k in ("x", "y") and all(e.get(k) == v for e in layers)}
+    encodings = [layer.get("encoding", {}) for layer in layers]
+    first = encodings[0]
+    shared = {k: first[k] for k in ("x", "y") if k in first and all(e.get(k) == first[k] for e in encodings)}
     if not shared:
-        return spec
-    kept = [
-        {**layer, "encoding": {k: v for k, v in layer["encoding"].items() if k not in shared}}
-        for layer in spec["layer"]
-    ]
-    return {**spec, "encoding": shared, "layer": kept}
+        return {"layer": layers}
+    kept = [{**la, "encoding": {k: v for k, v in la["encoding"].items() if k not in shared}} for la in layers]
+    return {"encoding": shared, "layer": kept}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import altair as alt
@@ -10,9 +11,21 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import FOCUS, NAMED, Panel, compose, data, dimmed, ink
+from manyhot.report.figures.panel import (
+    FOCUS,
+    NAMED,
+    Panel,
+    Sheet,
+    compose,
+    data,
+    detail,
+    dimmed,
+    halo,
+    ink,
+    spread,
+    words,
+)
 from manyhot.report.figures.scatter import Side, plain_side
-from manyhot.report.figures.words import counted, short
 from manyhot.report.metrics import HEADLINE, metric
 
 MOST = 80
@@ -56,8 +69,8 @@ def agreement(numbers: Numbers) -> Figure | None:
         "ranks",
         "",
         "How alike the orders of the models are",
-        "Kendall's tau between two orders of the same models: 1 when every two models stand in the same order in "
-        "both, 0 when as many pairs stand the other way round as not."
+        "Kendall's tau between two orders of the same models: 1 when every two models stand in the same "
+        "order in both, 0 when as many pairs stand the other way round as not."
         + (
             ""
             if dense
@@ -110,7 +123,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
     side = plain_side(["Kendall's tau: 1 is the same order"], [*lows, 1.0], percent=False)
     tips = [("", "label"), ("Kendall's tau", "x", "3", "", "inner_lo", "inner_hi"), ("", "swaps")]
     empty: dict[str, list[Any]] = {"model": [], "label": [], "x": []}
-    return strips("agreement", empty, middle, side, tips=tips, width=300, labels=330)
+    return strips("agreement", empty, middle, side, tips=tips, width=340, above=True)
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:
@@ -140,12 +153,11 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
         base.mark_rect(stroke=ink("paper"), strokeWidth=2).encode(
             alt.Color("tau:Q", scale=shade, legend=None)
         ),
-        base.mark_text(fontSize=12).encode(text="text:N", color=dark),
+        base.mark_text(fontSize=12).encode(words("text"), color=dark),
     ]
-    side = 44 * (len(columns) - 1)
-    chart = alt.layer(*layers).properties(width=side, height=30 * (len(columns) - 1))
     tips = [("", "y"), ("and", "x"), ("Kendall's tau", "tau", "3", "", "lo", "hi"), ("", "swaps")]
-    return Panel(chart, {"agreement": sheet}, tuple(tips))
+    width, height = (side * (len(columns) - 1) for side in (44, 30))
+    return Panel(layers, {"agreement": sheet}, width, height, "", tips)
 
 
 def bump(numbers: Numbers) -> Figure | None:
@@ -165,8 +177,8 @@ def bump(numbers: Numbers) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "A line is a model; the best is at the top of each column. Named are your own models and those that move "
-        f"most.{cut}",
+        "A line is a model; the best is at the top of each column. Named are your own models and those that "
+        f"move most.{cut}",
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {total:,}.",
         compose([panel], numbers.own),
         _bump_table(places, columns),
@@ -204,56 +216,51 @@ def _movers(places: dict[str, list[int]], shown: list[str], own: tuple[str, ...]
 def _bumps(
     places: dict[str, list[int]], shown: list[str], named: dict[str, str], columns: list[Column]
 ) -> Panel:
-    steps = [f"{_brief(m)}|{_broken(d)}" for d, m in columns]
-    sheet = {
-        "model": [m for m in shown for _ in steps],
-        "step": steps * len(shown),
-        "at": [i for _ in shown for i in range(len(steps))],
-        "y": [p for m in shown for p in places[m]],
-    }
     last = max(max(places[m]) for m in shown)
-    height = max(260, min(9 * last, 640))
-    told = [m for m in shown if m in named]
-    ends: dict[str, list[Any]] = {
-        "model": [],
-        "at": [],
-        "y": [],
-        "place": [],
-        "text": [],
-        "hue": [],
-        "side": [],
+    width, height = max(360, 84 * (len(columns) - 1)), max(260, min(9 * last, 640))
+    sheet: dict[str, list[Any]] = {
+        "model": [m for m in shown for _ in columns],
+        "step": [f"{_brief(m)}, {d}" for d, m in columns] * len(shown),
+        "at": list(range(len(columns))) * len(shown),
+        "y": [p for m in shown for p in places[m]],
+        "hue": [named.get(m, "") for m in shown for _ in columns],
     }
-    for at, side in ((0, "left"), (len(steps) - 1, "right")):
-        spread = _spread({m: places[m][at] for m in told}, 14 * last / height)
-        for m in told:
-            text = f"{m}  {places[m][at]}" if side == "left" else f"{places[m][at]}  {m}"
-            for name, value in zip(
-                ends, (m, at, places[m][at], spread[m], text, named[m], side), strict=True
-            ):
-                ends[name].append(value)
-    sheet["hue"] = [named.get(m, "") for m in sheet["model"]]
-    y = Side(["Rank, 1 is the best"], (last + 0.5, 0.5), [1, *range(10, last + 1, 10)])
-    labels = "[" + ", ".join(f"'{s}'" for s in steps) + "][datum.value]"
-    x = Side(
-        [""],
-        (-0.15, len(steps) - 0.85),
-        list(range(len(steps))),
-        f"split({labels}, '|')",
-        {"orient": "top", "grid": True},
-    )
-    chart = alt.layer(*_bump_layers(x, y)).properties(width=max(360, 84 * (len(steps) - 1)), height=height)
+    told = {m: places[m] for m in shown if m in named}
+    ends = _ends(told, named, len(columns) - 1, 14 * last / height)
+    y = Side([""], (last + 0.5, 0.5), [], "", {"grid": False, "labels": False})
     tips = (("By", "step"), ("Rank", "y", "0", ""))
-    return Panel(chart, {"bump": sheet, "bump-ends": ends}, tips)
+    layers = _bump_layers(_top(columns), y)
+    return Panel(layers, {"bump": sheet, "bump-ends": ends}, width, height, "", tips)
+
+
+def _top(columns: list[Column]) -> Side:
+    """Return the axis above: a metric and a data set over several lines."""
+    steps = [f"{_brief(m)}|{_broken(d)}" for d, m in columns]
+    labels = f"split({json.dumps(steps)}[datum.value], '|')"
+    lines = max(step.count("|") for step in steps)
+    axis = {"orient": "top", "labelPadding": 10 + 14 * lines}
+    return Side([""], (-0.15, len(steps) - 0.85), list(range(len(steps))), labels, axis)
+
+
+def _ends(told: dict[str, list[int]], hues: dict[str, str], last: int, apart: float) -> Sheet:
+    """Return the names at both ends of lines, none on another."""
+    rows = []
+    for at, side in ((0, "left"), (last, "right")):
+        placed = spread({m: places[at] for m, places in told.items()}, apart)
+        for m, places in told.items():
+            text = f"{m}  {places[at]}" if at == 0 else f"{places[at]}  {m}"
+            rows.append(
+                {"model": m, "at": at, "place": placed[m], "text": text, "hue": hues[m], "side": side}
+            )
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
 
 def _bump_layers(x: Side, y: Side) -> list[Any]:
-    base: Any = alt.Chart(data("bump")).encode(
-        x.channel(alt.X, "at"), y.channel(alt.Y, "y"), detail="model:N"
-    )
+    base: Any = alt.Chart(data("bump")).encode(x.channel(alt.X, "at"), y.channel(alt.Y, "y"), detail())
     hues = alt.Scale(domain=[*HUES, "own"], range=[ink(h) for h in (*HUES, "own")])
     hue = alt.Color("hue:N", scale=hues, legend=None)
     ends: Any = alt.Chart(data("bump-ends")).encode(
-        x.channel(alt.X, "at"), y.channel(alt.Y, "place"), hue, text="text:N"
+        x.channel(alt.X, "at"), y.channel(alt.Y, "place"), hue, words("text")
     )
     told = base.transform_filter("datum.hue")
     layers = [
@@ -263,23 +270,13 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
         told.mark_point(size=40, opacity=dimmed(1)).encode(hue),
         base.transform_filter(FOCUS).mark_line(strokeWidth=3, color=ink("ink")),
         base.transform_filter(f"({NAMED}) && !datum.hue && datum.at === {len(x.ticks or ()) - 1}")
-        .mark_text(align="left", dx=10, fontSize=12, fontWeight="bold")
-        .encode(text="model:N"),
+        .mark_text(align="left", dx=10, fontWeight="bold", **halo())
+        .encode(words("model")),
     ]
     for side, align, dx in (("left", "right", -8), ("right", "left", 8)):
         text = ends.transform_filter(f"datum.side === '{side}'")
-        layers.append(text.mark_text(align=align, dx=dx, fontSize=12, fontWeight="bold"))
+        layers.append(text.mark_text(align=align, dx=dx, fontWeight="bold", **halo()))
     return layers
-
-
-def _spread(wanted: dict[str, int], apart: float) -> dict[str, float]:
-    """Move labels that would lie on each other apart, each as little as its neighbours above allow."""
-    placed: dict[str, float] = {}
-    free = float("-inf")
-    for model, place in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
-        placed[model] = max(float(place), free)
-        free = placed[model] + apart
-    return placed
 
 
 def _broken(name: str) -> str:

@@ -10,8 +10,8 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import Panel, compose
-from manyhot.report.figures.scatter import Line, Side, log_side, plain_side, scatter, slope_said, typical
+from manyhot.report.figures.panel import Panel, beyond_said, compose
+from manyhot.report.figures.scatter import Line, log_side, plain_side, scatter, slope_said, typical
 from manyhot.report.figures.words import axis, counted, short, slug
 
 GROUPS = {
@@ -60,9 +60,10 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         "What a point of top-1 accuracy is worth on label sets",
-        "A point is a model. The line is fitted by least squares; its slope tells how many points of ReaL accuracy "
-        "go with one point of top-1 accuracy, with a 95 % interval over families of models. A slope below one "
-        "among the best models: much of what they gain on original labels is no gain on label sets.",
+        "A point is a model. The line is fitted by least squares; its slope tells how many points of "
+        "ReaL accuracy go with one point of top-1 accuracy, with a 95 % interval over families of "
+        "models. A slope below one among the best models: much of what they gain on original labels is "
+        "no gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy to a point of top-1. {said}.",
         compose(panels, numbers.own),
         fits.to_arrow(),
@@ -122,9 +123,10 @@ def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         "How much of what is left is error of the labels",
-        "Of the images whose best class is not the original label: the share on which that class is in the label "
-        "set, so that the label, not the model, is at fault or incomplete. A point is a model, its cross the 95 % "
-        "intervals.",
+        "Of the images whose best class is not the original label: the share on which that class is in "
+        "the label set, so that the label, not the model, is at fault or incomplete. A point is a model, "
+        "its cross the 95 % "
+        "intervals." + beyond_said([panel]),
         f"Of the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
         compose([panel], numbers.own),
@@ -164,8 +166,10 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         "Accuracy against size of the model",
-        "A point is a model. Parameters are on a logarithmic axis: each step to the right is as many times more.",
-        f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million parameters.",
+        "A point is a model. Parameters are on a logarithmic axis: each step to the right is as many "
+        "times more." + beyond_said([panel]),
+        f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
+        "parameters.",
         compose([panel], numbers.own),
         rows.to_arrow(),
     )
@@ -174,13 +178,12 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
 def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
     """Return accuracy by pretraining data, image size and family, each ordered by its median."""
     metric, rows = _with_models(numbers, dataset)
-    side = plain_side([axis(metric)], typical(rows["value"] * 100)) if rows.height else None
     panels = []
     for name, title in GROUPS.items():
         known = rows.filter(pl.col(name).is_not_null()) if name in rows.columns else rows.clear()
         known = known.filter(pl.col(name).cast(pl.String) != "")
-        if side is not None and known[name].n_unique() > 1:
-            panels.append(_grouped(known, name, title, metric, side))
+        if known[name].n_unique() > 1:
+            panels.append(_grouped(known, name, title, metric))
     if not panels:
         return None
     return Figure(
@@ -188,21 +191,23 @@ def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         "Accuracy by kind of model",
-        "A faint tick is a model, the dot the median of its group; the groups are in order of their medians. In "
-        f"brackets: how many models. The {MOST_GROUPS} largest groups are shown. Groups differ in more than their "
-        "name: this tells what goes together, not what causes what.",
+        "A faint tick is a model, the dot the median of its group; the groups are in order of their "
+        f"medians. In brackets: how many models. The {MOST_GROUPS} largest groups are shown. Groups "
+        "differ in more than their name: this tells what goes together, not what causes what.",
         f"{axis(metric).removesuffix(' (%)')} of {counted(rows.height, 'model')} by what is known of them.",
         compose(panels, numbers.own, columns=2),
         rows.to_arrow(),
     )
 
 
-def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str, side: Side) -> Panel:
+def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
     sizes = rows.group_by(name).len().sort("len", name, descending=[True, False]).head(MOST_GROUPS)
     values = {g: rows.filter(pl.col(name) == g)["value"].to_list() for g in sizes[name]}
     order = sorted(values, key=lambda g: -median(values[g]))
     labels = {g: f"{g}  ({len(values[g])})" for g in order}
     kept = rows.filter(pl.col(name).is_in(order)).sort("model")
+    middles = [100 * median(values[g]) for g in order]
+    side = plain_side([axis(metric)], [*typical(column(kept, "value", 100)), *middles])
     return strips(
         f"kind-{name}",
         {
@@ -212,8 +217,8 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str, side: Side)
         },
         {
             "label": list(labels.values()),
-            "x": [100 * median(values[g]) for g in order],
-            "text": [f"{100 * median(values[g]):.1f}" for g in order],
+            "x": middles,
+            "text": [f"{m:.1f}" for m in middles],
         },
         side,
         title=title,

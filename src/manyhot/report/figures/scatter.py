@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from manyhot.report.figures.panel import FOCUS, NAMED, OWN, Panel, Sheet, Tip, data, dimmed, ink
+from manyhot.report.figures.panel import FOCUS, NAMED, OWN, Panel, Sheet, Tip, data, dimmed, halo, ink, words
 from manyhot.report.figures.words import interval
 from manyhot.report.scales import Axis, fences
 
@@ -19,7 +19,15 @@ CROSSES = 100
 SIDE = 300
 """Width and height of a panel: two of them, or one on a phone."""
 
-PROBIT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+PROBIT_TICKS = (
+    (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99),
+    (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
+    (0.005, 0.01, 0.02, *(i / 20 for i in range(1, 20)), 0.98, 0.99, 0.995),
+    (0.001, 0.002, 0.005, *(i / 50 for i in range(1, 50)), 0.99, 0.995, 0.998, 0.999),
+)
+"""Places of ticks, few to many; the first that gives an axis `FEWEST_TICKS` is taken."""
+
+FEWEST_TICKS = 4
 
 _normal = NormalDist()
 
@@ -93,7 +101,9 @@ def probit_side(title: Sequence[str], shares: Iterable[float | None]) -> Side:
     lo, hi = probit(min(known)), probit(max(known))
     room = 0.06 * (hi - lo) or 0.1
     lo, hi = lo - room, hi + room
-    ticks = {round(probit(t), 4): f"{100 * t:g}" for t in PROBIT_TICKS if lo <= probit(t) <= hi}
+    choices = [[t for t in places if lo <= probit(t) <= hi] for places in PROBIT_TICKS]
+    chosen = next((c for c in choices if len(c) >= FEWEST_TICKS), choices[-1])
+    ticks = {round(probit(t), 4): f"{100 * t:g}" for t in chosen}
     texts = ", ".join(f"'{z:.2f}': '{text}'" for z, text in ticks.items())
     return Side(title, (lo, hi), tuple(ticks), f"{{{texts}}}[format(datum.value, '.2f')]")
 
@@ -124,7 +134,7 @@ def scatter(
     x: Side,
     y: Side,
     *,
-    title: alt.Title | str,
+    title: str | Mapping[str, Any],
     tips: Sequence[Tip],
     equal: bool = False,
     lines: Sequence[Line] = (),
@@ -148,85 +158,90 @@ def scatter(
         Fitted lines.
     width, height : int
     """
+    sheet, beyond = _inside(sheet, x.domain, y.domain)
     channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
     sheets: dict[str, Sheet] = {name: sheet}
+    drawn = (
+        [("equal", Line(1.0, 0.0), {"strokeDash": [4, 4], "color": ink("axis"), "strokeWidth": 1})]
+        if equal
+        else []
+    )
+    drawn += [(f"fit-{i}", line, {"color": ink("ink"), "strokeWidth": 1.5}) for i, line in enumerate(lines)]
     layers: list[Any] = []
-    if equal and (ends := _equals(x.domain, y.domain)):
-        sheets[f"{name}-equal"] = ends
-        layers.append(_line(f"{name}-equal", channels, strokeDash=[4, 4], color=ink("axis")))
+    for kind, line, style in drawn:
+        ends = _ends(line, x.domain if kind == "equal" else (min(sheet["x"]), max(sheet["x"])), y.domain)
+        if ends:
+            sheets[f"{name}-{kind}"] = ends
+            layers += _line(f"{name}-{kind}", channels, style, line.note)
     n = len(sheet["model"])
-    if n <= CROSSES:
-        layers += _crosses(name, x, y, sheet)
-    layers.append(_points(name, channels, n))
-    for i, line in enumerate(lines):
-        sheets[f"{name}-fit-{i}"] = _fitted(line, sheet["x"])
-        layers += _fit(f"{name}-fit-{i}", channels)
+    marks = [*(_crosses(name, x, y, sheet) if n <= CROSSES else ()), _points(name, channels, n)]
+    # A fitted line is seen over the points, the line of equals under them.
+    layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
     layers += _named(name, channels, sum(x.domain) / 2, tagged="tag" in sheet)
-    chart = alt.layer(*layers).properties(width=width, height=height, title=title)
-    return Panel(chart, sheets, tuple(tips))
+    return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _inside(sheet: Sheet, x: tuple[float, float], y: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
+    """Return the models within the axes, and the names of the others; clipping is slow in pictures."""
+    places = list(zip(sheet["x"], sheet["y"], strict=True))
+    kept = [i for i, (a, b) in enumerate(places) if x[0] <= a <= x[1] and y[0] <= b <= y[1]]
+    beyond = tuple(m for i, m in enumerate(sheet["model"]) if i not in set(kept))
+    return {name: [values[i] for i in kept] for name, values in sheet.items()}, beyond
 
 
 def _points(name: str, channels: tuple[Any, Any], n: int) -> Any:
     size, opacity = (34, 0.8) if n <= CROSSES else (12, 0.5)
-    mark: Any = alt.Chart(data(name)).mark_point(
-        size=size, opacity=dimmed(opacity), color=ink("mark"), clip=True
-    )
+    mark: Any = alt.Chart(data(name)).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
     return mark.encode(*channels)
 
 
 def _crosses(name: str, x: Side, y: Side, sheet: Sheet) -> list[Any]:
-    mark: Any = alt.Chart(data(name)).mark_rule(
-        strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"), clip=True
-    )
-    ways = {
-        "x_lo": lambda: mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi")),
-        "y_lo": lambda: mark.encode(x.channel(alt.X, "x"), y.channel(alt.Y, "y_lo"), alt.Y2("y_hi")),
-    }
-    return [draw() for field, draw in ways.items() if any(v is not None for v in sheet.get(field, ()))]
+    mark: Any = alt.Chart(data(name)).mark_rule(strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"))
+    layers = []
+    if any(v is not None for v in sheet.get("x_lo", ())):
+        layers.append(mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi")))
+    if any(v is not None for v in sheet.get("y_lo", ())):
+        layers.append(mark.encode(x.channel(alt.X, "x"), y.channel(alt.Y, "y_lo"), alt.Y2("y_hi")))
+    return layers
 
 
 def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool) -> list[Any]:
     """Return the layers on top: own and set-off models, with their names beside them."""
     base: Any = alt.Chart(data(name)).encode(*channels)
+    right = f"datum.x > {middle:.6g}"
     text: dict[str, Any] = {
-        "align": alt.ExprRef(f"datum.x > {middle:.6g} ? 'right' : 'left'"),
-        "dx": alt.ExprRef(f"datum.x > {middle:.6g} ? -8 : 8"),
-        "fontSize": 12,
-        "clip": True,
+        "align": alt.ExprRef(f"{right} ? 'right' : 'left'"),
+        "dx": alt.ExprRef(f"{right} ? -8 : 8"),
+        **halo(),
     }
-    bold = {**text, "fontWeight": "bold"}
-    outline = {"opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "size": 70, "clip": True}
+    point = {"opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "size": 70}
     layers = [
-        base.transform_filter(OWN).mark_point(**outline, color=ink("own")),
-        base.transform_filter(FOCUS).mark_point(**outline, color=ink("ink")),
-        base.transform_filter(OWN).mark_text(**bold, color=ink("own")).encode(text="model:N"),
-        base.transform_filter(NAMED).mark_text(**bold, dy=-10).encode(text="model:N"),
+        base.transform_filter(OWN).mark_point(**point, color=ink("own")),
+        base.transform_filter(FOCUS).mark_point(**point, color=ink("ink")),
+        base.transform_filter(OWN)
+        .mark_text(**text, color=ink("own"), fontWeight="bold")
+        .encode(words("model")),
+        base.transform_filter(NAMED).mark_text(**text, fontWeight="bold", dy=-10).encode(words("model")),
     ]
     if tagged:
         quiet = base.transform_filter("datum.tag && !own[datum.model]")
-        layers.insert(0, quiet.mark_text(**text, color=ink("muted"), opacity=dimmed(1)).encode(text="tag:N"))
+        tags = quiet.mark_text(**text, color=ink("muted"), opacity=dimmed(1))
+        layers.insert(0, tags.encode(words("tag")))
     return layers
 
 
-def _line(name: str, channels: tuple[Any, Any], **style: Any) -> Any:
-    mark: Any = alt.Chart(data(name)).mark_line(clip=True, **{"strokeWidth": 1, **style})
-    return mark.encode(*channels)
+def _line(name: str, channels: tuple[Any, Any], style: dict[str, Any], note: str) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(*channels)
+    text = base.mark_text(align="right", dy=-8, **halo()).encode(words("text"))
+    return [base.mark_line(**style), *([text] if note else ())]
 
 
-def _fit(name: str, channels: tuple[Any, Any]) -> list[Any]:
-    text: Any = alt.Chart(data(name)).mark_text(align="right", dy=-8, fontSize=12, clip=True)
-    return [
-        _line(name, channels, color=ink("ink"), strokeWidth=1.5),
-        text.encode(*channels, text="text:N"),
-    ]
-
-
-def _equals(x: tuple[float, float], y: tuple[float, float]) -> Sheet | None:
-    lo, hi = max(x[0], y[0]), min(x[1], y[1])
-    return {"x": [lo, hi], "y": [lo, hi]} if lo < hi else None
-
-
-def _fitted(line: Line, xs: Sequence[float]) -> Sheet:
-    """Return the ends of a fitted line over the models that it was fitted to."""
-    ends = [min(xs), max(xs)]
-    return {"x": ends, "y": [line.slope * end + line.intercept for end in ends], "text": ["", line.note]}
+def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet | None:
+    """Return the ends of a line within the axes; None where it misses them."""
+    xs = [*x]
+    if line.slope:
+        at = sorted((edge - line.intercept) / line.slope for edge in y)
+        xs = [max(x[0], at[0]), min(x[1], at[1])]
+    if xs[0] >= xs[1]:
+        return None
+    return {"x": xs, "y": [line.slope * end + line.intercept for end in xs], "text": ["", line.note]}

@@ -1,4 +1,4 @@
-"""From one data set to another: accuracy on both, mean drops, robustness, and how far the drop depends on labels."""
+"""From one data set to another: accuracy on both, mean drops, robustness, and what hangs on the labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column, first
-from manyhot.report.figures.panel import Panel, compose
+from manyhot.report.figures.panel import Panel, beyond_said, compose
 from manyhot.report.figures.scatter import (
     Line,
     Side,
@@ -21,7 +21,7 @@ from manyhot.report.figures.scatter import (
     slope_said,
     typical,
 )
-from manyhot.report.figures.words import axis, counted, interval, listed, short, slug
+from manyhot.report.figures.words import axis, counted, interval, listed, short, signed, slug
 from manyhot.report.metrics import HEADLINE, reading_order
 
 PANELS = 6
@@ -29,14 +29,27 @@ PANELS = 6
 
 ANALYSES = {
     "as published": "As published",
-    "sizes of y": "Re-weighted to the set sizes of the second",
-    "sizes of x": "Re-weighted to the set sizes of the first",
-    "rated at x": "Only images that people rated",
-    "rated, sizes of y": "Rated images, re-weighted to the second",
-    "threshold at x": "Labels from probability",
+    "sizes of y": "{x} re-weighted to the set sizes of {y}",
+    "sizes of x": "{y} re-weighted to the set sizes of {x}",
+    "rated at x": "Only the images of {x} that people rated",
+    "rated, sizes of y": "The same, re-weighted to the set sizes of {y}",
+    "threshold at x": "Labels of {x} from probability",
 }
 
 WARNING = "Set sizes found under different protocols are not the same quantity."
+
+SHIFT = (
+    "A point is a model; a cross its two 95 % intervals over images. On the dashed line both accuracies "
+    "are equal. The full line is fitted to all models by least squares; the interval of its slope is "
+    "over families of models, as models of one family are alike."
+)
+
+PROBIT = (
+    "Both axes are stretched towards 0 and 100 % by the inverse of the normal distribution, on which such "
+    "relations tend to be straight lines."
+)
+
+SHARES = "In brackets: share of images with two or more labels in each."
 
 
 def draw_shift(numbers: Numbers) -> list[Figure]:
@@ -82,28 +95,17 @@ def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str 
     each = rows.filter(pl.col("model").is_not_null())
     if each.is_empty():
         return None
-    used = _metrics(each)
+    used = _metrics(each)[: PANELS if scale == "plain" else 3]
     fits = {m: _fit(numbers, x, y, m, scale) for m in used}
     panels = [_accuracy(numbers, each, x, y, m, scale, fits[m]) for m in used]
-    on = "" if scale == "plain" else ", on probit axes"
-    stretched = (
-        ""
-        if scale == "plain"
-        else (
-            " Both axes are stretched towards 0 and 100 % by the inverse of the normal distribution, on which such "
-            "relations tend to be straight lines."
-        )
-    )
-    several = f"{_fits_said(fits)}" or f"{counted(each['model'].n_unique(), 'model')}."
+    on, why = ("", "") if scale == "plain" else (", on probit axes", f" {PROBIT}")
     return Figure(
         f"shift-{slug(x)}-{slug(y)}" + ("" if scale == "plain" else f"-{scale}"),
         "shift",
         "",
         f"From {x} to {y}{on}",
-        "A point is a model; a cross its two 95 % intervals over images. On the dashed line both accuracies are "
-        "equal. The full line is fitted to all models by least squares; the interval of its slope is over "
-        f"families of models, as models of one family are alike.{stretched}",
-        several,
+        f"{SHIFT}{why}{beyond_said(panels)}",
+        _fits_said(fits) or f"{counted(each['model'].n_unique(), 'model')}.",
         compose(panels, numbers.own),
         each.filter(pl.col("metric_x").is_in(used)).to_arrow(),
     )
@@ -185,7 +187,7 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "hi": column(means, "hi_models", 100),
         "inner_lo": column(means, "lo", 100),
         "inner_hi": column(means, "hi", 100),
-        "text": [f"{100 * d:.1f}" for d in means["drop"]],
+        "text": [_told(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)],
     }
     models = {
         "model": column(each, "model"),
@@ -211,13 +213,18 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "shift",
         "",
         f"How much models lose from {x} to {y}",
-        "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a model, "
-        "the dot their mean. The thick bar is its 95 % interval over images, the thin line over families of "
-        "models. The number at the right is the mean.",
+        "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
+        "model, the dot their mean. The thick bar is its 95 % interval over images, the thin line over "
+        "families of models. At the right: the mean with its interval over images.",
         f"Mean loss: {listed(said)}.",
         compose([panel], numbers.own),
         pl.concat([means, each]).to_arrow(),
     )
+
+
+def _told(drop: float, lo: float | None, hi: float | None) -> str:
+    ends = "" if lo is None or hi is None else f"  ({interval(100 * lo, 100 * hi)})"
+    return f"{signed(100 * drop)}{ends}"
 
 
 def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
@@ -234,10 +241,13 @@ def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "shift",
         "",
         f"Which models do better on {y} than their accuracy on {x} tells",
-        "Effective robustness: accuracy on the second data set less what the line fitted on logit axes gives for "
-        "the accuracy on the first, in percentage points. A point is a model; above zero it is more robust than "
-        "models of its accuracy usually are.",
-        f"Highest by {short(used[0])}: {top['model']}, {100 * top['above_fit']:+.1f} points." if top else "",
+        "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
+        "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
+        "more robust than "
+        "models of its accuracy usually are." + beyond_said(panels),
+        f"Highest by {short(used[0])}: {top['model']}, {signed(100 * top['above_fit'])} points."
+        if top
+        else "",
         compose(panels, numbers.own),
         each.filter(pl.col("metric_x").is_in(used)).to_arrow(),
     )
@@ -278,15 +288,17 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
         return None
     used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:3]
     panels = [_sensitive(rows.filter(pl.col("metric") == m), m, (x, y)) for m in used]
-    lo, hi = 100 * rows["drop"].min(), 100 * rows["drop"].max()
+    drops = column(rows, "drop", 100)
+    lo, hi = min(drops), max(drops)
     return Figure(
         f"sensitivity-{slug(x)}-{slug(y)}",
         "shift",
         "",
         f"How far the loss from {x} to {y} depends on how label sets were made",
-        f"{WARNING} The mean loss of all models in percentage points, with its 95 % interval over families of "
-        "models, when the first data set is re-weighted, restricted to rated images, or labelled by another "
-        "threshold. In brackets: the share of images with two or more labels in the first and in the second.",
+        f"{WARNING} The mean loss of all models in percentage points, with its 95 % interval over "
+        "families of models, when the first data set is re-weighted, restricted to rated images, or "
+        "labelled by another threshold. In brackets: the share of images with two or more labels in the "
+        "first and in the second.",
         f"Between {lo:.1f} and {hi:.1f} points, by analysis.",
         compose(panels, columns=1),
         rows.to_arrow(),
@@ -294,7 +306,7 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
 
 
 def _sensitive(rows: pl.DataFrame, metric: str, ends: tuple[str, str]) -> Panel:
-    labels = [_analysis(row) for row in rows.iter_rows(named=True)]
+    labels = [_analysis(row, ends) for row in rows.iter_rows(named=True)]
     shares = [
         f"{100 * a:.0f} % and {100 * b:.0f} %" for a, b in zip(rows["multi_x"], rows["multi_y"], strict=True)
     ]
@@ -304,21 +316,22 @@ def _sensitive(rows: pl.DataFrame, metric: str, ends: tuple[str, str]) -> Panel:
         "lo": column(rows, "lo_models", 100),
         "hi": column(rows, "hi_models", 100),
         "multi": shares,
-        "text": [f"{100 * d:.1f}  [{s}]" for d, s in zip(rows["drop"], shares, strict=True)],
+        "text": [f"{signed(100 * d)}   [{s}]" for d, s in zip(rows["drop"], shares, strict=True)],
     }
     return strips(
         f"sensitivity-{metric}",
         {"model": [], "label": [], "x": []},
         middle,
         _sensitive_side(middle, ends),
-        title={"text": axis(metric).removesuffix(" (%)"), "subtitle": WARNING},
+        title={"text": axis(metric).removesuffix(" (%)"), "subtitle": [WARNING, SHARES]},
         tips=[
             ("", "label"),
             ("Points lost", "x", "2", "", "lo", "hi"),
             (f"Two or more labels, {ends[0]} and {ends[1]}", "multi"),
         ],
-        width=360,
+        width=340,
         zero=True,
+        above=True,
     )
 
 
@@ -328,6 +341,6 @@ def _sensitive_side(middle: dict[str, list[Any]], ends: tuple[str, str]) -> Side
     )
 
 
-def _analysis(row: dict[str, Any]) -> str:
-    words = ANALYSES.get(row["analysis"], row["analysis"])
+def _analysis(row: dict[str, Any], ends: tuple[str, str]) -> str:
+    words = ANALYSES.get(row["analysis"], row["analysis"]).format(x=ends[0], y=ends[1])
     return words if row["threshold"] is None else f"{words} {row['threshold']:g} on"

@@ -49,7 +49,12 @@ def listed(names: list[str]) -> str:
 
 def interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
     """Return ``11.6 to 12.1``; empty without an interval."""
-    return "" if lo is None or hi is None else f"{lo:.{decimals}f} to {hi:.{decimals}f}"
+    return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """Return a number with a true minus sign."""
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def slug(name: str) -> str:

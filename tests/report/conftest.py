@@ -5,20 +5,31 @@ import shutil
 
 import pyarrow as pa
 import pytest
-from report_pages import parse, picture_labels, picture_predictions, small_notes, small_tables
+from report_pages import (
+    compared,
+    parse,
+    picture_labels,
+    picture_predictions,
+    small_notes,
+    small_tables,
+)
 
-from manyhot.report import make_pictures, write_report
-from manyhot.tables import Images, schema
+from manyhot.report import make_pictures
+from manyhot.report.build import build_report
+from manyhot.report.figures import draw_figures
+from manyhot.report.inputs import ReportTables
+from manyhot.report.prerender import prepare
+from manyhot.report.render import TITLE, render
+from manyhot.tables import Images
 
 
 @pytest.fixture(scope="session")
-def write(tmp_path_factory):
-    """Return a function that writes a report and returns its text."""
+def write():
+    """Return a function that makes a report without figures and returns its text."""
 
-    def make(results, pairs=None, **options):
-        pairs = schema("pairs").empty_table() if pairs is None else pairs
-        path = write_report(tmp_path_factory.mktemp("report"), results, pairs, **options)
-        return path.read_text(encoding="utf-8")
+    def make(results, pairs=None, *, tables=None, **options):
+        given = dict(tables or {}) | ({} if pairs is None else {"pairs": pairs})
+        return render(build_report(ReportTables(results, given), **{"title": TITLE, **options}))
 
     return make
 
@@ -39,16 +50,29 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small(write, pictures):
-    """The text of a report with two data sets, own models, pairs, notes and pictures."""
+    """The text of a report with two data sets, own models, comparisons, notes and pictures."""
     results, pairs = small_tables()
     return write(
         results,
         pairs,
+        tables=compared(),
         notes=small_notes(),
         pictures=pictures,
         highlight=["my/model"],
         call="manyhot evaluate --labels real.json --out results",
     )
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """The same report with its figures, but without photographs."""
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    results, pairs = small_tables()
+    tables = ReportTables(results, {"pairs": pairs, **compared()})
+    figures = draw_figures(tables, own=["my/model"], command="manyhot report results")
+    report = build_report(tables, highlight=["my/model"], title=TITLE, figures=figures)
+    return render(report, prepare(figures))
 
 
 @pytest.fixture(scope="session")

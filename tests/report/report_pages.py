@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.tables import Labels, Predictions, schema
+from manyhot.tables.definitions import TABLES
 
 VOID = {"meta", "link", "input", "img", "hr", "br"}
 MODELS = ("timm/resnet50", "my/model", "vgg16", "alexnet", "squeezenet")
@@ -135,6 +136,122 @@ def small_tables():
     rows += [number("val", "timm/resnet50", "top1", "superclass=organism", 0.8, 10)]
     inputs = '{"real.json": "' + "ab" * 32 + '"}'
     return results_table(rows, inputs=inputs), pairs_table()
+
+
+ENDS = {
+    "dataset_x": "val",
+    "metric_x": "top1",
+    "slice_x": "all",
+    "dataset_y": "v2",
+    "metric_y": "top1",
+    "slice_y": "all",
+}
+
+
+def rows_of(name, *rows):
+    """Return a table from the columns that matter; the others are null, or 0 where they may not be."""
+    blank = {"double": 0.0, "int64": 0, "int32": 0}
+    columns = {c.name: None if c.nullable else blank.get(str(c.type)) for c in TABLES[name]}
+    return pa.Table.from_pylist([{**columns, **row} for row in rows], schema=schema(name))
+
+
+def drop(value, lo=None, hi=None, model=None, **other):
+    """Return a row of the drops table, of the mean over 3 models unless a model is named."""
+    one = {"model": model, "n_models": 1 if model else 3, "n_x": 1000, "n_y": 400}
+    return {**ENDS, "value_x": 0.7, "value_y": 0.7 - value, "drop": value, "lo": lo, "hi": hi, **one, **other}
+
+
+def fit(slope, lo=None, hi=None, models="all", **other):
+    on = {**ENDS, "dataset_y": "val", "metric_y": "real1"}
+    ends = {
+        "slope_lo": lo,
+        "slope_hi": hi,
+        "models": models,
+        "scale": "plain",
+        "n": 5,
+        "n_families": 3,
+        "r2": 0.9,
+    }
+    return {**on, "slope": slope, "intercept": 0.1, **ends, **other}
+
+
+def rank(tau, swapped, beyond=None, **other):
+    on = {**ENDS, "dataset_y": "val", "metric_y": "real1", "n_models": 5, "n_pairs": 10}
+    return {**on, "tau": tau, "n_swapped": swapped, "n_beyond_noise": beyond, **other}
+
+
+def compared():
+    """Return the tables that comparisons and descriptions of small tables would give."""
+    ends = {**ENDS, "dataset_y": "val", "metric_y": "real1"}
+    swap = {**ends, "diff_x": 0.02, "diff_y": -0.01, "p_x": 0.01, "p_y": 0.02, "beyond_noise": True}
+    sensitivity = {
+        "dataset_x": "val",
+        "dataset_y": "v2",
+        "metric": "real1",
+        "n_models": 3,
+        "n_x": 960,
+        "n_y": 390,
+    }
+    card = {"images": 1000, "labels": 1300, "empty": 40, "multi": 200, "labelled": 1000, "rejected": 50}
+    return {
+        "drops": rows_of(
+            "drops",
+            drop(0.1, 0.09, 0.11, lo_models=0.05, hi_models=0.15),
+            *(drop(0.1 + 0.01 * i, 0.08, 0.13, m, above_fit=0.01) for i, m in enumerate(MODELS[:3])),
+            drop(0.06, 0.05, 0.07, metric_x="real1", metric_y="real1"),
+        ),
+        "fits": rows_of("fits", fit(0.8, 0.7, 0.9), fit(0.4, 0.3, 0.5, "x>=0.65", n=3)),
+        "ranks": rows_of("ranks", rank(0.9, 1, 1, lo=0.8, hi=0.95)),
+        "swaps": rows_of("swaps", {**swap, "model_a": MODELS[0], "model_b": MODELS[1]}),
+        "sensitivity": rows_of(
+            "sensitivity",
+            {**sensitivity, "analysis": "as published", "value_x": 0.8, "value_y": 0.74, "drop": 0.06},
+            {**sensitivity, "analysis": "threshold at x", "threshold": 0.9, "value_x": 0.79, "drop": 0.05},
+        ),
+        "datasets": rows_of(
+            "datasets",
+            {
+                "dataset": "val",
+                **card,
+                "rated": 600,
+                "asked": 4000,
+                "method": "ReaL",
+                "licence": "Apache-2.0",
+            },
+            {"dataset": "v2", **card, "images": 400, "labelled": 400},
+        ),
+        "set_sizes": rows_of(
+            "set_sizes",
+            *(
+                {"dataset": "val", "size": i, "images": n, "share": n / 1000}
+                for i, n in enumerate((40, 760, 200))
+            ),
+        ),
+        "class_pairs": rows_of(
+            "class_pairs",
+            {
+                "dataset": "val",
+                "name_a": "cup",
+                "name_b": "mug",
+                "images": 20,
+                "images_a": 30,
+                "images_b": 40,
+            },
+        ),
+        "rejected": rows_of(
+            "rejected",
+            *(
+                {
+                    "dataset": "val",
+                    "image_id": f"{i}.jpg",
+                    "label_name": "hammer",
+                    "names": ["drill"],
+                    "classes": [1],
+                }
+                for i in range(12)
+            ),
+        ),
+    }
 
 
 def small_notes():

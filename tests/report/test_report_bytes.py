@@ -11,10 +11,12 @@ GOLD = Path(__file__).parent / "gold" / "small.html"
 WRITE = """
 import sys
 from pathlib import Path
-from report_pages import small_tables, small_notes
+from report_pages import compared, small_tables, small_notes
 from manyhot.report import write_report
+from manyhot.report.inputs import ReportTables
 results, pairs = small_tables()
-write_report(Path(sys.argv[1]), results, pairs, notes=small_notes(), highlight={"my/model", "vgg16"})
+tables = ReportTables(results, {"pairs": pairs, **compared()})
+write_report(Path(sys.argv[1]), tables, notes=small_notes(), highlight={"my/model", "vgg16"})
 """
 
 

@@ -13,7 +13,7 @@ from report_pages import picture_labels, picture_predictions
 from manyhot.errors import MissingExtraError
 from manyhot.registry import get
 from manyhot.report import make_pictures
-from manyhot.report.build import DIFFERENT, SAME, UNKNOWN, Comparison
+from manyhot.report.datasets import DIFFERENT, SAME, UNKNOWN, Comparison
 from manyhot.report.metrics import _DESCRIBED, Metric, metric
 from manyhot.report.scales import Axis, fences
 from manyhot.tables import Images, Predictions
@@ -164,6 +164,11 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def contrast(one, other):
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_can_be_read_on_every_ground(theme):
     css = (files("manyhot.report") / "templates" / "report.css").read_text()
@@ -172,5 +177,5 @@ def test_text_can_be_read_on_every_ground(theme):
     inks = ("ink", "muted", "accent", "m0", "m1", "m2", "m3", "yes", "unclear", "no")
     for ground in ("paper", "raised", "soft", "tint"):
         for ink in inks:
-            bright, dim = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
-            assert (bright + 0.05) / (dim + 0.05) >= 4.5, (ink, ground)
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        assert contrast(colours["edge"], colours[ground]) >= 3, ("edges of controls", ground)

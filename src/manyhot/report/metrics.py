@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
 """Shown first and by default."""
 
+ON_LABELS = ("real1", "mla", "variable_topk", "asma", "real5")
+"""Judged on label sets, the usual first."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -74,6 +77,11 @@ _DESCRIBED = (
         "ASMA",
         "Mean of variable top-k over images with 1, 2, 3 and 4 or more labels, each group counting the same. "
         "The published formula is unconfirmed.",
+    ),
+    Metric(
+        "valid_errors",
+        "Valid errors",
+        "Share of Top-1's errors whose best class is in the label set; n counts the errors.",
     ),
     Metric("top5", "Top-5", "The original label is among the five best classes."),
     Metric("real5", "ReaL top-5", "Any of the five best classes is in the label set."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,48 +12,45 @@ from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 
-import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from manyhot.errors import MissingExtraError
 from manyhot.files import write_text
-from manyhot.report.build import TOLD, Column, DataSet, Model, Report, build_report
-from manyhot.report.charts import (
-    Cell,
-    DrawnColumn,
-    Panel,
-    Scatter,
-    count_range,
-    draw_column,
-    draw_panels,
-    draw_scatter,
-)
+from manyhot.report.build import Report, build_report
+from manyhot.report.charts import Cell, DrawnColumn, draw_column, first_rows, pack
+from manyhot.report.datasets import Column, DataSet, Model
+from manyhot.report.figure import Figure
+from manyhot.report.figures import draw_figures
+from manyhot.report.inputs import ReportTables
 from manyhot.report.metrics import Metric, metric, reading_order
 from manyhot.report.pictures import TOP, Pictures
+from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+from manyhot.report.words import count_range, counted, listed, ordinal
 
 TITLE = "Models judged on label sets"
 
 
 def write_report(
     out: Path,
-    results: pa.Table,
-    pairs: pa.Table,
+    tables: ReportTables,
     *,
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
     highlight: Collection[str] = (),
     title: str = TITLE,
     call: str = "",
+    beside: bool = False,
 ) -> Path:
     """Write ``index.html`` into the folder `out` and return its path.
 
-    The same tables give the same bytes.
+    The same tables give the same bytes. Without the extra ``report`` the page has no figures, and says so.
 
     Parameters
     ----------
     out : Path
-    results, pairs : pyarrow.Table
-        The tables of these names; versions and inputs are taken from the metadata of `results`.
+    tables : ReportTables
+        Versions and inputs are taken from the metadata of its results.
     notes : sequence of Mapping
         Each with ``dataset``, ``model``, ``kind``, ``n`` and ``text``.
     pictures : Pictures, optional
@@ -62,44 +60,65 @@ def write_report(
     title : str
     call : str
         The command to show; that of the metadata by default.
+    beside : bool
+        Whether the figures lie in ``figures/`` beside the page as `save_figures` writes them, to be linked.
 
     Raises
     ------
     InputError
-        The tables are not results and pairs, are empty or hold a number twice, or a model to highlight is in
-        none of them.
+        The tables hold nothing or a number twice, or a model to highlight is in none of them.
     OutputError
         The file cannot be written.
     """
+    figures, page, undrawn = _figures(tables, highlight, call or tables.about.get("call", ""))
     report = build_report(
-        results, pairs, notes=notes, pictures=pictures, highlight=highlight, title=title, call=call
+        tables,
+        notes=notes,
+        pictures=pictures,
+        highlight=highlight,
+        title=title,
+        call=call,
+        figures=figures,
+        undrawn=undrawn,
     )
     path = Path(out) / "index.html"
-    write_text(path, render(report))
+    write_text(path, render(report, page, beside=beside))
     return path
 
 
-def render(report: Report) -> str:
-    """Return the page as text."""
-    drawn = [_draw(i, dataset) for i, dataset in enumerate(report.datasets)]
+def _figures(
+    tables: ReportTables, own: Collection[str], command: str
+) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
+    """Return the figures, what the page needs for them, or why there are none."""
+    try:
+        figures = draw_figures(tables, own=own, command=command)
+        return figures, prepare(figures), ""
+    except MissingExtraError as error:
+        return (), None, f"{error.what} {error.details['do']}"
+
+
+def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:
+    """Return the page as text; `figures` holds what `prepare` made of the report's figures."""
+    drawn = [_draw(dataset) for dataset in report.datasets]
     css, js = _asset("report.css"), _asset("report.js")
+    alive = figures is not None and bool(report.figures)
     return (
         _environment()
         .get_template("page.html")
         .render(
             report=report,
             sets=drawn,
+            names=[d.name for d in report.datasets],
             choices=_choices(report.datasets),
             metrics=_metrics(report.datasets),
-            intervals=any(
-                v and v.lo is not None for d in report.datasets for c in d.columns for v in c.values
-            ),
-            compare=[_comparable(dataset) for dataset in report.datasets],
-            policy=_policy(js),
+            data=_data(drawn),
+            figures=figures if alive else None,
+            figures_id=DATA_ID,
+            beside=beside,
+            policy=_policy(js, *([figures.script] if figures is not None and alive else [])),
             css=Markup(css),  # noqa: S704  our own files, and no template
             js=Markup(js),  # noqa: S704
             top=TOP,
-            most_told=TOLD,
         )
     )
 
@@ -108,47 +127,36 @@ def render(report: Report) -> str:
 class Drawn:
     """A data set with everything in its place.
 
-    `hidden` is the attribute of each column's cells; `looks` are the models with a colour of their own.
+    `columns` are all; `shown` are those whose cells are in `rows`, which are the first of the models.
     """
 
     data: DataSet
-    anchor: str
     images: str
     skipped: tuple[tuple[str, tuple[str, ...]], ...]
     columns: tuple[DrawnColumn, ...]
-    hidden: tuple[str, ...]
+    shown: tuple[DrawnColumn, ...]
     rows: tuple[tuple[Model, str, tuple[Cell, ...]], ...]
-    scatter: Scatter | None
-    panels: tuple[Panel, ...]
-    looks: tuple[Model, ...]
 
 
-def _draw(i: int, data: DataSet) -> Drawn:
+def _draw(data: DataSet) -> Drawn:
     columns = tuple(draw_column(c, data.models) for c in data.columns)
-    cells = zip(*(c.cells for c in columns), strict=True) if columns else [()] * len(data.models)
-    return Drawn(
-        data,
-        f"data-{i}",
-        count_range(m.images for m in data.models),
-        _skips(data),
-        columns,
-        tuple("" if c.column.shown else " hidden" for c in columns),
-        tuple(zip(data.models, _places(data), cells, strict=True)),
-        draw_scatter(data),
-        draw_panels(data),
-        tuple(m for m in data.models if m.look is not None),
+    shown = tuple(c for c in columns if c.column.shown)
+    primary = data.column(data.primary.name)
+    places = primary.places() if primary else (None,) * len(data.models)
+    rows = tuple(
+        (m, str(places[m.index] or ""), tuple(c.cell(m.index) for c in shown)) for m in first_rows(data)
     )
+    return Drawn(data, count_range(m.images for m in data.models), _skips(data), columns, shown, rows)
 
 
-def _places(data: DataSet) -> list[str]:
-    """Return each model's place by the primary metric; equals share one."""
-    column = data.column(data.primary.name)
-    values = [v.value if v and v.known else None for v in column.values] if column else []
-    places: list[str] = []
-    for i, value in enumerate(values):
-        tied = i > 0 and value == values[i - 1]
-        places.append("" if value is None else places[-1] if tied else str(i + 1))
-    return places or [""] * len(data.models)
+def _data(drawn: Sequence[Drawn]) -> Markup:
+    """Return the numbers of all tables, from which further rows and columns are built."""
+    names = {m.name: 0 for d in drawn for m in d.data.models}
+    places = {name: place for place, name in enumerate(names)}
+    packed = {"names": list(names), "sets": [pack(d.data, d.columns, places) for d in drawn]}
+    text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
+    # Inside a script element only "</" and "<!--" could end or bend it.
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
 
 
 def _skipped(column: Column) -> str:
@@ -168,7 +176,8 @@ def _choices(datasets: Sequence[DataSet]) -> list[Column]:
     """Return each metric once, for the menu of columns."""
     found: dict[str, Column] = {}
     for column in chain.from_iterable(d.columns for d in datasets):
-        found.setdefault(column.metric.name, column)
+        if column.metric.name not in found or column.shown:
+            found[column.metric.name] = column
     return sorted(found.values(), key=lambda c: reading_order(c.metric.name))
 
 
@@ -181,19 +190,13 @@ def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, 
     return described
 
 
-def _comparable(data: DataSet) -> dict[str, object]:
-    return {
-        name: {"label": metric(name).label, "order": c.order, "runs": c.runs()}
-        for name, c in data.comparisons.items()
-    }
-
-
-def _policy(js: str) -> str:
-    # The hash is of what stands between the tags, the line break after the first included.
-    digest = base64.b64encode(hashlib.sha256(f"\n{js}".encode()).digest()).decode()
+def _policy(*scripts: str) -> str:
+    # A hash is of what stands between the tags, the line break after the first included.
+    digests = (base64.b64encode(hashlib.sha256(f"\n{s}".encode()).digest()).decode() for s in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -212,25 +215,21 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"counted": _counted, "ordinal": _ordinal, "listed": _listed, "labels": _labels}
+    environment.filters |= {
+        "counted": counted,
+        "ordinal": ordinal,
+        "listed": listed,
+        "labels": _labels,
+        "under_part": _under_part,
+    }
     return environment
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _ordinal(n: int) -> str:
-    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n:,}{ending}"
-
-
-def _listed(names: Sequence[str], most: int) -> str:
-    """Return names in a sentence, and how many more there are."""
-    if len(names) > most:
-        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1:,} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _labels(names: Sequence[str]) -> str:
     return ", ".join(metric(name).label for name in names)
+
+
+def _under_part(figure: Markup) -> Markup:
+    """Return a figure with a heading of the third level, as it stands under that of a part."""
+    text = str(figure).replace("<h4 ", "<h3 ").replace("</h4>", "</h3>")
+    return Markup(text)  # noqa: S704  as it came

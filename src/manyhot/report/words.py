@@ -1,0 +1,144 @@
+"""Numbers, intervals, slices and lists in words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from manyhot.report.metrics import Metric
+
+Ends = tuple[float | None, float | None]
+"""The ends of an interval; None where there is none."""
+
+_SIZES = re.compile(r"n_(label|object)s(>=|<=|=)(\d+)")
+_NUMBERS = ("no", "one", "two", "three", "four", "five")
+_MORE = {">=": " or more", "<=": " or fewer", "=": ""}
+_RATED = {"rated=true": "rated", "rated=false": "unrated"}
+
+
+def counted(n: int, noun: str) -> str:
+    """Return ``1 model``, ``2 models``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def ordinal(n: int) -> str:
+    """Return ``1st``, ``22nd``, ``113th``."""
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n:,}{ending}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return names in a sentence, and how many more there are."""
+    if len(names) > most:
+        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1:,} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def count_range(counts: Iterable[int]) -> str:
+    """Return an n, or the range of several."""
+    found = list(counts)
+    if not found:
+        return "0"
+    lo, hi = min(found), max(found)
+    return f"{lo:,}" if lo == hi else f"{lo:,}–{hi:,}"
+
+
+def images_of(images: str) -> str:
+    """Return which images a slice holds, to stand after a number or an article.
+
+    Examples
+    --------
+    >>> images_of("n_objects>=2"), images_of("all"), images_of("rated=true,n_labels=1")
+    ('images with two or more objects', 'images', 'rated images with one label')
+    """
+    if images == "all":
+        return "images"
+    parts = [_part(part) for part in images.split(",")]
+    which = [words for words, before in parts if before]
+    having = " and ".join(words for words, before in parts if not before)
+    return " ".join([*which, "images", *([f"with {having}"] if having else [])])
+
+
+def slice_label(images: str) -> str:
+    """Return a slice as the head of a row, such as ``two or more labels``."""
+    return "all images" if images == "all" else ", ".join(words for words, _ in map(_part, images.split(",")))
+
+
+def is_size(images: str) -> bool:
+    """Return whether a slice is by how many labels or objects there are."""
+    return _SIZES.fullmatch(images) is not None
+
+
+def _part(condition: str) -> tuple[str, bool]:
+    """Return a condition of a slice in words, and whether they stand before what they describe."""
+    if condition in _RATED:
+        return _RATED[condition], True
+    size = _SIZES.fullmatch(condition)
+    if size is not None:
+        number = _NUMBERS[int(size[3])] if int(size[3]) < len(_NUMBERS) else size[3]
+        plural = "" if (size[2], size[3]) == ("=", "1") else "s"
+        return f"{number}{_MORE[size[2]]} {size[1]}{plural}", False
+    key, equal, value = condition.partition("=")
+    if not equal or re.search(r"\W", key):
+        return condition, False
+    return (f"any {key}" if value == "*" else f"{key} {value}"), False
+
+
+def known(value: float | None) -> bool:
+    """Return whether there is a number."""
+    return value is not None and math.isfinite(value)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return a number with a true minus; what rounds to zero has no sign.
+
+    Examples
+    --------
+    >>> signed(-1.25, 1), signed(-0.001, 2), signed(1234.5, 1)
+    ('−1.2', '0.00', '1,234.5')
+    """
+    text = f"{value:,.{decimals}f}"
+    return text.replace("-", "−") if float(text.replace(",", "")) else text.removeprefix("-")
+
+
+def fine(value: float) -> int:
+    """Return decimals that keep two digits of a difference in points."""
+    return 1 if abs(value) >= 1 else 2
+
+
+def points(value: float, metric: Metric) -> str:
+    """Return a difference without its sign: ``10.7 points`` of a share, a bare number of anything else."""
+    drawn = abs(metric.draw(value))
+    if not metric.percent:
+        return f"{drawn:,.3f}"
+    text = f"{drawn:,.{fine(drawn)}f}"
+    return f"{text} point{'' if text == '1.0' else 's'}"
+
+
+def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sign: int = 1) -> str:
+    """Return ``10.5 to 10.9``, or nothing where an end is missing; `sign` -1 turns the interval around."""
+    lo, hi = interval
+    if lo is None or hi is None or not (known(lo) and known(hi)):
+        return ""
+    drawn = [metric.draw(e) if metric else e for e in (lo, hi)]
+    lo, hi = drawn if sign > 0 else (-drawn[1], -drawn[0])
+    return f"{signed(lo, decimals)} to {signed(hi, decimals)}"
+
+
+def both_intervals(images: str, models: str) -> str:
+    """Return the intervals over images and over models in brackets, and which is missing."""
+    over = {"over images": images, "over families of models": models}
+    there = [f"{text} {what}" for what, text in over.items() if text]
+    if not there:
+        return "(no interval)"
+    missing = [f"none {what}" for what, text in over.items() if not text]
+    return f"(95 % interval {'; '.join([', '.join(there), *missing])})"
+
+
+def holds_zero(*intervals: Ends) -> bool:
+    """Return whether any interval that is there contains 0."""
+    return any(
+        lo is not None and hi is not None and known(lo) and known(hi) and lo <= 0 <= hi
+        for lo, hi in intervals
+    )

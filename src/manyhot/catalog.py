@@ -74,7 +74,8 @@ class Entry:
         for file in self.files:
             if file.path == path:
                 return file
-        raise _unknown(f"{self.name} has no file {path!r}.", path, [file.path for file in self.files])
+        told = next((note for note in self.notes if path in note), None)
+        raise _unknown(f"{self.name} has no file {path!r}.", path, [file.path for file in self.files], told)
 
 
 def names() -> list[str]:
@@ -197,10 +198,10 @@ def _read_file(base: str, path: str, size: int, sha256: str, about: Mapping[str,
     return File(path, base + path, sha256, size, frozenset(flag for flag, on in flags.items() if on), note)
 
 
-def _unknown(what: str, name: str, known: list[str]) -> UnknownNameError:
+def _unknown(what: str, name: str, known: list[str], told: str | None = None) -> UnknownNameError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return UnknownNameError(
-        what,
+        f"{what} {told}" if told else what,
         allowed=", ".join(known),
-        do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
+        do=f"did you mean {' or '.join(map(repr, near))}?" if near and not told else None,
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from manyhot.core.accuracy import valid_errors
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
@@ -173,3 +174,14 @@ def test_k_of_zero_is_refused():
     with pytest.raises(InputError) as error:
         get("metric", "recall@0")(case)
     assert str(error.value) == ("k counts the best classes looked at.\n  got:     k=0\n  allowed: 1 and up")
+
+
+def test_valid_errors_by_hand():
+    """Of four errors, two predict another class of the set; the others do not count."""
+    sets = [[0], [0, 1], [1], [2], [], [0, 3], [1]]
+    label = [0, 0, 0, 2, 0, 0, NO_LABEL]
+    top = np.array([[0], [1], [1], [3], [1], [4], [1]], np.int32)
+    found = valid_errors(Case(LabelSets.from_lists(sets, 5, label=label), top))
+    # right; in the set; label rejected, prediction valid; wrong; empty set; wrong; no label
+    assert found.scored.tolist() == [False, True, True, True, False, True, False]
+    assert found.value() == 2 / 4

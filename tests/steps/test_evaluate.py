@@ -289,6 +289,72 @@ def test_slices_by_columns_of_the_images_table():
     assert row(found, metric="top1", slice="camera=y")["n"] == 1
 
 
+IMAGES = Images(
+    pa.table(
+        {
+            "image_id": ["0.jpg", "1.jpg", "2.jpg", "9.jpg"],
+            "objects": pa.array([1, 3, None, 5], pa.int32()),
+            "camera": ["x", "y", "x", "z"],
+        }
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "n"),
+    [("objects=*", 2), ("objects>=2", 1), ("objects>=0.5", 2), ("objects<=1", 1), ("objects=3", 1)],
+)
+def test_slices_by_numbers_and_by_what_is_known(spec, n):
+    labels = small_labels()
+    found = step.evaluate(
+        labels, [model(labels.image_id.to_pylist())], images=IMAGES, slices=[spec], resamples=10
+    )
+    assert row(found, metric="top1", slice=spec)["n"] == n
+    samples = pl.DataFrame(pl.from_arrow(found.samples)).filter(metric="top1")
+    assert samples["slice"].to_list() == ["all", spec]
+    assert samples["values"].list.len().to_list() == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (
+            "camera>=2",
+            "The slice 'camera>=2' compares what is no number.\n"
+            "  got:     a column of string\n"
+            "  allowed: a column of numbers, and a number",
+        ),
+        (
+            "objects>=many",
+            "The slice 'objects>=many' compares what is no number.\n"
+            "  got:     a column of int32\n"
+            "  allowed: a column of numbers, and a number",
+        ),
+        ("objects>=7", "No image is in the slice 'objects>=7'.\n  allowed: 1, 3, None"),
+    ],
+)
+def test_slices_that_cannot_be_made(spec, text):
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], images=IMAGES, slices=[spec])  # noqa: E731
+    assert message(made, InputError) == text
+
+
+def test_sizes_of_rated_images_where_others_were_not_rated():
+    labels = small_labels(rated=[True, False, None])
+    found = step.evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
+    assert row(found, metric="top1", slice="rated=true,n_labels=1")["n"] == 1
+    labels = small_labels(rated=[True, True, True])
+    found = step.evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
+    assert "rated=true,n_labels=1" not in found.to_polars()["slice"].to_list()
+
+
+def test_samples_are_what_intervals_are_made_of(judged):
+    samples = pl.DataFrame(pl.from_arrow(judged.samples)).filter(metric="real1", model="resnet50")
+    (values,) = samples["values"].to_list()
+    found = row(judged, model="resnet50", metric="real1", slice="all")
+    assert np.quantile(values, [0.025, 0.975]) == pytest.approx([found["lo"], found["hi"]], abs=1e-6)
+    assert len(values) == 400
+
+
 def test_without_original_labels_top1_is_undefined():
     labels = small_labels(label=pa.nulls(3, pa.int32()))
     found = step.evaluate(labels, [model(["0.jpg", "1.jpg"])], resamples=10)

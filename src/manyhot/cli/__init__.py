@@ -330,26 +330,36 @@ def predict(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Labels, predictions or images in any known format.")],
+    source: Annotated[Path, typer.Argument(help="Labels, predictions, images or results in any format.")],
     target: Annotated[Path, typer.Argument(help="File to write: .parquet or .csv.")],
     rows: RowsOption = None,
     classes: ClassesOption = None,
     scores: Annotated[
         str | None, typer.Option("--scores", help="What scores are: logit, probability or score.")
     ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="The format, or a call string: 'chen(threshold=0.9)'.")
+    ] = None,
     long: Annotated[
         bool, typer.Option("--long", help="CSV with one row for each (image, class) pair.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert labels, predictions or images to Parquet or CSV.
+    """Convert labels, predictions, images or results to Parquet or CSV.
 
     Example: manyhot convert real.json labels.parquet
     """
     from manyhot import pipeline
 
     written = pipeline.convert(
-        source, target, rows=rows, classes=classes, scores=scores, long=long, call=_call()
+        source,
+        target,
+        rows=rows,
+        classes=classes,
+        scores=scores,
+        format=format_,
+        long=long,
+        call=_call(),
     )
     print_written([written], as_json)
 

@@ -181,7 +181,8 @@ def above_line(x: Floats, y: Floats, line: Line, scale: str) -> Floats:
     ----------
     Taori et al. 2020, arXiv 2007.00644, section 2: y less what the line gives at x.
     """
-    return np.asarray(y - from_scale(line.intercept + line.slope * to_scale(x, scale), scale))
+    with np.errstate(invalid="ignore"):  # a flat line at a model without a place on the scale
+        return np.asarray(y - from_scale(line.intercept + line.slope * to_scale(x, scale), scale))
 
 
 def compare_orders(

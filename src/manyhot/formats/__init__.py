@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def read_results(path: PathLike, *, dataset: str | None = None, format: str | No
     """
     results = _read(path, "results", format, dataset=dataset)
     assert isinstance(results, Results)
-    return results
+    return replace(results, name=str(path))
 
 
 def read_findings(path: PathLike, *, format: str | None = None) -> pa.Table:

@@ -1,0 +1,121 @@
+"""The published benchmarks from end to end: the facts that others have computed come out."""
+
+import polars as pl
+import pytest
+
+from manyhot.pipeline import Options, evaluate_benchmark
+
+
+@pytest.fixture(scope="module")
+def judge(mirror, tmp_path_factory):
+    """Return a function that judges a benchmark and returns a reader of its tables."""
+
+    def go(name):
+        folder = tmp_path_factory.mktemp(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MANYHOT_MIRROR", str(mirror))
+            patch.setenv("MANYHOT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+            evaluate_benchmark(name, folder, options=Options(resamples=100))
+        return lambda table: pl.read_parquet(folder / f"{table}.parquet")
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def imagenet(judge):
+    return judge("imagenet")
+
+
+@pytest.fixture(scope="module")
+def tsipras(judge):
+    return judge("tsipras")
+
+
+def mean_drop(tables, **where):
+    (row,) = tables("drops").filter(pl.col("model").is_null(), **where).to_dicts()
+    return row
+
+
+@pytest.mark.parametrize(("metric", "points"), [("top1", 11.83), ("real1", 6.94)])
+def test_mean_drop_over_67_models(imagenet, metric, points):
+    row = mean_drop(imagenet, metric_x=metric, dataset_y="imagenetv2-matched-frequency", metric_y=metric)
+    assert (row["n_models"], round(row["drop"] * 100, 2)) == (67, points)
+    assert row["lo"] < row["drop"] < row["hi"]
+    assert row["lo_models"] < row["drop"] < row["hi_models"]
+
+
+def test_the_mean_of_drops_is_that_of_its_models(imagenet):
+    rows = imagenet("drops").filter(metric_x="real1", dataset_y="imagenetv2-matched-frequency")
+    models = rows.drop_nulls("model")
+    assert models.height == 67
+    assert rows.filter(pl.col("model").is_null())["drop"].item() == pytest.approx(models["drop"].mean())
+
+
+def test_real_labels_by_way_of_scores_are_those_of_real_json(imagenet):
+    results = imagenet("results").filter(dataset="imagenet-val", model="resnet50", slice="all")
+    values = dict(results.select("metric", "value").iter_rows())
+    assert (round(values["top1"], 5), round(values["top5"], 5), round(values["real1"], 5)) == (
+        0.76130,
+        0.92862,
+        0.82958,
+    )
+    # What was asked about is known now.
+    assert 0 < values["real1_unasked"] < 1
+
+
+def test_what_is_known_about_the_data_sets(imagenet):
+    cards = {r["dataset"]: r for r in imagenet("datasets").to_dicts()}
+    val, v2 = cards["imagenet-val"], cards["imagenetv2-matched-frequency"]
+    assert (val["rated"], val["asked"], val["labels"], val["empty"]) == (24_889, 184_962, 57_553, 3_163)
+    assert (v2["rated"], v2["asked"], v2["empty"]) == (10_000, None, 129)
+    assert val["licence"] == "Apache-2.0"
+    assert "Beyer" in val["citation"]
+
+
+def test_sensitivity_of_the_drop(imagenet):
+    table = imagenet("sensitivity").filter(metric="real1")
+    assert table["analysis"].to_list() == [
+        "as published",
+        "sizes of y",
+        "sizes of x",
+        "rated at x",
+        "rated, sizes of y",
+        *["threshold at x"] * 5,
+    ]
+    published = table.filter(analysis="as published").to_dicts()[0]
+    # 7,443 of 46,837 and 4,788 of 9,871 label sets that are not empty.
+    assert published["multi_x"] == pytest.approx(7443 / 46837)
+    assert published["multi_y"] == pytest.approx(4788 / 9871)
+    rated = table.filter(analysis="rated at x").to_dicts()[0]
+    assert (rated["n_x"], rated["multi_x"]) == (21_726, pytest.approx(7443 / 21726))
+    # A threshold of 0.8 is the published one, so those around it must lie close.
+    around = table.filter(pl.col("threshold").is_in([0.7, 0.9]))["value_x"].to_list()
+    assert around == pytest.approx([published["value_x"]] * 2, abs=0.01)
+
+
+def test_pairs_that_change_order_are_those_of_the_values(imagenet):
+    swaps = imagenet("swaps").filter(metric_x="top1", metric_y="real1", dataset_x="imagenet-val")
+    ranks = imagenet("ranks").filter(metric_x="top1", metric_y="real1", dataset_x="imagenet-val")
+    assert swaps.height == ranks["n_swapped"].item()
+    assert swaps["beyond_noise"].sum() == ranks["n_beyond_noise"].item()
+    assert (swaps["diff_x"] > 0).all()
+    assert (swaps["diff_y"] < 0).all()
+
+
+def test_the_posters_figure(tsipras):
+    """Top-1 by original labels of resnet50, on all images, on the 10,000, by number of objects."""
+    rows = tsipras("results").filter(model="resnet50", metric="top1")
+    values = {r["slice"]: (round(r["value"], 6), r["n"]) for r in rows.to_dicts()}
+    assert values["all"] == (0.7613, 50_000)
+    assert values["annotation=*"] == (0.7638, 10_000)
+    assert values["n_objects=1"] == (0.762866, 4_605)
+    assert values["n_objects>=2"] == (0.656308, 2_156)
+
+
+def test_the_effect_of_several_objects_over_64_networks(tsipras):
+    row = mean_drop(tsipras, slice_x="annotation=*", slice_y="n_objects>=2")
+    assert (row["n_models"], round(row["drop"] * 100, 3)) == (64, 10.709)
+    drops = (
+        tsipras("drops").filter(slice_x="annotation=*", slice_y="n_objects>=2").drop_nulls("model")["drop"]
+    )
+    assert (round(drops.min() * 100), round(drops.max() * 100)) == (9, 12)

@@ -1,0 +1,167 @@
+"""Comparing, describing, ranking and reporting from files, as commands do."""
+
+import json
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from manyhot import compare, describe_files, leaderboard, read_labels, read_results, report_folder
+from manyhot import describe as describe_labels
+from manyhot.errors import InputError, OutputError
+from manyhot.pipeline import compare_files, evaluate_files
+
+HEAD = "dataset,model,metric,slice,value,lo,hi,n,n_skipped\n"
+
+
+def write(path, dataset, values, metric="top1"):
+    rows = (f"{dataset},{m},{metric},all,{v},,,100,0\n" for m, v in values.items())
+    path.write_text(HEAD + "".join(rows))
+    return path
+
+
+@pytest.fixture
+def two(tmp_path):
+    a = write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7, "alexnet": 0.6})
+    b = write(tmp_path / "b.csv", "b", {"resnet50": 0.7, "vgg16": 0.5, "alexnet": 0.55})
+    return a, b
+
+
+def test_tables_and_report_are_written(two, tmp_path):
+    done = compare_files(two, tmp_path / "out")
+    names = {p.name for p in done.written}
+    assert {"results.parquet", "drops.parquet", "drops.csv", "fits.csv", "ranks.csv", "index.html"} <= names
+    drops = pl.read_csv(tmp_path / "out" / "drops.csv")
+    assert drops.filter(pl.col("model").is_null())["drop"].item() == pytest.approx(0.35 / 3)
+    assert "<html" in (tmp_path / "out" / "report" / "index.html").read_text()[:300].lower()
+
+
+def test_the_same_files_give_the_same_bytes(two, tmp_path):
+    for name in ("one", "two"):
+        compare_files(two, tmp_path / name, call="manyhot compare")
+    for path in sorted((tmp_path / "one").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
+
+
+def test_what_an_earlier_run_made_and_this_one_does_not_goes(two, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    out = tmp_path / "out"
+    describe_files([labels], out)
+    assert (out / "set_sizes.parquet").exists()
+    compare_files(two, out)
+    assert not list(out.glob("set_sizes.*"))
+    assert (out / "drops.parquet").exists()
+
+
+def test_nothing_to_compare_writes_nothing(tmp_path):
+    alone = write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7})
+    with pytest.raises(InputError) as error:
+        compare_files([alone], tmp_path / "out")
+    assert str(error.value) == (
+        "There is nothing to compare.\n"
+        f"  where:   {alone}\n"
+        "  got:     data sets a\n"
+        "  allowed: two data sets with a metric and at least two models in common, or top1 and a metric of "
+        "label sets on one"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_families_from_a_file(two, tmp_path):
+    (tmp_path / "families.csv").write_text("model,family\nresnet50,x\nvgg16,x\nalexnet,x\n")
+    done = compare_files(two, tmp_path / "out", families=tmp_path / "families.csv")
+    assert set(done.comparison.results.models["family"].to_pylist()) == {"x"}
+    (tmp_path / "families.csv").write_text("model,kind\nresnet50,x\n")
+    with pytest.raises(InputError) as error:
+        compare_files(two, tmp_path / "out", families=tmp_path / "families.csv")
+    assert str(error.value).splitlines()[0::3] == [
+        "This is not a table of families.",
+        "  allowed: CSV with the columns model and family",
+    ]
+    with pytest.raises(InputError, match="The file does not exist"):
+        compare_files(two, tmp_path / "out", families=tmp_path / "no.csv")
+
+
+def test_a_folder_of_results_with_its_labels(tmp_path):
+    (tmp_path / "labels.csv").write_text(
+        "image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\nc.jpg,2,2 7 9\nd.jpg,3,\n"
+    )
+    for name, first in (("one", "0 1 2 3"), ("two", "0 1 7 2"), ("three", "1 1 7 2")):
+        rows = zip("abcd", first.split(), strict=True)
+        text = "image_id,classes\n" + "".join(f"{i}.jpg,{c} 4 5 6 8\n" for i, c in rows)
+        (tmp_path / f"{name}.csv").write_text(text)
+    models = [tmp_path / f"{n}.csv" for n in ("one", "two", "three")]
+    evaluate_files(tmp_path / "labels.csv", models, tmp_path / "a", dataset="mine")
+    done = compare_files([tmp_path / "a"], tmp_path / "out")
+    assert {"datasets.parquet", "set_sizes.parquet"} <= {p.name for p in done.written}
+    row = pl.read_parquet(tmp_path / "out" / "drops.parquet").filter(
+        pl.col("model").is_null(), metric_y="real1"
+    )
+    assert row["lo"].item() is not None  # the samples of the folder give an interval over images
+    again = report_folder(tmp_path / "a", title="Mine")
+    assert "<title>Mine</title>" in again[0].read_text()
+
+
+def test_python_forms(two, tmp_path):
+    made = compare(*two)
+    assert made.mean_drop("top1")[0] == pytest.approx(0.35 / 3)
+    assert compare(read_results(two[0]), two[1]).drops.equals(made.drops)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    assert describe_labels(read_labels(labels)).datasets["multi"].to_pylist() == [1]
+    assert leaderboard(two)["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(InputError) as error:
+        report_folder(tmp_path)
+    assert str(error.value) == (
+        "The folder holds no results.\n"
+        f"  where:   {tmp_path}\n"
+        "  allowed: a folder with results.parquet, as manyhot evaluate and manyhot compare write it"
+    )
+
+
+def test_an_output_folder_that_is_a_file(two, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError):
+        compare_files(two, tmp_path / "out")
+
+
+def manyhot(*arguments, cwd, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "manyhot", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_commands(two, tmp_path):
+    done = manyhot("compare", "a.csv", "b.csv", "--out", "out", cwd=tmp_path)
+    assert done.stdout.splitlines()[1].split()[:5] == ["a", "top1", "b", "top1", "11.67"]
+    told = json.loads(manyhot("compare", "a.csv", "b.csv", "--out", "out", "--json", cwd=tmp_path).stdout)
+    assert told["drops"][0]["n_models"] == 3
+    assert told["written"][0].replace("\\", "/") == "out/results.parquet"
+    ranked = manyhot("leaderboard", "out", "--dataset", "b", "--format", "markdown", cwd=tmp_path).stdout
+    assert ranked.splitlines()[2].startswith("| 1 | resnet50 | 0.7000 |")
+    manyhot("leaderboard", "out", "--top", 1, "--format", "csv", "--out", "top.csv", cwd=tmp_path)
+    assert pl.read_csv(tmp_path / "top.csv")["model"].to_list() == ["resnet50"]
+    assert "wrote out" in manyhot("report", "out", cwd=tmp_path).stdout.replace("\\", "/")
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[0] == (
+        "labels: 2 images, 3 labels; 1 of 2 label sets that are not empty have two or more; the original "
+        "label is not in the set of 0 images."
+    )
+
+
+def test_commands_say_what_is_wrong(two, tmp_path):
+    done = manyhot("compare", "a.csv", "no.csv", cwd=tmp_path, code=3)
+    assert done.stderr == "Error: The file does not exist.\n  where:   no.csv\n"
+    done = manyhot("leaderboard", "a.csv", "--by", "mla", cwd=tmp_path, code=3)
+    assert done.stderr == ("Error: There are no numbers of mla on a.\n  where:   a.csv\n  allowed: a: top1\n")

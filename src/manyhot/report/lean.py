@@ -66,10 +66,13 @@ def _strip(element: ET.Element) -> None:
             _sharpen(element)
         elif name in _IDLE or _DEFAULTS.get(name) == value or (name == "fill" and value == "none"):
             del element.attrib[name]
+    if element.tag == "text" and "stroke" in element.attrib:
+        # The outline of a text belongs under it.
+        element.set("paint-order", "stroke")
 
 
 def _sharpen(element: ET.Element) -> None:
-    """Make fill or stroke see-through in the place of the element, which would be drawn apart and laid over."""
+    """Make fill or stroke see-through, not the element, which would be drawn apart and laid over."""
     opacity = element.attrib.pop("opacity")
     for part in ("fill", "stroke"):
         if element.get(part, "none") != "none" and float(opacity) < 1:

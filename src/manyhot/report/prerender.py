@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from markupsafe import Markup
 
@@ -19,6 +21,12 @@ from manyhot.report.lean import lean
 
 DATA_ID = "figure-data"
 """Id of the element that holds the data."""
+
+
+GAP = 28
+"""Between panels of a file."""
+
+_drawn: WeakKeyDictionary[Figure, tuple[str, ...]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +67,43 @@ def style() -> str:
     return theme.style() + _asset("figures.css")
 
 
-def draw(spec: Mapping[str, Any], prefix: str) -> str:
-    """Return the lean SVG of a specification; its colours are variables."""
-    svg: str = _converter().vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
-    return lean(svg, prefix)
+def draw_panels(figure: Figure) -> tuple[str, ...]:
+    """Return the lean SVG of each panel; colours are variables. A figure is drawn once, for page and files."""
+    if figure not in _drawn:
+        convert = _converter().vegalite_to_svg
+        _drawn[figure] = tuple(
+            lean(convert(json.dumps(panel), allowed_base_urls=[]), f"{figure.name}-{i}")
+            for i, panel in enumerate(figure.panels)
+        )
+    return _drawn[figure]
+
+
+def draw_whole(figure: Figure) -> str:
+    """Return the lean SVG of a figure, its panels in rows as the specification has them."""
+    panels = draw_panels(figure)
+    columns = figure.spec["columns"]
+    sizes = [_size(panel) for panel in panels]
+    widths = [max(w for w, _ in sizes[i::columns]) for i in range(min(columns, len(panels)))]
+    parts, y = [], 0.0
+    for start in range(0, len(panels), columns):
+        row = zip(panels[start : start + columns], widths, strict=False)
+        x = 0.0
+        for panel, width in row:
+            parts.append(f'<g transform="translate({x:g},{y:g})">{_inside(panel)}</g>')
+            x += width + GAP
+        y += max(h for _, h in sizes[start : start + columns]) + GAP
+    width, height = sum(widths) + GAP * (len(widths) - 1), y - GAP
+    box = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {box} fill="none">{"".join(parts)}</svg>'
+
+
+def _size(svg: str) -> tuple[float, float]:
+    found = re.match(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"', svg)
+    return (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+
+
+def _inside(svg: str) -> str:
+    return svg[svg.index(">") + 1 : svg.rindex("<")]
 
 
 def to_png(svg: str) -> bytes:
@@ -81,8 +122,8 @@ def _converter() -> Any:
 def _inline(figure: Figure) -> Markup:
     label = html.escape(figure.alt)
     parts = []
-    for i, panel in enumerate(figure.panels):
-        svg = draw(panel, f"{figure.name}-{i}").replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    for i, drawn in enumerate(draw_panels(figure)):
+        svg = drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         # One text alternative a figure: further panels would only repeat it.
         told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
         parts.append(f'<div class="panel" data-panel="{i}">{svg.replace("<svg", f"<svg {told}", 1)}</div>')

@@ -10,7 +10,7 @@ from pyarrow import csv
 
 from manyhot.files import atomic_write
 from manyhot.report.figure import Figure
-from manyhot.report.prerender import draw, to_png
+from manyhot.report.prerender import draw_whole, to_png
 from manyhot.report.theme import FONT, Scheme, colour, concrete
 
 
@@ -30,7 +30,7 @@ def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
 
 
 def _save(figure: Figure, folder: Path) -> list[Path]:
-    drawn = draw(figure.spec, figure.name)
+    drawn = draw_whole(figure)
     light, dark = (_standalone(figure, drawn, scheme) for scheme in ("light", "dark"))
     contents = {
         f"{figure.name}.svg": light.encode(),

@@ -75,7 +75,7 @@ def bars(
 
 def _above(name: str, rows: Any, dy: float) -> Any:
     """Return the names of categories above what is drawn of them, where they may be long."""
-    text: Any = alt.Chart(data(name)).mark_text(align="left", dy=dy)
+    text: Any = alt.Chart(data(name)).mark_text(align="left", dy=dy, **halo())
     return text.encode(rows, at(0), words("label"))
 
 

@@ -11,8 +11,8 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.lines import lines
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import Panel, compose
-from manyhot.report.figures.scatter import Line, plain_side, scatter
+from manyhot.report.figures.panel import Panel, beyond_said, compose
+from manyhot.report.figures.scatter import Line, plain_side, scatter, typical
 from manyhot.report.figures.words import axis, counted, interval, slug
 
 SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4": "4 or more"}
@@ -45,7 +45,7 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
     used = [m for m in METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
     if not used:
         return None
-    y_values = [100 * v for v in rows["value"]]
+    y_values = typical(column(rows, "value", 100))
     panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, numbers.own) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
@@ -56,7 +56,7 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
         dataset,
         "Accuracy by how many labels an image has",
         "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
-        "how many images have so many. The bars of your own models are 95 % intervals.",
+        "how many images have so many. The bars of your own models are 95 % intervals." + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
         compose(panels, numbers.own),
         rows.to_arrow(),
@@ -117,15 +117,14 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         & (pl.col("dataset_y") == dataset)
         & (pl.col("metric_x") == "top1")
         & (pl.col("metric_y") == "top1")
-        & (pl.col("slice_x") == "annotation=*")
     )
-    several = drops.filter(pl.col("slice_y") == "n_objects>=2")
+    several = drops.filter((pl.col("slice_x") == "annotation=*") & (pl.col("slice_y") == "n_objects>=2"))
     mean = several.filter(pl.col("model").is_null())
     said = _drop_said(mean)
     panels = [_object_lines(rows, drops, numbers.own)]
     each = several.filter(pl.col("model").is_not_null()).sort("model")
     if each.height:
-        panels.append(_object_drops(each, mean))
+        panels.append(_object_drops(each, mean, numbers.own))
     return Figure(
         f"objects-{slug(dataset)}",
         "groups",
@@ -133,7 +132,7 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         "Several objects in an image cost every model accuracy",
         "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. "
         "Right: how much each model loses from all examined images to those with two or more objects; a "
-        "bar is its 95 % interval over images, the line the mean.",
+        "bar is its 95 % interval over images, the line the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, numbers.own, columns=2),
         rows.to_arrow(),
@@ -166,7 +165,7 @@ def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, own: tuple[str, ...])
         sheet,
         middle,
         list(steps.values()),
-        plain_side([axis("top1")], sheet["y"]),
+        plain_side([axis("top1")], typical(sheet["y"])),
         x_title="Images by objects in them, and how many images",
         own=own,
         tips=[("Images", "step"), ("Top-1 accuracy", "y", "2", " %", "lo", "hi")],
@@ -183,7 +182,7 @@ def _object_means(drops: pl.DataFrame, used: list[str]) -> dict[str, float]:
     return {s: found[s] for s in used if s in found}
 
 
-def _object_drops(each: pl.DataFrame, mean: pl.DataFrame) -> Panel:
+def _object_drops(each: pl.DataFrame, mean: pl.DataFrame, own: tuple[str, ...]) -> Panel:
     sheet = {
         "model": column(each, "model"),
         "x": column(each, "value_x", 100),
@@ -203,6 +202,7 @@ def _object_drops(each: pl.DataFrame, mean: pl.DataFrame) -> Panel:
         ),
         title="",
         tips=[("All examined images", "x", "2", " %"), ("Points lost", "y", "2", "", "y_lo", "y_hi")],
+        own=own,
         lines=[] if level is None else [Line(0.0, level, f"mean {level:.1f} points")],
         height=320,
     )

@@ -65,6 +65,7 @@ def lines(
         scale=alt.Scale(padding=0.35),
         axis=alt.Axis(labelAngle=0, labelExpr="split(datum.value, '|')", grid=False, labelLimit=width),
     )
+    models, beyond = _inside(models, y.domain)
     layers = _models(name, x, y, models)
     sheets = {name: models}
     if middle.get("y"):
@@ -73,7 +74,15 @@ def lines(
     layers += _on_top(name, x, y, steps[-1], intervals="lo" in models)
     sheets[f"{name}-own"] = _ends(models, own, steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
     layers.append(_own_names(f"{name}-own", x, y))
-    return Panel(layers, sheets, width, height, title, tips)
+    return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _inside(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
+    """Return the models whose lines stay within the axis, and the names of the others."""
+    rows = zip(models["model"], models["y"], strict=True)
+    beyond = {m for m, y in rows if not domain[0] <= y <= domain[1]}
+    kept = [i for i, m in enumerate(models["model"]) if m not in beyond]
+    return {field: [values[i] for i in kept] for field, values in models.items()}, tuple(beyond)
 
 
 def _ends(models: Sheet, own: Sequence[str], last: str, apart: float) -> Sheet:

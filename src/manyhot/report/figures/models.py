@@ -34,6 +34,7 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
             (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
         ],
         equal=True,
+        own=numbers.own,
         width=480,
         height=400,
     )

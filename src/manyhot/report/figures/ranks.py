@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -32,6 +33,9 @@ MOST = 80
 """Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
 
 BEST = 40
+
+COLUMNS = 10
+"""Metrics and data sets of a bump chart."""
 
 MOVERS = 6
 """Models that are named because they change rank most."""
@@ -115,7 +119,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
         "inner_hi": column(rows, "hi"),
         "swaps": [_swaps_said(row) for row in rows.iter_rows(named=True)],
         "text": [
-            f"{tau:.2f}   {s:,} of {n:,} pairs swap"
+            f"{tau:.2f} · {s:,} of {n:,} pairs swap"
             for tau, s, n in zip(rows["tau"], rows["n_swapped"], rows["n_pairs"], strict=True)
         ],
     }
@@ -162,16 +166,22 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
 
 def bump(numbers: Numbers) -> Figure | None:
     """Return the rank of each model by each metric on each data set, a line a model."""
-    columns = [(d, m) for m in HEADLINE for d in numbers.datasets if m in numbers.metrics(d)]
+    columns = [(d, m) for m in HEADLINE for d in numbers.datasets if m in numbers.metrics(d)][:COLUMNS]
     places = _places(numbers, columns)
     if len(columns) < 2 or len(places) < 3:
         return None
     total = len(places)
     shown = _shown(places, numbers.own)
+    if len(shown) < total:
+        places = _places(numbers, columns, shown)
     named = _movers(places, shown, numbers.own)
     panel = _bumps(places, shown, named, columns)
     moved = max(shown, key=lambda m: _moved(places[m]))
-    cut = "" if len(shown) == total else f" Of {total:,} models the best {BEST} and your own are drawn."
+    cut = (
+        ""
+        if len(shown) == total
+        else f" Of {total:,} models the best {BEST} and your own are drawn, and ranked among themselves."
+    )
     return Figure(
         "rank-changes",
         "ranks",
@@ -179,16 +189,17 @@ def bump(numbers: Numbers) -> Figure | None:
         "How models change rank",
         "A line is a model; the best is at the top of each column. Named are your own models and those that "
         f"move most.{cut}",
-        f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {total:,}.",
+        f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
         compose([panel], numbers.own),
         _bump_table(places, columns),
     )
 
 
-def _places(numbers: Numbers, columns: list[Column]) -> dict[str, list[int]]:
-    """Return the places of the models that have a value in every column."""
+def _places(numbers: Numbers, columns: list[Column], among: Sequence[str] = ()) -> dict[str, list[int]]:
+    """Return the places of the models that have a value in every column, among some or all."""
     found = [dict(zip(f["model"], f["value"], strict=True)) for f in (numbers.of(d, m) for d, m in columns)]
     common = set.intersection(*(set(f) for f in found)) if found else set()
+    common &= set(among) or common
     places: dict[str, list[int]] = {m: [] for m in sorted(common)}
     for values in found:
         for place, model in enumerate(sorted(sorted(common), key=lambda m: -values[m]), 1):
@@ -275,13 +286,17 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
     ]
     for side, align, dx in (("left", "right", -8), ("right", "left", 8)):
         text = ends.transform_filter(f"datum.side === '{side}'")
-        layers.append(text.mark_text(align=align, dx=dx, fontWeight="bold", **halo()))
+        layers.append(text.mark_text(align=align, dx=dx, fontWeight="bold", limit=240, **halo()))
     return layers
 
 
 def _broken(name: str) -> str:
     """Return a name over several lines of an axis."""
-    return name if len(name) <= 13 else name.replace("-", "|")
+    lines = [""]
+    for part in name.split("-"):
+        joined = f"{lines[-1]}-{part}" if lines[-1] else part
+        lines = [*lines[:-1], joined] if len(joined) <= 13 else [*lines, part]
+    return "|".join(filter(None, lines))
 
 
 def _bump_table(places: dict[str, list[int]], columns: list[Column]) -> Any:

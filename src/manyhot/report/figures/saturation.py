@@ -23,6 +23,22 @@ GROUPS = {
 
 MOST_GROUPS = 15
 
+SEEN = {
+    "in-1k": "ImageNet-1k only",
+    "in-12k": "ImageNet-12k",
+    "in-21k/22k": "ImageNet-21k",
+    "jft": "JFT-300M",
+    "ig-1b": "Instagram-1B",
+    "yfcc-100m": "YFCC-100M",
+    "laion-2b": "LAION-2B",
+    "webli": "WebLI",
+    "clip": "CLIP data",
+    "merged-30m": "Merged-30M",
+    "seer": "SEER, Instagram",
+    "lvd-142m": "LVD-142M",
+}
+"""Pretraining data of `manyhot.families` in words."""
+
 
 def draw_saturation(numbers: Numbers) -> list[Figure]:
     """Return the figures of the section."""
@@ -53,7 +69,7 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
     sheet = {"model": column(both, "model")} | {
         name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
     }
-    panels = [_fitted(f"saturation-{i}", sheet, fit) for i, fit in enumerate(found)]
+    panels = [_fitted(f"saturation-{i}", sheet, fit, numbers.own) for i, fit in enumerate(found)]
     said = "; ".join(f"{_which(fit)}: {slope_said(fit)}" for fit in found)
     return Figure(
         f"saturation-{slug(dataset)}",
@@ -70,21 +86,22 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
     )
 
 
-def _fitted(name: str, sheet: dict[str, list[Any]], fit: dict[str, Any]) -> Panel:
+def _fitted(name: str, sheet: dict[str, list[Any]], fit: dict[str, Any], own: tuple[str, ...]) -> Panel:
     least = _least(fit)
     kept = [i for i, x in enumerate(sheet["x"]) if x >= 100 * least - 1e-9]
-    own = {field: [values[i] for i in kept] for field, values in sheet.items()}
+    best = {field: [values[i] for i in kept] for field, values in sheet.items()}
     return scatter(
         name,
-        own,
-        plain_side([axis("top1")], typical(own["x"])),
-        plain_side([axis("real1")], typical(own["y"])),
+        best,
+        plain_side([axis("top1")], typical(best["x"])),
+        plain_side([axis("real1")], typical(best["y"])),
         title={"text": f"{_which(fit)} ({fit['n']:,})", "subtitle": slope_said(fit).capitalize()},
         tips=[
             (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
             (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
         ],
         equal=True,
+        own=own,
         lines=[Line(fit["slope"], 100 * fit["intercept"])],
     )
 
@@ -116,6 +133,7 @@ def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
             (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
             ("Errors in the label set", "y", "1", " %", "y_lo", "y_hi"),
         ],
+        own=numbers.own,
         width=420,
     )
     return Figure(
@@ -159,6 +177,7 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
         plain_side([axis(metric)], typical(sheet["y"])),
         title="",
         tips=[("Parameters", "x", "1", " million"), (short(metric), "y", "2", " %", "y_lo", "y_hi")],
+        own=numbers.own,
         width=480,
     )
     return Figure(
@@ -192,10 +211,11 @@ def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
         dataset,
         "Accuracy by kind of model",
         "A faint tick is a model, the dot the median of its group; the groups are in order of their "
-        f"medians. In brackets: how many models. The {MOST_GROUPS} largest groups are shown. Groups "
-        "differ in more than their name: this tells what goes together, not what causes what.",
+        f"medians. In brackets: how many models. The {MOST_GROUPS} largest groups are shown; at the right "
+        "the medians, also those beyond the axis. Groups differ in more than their name: this tells what "
+        "goes together, not what causes what.",
         f"{axis(metric).removesuffix(' (%)')} of {counted(rows.height, 'model')} by what is known of them.",
-        compose(panels, numbers.own, columns=2),
+        compose(panels, numbers.own),
         rows.to_arrow(),
     )
 
@@ -204,10 +224,10 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
     sizes = rows.group_by(name).len().sort("len", name, descending=[True, False]).head(MOST_GROUPS)
     values = {g: rows.filter(pl.col(name) == g)["value"].to_list() for g in sizes[name]}
     order = sorted(values, key=lambda g: -median(values[g]))
-    labels = {g: f"{g}  ({len(values[g])})" for g in order}
+    labels = {g: f"{SEEN.get(g, g)} ({len(values[g]):,})" for g in order}
     kept = rows.filter(pl.col(name).is_in(order)).sort("model")
     middles = [100 * median(values[g]) for g in order]
-    side = plain_side([axis(metric)], [*typical(column(kept, "value", 100)), *middles])
+    side = plain_side([axis(metric)], typical(column(kept, "value", 100)))
     return strips(
         f"kind-{name}",
         {
@@ -217,7 +237,7 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
         },
         {
             "label": list(labels.values()),
-            "x": middles,
+            "x": [m if side.domain[0] <= m <= side.domain[1] else None for m in middles],
             "text": [f"{m:.1f}" for m in middles],
         },
         side,

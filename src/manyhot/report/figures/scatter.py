@@ -9,12 +9,28 @@ from typing import Any
 
 import altair as alt
 
-from manyhot.report.figures.panel import FOCUS, NAMED, OWN, Panel, Sheet, Tip, data, dimmed, halo, ink, words
+from manyhot.report.figures.panel import (
+    FOCUS,
+    NAMED,
+    OWN,
+    Panel,
+    Sheet,
+    Tip,
+    data,
+    dimmed,
+    halo,
+    ink,
+    spread,
+    words,
+)
 from manyhot.report.figures.words import interval
 from manyhot.report.scales import Axis, fences
 
 CROSSES = 100
 """Models up to which intervals are drawn."""
+
+ROOM = 0.05
+"""Of an axis, beyond what it must show."""
 
 SIDE = 300
 """Width and height of a panel: two of them, or one on a phone."""
@@ -39,7 +55,7 @@ def probit(share: float) -> float:
 
 @dataclass(frozen=True)
 class Line:
-    """A fitted line in the units of the axes, and what stands above its right end."""
+    """A fitted line in the units of the axes, and what stands above its left end."""
 
     slope: float
     intercept: float
@@ -90,9 +106,14 @@ class Side:
 
 
 def plain_side(title: Sequence[str], values: Iterable[float | None], *, percent: bool = True) -> Side:
-    """Return an axis with round ends."""
-    axis = Axis.over((v for v in values if v is not None), percent=percent)
-    return Side(title, (axis.lo, axis.hi), axis.ticks)
+    """Return an axis over all values with a little room, its ticks at round numbers."""
+    known = [v for v in values if v is not None]
+    axis = Axis.over(known, percent=percent)
+    room = ROOM * (max(known) - min(known)) if known else 0.0
+    lo, hi = (
+        (max(axis.lo, min(known) - room), min(axis.hi, max(known) + room)) if room else (axis.lo, axis.hi)
+    )
+    return Side(title, (lo, hi), [t for t in axis.ticks if lo <= t <= hi])
 
 
 def probit_side(title: Sequence[str], shares: Iterable[float | None]) -> Side:
@@ -138,6 +159,7 @@ def scatter(
     tips: Sequence[Tip],
     equal: bool = False,
     lines: Sequence[Line] = (),
+    own: Sequence[str] = (),
     width: int = SIDE,
     height: int = SIDE,
 ) -> Panel:
@@ -156,6 +178,8 @@ def scatter(
         Draw the dashed line on which both are the same.
     lines : sequence of Line
         Fitted lines.
+    own : sequence of str
+        Models that are named.
     width, height : int
     """
     sheet, beyond = _inside(sheet, x.domain, y.domain)
@@ -177,6 +201,8 @@ def scatter(
     marks = [*(_crosses(name, x, y, sheet) if n <= CROSSES else ()), _points(name, channels, n)]
     # A fitted line is seen over the points, the line of equals under them.
     layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
+    apart = 14 * (y.domain[1] - y.domain[0]) / height
+    sheets[f"{name}-own"] = _own_places(sheet, own, apart)
     layers += _named(name, channels, sum(x.domain) / 2, tagged="tag" in sheet)
     return Panel(layers, sheets, width, height, title, tips, beyond)
 
@@ -221,7 +247,9 @@ def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool)
         base.transform_filter(OWN)
         .mark_text(**text, color=ink("own"), fontWeight="bold")
         .encode(words("model")),
-        base.transform_filter(NAMED).mark_text(**text, fontWeight="bold", dy=-10).encode(words("model")),
+        base.transform_filter(f"({NAMED}) && !own[datum.model]")
+        .mark_text(**text, fontWeight="bold", dy=-10)
+        .encode(words("model")),
     ]
     if tagged:
         quiet = base.transform_filter("datum.tag && !own[datum.model]")
@@ -230,9 +258,21 @@ def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool)
     return layers
 
 
+def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:
+    """Return where the names of own models stand: beside their points, none on another."""
+    xs = {m: x for m, x in zip(sheet["model"], sheet["x"], strict=True) if m in own}
+    placed = spread({m: y for m, y in zip(sheet["model"], sheet["y"], strict=True) if m in xs}, apart)
+    return {"model": list(placed), "x": [xs[m] for m in placed], "y": list(placed.values())}
+
+
+def _own_names(name: str, channels: tuple[Any, Any], text: dict[str, Any]) -> Any:
+    base: Any = alt.Chart(data(name)).encode(*channels)
+    return base.mark_text(**text, color=ink("own"), fontWeight="bold").encode(words("model"))
+
+
 def _line(name: str, channels: tuple[Any, Any], style: dict[str, Any], note: str) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(*channels)
-    text = base.mark_text(align="right", dy=-8, **halo()).encode(words("text"))
+    text = base.mark_text(align="left", dy=-8, **halo()).encode(words("text"))
     return [base.mark_line(**style), *([text] if note else ())]
 
 
@@ -244,4 +284,4 @@ def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet |
         xs = [max(x[0], at[0]), min(x[1], at[1])]
     if xs[0] >= xs[1]:
         return None
-    return {"x": xs, "y": [line.slope * end + line.intercept for end in xs], "text": ["", line.note]}
+    return {"x": xs, "y": [line.slope * end + line.intercept for end in xs], "text": [line.note, ""]}

@@ -130,7 +130,7 @@ def _accuracy(
     tips = [
         (f"On {end}", field, "2", " %", f"{field}_lo", f"{field}_hi") for end, field in ((x, "x"), (y, "y"))
     ]
-    return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips)
+    return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips, numbers.own)
 
 
 def _drawn(
@@ -142,6 +142,7 @@ def _drawn(
     scale: str,
     fit: dict[str, Any] | None,
     tips: Sequence[tuple[str, ...]],
+    own: tuple[str, ...],
 ) -> Panel:
     titles = [f"On {end} (%)" for end in ends]
     if scale == "plain":
@@ -166,6 +167,7 @@ def _drawn(
         tips=tips,
         equal=True,
         lines=lines,
+        own=own,
     )
 
 
@@ -223,7 +225,7 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
 
 
 def _told(drop: float, lo: float | None, hi: float | None) -> str:
-    ends = "" if lo is None or hi is None else f"  ({interval(100 * lo, 100 * hi)})"
+    ends = "" if lo is None or hi is None else f" ({interval(100 * lo, 100 * hi)})"
     return f"{signed(100 * drop)}{ends}"
 
 
@@ -233,7 +235,7 @@ def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
     if each.is_empty():
         return None
     used = _metrics(each)[:3]
-    panels = [_above(each.filter(pl.col("metric_x") == m).sort("model"), m, x) for m in used]
+    panels = [_above(each.filter(pl.col("metric_x") == m).sort("model"), m, x, numbers.own) for m in used]
     best = each.filter(pl.col("metric_x") == used[0]).sort("above_fit", "model", descending=[True, False])
     top = first(best)
     return Figure(
@@ -253,7 +255,7 @@ def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
     )
 
 
-def _above(rows: pl.DataFrame, metric: str, x: str) -> Panel:
+def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Panel:
     sheet = {
         "model": column(rows, "model"),
         "x": column(rows, "value_x", 100),
@@ -268,6 +270,7 @@ def _above(rows: pl.DataFrame, metric: str, x: str) -> Panel:
         title=axis(metric).removesuffix(" (%)"),
         tips=[(f"On {x}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
         lines=[Line(0.0, 0.0)],
+        own=own,
         height=220,
     )
 
@@ -300,7 +303,7 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
         "labelled by another threshold. In brackets: the share of images with two or more labels in the "
         "first and in the second.",
         f"Between {lo:.1f} and {hi:.1f} points, by analysis.",
-        compose(panels, columns=1),
+        compose(panels, columns=2),
         rows.to_arrow(),
     )
 
@@ -316,7 +319,7 @@ def _sensitive(rows: pl.DataFrame, metric: str, ends: tuple[str, str]) -> Panel:
         "lo": column(rows, "lo_models", 100),
         "hi": column(rows, "hi_models", 100),
         "multi": shares,
-        "text": [f"{signed(100 * d)}   [{s}]" for d, s in zip(rows["drop"], shares, strict=True)],
+        "text": [f"{signed(100 * d)} [{s}]" for d, s in zip(rows["drop"], shares, strict=True)],
     }
     return strips(
         f"sensitivity-{metric}",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("accuracy", "bootstrap", "imagenet", "dense")
+NAMES = ("accuracy", "bootstrap", "imagenet", "compare", "dense")
 
 if __name__ == "__main__":
     for name in NAMES:

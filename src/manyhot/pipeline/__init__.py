@@ -6,7 +6,7 @@ This is the one place that puts readers, stages, the catalogue and the report to
 from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
 from manyhot.pipeline.common import Options, Outcome, Progress
 from manyhot.pipeline.compare import compare_files, leaderboard, leaderboard_text
-from manyhot.pipeline.convert import convert
+from manyhot.pipeline.conversion import convert
 from manyhot.pipeline.describe import describe_files
 from manyhot.pipeline.evaluate import evaluate_files
 from manyhot.pipeline.outputs import report_folder

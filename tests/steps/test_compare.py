@@ -232,6 +232,41 @@ def test_an_end_without_numbers_is_refused():
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        (
+            {"best_from": 85},
+            InputError,
+            "The best models begin at a share.\n  got:     85\n  allowed: between 0 and 1, such as 0.85",
+        ),
+        (
+            {"resamples": -1},
+            InputError,
+            "The option 'resamples' is negative.\n  got:     -1\n  allowed: 0 and up",
+        ),
+        ({"seed": -1}, InputError, "The option 'seed' is negative.\n  got:     -1\n  allowed: 0 and up"),
+        (
+            {"families": {"resnet-18": "resnet"}},
+            MatchError,
+            "The families name none of the models.\n"
+            "  got:     models such as resnet-18\n"
+            "  allowed: models such as resnet18",
+        ),
+    ],
+)
+def test_options_out_of_range(options, kind, text):
+    with pytest.raises(kind) as error:
+        compare([results("a"), results("b")], **options)
+    assert str(error.value) == text
+
+
+def test_without_resamples_there_are_no_intervals():
+    made = compare([results("a"), results("b")], resamples=0)
+    assert mean(made)["lo_models"] is None
+    assert frame(made, "fits")["slope_lo"].null_count() == 3
+
+
 def test_no_results_are_refused():
     with pytest.raises(InputError, match="There are no results to compare"):
         compare([])

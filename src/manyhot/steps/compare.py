@@ -140,16 +140,30 @@ def compare(
 
     Raises
     ------
+    InputError
+        If there are no results, a pattern fits no model, or an option is out of range.
     MatchError
-        If two of the results hold the same numbers, or an end is in none.
+        If two of the results hold the same numbers, an end is in none, or `families` names no model of them.
     """
+    _check_options(best_from, resamples, seed)
     together = join([r.without(without) for r in results])
     compared = _Compared(together, families or {}, best_from, resamples, seed)
+    compared.check_families()
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *ends]):
         compared.add(x, y)
     others = None if thresholds is None else thresholds.without(without)
     fitted = sensitivity(together, others, compared.family, resamples, seed)
     return compared.finish(fitted)
+
+
+def _check_options(best_from: float, resamples: int, seed: int) -> None:
+    if not 0 < best_from < 1:
+        raise InputError(
+            "The best models begin at a share.", got=best_from, allowed="between 0 and 1, such as 0.85"
+        )
+    if resamples < 0 or seed < 0:
+        name, value = ("resamples", resamples) if resamples < 0 else ("seed", seed)
+        raise InputError(f"The option {name!r} is negative.", got=value, allowed="0 and up")
 
 
 @dataclass
@@ -176,6 +190,14 @@ class _Compared:
             return {}
         rows = zip(table["model"].to_pylist(), table["family"].to_pylist(), strict=True)
         return {model: family for model, family in rows if family}
+
+    def check_families(self) -> None:
+        if self.families and not set(self.families) & set(self.models):
+            raise MatchError(
+                "The families name none of the models.",
+                got=f"models such as {next(iter(self.families))}",
+                allowed=f"models such as {self.models[0]}",
+            )
 
     def family(self, model: str) -> str:
         """Return the family of a model: as given, else as in the models table, else by its name."""

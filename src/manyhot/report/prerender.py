@@ -68,7 +68,7 @@ def style() -> str:
 
 
 def draw_panels(figure: Figure) -> tuple[str, ...]:
-    """Return the lean SVG of each panel; colours are variables. A figure is drawn once, for page and files."""
+    """Return the lean SVG of each panel; colours are variables. A figure is drawn but once."""
     if figure not in _drawn:
         convert = _converter().vegalite_to_svg
         _drawn[figure] = tuple(
@@ -126,7 +126,10 @@ def _inline(figure: Figure) -> Markup:
         svg = drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         # One text alternative a figure: further panels would only repeat it.
         told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
-        parts.append(f'<div class="panel" data-panel="{i}">{svg.replace("<svg", f"<svg {told}", 1)}</div>')
+        width = _size(drawn)[0]
+        parts.append(
+            f'<div class="panel" style="--w:{width:g}px">{svg.replace("<svg", f"<svg {told}", 1)}</div>'
+        )
     return Markup("".join(parts))  # noqa: S704  drawn by us, texts escaped
 
 
@@ -165,7 +168,9 @@ class _Pool:
     def add(self, values: list[Any]) -> int:
         """Return the place of a column."""
         column: Any = values
-        if any(isinstance(v, str) for v in values):
+        if len(values) > 1 and all(v == values[0] for v in values):
+            column = {"n": len(values), "c": values[0]}
+        elif any(isinstance(v, str) for v in values):
             column = {"w": [None if v is None else self._word(str(v)) for v in values]}
         key = json.dumps(column)
         if key not in self._known:

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from manyhot.report.figures.panel import (
+    CROSSES,
     FOCUS,
     NAMED,
     OWN,
@@ -19,9 +20,10 @@ from manyhot.report.figures.panel import (
     dimmed,
     halo,
     ink,
+    plain,
     words,
 )
-from manyhot.report.figures.scatter import CROSSES, Side
+from manyhot.report.figures.scatter import Side
 
 ROW = 30
 """Height of a category."""
@@ -110,6 +112,7 @@ def strips(
         Write the names of categories above what is drawn, not at the left.
     """
     y = _rows(middles["label"], above=above)
+    models = plain(models, "lo", "hi")
     sheets = {name: models, f"{name}-middle": middles}
     layers: list[Any] = []
     if zero:
@@ -117,9 +120,13 @@ def strips(
         line: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
         layers.append(line.encode(x.channel(alt.X, "x")))
     layers += _strip(name, x, y, len(models.get("model", ())))
-    layers += _middle(f"{name}-middle", x, y, middles, width, 8 if above else 0)
+    layers += _middle(f"{name}-middle", x, y, middles, 8 if above else 0)
     if above:
         layers.append(_above(f"{name}-middle", y, -9))
+    if "text" in middles:
+        place: dict[str, Any] = {"align": "right", "dy": -9} if above else {"align": "left", "dx": 8}
+        text: Any = alt.Chart(data(f"{name}-middle")).mark_text(**place, **halo())
+        layers.append(text.encode(y, at(width), words("text")))
     height = (ABOVE if above else ROW) * len(set(middles["label"]))
     return Panel(layers, sheets, width, height, title, tips)
 
@@ -146,7 +153,7 @@ def _strip(name: str, x: Side, y: Any, n: int) -> list[Any]:
     ]
 
 
-def _middle(name: str, x: Side, y: Any, middles: Sheet, width: int, dy: float) -> list[Any]:
+def _middle(name: str, x: Side, y: Any, middles: Sheet, dy: float) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(y)
     layers = []
     for lo, hi, thick in (("lo", "hi", 1.5), ("inner_lo", "inner_hi", 5)):
@@ -158,7 +165,4 @@ def _middle(name: str, x: Side, y: Any, middles: Sheet, width: int, dy: float) -
         size=70, color=ink("ink"), stroke=ink("paper"), strokeWidth=1, opacity=1, yOffset=dy, clip=True
     )
     layers.append(dot.encode(x.channel(alt.X, "x")))
-    if "text" in middles:
-        text = base.mark_text(align="left", dx=8, dy=dy)
-        layers.append(text.encode(at(width), words("text")))
     return layers

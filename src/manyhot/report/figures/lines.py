@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from manyhot.report.figures.panel import (
+    CROSSES,
     FOCUS,
     NAMED,
     OWN,
@@ -19,10 +20,11 @@ from manyhot.report.figures.panel import (
     dimmed,
     halo,
     ink,
+    plain,
     spread,
     words,
 )
-from manyhot.report.figures.scatter import CROSSES, Side
+from manyhot.report.figures.scatter import Side
 
 
 def lines(
@@ -65,7 +67,7 @@ def lines(
         scale=alt.Scale(padding=0.35),
         axis=alt.Axis(labelAngle=0, labelExpr="split(datum.value, '|')", grid=False, labelLimit=width),
     )
-    models, beyond = _inside(models, y.domain)
+    models, beyond = _inside(plain(models, "lo", "hi"), y.domain)
     layers = _models(name, x, y, models)
     sheets = {name: models}
     if middle.get("y"):

@@ -24,6 +24,9 @@ NAMED = "datum.model === hover || pins[datum.model]"
 FOCUS = f"{NAMED} || found[datum.model]"
 """Which rows the layers on top draw. The page sets the signals; a drawing of no page has own models only."""
 
+CROSSES = 100
+"""Models up to which intervals are drawn."""
+
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 
@@ -72,6 +75,13 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
         "datasets": {name: rows(sheet) for name, sheet in sheets.items()},
         "usermeta": {"tips": [list(map(list, panel.tips)) for panel in panels], "models": bool(models)},
     }
+
+
+def plain(sheet: Sheet, *ends: str) -> Sheet:
+    """Return a sheet without its intervals where nobody could see them; a page would be twice as large."""
+    if len(set(sheet.get("model", ()))) <= CROSSES:
+        return sheet
+    return {name: values for name, values in sheet.items() if name not in ends}
 
 
 def beyond_said(panels: Sequence[Panel]) -> str:

@@ -127,7 +127,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
     side = plain_side(["Kendall's tau: 1 is the same order"], [*lows, 1.0], percent=False)
     tips = [("", "label"), ("Kendall's tau", "x", "3", "", "inner_lo", "inner_hi"), ("", "swaps")]
     empty: dict[str, list[Any]] = {"model": [], "label": [], "x": []}
-    return strips("agreement", empty, middle, side, tips=tips, width=340, above=True)
+    return strips("agreement", empty, middle, side, tips=tips, width=490, above=True)
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:

@@ -243,5 +243,5 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
         side,
         title=title,
         tips=[("Group", "label"), (short(metric), "x", "2", " %", "lo", "hi")],
-        width=240,
+        width=200,
     )

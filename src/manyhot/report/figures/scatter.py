@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 
 from manyhot.report.figures.panel import (
+    CROSSES,
     FOCUS,
     NAMED,
     OWN,
@@ -20,14 +21,12 @@ from manyhot.report.figures.panel import (
     dimmed,
     halo,
     ink,
+    plain,
     spread,
     words,
 )
 from manyhot.report.figures.words import interval
 from manyhot.report.scales import Axis, fences
-
-CROSSES = 100
-"""Models up to which intervals are drawn."""
 
 ROOM = 0.05
 """Of an axis, beyond what it must show."""
@@ -182,7 +181,9 @@ def scatter(
         Models that are named.
     width, height : int
     """
-    sheet, beyond = _inside(sheet, x.domain, y.domain)
+    sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
+    beyond = _beyond(sheet, x.domain, y.domain)
+    kept = _inside(x.domain, y.domain) if beyond else ""
     channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
     sheets: dict[str, Sheet] = {name: sheet}
     drawn = (
@@ -193,36 +194,47 @@ def scatter(
     drawn += [(f"fit-{i}", line, {"color": ink("ink"), "strokeWidth": 1.5}) for i, line in enumerate(lines)]
     layers: list[Any] = []
     for kind, line, style in drawn:
-        ends = _ends(line, x.domain if kind == "equal" else (min(sheet["x"]), max(sheet["x"])), y.domain)
+        within = x.domain if kind == "equal" else _extent(sheet["x"], x.domain)
+        ends = _ends(line, within, y.domain)
         if ends:
             sheets[f"{name}-{kind}"] = ends
             layers += _line(f"{name}-{kind}", channels, style, line.note)
     n = len(sheet["model"])
-    marks = [*(_crosses(name, x, y, sheet) if n <= CROSSES else ()), _points(name, channels, n)]
+    marks = [*(_crosses(name, x, y, sheet, kept) if n <= CROSSES else ()), _points(name, channels, n, kept)]
     # A fitted line is seen over the points, the line of equals under them.
     layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
     apart = 14 * (y.domain[1] - y.domain[0]) / height
     sheets[f"{name}-own"] = _own_places(sheet, own, apart)
-    layers += _named(name, channels, sum(x.domain) / 2, tagged="tag" in sheet)
+    layers += _named(
+        _rows(name, kept).encode(*channels), f"{name}-own", sum(x.domain) / 2, tagged="tag" in sheet
+    )
     return Panel(layers, sheets, width, height, title, tips, beyond)
 
 
-def _inside(sheet: Sheet, x: tuple[float, float], y: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
-    """Return the models within the axes, and the names of the others; clipping is slow in pictures."""
-    places = list(zip(sheet["x"], sheet["y"], strict=True))
-    kept = [i for i, (a, b) in enumerate(places) if x[0] <= a <= x[1] and y[0] <= b <= y[1]]
-    beyond = tuple(m for i, m in enumerate(sheet["model"]) if i not in set(kept))
-    return {name: [values[i] for i in kept] for name, values in sheet.items()}, beyond
+def _beyond(sheet: Sheet, x: tuple[float, float], y: tuple[float, float]) -> tuple[str, ...]:
+    """Return the models beyond the axes."""
+    rows = zip(sheet["model"], sheet["x"], sheet["y"], strict=True)
+    return tuple(m for m, a, b in rows if not (x[0] <= a <= x[1] and y[0] <= b <= y[1]))
 
 
-def _points(name: str, channels: tuple[Any, Any], n: int) -> Any:
+def _inside(x: tuple[float, float], y: tuple[float, float]) -> str:
+    """Return what the rows that are drawn fulfil: clipping marks instead is slow in pictures."""
+    return " && ".join(f"inrange(datum.{v}, [{d[0]:.6g}, {d[1]:.6g}])" for v, d in (("x", x), ("y", y)))
+
+
+def _rows(name: str, kept: str) -> Any:
+    chart: Any = alt.Chart(data(name))
+    return chart.transform_filter(kept) if kept else chart
+
+
+def _points(name: str, channels: tuple[Any, Any], n: int, kept: str) -> Any:
     size, opacity = (34, 0.8) if n <= CROSSES else (12, 0.5)
-    mark: Any = alt.Chart(data(name)).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
+    mark = _rows(name, kept).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
     return mark.encode(*channels)
 
 
-def _crosses(name: str, x: Side, y: Side, sheet: Sheet) -> list[Any]:
-    mark: Any = alt.Chart(data(name)).mark_rule(strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"))
+def _crosses(name: str, x: Side, y: Side, sheet: Sheet, kept: str) -> list[Any]:
+    mark = _rows(name, kept).mark_rule(strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"))
     layers = []
     if any(v is not None for v in sheet.get("x_lo", ())):
         layers.append(mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi")))
@@ -231,9 +243,8 @@ def _crosses(name: str, x: Side, y: Side, sheet: Sheet) -> list[Any]:
     return layers
 
 
-def _named(name: str, channels: tuple[Any, Any], middle: float, *, tagged: bool) -> list[Any]:
+def _named(base: Any, names: str, middle: float, *, tagged: bool) -> list[Any]:
     """Return the layers on top: own and set-off models, with their names beside them."""
-    base: Any = alt.Chart(data(name)).encode(*channels)
     right = f"datum.x > {middle:.6g}"
     text: dict[str, Any] = {
         "align": alt.ExprRef(f"{right} ? 'right' : 'left'"),
@@ -265,8 +276,7 @@ def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:
     return {"model": list(placed), "x": [xs[m] for m in placed], "y": list(placed.values())}
 
 
-def _own_names(name: str, channels: tuple[Any, Any], text: dict[str, Any]) -> Any:
-    base: Any = alt.Chart(data(name)).encode(*channels)
+def _own_names(base: Any, text: dict[str, Any]) -> Any:
     return base.mark_text(**text, color=ink("own"), fontWeight="bold").encode(words("model"))
 
 
@@ -274,6 +284,10 @@ def _line(name: str, channels: tuple[Any, Any], style: dict[str, Any], note: str
     base: Any = alt.Chart(data(name)).encode(*channels)
     text = base.mark_text(align="left", dy=-8, **halo()).encode(words("text"))
     return [base.mark_line(**style), *([text] if note else ())]
+
+
+def _extent(values: Sequence[float], domain: tuple[float, float]) -> tuple[float, float]:
+    return max(min(values), domain[0]), min(max(values), domain[1])
 
 
 def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet | None:

@@ -29,11 +29,11 @@ PANELS = 6
 
 ANALYSES = {
     "as published": "As published",
-    "sizes of y": "{x} re-weighted to the set sizes of {y}",
-    "sizes of x": "{y} re-weighted to the set sizes of {x}",
-    "rated at x": "Only the images of {x} that people rated",
-    "rated, sizes of y": "The same, re-weighted to the set sizes of {y}",
-    "threshold at x": "Labels of {x} from probability",
+    "sizes of y": "First, with set sizes of the second",
+    "sizes of x": "Second, with set sizes of the first",
+    "rated at x": "Only rated images of the first",
+    "rated, sizes of y": "These, with set sizes of the second",
+    "threshold at x": "First, labels from probability",
 }
 
 WARNING = "Set sizes found under different protocols are not the same quantity."
@@ -206,8 +206,9 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
             [f"Points lost from {x} to {y}"], [0.0, *typical(models["x"]), *middle["x"]], percent=False
         ),
         tips=[("By", "label"), ("Points lost", "x", "2", "", "lo", "hi")],
-        width=420,
+        width=340,
         zero=True,
+        above=True,
     )
     said = [f"{label} {text} points" for label, text in zip(labels, middle["text"], strict=True)]
     return Figure(
@@ -299,7 +300,8 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
         "",
         f"How far the loss from {x} to {y} depends on how label sets were made",
         f"{WARNING} The mean loss of all models in percentage points, with its 95 % interval over "
-        "families of models, when the first data set is re-weighted, restricted to rated images, or "
+        f"families of models. The first data set is {x}, the second {y}. A set is re-weighted so that "
+        "images with few and many labels count as in the other, restricted to images that people rated, or "
         "labelled by another threshold. In brackets: the share of images with two or more labels in the "
         "first and in the second.",
         f"Between {lo:.1f} and {hi:.1f} points, by analysis.",
@@ -309,7 +311,7 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
 
 
 def _sensitive(rows: pl.DataFrame, metric: str, ends: tuple[str, str]) -> Panel:
-    labels = [_analysis(row, ends) for row in rows.iter_rows(named=True)]
+    labels = [_analysis(row) for row in rows.iter_rows(named=True)]
     shares = [
         f"{100 * a:.0f} % and {100 * b:.0f} %" for a, b in zip(rows["multi_x"], rows["multi_y"], strict=True)
     ]
@@ -332,7 +334,7 @@ def _sensitive(rows: pl.DataFrame, metric: str, ends: tuple[str, str]) -> Panel:
             ("Points lost", "x", "2", "", "lo", "hi"),
             (f"Two or more labels, {ends[0]} and {ends[1]}", "multi"),
         ],
-        width=340,
+        width=330,
         zero=True,
         above=True,
     )
@@ -344,6 +346,6 @@ def _sensitive_side(middle: dict[str, list[Any]], ends: tuple[str, str]) -> Side
     )
 
 
-def _analysis(row: dict[str, Any], ends: tuple[str, str]) -> str:
-    words = ANALYSES.get(row["analysis"], row["analysis"]).format(x=ends[0], y=ends[1])
+def _analysis(row: dict[str, Any]) -> str:
+    words = ANALYSES.get(row["analysis"], row["analysis"])
     return words if row["threshold"] is None else f"{words} {row['threshold']:g} on"

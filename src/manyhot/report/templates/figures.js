@@ -11,6 +11,7 @@
   const read = () => (data ??= JSON.parse(store.textContent));
   const unpack = (place) => {
     const column = read().pool[place];
+    if ("c" in column) return Array(column.n).fill(column.c);
     return column.w ? column.w.map((i) => (i === null ? null : read().words[i])) : column;
   };
   const rows = (columns) => {
@@ -79,11 +80,10 @@
   };
 
   // Drawing alive.
-  const font = getComputedStyle(document.body).fontFamily;
   const embed = async (plot, figure, panel, i) => {
     const { spec, data: sheets } = figure;
     const used = Object.fromEntries(Object.entries(sheets).map(([name, columns]) => [name, rows(columns)]));
-    const whole = { ...spec.concat[i], params: spec.params, config: { ...read().config, font }, datasets: used };
+    const whole = { ...spec.concat[i], params: spec.params, config: read().config, datasets: used };
     const box = document.createElement("div");
     box.className = "live";
     const options = { renderer: "svg", actions: false, ast: true, tooltip: false, mode: "vega-lite" };

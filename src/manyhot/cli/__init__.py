@@ -77,6 +77,22 @@ RowsOption = Annotated[
     ),
 ]
 
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", help="A metric or call string, such as 'jaccard(threshold=0.5)'; repeat for more."
+    ),
+]
+
+SliceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        help="Also: class=KEY, class for all; of the images table COLUMN, COLUMN=VALUE, "
+        "'COLUMN>=NUMBER', COLUMN=* for images with a value.",
+    ),
+]
+
 ClassesOption = Annotated[
     Path | None,
     typer.Option("--classes", help="Class list: one key a line, a table with key and name, or imagenet1k."),
@@ -118,20 +134,8 @@ def evaluate(
     classes: ClassesOption = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Name of the data set in the results.")] = "",
     out: OutOption = Path("results"),
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric", help="A metric or call string, such as 'jaccard(threshold=0.5)'; repeat for more."
-        ),
-    ] = None,
-    slice_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--slice",
-            help="Also: class=KEY, class for all; of the images table COLUMN, COLUMN=VALUE, "
-            "'COLUMN>=NUMBER', COLUMN=* for images with a value.",
-        ),
-    ] = None,
+    metric: MetricOption = None,
+    slice_: SliceOption = None,
     resamples: Annotated[
         int, typer.Option("--resamples", help="Bootstrap resamples; 0 for no intervals.")
     ] = 1000,

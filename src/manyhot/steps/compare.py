@@ -6,13 +6,12 @@ and ReaL saturation, between all images and those with several objects the effec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +19,7 @@ from manyhot.core.comparison import (
     NONE,
     Families,
     Floats,
+    Line,
     above_line,
     compare_orders,
     fit_line,
@@ -216,16 +216,18 @@ class _Compared:
         models = [m for m in at_x if m in at_y]
         if len(models) < 2:
             return
-        vx, vy = (np.array([at[m][0] for m in models]) for at in (at_x, at_y))
-        nx, ny = (np.array([at[m][1] for m in models]) for at in (at_x, at_y))
-        names = [self.family(m) for m in models]
-        families = Families.draw(names, self.resamples, np.random.default_rng(self.seed))
-        samples = self._paired_samples(x, y, models)
-        ends = _ends(x, y)
+        families = Families.draw(
+            [self.family(m) for m in models], self.resamples, np.random.default_rng(self.seed)
+        )
+        vx, vy = (np.array([at[m] for m in models]).T for at in (at_x, at_y))
+        both = _Both(x, y, models, vx, vy, families, self._paired_samples(x, y, models))
         for scale in SCALES:
-            self._rows["fits"] += _fit_rows(ends, vx, vy, families, scale, self.best_from)
-        self._rows["drops"] += _drop_rows(ends, models, vx, vy, nx, ny, families, samples)
-        self._rank(ends, x, y, models, vx, vy, families, samples)
+            self._rows["fits"] += both.fits(scale, self.best_from)
+        self._rows["drops"] += both.drops()
+        swaps = self._swapped(both)
+        if swaps is not None:
+            self._swaps.append(swaps)
+        self._rows["ranks"].append(both.order(swaps))
 
     def _at(self, end: End) -> dict[str, tuple[float, int]]:
         if end not in self.results.numbers:
@@ -251,45 +253,12 @@ class _Compared:
         # random numbers: moved by one it is not.
         return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
 
-    def _rank(
-        self,
-        ends: dict[str, str],
-        x: End,
-        y: End,
-        models: Sequence[str],
-        vx: Floats,
-        vy: Floats,
-        families: Families,
-        samples: tuple[Floats, Floats] | None,
-    ) -> None:
-        order = compare_orders(vx, vy, families, *(samples or (None, None)))
-        swaps = self._swapped(ends, x, y, models, vx, vy)
-        beyond = None if swaps is None else int(pc.sum(swaps["beyond_noise"]).as_py() or 0)
-        if swaps is not None:
-            self._swaps.append(swaps)
-        self._rows["ranks"].append(
-            ends
-            | {"tau": order.tau, "lo": _null(order.images[0]), "hi": _null(order.images[1])}
-            | {"lo_models": _null(order.models[0]), "hi_models": _null(order.models[1])}
-            | {"n_models": len(models), "n_pairs": order.n_pairs, "n_swapped": order.n_swapped}
-            | {"n_beyond_noise": beyond}
-        )
-
-    def _swapped(
-        self, ends: dict[str, str], x: End, y: End, models: Sequence[str], vx: Floats, vy: Floats
-    ) -> pa.Table | None:
+    def _swapped(self, both: _Both) -> pa.Table | None:
         """Return the pairs that change order, the better at x first; None where no pairs were tested."""
-        if x not in self._tested or y not in self._tested:
+        if both.x not in self._tested or both.y not in self._tested:
             return None
-        p = [_p_matrix(self._tested[end], models) for end in (x, y)]
-        a, b = np.nonzero((np.subtract.outer(vx, vx) > 0) & (np.subtract.outer(vy, vy) < 0))
-        names = pa.array(models, pa.string())
-        columns: dict[str, Any] = {k: pa.repeat(pa.scalar(v, pa.string()), len(a)) for k, v in ends.items()}
-        columns |= {"model_a": names.take(pa.array(a)), "model_b": names.take(pa.array(b))}
-        columns |= {"diff_x": vx[a] - vx[b], "diff_y": vy[a] - vy[b]}
-        columns |= {f"p_{end}": pa.array(q[a, b], from_pandas=True) for end, q in zip("xy", p, strict=True)}
-        columns["beyond_noise"] = (p[0][a, b] < BEYOND_NOISE) & (p[1][a, b] < BEYOND_NOISE)
-        return pa.table(columns, schema=schema("swaps"))
+        p = [_p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
+        return both.swaps(*p)
 
     def finish(self, sensitivity: pa.Table) -> Comparison:
         made = {n: pa.Table.from_pylist(self._rows[n], schema=schema(n)) for n in ("drops", "fits", "ranks")}
@@ -299,6 +268,114 @@ class _Compared:
 
 
 _END = ("dataset", "metric", "slice")
+
+
+@dataclass(frozen=True, eq=False)
+class _Both:
+    """Models with a value at both ends.
+
+    `at_x` and `at_y` hold value and n of each model, shape (2, M); `samples` their resampled values, each of
+    shape (M, R), where there are any.
+    """
+
+    x: End
+    y: End
+    models: Sequence[str]
+    at_x: Floats
+    at_y: Floats
+    families: Families
+    samples: tuple[Floats, Floats] | None
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """The columns that name the ends."""
+        ends = (("x", self.x), ("y", self.y))
+        return {f"{c}_{side}": end[i] for side, end in ends for i, c in enumerate(_END)}
+
+    def fits(self, scale: str, best_from: float) -> Iterator[dict[str, Any]]:
+        """Yield rows of the fits table: all models, and on one data set the best of them."""
+        x, y = self.at_x[0], self.at_y[0]
+        groups = {"all": np.ones(len(x), bool)}
+        if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):
+            groups[f"x>={best_from:g}"] = x >= best_from
+        for name, chosen in groups.items():
+            line = fit_line(x[chosen], y[chosen], self.families.take(chosen), scale=scale)
+            if np.isfinite(line.slope):
+                yield self.ends | {"models": name, "scale": scale} | _line_columns(line)
+
+    def drops(self) -> list[dict[str, Any]]:
+        """Return rows of the drops table: the mean over models, and each model."""
+        (x, nx), (y, ny) = self.at_x, self.at_y
+        drop = x - y
+        spread = None if self.samples is None else self.samples[0] - self.samples[1]
+        above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
+        images = NONE if spread is None else interval(spread.mean(0))
+        mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
+        rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
+        for i, model in enumerate(self.models):
+            images = NONE if spread is None else interval(spread[i])
+            row = map(_null, (x[i], y[i], drop[i], *images, *NONE, above[i]))
+            rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
+        return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
+
+    def order(self, swaps: pa.Table | None) -> dict[str, Any]:
+        """Return the row of the ranks table."""
+        order = compare_orders(self.at_x[0], self.at_y[0], self.families, *(self.samples or (None, None)))
+        return self.ends | {
+            "tau": order.tau,
+            "lo": _null(order.images[0]),
+            "hi": _null(order.images[1]),
+            "lo_models": _null(order.models[0]),
+            "hi_models": _null(order.models[1]),
+            "n_models": len(self.models),
+            "n_pairs": order.n_pairs,
+            "n_swapped": order.n_swapped,
+            "n_beyond_noise": None if swaps is None else int(pc.sum(swaps["beyond_noise"]).as_py() or 0),
+        }
+
+    def swaps(self, p_x: Floats, p_y: Floats) -> pa.Table:
+        """Return the pairs that change order, with p_adjusted of all pairs at both ends, shape (M, M)."""
+        x, y = self.at_x[0], self.at_y[0]
+        a, b = np.nonzero((np.subtract.outer(x, x) > 0) & (np.subtract.outer(y, y) < 0))
+        names, p_x, p_y = pa.array(self.models, pa.string()), p_x[a, b], p_y[a, b]
+        columns: dict[str, Any] = {
+            k: pa.repeat(pa.scalar(v, pa.string()), len(a)) for k, v in self.ends.items()
+        }
+        columns |= {"model_a": names.take(pa.array(a)), "model_b": names.take(pa.array(b))}
+        columns |= {"diff_x": x[a] - x[b], "diff_y": y[a] - y[b]}
+        columns |= {name: pa.array(p, from_pandas=True) for name, p in (("p_x", p_x), ("p_y", p_y))}
+        columns["beyond_noise"] = (p_x < BEYOND_NOISE) & (p_y < BEYOND_NOISE)
+        return pa.table(columns, schema=schema("swaps"))
+
+
+_DROP = (
+    "model",
+    "value_x",
+    "value_y",
+    "drop",
+    "lo",
+    "hi",
+    "lo_models",
+    "hi_models",
+    "above_fit",
+    "n_x",
+    "n_y",
+    "n_models",
+)
+
+
+def _line_columns(line: Line) -> dict[str, Any]:
+    return {
+        "slope": line.slope,
+        "slope_lo": _null(line.slope_interval[0]),
+        "slope_hi": _null(line.slope_interval[1]),
+        "intercept": line.intercept,
+        "intercept_lo": _null(line.intercept_interval[0]),
+        "intercept_hi": _null(line.intercept_interval[1]),
+        "r2": line.r2,
+        "n": line.n,
+        "n_families": line.n_families,
+    }
 
 
 def join(results: Sequence[Results]) -> Results:
@@ -360,10 +437,6 @@ def _within(results: Results) -> list[tuple[End, End]]:
     return [(x, y) for x, y in found if x in have and y in have]
 
 
-def _ends(x: End, y: End) -> dict[str, str]:
-    return {f"{c}_{side}": end[i] for side, end in (("x", x), ("y", y)) for i, c in enumerate(_END)}
-
-
 def _where(table: pa.Table, end: End) -> pa.Table:
     mask = pc.equal(table[_END[0]], end[0])
     for column, value in zip(_END[1:], end[1:], strict=True):
@@ -380,59 +453,6 @@ def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
     p = np.full((len(models),) * 2, np.nan)
     p[a, b] = p[b, a] = pc.fill_null(pairs["p_adjusted"], np.nan).filter(known).to_numpy()
     return p
-
-
-def _fit_rows(
-    ends: dict[str, str], x: Floats, y: Floats, families: Families, scale: str, best_from: float
-) -> Iterable[dict[str, Any]]:
-    groups = {"all": np.ones(len(x), bool)}
-    if ends["dataset_x"] == ends["dataset_y"]:
-        groups[f"x>={best_from:g}"] = x >= best_from
-    for name, chosen in groups.items():
-        n = int(np.count_nonzero(chosen))
-        if name != "all" and (n < FEWEST_BEST or n == len(x)):
-            continue
-        line = fit_line(x[chosen], y[chosen], families.take(chosen), scale=scale)
-        if not np.isfinite(line.slope):
-            continue
-        (slope_lo, slope_hi), (low, high) = line.slope_interval, line.intercept_interval
-        yield ends | {
-            "models": name,
-            "scale": scale,
-            "slope": line.slope,
-            "slope_lo": _null(slope_lo),
-            "slope_hi": _null(slope_hi),
-            "intercept": line.intercept,
-            "intercept_lo": _null(low),
-            "intercept_hi": _null(high),
-            "r2": line.r2,
-            "n": line.n,
-            "n_families": line.n_families,
-        }
-
-
-def _drop_rows(
-    ends: dict[str, str],
-    models: Sequence[str],
-    x: Floats,
-    y: Floats,
-    nx: npt.NDArray[np.int64],
-    ny: npt.NDArray[np.int64],
-    families: Families,
-    samples: tuple[Floats, Floats] | None,
-) -> list[dict[str, Any]]:
-    drop = x - y
-    above = above_line(x, y, fit_line(x, y, families, scale="logit"), "logit")
-    spread = None if samples is None else samples[0] - samples[1]
-    mean_images = NONE if spread is None else interval(spread.mean(0))
-    columns = ("value_x", "value_y", "drop", "lo", "hi", "lo_models", "hi_models", "above_fit", "n_x", "n_y")
-    mean = (x.mean(), y.mean(), drop.mean(), *mean_images, *families.mean_interval(drop), None)
-    rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(models))]
-    for i, model in enumerate(models):
-        ends_of_drop = NONE if spread is None else interval(spread[i])
-        row = (x[i], y[i], drop[i], *ends_of_drop, *NONE, above[i])
-        rows.append((str(model), *map(_null, row), int(nx[i]), int(ny[i]), 1))
-    return [ends | dict(zip(("model", *columns, "n_models"), row, strict=True)) for row in rows]
 
 
 def _null(value: float | None) -> float | None:

@@ -303,3 +303,19 @@ def test_own_findings(tmp_path):
     found = pa.table({"kind": ["mistake"], "image_id": ["a"], "severity": ["minor"]})
     tables.write(found, tmp_path / "findings.parquet", "findings")
     assert read_findings(tmp_path / "findings.parquet").column_names == ["kind", "image_id", "severity"]
+
+
+def test_pretraining_of_models_whose_names_tell_none(published, tmp_path):
+    """timm's own table of pretraining, for names without a tag."""
+    source = published("c9f208f7f8d5917f9a900ef2f96d9aa2ffb9264e/results/results-imagenet.csv")
+    (tmp_path / "results-imagenet.csv").write_bytes(source.read_bytes())
+    results = read_results(tmp_path / "results-imagenet.csv")
+    assert results.models["pretraining"].null_count == 590
+    told = with_pretraining(results, published("results/model_metadata-in1k.csv"))
+    rows = zip(told.models["model"].to_pylist(), told.models["pretraining"].to_pylist(), strict=True)
+    known = dict(rows)
+    assert known["tf_efficientnet_l2_ns@800"] == "jft"  # jft300m-ns
+    assert known["beit_large_patch16_512@512"] == "in-21k/22k"  # in21k-selfsl
+    assert known["resnext101_32x8d@224"] == "in-1k"
+    assert known["ig_resnext101_32x48d@224"] == "ig-1b"
+    assert told.models["pretraining"].null_count < 120

@@ -77,7 +77,13 @@ def test_published_drop_over_1556_rows(compared):
     assert found["n_models"] == 1556
     assert found["drop"] * 100 == pytest.approx(10.854, abs=5e-4)
     assert found["lo_models"] < found["drop"] < found["hi_models"]
-    assert (found["lo"], found["hi"]) == (None, None)  # no resamples, no interval over images
+    assert (found["lo"], found["hi"]) == (None, None)  # without resamples the mean has none over images
+    models = frame(compared, "drops").filter(dataset_y="imagenetv2-matched-frequency", metric_x="top1")
+    resnet = models.filter(model="resnet50.a1_in1k@224").to_dicts()[0]
+    error = np.sqrt(
+        sum(v * (1 - v) / n for v, n in ((resnet["value_x"], 50_000), (resnet["value_y"], 10_000)))
+    )
+    assert resnet["hi"] - resnet["lo"] == pytest.approx(2 * 1.96 * error, rel=0.01)
 
 
 def test_published_drop_over_the_590_models_of_march_2022(published, tmp_path):

@@ -221,6 +221,24 @@ def compare_orders(
     return Order(tau, images, interval(redrawn), len(x) * (len(x) - 1) // 2, n_swapped)
 
 
+def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return the interval of x less y of models judged on different images, from the interval of each.
+
+    Parameters
+    ----------
+    x, y : ndarray of float64, shape (3, M)
+        Value, lower and upper end of the interval of each model; NaN where it has none.
+
+    References
+    ----------
+    Newcombe 1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10, which
+    takes Wilson's intervals.
+    """
+    (vx, lx, ux), (vy, ly, uy) = x, y
+    difference = vx - vy
+    return difference - np.hypot(vx - lx, uy - vy), difference + np.hypot(ux - vx, vy - ly)
+
+
 def interval(samples: npt.NDArray[np.floating]) -> tuple[float, float]:
     """Return the percentile interval of samples, shape (R,), those that are NaN left out; NaN for none."""
     if np.isnan(samples).all():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,24 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     }
     table = pa.concat_tables(numbers).replace_schema_metadata({"manyhot.metrics": json.dumps(told)})
     return Results(table, models=_models(frame), name=path.stem)
+
+
+def with_pretraining(results: Results, metadata: Path) -> Results:
+    """Return the results with the pretraining of models whose names tell none, as before timm 0.9.
+
+    Parameters
+    ----------
+    results : Results
+    metadata : Path
+        timm's ``model_metadata-in1k.csv``, with ``model`` and ``pretrain``.
+    """
+    rows = read_frame(metadata).select("model", "pretrain").iter_rows()
+    known = {model: pretraining_of(f"{model}.{data}") for model, data in rows}
+    models = results.models
+    names, told = models["model"].to_pylist(), models["pretraining"].to_pylist()
+    filled = [t or known.get(n.partition("@")[0]) for n, t in zip(names, told, strict=True)]
+    at = models.column_names.index("pretraining")
+    return replace(results, models=models.set_column(at, "pretraining", pa.array(filled, pa.string())))
 
 
 def _set_of(path: Path, dataset: str | None) -> _Set:

@@ -12,6 +12,7 @@ from manyhot import catalog, tables
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_results
+from manyhot.formats.timm_results import with_pretraining
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.outputs import report_folder, write_tables
 from manyhot.steps.compare import Comparison, compare, join
@@ -138,7 +139,8 @@ def _read(source: PathLike, progress: Progress | None) -> list[Results]:
     files = [path for file, path in catalog.fetch(name, progress=told).items() if file.startswith("results")]
     first = ("results-imagenet", "results-imagenet-real", "results-imagenetv2-matched-frequency")
     ordered = sorted(files, key=lambda p: (first.index(p.stem) if p.stem in first else len(first), p.stem))
-    return [read_results(path) for path in ordered]
+    metadata = catalog.fetch_file("timm-results", "model_metadata-in1k.csv")
+    return [with_pretraining(read_results(path), metadata) for path in ordered]
 
 
 def _thresholds(results: Sequence[PathLike]) -> Results | None:

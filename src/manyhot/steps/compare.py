@@ -22,13 +22,15 @@ from manyhot.core.comparison import (
     Line,
     above_line,
     compare_orders,
+    difference_interval,
     fit_line,
     interval,
 )
+from manyhot.core.resampling import percentile_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.families import family_of
 from manyhot.steps.sensitivity import sensitivity
-from manyhot.tables import SCALES, End, Results, list_matrix, one_chunk, schema
+from manyhot.tables import SCALES, End, Number, Results, list_matrix, one_chunk, schema
 
 SHIFT_METRICS = ("top1", "real1", "mla", "variable_topk", "asma", "top5", "real5")
 """Compared between data sets, where both have them."""
@@ -219,8 +221,8 @@ class _Compared:
         families = Families.draw(
             [self.family(m) for m in models], self.resamples, np.random.default_rng(self.seed)
         )
-        vx, vy = (np.array([at[m] for m in models]).T for at in (at_x, at_y))
-        both = _Both(x, y, models, vx, vy, families, self._paired_samples(x, y, models))
+        nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
+        both = _Both(x, y, models, nx, ny, families, self._paired_samples(x, y, models))
         for scale in SCALES:
             self._rows["fits"] += both.fits(scale, self.best_from)
         self._rows["drops"] += both.drops()
@@ -229,7 +231,7 @@ class _Compared:
             self._swaps.append(swaps)
         self._rows["ranks"].append(both.order(swaps))
 
-    def _at(self, end: End) -> dict[str, tuple[float, int]]:
+    def _at(self, end: End) -> dict[str, Number]:
         if end not in self.results.numbers:
             raise MatchError(
                 "There are no numbers to compare.",
@@ -238,7 +240,7 @@ class _Compared:
                 allowed="; ".join(sorted({", ".join(e) for e in self.results.numbers if e[0] == end[0]})[:20])
                 or ", ".join(self.results.datasets),
             )
-        return {m: (v, n) for m, (v, n) in self.results.numbers[end].items() if np.isfinite(v)}
+        return {m: number for m, number in self.results.numbers[end].items() if np.isfinite(number.value)}
 
     def _paired_samples(self, x: End, y: End, models: Sequence[str]) -> tuple[Floats, Floats] | None:
         """Return resampled values at both ends, each shape (M, R), or None where a model has none."""
@@ -274,8 +276,8 @@ _END = ("dataset", "metric", "slice")
 class _Both:
     """Models with a value at both ends.
 
-    `at_x` and `at_y` hold value and n of each model, shape (2, M); `samples` their resampled values, each of
-    shape (M, R), where there are any.
+    `at_x` and `at_y` hold value, lo, hi and n of each model, shape (4, M); `samples` their resampled values,
+    each of shape (M, R), where there are any.
     """
 
     x: End
@@ -305,18 +307,27 @@ class _Both:
 
     def drops(self) -> list[dict[str, Any]]:
         """Return rows of the drops table: the mean over models, and each model."""
-        (x, nx), (y, ny) = self.at_x, self.at_y
+        (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
         images = NONE if spread is None else interval(spread.mean(0))
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
+        lo, hi = self._intervals(spread)
         for i, model in enumerate(self.models):
-            images = NONE if spread is None else interval(spread[i])
-            row = map(_null, (x[i], y[i], drop[i], *images, *NONE, above[i]))
+            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NONE, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
         return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
+
+    def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
+        """Return the interval of each model's drop over images, NaN where nothing tells it."""
+        if spread is not None:
+            return percentile_interval(spread)
+        if self.x[0] == self.y[0]:
+            nothing = np.full(len(self.models), np.nan)
+            return nothing, nothing
+        return difference_interval(self.at_x[:3], self.at_y[:3])
 
     def order(self, swaps: pa.Table | None) -> dict[str, Any]:
         """Return the row of the ranks table."""

@@ -17,8 +17,6 @@ from manyhot.tables import End, Results, one_chunk
 PREFERRED = ("real1", "top1", "mla", "variable_topk", "asma")
 """What to rank by where nobody says: the first that there is."""
 
-_COLUMNS = ("dataset", "metric", "slice", "model", "value", "lo", "hi", "n")
-
 LOWER_IS_BETTER = ("coverage", "ranking_loss", "hamming")
 
 
@@ -47,7 +45,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         If there are no such numbers.
     """
     end = _end(results, by, dataset)
-    at = {m: v for m, (v, _) in results.numbers[end].items() if np.isfinite(v)}
+    at = {m: v for m, (v, *_) in results.numbers[end].items() if np.isfinite(v)}
     sign = 1 if _lower(results, end[1]) else -1
     models = sorted(at, key=lambda m: (sign * at[m], m))
     values = np.array([at[m] for m in models])
@@ -58,7 +56,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     }
     columns |= _known(results, models) | _of_end(results, end, models)
     columns |= {
-        f"{d} {m}": [numbers.get(model, (None, 0))[0] for model in models]
+        f"{d} {m}": [numbers[model].value if model in numbers else None for model in models]
         for (d, m, s), numbers in results.numbers.items()
         if s == "all" and (d, m, s) != end and m in {*PREFERRED, "top5", "real5"}
     }
@@ -134,7 +132,6 @@ def _known(results: Results, models: list[str]) -> dict[str, pa.Array]:
 
 
 def _of_end(results: Results, end: End, models: list[str]) -> dict[str, list[Any]]:
-    rows = zip(*(results.table[c].to_pylist() for c in _COLUMNS), strict=True)
-    found = {row[3]: row[4:] for row in rows if row[:3] == end}
-    columns = zip(*(found[m] for m in models), strict=True)
+    numbers = results.numbers[end]
+    columns = zip(*(numbers[m] for m in models), strict=True)
     return dict(zip((" ".join(end[:2]), "lo", "hi", "n"), map(list, columns), strict=True))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.core.comparison import Families, Floats
-from manyhot.tables import End, Results, schema
+from manyhot.tables import End, Number, Results, schema
 
 METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""
@@ -28,7 +28,7 @@ RATED = "rated=true"
 
 _THRESHOLD = re.compile(r"(.+) p>=([\d.]+)")
 
-_Values = dict[str, tuple[float, int]]
+_Values = dict[str, Number]
 _Case = tuple[str, float | None, _Values, _Values, Floats]
 """An analysis, its threshold, values at x and y, and shares of sizes at x."""
 
@@ -108,14 +108,14 @@ def _analyses(
 
 
 def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any], Sequence[str], Floats]:
-    models = [m for m in x if m in y and np.isfinite(x[m][0]) and np.isfinite(y[m][0])]
-    vx, vy = (np.array([v[m][0] for m in models]) for v in (x, y))
+    models = [m for m in x if m in y and np.isfinite(x[m].value) and np.isfinite(y[m].value)]
+    vx, vy = (np.array([v[m].value for m in models]) for v in (x, y))
     row = about | {
         "value_x": float(vx.mean()) if models else float("nan"),
         "value_y": float(vy.mean()) if models else float("nan"),
         "drop": float((vx - vy).mean()) if models else float("nan"),
-        "n_x": min((x[m][1] for m in models), default=0),
-        "n_y": min((y[m][1] for m in models), default=0),
+        "n_x": min((x[m].n for m in models), default=0),
+        "n_y": min((y[m].n for m in models), default=0),
         "n_models": len(models),
     }
     return row, models, vx - vy
@@ -128,20 +128,18 @@ def _sizes(numbers: _Numbers, dataset: str, metric: str, before: str = "") -> li
 
 def _shares(sizes: Sequence[_Values]) -> Floats:
     """Return how often each size of sets is among the images counted; models may differ in these a little."""
-    counts = np.array([max(n for _, n in values.values()) for values in sizes], np.float64)
+    counts = np.array([max(number.n for number in values.values()) for values in sizes], np.float64)
     return np.asarray(counts / counts.sum())
 
 
 def _weighted(sizes: Sequence[_Values], shares: Floats) -> _Values:
     """Return each model's values within sizes of sets, weighted by other shares of these sizes."""
     models = [m for m in sizes[0] if all(m in values for values in sizes)]
-    return {
-        m: (
-            float(sum(s * v[m][0] for s, v in zip(shares, sizes, strict=True) if s)),
-            sum(v[m][1] for v in sizes),
-        )
-        for m in models
-    }
+    found: _Values = {}
+    for m in models:
+        value = sum(s * values[m].value for s, values in zip(shares, sizes, strict=True) if s)
+        found[m] = Number(float(value), None, None, sum(values[m].n for values in sizes))
+    return found
 
 
 def _thresholds(numbers: _Numbers, x: str) -> list[tuple[float, str]]:

@@ -17,7 +17,7 @@ from manyhot.tables.predictions import (
     predictions_from_table,
     write_predictions,
 )
-from manyhot.tables.results import End, Results, read_results_folder
+from manyhot.tables.results import End, Number, Results, read_results_folder
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     check,
@@ -40,6 +40,7 @@ __all__ = [
     "End",
     "Images",
     "Labels",
+    "Number",
     "Predictions",
     "Results",
     "align",

@@ -160,7 +160,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "models": (
         Column("model", _text, "as in results"),
         _optional("family", _text, "the line of architectures it belongs to, such as resnet"),
-        _optional("pretraining", _text, "the data it saw before ImageNet-1k; in1k where none"),
+        _optional("pretraining", _text, "the data it saw before ImageNet-1k; in-1k where none"),
         _optional("params", _real, "parameters, in millions"),
         _optional("img_size", _int, "side of the images it sees, in pixels"),
     ),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,16 @@ from manyhot.tables.schemas import check, metadata, read, schema
 End = tuple[str, str, str]
 """A place that models have values at: data set, metric and slice."""
 
+
+class Number(NamedTuple):
+    """A number of a model, with its interval and its n."""
+
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+
+
 _MODELS = {
     "table": ("model",),
     "pairs": ("model_a", "model_b"),
@@ -27,7 +37,6 @@ _MODELS = {
 }
 """The columns that name models."""
 
-_NUMBER = ("model", "value", "n")
 _BESIDE = ("pairs", "samples", "models")
 
 
@@ -98,11 +107,13 @@ class Results:
         return replace(self, **kept)
 
     @cached_property
-    def numbers(self) -> dict[End, dict[str, tuple[float, int]]]:
-        """Value and n of each model, by data set, metric and slice."""
-        found: dict[End, dict[str, tuple[float, int]]] = {}
-        for end, model, value, n in zip(_ends(self.table), *_lists(self.table, _NUMBER), strict=True):
-            found.setdefault(end, {})[model] = (value, n)
+    def numbers(self) -> dict[End, dict[str, Number]]:
+        """The number of each model, by data set, metric and slice."""
+        found: dict[End, dict[str, Number]] = {}
+        models = self.table["model"].to_pylist()
+        rows = map(Number, *_lists(self.table, Number._fields))
+        for end, model, number in zip(_ends(self.table), models, rows, strict=True):
+            found.setdefault(end, {})[model] = number
         return found
 
     @cached_property

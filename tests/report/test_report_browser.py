@@ -216,7 +216,7 @@ def test_copies_a_table_of_models(view):
 
 
 def test_copies_a_table_of_comparisons(view):
-    table = "#shift-drops-drops-val-v2"
+    table = "#shift-drops-val-v2"
     lines = copied(view, table, "LaTeX").splitlines()
     assert lines[:2] == [r"\begin{tabular}{llrrrrrrr}", r"\toprule"]
     assert lines[2].startswith(
@@ -344,3 +344,14 @@ def test_rows_built_from_data_look_as_those_that_came(visit, write):
     )
     assert rebuilt[0] == fresh[0]
     assert rebuilt[3] == fresh[3]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_known_barriers(visit, small, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = visit(small, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.locator("tbody b >> nth=1").click()
+    page.add_style_tag(content="* { content-visibility: visible !important }")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []

@@ -142,7 +142,8 @@ def _cell(value: Value | None, column: Column, axis: Axis) -> Cell:
     if value.lo is not None and value.hi is not None:
         places += [("l", value.lo), ("h", value.hi)]
         note = f"{m.text(value.lo, column.decimals)} to {m.text(value.hi, column.decimals)}"
-    # Three digits are a third of a pixel.
-    style = ";".join(f"--{name}:{axis.at(m.draw(v), 0, 100):.3g}" for name, v in places)
     side = "below" if m.draw(value.value) < axis.lo else "above" if m.draw(value.value) > axis.hi else ""
+    # Three digits are a third of a pixel.
+    # Beyond the axis there is nothing to draw, and Chromium would print it black.
+    style = ";".join(f"--{name}:{axis.at(m.draw(v), 0, 100):.3g}" for name, v in places if not side)
     return Cell(m.text(value.value, column.decimals), f"{note}, n {value.n:,}", style, side)

@@ -245,8 +245,8 @@ def _dataset(
     comparisons = _comparisons(name, pairs, columns, models)
     return DataSet(
         name,
-        anchors("models", name),
-        {m.index: anchors("models", name, m.name) for m in models if m.own},
+        anchors("data", name),
+        {m.index: anchors("data", name, m.name) for m in models if m.own},
         models,
         primary,
         decimals,

@@ -117,7 +117,7 @@ def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
 
 def list_drops(rows: Sequence[Row], shared: Shared, *, title: str, section: str) -> Listing:
     """Return drops between two ends: the mean over models first, then the user's own."""
-    anchor = shared.anchors(section, "drops", title)
+    anchor = shared.anchors(section, "drops", between(rows[0]))
     ordered = sorted(rows, key=lambda r: (reading_order(r["metric_x"]), pair_of_images(r), r["model"] or ""))
     return Listing(anchor, title, *without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered]))
 
@@ -159,7 +159,7 @@ def list_fits(
 ) -> Listing:
     """Return lines through the models, a row a scale."""
     heads, entries = without_empty(_FITS, [_fit(r, shared) for r in rows])
-    return Listing(shared.anchors(section, "fits", title), title, heads, entries, folded=folded)
+    return Listing(shared.anchors(section, "fits", between(rows[0])), title, heads, entries, folded=folded)
 
 
 _FITS = (
@@ -265,14 +265,16 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     )
     left = len(ordered) - len(entries)
     more = f"{left:,} more in swaps.csv." if left else ""
-    return Listing(shared.anchors("ranks", "swaps", title), title, heads, entries, "", more)
+    return Listing(
+        shared.anchors("ranks", "swaps", shared.pair(first), between(first)), title, heads, entries, "", more
+    )
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
     """Return what a drop becomes where the sets of one side are made like those of the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
     note = f"First: {rows[0]['dataset_x']}; second: {rows[0]['dataset_y']}. {warning}"
-    return Listing(shared.anchors("shift", "sensitivity", title), title, heads, entries, note)
+    return Listing(shared.anchors("shift", "sensitivity", between(rows[0])), title, heads, entries, note)
 
 
 _SENSITIVITY = (

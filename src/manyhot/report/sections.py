@@ -99,6 +99,8 @@ def _asked(card: Row) -> str:
     images = counted(card["images"], "image")
     if card["rated"] is None:
         rated = f"{images}; the source does not tell which of them people looked at"
+    elif card["rated"] == card["images"]:
+        rated = f"people looked at all {images}"
     else:
         rated = f"people looked at {card['rated']:,} of {images}"
     if card["asked"] is None:

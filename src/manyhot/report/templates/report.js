@@ -64,7 +64,7 @@
     if (value < start) td.className = "below";
     if (value > stop) td.className = "above";
     const ends = lo === null || hi === null ? "" : `;--l:${place(lo)};--h:${place(hi)}`;
-    td.setAttribute("style", `--v:${place(value)}${ends}`);
+    if (!td.className) td.setAttribute("style", `--v:${place(value)}${ends}`);
     td.title = `${lo === null || hi === null ? "no interval" : `${text(column, lo)} to ${text(column, hi)}`}, n ${count(n)}`;
     return td;
   };

@@ -19,6 +19,8 @@ from manyhot import catalog, cli, registry
 from manyhot import errors as _errors
 from manyhot.tables import TABLES, Column
 
+_DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
+
 ROWS = {
     "classes": ("a class", ""),
     "images": ("an image", "`manyhot predict` and `manyhot convert`"),
@@ -28,9 +30,25 @@ ROWS = {
     "golden": ("one answer of one expert about one (image, class) pair", ""),
     "remarks": ("a comment", ""),
     "labels": ("an image", "`manyhot convert`"),
-    "results": ("a number", "`manyhot evaluate`"),
-    "pairs": ("a comparison of two models", "`manyhot evaluate`"),
-    "fits": ("a regression over models", ""),
+    "results": ("a number", "`manyhot evaluate` and `manyhot compare`"),
+    "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
+    "models": ("a model and what is known about it", "`manyhot evaluate` and `manyhot compare`"),
+    "samples": ("a number under all resamples of the images", "`manyhot evaluate`"),
+    "drops": (
+        "a model at two places, or the mean over all models",
+        "`manyhot evaluate` and `manyhot compare`",
+    ),
+    "fits": ("a line through models at two places", "`manyhot evaluate` and `manyhot compare`"),
+    "ranks": ("two orders of the same models", "`manyhot evaluate` and `manyhot compare`"),
+    "swaps": ("a pair of models in another order at y than at x", "`manyhot evaluate` and `manyhot compare`"),
+    "sensitivity": (
+        "a mean drop between two data sets under one analysis",
+        "`manyhot evaluate` and `manyhot compare`",
+    ),
+    "datasets": ("a labels table in numbers: its data card", _DESCRIBED),
+    "set_sizes": ("a size of label sets", _DESCRIBED),
+    "class_pairs": ("a pair of classes that are valid together, the 200 most frequent", _DESCRIBED),
+    "rejected": ("an image whose label set lacks its original label", _DESCRIBED),
     "findings": ("a finding on an image or on a pair of classes", ""),
 }
 """What a row of each table is, and the commands that write the table; empty where none does yet."""

@@ -8,6 +8,7 @@ import doctest
 import functools
 import importlib
 import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -274,24 +276,25 @@ def test_blocks_that_do_not_run_say_why():
                 assert re.match(r"% not run: \w+", fence.before), f"{path.name}:{fence.line}: say why"
 
 
-@pytest.mark.parametrize("module", ["manyhot.api", "manyhot.testing"])
+def with_examples():
+    """Return the modules that have examples in their docstrings."""
+    package = Path(manyhot.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, _DOCUMENTED)]
+        if any(">>> " in d for d in docs):
+            name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+            yield name.removesuffix(".__init__")
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@pytest.mark.parametrize("module", [*with_examples()])
 def test_examples_in_docstrings(module):
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0
     assert result.failed == 0
-
-
-def test_all_docstring_examples_are_tested():
-    for path in Path(manyhot.__file__).parent.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        docs = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, _DOCUMENTED)]
-        if any(">>> " in d for d in docs):
-            assert path.stem in ("api", "testing"), (
-                f"tests/test_docs.py: run the docstring examples of {path.name}"
-            )
-
-
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def test_example_notebook_runs(tmp_path):
@@ -307,7 +310,7 @@ def test_example_notebook_runs(tmp_path):
 def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
     shown = (DOCS / "tour.md").read_text(encoding="utf-8")
     (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
-    for dataset in pipeline.BENCHMARKS["imagenet"]:
+    for dataset in pipeline.BENCHMARKS["imagenet"].datasets:
         part = block.partition(f"{dataset.name}: ")[2].partition("…")[0]
         rows = re.findall(r"^\d+ +(\w+) +(.+%)", part, re.MULTILINE)
         assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
@@ -315,13 +318,61 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
         wanted = [f"{model}.npy" for model, _ in rows]
         fetch = functools.partial(catalog.fetch, cache=tmp_path, mirror=mirror)
         files = fetch(dataset.predictions, only=[dataset.rows, *wanted])
-        labels = manyhot.read_labels(*fetch(dataset.labels[0], only=[dataset.labels[1]]).values())
+        entry, file = dataset.labels
+        labels = manyhot.read_labels(fetch(entry, only=[file, *dataset.beside])[file])
         images = manyhot.read_images(files[dataset.rows])
         models = [manyhot.read_predictions(files[name], rows=images) for name in wanted]
         results = manyhot.evaluate(labels, models, images=images, metrics=columns, resamples=0)
         for model, values in rows:
             got = " ".join(f"{results.value(c, model=model):.2%}" for c in columns)
             assert values.split() == got.split(), f"docs/tour.md, {dataset.name}, {model}: write {got}"
+
+
+@pytest.mark.parametrize("command", ["describe imagenet", "compare timm-results --out timm"])
+def test_output_shown_is_that_of_the_command(command, mirror, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pipeline.compare, "report_folder", lambda _: [])
+    done = CliRunner().invoke(cli.app, shlex.split(command))
+    assert done.exit_code == 0, done.output
+    printed = {" ".join(line.split()) for line in done.output.splitlines()}
+    path = DOCS / "comparing.md"
+    shown = fences(path)
+    # A block of text belongs to the last command before it.
+    blocks = [
+        b.body
+        for a, b in itertools.pairwise(shown)
+        if b.language == "text" and a.body.splitlines()[-1] == f"manyhot {command}"
+    ]
+    assert blocks, f"docs/comparing.md: show what `manyhot {command}` prints"
+    for line in "".join(blocks).splitlines():
+        assert line.strip() in ("", "…") or " ".join(line.split()) in printed, f"docs/comparing.md: {line}"
+
+
+# The gallery.
+
+
+def test_gallery_shows_what_is_there():
+    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    sections = text.split("\n## ")[1:]
+    shown = [re.findall(r"!\[[^\]]{20,}\]\((images/gallery/[^)]+)\)", s) for s in sections]
+    assert sections
+    assert all(len(pictures) == 1 for pictures in shown), (
+        "docs/gallery.md: one picture a section, with its text"
+    )
+    assert all("```console\nmanyhot " in s for s in sections), "docs/gallery.md: a command beneath each"
+    there = {f"images/gallery/{p.name}" for p in (DOCS / "images" / "gallery").iterdir()}
+    assert there == {picture for (picture,) in shown}, "run tools/build_gallery.py anew"
+    assert sum((DOCS / picture).stat().st_size for picture in there) < 1_500_000
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "images" / "gallery").glob("*.svg")), ids=lambda p: p.stem)
+def test_pictures_of_the_gallery_load_nothing(path):
+    root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    assert root.findtext("{*}title")
+    strange = {e.tag.partition("}")[2] for e in root.iter()} & {"script", "image", "foreignObject", "use"}
+    assert not strange
 
 
 # Every command line parses.
@@ -362,7 +413,15 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
     monkeypatch.setattr(pipeline, "evaluate_files", judge)
     monkeypatch.setattr(pipeline, "predict_folder", run_models)
-    monkeypatch.setattr(pipeline, "convert", stop)
+
+    def rank(_, *, by, **__):
+        if by:
+            registry.get("metric", by)
+        raise ParsedError
+
+    for name in ("compare_files", "convert", "describe_files", "report_folder"):
+        monkeypatch.setattr(pipeline, name, stop)
+    monkeypatch.setattr(pipeline, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
 
     def run(words):

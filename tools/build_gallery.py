@@ -1,0 +1,320 @@
+"""Make the gallery of the docs: its pictures, and the page that shows them.
+
+    manyhot evaluate imagenet --out imagenet
+    manyhot evaluate tsipras --out tsipras
+    manyhot compare timm-results --out timm
+    .venv/bin/python tools/build_gallery.py imagenet tsipras timm
+
+Reads the folders that the commands wrote and writes ``docs/gallery.md`` and ``docs/images/gallery/``. The
+sentences are filled with numbers from the tables; none is typed here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from manyhot.report.figures import draw_figures
+from manyhot.report.inputs import ReportTables, read_tables
+from manyhot.report.save import save_figures
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PICTURES = DOCS / "images" / "gallery"
+V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
+
+HEAD = """# Gallery
+
+% Written by tools/build_gallery.py; change it there.
+
+Every figure is from a real run and stands in that run's report, where it is alive: the pointer names a model,
+a click marks it in all figures, and a search finds it. The command beneath a figure makes it again: it is in
+the report, `report/index.html` in the folder. Numbers in the sentences are those of the tables beside it.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of the gallery: the folder and the figure it is, its heading, and what it shows."""
+
+    folder: str
+    figure: str
+    heading: str
+    shows: Callable[[Tables], str]
+
+
+class Tables:
+    """The tables of a folder, and the look-ups that sentences need."""
+
+    def __init__(self, read: ReportTables) -> None:
+        self._read = read
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        return pl.DataFrame(pl.from_arrow(self._read[name]))
+
+    def row(self, name: str, *where: pl.Expr, **equal: Any) -> dict[str, Any]:
+        """Return the one row that matches."""
+        found = self[name].filter(*where, *(pl.col(c) == v for c, v in equal.items()))
+        return found.row(0, named=True) if len(found) == 1 else _fail(f"{len(found)} rows of {name}: {equal}")
+
+    def drop(self, **equal: Any) -> dict[str, Any]:
+        """Return the mean drop between two places."""
+        return self.row("drops", pl.col("model").is_null(), **equal)
+
+    def multi(self, dataset: str) -> str:
+        """Return the share of label sets that are not empty and have two labels or more."""
+        card = self.row("datasets", dataset=dataset)
+        return _percent(card["multi"] / (card["images"] - card["unusable"] - card["empty"]))
+
+
+def _fail(what: str) -> Any:
+    raise SystemExit(f"build_gallery: {what}")
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share:.{digits}%}".replace("%", " %")
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:.1f}"
+
+
+def _between(row: dict[str, Any], lo: str, hi: str) -> str:
+    return f"{_points(row[lo])} to {_points(row[hi])}"
+
+
+def _set_sizes(t: Tables) -> str:
+    return (
+        f"Of the label sets that are not empty, {t.multi(V1)} have two labels or more on ImageNet's "
+        "validation set (ReaL) "
+        f"and {t.multi(V2)} on ImageNetV2 (Multilabelfy); the two were found by different protocols."
+    )
+
+
+def _class_pairs(t: Tables) -> str:
+    best = [t["class_pairs"].filter(pl.col("dataset") == d).row(0, named=True) for d in (V1, V2)]
+    told = [f"*{r['name_a']}* and *{r['name_b']}* ({r['images']} images)" for r in best]
+    return f"Most often together are {told[0]} on the validation set and {told[1]} on ImageNetV2."
+
+
+def _by_set(t: Tables) -> str:
+    gain = t.drop(dataset_x=V1, dataset_y=V1, metric_x="top1", metric_y="real1")
+    return (
+        f"Judged by label sets, the mean of {gain['n_models']} models is {_points(-gain['drop'])} "
+        "points higher than "
+        f"judged by original labels."
+    )
+
+
+def _by_size(t: Tables) -> str:
+    value = {
+        (r["metric"], r["slice"]): r["value"]
+        for r in t["results"]
+        .filter(pl.col("dataset") == V1)
+        .group_by("metric", "slice")
+        .agg(pl.col("value").median())
+        .to_dicts()
+    }
+    one, four = (value["top1", f"n_labels{s}"] for s in ("=1", ">=4"))
+    return (
+        f"Against the one original label the median model falls from {_percent(one)} on images with "
+        "one label to "
+        f"{_percent(four)} on those with four or more; against the label set it stays at "
+        f"{_percent(value['real1', 'n_labels>=4'])}."
+    )
+
+
+def _objects(t: Tables) -> str:
+    mean = t.drop(slice_x="annotation=*", slice_y="n_objects>=2")
+    return (
+        f"On images with two or more objects {mean['n_models']} networks lose {_points(mean['drop'])} "
+        "points of top-1 on "
+        f"average ({_between(mean, 'lo', 'hi')} over images, "
+        f"{_between(mean, 'lo_models', 'hi_models')} over families)."
+    )
+
+
+def _shift(t: Tables) -> str:
+    top, real = (
+        t.row("fits", dataset_x=V1, dataset_y=V2, metric_x=m, metric_y=m, scale="plain", models="all")
+        for m in ("top1", "real1")
+    )
+    return (
+        f"Accuracy on one data set is nearly a line of accuracy on the other: R² is {top['r2']:.3f} "
+        "under original labels "
+        f"and {real['r2']:.3f} under label sets."
+    )
+
+
+def _drops(t: Tables) -> str:
+    top, real = (t.drop(dataset_x=V1, dataset_y=V2, metric_x=m, metric_y=m) for m in ("top1", "real1"))
+    return (
+        f"{top['n_models']} models lose {_points(top['drop'])} points ({_between(top, 'lo', 'hi')}) "
+        "under original labels "
+        f"and {_points(real['drop'])} ({_between(real, 'lo', 'hi')}) under label sets."
+    )
+
+
+def _sensitivity(t: Tables) -> str:
+    found = {
+        a: t.row("sensitivity", metric="real1", analysis=a)["drop"]
+        for a in ("as published", "sizes of y", "sizes of x")
+    }
+    return (
+        f"Under label sets the loss is {_points(found['as published'])} points as published, "
+        f"{_points(found['sizes of y'])} with set sizes as on ImageNetV2 and "
+        f"{_points(found['sizes of x'])} with those "
+        f"of the validation set; none of these is a correction."
+    )
+
+
+def _sketch(t: Tables) -> str:
+    best = t["drops"].filter(
+        pl.col("dataset_y") == "imagenet-sketch", pl.col("metric_x") == "top1", pl.col("model").is_not_null()
+    )
+    row = best.sort("above_fit", descending=True).row(0, named=True)
+    return (
+        f"`{row['model']}` is {_points(row['above_fit'])} points above what the line gives for its "
+        "accuracy on ImageNet, "
+        f"more than any other of {len(best):,}."
+    )
+
+
+def _saturation(t: Tables) -> str:
+    rows = t["fits"].filter(pl.col("metric_y") == "real1", pl.col("scale") == "plain")
+    whole, best = (rows.filter(pl.col("models") == m).row(0, named=True) for m in ("all", "x>=0.85"))
+    return (
+        f"A point of top-1 goes with {whole['slope']:.3f} points of ReaL accuracy over all "
+        f"{whole['n']:,} rows, and with "
+        f"{best['slope']:.3f} ({best['slope_lo']:.3f} to {best['slope_hi']:.3f}) among the "
+        f"{best['n']} with a top-1 of 85 % "
+        f"or more."
+    )
+
+
+def _label_errors(t: Tables) -> str:
+    best = (
+        t["results"]
+        .filter(pl.col("dataset") == V1, pl.col("metric") == "top1", pl.col("slice") == "all")
+        .sort("value", descending=True)["model"][0]
+    )
+    row = t.row("results", dataset=V1, metric="valid_errors", slice="all", model=best)
+    return (
+        f"Of {row['n']:,} errors of {best.replace('_', chr(92) + '_')}, {_percent(row['value'])} "
+        f"({_between(row, 'lo', 'hi')}) name a class that is in the label set."
+    )
+
+
+def _parameters(t: Tables) -> str:
+    best = (
+        t["results"]
+        .filter(pl.col("dataset") == V1, pl.col("metric") == "real1", pl.col("slice") == "all")
+        .join(t["models"], on="model")
+    )
+    large = best.sort("params").row(-1, named=True)
+    top = best.sort("value").row(-1, named=True)
+    return (
+        f"The most accurate of {len(best):,} rows has {top['params']:,.0f} million parameters and "
+        f"{_percent(top['value'])}; the largest has {large['params']:,.0f} million and "
+        f"{_percent(large['value'])}."
+    )
+
+
+def _kinds(t: Tables) -> str:
+    judged = t["results"].filter(
+        pl.col("dataset") == V1, pl.col("metric") == "real1", pl.col("slice") == "all"
+    )
+    models = t["models"].join(judged, on="model", how="semi")
+    one = models.filter(pl.col("pretraining") == "in-1k").height
+    return (
+        f"{len(models):,} rows of {models['family'].n_unique()} families; {one:,} saw ImageNet-1k alone, "
+        "as their names tell."
+    )
+
+
+def _agreement(t: Tables) -> str:
+    row = t.row("ranks", dataset_x=V1, dataset_y=V2, metric_x="top1", metric_y="top1")
+    within = t.row("ranks", dataset_x=V1, dataset_y=V1, metric_x="top1", metric_y="real1")
+    return (
+        f"From one data set to the other {row['n_swapped']} of {row['n_pairs']:,} pairs of models "
+        "change order, "
+        f"{row['n_beyond_noise'] or 'none'} of them beyond noise; from original labels to label sets "
+        f"{within['n_swapped']}, and {within['n_beyond_noise'] or 'none'} beyond noise."
+    )
+
+
+def _changes(t: Tables) -> str:
+    row = t.row("ranks", dataset_x=V1, dataset_y=V2, metric_x="real1", metric_y="real1")
+    return (
+        f"Kendall's tau under label sets is {row['tau']:.3f} ({row['lo']:.3f} to {row['hi']:.3f} over "
+        "images)."
+    )
+
+
+ENTRIES = (
+    Entry("imagenet", "set-sizes", "How many labels have images?", _set_sizes),
+    Entry("imagenet", "class-pairs", "Which classes go together?", _class_pairs),
+    Entry("imagenet", f"models-{V1}", "Original labels against label sets", _by_set),
+    Entry("imagenet", f"set-size-accuracy-{V1}", "Is it harder with more labels?", _by_size),
+    Entry("tsipras", f"objects-{V1}", "What do several objects do to top-1?", _objects),
+    Entry("imagenet", f"shift-{V1}-{V2}", "Accuracy on other images", _shift),
+    Entry("imagenet", f"drops-{V1}-{V2}", "How much do models lose on other images?", _drops),
+    Entry("imagenet", f"sensitivity-{V1}-{V2}", "How much of it is protocol?", _sensitivity),
+    Entry("timm", f"robustness-{V1}-imagenet-sketch", "Which models hold up?", _sketch),
+    Entry("timm", f"saturation-{V1}", "Has accuracy saturated?", _saturation),
+    Entry("imagenet", f"label-errors-{V1}", "How many errors are none?", _label_errors),
+    Entry("timm", f"parameters-{V1}", "Does size pay?", _parameters),
+    Entry("timm", f"kinds-{V1}", "Which kinds of models are accurate?", _kinds),
+    Entry("imagenet", "rank-agreement", "Do metrics and data sets order models alike?", _agreement),
+    Entry("imagenet", "rank-changes", "Who changes rank?", _changes),
+)
+"""What the gallery shows, in the order in which it does."""
+
+
+def main() -> None:
+    """Draw the figures of the folders that are given and write the page."""
+    folders = {Path(f).resolve().name: Path(f) for f in sys.argv[1:]}
+    missing = {e.folder for e in ENTRIES} - set(folders)
+    if missing:
+        _fail(f"give the folders {', '.join(sorted(missing))}")
+    read = {name: read_tables(path) for name, path in folders.items()}
+    drawn = {name: {f.name: f for f in draw_figures(tables)} for name, tables in read.items()}
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    PICTURES.mkdir(parents=True)
+    parts = [HEAD]
+    for entry in ENTRIES:
+        figure = drawn[entry.folder][entry.figure]
+        name = f"{entry.folder}-{entry.figure}.svg"
+        with tempfile.TemporaryDirectory() as folder:
+            save_figures([figure], Path(folder))
+            # Vector graphics are a tenth of the size of pictures, and sharp.
+            shutil.copyfile(Path(folder) / f"{entry.figure}.svg", PICTURES / name)
+        parts.append(
+            f"## {entry.heading}\n\n![{_plain(figure.alt)}](images/gallery/{name})\n\n"
+            f"{entry.shows(Tables(read[entry.folder]))}\n\n{figure.caption}\n\n"
+            f"```console\n{_command(read[entry.folder], entry.folder)}\n```\n"
+        )
+    (DOCS / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _plain(alt: str) -> str:
+    return alt.replace("[", "(").replace("]", ")").replace("_", r"\_").replace("*", r"\*")
+
+
+def _command(tables: ReportTables, folder: str) -> str:
+    """Return the command that made the tables, with the folder as it is called here."""
+    words = tables.about.get("call", "").split()
+    if "--out" not in words:
+        _fail(f"{folder} was not made by a command with --out")
+    words[words.index("--out") + 1] = folder
+    return " ".join(words)
+
+
+if __name__ == "__main__":
+    main()

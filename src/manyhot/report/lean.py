@@ -43,7 +43,7 @@ def lean(svg: str, prefix: str) -> str:
         Set before each id: ids are unique in a page.
     """
     root = ET.fromstring(svg)  # noqa: S314  our own drawing
-    body = "".join(_write(child, prefix) for child in _flat(root))
+    body = "".join(_written(list(_flat(root)), prefix))
     width, height = (_round(root.get(name, "0")) for name in ("width", "height"))
     box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box} fill="none">{body}</svg>'
@@ -80,7 +80,7 @@ def _sharpen(element: ET.Element) -> None:
 
 
 def _seen(element: ET.Element) -> bool:
-    if element.get("display") == "none":
+    if element.get("display") == "none" or element.get("fill") == "transparent":
         return False
     if element.tag == "path":
         return bool(element.get("d")) and not {"fill", "stroke"}.isdisjoint(element.attrib)

@@ -13,11 +13,14 @@ from manyhot.report.figure import Figure
 from manyhot.report.prerender import draw_whole, to_png
 from manyhot.report.theme import FONT, Scheme, colour, concrete
 
+_SUFFIXES = (".svg", ".png", ".csv")
+
 
 def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv and return the paths.
 
-    The same figures give the same bytes. A file is either whole or as it was.
+    The same figures give the same bytes. A file is either whole or as it was. What an earlier run left of
+    figures that there are no more goes.
 
     Raises
     ------
@@ -26,7 +29,12 @@ def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     OutputError
         If a file cannot be written.
     """
-    return [path for figure in figures for path in _save(figure, Path(folder))]
+    written = [path for figure in figures for path in _save(figure, Path(folder))]
+    if Path(folder).is_dir():
+        for left in set(Path(folder).iterdir()) - set(written):
+            if left.suffix in _SUFFIXES:
+                left.unlink()
+    return written
 
 
 def _save(figure: Figure, folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ COLOURS: Mapping[str, tuple[str, str]] = {
     "heat1": ("#dcebf7", "#16304a"),
     "heat2": ("#b3d3ec", "#1b4870"),
     "heat3": ("#75aed8", "#2a6da6"),
-    "heat4": ("#2f7fb8", "#5fa9de"),
+    "heat4": ("#2876ad", "#5fa9de"),
     "heat5": ("#0b5590", "#9ccdf3"),
     "on-light": ("#15191d", "#e8ebee"),
     "on-dark": ("#ffffff", "#0b0e11"),
@@ -67,7 +67,7 @@ def concrete(svg: str, scheme: Scheme) -> str:
 def config() -> dict[str, object]:
     """Return the Vega-Lite config of all figures."""
     return {
-        "background": None,
+        "background": "transparent",
         "aria": False,
         "font": FONT,
         "padding": 4,

@@ -84,7 +84,7 @@ def _inside(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[st
     rows = zip(models["model"], models["y"], strict=True)
     beyond = {m for m, y in rows if not domain[0] <= y <= domain[1]}
     kept = [i for i, m in enumerate(models["model"]) if m not in beyond]
-    return {field: [values[i] for i in kept] for field, values in models.items()}, tuple(beyond)
+    return {field: [values[i] for i in kept] for field, values in models.items()}, tuple(sorted(beyond))
 
 
 def _ends(models: Sheet, own: Sequence[str], last: str, apart: float) -> Sheet:

@@ -35,8 +35,8 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
         ],
         equal=True,
         own=numbers.own,
-        width=480,
-        height=400,
+        width=420,
+        height=360,
     )
     gains = both.filter(both["y"] > both["x"]).height
     return Figure(

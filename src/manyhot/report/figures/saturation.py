@@ -63,9 +63,14 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
         & (pl.col("scale") == "plain")
         & pl.col("slope").is_finite()
     )
-    if both.is_empty() or fits.is_empty():
+    best = max(column(both, "x"), default=0.0)
+    found = [
+        fit
+        for fit in fits.sort(pl.col("models") != "all", "models").iter_rows(named=True)
+        if _least(fit) <= best
+    ]
+    if both.is_empty() or not found:
         return None
-    found = fits.sort(pl.col("models") != "all", "models").rows(named=True)
     sheet = {"model": column(both, "model")} | {
         name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
     }
@@ -178,7 +183,7 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
         title="",
         tips=[("Parameters", "x", "1", " million"), (short(metric), "y", "2", " %", "y_lo", "y_hi")],
         own=numbers.own,
-        width=480,
+        width=420,
     )
     return Figure(
         f"parameters-{slug(dataset)}",

@@ -110,7 +110,8 @@
       tell(datum, tips, event.clientX, event.clientY);
       point(entry, datum.model ?? "");
     });
-    view.addEventListener("mouseout", () => {
+    // Not mouseout, which also comes when the mark pointed at is covered by itself, set off.
+    view.container().addEventListener("pointerleave", () => {
       tip.hidden = true;
       point(entry, "");
     });

@@ -142,13 +142,13 @@ def _objects(t: Tables) -> str:
 
 def _shift(t: Tables) -> str:
     top, real = (
-        t.row("fits", dataset_x=V1, dataset_y=V2, metric_x=m, metric_y=m, scale="plain", models="all")
+        t.row("fits", dataset_x=V1, dataset_y=V2, metric_x=m, metric_y=m, scale="probit", models="all")
         for m in ("top1", "real1")
     )
     return (
-        f"Accuracy on one data set is nearly a line of accuracy on the other: R² is {top['r2']:.3f} "
-        "under original labels "
-        f"and {real['r2']:.3f} under label sets."
+        "On axes stretched by the inverse of the normal distribution, accuracy on one data set is nearly a "
+        f"line of accuracy on the other: R² is {top['r2']:.3f} under original labels and {real['r2']:.3f} "
+        "under label sets."
     )
 
 
@@ -174,15 +174,22 @@ def _sensitivity(t: Tables) -> str:
     )
 
 
-def _sketch(t: Tables) -> str:
-    best = t["drops"].filter(
-        pl.col("dataset_y") == "imagenet-sketch", pl.col("metric_x") == "top1", pl.col("model").is_not_null()
+def _robustness(t: Tables) -> str:
+    rows = t["drops"].filter(
+        pl.col("dataset_y") == V2, pl.col("metric_x") == "top1", pl.col("model").is_not_null()
     )
-    row = best.sort("above_fit", descending=True).row(0, named=True)
+    near = rows.filter(pl.col("above_fit").abs() < 0.01).height
     return (
-        f"`{row['model']}` is {_points(row['above_fit'])} points above what the line gives for its "
-        "accuracy on ImageNet, "
-        f"more than any other of {len(best):,}."
+        f"{near:,} of {len(rows):,} rows lie within one point of what the line gives for their accuracy on "
+        "ImageNet: hardly any model is robust beyond its accuracy."
+    )
+
+
+def _natural(t: Tables) -> str:
+    mean = t.drop(dataset_y="imagenet-a", metric_x="top1")
+    return (
+        f"{mean['n_models']:,} rows are right on {_percent(mean['value_x'])} of ImageNet's images of 200 "
+        f"classes, and on {_percent(mean['value_y'])} of ImageNet-A's, which were chosen to be hard."
     )
 
 
@@ -263,10 +270,16 @@ ENTRIES = (
     Entry("imagenet", f"models-{V1}", "Original labels against label sets", _by_set),
     Entry("imagenet", f"set-size-accuracy-{V1}", "Is it harder with more labels?", _by_size),
     Entry("tsipras", f"objects-{V1}", "What do several objects do to top-1?", _objects),
-    Entry("imagenet", f"shift-{V1}-{V2}", "Accuracy on other images", _shift),
+    Entry("imagenet", f"shift-{V1}-{V2}-probit", "Accuracy on other images", _shift),
     Entry("imagenet", f"drops-{V1}-{V2}", "How much do models lose on other images?", _drops),
     Entry("imagenet", f"sensitivity-{V1}-{V2}", "How much of it is protocol?", _sensitivity),
-    Entry("timm", f"robustness-{V1}-imagenet-sketch", "Which models hold up?", _sketch),
+    Entry("timm", f"robustness-{V1}-{V2}", "Is any model robust beyond its accuracy?", _robustness),
+    Entry(
+        "timm",
+        "shift-imagenet-val-a-classes-imagenet-a-probit",
+        "Images that were chosen to be hard",
+        _natural,
+    ),
     Entry("timm", f"saturation-{V1}", "Has accuracy saturated?", _saturation),
     Entry("imagenet", f"label-errors-{V1}", "How many errors are none?", _label_errors),
     Entry("timm", f"parameters-{V1}", "Does size pay?", _parameters),

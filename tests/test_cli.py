@@ -61,7 +61,7 @@ def test_version(run):
 
 def test_evaluate_writes_everything(run, small):
     done = run(*ARGUMENTS, "--dataset", "mine", "--predictions", "models", "two.npy", "--resamples", 50)
-    assert "wrote out/results.csv" in done.stdout.replace("\\", "/")
+    assert "files to out" in done.stdout
     frame = pl.read_csv("out/results.csv")
     assert frame.columns == ["dataset", "model", "metric", "slice", "value", "lo", "hi", "n", "n_skipped"]
     real1 = frame.filter(metric="real1", slice="all").select("dataset", "model", "value", "n", "n_skipped")
@@ -84,7 +84,7 @@ def test_json(run, small):
         ("lrap", None, 0),
     ]
     assert told["notes"] == []
-    assert [p.replace("\\", "/") for p in told["written"]][-1] == "out/report/index.html"
+    assert "out/report/index.html" in [p.replace("\\", "/") for p in told["written"]]
 
 
 def test_partial_overlap_is_said_aloud(run, small):
@@ -109,7 +109,7 @@ def test_partial_overlap_is_said_aloud(run, small):
             ("evaluate", "imagenett"),
             2,
             "Error: There is no benchmark 'imagenett'.\n"
-            "  allowed: imagenet\n"
+            "  allowed: imagenet, tsipras\n"
             "  do:      did you mean 'imagenet'?\n",
         ),
         (("fetch", "imagenet-rael"), 2, "Error: "),

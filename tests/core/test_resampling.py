@@ -52,6 +52,19 @@ def test_means_over_strata_are_the_metric_under_its_counts(data):
             np.testing.assert_allclose(samples[s, :, m], [ratio.value(c * mask) for c in counts], rtol=1e-5)
 
 
+def test_means_over_few_strata_are_the_metric_under_its_counts(data):
+    masks, num, den, den_of = data
+    # Three strata, one of two images that most resamples lack; numerators with different denominators.
+    stratum = np.where(np.arange(N) < 2, 2, np.random.default_rng(1).integers(0, 2, N))
+    samples = Bootstrap(masks, 200, seed=3).means_over_few_strata(num, den, den_of, stratum)
+    counts = draw_counts(N, 200, np.random.default_rng(3))
+    for s, mask in enumerate(masks):
+        for m in range(3):
+            parts = (num[:, m].astype(float), den[:, den_of[m]].astype(float))
+            ratio = Ratio(*parts, np.ones(N, bool), stratum)
+            np.testing.assert_allclose(samples[s, :, m], [ratio.value(c * mask) for c in counts], rtol=1e-5)
+
+
 def test_draws_do_not_depend_on_the_slices(data):
     masks, num, den, den_of = data
     few, many = Bootstrap(masks[:1], 50, 0), Bootstrap(masks, 50, 0)

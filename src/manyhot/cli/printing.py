@@ -54,13 +54,27 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
         numbers = [r for r in evaluation.results.to_pylist() if r["slice"] == "all"]
         numbers = [{k: None if v != v else v for k, v in r.items()} for r in numbers]
         notes = [dataclasses.asdict(n) for n in evaluation.notes]
-        typer.echo(
-            json.dumps({"results": numbers, "notes": notes, "written": [str(p) for p in outcome.written]})
-        )
+        drops = [r for r in outcome.comparison.drops.to_pylist() if r["model"] is None]
+        written = [str(p) for p in outcome.written]
+        typer.echo(json.dumps({"results": numbers, "drops": drops, "notes": notes, "written": written}))
         return
     _print_headline(outcome)
+    _print_changes(outcome)
     _print_notes(outcome)
     print_written(list(outcome.written), as_json)
+
+
+def _print_changes(outcome: Outcome) -> None:
+    """Print how far models drop between data sets and slices; metrics of one data set stand side by side."""
+    rows = outcome.comparison.drops.to_pylist()
+    drops = [
+        r
+        for r in rows
+        if r["model"] is None and (r["dataset_x"], r["slice_x"]) != (r["dataset_y"], r["slice_y"])
+    ]
+    if drops:
+        _print_drops(drops)
+        typer.echo()
 
 
 def _print_notes(outcome: Outcome, most: int = 5) -> None:
@@ -166,7 +180,28 @@ def print_comparison(done: Compared, as_json: bool) -> None:
     _print_fits([r for r in tables["fits"].to_pylist() if r["scale"] == "plain"])
     typer.echo()
     _print_orders(tables["ranks"].to_pylist())
+    _print_sensitivity(tables["sensitivity"].to_pylist())
     print_written(list(done.written), False)
+
+
+def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
+    from manyhot.pipeline import WARNING
+
+    if not rows:
+        return
+    typer.echo()
+    cells = [
+        (
+            r["metric"],
+            r["analysis"] + ("" if r["threshold"] is None else f" {r['threshold']:g}"),
+            _points(r["drop"]),
+            _span(r["lo_models"], r["hi_models"]),
+            f"{r['multi_x']:.1%} → {r['multi_y']:.1%}",
+        )
+        for r in rows
+    ]
+    print_table(("metric", "sensitivity", "drop", "95 % over families", "sets of two or more"), cells)
+    typer.echo(f"Warning: {WARNING}")
 
 
 def _print_drops(drops: list[dict[str, Any]]) -> None:

@@ -74,14 +74,36 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
             NaN where a resample holds no image that counts.
         """
-        num, den = num[self.cells.order], den[self.cells.order]
-        samples = np.empty((len(self.masks), self.resamples, num.shape[1]), np.float32)
-        for rows in _chunks(self.resamples):
-            counts = self._counts[rows][:, self.cells.order]
-            with np.errstate(invalid="ignore", divide="ignore"):
-                totals = _slice_sums(self.cells, counts, den)[:, :, den_of]
-                np.divide(_slice_sums(self.cells, counts, num), totals, out=samples[:, rows])
-        return samples
+        return _ratios(self.cells, self._counts, num, den, den_of)
+
+    def means_over_few_strata(
+        self, num: Floats, den: Floats, den_of: npt.NDArray[np.intp], stratum: npt.NDArray[np.integer]
+    ) -> Floats:
+        """Return what `means_over_strata` does, for a handful of strata: sums of each are affordable.
+
+        Numerators may have denominators of their own, as in `ratios`.
+
+        Parameters
+        ----------
+        num, den, den_of
+            As in `ratios`.
+        stratum : ndarray of int, shape (n,)
+
+        Returns
+        -------
+        ndarray of float32, shape (S, R, m)
+        """
+        shape = (len(self.masks), self.resamples, num.shape[1])
+        total, filled = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+        for value in np.unique(stratum):
+            inside = np.flatnonzero(stratum == value)
+            cells = Cells.of(self.masks[:, inside])
+            ratios = _ratios(cells, self._counts[:, inside], num[inside], den[inside], den_of)
+            known = ~np.isnan(ratios)
+            filled += known
+            np.add(total, ratios, out=total, where=known)
+        with np.errstate(invalid="ignore"):
+            return np.divide(total, filled, out=total)
 
     def means_over_strata(self, num: Floats, den: Floats, stratum: npt.NDArray[np.integer]) -> Floats:
         """Return resampled means over strata of ratios of sums.
@@ -284,6 +306,20 @@ def holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     factor = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factor), 1)
     return adjusted
+
+
+def _ratios(
+    cells: Cells, counts: npt.NDArray[np.uint8], num: Floats, den: Floats, den_of: npt.NDArray[np.intp]
+) -> Floats:
+    """Return ratios of sums under each row of counts and in each slice, shape (S, R, m)."""
+    num, den = num[cells.order], den[cells.order]
+    samples = np.empty((len(cells.member), len(counts), num.shape[1]), np.float32)
+    for rows in _chunks(len(counts)):
+        drawn = counts[rows][:, cells.order]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            totals = _slice_sums(cells, drawn, den)[:, :, den_of]
+            np.divide(_slice_sums(cells, drawn, num), totals, out=samples[:, rows])
+    return samples
 
 
 def _slice_sums(cells: Cells, counts: npt.NDArray[np.uint8], values: Floats) -> Floats:

@@ -12,9 +12,11 @@ from manyhot.pipeline.evaluate import evaluate_files
 from manyhot.pipeline.outputs import report_folder
 from manyhot.pipeline.predict import predict_folder
 from manyhot.steps.leaderboard import narrow
+from manyhot.steps.sensitivity import WARNING
 
 __all__ = [
     "BENCHMARKS",
+    "WARNING",
     "Benchmark",
     "DataSet",
     "Options",

@@ -166,23 +166,24 @@ def evaluate_benchmark(
     thresholds = Evaluation.concat(again) if again else None
     inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
     highlight = tuple(p.model for p in own)
+    comparison = compare(
+        [evaluation.tables(name)],
+        ends=BENCHMARKS[name].ends,
+        without=BENCHMARKS[name].without,
+        seed=options.seed,
+        thresholds=None if thresholds is None else thresholds.tables(),
+    )
     written = write_evaluation(
         evaluation,
         out,
         description=Description.concat([f.describe() for f in sets]),
-        comparison=compare(
-            [evaluation.tables(name)],
-            ends=BENCHMARKS[name].ends,
-            without=BENCHMARKS[name].without,
-            seed=options.seed,
-            thresholds=None if thresholds is None else thresholds.tables(),
-        ),
+        comparison=comparison,
         thresholds=thresholds,
         call=call,
         inputs=inputs | {Path(p.source).name: sha256(p.source) for p in own},
         highlight=highlight,
     )
-    return Outcome(evaluation, tuple(written), highlight)
+    return Outcome(evaluation, comparison, tuple(written), highlight)
 
 
 @dataclass(frozen=True)

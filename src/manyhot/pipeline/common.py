@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyhot.steps.compare import Comparison
 from manyhot.steps.results import Evaluation
 
 PathLike = str | os.PathLike[str]
@@ -29,8 +30,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """An evaluation and the files it was written to."""
+    """An evaluation, what came of comparing its models, and the files they were written to."""
 
     evaluation: Evaluation
+    comparison: Comparison
     written: tuple[Path, ...]
     highlight: tuple[str, ...] = ()

@@ -78,16 +78,17 @@ def evaluate_files(
     options = options or Options()
     evaluation = judge(read, models, len(files), shown, known, dataset, options, progress)
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
+    comparison = compare([evaluation.tables()], seed=options.seed)
     written = write_evaluation(
         evaluation,
         out,
         description=describe(read, classes=known, dataset=dataset or read.name or "labels"),
-        comparison=compare([evaluation.tables()], seed=options.seed),
+        comparison=comparison,
         call=call,
         inputs={Path(p).name: sha256(p) for p in [*named, *files]},
         pictures=pictures,
     )
-    return Outcome(evaluation, tuple(written))
+    return Outcome(evaluation, comparison, tuple(written))
 
 
 def judge(

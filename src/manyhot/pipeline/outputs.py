@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manyhot import tables
 from manyhot.files import atomic_write
 from manyhot.pipeline.common import PathLike
 from manyhot.steps.compare import Comparison
 from manyhot.steps.describe import Description
+from manyhot.steps.leaderboard import narrow, rank_models
 from manyhot.steps.results import Evaluation
+from manyhot.tables import Results
 
 if TYPE_CHECKING:
     import polars as pl
 
     from manyhot.report import Pictures
+    from manyhot.report.inputs import ReportTables
 
 MADE = ("drops", "fits", "ranks", "swaps", "sensitivity", "datasets", "set_sizes", "class_pairs", "rejected")
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
@@ -90,18 +95,60 @@ def report_folder(folder: PathLike, *, pictures: Pictures | None = None, title: 
     from manyhot.report.inputs import read_tables
     from manyhot.report.render import write_report
 
-    found = read_tables(folder)
+    found, out = read_tables(folder), Path(folder) / "report"
     options: dict[str, Any] = {"title": title} if title else {}
-    report = write_report(
-        Path(folder) / "report",
+    page = write_report(
+        out,
         found,
         notes=json.loads(found.about.get("notes", "[]")),
         pictures=pictures,
         highlight=json.loads(found.about.get("own", "[]")),
         call=found.about.get("call", ""),
+        beside=True,
         **options,
     )
-    return [report]
+    figures = sorted((out / "figures").glob("*.*"))
+    return [page, *figures, *_write_paper_tables(found, out / "tables")]
+
+
+def _paper_tables(found: ReportTables) -> dict[str, pa.Table]:
+    """Return what goes into a paper as tables: leaderboards, and comparisons without what is the same."""
+    results = Results(found.results, found["pairs"], models=found["models"])
+    made = {f"leaderboard-{_file_name(d)}": narrow(rank_models(results, dataset=d)) for d in results.datasets}
+    drops = found["drops"]
+    made["drops"] = drops.filter(pc.is_null(drops["model"])).drop(["model", "above_fit"])
+    made |= {name: found[name] for name in ("fits", "ranks", "sensitivity", "set_sizes")}
+    if found["datasets"].num_rows:
+        made["datasets"] = found["datasets"].drop([c for c in ("citation", "home") if c in _columns(found)])
+    return {name: _without_constants(table) for name, table in made.items() if table.num_rows}
+
+
+def _columns(found: ReportTables) -> list[str]:
+    return list(found["datasets"].column_names)
+
+
+def _without_constants(table: pa.Table) -> pa.Table:
+    """Return a table without slices that are all images, and without columns that are empty."""
+    empty = [c for c in table.column_names if table[c].null_count == len(table)]
+    slices = [c for c in ("slice_x", "slice_y") if c in table.column_names]
+    same = slices if all(pc.all(pc.equal(table[c], "all")).as_py() for c in slices) else []
+    return table.drop([*empty, *same])
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _write_paper_tables(found: ReportTables, folder: Path) -> list[Path]:
+    from manyhot.report.export import write_text_table
+
+    written = []
+    for name, table in _paper_tables(found).items():
+        for kind, suffix in (("csv", "csv"), ("markdown", "md"), ("latex", "tex")):
+            path = folder / f"{name}.{suffix}"
+            write_text_table(table, kind, path)
+            written.append(path)
+    return written
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from manyhot.errors import MissingExtraError
 from manyhot.files import write_text
@@ -26,6 +27,7 @@ from manyhot.report.inputs import ReportTables
 from manyhot.report.metrics import Metric, metric, reading_order
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+from manyhot.report.save import save_figures
 from manyhot.report.words import count_range, counted, listed, ordinal
 
 TITLE = "Models judged on label sets"
@@ -61,7 +63,7 @@ def write_report(
     call : str
         The command to show; that of the metadata by default.
     beside : bool
-        Whether the figures lie in ``figures/`` beside the page as `save_figures` writes them, to be linked.
+        Whether to save the figures in ``figures/`` beside the page, as `save_figures` does, and link them.
 
     Raises
     ------
@@ -81,6 +83,8 @@ def write_report(
         figures=figures,
         undrawn=undrawn,
     )
+    if beside:
+        save_figures(figures, Path(out) / "figures")
     path = Path(out) / "index.html"
     write_text(path, render(report, page, beside=beside))
     return path
@@ -220,6 +224,7 @@ def _environment() -> Environment:
         "ordinal": ordinal,
         "listed": listed,
         "labels": _labels,
+        "unbroken": _unbroken,
         "under_part": _under_part,
     }
     return environment
@@ -227,6 +232,11 @@ def _environment() -> Environment:
 
 def _labels(names: Sequence[str]) -> str:
     return ", ".join(metric(name).label for name in names)
+
+
+def _unbroken(text: str) -> Markup:
+    """Return text in which no line ends within the name of a metric."""
+    return Markup(re.sub(r"\b(Top-[15])\b", r'<span class="nb">\1</span>', str(escape(text))))  # noqa: S704
 
 
 def _under_part(figure: Markup) -> Markup:

@@ -17,6 +17,9 @@ from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.steps.results import Number
 from manyhot.steps.slices import Slices
 
+FEW_STRATA = 8
+"""Strata up to which each is resampled on its own: set sizes, not classes."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -61,6 +64,11 @@ class Column:
             )
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
+
+    @property
+    def has_few_strata(self) -> bool:
+        """Whether each stratum can be resampled on its own."""
+        return self.stratum is not None and int(self.stratum.max(initial=0)) < FEW_STRATA
 
     def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
         """Whether the metric within a class is a plain proportion: it has no strata but the classes."""
@@ -115,12 +123,13 @@ def stack(
     return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
 
 
-def grouped(columns: Iterable[Column]) -> list[list[Column]]:
-    """Group columns that share strata and denominators, so that they share resamples."""
+def grouped(columns: Iterable[Column], *, by_den: bool) -> list[list[Column]]:
+    """Group columns that share strata, and denominators if so wanted, so that they share resamples."""
     groups: dict[tuple[bytes, bytes], list[Column]] = {}
     for column in columns:
         assert column.stratum is not None
-        groups.setdefault((_digest(column.den), _digest(column.stratum)), []).append(column)
+        den = _digest(column.den) if by_den else b""
+        groups.setdefault((den, _digest(column.stratum)), []).append(column)
     return list(groups.values())
 
 

@@ -335,13 +335,16 @@ class Judge:
         plain = [c for c in self._waiting if c.stratum is None]
         if plain:
             self._keep(plain, self._bootstrap.ratios(*stack(plain)))
-        for group in grouped(c for c in self._waiting if c.stratum is not None):
+        few = [c for c in self._waiting if c.has_few_strata]
+        for group in grouped(few, by_den=False):
+            assert group[0].stratum is not None
+            self._keep(group, self._bootstrap.means_over_few_strata(*stack(group), group[0].stratum))
+        many = [c for c in self._waiting if c.stratum is not None and not c.has_few_strata]
+        for group in grouped(many, by_den=True):
             num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
-            stratum = group[0].stratum
-            assert stratum is not None
-            self._keep(
-                group, self._bootstrap.means_over_strata(num, group[0].den.astype(np.float32), stratum)
-            )
+            assert group[0].stratum is not None
+            den = group[0].den.astype(np.float32)
+            self._keep(group, self._bootstrap.means_over_strata(num, den, group[0].stratum))
         self._waiting = []
 
     def _keep(self, columns: Sequence[Column], samples: npt.NDArray[np.float32]) -> None:
@@ -363,7 +366,8 @@ class Judge:
         values = {(n.metric, n.model): n.value for n in self._numbers if n.slice == ALL}
         for metric in dict.fromkeys(metric for metric, *_ in self._samples):
             models = [m for m in self._models if (metric, m, ALL) in self._samples]
-            if len(models) < 2:
+            # Where all models count other images, such as their own errors, no two can be compared.
+            if len({self._scored[metric, m] for m in models}) == len(models):
                 continue
             table = compare_pairs(
                 np.array([values[metric, m] for m in models]),

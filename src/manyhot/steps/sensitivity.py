@@ -21,6 +21,12 @@ from manyhot.tables import End, Number, Results, schema
 METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""
 
+WARNING = (
+    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much hangs "
+    "on the protocol, and does not take its effect away. Rated images are those on which models disagreed."
+)
+"""What must be read with any of this."""
+
 SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
 """Slices by size of the label set."""
 

@@ -241,7 +241,7 @@ def test_the_best_of_equals_and_the_only_one():
         "beyond noise was not tested."
     )
     assert best(0.7, math.nan)[1] == (
-        "m0, the one model with a value, has 70.0 % (95 % interval 69.0 to 71.0, n 100) Top-1 on val."
+        "m0, the one model with a value, has 70.0 % (95 % interval 69.0 to 71.0, n 100) by Top-1 on val."
     )
 
 
@@ -265,3 +265,11 @@ def test_three_findings_in_order_of_importance():
         "ranks": [rank(0.9, 1)],
     }
     assert [f.kind for f in found(**rows)] == ["objects", "shift", "saturation"]
+
+
+def test_a_large_number_that_may_be_none_says_so():
+    real = {"metric_x": "real1", "metric_y": "real1"}
+    (finding, *_) = found(drops=[drop(0.1, 0.09, 0.11), drop(0.01, -0.01, 0.03, **real)])
+    assert finding.about == "Top-1 from val to v2; −1.0 points by ReaL (not beyond noise)"
+    (finding, *_) = found(drops=[drop(0.01, -0.01, 0.03, **OBJECTS)])
+    assert finding.about == "Top-1 on images with two or more objects (not beyond noise)"

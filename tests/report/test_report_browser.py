@@ -260,6 +260,13 @@ def test_prints_in_light_and_without_controls(visit, small):
     assert page.locator(".box >> nth=0").evaluate("b => b.scrollHeight <= b.clientHeight + 1")
 
 
+def test_becomes_a_pdf(visit, small):
+    page = visit(small, color_scheme="dark")
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert 3 <= pdf.count(b"/Type /Page\n") <= 12, "pages"
+
+
 def test_works_without_scripts(visit, small):
     page = visit(small, java_script_enabled=False)
     for control in ("#theme", ".find", "#menu", "#pins"):

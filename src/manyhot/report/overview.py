@@ -43,6 +43,9 @@ TITLES = {
 }
 """The parts of the page in reading order: what they are called in its contents, and at their head."""
 
+_WIDE = 99_999
+"""Pairs up to which their number stands in large letters."""
+
 PROTOCOLS = (
     "Set sizes found under different protocols are not the same quantity, and neither are accuracies on them."
 )
@@ -128,7 +131,7 @@ def _objects(drops: pa.Table, named: _Named) -> list[Finding]:
         Finding(
             "objects",
             _signed_drop(row["drop"], m),
-            f"{m.label} on {images_of(row['slice_y'])}",
+            f"{m.label} on {images_of(row['slice_y'])}{_unsure(row)}",
             sentence,
             "",
             *_part("groups"),
@@ -157,39 +160,40 @@ def _shift(tables: ReportTables, named: _Named) -> list[Finding]:
     ]
     if not rows:
         return []
+    by_metric = _clearest(rows, pc.unique(tables.results["dataset"]).to_pylist())
+    first = by_metric.get("top1") or next(iter(by_metric.values()))
+    on_sets = next((by_metric[name] for name in ON_LABELS if name in by_metric), None)
+    m = named(first["metric_x"])
+    x, y = first["dataset_x"], first["dataset_y"]
+    sentence = (
+        f"From {x} ({first['n_x']:,} images) to {y} ({first['n_y']:,}), {_judged(m)} "
+        f"{_change(drops, first, m)}"
+    )
+    about = f"{m.label} from {x} to {y}{_unsure(first)}"
+    if on_sets is not None and on_sets is not first:
+        other = named(on_sets["metric_x"])
+        who = on_sets["n_models"] != first["n_models"]
+        sentence += (
+            f"; {other.label}, judged on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} images), "
+            f"{_change(drops, on_sets, other, who=who)}"
+        )
+        about += f"; {_signed_drop(on_sets['drop'], other)} by {other.label}{_unsure(on_sets)}"
+    caution = PROTOCOLS if on_sets is not None else ""
+    figure = _signed_drop(first["drop"], m)
+    return [Finding("shift", figure, about, f"{sentence}.", caution, *_part("shift"))]
+
+
+def _clearest(rows: Iterable[Row], order: Sequence[str]) -> dict[str, Row]:
+    """Return a pair of data sets, by metric: one judged both ways, and the first as the results list them."""
     pairs: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         pairs.setdefault((row["dataset_x"], row["dataset_y"]), {})[row["metric_x"]] = row
-    order = pc.unique(tables.results["dataset"]).to_pylist()
-    by_metric = pairs[min(pairs, key=lambda ends_of: _clearest(pairs[ends_of], ends_of, order))]
-    first = by_metric.get("top1") or next(iter(by_metric.values()))
-    m = named(first["metric_x"])
-    sentence = (
-        f"From {first['dataset_x']} ({first['n_x']:,} images) to {first['dataset_y']} ({first['n_y']:,}), "
-        f"{_judged(m)} {_change(drops, first, m)}"
-    )
-    about = f"{m.label} from {first['dataset_x']} to {first['dataset_y']}"
-    on_sets = next((by_metric[name] for name in ON_LABELS if name in by_metric), None)
-    if on_sets is None or on_sets is first:
-        caution = PROTOCOLS if on_sets is first else ""
-        return [
-            Finding("shift", _signed_drop(first["drop"], m), about, f"{sentence}.", caution, *_part("shift"))
-        ]
-    other = named(on_sets["metric_x"])
-    sentence += (
-        f"; {other.label}, judged on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} images), "
-        f"{_change(drops, on_sets, other, who=on_sets['n_models'] != first['n_models'])}."
-    )
-    about += f"; {_signed_drop(on_sets['drop'], other)} by {other.label}"
-    return [Finding("shift", _signed_drop(first["drop"], m), about, sentence, PROTOCOLS, *_part("shift"))]
 
+    def preference(names: tuple[str, str]) -> tuple[bool, bool, list[int]]:
+        places = [order.index(name) if name in order else len(order) for name in names]
+        return "top1" not in pairs[names], not set(ON_LABELS) & set(pairs[names]), places
 
-def _clearest(
-    by_metric: Mapping[str, Row], names: tuple[str, str], order: Sequence[str]
-) -> tuple[bool, bool, list[int]]:
-    """Return what to sort pairs of data sets by: judged both ways first, then as the results list them."""
-    places = [order.index(name) if name in order else len(order) for name in names]
-    return "top1" not in by_metric, not set(ON_LABELS) & set(by_metric), places
+    return pairs[min(pairs, key=preference)]
 
 
 def _saturation(fits: pa.Table, named: _Named) -> list[Finding]:
@@ -244,11 +248,14 @@ def _ranks(ranks: pa.Table, named: _Named) -> list[Finding]:
         f"Kendall's tau between the orders of {counted(row['n_models'], 'model')} by {_by(row, x, y)} is "
         f"{signed(row['tau'], 2)} {intervals}: {_swapped(row)}."
     )
+    figure, about = f"{row['n_swapped']:,} of {row['n_pairs']:,}", "pairs of models"
+    if row["n_pairs"] > _WIDE:
+        figure, about = f"{row['n_swapped']:,}", f"of {row['n_pairs']:,} pairs of models"
     return [
         Finding(
             "ranks",
-            f"{row['n_swapped']:,} of {row['n_pairs']:,}",
-            f"pairs of models change order between {x.label} and {y.label}",
+            figure,
+            f"{about} change order between {x.label} and {y.label}",
             sentence,
             "",
             *_part("ranks"),
@@ -317,7 +324,9 @@ def _best(data: DataSet) -> list[Finding]:
     leaders = [model for value, model in values if value.value == first.value]
     names = listed([model.name for model in leaders], 4)
     if len(values) == 1:
-        sentence = f"{names}, the one model with a value, has {column.told(first)} {m.label} on {data.name}."
+        sentence = (
+            f"{names}, the one model with a value, has {column.told(first)} by {m.label} on {data.name}."
+        )
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
@@ -398,6 +407,12 @@ def _signed_drop(drop: float, m: Metric) -> str:
     text = signed(drawn, decimals)
     plus = "+" if drawn > 0 and text[0] != "−" and float(text.replace(",", "")) else ""
     return f"{plus}{text} points" if m.percent else f"{plus}{text}"
+
+
+def _unsure(row: Row) -> str:
+    """Return what must stand beside a large number that an interval holds 0 of."""
+    noise = holds_zero((row["lo"], row["hi"]), (row["lo_models"], row["hi_models"]))
+    return " (not beyond noise)" if noise else ""
 
 
 def _slope(row: Row, y: Metric) -> str:

@@ -28,6 +28,7 @@ from manyhot.report.listings import (
     picked,
     span,
 )
+from manyhot.report.metrics import ON_LABELS
 from manyhot.report.overview import PROTOCOLS, TITLES
 from manyhot.report.words import count_range, counted, slice_label
 
@@ -286,7 +287,10 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
         list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}", warning=PROTOCOLS)
         for name, rows in sensitivity.items()
     ]
-    return (), PROTOCOLS if listings else "", tuple(listings)
+    judged = {r["metric_y"] for r in (*drops, *fits)} | {
+        r["metric"] for rows in sensitivity.values() for r in rows
+    }
+    return (), PROTOCOLS if judged & set(ON_LABELS) else "", tuple(listings)
 
 
 def _saturation(tables: ReportTables, shared: Shared) -> _Part:

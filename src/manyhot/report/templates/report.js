@@ -130,6 +130,11 @@
     said.textContent = `${set.table.tBodies[0].rows.length} models shown`;
   };
 
+  // Links must not lead beneath the bar, which grows with the pins.
+  new ResizeObserver(([{ target }]) => {
+    root.style.scrollPaddingTop = `${target.offsetHeight + 12}px`;
+  }).observe(byId("bar"));
+
   // Theme.
   const theme = byId("theme");
   const themes = ["auto", "light", "dark"];

@@ -3,7 +3,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const byId = (id) => document.getElementById(id);
   const root = document.documentElement;
-  const count = (n) => n.toLocaleString("en");
+  const { format: count } = new Intl.NumberFormat("en");
   const make = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
@@ -46,8 +46,11 @@
   };
 
   // Rows and heads from data; they look as those that came with the page.
-  const text = (column, value) =>
-    value.toLocaleString("en", { minimumFractionDigits: column.decimals, maximumFractionDigits: column.decimals });
+  const rounded = [];
+  const text = ({ decimals: digits }, value) => {
+    rounded[digits] ??= new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    return rounded[digits].format(value);
+  };
   const numbers = (column, i) => ({
     value: column.value[i], lo: at(column.lo, i), hi: at(column.hi, i), n: at(column.n, i), skipped: at(column.skipped, i),
   });

@@ -59,7 +59,7 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
         If vl-convert is not installed.
     """
     drawn = {figure.name: _inline(figure) for figure in figures}
-    return FigurePage(drawn, _data(figures), _script(), style())
+    return FigurePage(drawn, _data(figures), _script() if figures else "", style())
 
 
 def style() -> str:

@@ -119,8 +119,9 @@ def strips(
         sheets[f"{name}-zero"] = {"x": [0.0]}
         line: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
         layers.append(line.encode(x.channel(alt.X, "x")))
-    layers += _strip(name, x, y, len(models.get("model", ())))
-    layers += _middle(f"{name}-middle", x, y, middles, 8 if above else 0)
+    dy = 8 if above else 0
+    layers += _strip(name, x, y, len(models.get("model", ())), dy)
+    layers += _middle(f"{name}-middle", x, y, middles, dy)
     if above:
         layers.append(_above(f"{name}-middle", y, -9))
     if "text" in middles:
@@ -136,19 +137,19 @@ def _rows(labels: Sequence[str], *, above: bool) -> Any:
     return alt.Y(field="label", type="nominal", sort=list(dict.fromkeys(labels)), title=None, axis=axis)
 
 
-def _strip(name: str, x: Side, y: Any, n: int) -> list[Any]:
+def _strip(name: str, x: Side, y: Any, n: int, dy: float) -> list[Any]:
     if not n:
         return []
     base: Any = alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y)
-    faint = 0.45 if n <= 4 * CROSSES else 0.25
-    tick = {"height": {"band": 0.7}, "thickness": 3, "clip": True}
-    name_above = base.transform_filter(NAMED).mark_text(dy=-14, fontSize=11, fontWeight="bold", **halo())
+    faint = {"opacity": dimmed(0.45 if n <= 4 * CROSSES else 0.25), "color": ink("mark"), "thickness": 1}
+    tall = 0.32 if dy else 0.5
+    place = {"clip": True, "yOffset": dy}
+    strong = {"height": {"band": 1.3 * tall}, "thickness": 3, **place}
+    name_above = base.transform_filter(NAMED).mark_text(dy=dy - 14, fontSize=11, fontWeight="bold", **halo())
     return [
-        base.mark_tick(
-            height={"band": 0.5}, thickness=1, opacity=dimmed(faint), color=ink("mark"), clip=True
-        ),
-        base.transform_filter(OWN).mark_tick(**tick, color=ink("own")),
-        base.transform_filter(FOCUS).mark_tick(**tick, color=ink("purple")),
+        base.mark_tick(height={"band": tall}, **faint, **place),
+        base.transform_filter(OWN).mark_tick(**strong, color=ink("own")),
+        base.transform_filter(FOCUS).mark_tick(**strong, color=ink("purple")),
         name_above.encode(words("model")),
     ]
 

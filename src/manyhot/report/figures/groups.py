@@ -129,7 +129,7 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         f"objects-{slug(dataset)}",
         "groups",
         dataset,
-        "Several objects in an image cost every model accuracy",
+        "Accuracy on images with several objects",
         "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. "
         "Right: how much each model loses from all examined images to those with two or more objects; a "
         "bar is its 95 % interval over images, the line the mean." + beyond_said(panels),

@@ -40,6 +40,9 @@ COLUMNS = 10
 MOVERS = 6
 """Models that are named because they change rank most."""
 
+LONGEST = 32
+"""Letters of a name beside a bump chart."""
+
 DENSE = 0.6
 """Share of all pairs of columns from which on they are drawn as a square."""
 
@@ -127,7 +130,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
     side = plain_side(["Kendall's tau: 1 is the same order"], [*lows, 1.0], percent=False)
     tips = [("", "label"), ("Kendall's tau", "x", "3", "", "inner_lo", "inner_hi"), ("", "swaps")]
     empty: dict[str, list[Any]] = {"model": [], "label": [], "x": []}
-    return strips("agreement", empty, middle, side, tips=tips, width=490, above=True)
+    return strips("agreement", empty, middle, side, tips=tips, width=520, above=True)
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:
@@ -259,7 +262,8 @@ def _ends(told: dict[str, list[int]], hues: dict[str, str], last: int, apart: fl
     for at, side in ((0, "left"), (last, "right")):
         placed = spread({m: places[at] for m, places in told.items()}, apart)
         for m, places in told.items():
-            text = f"{m}  {places[at]}" if at == 0 else f"{places[at]}  {m}"
+            name = m if len(m) <= LONGEST else f"{m[: LONGEST - 1]}…"
+            text = f"{name} {places[at]}" if at == 0 else f"{places[at]} {name}"
             rows.append(
                 {"model": m, "at": at, "place": placed[m], "text": text, "hue": hues[m], "side": side}
             )
@@ -286,7 +290,7 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
     ]
     for side, align, dx in (("left", "right", -8), ("right", "left", 8)):
         text = ends.transform_filter(f"datum.side === '{side}'")
-        layers.append(text.mark_text(align=align, dx=dx, fontWeight="bold", limit=240, **halo()))
+        layers.append(text.mark_text(align=align, dx=dx, fontWeight="bold", **halo()))
     return layers
 
 

@@ -255,9 +255,7 @@ def _named(base: Any, names: str, middle: float, *, tagged: bool) -> list[Any]:
     layers = [
         base.transform_filter(OWN).mark_point(**point, color=ink("own")),
         base.transform_filter(FOCUS).mark_point(**point, color=ink("ink")),
-        base.transform_filter(OWN)
-        .mark_text(**text, color=ink("own"), fontWeight="bold")
-        .encode(words("model")),
+        _own_names(names, base, text),
         base.transform_filter(f"({NAMED}) && !own[datum.model]")
         .mark_text(**text, fontWeight="bold", dy=-10)
         .encode(words("model")),
@@ -276,8 +274,9 @@ def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:
     return {"model": list(placed), "x": [xs[m] for m in placed], "y": list(placed.values())}
 
 
-def _own_names(base: Any, text: dict[str, Any]) -> Any:
-    return base.mark_text(**text, color=ink("own"), fontWeight="bold").encode(words("model"))
+def _own_names(name: str, base: Any, text: dict[str, Any]) -> Any:
+    chart: Any = alt.Chart(data(name)).encode(base.encoding.x, base.encoding.y)
+    return chart.mark_text(**text, color=ink("own"), fontWeight="bold").encode(words("model"))
 
 
 def _line(name: str, channels: tuple[Any, Any], style: dict[str, Any], note: str) -> list[Any]:

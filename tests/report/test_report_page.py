@@ -182,7 +182,7 @@ def test_what_set_sizes_do_is_told_with_the_warning(page):
 
 def test_orders_and_swaps(page):
     assert texts(page, "ranks-orders")[1:] == [
-        ["Top-1 → ReaL", "val", "0.900", "0.800 to 0.950", "5", "10", "1", "1"]
+        ["Top-1 → ReaL", "val", "0.900", "0.800 to 0.950", "5", "1 of 10", "1"]
     ]
     (swaps,) = [n for n in page.all("div", "listing") if n["id"].startswith("ranks-swaps")]
     assert swaps.one("h3").text == "Swapped beyond noise by Top-1 → ReaL, val: 1 pair #"

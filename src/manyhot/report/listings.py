@@ -217,8 +217,7 @@ _RANKS = (
     Head("95 % over images"),
     Head("95 % over families"),
     Head("Models"),
-    Head("Pairs"),
-    Head("In another order"),
+    Head("Swapped pairs", title="Pairs of models that stand in another order"),
     Head("Beyond noise", title="Of these, pairs that differ beyond noise at both ends"),
 )
 
@@ -233,7 +232,8 @@ def _rank(row: Row, shared: Shared) -> Entry:
             _plain(row["tau"], 3),
             ends((row["lo"], row["hi"]), None, 3),
             ends((row["lo_models"], row["hi_models"]), None, 3),
-            *(f"{row[c]:,}" for c in ("n_models", "n_pairs", "n_swapped")),
+            f"{row['n_models']:,}",
+            f"{row['n_swapped']:,} of {row['n_pairs']:,}",
             "not tested" if beyond is None else f"{beyond:,}",
         )
     )

@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 QUIET = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
@@ -30,6 +31,8 @@ def main() -> None:
         page.add_style_tag(content=".fig-more, .readout { display: none !important } .fig { padding: 12px }")
         figure.screenshot(path=target)
         browser.close()
+    # A drawing has few colours: a third of the size.
+    Image.open(target).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 if __name__ == "__main__":

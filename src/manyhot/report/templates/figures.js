@@ -116,7 +116,9 @@
       point(entry, "");
     });
     view.addEventListener("click", (event, item) => {
-      if (item?.datum?.model) pin(item.datum.model);
+      // A mark set off between press and release covers the one pressed; the click then is on neither.
+      const model = item?.datum?.model || entry.hover;
+      if (model) pin(model);
     });
   };
   const begun = new Set();

@@ -1,8 +1,14 @@
 """What a reader does with a report, in a real browser."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import pytest
 from report_pages import MODELS, number, pairs_table, parse, results_table, some_rows
 from test_report_page import hostile_report
+
+from manyhot.report import write_report
+from manyhot.report.inputs import ReportTables
 
 WIDTH = "document.documentElement.scrollWidth"
 
@@ -311,6 +317,17 @@ def test_1556_models_on_five_data_sets_stay_small(many):
     assert n_nodes < 6_000
 
 
+def test_1556_models_stay_small_with_their_figures(tmp_path):
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    names, results = leaderboard(1556, 2)
+    page = write_report(tmp_path, ReportTables(results, {}), highlight=[names[700]])
+    assert page.stat().st_size < 3_000_000
+    root = parse(page.read_text(encoding="utf-8"))
+    assert root.all("figure")
+    assert sum(1 for node in root.walk()) < 9_000
+
+
 def test_further_rows_come_when_asked_for(visit, many):
     names, html = many
     page = visit(html)
@@ -355,8 +372,10 @@ def test_rows_built_from_data_look_as_those_that_came(visit, write):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_no_known_barriers(visit, small, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+def test_no_known_barriers(visit, small, scheme, width, require):
+    package = "axe_playwright_python"
+    require(find_spec(package), "axe, to look for barriers with (pip install axe-playwright-python)")
+    axe = import_module(f"{package}.sync_playwright")
     page = visit(small, color_scheme=scheme, viewport={"width": width, "height": 900})
     page.locator("tbody b >> nth=1").click()
     page.add_style_tag(content="* { content-visibility: visible !important }")

@@ -225,7 +225,6 @@ def _environment() -> Environment:
         "listed": listed,
         "labels": _labels,
         "unbroken": _unbroken,
-        "under_part": _under_part,
     }
     return environment
 
@@ -237,9 +236,3 @@ def _labels(names: Sequence[str]) -> str:
 def _unbroken(text: str) -> Markup:
     """Return text in which no line ends within the name of a metric."""
     return Markup(re.sub(r"\b(Top-[15])\b", r'<span class="nb">\1</span>', str(escape(text))))  # noqa: S704
-
-
-def _under_part(figure: Markup) -> Markup:
-    """Return a figure with a heading of the third level, as it stands under that of a part."""
-    text = str(figure).replace("<h4 ", "<h3 ").replace("</h4>", "</h3>")
-    return Markup(text)  # noqa: S704  as it came

@@ -122,7 +122,7 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
-@register("metric", "valid_errors", better="higher")
+@register("metric", "valid_errors", better="higher", interval="wilson")
 def valid_errors(case: Case) -> Estimate:
     """Share of top-1 errors that are none: the best class is not the original label, but in the label set.
 
@@ -168,20 +168,20 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
     return mean_over(hits / ((k + case.labels.size) / 2), scored)
 
 
-@register("metric", "real1_unasked", better="lower")
+@register("metric", "real1_unasked", better="lower", interval="wilson")
 def real1_unasked(case: Case) -> Estimate:
     """Share of `real1`'s misses whose predicted class nobody was ever asked about."""
     return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
 
 
-@register("metric", "real5_unasked", better="lower")
+@register("metric", "real5_unasked", better="lower", interval="wilson")
 def real5_unasked(case: Case) -> Estimate:
     """Share of `real5`'s misses of which at least one predicted class was never asked about."""
     hits, scored = _hits_at(case, 5)
     return _unasked(case, scored & (hits == 0), 5)
 
 
-@register("metric", "mla_unasked", better="lower")
+@register("metric", "mla_unasked", better="lower", interval="wilson")
 def mla_unasked(case: Case) -> Estimate:
     """Share of `mla`'s misses, over images, whose predicted class nobody was ever asked about."""
     judged = mla(case)

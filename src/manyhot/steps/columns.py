@@ -23,7 +23,11 @@ FEW_STRATA = 8
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of one model, per image of the labels table."""
+    """One metric of one model, per image of the labels table.
+
+    A share of a model's own images, such as its errors, has its interval `by_wilson`: no other model counts
+    the same images, so that nothing is gained from resamples that all share.
+    """
 
     model: str
     metric: str
@@ -31,17 +35,27 @@ class Column:
     den: npt.NDArray[Any]
     scored: npt.NDArray[np.bool_]
     stratum: npt.NDArray[np.integer] | None
+    by_wilson: bool = False
 
     @classmethod
-    def spread(cls, model: str, metric: str, e: Ratio, rows: npt.NDArray[np.int64], n: int) -> Column:
+    def spread(
+        cls,
+        model: str,
+        metric: str,
+        e: Ratio,
+        rows: npt.NDArray[np.int64],
+        n: int,
+        by_wilson: bool = False,
+    ) -> Column:
         """Put an estimate over the aligned images at their rows of the labels table."""
         if len(rows) == n:
-            return cls(model, metric, e.num, e.den, e.scored, e.stratum)
+            return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
         arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
         full = [np.zeros(n, a.dtype) for a in arrays]
         for target, array in zip(full, arrays, strict=True):
             target[rows] = array
-        return cls(model, metric, full[0], full[1], full[2], full[3] if len(full) == 4 else None)
+        stratum = full[3] if len(full) == 4 else None
+        return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson)
 
     def numbers(
         self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
@@ -49,19 +63,12 @@ class Column:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
         values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
         n = cells.count(self.scored)
+        ends = iter(_wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n))
         aligned = cells.count(np.bincount(rows, minlength=len(sets)) > 0)
         for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
-            yield Number(
-                dataset,
-                self.model,
-                self.metric,
-                name,
-                float(value),
-                None,
-                None,
-                int(counted),
-                int(of - counted),
-            )
+            low, high = next(ends)
+            counts = (int(counted), int(of - counted))
+            yield Number(dataset, self.model, self.metric, name, float(value), low, high, *counts)
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
 
@@ -89,6 +96,14 @@ class Column:
             low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
             counts = (int(n[i]), int(skipped[i]))
             yield Number(dataset, self.model, self.metric, name, float(value[i]), low, high, *counts)
+
+
+def _wilson_ends(
+    values: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
+) -> list[tuple[float | None, float | None]]:
+    lo, hi = wilson_interval(values * n, n)
+    known = n > 0
+    return [(float(a), float(b)) if k else (None, None) for a, b, k in zip(lo, hi, known, strict=True)]
 
 
 def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt.NDArray[np.float64]:

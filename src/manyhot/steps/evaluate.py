@@ -297,12 +297,13 @@ class Judge:
         if isinstance(estimate, Pooled):
             self._numbers += self._pooled(model, metric, estimate, rows)
             return
-        column = Column.spread(model, metric.name, estimate, rows, len(self._sets))
+        by_wilson = bool(self.resamples) and metric.about.get("interval") == "wilson"
+        column = Column.spread(model, metric.name, estimate, rows, len(self._sets), by_wilson)
         self._numbers += column.numbers(self.dataset, self._slices, self._bootstrap.cells, self._sets, rows)
         if self.resamples:
             key = self._remember(column.scored)
             self._scored[metric.name, model] = key
-            if column.scored.any():
+            if column.scored.any() and not by_wilson:
                 self._waiting.append(column)
 
     def _remember(self, mask: npt.NDArray[np.bool_]) -> bytes:

@@ -20,6 +20,7 @@ pytest.importorskip("vl_convert")
 
 from manyhot.report.figure import SECTIONS  # noqa: E402
 from manyhot.report.figures import draw_figures  # noqa: E402
+from manyhot.report.figures.scatter import probit_side  # noqa: E402
 from manyhot.report.lean import lean  # noqa: E402
 from manyhot.report.prerender import draw_panels, draw_whole, prepare  # noqa: E402
 from manyhot.report.save import save_figures  # noqa: E402
@@ -172,8 +173,14 @@ def test_probit_axes_have_ticks_in_percent(by_name):
     found = row(figure, "probit-top1", model="alpha")
     assert found["x"] == pytest.approx(0.5244, abs=1e-4), "the normal quantile of 0.7"
     assert found["p_x"] == 70.0
-    labels = json.dumps(figure.spec["concat"][0])
-    assert "'0.52': '70'" in labels
+    ticks = figure.spec["concat"][0]["layer"][0]["encoding"]["y"]["axis"]["values"]
+    assert ticks == [0.151, 0.2019, 0.2533]
+    assert {f">{label}<" in draw_panels(figure)[0] for label in (56, 58, 60)} == {True}
+
+
+def test_probit_axes_below_a_half_are_labelled():
+    side = probit_side(["y"], [0.05, 0.75])
+    assert side.labels.startswith('["10", "30", "50", "70"][indexof([-1.2816, -0.5244, 0.0, 0.5244], ')
 
 
 def test_mean_drops_carry_both_intervals(by_name):

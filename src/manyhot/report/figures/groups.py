@@ -13,7 +13,8 @@ from manyhot.report.figures.lines import lines
 from manyhot.report.figures.numbers import Numbers, column
 from manyhot.report.figures.panel import Panel, beyond_said, compose
 from manyhot.report.figures.scatter import Line, plain_side, scatter, typical
-from manyhot.report.figures.words import axis, counted, interval, slug
+from manyhot.report.figures.words import axis, interval, slug
+from manyhot.report.words import counted
 
 SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4": "4 or more"}
 """Slices by size of the label set, and what they are called on an axis."""

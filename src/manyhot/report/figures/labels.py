@@ -8,7 +8,7 @@ from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import bars, columns
 from manyhot.report.figures.numbers import Numbers, column
 from manyhot.report.figures.panel import compose
-from manyhot.report.figures.words import counted, listed
+from manyhot.report.words import counted, listed
 
 MOST = 6
 """Label sets of so many labels or more are counted together."""
@@ -57,7 +57,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         "How many labels images have",
         "Share of usable images by the number of classes that are valid on them. An image without labels "
         "was looked at, and nothing proposed for it was found valid.",
-        f"Images with two or more labels: {listed(several)}.",
+        f"Images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
     )
@@ -107,7 +107,7 @@ def class_pairs(numbers: Numbers) -> Figure | None:
         "Classes that are valid together",
         f"The {PAIRS} pairs of classes that are both valid on most images, and on how many. One word cannot "
         "describe such an image, and often two class names mean the same thing.",
-        f"The most frequent pair: {listed(said)}.",
+        f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).to_arrow(),
     )

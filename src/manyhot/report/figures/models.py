@@ -6,7 +6,8 @@ from manyhot.report.figure import Figure
 from manyhot.report.figures.numbers import Numbers, column
 from manyhot.report.figures.panel import beyond_said, compose
 from manyhot.report.figures.scatter import plain_side, scatter, typical
-from manyhot.report.figures.words import axis, counted, short, slug
+from manyhot.report.figures.words import axis, short, slug
+from manyhot.report.words import counted
 
 
 def draw_models(numbers: Numbers) -> list[Figure]:

@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 
 from manyhot.report.figure import Spec
-from manyhot.report.figures.words import counted, listed
 from manyhot.report.theme import colour, config
+from manyhot.report.words import counted, listed
 
 Sheet = Mapping[str, Sequence[Any]]
 """Columns of a data set that is drawn."""
@@ -89,7 +89,7 @@ def beyond_said(panels: Sequence[Panel]) -> str:
     names = sorted({name for panel in panels for name in panel.beyond})
     if not names:
         return ""
-    which = listed(names) if len(names) <= 5 else counted(len(names), "model")
+    which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
     return f" Beyond the axes of a panel, and not drawn there: {which}."
 
 

@@ -262,7 +262,7 @@ def _ends(told: dict[str, list[int]], hues: dict[str, str], last: int, apart: fl
     for at, side in ((0, "left"), (last, "right")):
         placed = spread({m: places[at] for m, places in told.items()}, apart)
         for m, places in told.items():
-            name = m if len(m) <= LONGEST else f"{m[: LONGEST - 1]}…"
+            name = m if len(m) <= LONGEST else f"{m[: LONGEST - 14]}…{m[-12:]}"
             text = f"{name} {places[at]}" if at == 0 else f"{places[at]} {name}"
             rows.append(
                 {"model": m, "at": at, "place": placed[m], "text": text, "hue": hues[m], "side": side}

@@ -12,7 +12,8 @@ from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column
 from manyhot.report.figures.panel import Panel, beyond_said, compose
 from manyhot.report.figures.scatter import Line, log_side, plain_side, scatter, slope_said, typical
-from manyhot.report.figures.words import axis, counted, short, slug
+from manyhot.report.figures.words import axis, short, slug
+from manyhot.report.words import counted
 
 GROUPS = {
     "pretraining": "By the data seen before ImageNet",

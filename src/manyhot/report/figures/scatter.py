@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -124,15 +125,15 @@ def probit_side(title: Sequence[str], shares: Iterable[float | None]) -> Side:
     choices = [[t for t in places if lo <= probit(t) <= hi] for places in PROBIT_TICKS]
     chosen = next((c for c in choices if len(c) >= FEWEST_TICKS), choices[-1])
     ticks = {round(probit(t), 4): f"{100 * t:g}" for t in chosen}
-    texts = ", ".join(f"'{z:.2f}': '{text}'" for z, text in ticks.items())
-    return Side(title, (lo, hi), tuple(ticks), f"{{{texts}}}[format(datum.value, '.2f')]")
+    labels = f"{json.dumps(list(ticks.values()))}[indexof({list(ticks)}, datum.value)]"
+    return Side(title, (lo, hi), tuple(ticks), labels, {"labelOverlap": True})
 
 
 def log_side(title: Sequence[str], values: Sequence[float]) -> Side:
     """Return a logarithmic axis."""
     lo, hi = min(values) / 1.1, max(values) * 1.1
     ticks = [10.0**p * m for p in range(-3, 8) for m in (1, 2, 5) if lo <= 10.0**p * m <= hi]
-    return Side(title, (lo, hi), ticks, "format(datum.value, ',~g')", log=True)
+    return Side(title, (lo, hi), ticks, "format(datum.value, ',~g')", {"labelOverlap": True}, log=True)
 
 
 def typical(values: Iterable[float | None]) -> list[float]:

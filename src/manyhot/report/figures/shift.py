@@ -21,8 +21,9 @@ from manyhot.report.figures.scatter import (
     slope_said,
     typical,
 )
-from manyhot.report.figures.words import axis, counted, interval, listed, short, signed, slug
+from manyhot.report.figures.words import axis, interval, short, signed, slug
 from manyhot.report.metrics import HEADLINE, reading_order
+from manyhot.report.words import counted, listed
 
 PANELS = 6
 """Metrics of one figure; further ones are in the tables."""
@@ -219,7 +220,7 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
         "model, the dot their mean. The thick bar is its 95 % interval over images, the thin line over "
         "families of models. At the right: the mean with its interval over images.",
-        f"Mean loss: {listed(said)}.",
+        f"Mean loss: {listed(said, len(said))}.",
         compose([panel], numbers.own),
         pl.concat([means, each]).to_arrow(),
     )

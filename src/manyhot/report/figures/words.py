@@ -37,16 +37,6 @@ def short(name: str) -> str:
     return SHORT.get(name, metric(name).label)
 
 
-def counted(n: int, noun: str) -> str:
-    """Return ``1 model`` or ``67 models``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def listed(names: list[str]) -> str:
-    """Return names in a sentence."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
-
-
 def interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
     """Return ``11.6 to 12.1``; empty without an interval."""
     return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"

@@ -7,7 +7,7 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import bars, columns
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import compose
+from manyhot.report.figures.panel import Panel, compose
 from manyhot.report.words import counted, listed
 
 MOST = 6
@@ -29,26 +29,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
     names = table["dataset"].unique(maintain_order=True).to_list()
     drawn = {name: _sizes(table.filter(pl.col("dataset") == name)) for name in names}
     top = 100 * max(max(column(sheet, "share")) for sheet in drawn.values())
-    panels = [
-        columns(
-            f"sizes-{i}",
-            {
-                "label": column(sheet, "label"),
-                "value": column(sheet, "share", 100),
-                "text": [_share(s) for s in sheet["share"]],
-                "images": column(sheet, "images"),
-            },
-            x_title="Labels of an image",
-            top=1.2 * top,
-            title=name,
-            tips=[
-                ("Labels", "label"),
-                ("Share of images", "value", "2", " %"),
-                ("Images", "images", "0", ""),
-            ],
-        )
-        for i, (name, sheet) in enumerate(drawn.items())
-    ]
+    panels = [_sizes_panel(i, name, sheet, 1.2 * top) for i, (name, sheet) in enumerate(drawn.items())]
     several = [f"{_several(table, name):.1f} % in {name}" for name in names]
     return Figure(
         "set-sizes",
@@ -63,6 +44,17 @@ def set_sizes(numbers: Numbers) -> Figure | None:
     )
 
 
+def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
+    sheet = {
+        "label": column(rows, "label"),
+        "value": column(rows, "share", 100),
+        "text": [_share(s) for s in rows["share"]],
+        "images": column(rows, "images"),
+    }
+    tips = [("Labels", "label"), ("Share of images", "value", "2", " %"), ("Images", "images", "0", "")]
+    return columns(f"sizes-{i}", sheet, x_title="Labels of an image", top=top, title=name, tips=tips)
+
+
 def class_pairs(numbers: Numbers) -> Figure | None:
     """Return the pairs of classes that share most images, a panel a data set."""
     table = numbers["class_pairs"]
@@ -72,30 +64,7 @@ def class_pairs(numbers: Numbers) -> Figure | None:
     best = {
         n: table.filter(pl.col("dataset") == n).sort("images", descending=True).head(PAIRS) for n in names
     }
-    panels = [
-        bars(
-            f"pairs-{i}",
-            {
-                "label": [
-                    f"{_short(a)} + {_short(b)}" for a, b in zip(rows["name_a"], rows["name_b"], strict=True)
-                ],
-                "value": column(rows, "images"),
-                "text": [f"{n:,}" for n in rows["images"]],
-                "images_a": column(rows, "images_a"),
-                "images_b": column(rows, "images_b"),
-            },
-            x_title="Images on which both are valid",
-            top=1.25 * max(rows["images"]),
-            title=name,
-            tips=[
-                ("Classes", "label"),
-                ("Images with both", "value", "0", ""),
-                ("With the first", "images_a", "0", ""),
-                ("With the second", "images_b", "0", ""),
-            ],
-        )
-        for i, (name, rows) in enumerate(best.items())
-    ]
+    panels = [_pairs_panel(i, name, rows) for i, (name, rows) in enumerate(best.items())]
     said = [
         f"{_short(r['name_a'][0])} and {_short(r['name_b'][0])} on {counted(r['images'][0], 'image')} of {n}"
         for n, r in best.items()
@@ -111,6 +80,26 @@ def class_pairs(numbers: Numbers) -> Figure | None:
         compose(panels, columns=2),
         pl.concat(best.values()).to_arrow(),
     )
+
+
+def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
+    named = zip(rows["name_a"], rows["name_b"], strict=True)
+    sheet = {
+        "label": [f"{_short(a)} + {_short(b)}" for a, b in named],
+        "value": column(rows, "images"),
+        "text": [f"{n:,}" for n in rows["images"]],
+        "images_a": column(rows, "images_a"),
+        "images_b": column(rows, "images_b"),
+    }
+    tips = [
+        ("Classes", "label"),
+        ("Images with both", "value", "0", ""),
+        ("With the first", "images_a", "0", ""),
+        ("With the second", "images_b", "0", ""),
+    ]
+    top = 1.25 * max(column(rows, "images"))
+    title = "Images on which both are valid"
+    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=name, tips=tips)
 
 
 def _sizes(rows: pl.DataFrame) -> pl.DataFrame:

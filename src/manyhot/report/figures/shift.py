@@ -183,15 +183,7 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
     )
     each = rows.filter(pl.col("model").is_not_null() & pl.col("metric_x").is_in(used))
     labels = [short(m) for m in means["metric_x"]]
-    middle = {
-        "label": labels,
-        "x": column(means, "drop", 100),
-        "lo": column(means, "lo_models", 100),
-        "hi": column(means, "hi_models", 100),
-        "inner_lo": column(means, "lo", 100),
-        "inner_hi": column(means, "hi", 100),
-        "text": [_told(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)],
-    }
+    middle = {"label": labels, **_middles(means)}
     models = {
         "model": column(each, "model"),
         "label": [short(m) for m in each["metric_x"]],
@@ -224,6 +216,12 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         compose([panel], numbers.own),
         pl.concat([means, each]).to_arrow(),
     )
+
+
+def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
+    fields = {"x": "drop", "lo": "lo_models", "hi": "hi_models", "inner_lo": "lo", "inner_hi": "hi"}
+    told = [_told(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)]
+    return {**{new: column(means, old, 100) for new, old in fields.items()}, "text": told}
 
 
 def _told(drop: float, lo: float | None, hi: float | None) -> str:

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from manyhot.pipeline import Options, evaluate_benchmark
+from manyhot.pipeline import Options, describe_files, evaluate_benchmark
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,11 @@ def test_the_effect_of_several_objects_over_64_networks(tsipras):
         tsipras("drops").filter(slice_x="annotation=*", slice_y="n_objects>=2").drop_nulls("model")["drop"]
     )
     assert (round(drops.min() * 100), round(drops.max() * 100)) == (9, 12)
+
+
+def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet" / "report").mkdir(parents=True)
+    description, _ = describe_files(["imagenet"])
+    assert description.datasets["dataset"].to_pylist() == ["imagenet-val", "imagenetv2-matched-frequency"]

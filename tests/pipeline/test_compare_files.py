@@ -28,20 +28,68 @@ def two(tmp_path):
     return a, b
 
 
-def test_tables_and_report_are_written(two, tmp_path):
+def test_tables_are_written_and_drawn_when_asked(two, tmp_path):
     done = compare_files(two, tmp_path / "out")
     names = {p.name for p in done.written}
-    assert {"results.parquet", "drops.parquet", "drops.csv", "fits.csv", "ranks.csv", "index.html"} <= names
+    assert {"results.parquet", "results.csv", "drops.parquet", "drops.csv", "fits.csv", "ranks.csv"} <= names
     drops = pl.read_csv(tmp_path / "out" / "drops.csv")
     assert drops.filter(pl.col("model").is_null())["drop"].item() == pytest.approx(0.35 / 3)
-    assert "<html" in (tmp_path / "out" / "report" / "index.html").read_text()[:300].lower()
+    assert not (tmp_path / "out" / "report").exists()
+    drawn = {p.relative_to(tmp_path / "out" / "report").as_posix() for p in report_folder(tmp_path / "out")}
+    assert {"index.html", "tables/drops.md", "tables/leaderboard-a.tex", "tables/ranks.csv"} <= drawn
+    figures = {p for p in drawn if p.startswith("figures/")}
+    assert {f"figures/shift-a-b{end}" for end in (".svg", "-dark.svg", ".png", ".csv")} <= figures
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert 'href="figures/shift-a-b.svg"' in page
 
 
 def test_the_same_files_give_the_same_bytes(two, tmp_path):
     for name in ("one", "two"):
         compare_files(two, tmp_path / name, call="manyhot compare")
+        report_folder(tmp_path / name)
     for path in sorted((tmp_path / "one").rglob("*.*")):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
+
+
+def test_figures_that_are_no_more_go(two, tmp_path):
+    compare_files(two, tmp_path / "out")
+    report_folder(tmp_path / "out")
+    assert list((tmp_path / "out" / "report" / "figures").glob("shift-a-b*"))
+    compare_files([two[0], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})], tmp_path / "out")
+    report_folder(tmp_path / "out")
+    assert not list((tmp_path / "out" / "report" / "figures").glob("shift-a-b*"))
+
+
+def test_a_comparison_can_be_compared_again(tmp_path, two):
+    compare_files(two, tmp_path / "one")
+    again = compare_files([tmp_path / "one"], tmp_path / "two")
+    assert again.comparison.drops.equals(compare(*two).drops)
+
+
+def test_photographs_stay_when_a_report_is_drawn_anew(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (40, 30), "orange").save(tmp_path / "a.jpg")
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\n")
+    (tmp_path / "images.csv").write_text(f"image_id,uri\na.jpg,{tmp_path / 'a.jpg'}\n")
+    (tmp_path / "one.csv").write_text("image_id,classes\na.jpg,0 4 5 6 8\n")
+    evaluate_files(
+        tmp_path / "labels.csv", [tmp_path / "one.csv"], tmp_path / "out", images=tmp_path / "images.csv"
+    )
+    first = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert 'id="pictures"' in first
+    report_folder(tmp_path / "out")
+    again = (tmp_path / "out" / "report" / "index.html").read_text()
+    start, end = again.index('id="pictures"'), again.index("</section>", again.index('id="pictures"'))
+    assert again[start:end] in first
+    (tmp_path / "out" / "pictures.json").write_text("[{}]")
+    with pytest.raises(InputError) as error:
+        report_folder(tmp_path / "out")
+    assert str(error.value) == (
+        "The file does not hold the pictures of a report.\n"
+        f"  where:   {tmp_path / 'out' / 'pictures.json'}\n"
+        "  got:     'thumbnail'\n"
+        "  do:      judge again, or delete the file for a report without pictures"
+    )
 
 
 def test_what_an_earlier_run_made_and_this_one_does_not_goes(two, tmp_path):
@@ -150,18 +198,37 @@ def test_commands(two, tmp_path):
     assert told["written"][0].replace("\\", "/") == "out/results.parquet"
     ranked = manyhot("leaderboard", "out", "--dataset", "b", "--format", "markdown", cwd=tmp_path).stdout
     assert ranked.splitlines()[2].startswith("| 1 | resnet50 | 0.7000 |")
-    manyhot("leaderboard", "out", "--top", 1, "--format", "csv", "--out", "top.csv", cwd=tmp_path)
+    manyhot("leaderboard", "out", "--top", 1, "--out", "top.csv", cwd=tmp_path)
+    manyhot("leaderboard", "out", "--dataset", "b", "--out", "top.md", cwd=tmp_path)
+    assert (tmp_path / "top.md").read_text() == ranked
     assert pl.read_csv(tmp_path / "top.csv")["model"].to_list() == ["resnet50"]
-    assert "wrote out" in manyhot("report", "out", cwd=tmp_path).stdout.replace("\\", "/")
+    assert done.stdout.splitlines()[-1] == "draw them with: manyhot report out"
+    assert "files to out" in manyhot("report", "out", cwd=tmp_path).stdout
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[0] == (
-        "labels: 2 images, 3 labels; 1 of 2 label sets that are not empty have two or more; the original "
-        "label is not in the set of 0 images."
+        "labels: 2 images, 3 labels; 0 images without a valid class; 1 of 2 label sets that are not empty "
+        "have two or more; the original label is not valid on 0 images."
     )
 
 
 def test_commands_say_what_is_wrong(two, tmp_path):
     done = manyhot("compare", "a.csv", "no.csv", cwd=tmp_path, code=3)
-    assert done.stderr == "Error: The file does not exist.\n  where:   no.csv\n"
+    assert done.stderr == (
+        "Error: The file does not exist.\n"
+        "  where:   no.csv\n"
+        "  allowed: results as a file or folder, or timm-results or timm-results-2022-03\n"
+    )
+    done = manyhot("compare", "imagenet", cwd=tmp_path, code=3)
+    assert done.stderr.endswith(
+        "  do:      judge the benchmark first: manyhot evaluate imagenet --out imagenet\n"
+    )
+    done = manyhot("leaderboard", "timm-result", cwd=tmp_path, code=3)
+    assert done.stderr.endswith("  do:      did you mean 'timm-results'?\n")
+    done = manyhot("evaluate", "timm-results", cwd=tmp_path, code=2)
+    assert done.stderr.endswith("  do:      these are results already: manyhot compare timm-results\n")
+    done = manyhot("leaderboard", "a.csv", "--out", "top.pdf", cwd=tmp_path, code=3)
+    assert done.stderr == (
+        "Error: Cannot write this kind of file.\n  where:   top.pdf\n  allowed: .csv, .json, .md, .tex\n"
+    )
     done = manyhot("leaderboard", "a.csv", "--by", "mla", cwd=tmp_path, code=3)
     assert done.stderr == ("Error: There are no numbers of mla on a.\n  where:   a.csv\n  allowed: a: top1\n")

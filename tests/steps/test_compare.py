@@ -223,7 +223,7 @@ def test_the_same_numbers_twice_are_refused():
         "  where:   a.csv and a.csv\n"
         "  got:     a, top1, all\n"
         "  allowed: each in one of the results\n"
-        "  do:      give a data set another name: manyhot evaluate … --dataset NAME"
+        "  do:      compare them one at a time, or judge one under another name: --dataset NAME"
     )
 
 

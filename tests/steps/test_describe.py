@@ -44,7 +44,7 @@ def test_a_data_card_by_hand(labels):
         "empty": 2,
         "multi": 2,
         "labelled": 5,
-        "rejected": 1,  # image 1; that of image 2 is empty
+        "rejected": 2,  # image 1, and image 2 of which nothing is valid
         "method": "votes",
         "licence": "CC0",
         "citation": None,
@@ -72,7 +72,7 @@ def test_unusable_images_do_not_count(labels):
     found = describe(Labels(table, 5, asked_known=True, name="mine"))
     assert [r["images"] for r in found.set_sizes.to_pylist()] == [2, 1, 1]
     (card,) = found.datasets.to_pylist()
-    assert (card["unusable"], card["labels"], card["rejected"]) == (2, 3, 0)
+    assert (card["unusable"], card["labels"], card["rejected"]) == (2, 3, 1)
     assert found.class_pairs.num_rows == 1
 
 
@@ -87,8 +87,8 @@ def test_published_counts_of_real(published):
     assert (card["rated"], card["asked"]) == (None, None)  # real.json does not tell
     # Counted in plain Python.
     kept = labels.table.select(["label", "classes"]).to_pylist()
-    assert card["rejected"] == sum(bool(r["classes"]) and r["label"] not in r["classes"] for r in kept)
-    assert found.rejected.num_rows == card["rejected"] + 3_163
+    assert card["rejected"] == sum(r["label"] not in r["classes"] for r in kept)
+    assert found.rejected.num_rows == card["rejected"]
 
 
 def test_published_counts_of_multilabelfy(published):
@@ -96,8 +96,8 @@ def test_published_counts_of_multilabelfy(published):
     found = describe(labels.with_labels(read_images(published("imagenetv2-b-33.json"))))
     (card,) = found.datasets.to_pylist()
     assert round(card["multi"] / card["images"], 4) == 0.4788
-    # 8,797 lists hold the original label; 129 are empty.
-    assert card["rejected"] == 10_000 - 8_797 - 129
+    # 8,797 lists hold the original label.
+    assert card["rejected"] == 10_000 - 8_797
 
 
 def test_labels_without_a_name_are_refused(labels):

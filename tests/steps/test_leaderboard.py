@@ -75,4 +75,4 @@ def test_a_metric_that_is_not_there():
     assert str(error.value) == "There are no numbers of mla on a.\n  allowed: a: real1"
     with pytest.raises(MatchError) as error:
         rank_models(make(VALUES), dataset="b")
-    assert str(error.value) == "There are no numbers of any metric on b.\n  allowed: a: real1"
+    assert str(error.value) == "There is no data set 'b' in the results.\n  allowed: a"

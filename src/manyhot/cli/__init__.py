@@ -195,7 +195,7 @@ def evaluate(
 @app.command()
 def compare(
     results: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Folders with results, results as Parquet or CSV, timm's CSVs, or timm-results; "
             "the first data set is the one that others are compared with."
@@ -217,7 +217,9 @@ def compare(
     seed: Annotated[int, typer.Option("--seed", help="Seed of these.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare models between data sets and metrics: drops, fits, orders, and a report.
+    """Compare models between data sets and metrics: drops, fits and orders.
+
+    manyhot report draws them.
 
     Examples: manyhot compare timm-results --out timm ·
     manyhot compare results-a results-b --out comparison
@@ -236,7 +238,7 @@ def compare(
             call=_call(),
             progress=progress,
         )
-    print_comparison(done, as_json)
+    print_comparison(done, out, as_json)
 
 
 @app.command()
@@ -269,7 +271,7 @@ def describe(
 @app.command()
 def leaderboard(
     results: Annotated[
-        list[Path] | None, typer.Argument(help="As for compare; timm-results by default.")
+        list[str] | None, typer.Argument(help="As for compare; timm-results by default.")
     ] = None,
     by: Annotated[str, typer.Option("--by", help="Metric to rank by; real1 where it is there.")] = "",
     dataset: Annotated[
@@ -277,9 +279,14 @@ def leaderboard(
     ] = "",
     top: Annotated[int, typer.Option("--top", help="Models to show; 0 for all.", min=0)] = 20,
     kind: Annotated[
-        LeaderboardFormat, typer.Option("--format", help="How to write them.")
-    ] = LeaderboardFormat.table,
-    out: Annotated[Path | None, typer.Option("--out", help="File to write instead of printing.")] = None,
+        LeaderboardFormat | None,
+        typer.Option(
+            "--format", help="How to write them; by default a table, or what the file's suffix says."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write: .csv, .json, .md or .tex.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Rank models, with intervals and what is known about them.
 
@@ -288,10 +295,8 @@ def leaderboard(
     from manyhot import pipeline
 
     with show_progress() as progress:
-        ranked = pipeline.leaderboard(
-            results or (Path("timm-results"),), by=by, dataset=dataset, progress=progress
-        )
-    print_leaderboard(ranked.slice(0, top) if top else ranked, kind.value, out)
+        ranked = pipeline.leaderboard(results or ("timm-results",), by=by, dataset=dataset, progress=progress)
+    print_leaderboard(ranked.slice(0, top) if top else ranked, kind.value if kind else "", out)
 
 
 @app.command()

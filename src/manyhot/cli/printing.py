@@ -155,7 +155,7 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
     console.print(table)
 
 
@@ -167,7 +167,7 @@ def options_text(entry: Entry) -> str:
     return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
 
 
-def print_comparison(done: Compared, as_json: bool) -> None:
+def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
     """Print the mean drops, the slopes and the orders."""
     tables = done.comparison.tables
     if as_json:
@@ -182,6 +182,17 @@ def print_comparison(done: Compared, as_json: bool) -> None:
     _print_orders(tables["ranks"].to_pylist())
     _print_sensitivity(tables["sensitivity"].to_pylist())
     print_written(list(done.written), False)
+    typer.echo(f"draw them with: manyhot report {out}")
+
+
+_ANALYSES = {
+    "as published": "as published",
+    "sizes of y": "x, with set sizes of y",
+    "sizes of x": "y, with set sizes of x",
+    "rated at x": "rated images of x",
+    "rated, sizes of y": "rated images of x, with set sizes of y",
+    "threshold at x": "x, at the threshold",
+}
 
 
 def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
@@ -193,7 +204,7 @@ def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
     cells = [
         (
             r["metric"],
-            r["analysis"] + ("" if r["threshold"] is None else f" {r['threshold']:g}"),
+            _ANALYSES[r["analysis"]] + ("" if r["threshold"] is None else f" {r['threshold']:g}"),
             _points(r["drop"]),
             _span(r["lo_models"], r["hi_models"]),
             f"{r['multi_x']:.1%} → {r['multi_y']:.1%}",
@@ -297,11 +308,12 @@ def print_description(description: Description, written: list[Path], as_json: bo
 def _print_card(card: dict[str, Any]) -> None:
     judged = card["images"] - card["unusable"] - card["empty"]
     told = f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
+    told += f"; {card['empty']:,} images without a valid class"
     told += f"; {card['multi']:,} of {judged:,} label sets that are not empty have two or more"
     if card["rated"] is not None:
         told += f"; {card['rated']:,} images rated"
     if card["labelled"]:
-        told += f"; the original label is not in the set of {card['rejected']:,} images"
+        told += f"; the original label is not valid on {card['rejected']:,} images"
     typer.echo(told + ".")
 
 
@@ -309,10 +321,10 @@ def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:
     """Print or write a leaderboard; CSV and JSON have all columns, the others what fits on a page."""
     from manyhot.pipeline import leaderboard_text, narrow
 
-    if kind == "table" and out is None:
+    if kind in ("", "table") and out is None:
         _print_ranked(narrow(ranked))
         return
-    text = leaderboard_text(ranked, "csv" if kind == "table" else kind, out)
+    text = leaderboard_text(ranked, "" if kind == "table" else kind, out)
     typer.echo(f"wrote {out}" if out else text, nl=bool(out))
 
 

@@ -20,6 +20,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 
 
 def _matches(path: Path) -> bool:
+    if (path / "results.parquet").exists():
+        return False  # our own output, with pictures of figures in folders
     return any(True for name in _class_folders(path) for _ in _images(os.path.join(path, name)))  # noqa: PTH118
 
 

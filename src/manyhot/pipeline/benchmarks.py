@@ -151,12 +151,7 @@ def evaluate_benchmark(
         If own predictions are of none of its data sets.
     """
     if name not in BENCHMARKS:
-        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-        raise UnknownNameError(
-            f"There is no benchmark {name!r}.",
-            allowed=", ".join(BENCHMARKS),
-            do=f"did you mean {near[0]!r}?" if near else None,
-        )
+        raise _no_benchmark(name)
     own = [read_predictions(f, rows=rows) for f in prediction_files(predictions)] if predictions else []
     sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
     _check_own(own, sets)
@@ -184,6 +179,14 @@ def evaluate_benchmark(
         highlight=highlight,
     )
     return Outcome(evaluation, comparison, tuple(written), highlight)
+
+
+def _no_benchmark(name: str) -> UnknownNameError:
+    near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+    do = f"did you mean {near[0]!r}?" if near else None
+    if name.startswith("timm-results"):
+        do = f"these are results already: manyhot compare {name}"
+    return UnknownNameError(f"There is no benchmark {name!r}.", allowed=", ".join(BENCHMARKS), do=do)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Results in, comparisons and a report, or a leaderboard, out."""
+"""Results in, comparisons or a leaderboard out."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from manyhot import catalog, tables
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_results
+from manyhot.formats.tabular import write_csv
 from manyhot.formats.timm_results import with_pretraining
+from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress
-from manyhot.pipeline.outputs import report_folder, write_tables
+from manyhot.pipeline.outputs import write_tables, write_thresholds
 from manyhot.steps.compare import Comparison, compare, join
 from manyhot.steps.leaderboard import narrow, rank_models
 from manyhot.tables import Results
@@ -45,7 +48,9 @@ def compare_files(
     call: str = "",
     progress: Progress | None = None,
 ) -> Compared:
-    """Compare results between data sets and metrics, and write tables and a report into the folder `out`.
+    """Compare results between data sets and metrics, and write tables into the folder `out`.
+
+    `manyhot.report_folder` draws them.
 
     Parameters
     ----------
@@ -70,6 +75,7 @@ def compare_files(
         For each kind of bad input.
     """
     read = [part for source in results for part in _read(source, progress)]
+    thresholds = _thresholds(results)
     comparison = compare(
         read,
         families=_families(families),
@@ -77,7 +83,7 @@ def compare_files(
         best_from=best_from,
         resamples=resamples,
         seed=seed,
-        thresholds=_thresholds(results),
+        thresholds=thresholds,
     )
     if not comparison.ranks.num_rows:
         raise InputError(
@@ -88,7 +94,7 @@ def compare_files(
             "label sets on one",
         )
     inputs = {Path(p).name: sha256(p) for p in results if Path(p).is_file()}
-    return Compared(comparison, tuple(_write(comparison, results, out, call, inputs)))
+    return Compared(comparison, tuple(_write(comparison, thresholds, results, out, call, inputs)))
 
 
 def leaderboard(
@@ -116,7 +122,11 @@ def leaderboard(
     return rank_models(join(read), by=by, dataset=dataset)
 
 
-def leaderboard_text(ranked: pa.Table, kind: str, path: Path | None = None) -> str:
+TEXTS = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
+"""How a leaderboard is written, by the suffix of its file."""
+
+
+def leaderboard_text(ranked: pa.Table, kind: str = "", path: Path | None = None) -> str:
     """Return a leaderboard as text, and write it to `path` if given.
 
     Parameters
@@ -124,15 +134,24 @@ def leaderboard_text(ranked: pa.Table, kind: str, path: Path | None = None) -> s
     ranked : pyarrow.Table
         From `leaderboard`.
     kind : {"csv", "json", "markdown", "latex"}
-        The latter two have the columns that fit on a page.
+        By default what the suffix of `path` says. The latter two have the columns that fit on a page.
+
+    Raises
+    ------
+    InputError
+        If there is no kind, and the suffix is none of `TEXTS`.
     """
     from manyhot.report.export import write_text_table
 
+    kind = kind or TEXTS.get(path.suffix.lower() if path else "", "")
+    if not kind:
+        raise InputError("Cannot write this kind of file.", where=path, allowed=", ".join(TEXTS))
     return write_text_table(ranked if kind in ("csv", "json") else narrow(ranked), kind, path)
 
 
 def _read(source: PathLike, progress: Progress | None) -> list[Results]:
-    if str(source) not in PUBLISHED or Path(source).exists():
+    if str(source) not in PUBLISHED:
+        _check_exists(source)
         return [read_results(source)]
     name = str(source)
     told = None if progress is None else (lambda done, of: progress(f"fetching {name}", done, of))
@@ -141,6 +160,22 @@ def _read(source: PathLike, progress: Progress | None) -> list[Results]:
     ordered = sorted(files, key=lambda p: (first.index(p.stem) if p.stem in first else len(first), p.stem))
     metadata = catalog.fetch_file("timm-results", "model_metadata-in1k.csv")
     return [with_pretraining(read_results(path), metadata) for path in ordered]
+
+
+def _check_exists(source: PathLike) -> None:
+    if Path(source).exists():
+        return
+    name = str(source)
+    near = difflib.get_close_matches(name, PUBLISHED, n=1)
+    do = f"did you mean {near[0]!r}?" if near else None
+    if name in BENCHMARKS:
+        do = f"judge the benchmark first: manyhot evaluate {name} --out {name}"
+    raise InputError(
+        "The file does not exist.",
+        where=source,
+        allowed=f"results as a file or folder, or {' or '.join(PUBLISHED)}",
+        do=do,
+    )
 
 
 def _thresholds(results: Sequence[PathLike]) -> Results | None:
@@ -168,21 +203,24 @@ def _families(path: PathLike | None) -> dict[str, str]:
 
 
 def _write(
-    comparison: Comparison, sources: Sequence[PathLike], out: PathLike, call: str, inputs: dict[str, str]
+    comparison: Comparison,
+    thresholds: Results | None,
+    sources: Sequence[PathLike],
+    out: PathLike,
+    call: str,
+    inputs: dict[str, str],
 ) -> list[Path]:
     results = comparison.results
     about = {k: v for k, v in results.about.items() if k in ("metrics", "own", "notes", "classes")}
+    path = Path(out) / "results.parquet"
+    written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
+    written.append(write_csv(results.table, path.with_suffix(".csv")))
+    kept = {"pairs": results.pairs, "samples": results.samples}
+    for name, table in kept.items():
+        written.append(tables.write(table, Path(out) / f"{name}.parquet", name, call=call, inputs=inputs))
+    written += write_thresholds(None if thresholds is None else thresholds.table, out, call, inputs)
     made = comparison.tables | {"models": results.models} | _described(sources)
-    written = [
-        tables.write(
-            results.table, Path(out) / "results.parquet", "results", call=call, inputs=inputs, about=about
-        )
-    ]
-    written.append(
-        tables.write(results.pairs, Path(out) / "pairs.parquet", "pairs", call=call, inputs=inputs)
-    )
-    written += write_tables(made, out, call=call, inputs=inputs)
-    return [*written, *report_folder(out)]
+    return [*written, *write_tables(made, out, call=call, inputs=inputs)]
 
 
 def _described(sources: Sequence[PathLike]) -> dict[str, pa.Table]:

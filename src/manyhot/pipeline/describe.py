@@ -27,7 +27,8 @@ def describe_files(
     Parameters
     ----------
     labels : sequence of path-like
-        Label files in any format, and names of benchmarks such as ``imagenet``.
+        Label files and folders in any format, and names of benchmarks such as ``imagenet``; a folder called
+        like one is meant by ``./imagenet``.
     out : path-like, optional
         Folder for the tables ``datasets``, ``set_sizes``, ``class_pairs`` and ``rejected``.
     rows : path-like, optional
@@ -45,7 +46,8 @@ def describe_files(
     parts: list[Description] = []
     inputs: dict[str, str] = {}
     for source in labels:
-        if str(source) in BENCHMARKS and not Path(source).exists():
+        # A benchmark's name wins over a folder called like it, which `evaluate` leaves behind.
+        if str(source) in BENCHMARKS:
             parts += _published(str(source), progress)
             continue
         read = read_labels(source, classes=known)

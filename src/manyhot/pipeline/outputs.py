@@ -31,6 +31,10 @@ MADE = ("drops", "fits", "ranks", "swaps", "sensitivity", "datasets", "set_sizes
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
 
 
+PICTURES = "pictures.json"
+"""Photographs of a run, so that its report can be drawn anew."""
+
+
 def write_tables(
     made: Mapping[str, pa.Table], out: PathLike, *, call: str, inputs: Mapping[str, str]
 ) -> list[Path]:
@@ -63,25 +67,37 @@ def write_evaluation(
     highlight: Sequence[str] = (),
 ) -> list[Path]:
     """Write an evaluation, what goes with it, and the report."""
+    from manyhot.report.pictures import write_pictures
+
     about = {**evaluation.about, "own": json.dumps(list(highlight))}
     written = dataclasses.replace(evaluation, about=about).write(out, call=call, inputs=inputs)
-    if thresholds is not None:
-        path = Path(out) / "thresholds.parquet"
-        written.append(tables.write(thresholds.results, path, "results", call=call, inputs=inputs))
+    written += write_thresholds(None if thresholds is None else thresholds.results, out, call, inputs)
     made = description.tables | comparison.tables | {"models": comparison.results.models}
     written += write_tables(made, out, call=call, inputs=inputs)
-    return [*written, *report_folder(out, pictures=pictures)]
+    written += write_pictures(pictures, Path(out) / PICTURES)
+    return [*written, _write_page(out, beside=False)]
 
 
-def report_folder(folder: PathLike, *, pictures: Pictures | None = None, title: str = "") -> list[Path]:
+def write_thresholds(
+    table: pa.Table | None, out: PathLike, call: str, inputs: Mapping[str, str]
+) -> list[Path]:
+    """Write results on label sets at other thresholds, or remove those of an earlier run."""
+    path = Path(out) / "thresholds.parquet"
+    if table is None:
+        path.unlink(missing_ok=True)
+        return []
+    return [tables.write(table, path, "results", call=call, inputs=inputs)]
+
+
+def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     """Draw the report of the tables in a folder: ``report/index.html``, its figures and its tables.
+
+    Figures are saved as SVG for light and dark paper, PNG and CSV, tables as CSV, Markdown and LaTeX.
 
     Parameters
     ----------
     folder : path-like
         That `manyhot.evaluate_files`, `manyhot.evaluate_benchmark` or `manyhot.compare_files` wrote.
-    pictures : Pictures, optional
-        Photographs to show.
     title : str
         Of the report.
 
@@ -93,22 +109,29 @@ def report_folder(folder: PathLike, *, pictures: Pictures | None = None, title: 
         If a file cannot be written.
     """
     from manyhot.report.inputs import read_tables
+
+    page = _write_page(folder, beside=True, title=title)
+    figures = sorted((page.parent / "figures").glob("*.*"))
+    return [page, *figures, *_write_paper_tables(read_tables(folder), page.parent / "tables")]
+
+
+def _write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
+    from manyhot.report.inputs import read_tables
+    from manyhot.report.pictures import read_pictures
     from manyhot.report.render import write_report
 
-    found, out = read_tables(folder), Path(folder) / "report"
+    found = read_tables(folder)
     options: dict[str, Any] = {"title": title} if title else {}
-    page = write_report(
-        out,
+    return write_report(
+        Path(folder) / "report",
         found,
         notes=json.loads(found.about.get("notes", "[]")),
-        pictures=pictures,
+        pictures=read_pictures(Path(folder) / PICTURES),
         highlight=json.loads(found.about.get("own", "[]")),
         call=found.about.get("call", ""),
-        beside=True,
+        beside=beside,
         **options,
     )
-    figures = sorted((out / "figures").glob("*.*"))
-    return [page, *figures, *_write_paper_tables(found, out / "tables")]
 
 
 def _paper_tables(found: ReportTables) -> dict[str, pa.Table]:

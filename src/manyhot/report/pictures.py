@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import importlib
 import io
+import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.errors import MissingExtraError
+from manyhot.errors import InputError, MissingExtraError
+from manyhot.files import write_text
 from manyhot.tables import Images, Labels, Predictions, align
 
 TOP = 5
@@ -297,3 +299,49 @@ def _on_white(pillow: Any, image: Any) -> Any:
     rgba = image.convert("RGBA")
     white = pillow.Image.new("RGBA", rgba.size, "white")
     return pillow.Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def write_pictures(pictures: Pictures | None, path: Path) -> list[Path]:
+    """Write pictures to a JSON file; without any, remove what an earlier run left."""
+    if pictures is None:
+        path.unlink(missing_ok=True)
+        return []
+    write_text(path, json.dumps([asdict(p) for p in pictures.pictures], ensure_ascii=False))
+    return [path]
+
+
+def read_pictures(path: Path) -> Pictures | None:
+    """Read what `write_pictures` wrote; None where there is no file.
+
+    Raises
+    ------
+    InputError
+        If the file is broken.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return Pictures(tuple(_read_picture(p) for p in json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            "The file does not hold the pictures of a report.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            do="judge again, or delete the file for a report without pictures",
+        ) from error
+
+
+def _read_picture(fields: dict[str, Any]) -> Picture:
+    thumbnail, seen = fields["thumbnail"], fields["seen"]
+    return Picture(
+        **fields
+        | {
+            "thumbnail": Thumbnail(**thumbnail) if thumbnail else None,
+            "label_set": tuple(Judged(**j) for j in fields["label_set"]),
+            "seen": tuple(Seen(s["model"], tuple(_read_guess(g) for g in s["guesses"])) for s in seen),
+        }
+    )
+
+
+def _read_guess(fields: dict[str, Any]) -> Guess:
+    return Guess(**fields | {"judged": Judged(**fields["judged"])})

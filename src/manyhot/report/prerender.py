@@ -72,10 +72,16 @@ def draw_panels(figure: Figure) -> tuple[str, ...]:
     if figure not in _drawn:
         convert = _converter().vegalite_to_svg
         _drawn[figure] = tuple(
-            lean(convert(json.dumps(panel), allowed_base_urls=[]), f"{figure.name}-{i}")
+            lean(_numbered(convert(json.dumps(panel), allowed_base_urls=[])), f"{figure.name}-{i}")
             for i, panel in enumerate(figure.panels)
         )
     return _drawn[figure]
+
+
+def _numbered(svg: str) -> str:
+    """Return a drawing with its ids counted from 0: the renderer counts on from one drawing to the next."""
+    ids = {name: f"id{i}" for i, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))}
+    return re.sub(r'(\bid="|url\(#)([^")]+)', lambda m: m[1] + ids.get(m[2], m[2]), svg)
 
 
 def draw_whole(figure: Figure) -> str:

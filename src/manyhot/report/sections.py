@@ -128,7 +128,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
         ("Images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
         (
-            "Images whose label set lacks the original label",
+            "Images on which the original label is not valid",
             *(f"{c['rejected']:,} of {c['labelled']:,}" for c in cards),
         ),
         ("How the label sets were reached", *(c["method"] or "not recorded" for c in cards)),

@@ -423,7 +423,7 @@ def _check_apart(results: Sequence[Results]) -> None:
                     where=f"{seen[end]} and {part.name}",
                     got=", ".join(end),
                     allowed="each in one of the results",
-                    do="give a data set another name: manyhot evaluate … --dataset NAME",
+                    do="compare them one at a time, or judge one under another name: --dataset NAME",
                 )
             seen[end] = part.name
 

@@ -95,7 +95,6 @@ def describe(
 
 def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
     size = sets.size[sets.usable]
-    lost = _lost(sets) & (sets.size > 0)
     return {
         "dataset": name,
         "images": len(labels),
@@ -106,7 +105,7 @@ def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
         "empty": int(np.count_nonzero(size == 0)),
         "multi": int(np.count_nonzero(size > 1)),
         "labelled": int(np.count_nonzero(sets.labelled)),
-        "rejected": int(np.count_nonzero(lost)),
+        "rejected": int(np.count_nonzero(_lost(sets))),
         "method": _methods(labels),
     }
 

@@ -87,6 +87,12 @@ def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
 
 def _end(results: Results, by: str, dataset: str) -> End:
     dataset = dataset or results.datasets[0]
+    if dataset not in results.datasets:
+        raise MatchError(
+            f"There is no data set {dataset!r} in the results.",
+            where=results.name or None,
+            allowed=", ".join(results.datasets),
+        )
     metrics = {m: None for d, m, s in results.numbers if d == dataset and s == "all"}
     metric = by or next((m for m in PREFERRED if m in metrics), next(iter(metrics), ""))
     if metric not in metrics:

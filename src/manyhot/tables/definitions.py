@@ -283,7 +283,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("empty", pa.int64(), "usable images without a valid class"),
         Column("multi", pa.int64(), "usable images with two or more"),
         Column("labelled", pa.int64(), "usable images with an original label"),
-        Column("rejected", pa.int64(), "of these, images whose label set is not empty and lacks it"),
+        Column(
+            "rejected",
+            pa.int64(),
+            "of these, images on which it is not valid, those without any valid class included",
+        ),
         Column("method", _text, "how the label sets were reached", nullable=True),
         _optional("licence", _text, "of the labels, from the catalogue"),
         _optional("citation", _text, "whom to cite, from the catalogue"),

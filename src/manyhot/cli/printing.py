@@ -15,10 +15,8 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Outcome, Progress
-    from manyhot.pipeline.compare import Compared
+    from manyhot.pipeline import Compared, Description, Outcome, Progress
     from manyhot.registry import Entry
-    from manyhot.steps.describe import Description
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
 """Metrics printed after an evaluation; all are in the files."""

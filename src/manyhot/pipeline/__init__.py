@@ -5,12 +5,13 @@ This is the one place that puts readers, stages, the catalogue and the report to
 
 from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
 from manyhot.pipeline.common import Options, Outcome, Progress
-from manyhot.pipeline.compare import compare_files, leaderboard, leaderboard_text
+from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
 from manyhot.pipeline.conversion import convert
 from manyhot.pipeline.describe import describe_files
 from manyhot.pipeline.evaluate import evaluate_files
 from manyhot.pipeline.outputs import report_folder
 from manyhot.pipeline.predict import predict_folder
+from manyhot.steps.describe import Description
 from manyhot.steps.leaderboard import narrow
 from manyhot.steps.sensitivity import WARNING
 
@@ -18,7 +19,9 @@ __all__ = [
     "BENCHMARKS",
     "WARNING",
     "Benchmark",
+    "Compared",
     "DataSet",
+    "Description",
     "Options",
     "Outcome",
     "Progress",

@@ -304,15 +304,17 @@ def print_description(description: Description, written: list[Path], as_json: bo
 
 
 def _print_card(card: dict[str, Any]) -> None:
-    judged = card["images"] - card["unusable"] - card["empty"]
-    told = f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
-    told += f"; {card['empty']:,} images without a valid class"
-    told += f"; {card['multi']:,} of {judged:,} label sets that are not empty have two or more"
-    if card["rated"] is not None:
-        told += f"; {card['rated']:,} images rated"
+    sets = card["images"] - card["unusable"] - card["empty"]
+    typer.echo(f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels")
+    share = card["multi"] / max(sets, 1)
+    typer.echo(f"  two or more labels: {card['multi']:,} of {sets:,} images with any ({share:.1%})")
+    typer.echo(f"  no valid class: {card['empty']:,}")
     if card["labelled"]:
-        told += f"; the original label is not valid on {card['rejected']:,} images"
-    typer.echo(told + ".")
+        share = card["rejected"] / card["labelled"]
+        typer.echo(f"  original label not valid: {card['rejected']:,} of {card['labelled']:,} ({share:.1%})")
+    if card["rated"] is not None:
+        typer.echo(f"  looked at by people: {card['rated']:,}")
+    typer.echo()
 
 
 def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:

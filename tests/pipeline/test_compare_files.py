@@ -162,6 +162,16 @@ def test_python_forms(two, tmp_path):
     assert leaderboard(two)["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
 
 
+def test_figures_of_labels_alone(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    _, written = describe_files([labels], tmp_path / "out")
+    names = {p.relative_to(tmp_path / "out").as_posix() for p in written}
+    assert {"set_sizes.csv", "rejected.parquet", "figures/set-sizes.svg", "figures/set-sizes.png"} <= names
+    drawn = pl.read_csv(tmp_path / "out" / "figures" / "set-sizes.csv")
+    assert dict(drawn.select("size", "images").iter_rows()) == {0: 0, 1: 1, 2: 1}
+
+
 def test_a_folder_without_results(tmp_path):
     with pytest.raises(InputError) as error:
         report_folder(tmp_path)

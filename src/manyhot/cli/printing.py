@@ -301,6 +301,8 @@ def print_description(description: Description, written: list[Path], as_json: bo
             )
         typer.echo()
     print_written(written, False)
+    if written and not any(p.suffix == ".svg" for p in written):
+        typer.echo('Note: figures need Altair: pip install "manyhot[report]".', err=True)
 
 
 def _print_card(card: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
 from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress
-from manyhot.pipeline.outputs import write_tables
+from manyhot.pipeline.outputs import save_label_figures, write_tables
 from manyhot.steps.describe import Description, describe
 
 
@@ -30,7 +30,8 @@ def describe_files(
         Label files and folders in any format, and names of benchmarks such as ``imagenet``; a folder called
         like one is meant by ``./imagenet``.
     out : path-like, optional
-        Folder for the tables ``datasets``, ``set_sizes``, ``class_pairs`` and ``rejected``.
+        Folder for the tables ``datasets``, ``set_sizes``, ``class_pairs`` and ``rejected``, and for their
+        figures, where the extra ``report`` is installed.
     rows : path-like, optional
         Original labels, where a file has none.
     classes : path-like, optional
@@ -55,8 +56,10 @@ def describe_files(
         parts.append(describe(read, classes=known, dataset=_name(read.name, source)))
         inputs |= {Path(source).name: sha256(source)} if Path(source).is_file() else {}
     description = Description.concat(parts)
-    written = write_tables(description.tables, out, call=call, inputs=inputs) if out is not None else []
-    return description, written
+    if out is None:
+        return description, []
+    written = write_tables(description.tables, out, call=call, inputs=inputs)
+    return description, [*written, *save_label_figures(description.tables, out, call)]
 
 
 def _name(name: str, source: PathLike) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot import tables
+from manyhot.errors import MissingExtraError
 from manyhot.files import atomic_write
 from manyhot.pipeline.common import PathLike
 from manyhot.steps.compare import Comparison
@@ -113,6 +114,19 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     page = _write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
     return [page, *figures, *_write_paper_tables(read_tables(folder), page.parent / "tables")]
+
+
+def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
+    """Save the figures of label sets in ``figures/``; none where the extra ``report`` is not installed."""
+    from manyhot.report.figures import draw_figures
+    from manyhot.report.inputs import ReportTables
+    from manyhot.report.save import save_figures
+
+    found = ReportTables(tables.schema("results").empty_table(), made)
+    try:
+        return save_figures(draw_figures(found, command=call), Path(out) / "figures")
+    except MissingExtraError:
+        return []
 
 
 def _write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:

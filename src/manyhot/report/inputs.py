@@ -6,12 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.errors import InputError
 
 BESIDE = (
     "pairs",
@@ -68,14 +66,4 @@ def read_tables(folder: str | os.PathLike[str]) -> ReportTables:
     InputError
         If there is no ``results.parquet``, or a file breaks its table.
     """
-    folder = Path(folder)
-    if not (folder / "results.parquet").is_file():
-        raise InputError(
-            "The folder holds no results.",
-            where=folder,
-            allowed="a folder with results.parquet, as manyhot evaluate and manyhot compare write it",
-        )
-    found = {
-        name: tables.read(path, name) for name in BESIDE if (path := folder / f"{name}.parquet").is_file()
-    }
-    return ReportTables(tables.read(folder / "results.parquet", "results"), found)
+    return ReportTables(*tables.read_folder(folder, BESIDE))

@@ -17,7 +17,7 @@ from manyhot.tables.predictions import (
     predictions_from_table,
     write_predictions,
 )
-from manyhot.tables.results import End, Number, Results, read_results_folder
+from manyhot.tables.results import End, Number, Results, read_folder, read_results_folder
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     check,
@@ -54,6 +54,7 @@ __all__ = [
     "predictions_file_name",
     "predictions_from_table",
     "read",
+    "read_folder",
     "read_results_folder",
     "schema",
     "write",

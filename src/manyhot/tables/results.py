@@ -139,8 +139,10 @@ def _lists(table: pa.Table, columns: tuple[str, ...]) -> list[list[Any]]:
     return [table[c].to_pylist() for c in columns]
 
 
-def read_results_folder(folder: str | os.PathLike[str]) -> Results:
-    """Read ``results.parquet`` of a folder, and the pairs, samples and models beside it.
+def read_folder(
+    folder: str | os.PathLike[str], beside: Sequence[str]
+) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """Read ``results.parquet`` of a folder, and those tables beside it that there are.
 
     Raises
     ------
@@ -152,7 +154,13 @@ def read_results_folder(folder: str | os.PathLike[str]) -> Results:
         raise InputError(
             "The folder holds no results.",
             where=folder,
-            allowed="a folder with results.parquet, as manyhot evaluate writes it",
+            allowed="a folder with results.parquet, as manyhot evaluate and manyhot compare write it",
         )
-    beside = {k: read(folder / f"{k}.parquet", k) for k in _BESIDE if (folder / f"{k}.parquet").is_file()}
-    return Results(read(folder / "results.parquet", "results"), name=str(folder), **beside)
+    found = {k: read(path, k) for k in beside if (path := folder / f"{k}.parquet").is_file()}
+    return read(folder / "results.parquet", "results"), found
+
+
+def read_results_folder(folder: str | os.PathLike[str]) -> Results:
+    """Read the results of a folder, and the pairs, samples and models beside them; raises as `read_folder`."""
+    table, beside = read_folder(folder, _BESIDE)
+    return Results(table, name=str(folder), **beside)

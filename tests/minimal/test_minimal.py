@@ -53,3 +53,28 @@ def test_predicting_names_the_extra(tmp_path):
 def test_extras_are_absent_where_they_must_be():
     if os.environ.get("MANYHOT_MINIMAL"):
         assert not [m for m in EXTRAS if importlib.util.find_spec(m)]
+
+
+def test_a_report_without_figures_names_the_extra(tmp_path):
+    (tmp_path / "l.csv").write_text("image_id,label,classes\na,0,0 1\nb,1,1\n")
+    (tmp_path / "p.csv").write_text("image_id,class_id,rank\na,1,1\nb,0,1\n")
+    code = """
+        import sys
+        sys.modules["altair"] = None
+        from manyhot.cli import main
+        main()
+    """
+
+    def run(*arguments):
+        command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    run("evaluate", "--labels", "l.csv", "--predictions", "p.csv", "--out", "o")
+    page = (tmp_path / "o" / "report" / "index.html").read_text()
+    assert "Figures need Altair." in page
+    assert "pip install &#34;manyhot[report]&#34;" in page
+    done = run("describe", "l.csv", "--out", "sets")
+    assert done.stderr == 'Note: figures need Altair: pip install "manyhot[report]".\n'
+    assert (tmp_path / "sets" / "set_sizes.csv").exists()

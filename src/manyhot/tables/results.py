@@ -161,6 +161,6 @@ def read_folder(
 
 
 def read_results_folder(folder: str | os.PathLike[str]) -> Results:
-    """Read the results of a folder, and the pairs, samples and models beside them; raises as `read_folder`."""
+    """Read the results of a folder, and pairs, samples and models beside them; raises as `read_folder`."""
     table, beside = read_folder(folder, _BESIDE)
     return Results(table, name=str(folder), **beside)

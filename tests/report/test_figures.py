@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import figure_tables as given
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,8 @@ pytest.importorskip("vl_convert")
 
 from manyhot.report.figure import SECTIONS  # noqa: E402
 from manyhot.report.figures import draw_figures  # noqa: E402
-from manyhot.report.figures.scatter import probit_side  # noqa: E402
+from manyhot.report.figures.panel import Panel, line_said  # noqa: E402
+from manyhot.report.figures.scatter import plain_side, probit_side, scatter, shown, shown_both  # noqa: E402
 from manyhot.report.lean import lean  # noqa: E402
 from manyhot.report.prerender import draw_panels, draw_whole, prepare  # noqa: E402
 from manyhot.report.save import save_figures  # noqa: E402
@@ -62,8 +64,8 @@ def test_all_are_there_in_reading_order(figures):
         "objects-val",
         "set-size-accuracy-v2",
         "objects-v2",
-        "shift-val-v2",
         "shift-val-v2-probit",
+        "shift-val-v2",
         "drops-val-v2",
         "robustness-val-v2",
         "sensitivity-val-v2",
@@ -174,8 +176,8 @@ def test_probit_axes_have_ticks_in_percent(by_name):
     assert found["x"] == pytest.approx(0.5244, abs=1e-4), "the normal quantile of 0.7"
     assert found["p_x"] == 70.0
     ticks = figure.spec["concat"][0]["layer"][0]["encoding"]["y"]["axis"]["values"]
-    assert ticks == [0.151, 0.2019, 0.2533]
-    assert {f">{label}<" in draw_panels(figure)[0] for label in (56, 58, 60)} == {True}
+    assert ticks == [0.1004, 0.151, 0.2019, 0.2533]
+    assert {f">{label}<" in draw_panels(figure)[0] for label in (54, 56, 58, 60)} == {True}
 
 
 def test_probit_axes_below_a_half_are_labelled():
@@ -193,24 +195,89 @@ def test_mean_drops_carry_both_intervals(by_name):
 
 
 def test_robustness_names_the_extremes(by_name):
-    found = {r["model"]: r for r in rows(by_name["robustness-val-v2"], "above-top1")}
+    figure = by_name["robustness-val-v2"]
+    found = {r["model"]: r for r in rows(figure, "above-top1")}
     assert found["alpha"]["y"] == -0.1
-    assert [m for m, r in found.items() if r["tag"]] == ["alpha", given.MODELS[-1]]
+    named = rows(figure, "above-top1-extremes")
+    assert [(r["model"], r["up"]) for r in named] == [(given.MODELS[-1], True), ("alpha", False)]
+    assert "alpha lowest with −0.1" in figure.alt
 
 
-def test_sensitivity_warns(by_name):
+def test_what_is_named_is_on_the_axes_and_inside_the_panel():
+    sheet = {
+        "model": ["a" * 60, *"bcdefgh", "z" * 60],
+        "x": [10.0, *map(float, range(80, 87)), 87.0],
+        "y": [9.0, *[0.0] * 7, -9.0],
+    }
+    x, y = plain_side(["x"], sheet["x"]), plain_side(["y"], [-11.0, 11.0], percent=False)
+    ends = (sheet["model"][0], sheet["model"][-1])
+    panel = scatter("s", sheet, x, y, title="", tips=[], extremes=ends)
+    assert panel.beyond == ()
+    for place, text in zip(*(panel.sheets["s-extremes"][c] for c in ("x", "text")), strict=True):
+        assert len(text) <= 36
+        half = 0.5 * 6.4 * len(text) / panel.width * (x.domain[1] - x.domain[0])
+        assert x.domain[0] <= place - half + 1e-9
+        assert place + half <= x.domain[1] + 1e-9
+
+
+def test_a_few_far_models_are_cut_off_only_where_they_squeeze_the_others():
+    near = [70.0 + i for i in range(20)]
+    assert shown([20.0, *near]) == near, "20 of 70 points of the axis"
+    assert shown([40.0, *near]) == [40.0, *near]
+    sheet = {"x": [20.0, *near], "y": [75.0, *near]}
+    assert shown_both(sheet) == (near, near)
+
+
+def test_a_line_says_whom_it_is_fitted_to_beyond_the_axes():
+    panel = Panel([], {}, 1, 1, {"text": "Top-1", "subtitle": "Slope 1.00"}, beyond=("far",))
+    assert line_said(panel).title == {
+        "text": "Top-1",
+        "subtitle": ["Slope 1.00", "The line is fitted to far beyond the axes, too."],
+    }
+
+
+def test_a_curve_is_not_drawn_as_a_line():
+    tables = given.everything()
+    fits = tables["fits"].to_pylist()
+    for row in fits:
+        if row["scale"] == "plain" and row["metric_x"] == "top1":
+            row["r2"] = 0.5
+    bent = pa.Table.from_pylist(fits, schema=tables["fits"].schema)
+    drawn = draw_figures(ReportTables(tables.results, {**tables.beside, "fits": bent}))
+    shifts = [f for f in drawn if f.name.startswith("shift")]
+    panels = {f.name: [p["title"]["text"] for p in f.spec["concat"]] for f in shifts}
+    assert "Top-1 accuracy, original labels" in panels["shift-val-v2-probit"]
+    assert "Top-1 accuracy, original labels" not in panels["shift-val-v2"]
+
+
+def test_sensitivity_warns_and_stands_on_one_axis(by_name):
     figure = by_name["sensitivity-val-v2"]
-    warning = "Set sizes found under different protocols are not the same quantity."
-    assert figure.caption.startswith(warning)
-    assert figure.spec["concat"][0]["title"]["subtitle"][0] == warning
-    found = rows(figure, "sensitivity-real1-middle")
-    assert [r["x"] for r in found] == [10.0, 8.0, 6.0]
-    assert found[0]["text"] == "10.0 [20 % and 40 %]"
-    assert found[2]["label"] == "First, labels from probability 0.5 on"
+    (panel,) = figure.spec["concat"]
+    assert (
+        panel["title"]["subtitle"] == "Set sizes found under different protocols are not the same quantity."
+    )
+    found = rows(figure, "sensitivity")
+    assert [r["x"] for r in found[:3]] == [10.0, 8.0, 6.0]
+    assert (found[0]["first"], found[0]["second"]) == ("10.0", "20 % and 40 %")
+    assert found[2]["label"] == "First set, labels from probability 0.5 on"
+    heads = rows(figure, "sensitivity-groups")
+    assert (heads[0]["row"], heads[0]["end"], heads[0]["level"]) == (0, 3, 10.0)
+    assert "10.0 points as published; 6.0 to 10.0 by analysis" in figure.alt
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x00", "\x1b", "\b", "\uffff", "\\u2028", "\"</svg>'"])
+def test_odd_letters_in_names_can_be_drawn(odd):
+    names = (f"one{odd}", "two", "three")
+    found = draw_figures(ReportTables(given.results(names), {"drops": given.drops(names)}), own=[names[0]])
+    page = prepare(found)
+    for figure in found:
+        ET.fromstring(draw_whole(figure))
+    assert "one" in page.drawn["models-val"]
 
 
 def test_saturation_has_a_panel_a_fit(by_name):
     figure = by_name["saturation-val"]
+    assert figure.title == "What a point of top-1 accuracy is worth on label sets, val"
     titles = [p["title"]["text"] for p in figure.spec["concat"]]
     assert titles == ["All models (5)", "Models from 68 % on (5)"]
     assert figure.spec["concat"][1]["title"]["subtitle"] == "Slope 0.40 (0.35 to 0.45)"
@@ -375,6 +442,7 @@ SCRIPT = """
 import sys, hashlib, pathlib
 sys.path.insert(0, sys.argv[1])
 import figure_tables as given
+import pyarrow as pa
 from manyhot.report.figures import draw_figures
 from manyhot.report.prerender import prepare
 from manyhot.report.save import save_figures

@@ -78,8 +78,8 @@ def test_variables_are_defined_once_for_both_schemes():
 
 def test_colours_can_be_written_in():
     svg = '<path fill="var(--f-own)" stroke="var(--f-on-dark)"/>'
-    assert theme.concrete(svg, "light") == '<path fill="#bf4800" stroke="#ffffff"/>'
-    assert theme.concrete(svg, "dark") == '<path fill="#ff9a5c" stroke="#0b0e11"/>'
+    assert theme.concrete(svg, "light") == '<path fill="#b4400a" stroke="#ffffff"/>'
+    assert theme.concrete(svg, "dark") == '<path fill="#ff9d61" stroke="#0b0e11"/>'
 
 
 def test_a_colour_that_is_not_in_the_palette_is_an_error():

@@ -23,8 +23,20 @@ DATA_ID = "figure-data"
 """Id of the element that holds the data."""
 
 
+HALF = 540
+"""Width up to which a figure of one panel takes half a page."""
+
+PHONE = 490
+"""Width up to which a panel shrinks to fit a phone; wider ones are scrolled."""
+
+PICTURE = 1600
+"""Pixels across a picture."""
+
 GAP = 28
 """Between panels of a file."""
+
+_UNDRAWN = re.compile(r"\\\\|\\u00[01][0-9a-f]|\\u007f|\\u202[89]|\\uffff|\\ufffe|\\[bf]")
+"""Escapes in JSON of what neither an SVG nor the renderer's script may hold; and of a backslash, to pass."""
 
 _drawn: WeakKeyDictionary[Figure, tuple[str, ...]] = WeakKeyDictionary()
 
@@ -72,10 +84,15 @@ def draw_panels(figure: Figure) -> tuple[str, ...]:
     if figure not in _drawn:
         convert = _converter().vegalite_to_svg
         _drawn[figure] = tuple(
-            lean(_numbered(convert(json.dumps(panel), allowed_base_urls=[])), f"{figure.name}-{i}")
+            lean(_numbered(convert(_drawable(panel), allowed_base_urls=[])), f"{figure.name}-{i}")
             for i, panel in enumerate(figure.panels)
         )
     return _drawn[figure]
+
+
+def _drawable(panel: Spec) -> str:
+    """Return a panel as JSON in which control characters and separators of lines are the sign for such."""
+    return _UNDRAWN.sub(lambda m: m[0] if m[0] == r"\\" else r"\ufffd", json.dumps(panel))
 
 
 def _numbered(svg: str) -> str:
@@ -113,8 +130,8 @@ def _inside(svg: str) -> str:
 
 
 def to_png(svg: str) -> bytes:
-    """Return a drawing, its colours written in, as a picture of twice its size."""
-    return bytes(_converter().svg_to_png(svg, scale=2))
+    """Return a drawing, its colours written in, as a picture about as wide as a slide."""
+    return bytes(_converter().svg_to_png(svg, scale=min(round(PICTURE / max(_size(svg)[0], 1), 2), 3)))
 
 
 def _converter() -> Any:
@@ -126,17 +143,25 @@ def _converter() -> Any:
 
 
 def _inline(figure: Figure) -> Markup:
-    label = html.escape(figure.alt)
+    label, panels = html.escape(figure.alt), draw_panels(figure)
     parts = []
-    for i, drawn in enumerate(draw_panels(figure)):
+    for i, drawn in enumerate(panels):
         svg = drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         # One text alternative a figure: further panels would only repeat it.
         told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
         width = _size(drawn)[0]
-        parts.append(
-            f'<div class="panel" style="--w:{width:g}px">{svg.replace("<svg", f"<svg {told}", 1)}</div>'
-        )
+        small = " small" if len(panels) == 1 and width <= HALF else ""
+        svg = svg.replace("<svg", f"<svg {told}", 1)
+        parts.append(f'<div class="panel{small}"{_scrolled(figure, i, width)}>{svg}</div>')
     return Markup("".join(parts))  # noqa: S704  drawn by us, texts escaped
+
+
+def _scrolled(figure: Figure, i: int, width: float) -> str:
+    """Return the attributes of a panel; one that a phone scrolls takes the focus, and says what it is."""
+    place = f" {i + 1}" if len(figure.spec["concat"]) > 1 else ""
+    label = html.escape(f"{figure.title}{place}")
+    focus = f' tabindex="0" role="group" aria-label="{label}"' if width > PHONE else ""
+    return f' style="--w:{width:g}px"{focus}'
 
 
 def _data(figures: Sequence[Figure]) -> Markup:

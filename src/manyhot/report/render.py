@@ -112,7 +112,6 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
         .render(
             report=report,
             sets=drawn,
-            names=[d.name for d in report.datasets],
             choices=_choices(report.datasets),
             metrics=_metrics(report.datasets),
             data=_data(drawn),

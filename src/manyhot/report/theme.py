@@ -23,7 +23,7 @@ COLOURS: Mapping[str, tuple[str, str]] = {
     "axis": ("#8a949e", "#6d7782"),
     "faint": ("#7d8893", "#76828e"),
     "mark": ("#0067a8", "#64b5f0"),
-    "own": ("#bf4800", "#ff9a5c"),
+    "own": ("#b4400a", "#ff9d61"),
     "green": ("#007a58", "#4fd0a5"),
     "purple": ("#9a4287", "#e29bd0"),
     "ochre": ("#856200", "#e3c04d"),

@@ -11,6 +11,20 @@ from manyhot.report.metrics import Metric
 Ends = tuple[float | None, float | None]
 """The ends of an interval; None where there is none."""
 
+DATASETS = {
+    "imagenet-val": "ImageNet validation",
+    "imagenet-val-a-classes": "ImageNet validation (classes of A)",
+    "imagenet-val-r-classes": "ImageNet validation (classes of R)",
+    "imagenetv2-matched-frequency": "ImageNetV2",
+    "imagenetv2-threshold-0.7": "ImageNetV2, threshold 0.7",
+    "imagenetv2-threshold0.7": "ImageNetV2, threshold 0.7",
+    "imagenetv2-top-images": "ImageNetV2, top images",
+    "imagenet-a": "ImageNet-A",
+    "imagenet-r": "ImageNet-R",
+    "imagenet-sketch": "ImageNet-Sketch",
+}
+"""Data sets as people say them."""
+
 _SIZES = re.compile(r"n_(label|object)s(>=|<=|=)(\d+)")
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 _MORE = {">=": " or more", "<=": " or fewer", "=": ""}
@@ -20,6 +34,11 @@ _RATED = {"rated=true": "rated", "rated=false": "unrated"}
 def counted(n: int, noun: str) -> str:
     """Return ``1 model``, ``2 models``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def called(dataset: str) -> str:
+    """Return a data set as people say it; a name that is not known stays."""
+    return DATASETS.get(dataset, dataset)
 
 
 def ordinal(n: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -30,6 +31,12 @@ ROW = 30
 
 ABOVE = 36
 """The same with its name above what is drawn, where names are long."""
+
+LINE = 21
+"""Height of a row of a group, where all that is told of it stands beside it."""
+
+BESIDE = 290
+"""Width of the names beside groups."""
 
 LABELS = 190
 """Width that the names of categories may take; two such panels, or one on a phone."""
@@ -167,3 +174,77 @@ def _middle(name: str, x: Side, y: Any, middles: Sheet, dy: float) -> list[Any]:
     )
     layers.append(dot.encode(x.channel(alt.X, "x")))
     return layers
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Rows under one head.
+
+    Attributes
+    ----------
+    title : str
+    sheet : Sheet
+        ``label``, ``x``, ``lo``, ``hi``, and at the right ``first`` and ``second``.
+    level : float, optional
+        What the rows are measured by: a dashed line through all of them.
+    """
+
+    title: str
+    sheet: Sheet
+    level: float | None
+
+
+def groups(
+    name: str,
+    found: Sequence[Group],
+    x: Side,
+    *,
+    title: str | Mapping[str, Any],
+    heads: tuple[str, str],
+    tips: Sequence[Tip],
+    width: int = 420,
+) -> Panel:
+    """Return dots with intervals by groups of rows on one axis; `heads` stand above the right columns."""
+    rows, titles = _listed(found)
+    y = alt.Y(
+        field="row",
+        type="quantitative",
+        axis=None,
+        scale=alt.Scale(domain=[len(rows["row"]) + len(found) - 0.5, -0.5], nice=False),
+    )
+    sheets = {name: rows, f"{name}-groups": titles, f"{name}-zero": {"x": [0.0]}}
+    zero: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
+    base: Any = alt.Chart(data(name)).encode(y)
+    above: Any = alt.Chart(data(f"{name}-groups")).encode(y)
+    level = above.transform_filter("isValid(datum.level)").mark_rule(strokeDash=[4, 4], color=ink("mark"))
+    layers = [
+        zero.encode(x.channel(alt.X, "x")),
+        level.encode(x.channel(alt.X, "level"), alt.Y2("end")),
+        base.mark_rule(strokeWidth=1.5, color=ink("ink")).encode(x.channel(alt.X, "lo"), alt.X2("hi")),
+        base.mark_point(size=60, color=ink("ink"), opacity=1).encode(x.channel(alt.X, "x")),
+        above.mark_text(align="left", fontWeight="bold").encode(at(-BESIDE), words("title")),
+        base.mark_text(align="left").encode(at(12 - BESIDE), words("label")),
+    ]
+    for field, place in (("first", 60), ("second", 180)):
+        layers.append(base.mark_text(align="right").encode(at(width + place), words(field)))
+    for field, place in zip(("head_1", "head_2"), (60, 180), strict=True):
+        text = above.mark_text(align="right", color=ink("muted")).encode(at(width + place), words(field))
+        layers.append(text)
+        titles[field] = [heads[field == "head_2"], *[""] * (len(found) - 1)]
+    return Panel(layers, sheets, width, LINE * (len(rows["row"]) + len(found)), title, tips)
+
+
+def _listed(found: Sequence[Group]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return all rows with their places from the top, and the heads of their groups."""
+    rows: dict[str, list[Any]] = {"row": [], **{name: [] for name in found[0].sheet}}
+    titles: dict[str, list[Any]] = {"row": [], "end": [], "title": [], "level": []}
+    place = 0
+    for group in found:
+        n = len(group.sheet["x"])
+        for column, value in zip(titles.values(), (place, place + n, group.title, group.level), strict=True):
+            column.append(value)
+        rows["row"] += range(place + 1, place + n + 1)
+        for name, values in group.sheet.items():
+            rows[name] += values
+        place += n + 1
+    return rows, titles

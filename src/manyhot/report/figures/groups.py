@@ -11,10 +11,10 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.lines import lines
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import Panel, beyond_said, compose
-from manyhot.report.figures.scatter import Line, plain_side, scatter, typical
+from manyhot.report.figures.panel import Panel, beyond_said, compose, own_said
+from manyhot.report.figures.scatter import Line, plain_side, scatter, shown
 from manyhot.report.figures.words import axis, interval, slug
-from manyhot.report.words import counted
+from manyhot.report.words import called, counted
 
 SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4": "4 or more"}
 """Slices by size of the label set, and what they are called on an axis."""
@@ -46,7 +46,7 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
     used = [m for m in METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
     if not used:
         return None
-    y_values = typical(column(rows, "value", 100))
+    y_values = shown(column(rows, "value", 100))
     panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, numbers.own) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
@@ -55,12 +55,14 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
         f"set-size-accuracy-{slug(dataset)}",
         "groups",
         dataset,
-        "Accuracy by how many labels an image has",
+        f"Accuracy by how many labels an image has, {called(dataset)}",
         "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
-        "how many images have so many. The bars of your own models are 95 % intervals." + beyond_said(panels),
+        "how many images have so many."
+        + own_said(numbers.own, "The bars of your own models are 95 % intervals.")
+        + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
         compose(panels, numbers.own),
-        rows.to_arrow(),
+        rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
     )
 
 
@@ -130,13 +132,13 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         f"objects-{slug(dataset)}",
         "groups",
         dataset,
-        "Accuracy on images with several objects",
+        f"Accuracy on images with several objects, {called(dataset)}",
         "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. "
         "Right: how much each model loses from all examined images to those with two or more objects; a "
         "bar is its 95 % interval over images, the line the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, numbers.own, columns=2),
-        rows.to_arrow(),
+        rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
     )
 
 
@@ -166,7 +168,7 @@ def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, own: tuple[str, ...])
         sheet,
         middle,
         list(steps.values()),
-        plain_side([axis("top1")], typical(sheet["y"])),
+        plain_side([axis("top1")], shown(sheet["y"])),
         x_title="Images by objects in them, and how many images",
         own=own,
         tips=[("Images", "step"), ("Top-1 accuracy", "y", "2", " %", "lo", "hi")],

@@ -8,12 +8,14 @@ from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import bars, columns
 from manyhot.report.figures.numbers import Numbers, column
 from manyhot.report.figures.panel import Panel, compose
-from manyhot.report.words import counted, listed
+from manyhot.report.words import called, counted, listed
 
 MOST = 6
 """Label sets of so many labels or more are counted together."""
 
 PAIRS = 15
+
+_PAIR = ("name_a", "name_b", "images", "images_a", "images_b")
 
 
 def draw_labels(numbers: Numbers) -> list[Figure]:
@@ -30,7 +32,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
     drawn = {name: _sizes(table.filter(pl.col("dataset") == name)) for name in names}
     top = 100 * max(max(column(sheet, "share")) for sheet in drawn.values())
     panels = [_sizes_panel(i, name, sheet, 1.2 * top) for i, (name, sheet) in enumerate(drawn.items())]
-    several = [f"{_several(table, name):.1f} % in {name}" for name in names]
+    several = [f"{_several(table, name):.1f} % in {called(name)}" for name in names]
     return Figure(
         "set-sizes",
         "labels",
@@ -38,7 +40,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         "How many labels images have",
         "Share of usable images by the number of classes that are valid on them. An image without labels "
         "was looked at, and nothing proposed for it was found valid.",
-        f"Images with two or more labels: {listed(several, len(several))}.",
+        f"Of usable images have two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
     )
@@ -52,7 +54,7 @@ def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
         "images": column(rows, "images"),
     }
     tips = [("Labels", "label"), ("Share of images", "value", "2", " %"), ("Images", "images", "0", "")]
-    return columns(f"sizes-{i}", sheet, x_title="Labels of an image", top=top, title=name, tips=tips)
+    return columns(f"sizes-{i}", sheet, x_title="Labels of an image", top=top, title=called(name), tips=tips)
 
 
 def class_pairs(numbers: Numbers) -> Figure | None:
@@ -65,10 +67,7 @@ def class_pairs(numbers: Numbers) -> Figure | None:
         n: table.filter(pl.col("dataset") == n).sort("images", descending=True).head(PAIRS) for n in names
     }
     panels = [_pairs_panel(i, name, rows) for i, (name, rows) in enumerate(best.items())]
-    said = [
-        f"{_short(r['name_a'][0])} and {_short(r['name_b'][0])} on {counted(r['images'][0], 'image')} of {n}"
-        for n, r in best.items()
-    ]
+    said = [_most_said(name, rows) for name, rows in best.items()]
     return Figure(
         "class-pairs",
         "labels",
@@ -78,8 +77,14 @@ def class_pairs(numbers: Numbers) -> Figure | None:
         "describe such an image, and often two class names mean the same thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
-        pl.concat(best.values()).to_arrow(),
+        pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),
     )
+
+
+def _most_said(name: str, rows: pl.DataFrame) -> str:
+    row = rows.row(0, named=True)
+    images = counted(row["images"], "image")
+    return f"{_short(row['name_a'])} and {_short(row['name_b'])} on {images} of {called(name)}"
 
 
 def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
@@ -99,7 +104,7 @@ def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
     ]
     top = 1.25 * max(column(rows, "images"))
     title = "Images on which both are valid"
-    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=name, tips=tips)
+    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=called(name), tips=tips)
 
 
 def _sizes(rows: pl.DataFrame) -> pl.DataFrame:

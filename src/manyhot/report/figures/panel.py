@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -91,6 +91,22 @@ def beyond_said(panels: Sequence[Panel]) -> str:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
     return f" Beyond the axes of a panel, and not drawn there: {which}."
+
+
+def line_said(panel: Panel) -> Panel:
+    """Return a panel that says below its title which models beyond its axes its line is fitted to, too."""
+    if not panel.beyond:
+        return panel
+    title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}
+    names = sorted(panel.beyond)
+    which = names[0] if len(names) == 1 else counted(len(names), "model")
+    told = [title.get("subtitle", ""), f"The line is fitted to {which} beyond the axes, too."]
+    return replace(panel, title={**title, "subtitle": [text for text in told if text]})
+
+
+def own_said(own: Sequence[str], text: str) -> str:
+    """Return a sentence about own models, to follow others; empty where there are none."""
+    return f" {text}" if own else ""
 
 
 def words(field: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ from manyhot.report.figures.panel import (
     words,
 )
 from manyhot.report.figures.scatter import Side, plain_side
+from manyhot.report.figures.words import shortened
 from manyhot.report.metrics import HEADLINE, metric
+from manyhot.report.words import called
 
 MOST = 80
 """Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
@@ -95,10 +98,10 @@ def _named(row: dict[str, Any]) -> str:
 
 def _pair_label(x: Column, y: Column) -> str:
     if x[1] == y[1]:
-        return f"{_brief(x[1])}: {x[0]} and {y[0]}"
+        return f"{_brief(x[1])}: {called(x[0])} and {called(y[0])}"
     if x[0] == y[0]:
-        return f"{_brief(x[1])} and {_brief(y[1])}, {x[0]}"
-    return f"{_brief(x[1])} on {x[0]} and {_brief(y[1])} on {y[0]}"
+        return f"{_brief(x[1])} and {_brief(y[1])}, {called(x[0])}"
+    return f"{_brief(x[1])} on {called(x[0])} and {_brief(y[1])} on {called(y[0])}"
 
 
 def _brief(name: str) -> str:
@@ -130,11 +133,11 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
     side = plain_side(["Kendall's tau: 1 is the same order"], [*lows, 1.0], percent=False)
     tips = [("", "label"), ("Kendall's tau", "x", "3", "", "inner_lo", "inner_hi"), ("", "swaps")]
     empty: dict[str, list[Any]] = {"model": [], "label": [], "x": []}
-    return strips("agreement", empty, middle, side, tips=tips, width=520, above=True)
+    return strips("agreement", empty, middle, side, tips=tips, width=640, above=True)
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:
-    label = {c: f"{_brief(c[1])}, {c[0]}" for c in columns}
+    label = {c: f"{_brief(c[1])}, {called(c[0])}" for c in columns}
     place = {c: i for i, c in enumerate(columns)}
     # Below the diagonal only: the other half would say the same again.
     cells = [(max(pair, key=place.__getitem__), min(pair, key=place.__getitem__)) for pair in ends]
@@ -180,18 +183,19 @@ def bump(numbers: Numbers) -> Figure | None:
     named = _movers(places, shown, numbers.own)
     panel = _bumps(places, shown, named, columns)
     moved = max(shown, key=lambda m: _moved(places[m]))
+    own = " and your own" if set(numbers.own) & set(shown) else ""
     cut = (
         ""
         if len(shown) == total
-        else f" Of {total:,} models the best {BEST} and your own are drawn, and ranked among themselves."
+        else f" Of {total:,} models the best {BEST}{own} are drawn, and ranked among themselves."
     )
     return Figure(
         "rank-changes",
         "ranks",
         "",
         "How models change rank",
-        "A line is a model; the best is at the top of each column. Named are your own models and those that "
-        f"move most.{cut}",
+        "A line is a model; the best is at the top of each column. Named are "
+        f"{'your own models and ' if own else ''}those that move most.{cut}",
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
         compose([panel], numbers.own),
         _bump_table(places, columns),
@@ -234,7 +238,7 @@ def _bumps(
     width, height = max(360, 84 * (len(columns) - 1)), max(260, min(9 * last, 640))
     sheet: dict[str, list[Any]] = {
         "model": [m for m in shown for _ in columns],
-        "step": [f"{_brief(m)}, {d}" for d, m in columns] * len(shown),
+        "step": [f"{_brief(m)}, {called(d)}" for d, m in columns] * len(shown),
         "at": list(range(len(columns))) * len(shown),
         "y": [p for m in shown for p in places[m]],
         "hue": [named.get(m, "") for m in shown for _ in columns],
@@ -249,7 +253,7 @@ def _bumps(
 
 def _top(columns: list[Column]) -> Side:
     """Return the axis above: a metric and a data set over several lines."""
-    steps = [f"{_brief(m)}|{_broken(d)}" for d, m in columns]
+    steps = [f"{_brief(m)}|{_broken(called(d))}" for d, m in columns]
     labels = f"split({json.dumps(steps)}[datum.value], '|')"
     lines = max(step.count("|") for step in steps)
     axis = {"orient": "top", "labelPadding": 10 + 14 * lines}
@@ -262,7 +266,7 @@ def _ends(told: dict[str, list[int]], hues: dict[str, str], last: int, apart: fl
     for at, side in ((0, "left"), (last, "right")):
         placed = spread({m: places[at] for m, places in told.items()}, apart)
         for m, places in told.items():
-            name = m if len(m) <= LONGEST else f"{m[: LONGEST - 14]}…{m[-12:]}"
+            name = shortened(m, LONGEST)
             text = f"{name} {places[at]}" if at == 0 else f"{places[at]} {name}"
             rows.append(
                 {"model": m, "at": at, "place": placed[m], "text": text, "hue": hues[m], "side": side}
@@ -297,8 +301,8 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
 def _broken(name: str) -> str:
     """Return a name over several lines of an axis."""
     lines = [""]
-    for part in name.split("-"):
-        joined = f"{lines[-1]}-{part}" if lines[-1] else part
+    for part in re.split(r"(?<=[- ])", name):
+        joined = f"{lines[-1]}{part}"
         lines = [*lines[:-1], joined] if len(joined) <= 13 else [*lines, part]
     return "|".join(filter(None, lines))
 

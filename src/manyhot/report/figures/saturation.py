@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -10,10 +11,19 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import Panel, beyond_said, compose
-from manyhot.report.figures.scatter import Line, log_side, plain_side, scatter, slope_said, typical
+from manyhot.report.figures.panel import Panel, beyond_said, compose, line_said
+from manyhot.report.figures.scatter import (
+    Line,
+    log_side,
+    plain_side,
+    scatter,
+    shown,
+    shown_both,
+    slope_said,
+    typical,
+)
 from manyhot.report.figures.words import axis, short, slug
-from manyhot.report.words import counted
+from manyhot.report.words import called, counted
 
 GROUPS = {
     "pretraining": "By the data seen before ImageNet",
@@ -81,14 +91,13 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
         f"saturation-{slug(dataset)}",
         "saturation",
         dataset,
-        "What a point of top-1 accuracy is worth on label sets",
-        "A point is a model. The line is fitted by least squares; its slope tells how many points of "
-        "ReaL accuracy go with one point of top-1 accuracy, with a 95 % interval over families of "
-        "models. A slope below one among the best models: much of what they gain on original labels is "
-        "no gain on label sets." + beyond_said(panels),
+        f"What a point of top-1 accuracy is worth on label sets, {called(dataset)}",
+        "A point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
+        "accuracy go with one point of top-1 accuracy, with its 95 % interval over families of models. "
+        "Below one, much of a gain on original labels is no gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy to a point of top-1. {said}.",
         compose(panels, numbers.own),
-        fits.to_arrow(),
+        both.drop("x_n", "y_n").to_arrow(),
     )
 
 
@@ -96,11 +105,12 @@ def _fitted(name: str, sheet: dict[str, list[Any]], fit: dict[str, Any], own: tu
     least = _least(fit)
     kept = [i for i, x in enumerate(sheet["x"]) if x >= 100 * least - 1e-9]
     best = {field: [values[i] for i in kept] for field, values in sheet.items()}
-    return scatter(
+    xs, ys = shown_both(best)
+    panel = scatter(
         name,
         best,
-        plain_side([axis("top1")], typical(best["x"])),
-        plain_side([axis("real1")], typical(best["y"])),
+        plain_side([axis("top1")], xs),
+        plain_side([axis("real1")], ys),
         title={"text": f"{_which(fit)} ({fit['n']:,})", "subtitle": slope_said(fit).capitalize()},
         tips=[
             (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
@@ -110,6 +120,7 @@ def _fitted(name: str, sheet: dict[str, list[Any]], fit: dict[str, Any], own: tu
         own=own,
         lines=[Line(fit["slope"], 100 * fit["intercept"])],
     )
+    return line_said(panel)
 
 
 def _least(fit: dict[str, Any]) -> float:
@@ -129,32 +140,32 @@ def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
         name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
     }
     best = both.sort("x", descending=True).row(0, named=True)
+    xs, ys = shown_both(sheet)
     panel = scatter(
         "errors",
         sheet,
-        plain_side([axis("top1")], typical(sheet["x"])),
-        plain_side(["Errors that are in the label set (%)"], typical(sheet["y"])),
+        plain_side([axis("top1")], xs),
+        plain_side(["Errors that are in the label set (%)"], ys),
         title="",
         tips=[
             (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
             ("Errors in the label set", "y", "1", " %", "y_lo", "y_hi"),
         ],
         own=numbers.own,
-        width=420,
+        width=400,
     )
     return Figure(
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        "How much of what is left is error of the labels",
+        f"How much of what is left is error of the labels, {called(dataset)}",
         "Of the images whose best class is not the original label: the share on which that class is in "
         "the label set, so that the label, not the model, is at fault or incomplete. A point is a model, "
-        "its cross the 95 % "
-        "intervals." + beyond_said([panel]),
+        "its cross the 95 % intervals." + beyond_said([panel]),
         f"Of the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
         compose([panel], numbers.own),
-        both.to_arrow(),
+        both.drop("x_n").to_arrow(),
     )
 
 
@@ -180,23 +191,23 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
         "parameters",
         sheet,
         log_side(["Parameters (millions)"], sheet["x"]),
-        plain_side([axis(metric)], typical(sheet["y"])),
+        plain_side([axis(metric)], shown(sheet["y"])),
         title="",
         tips=[("Parameters", "x", "1", " million"), (short(metric), "y", "2", " %", "y_lo", "y_hi")],
         own=numbers.own,
-        width=420,
+        width=400,
     )
     return Figure(
         f"parameters-{slug(dataset)}",
         "saturation",
         dataset,
-        "Accuracy against size of the model",
+        f"Accuracy against size of the model, {called(dataset)}",
         "A point is a model. Parameters are on a logarithmic axis: each step to the right is as many "
         "times more." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
-        "parameters.",
+        f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], numbers.own),
-        rows.to_arrow(),
+        rows.select("model", "params", "value", "lo", "hi").to_arrow(),
     )
 
 
@@ -215,15 +226,21 @@ def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
         f"kinds-{slug(dataset)}",
         "saturation",
         dataset,
-        "Accuracy by kind of model",
-        "A faint tick is a model, the dot the median of its group; the groups are in order of their "
-        f"medians. In brackets: how many models. The {MOST_GROUPS} largest groups are shown; at the right "
-        "the medians, also those beyond the axis. Groups differ in more than their name: this tells what "
-        "goes together, not what causes what.",
-        f"{axis(metric).removesuffix(' (%)')} of {counted(rows.height, 'model')} by what is known of them.",
+        f"Accuracy by kind of model, {called(dataset)}",
+        "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
+        f"how many models; of many groups the {MOST_GROUPS} largest. Groups differ in more than their name: "
+        "this tells what goes together, not what causes what." + beyond_said(panels),
+        f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, numbers.own),
-        rows.to_arrow(),
+        rows.select("model", *(g for g in GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),
     )
+
+
+def _medians_said(panel: Panel) -> str:
+    """Return the medians of the first group and the last."""
+    middles = next(sheet for name, sheet in panel.sheets.items() if name.endswith("-middle"))
+    (first, *_, last) = zip(middles["label"], middles["text"], strict=True)
+    return f"{panel.title}: {first[0]} {first[1]} % down to {last[0]} {last[1]} %."
 
 
 def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
@@ -233,8 +250,10 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
     labels = {g: f"{SEEN.get(g, g)} ({len(values[g]):,})" for g in order}
     kept = rows.filter(pl.col(name).is_in(order)).sort("model")
     middles = [100 * median(values[g]) for g in order]
-    side = plain_side([axis(metric)], typical(column(kept, "value", 100)))
-    return strips(
+    side = plain_side([f"{short(metric)} (%)"], [*typical(column(kept, "value", 100)), *middles])
+    values_of = zip(kept["model"], kept["value"], strict=True)
+    beyond = tuple(m for m, v in values_of if not side.domain[0] <= 100 * v <= side.domain[1])
+    panel = strips(
         f"kind-{name}",
         {
             "model": column(kept, "model"),
@@ -243,7 +262,7 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
         },
         {
             "label": list(labels.values()),
-            "x": [m if side.domain[0] <= m <= side.domain[1] else None for m in middles],
+            "x": middles,
             "text": [f"{m:.1f}" for m in middles],
         },
         side,
@@ -251,3 +270,4 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
         tips=[("Group", "label"), (short(metric), "x", "2", " %", "lo", "hi")],
         width=200,
     )
+    return replace(panel, beyond=beyond)

@@ -26,14 +26,23 @@ from manyhot.report.figures.panel import (
     spread,
     words,
 )
-from manyhot.report.figures.words import interval
+from manyhot.report.figures.words import interval, shortened
 from manyhot.report.scales import Axis, fences
+
+SQUEEZED = 1 / 3
+"""Share of an axis that most models have at least; a few far ones that would leave less are cut off."""
 
 ROOM = 0.05
 """Of an axis, beyond what it must show."""
 
 SIDE = 300
-"""Width and height of a panel: two of them, or one on a phone."""
+"""Width and height of a panel: three of them, or one on a phone."""
+
+LONGEST = 36
+"""Letters of a name inside a panel."""
+
+LETTER = 6.4
+"""Width of a letter of a name, in pixels."""
 
 PROBIT_TICKS = (
     (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99),
@@ -143,6 +152,27 @@ def typical(values: Iterable[float | None]) -> list[float]:
     return [v for v in known if low <= v <= high]
 
 
+def shown(values: Iterable[float | None]) -> list[float]:
+    """Return the values that an axis shows: all, or the typical ones where all would squeeze them."""
+    known = [v for v in values if v is not None]
+    near = typical(known)
+    squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))
+    return near if squeezed else known
+
+
+def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
+    """Return what the axes show of points, as `shown` does: a point that one axis cuts off is off both.
+
+    With the intervals, where they are drawn.
+    """
+    points = list(zip(sheet["x"], sheet["y"], strict=True))
+    (x_lo, x_hi), (y_lo, y_hi) = ((min(v), max(v)) for v in (shown(sheet["x"]), shown(sheet["y"])))
+    kept = [i for i, (a, b) in enumerate(points) if x_lo <= a <= x_hi and y_lo <= b <= y_hi]
+    ends = ("", "_lo", "_hi") if len(points) <= CROSSES else ("",)
+    xs, ys = ([sheet[v + end][i] for end in ends if v + end in sheet for i in kept] for v in "xy")
+    return [x for x in xs if x is not None], [y for y in ys if y is not None]
+
+
 def slope_said(fit: Mapping[str, Any]) -> str:
     """Return a slope with its interval in words."""
     ends = interval(fit["slope_lo"], fit["slope_hi"], 2)
@@ -160,6 +190,7 @@ def scatter(
     equal: bool = False,
     lines: Sequence[Line] = (),
     own: Sequence[str] = (),
+    extremes: Sequence[str] = (),
     width: int = SIDE,
     height: int = SIDE,
 ) -> Panel:
@@ -170,8 +201,7 @@ def scatter(
     name : str
         Of its data.
     sheet : Sheet
-        ``model``, ``x``, ``y``, and where there are intervals ``x_lo``, ``x_hi``, ``y_lo``, ``y_hi``; models
-        with a ``tag`` are named.
+        ``model``, ``x``, ``y``, and where there are intervals ``x_lo``, ``x_hi``, ``y_lo``, ``y_hi``.
     x, y : Side
     title, tips
     equal : bool
@@ -180,6 +210,8 @@ def scatter(
         Fitted lines.
     own : sequence of str
         Models that are named.
+    extremes : sequence of str
+        Others that are named: nothing lies above the first, nothing below the last.
     width, height : int
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
@@ -206,9 +238,10 @@ def scatter(
     layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
     apart = 14 * (y.domain[1] - y.domain[0]) / height
     sheets[f"{name}-own"] = _own_places(sheet, own, apart)
-    layers += _named(
-        _rows(name, kept).encode(*channels), f"{name}-own", sum(x.domain) / 2, tagged="tag" in sheet
-    )
+    layers += _named(_rows(name, kept).encode(*channels), f"{name}-own", sum(x.domain) / 2)
+    if extremes:
+        sheets[f"{name}-extremes"] = _extremes(sheet, extremes, x.domain, width)
+        layers += _extreme_names(f"{name}-extremes", channels)
     return Panel(layers, sheets, width, height, title, tips, beyond)
 
 
@@ -244,7 +277,32 @@ def _crosses(name: str, x: Side, y: Side, sheet: Sheet, kept: str) -> list[Any]:
     return layers
 
 
-def _named(base: Any, names: str, middle: float, *, tagged: bool) -> list[Any]:
+def _extremes(
+    sheet: Sheet, extremes: Sequence[str], x: tuple[float, float], width: int
+) -> dict[str, list[Any]]:
+    """Return where the names of the extremes stand: as near to their points as the panel has room."""
+    places = dict(zip(sheet["model"], zip(sheet["x"], sheet["y"], strict=True), strict=True))
+    found: dict[str, list[Any]] = {"model": [], "x": [], "y": [], "text": [], "up": []}
+    for name in extremes:
+        text = shortened(name, LONGEST)
+        half = 0.5 * LETTER * len(text) / width * (x[1] - x[0])
+        at = min(max(places[name][0], x[0] + half), x[1] - half)
+        row = (name, at, places[name][1], text, name == extremes[0])
+        for column, value in zip(found.values(), row, strict=True):
+            column.append(value)
+    return found
+
+
+def _extreme_names(name: str, channels: tuple[Any, Any]) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(*channels, words("text"))
+    look = {"color": ink("muted"), "opacity": dimmed(1), **halo()}
+    kinds = (("datum.up", -12), ("!datum.up", 13))
+    return [
+        base.transform_filter(f"{which} && !own[datum.model]").mark_text(dy=dy, **look) for which, dy in kinds
+    ]
+
+
+def _named(base: Any, names: str, middle: float) -> list[Any]:
     """Return the layers on top: own and set-off models, with their names beside them."""
     right = f"datum.x > {middle:.6g}"
     text: dict[str, Any] = {
@@ -253,7 +311,7 @@ def _named(base: Any, names: str, middle: float, *, tagged: bool) -> list[Any]:
         **halo(),
     }
     point = {"opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "size": 70}
-    layers = [
+    return [
         base.transform_filter(OWN).mark_point(**point, color=ink("own")),
         base.transform_filter(FOCUS).mark_point(**point, color=ink("ink")),
         _own_names(names, base, text),
@@ -261,11 +319,6 @@ def _named(base: Any, names: str, middle: float, *, tagged: bool) -> list[Any]:
         .mark_text(**text, fontWeight="bold", dy=-10)
         .encode(words("model")),
     ]
-    if tagged:
-        quiet = base.transform_filter("datum.tag && !own[datum.model]")
-        tags = quiet.mark_text(**text, color=ink("muted"), opacity=dimmed(1))
-        layers.insert(0, tags.encode(words("tag")))
-    return layers
 
 
 def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:

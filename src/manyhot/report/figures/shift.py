@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from manyhot.report.figure import Figure
-from manyhot.report.figures.bars import strips
-from manyhot.report.figures.numbers import Numbers, column, first
-from manyhot.report.figures.panel import Panel, beyond_said, compose
+from manyhot.report.figures.bars import Group, groups, strips
+from manyhot.report.figures.numbers import Numbers, column
+from manyhot.report.figures.panel import CROSSES, Panel, beyond_said, compose, line_said
 from manyhot.report.figures.scatter import (
     Line,
     Side,
@@ -18,23 +19,27 @@ from manyhot.report.figures.scatter import (
     probit,
     probit_side,
     scatter,
+    shown_both,
     slope_said,
     typical,
 )
 from manyhot.report.figures.words import axis, interval, short, signed, slug
 from manyhot.report.metrics import HEADLINE, reading_order
-from manyhot.report.words import counted, listed
+from manyhot.report.words import called, counted, listed
 
 PANELS = 6
 """Metrics of one figure; further ones are in the tables."""
 
+BENT = 0.97
+"""Share of the variance that a straight line on plain axes explains at least; a curve is not drawn as one."""
+
 ANALYSES = {
     "as published": "As published",
-    "sizes of y": "First, with set sizes of the second",
-    "sizes of x": "Second, with set sizes of the first",
-    "rated at x": "Only rated images of the first",
-    "rated, sizes of y": "These, with set sizes of the second",
-    "threshold at x": "First, labels from probability",
+    "sizes of y": "First set weighted to the sizes of the second",
+    "sizes of x": "Second set weighted to the sizes of the first",
+    "rated at x": "Rated images of the first only",
+    "rated, sizes of y": "The same, weighted to the sizes of the second",
+    "threshold at x": "First set, labels from probability",
 }
 
 WARNING = "Set sizes found under different protocols are not the same quantity."
@@ -50,8 +55,6 @@ PROBIT = (
     "relations tend to be straight lines."
 )
 
-SHARES = "In brackets: share of images with two or more labels in each."
-
 
 def draw_shift(numbers: Numbers) -> list[Figure]:
     """Return the figures of the section."""
@@ -59,8 +62,8 @@ def draw_shift(numbers: Numbers) -> list[Figure]:
     for x, y in _pairs(numbers):
         rows = _rows(numbers, x, y)
         drawn += [
-            accuracies(numbers, rows, x, y),
             accuracies(numbers, rows, x, y, scale="probit"),
+            accuracies(numbers, rows, x, y),
             mean_drops(numbers, rows, x, y),
             robustness(numbers, rows, x, y),
             sensitivity(numbers, x, y),
@@ -92,24 +95,41 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
 
 
 def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str = "plain") -> Figure | None:
-    """Return accuracy on the second data set against that on the first, a panel a metric."""
+    """Return accuracy on the second data set against that on the first, a panel a metric.
+
+    On plain axes only those metrics whose points lie on a straight line there.
+    """
     each = rows.filter(pl.col("model").is_not_null())
-    if each.is_empty():
-        return None
-    used = _metrics(each)[: PANELS if scale == "plain" else 3]
+    used = _metrics(each)[:PANELS]
     fits = {m: _fit(numbers, x, y, m, scale) for m in used}
+    if scale == "plain":
+        used = [m for m in used if not _bent(fits[m])]
+    used = used[: 3 if scale == "probit" else PANELS]
+    fits = {m: fits[m] for m in used}
+    if not used:
+        return None
     panels = [_accuracy(numbers, each, x, y, m, scale, fits[m]) for m in used]
-    on, why = ("", "") if scale == "plain" else (", on probit axes", f" {PROBIT}")
+    on, why = (", on plain axes", "") if scale == "plain" else ("", f" {PROBIT}")
     return Figure(
         f"shift-{slug(x)}-{slug(y)}" + ("" if scale == "plain" else f"-{scale}"),
         "shift",
         "",
-        f"From {x} to {y}{on}",
+        f"Accuracy on {called(y)} against accuracy on {called(x)}{on}",
         f"{SHIFT}{why}{beyond_said(panels)}",
-        _fits_said(fits) or f"{counted(each['model'].n_unique(), 'model')}.",
+        f"{counted(each['model'].n_unique(), 'model')}. {_fits_said(fits)}".strip(),
         compose(panels, numbers.own),
-        each.filter(pl.col("metric_x").is_in(used)).to_arrow(),
+        _table(each, used, "lo", "hi", "value_x", "value_y", "n_x", "n_y"),
     )
+
+
+def _bent(fit: dict[str, Any] | None) -> bool:
+    return fit is not None and fit["r2"] is not None and fit["r2"] < BENT
+
+
+def _table(rows: pl.DataFrame, used: Sequence[str], *columns: str) -> pa.Table:
+    """Return the numbers that are drawn."""
+    drawn = rows.filter(pl.col("metric_x").is_in(used)).rename({"metric_x": "metric"})
+    return drawn.select("metric", "model", *columns).to_arrow()
 
 
 def _fit(numbers: Numbers, x: str, y: str, metric: str, scale: str) -> dict[str, Any] | None:
@@ -129,7 +149,8 @@ def _accuracy(
     joined = own.join(both, on="model", how="left", maintain_order="left")
     shares = {"x": "value_x", "y": "value_y"} | {c: c for c in ("x_lo", "x_hi", "y_lo", "y_hi")}
     tips = [
-        (f"On {end}", field, "2", " %", f"{field}_lo", f"{field}_hi") for end, field in ((x, "x"), (y, "y"))
+        (f"On {called(end)}", field, "2", " %", f"{field}_lo", f"{field}_hi")
+        for end, field in ((x, "x"), (y, "y"))
     ]
     return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips, numbers.own)
 
@@ -145,31 +166,26 @@ def _drawn(
     tips: Sequence[tuple[str, ...]],
     own: tuple[str, ...],
 ) -> Panel:
-    titles = [f"On {end} (%)" for end in ends]
+    titles = [f"On {called(end)} (%)" for end in ends]
     if scale == "plain":
         sheet: dict[str, list[Any]] = {new: column(rows, old, 100) for new, old in shares.items()}
-        sides = [plain_side([t], typical(sheet[v])) for t, v in zip(titles, "xy", strict=True)]
+        sides = [plain_side([t], v) for t, v in zip(titles, shown_both(sheet), strict=True)]
         lines = [] if fit is None else [Line(fit["slope"], 100 * fit["intercept"])]
     else:
         sheet = {new: [None if v is None else probit(v) for v in rows[old]] for new, old in shares.items()}
         sheet |= {f"p_{new}": column(rows, old, 100) for new, old in shares.items()}
-        sides = [probit_side([t], typical(rows[shares[v]])) for t, v in zip(titles, "xy", strict=True)]
+        bounds = ("", "_lo", "_hi") if rows.height <= CROSSES else ("",)
+        drawn = {v: [s for end in bounds for s in rows[shares[v + end]]] for v in "xy"}
+        sides = [probit_side([t], drawn[v]) for t, v in zip(titles, "xy", strict=True)]
         lines = [] if fit is None else [Line(fit["slope"], fit["intercept"])]
         tips = [(t[0], *(f"p_{f}" if i in (0, 3, 4) else f for i, f in enumerate(t[1:]))) for t in tips]
     title = {
         "text": axis(metric).removesuffix(" (%)"),
         "subtitle": slope_said(fit).capitalize() if fit else "",
     }
-    return scatter(
-        name,
-        {"model": column(rows, "model")} | sheet,
-        *sides,
-        title=title,
-        tips=tips,
-        equal=True,
-        lines=lines,
-        own=own,
-    )
+    model = {"model": column(rows, "model")}
+    panel = scatter(name, model | sheet, *sides, title=title, tips=tips, equal=True, lines=lines, own=own)
+    return line_said(panel) if lines else panel
 
 
 def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
@@ -191,15 +207,18 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "lo": column(each, "lo", 100),
         "hi": column(each, "hi", 100),
     }
+    ends = [v for name in ("x", "lo", "hi", "inner_lo", "inner_hi") for v in middle[name]]
     panel = strips(
         "drops",
         models,
         middle,
         plain_side(
-            [f"Points lost from {x} to {y}"], [0.0, *typical(models["x"]), *middle["x"]], percent=False
+            [f"Points lost from {called(x)} to {called(y)}"],
+            [0.0, *typical(models["x"]), *ends],
+            percent=False,
         ),
         tips=[("By", "label"), ("Points lost", "x", "2", "", "lo", "hi")],
-        width=340,
+        width=430,
         zero=True,
         above=True,
     )
@@ -208,13 +227,13 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         f"drops-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"How much models lose from {x} to {y}",
+        f"How much models lose from {called(x)} to {called(y)}",
         "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
         "model, the dot their mean. The thick bar is its 95 % interval over images, the thin line over "
         "families of models. At the right: the mean with its interval over images.",
-        f"Mean loss: {listed(said, len(said))}.",
+        f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], numbers.own),
-        pl.concat([means, each]).to_arrow(),
+        _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
     )
 
 
@@ -235,24 +254,28 @@ def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
     if each.is_empty():
         return None
     used = _metrics(each)[:3]
-    panels = [_above(each.filter(pl.col("metric_x") == m).sort("model"), m, x, numbers.own) for m in used]
-    best = each.filter(pl.col("metric_x") == used[0]).sort("above_fit", "model", descending=[True, False])
-    top = first(best)
+    rows_of = {m: each.filter(pl.col("metric_x") == m).sort("model") for m in used}
+    panels = [_above(own, m, x, numbers.own) for m, own in rows_of.items()]
     return Figure(
         f"robustness-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"Which models do better on {y} than their accuracy on {x} tells",
+        f"Which models do better on {called(y)} than their accuracy on {called(x)} tells",
         "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
         "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
-        "more robust than "
-        "models of its accuracy usually are." + beyond_said(panels),
-        f"Highest by {short(used[0])}: {top['model']}, {signed(100 * top['above_fit'])} points."
-        if top
-        else "",
+        "more robust than models of its accuracy usually are. Named are the highest and the lowest."
+        + beyond_said(panels),
+        " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
         compose(panels, numbers.own),
-        each.filter(pl.col("metric_x").is_in(used)).to_arrow(),
+        _table(each, used, "value_x", "above_fit", "n_x", "n_y"),
     )
+
+
+def _extremes_said(rows: pl.DataFrame, metric: str) -> str:
+    top, *_, low = _extremes(rows) * 2
+    values = dict(zip(rows["model"], rows["above_fit"], strict=True))
+    said = f"By {short(metric)}, {top} is highest with {signed(100 * values[top])} points"
+    return said + (f" and {low} lowest with {signed(100 * values[low])}." if low != top else ".")
 
 
 def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Panel:
@@ -261,27 +284,26 @@ def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Pan
         "x": column(rows, "value_x", 100),
         "y": column(rows, "above_fit", 100),
     }
-    sheet["tag"] = _extremes(sheet)
+    lowest, highest = min(sheet["y"]), max(sheet["y"])
+    room = 0.14 * (highest - lowest)
     return scatter(
         f"above-{metric}",
         sheet,
-        plain_side([f"On {x} (%)"], typical(sheet["x"])),
-        plain_side(["Points above the fit"], [0.0, *typical(sheet["y"])], percent=False),
+        plain_side([f"On {called(x)} (%)"], sheet["x"]),
+        Side(["Points above the fit"], (min(lowest, 0.0) - room, max(highest, 0.0) + room)),
         title=axis(metric).removesuffix(" (%)"),
-        tips=[(f"On {x}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
+        tips=[(f"On {called(x)}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
         lines=[Line(0.0, 0.0)],
         own=own,
-        height=220,
+        extremes=_extremes(rows),
+        height=240,
     )
 
 
-def _extremes(sheet: dict[str, list[Any]]) -> list[str]:
-    """Return the names of the two models farthest above the fit, and of the one farthest below."""
-    low, high = min(typical(sheet["x"])), max(typical(sheet["x"]))
-    inside = [i for i, v in enumerate(sheet["x"]) if low <= v <= high]
-    order = sorted(inside, key=lambda i: sheet["y"][i])
-    told = {order[0], order[-1]} if len(order) > 2 else set()
-    return [m if i in told else "" for i, m in enumerate(sheet["model"])]
+def _extremes(rows: pl.DataFrame) -> list[str]:
+    """Return the model farthest above the fit, and the one farthest below."""
+    order = rows.sort("above_fit", "model", descending=[True, False])["model"].to_list()
+    return order if len(order) < 2 else [order[0], order[-1]]
 
 
 def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
@@ -290,59 +312,55 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
     if rows.is_empty():
         return None
     used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:3]
-    panels = [_sensitive(rows.filter(pl.col("metric") == m), m, (x, y)) for m in used]
-    drops = column(rows, "drop", 100)
-    lo, hi = min(drops), max(drops)
+    rows = rows.filter(pl.col("metric").is_in(used))
+    found = [_analyses(rows.filter(pl.col("metric") == m), m) for m in used]
+    values = [v for name in ("drop", "lo_models", "hi_models") for v in column(rows, name, 100)]
+    panel = groups(
+        "sensitivity",
+        found,
+        plain_side([f"Points lost from {called(x)} to {called(y)}"], [0.0, *values], percent=False),
+        title={"text": "", "subtitle": WARNING},
+        heads=("Points lost", "Two or more labels"),
+        tips=[("", "label"), ("Points lost", "x", "2", "", "lo", "hi"), ("Two or more labels", "second")],
+    )
     return Figure(
         f"sensitivity-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"How far the loss from {x} to {y} depends on how label sets were made",
-        f"{WARNING} The mean loss of all models in percentage points, with its 95 % interval over "
-        f"families of models. The first data set is {x}, the second {y}. A set is re-weighted so that "
-        "images with few and many labels count as in the other, restricted to images that people rated, or "
-        "labelled by another threshold. In brackets: the share of images with two or more labels in the "
-        "first and in the second.",
-        f"Between {lo:.1f} and {hi:.1f} points, by analysis.",
-        compose(panels, columns=2),
-        rows.to_arrow(),
+        f"How far the loss from {called(x)} to {called(y)} depends on how label sets were made",
+        f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
+        f"The first data set is {called(x)}, the second {called(y)}. Weighted: images with few and many "
+        "labels count as often as in the other set. At the right: the share of images with two or more "
+        "labels in the first and in the second. The dashed line is the loss as published.",
+        " ".join(_analyses_said(group) for group in found),
+        compose([panel]),
+        rows.select(
+            "metric", "analysis", "threshold", "drop", "lo_models", "hi_models", "multi_x", "multi_y"
+        ).to_arrow(),
     )
 
 
-def _sensitive(rows: pl.DataFrame, metric: str, ends: tuple[str, str]) -> Panel:
-    labels = [_analysis(row) for row in rows.iter_rows(named=True)]
-    shares = [
-        f"{100 * a:.0f} % and {100 * b:.0f} %" for a, b in zip(rows["multi_x"], rows["multi_y"], strict=True)
-    ]
-    middle = {
-        "label": labels,
-        "x": column(rows, "drop", 100),
+def _analyses(rows: pl.DataFrame, metric: str) -> Group:
+    drops = column(rows, "drop", 100)
+    sheet = {
+        "label": [_analysis(row) for row in rows.iter_rows(named=True)],
+        "x": drops,
         "lo": column(rows, "lo_models", 100),
         "hi": column(rows, "hi_models", 100),
-        "multi": shares,
-        "text": [f"{signed(100 * d)} [{s}]" for d, s in zip(rows["drop"], shares, strict=True)],
-    }
-    return strips(
-        f"sensitivity-{metric}",
-        {"model": [], "label": [], "x": []},
-        middle,
-        _sensitive_side(middle, ends),
-        title={"text": axis(metric).removesuffix(" (%)"), "subtitle": [WARNING, SHARES]},
-        tips=[
-            ("", "label"),
-            ("Points lost", "x", "2", "", "lo", "hi"),
-            (f"Two or more labels, {ends[0]} and {ends[1]}", "multi"),
+        "first": [signed(d) for d in drops],
+        "second": [
+            f"{100 * a:.0f} % and {100 * b:.0f} %"
+            for a, b in zip(rows["multi_x"], rows["multi_y"], strict=True)
         ],
-        width=330,
-        zero=True,
-        above=True,
-    )
+    }
+    published = [d for d, a in zip(drops, rows["analysis"], strict=True) if a == "as published"]
+    return Group(short(metric), sheet, published[0] if published else None)
 
 
-def _sensitive_side(middle: dict[str, list[Any]], ends: tuple[str, str]) -> Side:
-    return plain_side(
-        [f"Points lost from {ends[0]} to {ends[1]}"], [0.0, *middle["x"], *middle["hi"]], percent=False
-    )
+def _analyses_said(group: Group) -> str:
+    drops = group.sheet["x"]
+    published = "" if group.level is None else f"{signed(group.level)} points as published; "
+    return f"{group.title}: {published}{signed(min(drops))} to {signed(max(drops))} by analysis."
 
 
 def _analysis(row: dict[str, Any]) -> str:

@@ -47,6 +47,11 @@ def signed(value: float, decimals: int = 1) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many letters: its start and its end, which tell versions apart."""
+    return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
+
+
 def slug(name: str) -> str:
     """Return a name for files and anchors."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import re
 
-_PREFIX = re.compile(
-    r"^(tf|legacy|gluon|ssl|swsl|ig|adv|ens|dm|eca|ese|gc|nf|test|hf|own|timm|torchvision)[_/]"
-)
+_PREFIX = re.compile(r"^(tf|legacy|gluon|ssl|swsl|ig|adv|ens|dm|eca|ese|gc|test|hf|own|timm|torchvision)[_/]")
 
 _FAMILIES = (
     ("inception", r"bninception|(adv_|ens_adv_)?inception(?!_next)|polynet|xception"),
     ("inceptionnext", r"inception_next"),
     ("csp", r"cs3?|csp|darknet|sedarknet"),
     ("densenet", r"densenet"),
+    ("byoanet", r"lambda|halo|botne|sebotne|sehalonet|lamhalobotnet|bat_"),
+    ("nfnet", r"nfnet|nf_"),
     ("resnet", r"\w*(resnet|resnext|resnest|res2net|res2next|senet)"),
     ("nasnet", r"p?nasnet"),
-    ("byoanet", r"lambda|halo|botnet|sebotnet|sehalonet|lamhalobotnet|bat_"),
-    ("nfnet", r"nfnet|nf_"),
     ("regnet", r"regnet"),
-    ("vit", r"vit|deit|beit|eva|flexivit|naflexvit|vitamin|samvit|aimv2"),
+    ("vit", r"vit|deit|beit|eva|tiny_vit|flexivit|naflexvit|vitamin|samvit|aimv2"),
     ("convnext", r"convnext"),
     ("swin", r"swin"),
     ("efficientnet", r"efficientnet|mixnet|tinynet"),

@@ -64,9 +64,10 @@ def _settle(part: Path, path: Path) -> None:
 
 
 def _refused(path: Path, error: OSError) -> OutputError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # Libraries in other languages tell the reason in words alone.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     return OutputError(
-        "The disk is full; nothing was written."
+        "The disk is full; this file was not written."
         if full
         else f"Cannot write the file: {error.strerror or error}.",
         where=path,

@@ -11,6 +11,7 @@ from manyhot.core.resampling import (
     compare_pairs,
     draw_counts,
     holm,
+    paired_errors,
     percentile_interval,
     wilson_interval,
 )
@@ -31,7 +32,7 @@ def data():
 def test_each_resample_is_the_metric_under_its_counts(data):
     masks, num, den, den_of = data
     samples = Bootstrap(masks, 300, seed=3).ratios(num, den, den_of)
-    counts = draw_counts(N, 300, np.random.default_rng(3))
+    counts = draw_counts(N, 300, np.random.default_rng([3, N]))
     assert (counts.sum(1) == N).all()
     for s, mask in enumerate(masks):
         for m in range(3):
@@ -45,7 +46,7 @@ def test_means_over_strata_are_the_metric_under_its_counts(data):
     # Many small strata: some have no image in a slice, some none in a resample.
     stratum = np.random.default_rng(1).integers(0, 90, N)
     samples = Bootstrap(masks, 200, seed=3).means_over_strata(num[:, 1:], den[:, 1], stratum)
-    counts = draw_counts(N, 200, np.random.default_rng(3))
+    counts = draw_counts(N, 200, np.random.default_rng([3, N]))
     for s, mask in enumerate(masks):
         for m in range(2):
             ratio = Ratio(num[:, 1 + m].astype(float), den[:, 1].astype(float), np.ones(N, bool), stratum)
@@ -57,12 +58,24 @@ def test_means_over_few_strata_are_the_metric_under_its_counts(data):
     # Three strata, one of two images that most resamples lack; numerators with different denominators.
     stratum = np.where(np.arange(N) < 2, 2, np.random.default_rng(1).integers(0, 2, N))
     samples = Bootstrap(masks, 200, seed=3).means_over_few_strata(num, den, den_of, stratum)
-    counts = draw_counts(N, 200, np.random.default_rng(3))
+    counts = draw_counts(N, 200, np.random.default_rng([3, N]))
     for s, mask in enumerate(masks):
         for m in range(3):
             parts = (num[:, m].astype(float), den[:, den_of[m]].astype(float))
             ratio = Ratio(*parts, np.ones(N, bool), stratum)
             np.testing.assert_allclose(samples[s, :, m], [ratio.value(c * mask) for c in counts], rtol=1e-5)
+
+
+@pytest.mark.parametrize("more", [0, 1, 5, 50])
+def test_resamples_of_two_data_sets_are_independent(more):
+    """Of as many images and of a few more, sorted alike; `compare` moves those of equal number by one."""
+    n, r = 2000, 2000
+    samples = []
+    for size in (n, n + more):
+        trend = np.linspace(0, 1, size, dtype=np.float32)[:, None]
+        ones = np.ones((size, 1), np.float32)
+        samples.append(Bootstrap(np.ones((1, size), bool), r, 0).ratios(trend, ones, np.array([0]))[0, :, 0])
+    assert abs(np.corrcoef(samples[0], np.roll(samples[1], 1))[0, 1]) < 4 / np.sqrt(r)
 
 
 def test_draws_do_not_depend_on_the_slices(data):
@@ -123,6 +136,15 @@ def test_wilson_is_scipys(k_of_n):
 
 def test_wilson_of_nothing_is_undefined():
     assert np.isnan(wilson_interval(0, 0)).all()
+
+
+def test_exact_errors_of_pairs_are_those_of_the_mean_difference():
+    rng = np.random.default_rng(2)
+    right = rng.random((4, 333)) < 0.7
+    se = paired_errors(np.packbits(right, axis=1), 333)
+    a, b = np.triu_indices(4, 1)
+    expected = [np.std(right[i].astype(float) - right[j]) / np.sqrt(333) for i, j in zip(a, b, strict=True)]
+    np.testing.assert_allclose(se[a, b], expected)
 
 
 def test_holm_by_hand():

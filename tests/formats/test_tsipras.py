@@ -183,7 +183,7 @@ def test_a_huge_file(tmp_path, message):
         file.truncate(MAX_BYTES + 1)
     assert message(lambda: read_images(path)) == (
         "The pickle is larger than any published one; it was not read.\n"
-        f"  where:   {path}\n  got:     64 MiB\n  allowed: 64 MiB"
+        f"  where:   {path}\n  got:     8 MiB\n  allowed: 8 MiB"
     )
 
 

@@ -136,15 +136,21 @@ def test_drops_of_models_and_their_mean_by_hand():
     }
     assert drops[None]["drop"] == pytest.approx(0.075)
     assert (drops[None]["n_x"], drops[None]["n_y"], drops[None]["n_models"]) == (100, 50, 4)
-    # ResNets are one witness, so the extremes are all ResNets, all VGG and all AlexNet.
-    assert drops[None]["lo_models"] == pytest.approx(0.0)
-    assert drops[None]["hi_models"] == pytest.approx(0.15)
+    # Three families are too few for an interval over families.
+    assert (drops[None]["lo_models"], drops[None]["hi_models"]) == (None, None)
 
 
 def test_families_may_be_given():
     parts = [results("a"), results("b", values=(0.5, 0.65, 0.5, 0.5))]
-    one = mean(compare(parts, families=dict.fromkeys(MODELS, "all the same")))
-    assert (one["lo_models"], one["hi_models"]) == (None, None)
+    models = [f"resnet{i}" for i in range(12)]
+    x, y = (np.random.default_rng(i).uniform(0.5, 0.7, 12) for i in (1, 2))
+    parts = [results("a", values=x, models=models), results("b", values=y, models=models)]
+    assert mean(compare(parts))["lo_models"] is None
+    row = mean(compare(parts, families={m: m for m in models}))
+    # Each its own family: nearly the interval of a mean of twelve.
+    assert row["hi_models"] - row["lo_models"] == pytest.approx(
+        2 * 1.96 * np.std(x - y) / np.sqrt(12), rel=0.1
+    )
 
 
 def test_intervals_over_images_of_one_data_set_are_paired():
@@ -184,6 +190,62 @@ def test_data_sets_of_some_classes_are_compared_with_images_of_these_classes():
         ("imagenet-val-a-classes", "imagenet-a"),
         ("imagenet-val", "imagenet-sketch"),
     ]
+
+
+def test_the_same_number_twice_is_refused():
+    part = results("a")
+    twice = Results(pa.concat_tables([part.table, part.table.slice(0, 1)]), name="a.csv")
+    with pytest.raises(InputError) as error:
+        compare([twice, results("b")])
+    assert str(error.value) == (
+        "The results hold a number twice.\n"
+        "  where:   a.csv\n"
+        "  got:     a, top1, all, resnet18\n"
+        "  allowed: one row for each data set, model, metric and slice"
+    )
+
+
+def test_percent_are_no_shares():
+    with pytest.raises(InputError) as error:
+        compare([results("a", values=(60.5, 70, 65, 50)), results("b")])
+    assert str(error.value) == (
+        "This is no share of images.\n"
+        "  where:   a.csv and b.csv, a, top1, all, resnet18\n"
+        "  got:     60.5\n"
+        "  allowed: 0 to 1\n"
+        "  do:      divide by 100: this looks like percent"
+    )
+
+
+def test_two_models_have_no_line():
+    made = compare(
+        [results(d, values=v, models=("one", "two")) for d, v in (("a", (0.6, 0.7)), ("b", (0.4, 0.6)))]
+    )
+    assert (made.fits.num_rows, made.ranks["tau"].to_pylist()) == (0, [1.0])
+
+
+def test_runs_with_other_numbers_of_resamples():
+    rng = np.random.default_rng(0)
+    x = with_samples(results("a"), 0.6 + rng.normal(0, 0.05, (4, 500)))
+    y = with_samples(results("b", values=(0.5,) * 4), 0.5 + rng.normal(0, 0.05, (4, 400)))
+    assert mean(compare([x, y]))["lo"] is not None
+
+
+def test_leaving_models_out_makes_the_correction_anew():
+    p = {("resnet18", "vgg16"): 0.02, ("resnet50", "vgg16"): 0.03, ("vgg16", "alexnet"): 0.2}
+    part = with_pairs(results("a"), p)
+    made = compare([part, results("b")], without=["alexnet"])
+    pairs = made.results.pairs
+    assert dict(zip(pairs["p"].to_pylist(), pairs["p_adjusted"].to_pylist(), strict=True)) == {
+        0.02: 0.04,
+        0.03: 0.04,
+    }
+
+
+def test_without_everybody():
+    with pytest.raises(InputError) as error:
+        compare([results("a"), results("b")], without=["*"])
+    assert str(error.value) == "No model is left to compare.\n  got:     *"
 
 
 def test_models_may_be_left_out():
@@ -284,7 +346,9 @@ def test_mean_drop_names_what_there_is():
     with pytest.raises(InputError) as error:
         made.mean_drop("top1")
     assert str(error.value) == (
-        "2 comparisons match.\n  got:     metric_x=top1, metric_y=top1\n  allowed: top1 a → b; top1 a → c"
+        "2 comparisons match.\n"
+        "  got:     metric_x=top1, metric_y=top1, slice_x=all, slice_y=all\n"
+        "  allowed: top1 a → b; top1 a → c"
     )
 
 

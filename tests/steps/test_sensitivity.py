@@ -96,10 +96,23 @@ def test_thresholds_are_ordered_and_only_of_label_sets():
 
 
 def test_families_give_the_interval():
-    row = analyse(table([("v1", "x", ""), ("v2", "y", "")]))["as published", None]
+    results = table([("v1", "x", ""), ("v2", "y", "")])
+    assert analyse(results)["as published", None]["lo_models"] is None  # two models are too few
+    copies = [
+        results.table.set_column(1, "model", pa.array(f"{m} {i}" for m in results.table["model"].to_pylist()))
+        for i in range(4)
+    ]
+    row = analyse(Results(pa.concat_tables(copies)))["as published", None]
     drop = weighted(VALUES["x"], COUNTS["x"]) - weighted(VALUES["y"], COUNTS["y"])
-    # Both models drop alike, so redrawing them changes nothing.
+    # All models drop alike, so redrawing them changes nothing.
     assert (row["lo_models"], row["hi_models"]) == (pytest.approx(drop), pytest.approx(drop))
+
+
+def test_top1_is_held_against_images_with_labels():
+    found = analyse(table([("v1", "x", ""), ("v2", "y", "")], "top1"))
+    row = found["not empty", None]
+    assert list(found)[:2] == [("as published", None), ("not empty", None)]
+    assert row["value_x"] == pytest.approx(weighted(VALUES["x"], COUNTS["x"]) - 0.05)
 
 
 def test_without_sizes_there_is_nothing_to_analyse():

@@ -144,7 +144,7 @@ def test_full_disk_leaves_what_was_there(tmp_path):
     with pytest.raises(OutputError) as error:
         fill()
     assert str(error.value) == (
-        "The disk is full; nothing was written.\n"
+        "The disk is full; this file was not written.\n"
         f"  where:   {target}\n"
         "  do:      free some space or choose another --out"
     )

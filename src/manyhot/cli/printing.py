@@ -185,6 +185,7 @@ def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
 
 _ANALYSES = {
     "as published": "as published",
+    "not empty": "without empty sets",
     "sizes of y": "x, with set sizes of y",
     "sizes of x": "y, with set sizes of x",
     "rated at x": "rated images of x",

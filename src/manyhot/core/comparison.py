@@ -7,8 +7,8 @@ no independent witnesses, so intervals over models redraw whole families.
 
 References
 ----------
-Cameron, Gelbach & Miller 2008, doi 10.1162/rest.90.3.414, for redrawing clusters. With few families, here
-nine, such intervals are somewhat too short.
+Cameron, Gelbach & Miller 2008, doi 10.1162/rest.90.3.414, for redrawing clusters. With few families such
+intervals are too short.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from scipy.special import expit, logit, ndtr, ndtri
 from manyhot.core.resampling import LEVEL, percentile_interval
 
 Floats = npt.NDArray[np.float64]
+
+FEWEST_FAMILIES = 5
+"""Families it takes for an interval: redrawing two or three says next to nothing about others."""
 
 _MOST = 10_000_000
 """Pairs of models in all resamples of an interval of tau."""
@@ -40,7 +43,7 @@ class Line:
     slope, intercept, r2 : float
         NaN with fewer than two models, or where all have one value at x.
     slope_interval, intercept_interval : tuple of float
-        NaN with fewer than two families.
+        NaN with fewer than `FEWEST_FAMILIES`.
     n, n_families : int
         Models and families; a model at 0 or 1 has no place on the logit and probit scales and is left out.
     """
@@ -102,8 +105,7 @@ class Families:
     index : ndarray of int, shape (M,)
         The family of each model, from 0.
     counts : ndarray of float64, shape (R, F)
-        How often each family was drawn; of no rows with fewer than two families, since one tells nothing
-        about others.
+        How often each family was drawn; of no rows with fewer than `FEWEST_FAMILIES`.
     """
 
     index: npt.NDArray[np.intp]
@@ -114,7 +116,7 @@ class Families:
         """Redraw the families of M models, by their names, with replacement."""
         known, index = np.unique(np.asarray(names, str), return_inverse=True)
         n = len(known)
-        if n < 2:
+        if n < FEWEST_FAMILIES:
             return cls(index, np.empty((0, n)))
         counts = np.zeros((resamples, n))
         np.add.at(counts, (np.arange(resamples)[:, None], rng.integers(0, n, (resamples, n))), 1)
@@ -124,9 +126,9 @@ class Families:
         return len(np.unique(self.index))
 
     def take(self, models: npt.NDArray[np.bool_]) -> Families:
-        """Return the families of some of the models; without resamples if they are of one family."""
+        """Return the families of some of the models; without resamples if they are too few."""
         some = Families(self.index[models], self.counts)
-        return some if len(some) > 1 else Families(some.index, self.counts[:0])
+        return some if len(some) >= FEWEST_FAMILIES else Families(some.index, self.counts[:0])
 
     def sums(self, values: Floats) -> Floats:
         """Return the sum over the models of each resample, shape (R,)."""

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from manyhot.errors import InputError
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 8 * 2**20
 """Largest file read; the largest published one has 3.4 MB."""
 
 _NUMBERS = {"i8": "<i8", "i4": "<i4", "f8": "<f8", "f4": "<f4"}
@@ -59,7 +59,9 @@ class _Array(_Inert):
         _, shape, dtype, by_column, data = self.state
         if isinstance(data, list):
             flat: npt.NDArray[Any] = np.empty(len(data), object)
-            flat[:] = data
+            # One by one: given all at once NumPy walks into nested lists, which can double at each level.
+            for i, item in enumerate(data):
+                flat[i] = item
         else:
             flat = np.frombuffer(data, _NUMBERS[dtype.args[0]])
         return flat.reshape([int(n) for n in shape], order="F" if by_column else "C")

@@ -111,9 +111,9 @@ def _numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
 
 def _annotations(frame: Frame, path: Path) -> list[str]:
     values: list[str] = frame.columns["annotation"].tolist()
-    strange = [value for value in values if value not in ANNOTATIONS]
+    strange = [value for value in values if not isinstance(value, str) or value not in ANNOTATIONS]
     if strange:
-        raise InputError(
-            "This is not an annotation.", where=path, got=repr(strange[0]), allowed=", ".join(ANNOTATIONS)
-        )
+        # A value that is no text can be nested too deep to be shown.
+        got = repr(strange[0]) if isinstance(strange[0], str) else type(strange[0]).__name__
+        raise InputError("This is not an annotation.", where=path, got=got, allowed=", ".join(ANNOTATIONS))
     return values

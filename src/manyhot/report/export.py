@@ -26,9 +26,11 @@ _LATEX = {
 
 def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
     """Return a table in the pipe syntax of GitHub and Pandoc; numbers are to the right."""
-    rows = _cells(table, digits, "–")
+    head, *rows = (
+        [_MARKDOWN.sub(r"\\\1", c) for c in r] for r in [_head(table), *_cells(table, digits, "–")]
+    )
     marks = ["---:" if _is_number(f.type) else "---" for f in table.schema]
-    lines = [_head(table), marks, *([_MARKDOWN.sub(r"\\\1", c) for c in row] for row in rows)]
+    lines = [head, marks, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -60,6 +62,11 @@ def _text(value: object, digits: int, absent: str) -> str:
     return " ".join(str(value).split())
 
 
+def _finite(value: object) -> object:
+    """Return what JSON can hold: there is no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _latex(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in text)
 
@@ -75,7 +82,8 @@ def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
 
         text = pl.DataFrame(pl.from_arrow(table)).write_csv()
     elif kind == "json":
-        text = json.dumps(table.to_pylist()) + "\n"
+        rows = [{k: _finite(v) for k, v in row.items()} for row in table.to_pylist()]
+        text = json.dumps(rows, allow_nan=False) + "\n"
     else:
         text = to_markdown(table) if kind == "markdown" else to_latex(table)
     if path is not None:

@@ -73,6 +73,11 @@ class Column:
             yield from self._class_numbers(dataset, slices, sets, rows)
 
     @property
+    def is_share(self) -> bool:
+        """Whether it is a plain share of the images scored."""
+        return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
+
+    @property
     def has_few_strata(self) -> bool:
         """Whether each stratum can be resampled on its own."""
         return self.stratum is not None and int(self.stratum.max(initial=0)) < FEW_STRATA

@@ -26,7 +26,7 @@ from manyhot.core.comparison import (
     fit_line,
     interval,
 )
-from manyhot.core.resampling import percentile_interval
+from manyhot.core.resampling import holm, percentile_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.families import family_of
 from manyhot.steps.sensitivity import sensitivity
@@ -43,6 +43,9 @@ REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-va
 
 BEYOND_NOISE = 0.05
 """p_adjusted below which a pair of models differs."""
+
+FEWEST_MODELS = 3
+"""Models it takes to fit a line, and to speak of an order: two are always on a line."""
 
 FEWEST_BEST = 10
 """Models it takes to fit a line among the best."""
@@ -79,9 +82,23 @@ class Comparison:
         return {name: getattr(self, name) for name in TABLES}
 
     def mean_drop(
-        self, metric: str, *, x: str | None = None, y: str | None = None
-    ) -> tuple[float, float, float]:
-        """Return the mean drop from data set `x` to `y` under a metric, with its interval over images.
+        self,
+        metric: str,
+        *,
+        x: str | None = None,
+        y: str | None = None,
+        slice_x: str = "all",
+        slice_y: str = "all",
+    ) -> tuple[float, float | None, float | None]:
+        """Return the mean drop under a metric, with its interval over images.
+
+        Parameters
+        ----------
+        metric : str
+        x, y : str, optional
+            The data sets; needed where several comparisons match.
+        slice_x, slice_y : str
+            The images, such as ``annotation=*`` and ``n_objects>=2``.
 
         Raises
         ------
@@ -91,19 +108,24 @@ class Comparison:
         import polars as pl
 
         wanted = {"metric_x": metric, "metric_y": metric, "dataset_x": x, "dataset_y": y}
-        rows = pl.DataFrame(pl.from_arrow(self.drops)).filter(
-            pl.col("model").is_null(), pl.col("dataset_x") != pl.col("dataset_y")
-        )
+        wanted |= {"slice_x": slice_x, "slice_y": slice_y}
+        rows = pl.DataFrame(pl.from_arrow(self.drops)).filter(pl.col("model").is_null())
+        rows = rows.filter(pl.col("metric_x") == pl.col("metric_y"))
         found = rows.filter(pl.col(c) == v for c, v in wanted.items() if v is not None)
         if len(found) != 1:
-            known = sorted({f"{r['metric_x']} {r['dataset_x']} → {r['dataset_y']}" for r in rows.to_dicts()})
+            known = (f"{r['metric_x']} {_words(r, 'x')} → {_words(r, 'y')}" for r in rows.to_dicts())
             raise InputError(
                 f"{len(found) or 'No'} comparisons match.",
                 got=", ".join(f"{c}={v}" for c, v in wanted.items() if v is not None),
-                allowed="; ".join(known) or "none: no two data sets were compared",
+                allowed="; ".join(sorted(set(known))) or "none: no two places were compared",
             )
         row = found.row(0, named=True)
         return row["drop"], row["lo"], row["hi"]
+
+
+def _words(row: Mapping[str, Any], side: str) -> str:
+    chosen = row[f"slice_{side}"]
+    return str(row[f"dataset_{side}"]) + ("" if chosen == "all" else f" [{chosen}]")
 
 
 def compare(
@@ -149,6 +171,9 @@ def compare(
     """
     _check_options(best_from, resamples, seed)
     together = join([r.without(without) for r in results])
+    if not len(together):
+        raise InputError("No model is left to compare.", got=", ".join(without) or None)
+    together = replace(together, pairs=_adjusted(together.pairs)) if without else together
     compared = _Compared(together, families or {}, best_from, resamples, seed)
     compared.check_families()
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *ends]):
@@ -156,6 +181,20 @@ def compare(
     others = None if thresholds is None else thresholds.without(without)
     fitted = sensitivity(together, others, compared.family, resamples, seed)
     return compared.finish(fitted)
+
+
+def _adjusted(pairs: pa.Table) -> pa.Table:
+    """Return the pairs with Holm's correction made anew, over those that are there."""
+    if not len(pairs):
+        return pairs
+    ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in _END), strict=True)]
+    _, family = np.unique(np.array(ends), axis=0, return_inverse=True)
+    p = pc.fill_null(pairs["p"], np.nan).to_numpy()
+    adjusted = np.full(len(p), np.nan)
+    for i in range(int(family.max()) + 1):
+        adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
+    at = pairs.column_names.index("p_adjusted")
+    return pairs.set_column(at, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
 
 
 def _check_options(best_from: float, resamples: int, seed: int) -> None:
@@ -240,7 +279,17 @@ class _Compared:
                 allowed="; ".join(sorted({", ".join(e) for e in self.results.numbers if e[0] == end[0]})[:20])
                 or ", ".join(self.results.datasets),
             )
-        return {m: number for m, number in self.results.numbers[end].items() if np.isfinite(number.value)}
+        numbers = self.results.numbers[end].items()
+        for model, number in numbers if end[1] in SHIFT_METRICS else ():
+            if not (0 <= number.value <= 1 or np.isnan(number.value)):
+                raise InputError(
+                    "This is no share of images.",
+                    where=f"{self.results.name}, {', '.join(end)}, {model}" if self.results.name else model,
+                    got=number.value,
+                    allowed="0 to 1",
+                    do="divide by 100: this looks like percent" if 1 < number.value <= 100 else None,
+                )
+        return {m: number for m, number in numbers if np.isfinite(number.value)}
 
     def _paired_samples(self, x: End, y: End, models: Sequence[str]) -> tuple[Floats, Floats] | None:
         """Return resampled values at both ends, each shape (M, R), or None where a model has none."""
@@ -249,8 +298,8 @@ class _Compared:
             return None
         values = self.results.samples["values"]
         at_x, at_y = (list_matrix(values.take(pa.array(r)), np.nan).astype(np.float64) for r in rows)
-        if at_x.shape != at_y.shape:
-            return None
+        r = min(at_x.shape[1], at_y.shape[1])
+        at_x, at_y = at_x[:, :r], at_y[:, :r]
         # On one data set resample r is the same images at both ends. On two it is drawn from one stream of
         # random numbers: moved by one it is not.
         return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
@@ -301,6 +350,8 @@ class _Both:
         if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):
             groups[f"x>={best_from:g}"] = x >= best_from
         for name, chosen in groups.items():
+            if np.count_nonzero(chosen) < FEWEST_MODELS:
+                continue
             line = fit_line(x[chosen], y[chosen], self.families.take(chosen), scale=scale)
             if np.isfinite(line.slope):
                 yield self.ends | {"models": name, "scale": scale} | _line_columns(line)
@@ -333,7 +384,7 @@ class _Both:
         """Return the row of the ranks table."""
         order = compare_orders(self.at_x[0], self.at_y[0], self.families, *(self.samples or (None, None)))
         return self.ends | {
-            "tau": order.tau,
+            "tau": _null(order.tau),
             "lo": _null(order.images[0]),
             "hi": _null(order.images[1]),
             "lo_models": _null(order.models[0]),
@@ -383,7 +434,7 @@ def _line_columns(line: Line) -> dict[str, Any]:
         "intercept": line.intercept,
         "intercept_lo": _null(line.intercept_interval[0]),
         "intercept_hi": _null(line.intercept_interval[1]),
-        "r2": line.r2,
+        "r2": _null(line.r2),
         "n": line.n,
         "n_families": line.n_families,
     }

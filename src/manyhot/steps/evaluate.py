@@ -21,6 +21,7 @@ from manyhot.core.resampling import (
     Bootstrap,
     compare_pairs,
     draw_counts,
+    paired_errors,
     percentile_interval,
 )
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
@@ -169,6 +170,7 @@ class Judge:
     _models: list[str] = field(default_factory=list)
     _waiting: list[Column] = field(default_factory=list)
     _samples: dict[tuple[str, str, str], npt.NDArray[np.float32]] = field(default_factory=dict)
+    _bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = field(default_factory=dict)
     _scored: dict[tuple[str, str], bytes] = field(default_factory=dict)
     _masks: dict[bytes, npt.NDArray[np.bool_]] = field(default_factory=dict)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
@@ -305,6 +307,8 @@ class Judge:
             self._scored[metric.name, model] = key
             if column.scored.any() and not by_wilson:
                 self._waiting.append(column)
+            if column.is_share:
+                self._bits[metric.name, model] = np.packbits(column.num)
 
     def _remember(self, mask: npt.NDArray[np.bool_]) -> bytes:
         key = hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
@@ -374,9 +378,18 @@ class Judge:
                 np.array([values[metric, m] for m in models]),
                 np.stack([self._samples[metric, m, ALL] for m in models]),
                 group=np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1],
+                errors=self._errors(metric, models),
             )
             rows.append(pair_rows(self.dataset, metric, ALL, models, table, self._n_shared(metric, models)))
         return rows
+
+    def _errors(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.float64] | None:
+        """Return the standard errors of differences, of a share of the same images; None of other metrics."""
+        keys = {self._scored[metric, m] for m in models}
+        if len(keys) > 1 or not all((metric, m) in self._bits for m in models):
+            return None
+        n = int(np.count_nonzero(self._masks[keys.pop()]))
+        return paired_errors(np.stack([self._bits[metric, m] for m in models]), n)
 
     def _n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return how many images count for both models of each pair, shape (M, M)."""

@@ -63,10 +63,11 @@ def sensitivity(
 
     Notes
     -----
-    Analyses: *as published*; *sizes of y* weighs the values at x in each size of sets by how often that size
-    is at y, *sizes of x* the other way; *rated at x* takes only images that people looked at, and *rated,
-    sizes of y* does both; *threshold at x* takes another threshold of the labels' probability. Empty sets
-    have no size: where sizes are weighed they are left out.
+    Analyses: *as published*; *not empty* leaves out images with an empty set, as those that weigh sizes do
+    too, so that these are to be held against it; *sizes of y* weighs the values at x in each size of sets by
+    how often that size is at y, *sizes of x* the other way; *rated at x* takes only images that people looked
+    at, *rated, sizes of y* does both; *threshold at x* takes another threshold of the labels' probability.
+    Metrics of label sets leave empty sets out by themselves, and have no row *not empty*.
     """
     numbers = results.numbers | (thresholds.numbers if thresholds is not None else {})
     first, *others = results.datasets
@@ -93,6 +94,7 @@ def _analyses(
     share_x, share_y = _shares(sizes_x), _shares(sizes_y)
     cases: list[_Case] = [
         ("as published", None, at_x, at_y, share_x),
+        ("not empty", None, _weighted(sizes_x, share_x), _weighted(sizes_y, share_y), share_x),
         ("sizes of y", None, _weighted(sizes_x, share_y), _weighted(sizes_y, share_y), share_y),
         ("sizes of x", None, _weighted(sizes_x, share_x), _weighted(sizes_y, share_x), share_x),
     ]
@@ -107,6 +109,8 @@ def _analyses(
         if other is not None and sizes is not None:
             cases.append(("threshold at x", at, other, at_y, _shares(sizes)))
     for analysis, threshold, values_x, values_y, share in cases:
+        if analysis == "not empty" and metric != "top1":
+            continue
         multi_y = share_x if analysis == "sizes of x" else share_y
         about: dict[str, Any] = {"dataset_x": x, "dataset_y": y, "metric": metric, "analysis": analysis}
         about |= {"threshold": threshold, "multi_x": 1 - share[0], "multi_y": 1 - multi_y[0]}

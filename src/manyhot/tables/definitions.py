@@ -9,7 +9,15 @@ import pyarrow as pa
 STATES = ("no", "unclear", "yes")
 ANSWERS = ("no", "maybe", "yes")
 SCALES = ("plain", "logit", "probit")
-ANALYSES = ("as published", "sizes of y", "sizes of x", "rated at x", "rated, sizes of y", "threshold at x")
+ANALYSES = (
+    "as published",
+    "not empty",
+    "sizes of y",
+    "sizes of x",
+    "rated at x",
+    "rated, sizes of y",
+    "threshold at x",
+)
 
 
 @dataclass(frozen=True)
@@ -210,13 +218,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column(
             "intercept_hi", _real, "upper end of its 95 % interval over families of models", nullable=True
         ),
-        Column("r2", _real, "share of variance explained"),
+        Column("r2", _real, "share of variance explained", nullable=True),
         Column("n", pa.int64(), "models"),
         Column("n_families", pa.int64(), "families of models, which are what is resampled"),
     ),
     "ranks": (
         *_ENDS,
-        Column("tau", _real, "Kendall's tau-b between the two orders of the models"),
+        Column("tau", _real, "Kendall's tau-b between the two orders of the models", nullable=True),
         Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),
         Column("hi", _real, "upper end of its 95 % interval over images", nullable=True),
         Column("lo_models", _real, "lower end of its 95 % interval over families of models", nullable=True),

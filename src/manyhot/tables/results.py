@@ -66,6 +66,13 @@ class Results:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "results", where=self.name or None))
+        if self.table.num_rows and pc.min(self.table["n"]).as_py() < 0:
+            raise InputError(
+                "A number of images is negative.",
+                where=self.name or None,
+                got=pc.min(self.table["n"]).as_py(),
+                allowed="0 and up",
+            )
         for kind in _BESIDE:
             object.__setattr__(self, kind, check(getattr(self, kind), kind, where=self.name or None))
 
@@ -113,7 +120,15 @@ class Results:
         models = self.table["model"].to_pylist()
         rows = map(Number, *_lists(self.table, Number._fields))
         for end, model, number in zip(_ends(self.table), models, rows, strict=True):
-            found.setdefault(end, {})[model] = number
+            at = found.setdefault(end, {})
+            if model in at:
+                raise InputError(
+                    "The results hold a number twice.",
+                    where=self.name or None,
+                    got=", ".join((*end, model)),
+                    allowed="one row for each data set, model, metric and slice",
+                )
+            at[model] = number
         return found
 
     @cached_property

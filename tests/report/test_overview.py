@@ -102,7 +102,7 @@ def test_a_shift_by_one_label_and_on_label_sets_comes_with_the_warning():
     (finding, *_) = found(drops=[drop(0.06, 0.05, 0.07, **real), drop(0.1, 0.09, 0.11)])
     assert finding.sentence == (
         f"{SHIFT} falls by 10.0 points on average over 3 models (95 % interval 9.0 to 11.0 over images; "
-        "none over families of models); ReaL, judged on label sets (960 and 390 images), falls by 6.0 "
+        "none over families of models). ReaL, judged on label sets (960 and 390 images), falls by 6.0 "
         "points (95 % interval 5.0 to 7.0 over images; none over families of models)."
     )
     assert finding.caution == (
@@ -116,7 +116,7 @@ def test_on_label_sets_over_fewer_models_says_over_how_many():
     real = {"metric_x": "real1", "metric_y": "real1", "n_models": 2}
     (finding, *_) = found(drops=[drop(0.1), drop(-0.03, **real)])
     assert (
-        "; ReaL, judged on label sets (1,000 and 400 images), rises by 3.0 points on average over 2 "
+        ". ReaL, judged on label sets (1,000 and 400 images), rises by 3.0 points on average over 2 "
         "models (no" in (finding.sentence)
     )
 
@@ -172,30 +172,52 @@ def test_saturation_within_one_family():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "swapped", "between"),
     [
         (
             rank(0.95, 60, 3, lo=0.9, hi=0.97, lo_models=0.85, hi_models=0.99),
-            "(95 % interval 0.90 to 0.97 over images, 0.85 to 0.99 over families of models): 60 of 10 pairs "
-            "change order, 3 of them beyond noise.",
+            "60 of 10 pairs change order, 3 of them beyond noise",
+            "(95 % interval 0.90 to 0.97 over images, 0.85 to 0.99 over families of models).",
         ),
-        (rank(0.95, 1, 0), "(no interval): 1 of 10 pairs changes order, none of them beyond noise."),
-        (rank(0.95, 2), "(no interval): 2 of 10 pairs change order; whether beyond noise was not tested."),
-        (rank(0.95, 0), "(no interval): none of 10 pairs changes order."),
+        (rank(0.95, 1, 0), "1 of 10 pairs changes order, none of them beyond noise", "(no interval)."),
+        (rank(0.95, 2), "2 of 10 pairs change order; whether beyond noise was not tested", "(no interval)."),
+        (rank(0.95, 0), "None of 10 pairs changes order", "(no interval)."),
     ],
 )
-def test_ranks(row, said):
-    start = "Kendall's tau between the orders of 5 models by Top-1 and by ReaL on val is 0.95 "
-    assert first("ranks", ranks=[row])[1] == start + said
+def test_ranks(row, swapped, between):
+    middle = "Kendall's tau between the orders of 5 models by Top-1 and by ReaL on val is 0.95"
+    assert first("ranks", ranks=[row])[1] == f"{swapped}. {middle} {between}"
 
 
 def test_ranks_on_two_data_sets():
     row = rank(-0.5, 4, dataset_y="v2", metric_y="top1", lo_models=-0.8, hi_models=0.1)
     assert first("ranks", ranks=[row])[1] == (
-        "Kendall's tau between the orders of 5 models by Top-1 on val and by Top-1 on v2 is −0.50 (95 % "
-        "interval −0.80 to 0.10 over families of models; none over images): 4 of 10 pairs change order; "
-        "whether beyond noise was not tested."
+        "4 of 10 pairs change order; whether beyond noise was not tested. Kendall's tau between the orders "
+        "of 5 models by Top-1 on val and by Top-1 on v2 is −0.50 (95 % interval −0.80 to 0.10 over families "
+        "of models; none over images)."
     )
+
+
+def test_data_sets_are_called_what_people_call_them():
+    row = drop(0.1, dataset_x="imagenet-val", dataset_y="imagenetv2-matched-frequency")
+    (finding, *_) = found(drops=[row])
+    assert finding.about == "Top-1 from ImageNet validation to ImageNetV2"
+    assert finding.sentence.startswith("From ImageNet validation (1,000 images) to ImageNetV2 (400), Top-1")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("a", "b"), "2 models"),
+        (("a@224", "b@288"), "2 rows (models at an image size)"),
+        (("a@224",), "1 row (a model at an image size)"),
+        (("a@224", "b"), "2 models"),
+    ],
+)
+def test_a_row_may_be_a_model_at_an_image_size(names, said):
+    rows = [number("val", m, "top1", "all", 0.5, 100) for m in names]
+    rows.append(number("v2", "only here", "top1", "all", 0.5, 100))
+    assert build_report(ReportTables(results_table(rows), {})).rows == said
 
 
 def test_the_share_of_errors_that_are_none():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from manyhot.report.metrics import metric
 from manyhot.report.overview import Finding, findings
 from manyhot.report.pictures import Pictures
 from manyhot.report.sections import Section, build_sections
+from manyhot.report.words import counted
 
 RESERVED = (
     "overview",
@@ -72,9 +74,13 @@ class Report:
     undrawn: str
 
     @property
-    def n_models(self) -> int:
-        """How many different models there are."""
-        return len({model.name for dataset in self.datasets for model in dataset.models})
+    def rows(self) -> str:
+        """How many models the first data set has; a row may be a model at an image size, as ``vit@224``."""
+        names = [model.name for dataset in self.datasets[:1] for model in dataset.models]
+        if names and all(re.search(r"@\d+$", name) for name in names):
+            what = "a model" if len(names) == 1 else "models"
+            return f"{counted(len(names), 'row')} ({what} at an image size)"
+        return counted(len(names), "model")
 
     @property
     def figures(self) -> tuple[Figure, ...]:

@@ -18,6 +18,7 @@ from manyhot.report.inputs import ReportTables
 from manyhot.report.metrics import ON_LABELS, Metric
 from manyhot.report.words import (
     both_intervals,
+    called,
     counted,
     ends,
     fine,
@@ -106,7 +107,7 @@ def _part(anchor: str) -> tuple[str, str]:
 
 
 def _models(data: DataSet) -> tuple[str, str]:
-    return data.anchor, f"Models on {data.name}"
+    return data.anchor, f"Models on {called(data.name)}"
 
 
 def _objects(drops: pa.Table, named: _Named) -> list[Finding]:
@@ -124,7 +125,7 @@ def _objects(drops: pa.Table, named: _Named) -> list[Finding]:
     row = min(rows, key=_several_first)
     m = named(row["metric_x"])
     start = f"{'all' if row['slice_x'] == 'all' else 'the'} {row['n_x']:,} {images_of(row['slice_x'])}"
-    start = start.replace("images", f"images of {row['dataset_x']}", 1)
+    start = start.replace("images", f"images of {called(row['dataset_x'])}", 1)
     end = f"the {row['n_y']:,} {images_of(row['slice_y']).removeprefix('images ')}"
     sentence = f"From {start} to {end}, {_judged(m)} {_change(drops, row, m)}."
     return [
@@ -164,7 +165,7 @@ def _shift(tables: ReportTables, named: _Named) -> list[Finding]:
     first = by_metric.get("top1") or next(iter(by_metric.values()))
     on_sets = next((by_metric[name] for name in ON_LABELS if name in by_metric), None)
     m = named(first["metric_x"])
-    x, y = first["dataset_x"], first["dataset_y"]
+    x, y = called(first["dataset_x"]), called(first["dataset_y"])
     sentence = (
         f"From {x} ({first['n_x']:,} images) to {y} ({first['n_y']:,}), {_judged(m)} "
         f"{_change(drops, first, m)}"
@@ -174,7 +175,7 @@ def _shift(tables: ReportTables, named: _Named) -> list[Finding]:
         other = named(on_sets["metric_x"])
         who = on_sets["n_models"] != first["n_models"]
         sentence += (
-            f"; {other.label}, judged on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} images), "
+            f". {other.label}, judged on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} images), "
             f"{_change(drops, on_sets, other, who=who)}"
         )
         about += f"; {_signed_drop(on_sets['drop'], other)} by {other.label}{_unsure(on_sets)}"
@@ -215,7 +216,7 @@ def _saturation(fits: pa.Table, named: _Named) -> list[Finding]:
     best = next((r for r in rows if r["models"] != "all" and all(r[e] == row[e] for e in ends_of)), None)
     x, y = named(row["metric_x"]), named(row["metric_y"])
     sentence = (
-        f"On {row['dataset_x']}, a {'point' if x.percent else 'step of 1'} of {x.label} goes with "
+        f"On {called(row['dataset_x'])}, a {'point' if x.percent else 'step of 1'} of {x.label} goes with "
         f"{_slope(row, y)} of {y.label} over {_over(row['n'])}"
     )
     if best is not None:
@@ -245,8 +246,8 @@ def _ranks(ranks: pa.Table, named: _Named) -> list[Finding]:
     x, y = named(row["metric_x"]), named(row["metric_y"])
     intervals = both_intervals(ends((row["lo"], row["hi"])), ends((row["lo_models"], row["hi_models"])))
     sentence = (
-        f"Kendall's tau between the orders of {counted(row['n_models'], 'model')} by {_by(row, x, y)} is "
-        f"{signed(row['tau'], 2)} {intervals}: {_swapped(row)}."
+        f"{_swapped(row).capitalize()}. Kendall's tau between the orders of "
+        f"{counted(row['n_models'], 'model')} by {_by(row, x, y)} is {signed(row['tau'], 2)} {intervals}."
     )
     figure, about = f"{row['n_swapped']:,} of {row['n_pairs']:,}", "pairs of models"
     if row["n_pairs"] > _WIDE:
@@ -264,7 +265,9 @@ def _ranks(ranks: pa.Table, named: _Named) -> list[Finding]:
 
 
 def _by(row: Row, x: Metric, y: Metric) -> str:
-    ends_of = [(row[f"dataset_{e}"], images_of(row[f"slice_{e}"]), m) for e, m in (("x", x), ("y", y))]
+    ends_of = [
+        (called(row[f"dataset_{e}"]), images_of(row[f"slice_{e}"]), m) for e, m in (("x", x), ("y", y))
+    ]
     (data, images, _), (other, others, _) = ends_of
     on = "" if images == "images" and others == "images" else f", {images} against {others}"
     if data == other:
@@ -297,13 +300,13 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
         sentence = (
-            f"{column.told(low)} of what Top-1 counts as errors of {worst.name} on {data.name} is in the "
-            "label set."
+            f"{column.told(low)} of what Top-1 counts as errors of {worst.name} on {called(data.name)} "
+            "is in the label set."
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
-        f"Of what Top-1 counts as errors on {data.name}, between {column.told(low)} for {worst.name} and "
-        f"{column.told(high)} for {best.name} is in the label set, over {counted(len(values), 'model')}."
+        f"Of what Top-1 counts as errors on {called(data.name)}, between {column.told(low)} for {worst.name} "
+        f"and {column.told(high)} for {best.name} is in the label set, over {counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))
@@ -324,16 +327,17 @@ def _best(data: DataSet) -> list[Finding]:
     leaders = [model for value, model in values if value.value == first.value]
     names = listed([model.name for model in leaders], 4)
     if len(values) == 1:
-        sentence = (
-            f"{names}, the one model with a value, has {column.told(first)} by {m.label} on {data.name}."
-        )
+        where = called(data.name)
+        sentence = f"{names}, the one model with a value, has {column.told(first)} by {m.label} on {where}."
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
-            f"{data.name}: {column.told(first)}; {_rivals(data, leader, leaders)}."
+            f"{called(data.name)}: {column.told(first)}; {_rivals(data, leader, leaders)}."
         )
     figure = m.text(first.value, 1 if m.percent else 3) + m.unit
-    return [Finding("best", figure, f"{m.label} of {names} on {data.name}", sentence, "", *_models(data))]
+    return [
+        Finding("best", figure, f"{m.label} of {names} on {called(data.name)}", sentence, "", *_models(data))
+    ]
 
 
 def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:

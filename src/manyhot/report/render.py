@@ -28,7 +28,7 @@ from manyhot.report.metrics import Metric, metric, reading_order
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.save import save_figures
-from manyhot.report.words import count_range, counted, listed, ordinal
+from manyhot.report.words import called, count_range, counted, listed, ordinal
 
 TITLE = "Models judged on label sets"
 
@@ -224,6 +224,8 @@ def _environment() -> Environment:
         "listed": listed,
         "labels": _labels,
         "unbroken": _unbroken,
+        "intervals": _intervals,
+        "called": called,
     }
     return environment
 
@@ -235,3 +237,10 @@ def _labels(names: Sequence[str]) -> str:
 def _unbroken(text: str) -> Markup:
     """Return text in which no line ends within the name of a metric."""
     return Markup(re.sub(r"\b(Top-[15])\b", r'<span class="nb">\1</span>', str(escape(text))))  # noqa: S704
+
+
+def _intervals(text: str) -> Markup:
+    """Return text in which intervals step back, so that the sentence is read without them."""
+    told = r"\((?:95 % interval|no interval)[^()]*\)"
+    marked = re.sub(told, r'<span class="ci">\g<0></span>', str(_unbroken(text)))
+    return Markup(marked)  # noqa: S704  escaped by _unbroken

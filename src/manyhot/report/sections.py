@@ -30,7 +30,7 @@ from manyhot.report.listings import (
 )
 from manyhot.report.metrics import ON_LABELS
 from manyhot.report.overview import PROTOCOLS, TITLES
-from manyhot.report.words import count_range, counted, slice_label
+from manyhot.report.words import called, count_range, counted, slice_label
 
 MOST_SWAPS = 20
 MOST_PAIRS = 10
@@ -97,7 +97,7 @@ def _labels(tables: ReportTables, shared: Shared) -> _Part:
 
 def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source tells."""
-    images = counted(card["images"], "image")
+    name, images = called(card["dataset"]), counted(card["images"], "image")
     if card["rated"] is None:
         rated = f"{images}; the source does not tell which of them people looked at"
     elif card["rated"] == card["images"]:
@@ -106,11 +106,11 @@ def _asked(card: Row) -> str:
         rated = f"people looked at {card['rated']:,} of {images}"
     if card["asked"] is None:
         return (
-            f"{card['dataset']}: {rated}. No noes are recorded, so a class that is not in a set may never "
-            "have been asked about."
+            f"{name}: {rated}. No noes are recorded, so a class that is not in a set may never have been "
+            "asked about."
         )
     return (
-        f"{card['dataset']}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
+        f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
         f"{card['labels']:,} are valid."
     )
 
@@ -126,7 +126,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
         ("Valid (image, class) pairs", *(f"{c['labels']:,}" for c in cards)),
         ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
-        ("Images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
+        ("Usable images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
         (
             "Images on which the original label is not valid",
             *(f"{c['rejected']:,} of {c['labelled']:,}" for c in cards),

@@ -381,23 +381,39 @@ def compare(
     ManyhotError
         As in `manyhot.steps.compare.compare` and `manyhot.read_results`.
     """
-    read = [_results(r) for r in results]
+    from manyhot.tables import read_thresholds
+
+    flat = [r for given in results for r in (given if isinstance(given, list | tuple) else [given])]
+    found = [t for r in flat if isinstance(r, str | os.PathLike) and (t := read_thresholds(r)) is not None]
     return compare_results(
-        read, families=families, without=without, best_from=best_from, resamples=resamples, seed=seed
+        [_results(r) for r in flat],
+        families=families,
+        without=without,
+        best_from=best_from,
+        resamples=resamples,
+        seed=seed,
+        thresholds=found[0] if found else None,
     )
 
 
-def describe(labels: Labels, *, classes: ClassList | None = None, dataset: str = "labels") -> Description:
+def describe(
+    labels: Labels | str | os.PathLike[str], *, classes: ClassList | None = None, dataset: str = "labels"
+) -> Description:
     """Describe label sets: their sizes, which classes go together, which original labels are not in them.
 
     Parameters
     ----------
-    labels : Labels
+    labels : Labels or path-like
+        In any format where it is a file.
     classes : ClassList, optional
         Gives names of classes.
     dataset : str
         The name of labels that have none.
     """
+    if not isinstance(labels, Labels):
+        from manyhot.formats import read_labels
+
+        labels = read_labels(labels, classes=classes)
     return describe_labels(labels, classes=classes, dataset=labels.name or dataset)
 
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from manyhot import compare, describe_files, leaderboard, read_labels, read_results, report_folder
 from manyhot import describe as describe_labels
-from manyhot.errors import InputError, OutputError
+from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.pipeline import compare_files, evaluate_files
+from manyhot.tables import metadata
 
 HEAD = "dataset,model,metric,slice,value,lo,hi,n,n_skipped\n"
 
@@ -38,9 +40,9 @@ def test_tables_are_written_and_drawn_when_asked(two, tmp_path):
     drawn = {p.relative_to(tmp_path / "out" / "report").as_posix() for p in report_folder(tmp_path / "out")}
     assert {"index.html", "tables/drops.md", "tables/leaderboard-a.tex", "tables/ranks.csv"} <= drawn
     figures = {p for p in drawn if p.startswith("figures/")}
-    assert {f"figures/shift-a-b{end}" for end in (".svg", "-dark.svg", ".png", ".csv")} <= figures
+    assert {f"figures/drops-a-b{end}" for end in (".svg", "-dark.svg", ".png", ".csv")} <= figures
     page = (tmp_path / "out" / "report" / "index.html").read_text()
-    assert 'href="figures/shift-a-b.svg"' in page
+    assert 'href="figures/drops-a-b.svg"' in page
 
 
 def test_the_same_files_give_the_same_bytes(two, tmp_path):
@@ -54,10 +56,10 @@ def test_the_same_files_give_the_same_bytes(two, tmp_path):
 def test_figures_that_are_no_more_go(two, tmp_path):
     compare_files(two, tmp_path / "out")
     report_folder(tmp_path / "out")
-    assert list((tmp_path / "out" / "report" / "figures").glob("shift-a-b*"))
+    assert list((tmp_path / "out" / "report" / "figures").glob("drops-a-b*"))
     compare_files([two[0], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})], tmp_path / "out")
     report_folder(tmp_path / "out")
-    assert not list((tmp_path / "out" / "report" / "figures").glob("shift-a-b*"))
+    assert not list((tmp_path / "out" / "report" / "figures").glob("drops-a-b*"))
 
 
 def test_a_comparison_can_be_compared_again(tmp_path, two):
@@ -245,3 +247,73 @@ def test_commands_say_what_is_wrong(two, tmp_path):
     )
     done = manyhot("leaderboard", "a.csv", "--by", "mla", cwd=tmp_path, code=3)
     assert done.stderr == ("Error: There are no numbers of mla on a.\n  where:   a.csv\n  allowed: a: top1\n")
+
+
+def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
+    """As an interrupted run leaves it: new results, tables of the one before."""
+    compare_files(two, tmp_path / "one")
+    compare_files(
+        (*two[:1], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})), tmp_path / "two"
+    )
+    (tmp_path / "one" / "drops.parquet").write_bytes((tmp_path / "two" / "drops.parquet").read_bytes())
+    with pytest.raises(InputError) as error:
+        report_folder(tmp_path / "one")
+    assert str(error.value) == (
+        "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.\n"
+        f"  where:   {tmp_path / 'one' / 'drops.parquet'}\n"
+        "  do:      run it again, into a folder of its own"
+    )
+
+
+def test_the_output_may_not_be_an_input(two, tmp_path):
+    compare_files(two, tmp_path / "one")
+    before = {p: p.read_bytes() for p in (tmp_path / "one").glob("*.*")}
+    with pytest.raises(InputError) as error:
+        compare_files([tmp_path / "one"], tmp_path / "x" / ".." / "one")
+    assert str(error.value) == (
+        "The comparison would be written over what is compared.\n"
+        f"  where:   {tmp_path / 'x' / '..' / 'one'}\n"
+        "  do:      choose another --out"
+    )
+    assert before == {p: p.read_bytes() for p in (tmp_path / "one").glob("*.*")}
+
+
+def test_a_report_of_an_earlier_run_goes(two, tmp_path):
+    out = tmp_path / "out"
+    compare_files(two, out)
+    report_folder(out)
+    assert (out / "report" / "tables" / "drops.md").exists()
+    compare_files(two, out)
+    assert not [p for p in (out / "report").rglob("*.*") if p.is_file()]
+
+
+def test_labels_of_one_name_are_not_merged(tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\n")
+    with pytest.raises(MatchError) as error:
+        describe_files([tmp_path / "labels.csv"] * 2)
+    assert str(error.value) == (
+        "Two label files have the same name.\n"
+        "  got:     labels\n"
+        "  do:      describe them one at a time, or rename one"
+    )
+
+
+def test_one_path_is_not_its_letters(two):
+    assert leaderboard(str(two[0]))["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
+    assert compare(list(two)).mean_drop("top1")[0] == pytest.approx(0.35 / 3)
+
+
+def test_notes_and_metrics_of_all_results_are_kept(two, tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\nz.jpg,1,1\n")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text("image_id,classes\na.jpg,0 4 5 6 8\nb.jpg,1 2 3 4 5\n")
+    models = [tmp_path / f"{n}.csv" for n in ("one", "two")]
+    for run in ("first", "second"):
+        evaluate_files(tmp_path / "labels.csv", models, tmp_path / run, dataset=run)
+    done = compare_files([tmp_path / "first", tmp_path / "second"], tmp_path / "out")
+    notes = json.loads(done.comparison.results.about["notes"])
+    assert {n["dataset"] for n in notes} == {"first", "second"}
+    assert set(json.loads(metadata(pq.read_schema(tmp_path / "out" / "drops.parquet"))["inputs"])) == {
+        "first/results.parquet",
+        "second/results.parquet",
+    }

@@ -428,7 +428,7 @@ def main() -> None:
     except SystemExit as stop:
         # What Typer makes of Ctrl-C, without a word.
         if stop.code == 130:
-            typer.echo("Interrupted; nothing half-written was left.", err=True)
+            typer.echo("Interrupted; no file was left half-written.", err=True)
         raise
 
 

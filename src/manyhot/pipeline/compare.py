@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,13 +18,16 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.timm_results import with_pretraining
 from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress
-from manyhot.pipeline.outputs import write_tables, write_thresholds
+from manyhot.pipeline.outputs import clear_report, write_tables, write_thresholds
 from manyhot.steps.compare import Comparison, compare, join
 from manyhot.steps.leaderboard import narrow, rank_models
 from manyhot.tables import Results
 
 PUBLISHED = ("timm-results", "timm-results-2022-03")
 """Entries of the catalogue that hold results."""
+
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed")
+"""What the metadata of compared results keeps of theirs."""
 
 _DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
 
@@ -37,7 +41,7 @@ class Compared:
 
 
 def compare_files(
-    results: Sequence[PathLike],
+    results: Sequence[PathLike] | PathLike,
     out: PathLike,
     *,
     families: PathLike | None = None,
@@ -74,7 +78,9 @@ def compare_files(
     ManyhotError
         For each kind of bad input.
     """
+    results = _listed(results)
     read = [part for source in results for part in _read(source, progress)]
+    _check_apart(results, out)
     thresholds = _thresholds(results)
     comparison = compare(
         read,
@@ -93,12 +99,12 @@ def compare_files(
             allowed="two data sets with a metric and at least two models in common, or top1 and a metric of "
             "label sets on one",
         )
-    inputs = {Path(p).name: sha256(p) for p in results if Path(p).is_file()}
+    inputs = dict(_hash(p) for p in results if Path(p).exists())
     return Compared(comparison, tuple(_write(comparison, thresholds, results, out, call, inputs)))
 
 
 def leaderboard(
-    results: Sequence[PathLike] = ("timm-results",),
+    results: Sequence[PathLike] | PathLike = ("timm-results",),
     *,
     by: str = "",
     dataset: str = "",
@@ -118,7 +124,7 @@ def leaderboard(
     ManyhotError
         For each kind of bad input.
     """
-    read = [part for source in results for part in _read(source, progress)]
+    read = [part for source in _listed(results) for part in _read(source, progress)]
     return rank_models(join(read), by=by, dataset=dataset)
 
 
@@ -159,7 +165,23 @@ def _read(source: PathLike, progress: Progress | None) -> list[Results]:
     first = ("results-imagenet", "results-imagenet-real", "results-imagenetv2-matched-frequency")
     ordered = sorted(files, key=lambda p: (first.index(p.stem) if p.stem in first else len(first), p.stem))
     metadata = catalog.fetch_file("timm-results", "model_metadata-in1k.csv")
-    return [with_pretraining(read_results(path), metadata) for path in ordered]
+    return [replace(with_pretraining(read_results(p), metadata), name=name) for p in ordered]
+
+
+def _check_apart(results: Sequence[PathLike], out: PathLike) -> None:
+    for source in results:
+        if Path(source).exists() and Path(source).resolve() == Path(out).resolve():
+            raise InputError(
+                "The comparison would be written over what is compared.",
+                where=out,
+                do="choose another --out",
+            )
+
+
+def _hash(source: PathLike) -> tuple[str, str]:
+    path = Path(source)
+    file = path / "results.parquet" if path.is_dir() else path
+    return (f"{path.name}/{file.name}" if path.is_dir() else path.name), sha256(file)
 
 
 def _check_exists(source: PathLike) -> None:
@@ -179,8 +201,13 @@ def _check_exists(source: PathLike) -> None:
 
 
 def _thresholds(results: Sequence[PathLike]) -> Results | None:
-    found = [p for source in results if (p := Path(source) / "thresholds.parquet").is_file()]
-    return Results(tables.read(found[0], "results")) if found else None
+    found = [t for source in results if (t := tables.read_thresholds(source)) is not None]
+    return found[0] if found else None
+
+
+def _listed(results: Sequence[PathLike] | PathLike) -> list[PathLike]:
+    """Return several results as given; a single text is one of them, not its letters."""
+    return [results] if isinstance(results, str | os.PathLike) else list(results)
 
 
 def _families(path: PathLike | None) -> dict[str, str]:
@@ -190,6 +217,9 @@ def _families(path: PathLike | None) -> dict[str, str]:
         return {}
     try:
         frame = pl.read_csv(Path(path), infer_schema=False)
+        twice = frame["model"].filter(frame["model"].is_duplicated())
+        if len(twice):
+            raise InputError("A model has two families.", where=path, got=twice[0], allowed="one row a model")
         return dict(frame.select("model", "family").iter_rows())
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=path) from error
@@ -211,16 +241,18 @@ def _write(
     inputs: dict[str, str],
 ) -> list[Path]:
     results = comparison.results
-    about = {k: v for k, v in results.about.items() if k in ("metrics", "own", "notes", "classes")}
+    about = {k: v for k, v in results.about.items() if k in _KEPT}
     path = Path(out) / "results.parquet"
     written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
     written.append(write_csv(results.table, path.with_suffix(".csv")))
-    kept = {"pairs": results.pairs, "samples": results.samples}
-    for name, table in kept.items():
-        written.append(tables.write(table, Path(out) / f"{name}.parquet", name, call=call, inputs=inputs))
+    run = {"results": tables.digest(results.table)}
+    for name, table in {"pairs": results.pairs, "samples": results.samples}.items():
+        path = Path(out) / f"{name}.parquet"
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))
     written += write_thresholds(None if thresholds is None else thresholds.table, out, call, inputs)
     made = comparison.tables | {"models": results.models} | _described(sources)
-    return [*written, *write_tables(made, out, call=call, inputs=inputs)]
+    clear_report(out)
+    return [*written, *write_tables(made, out, call=call, inputs=inputs, results=results.table)]
 
 
 def _described(sources: Sequence[PathLike]) -> dict[str, pa.Table]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from manyhot.errors import MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
 from manyhot.pipeline.benchmarks import BENCHMARKS
@@ -14,7 +16,7 @@ from manyhot.steps.describe import Description, describe
 
 
 def describe_files(
-    labels: Sequence[PathLike],
+    labels: Sequence[PathLike] | PathLike,
     out: PathLike | None = None,
     *,
     rows: PathLike | None = None,
@@ -46,7 +48,7 @@ def describe_files(
     images = read_images(rows, classes=known) if rows else None
     parts: list[Description] = []
     inputs: dict[str, str] = {}
-    for source in labels:
+    for source in [labels] if isinstance(labels, str | os.PathLike) else labels:
         # A benchmark's name wins over a folder called like it, which `evaluate` leaves behind.
         if str(source) in BENCHMARKS:
             parts += _published(str(source), progress)
@@ -55,11 +57,25 @@ def describe_files(
         read = read.with_labels(images) if images is not None else read
         parts.append(describe(read, classes=known, dataset=_name(read.name, source)))
         inputs |= {Path(source).name: sha256(source)} if Path(source).is_file() else {}
+    _check_names(parts)
     description = Description.concat(parts)
     if out is None:
         return description, []
     written = write_tables(description.tables, out, call=call, inputs=inputs)
     return description, [*written, *save_label_figures(description.tables, out, call)]
+
+
+def _check_names(parts: Sequence[Description]) -> None:
+    seen: set[str] = set()
+    for part in parts:
+        name = part.datasets["dataset"][0].as_py()
+        if name in seen:
+            raise MatchError(
+                "Two label files have the same name.",
+                got=name,
+                do="describe them one at a time, or rename one",
+            )
+        seen.add(name)
 
 
 def _name(name: str, source: PathLike) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,15 +38,29 @@ PICTURES = "pictures.json"
 """Photographs of a run, so that its report can be drawn anew."""
 
 
+_SAVED = (".svg", ".png", ".csv", ".md", ".tex")
+"""Suffixes of what is saved beside a report."""
+
+
 def write_tables(
-    made: Mapping[str, pa.Table], out: PathLike, *, call: str, inputs: Mapping[str, str]
+    made: Mapping[str, pa.Table],
+    out: PathLike,
+    *,
+    call: str,
+    inputs: Mapping[str, str],
+    results: pa.Table | None = None,
 ) -> list[Path]:
-    """Write tables as Parquet and CSV, and remove what an earlier run made and this one did not."""
+    """Write tables as Parquet and CSV, and remove what an earlier run made and this one did not.
+
+    With `results` each table tells whose it is, so that a folder of two runs is noticed.
+    """
     import polars as pl
 
+    run = {} if results is None else {"results": tables.digest(results)}
     written = []
     for name, table in made.items():
-        written.append(tables.write(table, Path(out) / f"{name}.parquet", name, call=call, inputs=inputs))
+        path = Path(out) / f"{name}.parquet"
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))
         path = Path(out) / f"{name}.csv"
         with atomic_write(path) as part:
             _flat(pl.DataFrame(pl.from_arrow(table))).write_csv(part)
@@ -74,9 +90,20 @@ def write_evaluation(
     written = dataclasses.replace(evaluation, about=about).write(out, call=call, inputs=inputs)
     written += write_thresholds(None if thresholds is None else thresholds.results, out, call, inputs)
     made = description.tables | comparison.tables | {"models": comparison.results.models}
-    written += write_tables(made, out, call=call, inputs=inputs)
+    written += write_tables(made, out, call=call, inputs=inputs, results=evaluation.results)
+    clear_report(out)
     written += write_pictures(pictures, Path(out) / PICTURES)
     return [*written, _write_page(out, beside=False)]
+
+
+def clear_report(out: PathLike) -> None:
+    """Remove the report of an earlier run, and the figures and tables saved beside it."""
+    report = Path(out) / "report"
+    (report / "index.html").unlink(missing_ok=True)
+    for folder in ("figures", "tables"):
+        for path in (report / folder).glob("*.*"):
+            if path.suffix in _SAVED:
+                path.unlink()
 
 
 def write_thresholds(
@@ -111,9 +138,11 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     """
     from manyhot.report.inputs import read_tables
 
+    found = read_tables(folder)
+    clear_report(folder)
     page = _write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
-    return [page, *figures, *_write_paper_tables(read_tables(folder), page.parent / "tables")]
+    return [page, *figures, *_write_paper_tables(found, page.parent / "tables")]
 
 
 def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
@@ -142,10 +171,20 @@ def _write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
         notes=json.loads(found.about.get("notes", "[]")),
         pictures=read_pictures(Path(folder) / PICTURES),
         highlight=json.loads(found.about.get("own", "[]")),
-        call=found.about.get("call", ""),
+        call=_commands(found.about.get("call", "")),
         beside=beside,
         **options,
     )
+
+
+def _commands(call: str) -> str:
+    """Return the command, and the one that draws what it wrote where it does not draw itself."""
+    words = shlex.split(call)
+    if words[:2] != ["manyhot", "compare"]:
+        return call
+    given = [after for word, after in itertools.pairwise(words) if word == "--out"]
+    given += [word.removeprefix("--out=") for word in words if word.startswith("--out=")]
+    return f"{call} && {shlex.join(['manyhot', 'report', *(given or ['comparison'])])}"
 
 
 def _paper_tables(found: ReportTables) -> dict[str, pa.Table]:

@@ -309,6 +309,7 @@ def _changed(row: Row, shared: Shared) -> Entry:
 
 def _analysis(row: Row) -> str:
     words = {
+        "not empty": "without images whose set is empty",
         "sizes of y": "first re-weighted to the set sizes of the second",
         "sizes of x": "second re-weighted to the set sizes of the first",
         "rated at x": "rated images of the first only",
@@ -353,8 +354,8 @@ def _difference(value: float | None, m: Metric) -> str:
     return signed(m.draw(value), _decimals(m)) if value is not None and known(value) else NONE
 
 
-def _plain(value: float, decimals: int) -> str:
-    return signed(value, decimals) if math.isfinite(value) else NONE
+def _plain(value: float | None, decimals: int) -> str:
+    return signed(value, decimals) if value is not None and math.isfinite(value) else NONE
 
 
 def _share(value: float) -> str:

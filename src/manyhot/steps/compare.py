@@ -6,6 +6,7 @@ and ReaL saturation, between all images and those with several objects the effec
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -459,9 +460,19 @@ def join(results: Sequence[Results]) -> Results:
     models = pa.concat_tables([p.models for p in results], promote_options="default")
     joined = {k: pa.concat_tables([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
     table = pa.concat_tables([p.table.replace_schema_metadata() for p in results])
-    about = first.table.schema.metadata
+    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
     name = " and ".join(p.name for p in results if p.name)
     return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
+
+
+def _joined_about(results: Sequence[Results]) -> dict[str, str]:
+    """Return what all results tell of their metrics, their notes and the user's own models."""
+    metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
+    notes, own = (
+        [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
+    )
+    told = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
+    return {name: json.dumps(value) for name, value in told.items()}
 
 
 def _check_apart(results: Sequence[Results]) -> None:

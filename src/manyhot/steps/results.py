@@ -18,7 +18,7 @@ import pyarrow as pa
 from manyhot.core.resampling import PairTable
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
-from manyhot.tables import Results, schema, write
+from manyhot.tables import Results, digest, schema, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,10 @@ class Evaluation:
         with atomic_write(out / "results.csv") as part:
             self.to_polars().write_csv(part)
         written.append(out / "results.csv")
+        run = {"results": digest(self.results)}
         for name, table in (("pairs", self.pairs), ("samples", self.samples)):
-            written.append(write(table, out / f"{name}.parquet", name, call=call, inputs=inputs))
+            path = out / f"{name}.parquet"
+            written.append(write(table, path, name, call=call, inputs=inputs, about=run))
         return written
 
     def tables(self, name: str = "") -> Results:

@@ -17,7 +17,15 @@ from manyhot.tables.predictions import (
     predictions_from_table,
     write_predictions,
 )
-from manyhot.tables.results import End, Number, Results, read_folder, read_results_folder
+from manyhot.tables.results import (
+    End,
+    Number,
+    Results,
+    digest,
+    read_folder,
+    read_results_folder,
+    read_thresholds,
+)
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     check,
@@ -47,6 +55,7 @@ __all__ = [
     "check",
     "check_same_classes",
     "count_shared",
+    "digest",
     "labels_from_table",
     "list_matrix",
     "metadata",
@@ -56,6 +65,7 @@ __all__ = [
     "read",
     "read_folder",
     "read_results_folder",
+    "read_thresholds",
     "schema",
     "write",
     "write_labels",

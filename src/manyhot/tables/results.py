@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -98,7 +100,9 @@ class Results:
             If a pattern fits no model.
         """
         names = self.table["model"].unique().to_pylist()
-        fitting = {p: fnmatch.filter(names, p) for p in patterns}
+        fitting = {
+            p: fnmatch.filter(names, p) for p in ([patterns] if isinstance(patterns, str) else patterns)
+        }
         for pattern, found in fitting.items():
             if not found:
                 raise InputError("No model fits a pattern.", where=self.name or None, got=pattern)
@@ -171,8 +175,36 @@ def read_folder(
             where=folder,
             allowed="a folder with results.parquet, as manyhot evaluate and manyhot compare write it",
         )
+    results = read(folder / "results.parquet", "results")
     found = {k: read(path, k) for k in beside if (path := folder / f"{k}.parquet").is_file()}
-    return read(folder / "results.parquet", "results"), found
+    run = digest(results)
+    for name, table in found.items():
+        if metadata(table).get("results", run) != run:
+            raise InputError(
+                "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.",
+                where=folder / f"{name}.parquet",
+                do="run it again, into a folder of its own",
+            )
+    return results, found
+
+
+def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
+    """Read the results on label sets at other thresholds, if the folder has any."""
+    path = Path(folder) / "thresholds.parquet"
+    return Results(read(path, "results"), name=str(folder)) if path.is_file() else None
+
+
+def digest(results: pa.Table) -> str:
+    """Return what tells the numbers of one run from those of another: 16 hexadecimal digits."""
+    told = hashlib.sha256()
+    for column in results.columns:
+        if pa.types.is_string(column.type):
+            told.update("\n".join(column.to_pylist()).encode())
+        else:
+            values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
+            # One NaN for all: they may differ in bits.
+            told.update(np.where(np.isnan(values), np.nan, values).tobytes())
+    return told.hexdigest()[:16]
 
 
 def read_results_folder(folder: str | os.PathLike[str]) -> Results:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import Group, groups, strips
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import CROSSES, Panel, beyond_said, compose, line_said
+from manyhot.report.figures.panel import CROSSES, Panel, beyond_said, compose, line_said, points_said
 from manyhot.report.figures.scatter import (
     Line,
     Side,
@@ -35,6 +35,7 @@ BENT = 0.97
 
 ANALYSES = {
     "as published": "As published",
+    "not empty": "Without images whose set is empty",
     "sizes of y": "First set weighted to the sizes of the second",
     "sizes of x": "Second set weighted to the sizes of the first",
     "rated at x": "Rated images of the first only",
@@ -45,8 +46,7 @@ ANALYSES = {
 WARNING = "Set sizes found under different protocols are not the same quantity."
 
 SHIFT = (
-    "A point is a model; a cross its two 95 % intervals over images. On the dashed line both accuracies "
-    "are equal. The full line is fitted to all models by least squares; the interval of its slope is "
+    "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; the interval of its slope is "
     "over families of models, as models of one family are alike."
 )
 
@@ -108,6 +108,7 @@ def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str 
     fits = {m: fits[m] for m in used}
     if not used:
         return None
+    n = each["model"].n_unique()
     panels = [_accuracy(numbers, each, x, y, m, scale, fits[m]) for m in used]
     on, why = (", on plain axes", "") if scale == "plain" else ("", f" {PROBIT}")
     return Figure(
@@ -115,8 +116,8 @@ def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str 
         "shift",
         "",
         f"Accuracy on {called(y)} against accuracy on {called(x)}{on}",
-        f"{SHIFT}{why}{beyond_said(panels)}",
-        f"{counted(each['model'].n_unique(), 'model')}. {_fits_said(fits)}".strip(),
+        f"{points_said(n, 'the 95 % intervals over images')} {SHIFT}{why}{beyond_said(panels)}",
+        f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
         compose(panels, numbers.own),
         _table(each, used, "lo", "hi", "value_x", "value_y", "n_x", "n_y"),
     )

@@ -289,6 +289,6 @@ def test_ctrl_c_leaves_nothing_half_written(run, small, mirror):
     begun = time.monotonic()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert errors == "Interrupted; nothing half-written was left.\n"
+    assert errors == "Interrupted; no file was left half-written.\n"
     assert time.monotonic() - begun < 10
     assert not (small / "im").exists()

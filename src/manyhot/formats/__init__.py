@@ -219,6 +219,15 @@ def _asked_for(format: str, holds: str, path: Path) -> registry.Entry:
     return entry
 
 
+def _columns(path: Path) -> str:
+    """Return the columns of a table that is in no known format, for a message."""
+    from manyhot.formats.tabular import column_names
+
+    names = column_names(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else []
+    shown = [n if n.isprintable() else repr(n) for n in names[:8]]
+    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}" if names else ""
+
+
 def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
     if other:
@@ -229,7 +238,7 @@ def _unreadable(path: Path, holds: str) -> InputError:
     elif path.is_dir():
         got, do = "a folder of no known format", None
     else:
-        got, do = f"no known format with suffix {path.suffix or 'none'!r}", None
+        got, do = f"no known format with suffix {path.suffix or 'none'!r}{_columns(path)}", None
     return InputError(
         f"The {'folder' if path.is_dir() else 'file'} does not hold {holds}.",
         where=path,

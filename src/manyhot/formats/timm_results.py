@@ -110,7 +110,8 @@ def _set_of(path: Path, dataset: str | None) -> _Set:
         where=path,
         got=path.name if dataset is None else dataset,
         allowed=", ".join(by_name),
-        do="name one of these as dataset; for another data set write the results table, which has a column n",
+        do="rename it to results-NAME.csv, or give dataset=NAME in Python; for another data set write the "
+        "results table, which has a column n",
     )
 
 

@@ -129,8 +129,8 @@ def test_table_of_another_name(tmp_path, message):
         "imagenet-r-clean, sketch"
     )
     do = (
-        "  do:      rename it to results-NAME.csv, or give dataset=NAME in Python; for another data set write "
-        "the results table, which has a column n"
+        "  do:      rename it to results-NAME.csv, or give dataset=NAME in Python; for another data set "
+        "write the results table, which has a column n"
     )
     assert message(lambda: read_results(path)) == (
         "The file name does not tell which data set these numbers are on.\n"

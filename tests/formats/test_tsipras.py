@@ -71,8 +71,7 @@ def test_rows_keep_the_order_of_the_stream(folder, joined):
 def test_files_that_cannot_be_had(tmp_path, message, name):
     assert message(lambda: read_images(tmp_path / name)) == (
         f"The file does not exist.\n  where:   {tmp_path / name}\n"
-        "  got:     a file over the size limit of the mirror, which is therefore not in the catalogue; "
-        "no format reads it"
+        "  got:     a file too large for the archive that the catalogue was made from; no format reads it"
     )
 
 

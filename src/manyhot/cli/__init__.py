@@ -425,6 +425,10 @@ def main() -> None:
     except ManyhotError as error:
         typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Files raise errors of our own; what is left is standard output: full, or nobody reads on.
+        sys.stderr.write(f"Error: Cannot write to standard output: {error.strerror or error}.\n")
+        sys.exit(6)
     except SystemExit as stop:
         # What Typer makes of Ctrl-C, without a word.
         if stop.code == 130:

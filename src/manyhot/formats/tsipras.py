@@ -24,7 +24,7 @@ _COUNTS = {
     "n_raters": "num_workers",
 }
 _INFO, _CLASSIFY = "image_info.pkl", "annotations_classify_task.pkl"
-_WHY = "a file over the size limit of the mirror, which is therefore not in the catalogue; no format reads it"
+_WHY = "a file too large for the archive that the catalogue was made from; no format reads it"
 
 
 def _matches(path: Path) -> bool:

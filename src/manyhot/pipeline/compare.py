@@ -104,7 +104,7 @@ def compare_files(
 
 
 def leaderboard(
-    results: Sequence[PathLike] | PathLike = ("timm-results",),
+    results: Sequence[PathLike | Results] | PathLike | Results = ("timm-results",),
     *,
     by: str = "",
     dataset: str = "",
@@ -114,7 +114,7 @@ def leaderboard(
 
     Parameters
     ----------
-    results : sequence of path-like
+    results : sequence of path-like or Results
         As in `compare_files`.
     by, dataset : str
         The metric and the data set to rank by; see `manyhot.steps.leaderboard.rank_models`.
@@ -124,7 +124,8 @@ def leaderboard(
     ManyhotError
         For each kind of bad input.
     """
-    read = [part for source in _listed(results) for part in _read(source, progress)]
+    given = [results] if isinstance(results, str | os.PathLike | Results) else results
+    read = [part for source in given for part in _read(source, progress)]
     return rank_models(join(read), by=by, dataset=dataset)
 
 
@@ -155,7 +156,9 @@ def leaderboard_text(ranked: pa.Table, kind: str = "", path: Path | None = None)
     return write_text_table(ranked if kind in ("csv", "json") else narrow(ranked), kind, path)
 
 
-def _read(source: PathLike, progress: Progress | None) -> list[Results]:
+def _read(source: PathLike | Results, progress: Progress | None) -> list[Results]:
+    if isinstance(source, Results):
+        return [source]
     if str(source) not in PUBLISHED:
         _check_exists(source)
         return [read_results(source)]

@@ -1,9 +1,12 @@
 """The published benchmarks from end to end: the facts that others have computed come out."""
 
+import re
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from manyhot.pipeline import Options, describe_files, evaluate_benchmark
+from manyhot.pipeline import compare_files, describe_files, evaluate_benchmark
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +18,7 @@ def judge(mirror, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MANYHOT_MIRROR", str(mirror))
             patch.setenv("MANYHOT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-            evaluate_benchmark(name, folder, options=Options(resamples=100))
+            evaluate_benchmark(name, folder)
         return lambda table: pl.read_parquet(folder / f"{table}.parquet")
 
     return go
@@ -127,3 +130,99 @@ def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, m
     (tmp_path / "imagenet" / "report").mkdir(parents=True)
     description, _ = describe_files(["imagenet"])
     assert description.datasets["dataset"].to_pylist() == ["imagenet-val", "imagenetv2-matched-frequency"]
+
+
+# What docs/comparing.md says came out.
+
+PAGE = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")
+V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
+
+
+def shown(*heads):
+    """Return the rows of the page's table that has these heads."""
+    head = f"| {' | '.join(heads)} |"
+    rows = PAGE.split(f"{head}\n", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
+    return [[cell.strip(" `") for cell in row.strip("| ").split(" | ")] for row in rows]
+
+
+def numbers(text):
+    return [float(n.replace(",", "")) for n in re.findall(r"-?[\d,]*\d(?:\.\d+)?", text)]
+
+
+def percent(row, *names):
+    """Return what rounds to the points shown; another processor may round the last digit otherwise."""
+    return pytest.approx([100 * row[name] for name in names], abs=0.0101)
+
+
+def test_drops_in_the_docs(imagenet):
+    rows = shown("metric", "points", "95 % over images", "95 % over families")
+    assert len(rows) == 5
+    for metric, *said in rows:
+        row = mean_drop(imagenet, metric_x=metric, dataset_x=V1, dataset_y=V2)
+        assert numbers(" ".join(said)) == percent(row, "drop", "lo", "hi", "lo_models", "hi_models"), metric
+
+
+def test_objects_in_the_docs(tsipras):
+    rows = shown("images", "slice", "n", "top-1 of resnet50", "mean of 64 networks")
+    networks = tsipras("results").filter(~pl.col("model").str.starts_with("fv_"), metric="top1")
+    for _, name, *said in rows:
+        values = networks.filter(slice=name)
+        resnet = values.filter(model="resnet50").row(0, named=True)
+        assert values.height == 64
+        mean = f"{values['value'].mean():.4f}"
+        assert said == [f"{resnet['n']:,}", f"{round(resnet['value'], 6):g}", mean], name
+    row = mean_drop(tsipras, slice_x="annotation=*", slice_y="n_objects>=2")
+    told = " ".join(PAGE.partition("**10.709 points** on average; ")[2].partition("families")[0].split())
+    assert numbers(told) == percent(row, "lo", "hi", "lo_models", "hi_models")
+
+
+def test_sensitivity_in_the_docs(imagenet):
+    rows = shown("analysis", "what it does", "drop of `top1`", "drop of `real1`")
+    assert len(rows) == 6
+    table = imagenet("sensitivity").filter(pl.col("threshold").is_null())
+    for analysis, _, *said in rows[:-1]:
+        for metric, text in zip(("top1", "real1"), said, strict=True):
+            (row,) = table.filter(metric=metric, analysis=analysis).to_dicts()
+            assert numbers(text) == percent(row, "drop", "lo_models", "hi_models"), (analysis, metric)
+    drops = imagenet("sensitivity").filter(metric="real1", analysis="threshold at x")["drop"]
+    assert rows[-1][-1] == f"{100 * drops.min():.2f} to {100 * drops.max():.2f}"
+
+
+def test_valid_errors_in_the_docs(imagenet):
+    results = imagenet("results").filter(slice="all")
+    for dataset, model, *said in shown("data set", "model", "top-1", "valid errors", "95 %", "n"):
+        own = {r["metric"]: r for r in results.filter(dataset=dataset, model=model).to_dicts()}
+        errors = own["valid_errors"]
+        wanted = [own["top1"]["value"], errors["value"], errors["lo"], errors["hi"], errors["n"]]
+        assert numbers(" ".join(said)) == pytest.approx(wanted, abs=1e-4), model
+
+
+def test_orders_in_the_docs(imagenet):
+    text = PAGE.split("Kendall's tau  pairs in another order  beyond noise\n", 1)[1].split("```", 1)[0]
+    rows = [re.split(r" {2,}", line) for line in text.splitlines() if line != "…"]
+    assert len(rows) == 4
+    for x, y, *said in rows:
+        (dataset_x, metric_x), (dataset_y, metric_y) = x.split(), y.split()
+        (row,) = (
+            imagenet("ranks")
+            .filter(dataset_x=dataset_x, metric_x=metric_x, dataset_y=dataset_y, metric_y=metric_y)
+            .to_dicts()
+        )
+        pairs = f"{row['n_swapped']} of {row['n_pairs']:,}"
+        assert said == [f"{row['tau']:.3f}", pairs, str(row["n_beyond_noise"])], (x, y)
+    swap = imagenet("swaps").filter(metric_y="mla", beyond_noise=True).row(0, named=True)
+    assert (
+        f"{swap['model_a']} is {100 * swap['diff_x']:.2f} points above {swap['model_b']} under `top1` and "
+        f"{-100 * swap['diff_y']:.2f} below under `mla`"
+    ) in " ".join(PAGE.split())
+
+
+def test_lines_in_the_docs(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
+    compare_files(["timm-results"], out=tmp_path)
+    fits = pl.read_parquet(tmp_path / "fits.parquet").filter(models="all", metric_x="top1", metric_y="top1")
+    for _, y, scale, *said in shown("from", "to", "scale", "slope", "95 % over families", "R²"):
+        (row,) = fits.filter(dataset_y=y.partition("`")[0], scale=scale).to_dicts()
+        wanted = [row[name] for name in ("slope", "slope_lo", "slope_hi", "r2")]
+        assert numbers(" ".join(said)) == pytest.approx(wanted, abs=1e-3), (y, scale)

@@ -286,6 +286,8 @@ def test_three_findings_in_order_of_importance():
         "fits": [fit(0.8)],
         "ranks": [rank(0.9, 1)],
     }
+    assert [f.kind for f in found(**rows)] == ["objects", "shift", "ranks"]
+    rows["fits"].append(fit(0.4, 0.3, 0.5, "x>=0.85"))
     assert [f.kind for f in found(**rows)] == ["objects", "shift", "saturation"]
 
 

@@ -171,7 +171,7 @@ def test_drops_of_the_mean_and_of_own_models(page):
 
 
 def test_what_set_sizes_do_is_told_with_the_warning(page):
-    listing = next(n for n in page.all("div", "listing") if n["id"].startswith("shift-sensitivity"))
+    listing = next(n for n in page.all("details", "listing") if n["id"].startswith("shift-sensitivity"))
     assert listing.one("p", "about").text == (
         "First: val; second: v2. Set sizes found under different protocols are not the same quantity, and "
         "neither are accuracies on them."

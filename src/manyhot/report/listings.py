@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from manyhot.report.anchors import Anchors
 from manyhot.report.metrics import Metric, reading_order
-from manyhot.report.words import ends, known, signed, slice_label
+from manyhot.report.words import called, ends, known, signed, slice_label
 
 ENDS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")
 NONE = "–"
@@ -93,17 +93,23 @@ def pair_of_images(row: Row) -> str:
 
 
 def between(row: Row) -> str:
-    """Return the data sets of both ends, as a title."""
-    x, y = row["dataset_x"], row["dataset_y"]
+    """Return the data sets of both ends in words, as a title."""
+    x, y = called(row["dataset_x"]), called(row["dataset_y"])
     return x if x == y else f"{x} → {y}"
 
 
 def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return rows by the data sets that they compare."""
-    found: dict[str, list[Row]] = {}
+    """Return rows by the data sets that they compare, under their title."""
+    found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        found.setdefault(between(row), []).append(row)
-    return found
+        found.setdefault((row["dataset_x"], row["dataset_y"]), []).append(row)
+    return {between(rows[0]): rows for rows in found.values()}
+
+
+def _places(row: Row) -> str:
+    """Return the data sets of both ends as the tables name them, for a link that stays the same."""
+    x, y = row["dataset_x"], row["dataset_y"]
+    return x if x == y else f"{x} → {y}"
 
 
 def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
@@ -117,7 +123,7 @@ def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
 
 def list_drops(rows: Sequence[Row], shared: Shared, *, title: str, section: str) -> Listing:
     """Return drops between two ends: the mean over models first, then the user's own."""
-    anchor = shared.anchors(section, "drops", between(rows[0]))
+    anchor = shared.anchors(section, "drops", _places(rows[0]))
     ordered = sorted(rows, key=lambda r: (reading_order(r["metric_x"]), pair_of_images(r), r["model"] or ""))
     return Listing(anchor, title, *without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered]))
 
@@ -159,7 +165,7 @@ def list_fits(
 ) -> Listing:
     """Return lines through the models, a row a scale."""
     heads, entries = without_empty(_FITS, [_fit(r, shared) for r in rows])
-    return Listing(shared.anchors(section, "fits", between(rows[0])), title, heads, entries, folded=folded)
+    return Listing(shared.anchors(section, "fits", _places(rows[0])), title, heads, entries, folded=folded)
 
 
 _FITS = (
@@ -248,7 +254,8 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     x, y = shared.named(first["metric_x"]), shared.named(first["metric_y"])
     apart = first["dataset_x"] != first["dataset_y"]
     at_x, at_y = (
-        f"{m.label} on {first[end]}" if apart else m.label for m, end in ((x, "dataset_x"), (y, "dataset_y"))
+        f"{m.label} on {called(first[end])}" if apart else m.label
+        for m, end in ((x, "dataset_x"), (y, "dataset_y"))
     )
     heads = (
         Head(f"Better by {at_x}", number=False),
@@ -266,15 +273,16 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     left = len(ordered) - len(entries)
     more = f"{left:,} more in swaps.csv." if left else ""
     return Listing(
-        shared.anchors("ranks", "swaps", shared.pair(first), between(first)), title, heads, entries, "", more
+        shared.anchors("ranks", "swaps", shared.pair(first), _places(first)), title, heads, entries, "", more
     )
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
     """Return what a drop becomes where the sets of one side are made like those of the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
-    note = f"First: {rows[0]['dataset_x']}; second: {rows[0]['dataset_y']}. {warning}"
-    return Listing(shared.anchors("shift", "sensitivity", between(rows[0])), title, heads, entries, note)
+    note = f"First: {called(rows[0]['dataset_x'])}; second: {called(rows[0]['dataset_y'])}. {warning}"
+    anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
+    return Listing(anchor, title, heads, entries, note, folded=True)
 
 
 _SENSITIVITY = (

@@ -91,12 +91,16 @@ def findings(tables: ReportTables, datasets: Sequence[DataSet], named: _Named) -
     named : callable
         Gives a metric by its name.
     """
+    slopes = _saturation(tables["fits"], named)
+    # Over all models a slope tells little: what saturates are the best.
+    among_best = pc.any(pc.not_equal(tables["fits"]["models"], "all")).as_py()
     found = [
         *_objects(tables["drops"], named),
         *_shift(tables, named),
-        *_saturation(tables["fits"], named),
-        *_ranks(tables["ranks"], named),
+        *(slopes if among_best else ()),
         *_errors(datasets),
+        *_ranks(tables["ranks"], named),
+        *(() if among_best else slopes),
         *(finding for data in datasets for finding in _best(data)),
     ]
     return tuple(found[:MOST])

@@ -118,8 +118,10 @@ def _asked(card: Row) -> str:
 def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
     if not cards:
         return []
-    heads = (Head("", number=False), *(Head(card["dataset"], number=False) for card in cards))
+    heads = (Head("", number=False), *(Head(called(card["dataset"]), number=False) for card in cards))
     rows = (
+        # Only where the head of the column is another.
+        ("Name in the tables", *(n if called(n) != n else "" for n in (c["dataset"] for c in cards))),
         ("Images", *(f"{c['images']:,}" for c in cards)),
         ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
         ("Looked at by people", *(_or_unknown(c["rated"]) for c in cards)),
@@ -152,7 +154,7 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
     sizes = sorted({size for _, size in found})
     heads = (
         Head("Valid classes", number=False),
-        *(Head(text) for name in names for text in (f"{name}, images", "share")),
+        *(Head(text) for name in names for text in (f"{called(name)}, images", "share")),
     )
     entries = []
     for size in sizes[:MOST_SIZES]:
@@ -184,7 +186,7 @@ def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
         )
         left = len(ordered) - len(entries)
         more = f"{left:,} more in class_pairs.csv." if left else ""
-        title = f"Classes that are valid together most often, {name}"
+        title = f"Classes that are valid together most often, {called(name)}"
         listings.append(
             Listing(shared.anchors("labels", "pairs", name), title, heads, entries, "", more, True)
         )
@@ -205,7 +207,7 @@ def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
             Entry((r["image_id"], r["label_name"], ", ".join(r["names"]) or "nothing is valid")) for r in rows
         )
         left = n - len(entries)
-        title = f"Images whose original label is not in their label set, {name}: {n:,}"
+        title = f"Images whose original label is not in their label set, {called(name)}: {n:,}"
         more = f"{left:,} more in rejected.csv." if left else ""
         note = "Images of which nothing is valid included."
         anchor = shared.anchors("labels", "rejected", name)
@@ -267,7 +269,7 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
     note = (
         "The median over models, and the lowest and the highest in brackets." if len(data.models) > 1 else ""
     )
-    title = f"By group of images, {data.name}"
+    title = f"By group of images, {called(data.name)}"
     return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
 
 

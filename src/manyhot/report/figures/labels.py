@@ -40,7 +40,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         "How many labels images have",
         "Share of usable images by the number of classes that are valid on them. An image without labels "
         "was looked at, and nothing proposed for it was found valid.",
-        f"Of usable images have two or more labels: {listed(several, len(several))}.",
+        f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manyhot.report.figure import Figure
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import beyond_said, compose
+from manyhot.report.figures.panel import beyond_said, compose, points_said
 from manyhot.report.figures.scatter import plain_side, scatter, shown_both
 from manyhot.report.figures.words import axis, short, slug
 from manyhot.report.words import called, counted
@@ -45,8 +45,8 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
         f"models-{slug(dataset)}",
         "models",
         dataset,
-        f"Accuracy on original labels and on label sets, {called(dataset)}",
-        "A point is a model, its cross the two 95 % intervals. On the dashed line both accuracies are the "
+        f"Original labels against label sets, {called(dataset)}",
+        f"{points_said(both.height, 'the 95 % intervals')} On the dashed line both accuracies are the "
         "same; a model above it gains from being judged on label sets." + beyond_said([panel]),
         f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy on label sets than on original "
         f"labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, ReaL accuracy "

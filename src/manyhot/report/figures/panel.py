@@ -104,6 +104,11 @@ def line_said(panel: Panel) -> Panel:
     return replace(panel, title={**title, "subtitle": [text for text in told if text]})
 
 
+def points_said(n: int, cross: str) -> str:
+    """Return what a point is, and its cross where there are so few models that one is drawn."""
+    return f"A point is a model{f'; its cross shows {cross}' if n <= CROSSES else ''}."
+
+
 def own_said(own: Sequence[str], text: str) -> str:
     """Return a sentence about own models, to follow others; empty where there are none."""
     return f" {text}" if own else ""

@@ -253,7 +253,7 @@ def _bumps(
 
 def _top(columns: list[Column]) -> Side:
     """Return the axis above: a metric and a data set over several lines."""
-    steps = [f"{_brief(m)}|{_broken(called(d))}" for d, m in columns]
+    steps = [f"{_broken(_brief(m))}|{_broken(called(d))}" for d, m in columns]
     labels = f"split({json.dumps(steps)}[datum.value], '|')"
     lines = max(step.count("|") for step in steps)
     axis = {"orient": "top", "labelPadding": 10 + 14 * lines}
@@ -301,7 +301,7 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
 def _broken(name: str) -> str:
     """Return a name over several lines of an axis."""
     lines = [""]
-    for part in re.split(r"(?<=[- ])", name):
+    for part in re.split(r"(?<= )|(?<=-)(?=\w{3})", name):  # top-k stays together
         joined = f"{lines[-1]}{part}"
         lines = [*lines[:-1], joined] if len(joined) <= 13 else [*lines, part]
     return "|".join(filter(None, lines))

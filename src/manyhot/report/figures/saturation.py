@@ -11,7 +11,7 @@ import polars as pl
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column
-from manyhot.report.figures.panel import Panel, beyond_said, compose, line_said
+from manyhot.report.figures.panel import Panel, beyond_said, compose, line_said, points_said
 from manyhot.report.figures.scatter import (
     Line,
     log_side,
@@ -160,8 +160,8 @@ def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
         dataset,
         f"How much of what is left is error of the labels, {called(dataset)}",
         "Of the images whose best class is not the original label: the share on which that class is in "
-        "the label set, so that the label, not the model, is at fault or incomplete. A point is a model, "
-        "its cross the 95 % intervals." + beyond_said([panel]),
+        "the label set, so that the label, not the model, is at fault or incomplete. "
+        f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
         f"Of the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
         compose([panel], numbers.own),

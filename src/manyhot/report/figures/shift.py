@@ -46,8 +46,8 @@ ANALYSES = {
 WARNING = "Set sizes found under different protocols are not the same quantity."
 
 SHIFT = (
-    "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; the interval of its slope is "
-    "over families of models, as models of one family are alike."
+    "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; "
+    "the interval of its slope is over families of models, as models of one family are alike."
 )
 
 PROBIT = (
@@ -230,8 +230,7 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "",
         f"How much models lose from {called(x)} to {called(y)}",
         "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
-        "model, the dot their mean. The thick bar is its 95 % interval over images, the thin line over "
-        "families of models. At the right: the mean with its interval over images.",
+        f"model, the dot their mean. {_bars_said(means)}",
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], numbers.own),
         _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
@@ -242,6 +241,16 @@ def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
     fields = {"x": "drop", "lo": "lo_models", "hi": "hi_models", "inner_lo": "lo", "inner_hi": "hi"}
     told = [_told(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)]
     return {**{new: column(means, old, 100) for new, old in fields.items()}, "text": told}
+
+
+def _bars_said(means: pl.DataFrame) -> str:
+    """Return what the bars around the means are; results that were published as numbers have one kind."""
+    if means["lo"].null_count() == means.height:
+        return "The line is its 95 % interval over families of models."
+    return (
+        "The thick bar is its 95 % interval over images, the thin line over families of models. At the "
+        "right: the mean with its interval over images."
+    )
 
 
 def _told(drop: float, lo: float | None, hi: float | None) -> str:
@@ -320,7 +329,7 @@ def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
         "sensitivity",
         found,
         plain_side([f"Points lost from {called(x)} to {called(y)}"], [0.0, *values], percent=False),
-        title={"text": "", "subtitle": WARNING},
+        title={"text": WARNING, "fontWeight": "normal"},
         heads=("Points lost", "Two or more labels"),
         tips=[("", "label"), ("Points lost", "x", "2", "", "lo", "hi"), ("Two or more labels", "second")],
     )

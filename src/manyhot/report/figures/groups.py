@@ -133,13 +133,20 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy on images with several objects, {called(dataset)}",
-        "Left: a thin line is a model, the bold one the mean over models. Below each group: its images. "
+        f"Left: a thin line is a model, the bold one the mean over {_compared_said(mean, rows)}. "
+        "Below each group: its images. "
         "Right: how much each model loses from all examined images to those with two or more objects; a "
         "bar is its 95 % interval over images, the line the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, numbers.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
     )
+
+
+def _compared_said(mean: pl.DataFrame, rows: pl.DataFrame) -> str:
+    """Return over which models the mean is, where not all that are drawn were compared."""
+    n, drawn = mean["n_models"].sum(), rows["model"].n_unique()
+    return "models" if n in (0, drawn) else f"the {counted(n, 'model')} that were compared"
 
 
 def _drop_said(mean: pl.DataFrame) -> str:

@@ -292,3 +292,17 @@ def test_ctrl_c_leaves_nothing_half_written(run, small, mirror):
     assert errors == "Interrupted; no file was left half-written.\n"
     assert time.monotonic() - begun < 10
     assert not (small / "im").exists()
+
+
+def test_an_empty_argument(run):
+    """A variable of the shell that is not set would make the current folder the output."""
+    done = run("compare", "timm-results", "--out", "", code=2)
+    assert done.stderr == "Error: An argument is empty.\n  do:      check the variables in the command\n"
+
+
+def test_what_the_system_refuses_is_named(run, tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    done = run("report", "loop", code=3)
+    assert "standard output" not in done.stderr
+    assert str(loop.name) in done.stderr

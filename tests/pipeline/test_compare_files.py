@@ -266,16 +266,77 @@ def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
 
 
 def test_the_output_may_not_be_an_input(two, tmp_path):
-    compare_files(two, tmp_path / "one")
-    before = {p: p.read_bytes() for p in (tmp_path / "one").glob("*.*")}
-    with pytest.raises(InputError) as error:
-        compare_files([tmp_path / "one"], tmp_path / "x" / ".." / "one")
-    assert str(error.value) == (
-        "The comparison would be written over what is compared.\n"
-        f"  where:   {tmp_path / 'x' / '..' / 'one'}\n"
-        "  do:      choose another --out"
+    out = tmp_path / "one"
+    compare_files(two, out)
+    before = {p: p.read_bytes() for p in out.glob("*.*")}
+    other = write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})
+    for sources in ([out], [out / "results.csv", other], [out / "results.parquet", other]):
+        with pytest.raises(InputError) as error:
+            compare_files(sources, tmp_path / "x" / ".." / "one")
+        assert str(error.value) == (
+            "The output would be written over what is read.\n"
+            f"  where:   {tmp_path / 'x' / '..' / 'one'}\n"
+            f"  got:     {sources[0]}\n"
+            "  do:      choose another place to write to"
+        )
+    assert before == {p: p.read_bytes() for p in out.glob("*.*")}
+
+
+def test_no_command_writes_over_its_input(two, tmp_path):
+    before = two[0].read_bytes()
+    for words in (("convert", "a.csv", "a.csv"), ("leaderboard", "a.csv", "--out", "./a.csv")):
+        assert manyhot(*words, cwd=tmp_path, code=3).stderr == (
+            "Error: The output would be written over what is read.\n"
+            f"  where:   {'a.csv'}\n"
+            "  got:     a.csv\n"
+            "  do:      choose another place to write to\n"
+        )
+    assert two[0].read_bytes() == before
+
+
+def test_an_order_of_equals_is_printed(tmp_path):
+    write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7, "alexnet": 0.6})
+    write(tmp_path / "b.csv", "b", {"resnet50": 0.5, "vgg16": 0.5, "alexnet": 0.5})
+    done = manyhot("compare", "a.csv", "b.csv", "--out", "out", cwd=tmp_path)
+    assert [line.split() for line in done.stdout.splitlines() if line.startswith("a top1")] == [
+        ["a", "top1", "b", "top1", "20.00", "–", "–", "3"],
+        ["a", "top1", "b", "top1", "all", "0.000", "–", "–", "3"],
+        ["a", "top1", "b", "top1", "–", "0", "of", "3", "–"],
+    ]
+
+
+def test_data_sets_with_one_model_in_common(two, tmp_path):
+    write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "other": 0.2})
+    done = manyhot("compare", "a.csv", "b.csv", "c.csv", "--out", "out", cwd=tmp_path)
+    assert "a and c have 1 model in common and are not compared.\n" in done.stdout
+
+
+def test_a_file_where_the_report_would_be(two, tmp_path):
+    compare_files(two, tmp_path / "out")
+    (tmp_path / "out" / "report").write_text("")
+    assert manyhot("report", "out", cwd=tmp_path, code=6).stderr == (
+        "Error: A file is where the report's folder would be.\n"
+        f"  where:   {'out/report'}\n"
+        "  do:      move it, or rename it\n"
     )
-    assert before == {p: p.read_bytes() for p in (tmp_path / "one").glob("*.*")}
+
+
+def test_a_folder_of_published_tables(two, tmp_path):
+    assert manyhot("compare", ".", cwd=tmp_path, code=3).stderr == (
+        "Error: The folder holds no results.parquet.\n"
+        "  where:   .\n"
+        "  got:     a.csv, b.csv\n"
+        "  do:      give its files: ./*.csv\n"
+    )
+
+
+def test_describe_knows_what_there_is(tmp_path):
+    assert manyhot("describe", "imagenet-real", cwd=tmp_path, code=3).stderr == (
+        "Error: The file does not exist.\n"
+        "  where:   imagenet-real\n"
+        "  allowed: label sets as a file or folder, or imagenet or tsipras\n"
+        "  do:      did you mean 'imagenet'?\n"
+    )
 
 
 def test_a_report_of_an_earlier_run_goes(two, tmp_path):

@@ -127,5 +127,10 @@ def test_undefined_models_are_left_out():
     for r in rows:
         if r["model"] == "vgg16" and r["dataset"] == "v1":
             r["value"] = math.nan
-    found = analyse(Results(pa.Table.from_pylist(rows, schema=schema("results"))))
-    assert {r["n_models"] for r in found.values()} == {1}
+    left = Results(pa.Table.from_pylist(rows, schema=schema("results")))
+    assert analyse(left) == {}  # one model is no comparison
+    other = results.table.set_column(
+        1, "model", pa.array(f"{m} b" for m in results.table["model"].to_pylist())
+    )
+    found = analyse(Results(pa.concat_tables([left.table, other])))
+    assert {r["n_models"] for r in found.values()} == {3}

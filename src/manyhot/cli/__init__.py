@@ -5,6 +5,7 @@ Nothing but Typer is imported before a command runs, so that ``--help`` and comp
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import sys
@@ -24,6 +25,7 @@ from manyhot.cli.printing import (
     print_leaderboard,
     print_outcome,
     print_table,
+    print_undrawn,
     print_written,
     show_progress,
 )
@@ -294,6 +296,8 @@ def leaderboard(
     """
     from manyhot import pipeline
 
+    if out is not None:
+        pipeline.check_apart(results or (), out)
     with show_progress() as progress:
         ranked = pipeline.leaderboard(results or ("timm-results",), by=by, dataset=dataset, progress=progress)
     print_leaderboard(ranked.slice(0, top) if top else ranked, kind.value if kind else "", out)
@@ -312,6 +316,7 @@ def report(
     from manyhot import pipeline
 
     print_written(pipeline.report_folder(folder, title=title), as_json)
+    print_undrawn(as_json)
 
 
 @app.command()
@@ -420,20 +425,34 @@ def main() -> None:
     Codes: 0 done; 1 a bug; 2 wrong usage or unknown name; 3 bad input; 4 an extra is not installed;
     5 data could not be fetched; 6 a result could not be written; 130 interrupted.
     """
+    if "" in sys.argv[1:]:
+        # A variable of the shell that is not set; a folder called nothing would be the current one.
+        sys.stderr.write("Error: An argument is empty.\n  do:      check the variables in the command\n")
+        sys.exit(2)
     try:
         app(prog_name="manyhot")
     except ManyhotError as error:
         typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
     except OSError as error:
-        # Files raise errors of our own; what is left is standard output: full, or nobody reads on.
-        sys.stderr.write(f"Error: Cannot write to standard output: {error.strerror or error}.\n")
-        sys.exit(6)
+        sys.exit(_refused(error))
     except SystemExit as stop:
         # What Typer makes of Ctrl-C, without a word.
         if stop.code == 130:
             typer.echo("Interrupted; no file was left half-written.", err=True)
         raise
+
+
+def _refused(error: OSError) -> int:
+    """Say what the system refused, and return the exit code."""
+    what = error.strerror or str(error)
+    if error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO):
+        # Files raise errors of our own; this is standard output: full, or nobody reads on.
+        sys.stderr.write(f"Error: Cannot write to standard output: {what}.\n")
+        return 6
+    where = "" if error.filename is None else f"\n  where:   {error.filename}"
+    sys.stderr.write(f"Error: A file or folder cannot be used: {what}.{where}\n")
+    return 3
 
 
 def _call() -> str:

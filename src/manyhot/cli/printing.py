@@ -60,6 +60,7 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     _print_changes(outcome)
     _print_notes(outcome)
     print_written(list(outcome.written), as_json)
+    print_undrawn(as_json)
 
 
 def _print_changes(outcome: Outcome) -> None:
@@ -122,6 +123,14 @@ def print_written(written: list[Path], as_json: bool) -> None:
         typer.echo(f"wrote {len(written)} files to {written[0].parent}")
 
 
+def print_undrawn(as_json: bool) -> None:
+    """Print that reports have no figures here, if so, and what to install."""
+    from manyhot.pipeline import undrawn
+
+    if not as_json and (why := undrawn()):
+        typer.echo(f"without figures: {why}")
+
+
 def print_catalog(as_json: bool) -> None:
     """Print what can be fetched."""
     from manyhot import catalog
@@ -174,6 +183,7 @@ def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
         typer.echo(json.dumps(numbers | {"written": [str(p) for p in done.written]}))
         return
     _print_drops([r for r in tables["drops"].to_pylist() if r["model"] is None])
+    _print_apart(done)
     typer.echo()
     _print_fits([r for r in tables["fits"].to_pylist() if r["scale"] == "plain"])
     typer.echo()
@@ -181,6 +191,23 @@ def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
     _print_sensitivity(tables["sensitivity"].to_pylist())
     print_written(list(done.written), False)
     typer.echo(f"draw them with: manyhot report {out}")
+
+
+def _print_apart(done: Compared) -> None:
+    """Print which data sets have too few models in common with the first to be compared with it."""
+    results = done.comparison.results
+    ranks = done.comparison.ranks
+    ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
+    compared = {name for x, y in ends if x != y for name in (x, y)}
+    models: dict[str, set[str]] = {}
+    for dataset, model in zip(*(results.table[c].to_pylist() for c in ("dataset", "model")), strict=True):
+        models.setdefault(dataset, set()).add(model)
+    first, *others = results.datasets
+    for dataset in others:
+        if dataset not in compared:
+            n = len(models[first] & models[dataset])
+            shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
+            typer.echo(f"{first} and {dataset} have {shared} in common and are not compared.")
 
 
 _ANALYSES = {
@@ -235,7 +262,7 @@ def _print_fits(fits: list[dict[str, Any]]) -> None:
             r["models"],
             f"{r['slope']:.3f}",
             _span(r["slope_lo"], r["slope_hi"], 1, 3),
-            f"{r['r2']:.3f}",
+            _number(r["r2"]),
             str(r["n"]),
         )
         for r in fits
@@ -247,13 +274,17 @@ def _print_orders(ranks: list[dict[str, Any]]) -> None:
     rows = [
         (
             *_ends(r),
-            f"{r['tau']:.3f}",
+            _number(r["tau"]),
             f"{r['n_swapped']:,} of {r['n_pairs']:,}",
             _beyond(r["n_beyond_noise"]),
         )
         for r in ranks
     ]
     print_table(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _beyond(n: int | None) -> str:

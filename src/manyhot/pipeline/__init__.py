@@ -4,12 +4,12 @@ This is the one place that puts readers, stages, the catalogue and the report to
 """
 
 from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
-from manyhot.pipeline.common import Options, Outcome, Progress
+from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
 from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
 from manyhot.pipeline.conversion import convert
 from manyhot.pipeline.describe import describe_files
 from manyhot.pipeline.evaluate import evaluate_files
-from manyhot.pipeline.outputs import report_folder
+from manyhot.pipeline.outputs import report_folder, undrawn
 from manyhot.pipeline.predict import predict_folder
 from manyhot.steps.describe import Description
 from manyhot.steps.leaderboard import narrow
@@ -25,6 +25,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Progress",
+    "check_apart",
     "compare_files",
     "convert",
     "describe_files",
@@ -35,4 +36,5 @@ __all__ = [
     "narrow",
     "predict_folder",
     "report_folder",
+    "undrawn",
 ]

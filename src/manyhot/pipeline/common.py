@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyhot.errors import InputError
 from manyhot.steps.compare import Comparison
 from manyhot.steps.results import Evaluation
 
 PathLike = str | os.PathLike[str]
+
+
+def check_apart(sources: Iterable[object], target: PathLike, names: Collection[str] = ()) -> None:
+    """Refuse to write over what is read.
+
+    Parameters
+    ----------
+    sources : iterable
+        Files and folders that are read; what is no path of one is passed over.
+    target : path-like
+        The file or folder that is written.
+    names : collection of str
+        Stems of the files that are written into a folder.
+
+    Raises
+    ------
+    InputError
+        A source is the target, or one of the files that are written into it.
+    """
+    end = Path(target).resolve()
+    for source in sources:
+        if not isinstance(source, str | os.PathLike) or not Path(source).exists():
+            continue
+        path = Path(source).resolve()
+        if path == end or (path.parent == end and path.stem in names):
+            raise InputError(
+                "The output would be written over what is read.",
+                where=target,
+                got=source,
+                do="choose another place to write to",
+            )
+
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

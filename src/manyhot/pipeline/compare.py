@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +18,16 @@ from manyhot.formats import read_results
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.timm_results import with_pretraining
 from manyhot.pipeline.benchmarks import BENCHMARKS
-from manyhot.pipeline.common import PathLike, Progress
+from manyhot.pipeline.common import PathLike, Progress, check_apart
 from manyhot.pipeline.outputs import clear_report, write_tables, write_thresholds
 from manyhot.steps.compare import Comparison, compare, join
 from manyhot.steps.leaderboard import narrow, rank_models
-from manyhot.tables import Results
+from manyhot.tables import End, Results
 
 PUBLISHED = ("timm-results", "timm-results-2022-03")
 """Entries of the catalogue that hold results."""
 
-_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed")
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared")
 """What the metadata of compared results keeps of theirs."""
 
 _DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
@@ -66,7 +67,8 @@ def compare_files(
     families : path-like, optional
         CSV with ``model`` and ``family``, for models whose names do not tell their family.
     without, best_from, resamples, seed
-        As in `manyhot.steps.compare.compare`.
+        Of a benchmark's folder its own comparisons are made again, and the models that it leaves out are left
+        out where `without` names none. Else as in `manyhot.steps.compare.compare`.
     call : str
         The command, for the metadata.
     progress : callable, optional
@@ -80,12 +82,14 @@ def compare_files(
     """
     results = _listed(results)
     read = [part for source in results for part in _read(source, progress)]
-    _check_apart(results, out)
+    check_apart(results, out, ("results", "pairs", "samples", "thresholds"))
     thresholds = _thresholds(results)
+    ends, left_out = _told(read)
     comparison = compare(
         read,
+        ends=ends,
         families=_families(families),
-        without=without,
+        without=without or left_out,
         best_from=best_from,
         resamples=resamples,
         seed=seed,
@@ -171,16 +175,6 @@ def _read(source: PathLike | Results, progress: Progress | None) -> list[Results
     return [replace(with_pretraining(read_results(p), metadata), name=name) for p in ordered]
 
 
-def _check_apart(results: Sequence[PathLike], out: PathLike) -> None:
-    for source in results:
-        if Path(source).exists() and Path(source).resolve() == Path(out).resolve():
-            raise InputError(
-                "The comparison would be written over what is compared.",
-                where=out,
-                do="choose another --out",
-            )
-
-
 def _hash(source: PathLike) -> tuple[str, str]:
     path = Path(source)
     file = path / "results.parquet" if path.is_dir() else path
@@ -188,7 +182,15 @@ def _hash(source: PathLike) -> tuple[str, str]:
 
 
 def _check_exists(source: PathLike) -> None:
-    if Path(source).exists():
+    path = Path(source)
+    if path.is_dir() and not (path / "results.parquet").exists() and (files := sorted(path.glob("*.csv"))):
+        raise InputError(
+            "The folder holds no results.parquet.",
+            where=source,
+            got=", ".join(f.name for f in files[:3]) + (", …" if files[3:] else ""),
+            do=f"give its files: {path}/*.csv",
+        )
+    if path.exists():
         return
     name = str(source)
     near = difflib.get_close_matches(name, PUBLISHED, n=1)
@@ -201,6 +203,13 @@ def _check_exists(source: PathLike) -> None:
         allowed=f"results as a file or folder, or {' or '.join(PUBLISHED)}",
         do=do,
     )
+
+
+def _told(read: Sequence[Results]) -> tuple[list[tuple[End, End]], list[str]]:
+    """Return what a benchmark compares beside the usual, and which models it leaves out."""
+    found = [json.loads(part.about["compared"]) for part in read if "compared" in part.about]
+    ends = [(tuple(x), tuple(y)) for told in found for x, y in told["ends"]]
+    return ends, [pattern for told in found for pattern in told["without"]]
 
 
 def _thresholds(results: Sequence[PathLike]) -> Results | None:

@@ -21,7 +21,7 @@ from manyhot.formats import (
     read_results,
 )
 from manyhot.formats.tabular import write_csv
-from manyhot.pipeline.common import PathLike
+from manyhot.pipeline.common import PathLike, check_apart
 from manyhot.registry import get
 
 _TABLES = ("labels", "predictions", "images", "results", "findings")
@@ -64,6 +64,7 @@ def convert(
         raise InputError("Cannot write this kind of file.", where=target, allowed=".parquet, .csv")
     if long and target.suffix.lower() != ".csv":
         raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
+    check_apart([source, rows, classes], target)
     known = read_classes(classes) if classes else None
     name, table, about = _read_any(source, rows, known, scores, format)
     if target.suffix.lower() == ".csv":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
 from manyhot.pipeline.benchmarks import BENCHMARKS
@@ -53,6 +54,7 @@ def describe_files(
         if str(source) in BENCHMARKS:
             parts += _published(str(source), progress)
             continue
+        _check_exists(source)
         read = read_labels(source, classes=known)
         read = read.with_labels(images) if images is not None else read
         parts.append(describe(read, classes=known, dataset=_name(read.name, source)))
@@ -63,6 +65,17 @@ def describe_files(
         return description, []
     written = write_tables(description.tables, out, call=call, inputs=inputs)
     return description, [*written, *save_label_figures(description.tables, out, call)]
+
+
+def _check_exists(source: PathLike) -> None:
+    if not Path(source).exists():
+        near = difflib.get_close_matches(str(source), BENCHMARKS, n=1, cutoff=0.5)
+        raise InputError(
+            "The file does not exist.",
+            where=source,
+            allowed=f"label sets as a file or folder, or {' or '.join(BENCHMARKS)}",
+            do=f"did you mean {near[0]!r}?" if near else None,
+        )
 
 
 def _check_names(parts: Sequence[Description]) -> None:

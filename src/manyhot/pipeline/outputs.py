@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import re
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot import tables
-from manyhot.errors import MissingExtraError
+from manyhot.errors import MissingExtraError, OutputError
 from manyhot.files import atomic_write
 from manyhot.pipeline.common import PathLike
 from manyhot.steps.compare import Comparison
@@ -96,6 +97,13 @@ def write_evaluation(
     return [*written, _write_page(out, beside=False)]
 
 
+def _check_no_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            "A file is where the report's folder would be.", where=folder, do="move it, or rename it"
+        )
+
+
 def clear_report(out: PathLike) -> None:
     """Remove the report of an earlier run, and the figures and tables saved beside it."""
     report = Path(out) / "report"
@@ -139,10 +147,17 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     from manyhot.report.inputs import read_tables
 
     found = read_tables(folder)
+    _check_no_file(Path(folder) / "report")
     clear_report(folder)
     page = _write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
     return [page, *figures, *_write_paper_tables(found, page.parent / "tables")]
+
+
+def undrawn() -> str:
+    """Return why reports have no figures here, and what to do; empty where they have."""
+    missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
+    return f'{" and ".join(missing)} missing; pip install "manyhot[report]"' if missing else ""
 
 
 def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:

@@ -461,7 +461,7 @@ def join(results: Sequence[Results]) -> Results:
     joined = {k: pa.concat_tables([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
     table = pa.concat_tables([p.table.replace_schema_metadata() for p in results])
     about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
-    name = " and ".join(p.name for p in results if p.name)
+    name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
     return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
 
 

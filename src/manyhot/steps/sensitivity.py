@@ -27,6 +27,9 @@ WARNING = (
 )
 """What must be read with any of this."""
 
+FEWEST = 2
+"""Models in common that it takes."""
+
 SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
 """Slices by size of the label set."""
 
@@ -75,6 +78,8 @@ def sensitivity(
     for y in others:
         for metric in METRICS:
             for row, models, drop in _analyses(numbers, first, y, metric):
+                if len(models) < FEWEST:  # one model is no comparison
+                    continue
                 names = [family(m) for m in models]
                 families = Families.draw(names, resamples, np.random.default_rng(seed))
                 interval = families.mean_interval(drop)

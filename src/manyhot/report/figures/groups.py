@@ -145,7 +145,7 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
 
 def _compared_said(mean: pl.DataFrame, rows: pl.DataFrame) -> str:
     """Return over which models the mean is, where not all that are drawn were compared."""
-    n, drawn = mean["n_models"].sum(), rows["model"].n_unique()
+    n, drawn = int(mean["n_models"].sum()), rows["model"].n_unique()
     return "models" if n in (0, drawn) else f"the {counted(n, 'model')} that were compared"
 
 

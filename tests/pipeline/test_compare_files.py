@@ -209,7 +209,7 @@ def test_commands(two, tmp_path):
     assert told["drops"][0]["n_models"] == 3
     assert told["written"][0].replace("\\", "/") == "out/results.parquet"
     ranked = manyhot("leaderboard", "out", "--dataset", "b", "--format", "markdown", cwd=tmp_path).stdout
-    assert ranked.splitlines()[2].startswith("| 1 | resnet50 | 0.7000 |")
+    assert ranked.splitlines()[2].startswith("| 1 | resnet50 | 70.00 |")
     manyhot("leaderboard", "out", "--top", 1, "--out", "top.csv", cwd=tmp_path)
     manyhot("leaderboard", "out", "--dataset", "b", "--out", "top.md", cwd=tmp_path)
     assert (tmp_path / "top.md").read_text() == ranked

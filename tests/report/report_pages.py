@@ -215,6 +215,7 @@ def compared():
                 **card,
                 "rated": 600,
                 "asked": 4000,
+                "confirmed": 1200,
                 "method": "ReaL",
                 "licence": "Apache-2.0",
             },

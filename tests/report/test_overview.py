@@ -155,20 +155,16 @@ def test_saturation():
 
 
 def test_saturation_that_may_be_complete():
-    sentence = first("saturation", fits=[fit(0.8), fit(0.1, -0.1, 0.3, "x>=0.85", n=9, n_families=4)])[1]
-    assert sentence == (
-        "On val, a point of Top-1 goes with 0.80 points (no interval) of ReaL over all 5 models, and "
-        "with 0.10 points (95 % interval −0.10 to 0.30 over families of models) among the 9 at 85 % and "
-        "more, which may be none."
+    fits = [fit(0.8, 0.7, 0.9), fit(0.1, -0.1, 0.3, "x>=0.85", n=9)]
+    assert first("saturation", fits=fits)[1] == (
+        "On val, a point of Top-1 goes with 0.80 points (95 % interval 0.70 to 0.90 over families of "
+        "models) of ReaL over all 5 models, and with 0.10 points (95 % interval −0.10 to 0.30 over "
+        "families of models) among the 9 at 85 % and more, which may be none."
     )
 
 
-def test_saturation_within_one_family():
-    assert first("saturation", fits=[fit(0.8, n_families=1), fit(0.5, scale="logit")]) == (
-        "0.80 points",
-        "On val, a point of Top-1 goes with 0.80 points (no interval: one family of models) of ReaL over "
-        "all 5 models.",
-    )
+def test_a_slope_without_an_interval_is_no_finding():
+    assert "saturation" not in [f.kind for f in found(fits=[fit(0.8, n_families=1)])]
 
 
 @pytest.mark.parametrize(
@@ -209,12 +205,12 @@ def test_data_sets_are_called_what_people_call_them():
     ("names", "said"),
     [
         (("a", "b"), "2 models"),
-        (("a@224", "b@288"), "2 rows (models at an image size)"),
-        (("a@224",), "1 row (a model at an image size)"),
+        (("a@224", "a@288", "b@288"), "3 models, counted at each image size (2 otherwise),"),
+        (("a@224",), "1 model, counted at each image size (1 otherwise),"),
         (("a@224", "b"), "2 models"),
     ],
 )
-def test_a_row_may_be_a_model_at_an_image_size(names, said):
+def test_a_model_may_be_counted_at_each_image_size(names, said):
     rows = [number("val", m, "top1", "all", 0.5, 100) for m in names]
     rows.append(number("v2", "only here", "top1", "all", 0.5, 100))
     assert build_report(ReportTables(results_table(rows), {})).rows == said
@@ -283,7 +279,7 @@ def test_nothing_is_defined():
 def test_three_findings_in_order_of_importance():
     rows = {
         "drops": [drop(0.1), drop(0.1, **OBJECTS)],
-        "fits": [fit(0.8)],
+        "fits": [fit(0.8, 0.7, 0.9)],
         "ranks": [rank(0.9, 1)],
     }
     assert [f.kind for f in found(**rows)] == ["objects", "shift", "ranks"]

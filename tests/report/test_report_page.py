@@ -38,7 +38,7 @@ def cells(table, name):
 def test_opens_with_what_was_judged(page):
     assert page.one("h1").text == "Models judged on label sets"
     said = page.one("p", "lead").text
-    assert said == "6 models judged on val (1,000 images) and v2 (400 images)."
+    assert said == "6 models judged on val (1,000 images) and v2 (400 images, 3 models)."
     about = page.all("section", "dataset")[0].one("p", "about").text
     assert about == (
         "6 models, 1,000 images. Skipped: 40 by ReaL, MLA, Variable top-k and ASMA. "
@@ -202,7 +202,7 @@ def test_the_data_card_says_what_is_not_known(page):
     ]
     assert lead == [
         "val: people looked at 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
-        "which 1,300 are valid.",
+        "which 1,200 are valid. Another 100 labels are of images that nobody looked at.",
         "v2: 400 images; the source does not tell which of them people looked at. No noes are recorded, so a "
         "class that is not in a set may never have been asked about.",
         "Set sizes found under different protocols are not the same quantity, and neither are accuracies on "

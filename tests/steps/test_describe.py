@@ -40,6 +40,7 @@ def test_a_data_card_by_hand(labels):
         "unusable": 0,
         "rated": 5,
         "asked": 9,  # of the rated images; the other has its label unasked
+        "confirmed": 6,
         "labels": 7,
         "empty": 2,
         "multi": 2,

@@ -172,7 +172,8 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
     slope, intercept = (float(e) for e in _line(u, v, np.sum))
     slopes, intercepts = _line(u, v, families.sums)
     spread, residual = np.sum((v - v.mean()) ** 2), np.sum((v - intercept - slope * u) ** 2)
-    r2 = float(1 - residual / spread) if spread > 0 else float("nan")
+    # What is equal but for rounding has no spread to explain.
+    r2 = float(1 - residual / spread) if np.ptp(v) > 1e-9 else float("nan")
     return Line(slope, intercept, r2, interval(slopes), interval(intercepts), len(u), len(families))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from manyhot import catalog, tables
 from manyhot.classes import class_list
@@ -164,6 +165,7 @@ def evaluate_benchmark(
     inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
     highlight = tuple(p.model for p in own)
     benchmark = BENCHMARKS[name]
+    evaluation = replace(evaluation, about={**evaluation.about, "sources": json.dumps(_sources(benchmark))})
     if benchmark.ends:  # so that a later comparison makes them again
         told = json.dumps({"ends": benchmark.ends, "without": benchmark.without})
         evaluation = replace(evaluation, about={**evaluation.about, "compared": told})
@@ -185,6 +187,13 @@ def evaluate_benchmark(
         highlight=highlight,
     )
     return Outcome(evaluation, comparison, tuple(written), highlight)
+
+
+def _sources(benchmark: Benchmark) -> list[dict[str, Any]]:
+    """Return what the published data are, with licence, citation and what must be known about them."""
+    names = [n for d in benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
+    entries = [catalog.entry(n) for n in dict.fromkeys(names)]
+    return [{k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries]
 
 
 def _no_benchmark(name: str) -> UnknownNameError:

@@ -27,7 +27,7 @@ from manyhot.tables import End, Results
 PUBLISHED = ("timm-results", "timm-results-2022-03")
 """Entries of the catalogue that hold results."""
 
-_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared")
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources")
 """What the metadata of compared results keeps of theirs."""
 
 _DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
@@ -145,19 +145,20 @@ def leaderboard_text(ranked: pa.Table, kind: str = "", path: Path | None = None)
     ranked : pyarrow.Table
         From `leaderboard`.
     kind : {"csv", "json", "markdown", "latex"}
-        By default what the suffix of `path` says. The latter two have the columns that fit on a page.
+        By default what the suffix of `path` says. The latter two have the columns that fit on a page, and
+        shares in percent.
 
     Raises
     ------
     InputError
         If there is no kind, and the suffix is none of `TEXTS`.
     """
-    from manyhot.report.export import write_text_table
+    from manyhot.report.export import for_paper, write_text_table
 
     kind = kind or TEXTS.get(path.suffix.lower() if path else "", "")
     if not kind:
         raise InputError("Cannot write this kind of file.", where=path, allowed=", ".join(TEXTS))
-    return write_text_table(ranked if kind in ("csv", "json") else narrow(ranked), kind, path)
+    return write_text_table(ranked if kind in ("csv", "json") else for_paper(narrow(ranked)), kind, path)
 
 
 def _read(source: PathLike | Results, progress: Progress | None) -> list[Results]:

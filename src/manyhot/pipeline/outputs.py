@@ -26,8 +26,6 @@ from manyhot.steps.results import Evaluation
 from manyhot.tables import Results
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from manyhot.report import Pictures
     from manyhot.report.inputs import ReportTables
 
@@ -55,7 +53,7 @@ def write_tables(
 
     With `results` each table tells whose it is, so that a folder of two runs is noticed.
     """
-    import polars as pl
+    from manyhot.report.export import to_csv
 
     run = {} if results is None else {"results": tables.digest(results)}
     written = []
@@ -64,7 +62,7 @@ def write_tables(
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))
         path = Path(out) / f"{name}.csv"
         with atomic_write(path) as part:
-            _flat(pl.DataFrame(pl.from_arrow(table))).write_csv(part)
+            part.write_text(to_csv(table), encoding="utf-8", newline="\n")
         written.append(path)
     for name in set(MADE) - set(made):
         for suffix in ("parquet", "csv"):
@@ -204,11 +202,17 @@ def _commands(call: str) -> str:
 
 def _paper_tables(found: ReportTables) -> dict[str, pa.Table]:
     """Return what goes into a paper as tables: leaderboards, and comparisons without what is the same."""
+    from manyhot.report.export import for_paper
+
     results = Results(found.results, found["pairs"], models=found["models"])
-    made = {f"leaderboard-{_file_name(d)}": narrow(rank_models(results, dataset=d)) for d in results.datasets}
+    made = {
+        f"leaderboard-{_file_name(d)}": for_paper(narrow(rank_models(results, dataset=d)))
+        for d in results.datasets
+    }
     drops = found["drops"]
     made["drops"] = drops.filter(pc.is_null(drops["model"])).drop(["model", "above_fit"])
-    made |= {name: found[name] for name in ("fits", "ranks", "sensitivity", "set_sizes")}
+    made |= {n: found[n] for n in ("fits", "ranks", "sensitivity", "set_sizes", "class_pairs", "rejected")}
+    made["swaps"] = found["swaps"].filter(pc.fill_null(found["swaps"]["beyond_noise"], False))
     if found["datasets"].num_rows:
         made["datasets"] = found["datasets"].drop([c for c in ("citation", "home") if c in _columns(found)])
     return {name: _without_constants(table) for name, table in made.items() if table.num_rows}
@@ -240,11 +244,3 @@ def _write_paper_tables(found: ReportTables, folder: Path) -> list[Path]:
             write_text_table(table, kind, path)
             written.append(path)
     return written
-
-
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with lists as text: CSV has none."""
-    import polars as pl
-    import polars.selectors as cs
-
-    return frame.with_columns(cs.list().list.eval(pl.element().cast(pl.String)).list.join("|"))

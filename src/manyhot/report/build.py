@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from manyhot.report.anchors import Anchors
 from manyhot.report.datasets import DataSet, build_datasets
@@ -57,6 +58,8 @@ class Report:
     sections : tuple of Section
     notes : tuple of NoteGroup
     pictures : Pictures, optional
+    sources : sequence of Mapping
+        Published data that were judged, each with title, citation, licence, home and notes.
     undrawn : str
         Why there are no figures, and what to do; empty where they were drawn.
     """
@@ -71,16 +74,23 @@ class Report:
     sections: tuple[Section, ...]
     notes: tuple[NoteGroup, ...]
     pictures: Pictures | None
+    sources: Sequence[Mapping[str, Any]]
     undrawn: str
 
     @property
     def rows(self) -> str:
-        """How many models the first data set has; a row may be a model at an image size, as ``vit@224``."""
-        names = [model.name for dataset in self.datasets[:1] for model in dataset.models]
+        """How many models there are; one may be a model at an image size, as ``vit@224``."""
+        largest = max(self.datasets, key=lambda d: len(d.models))
+        names = [model.name for model in largest.models]
         if names and all(re.search(r"@\d+$", name) for name in names):
-            what = "a model" if len(names) == 1 else "models"
-            return f"{counted(len(names), 'row')} ({what} at an image size)"
+            models = {name.rpartition("@")[0] for name in names}
+            return f"{counted(len(names), 'model')}, counted at each image size ({len(models):,} otherwise),"
         return counted(len(names), "model")
+
+    @property
+    def n_models(self) -> int:
+        """How many models the data set with most of them has."""
+        return max(len(dataset.models) for dataset in self.datasets)
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -124,6 +134,7 @@ def build_report(
         build_sections(tables, datasets, figures, shared),
         _grouped(notes),
         pictures,
+        json.loads(about.get("sources", "[]")),
         undrawn,
     )
 

@@ -1,4 +1,4 @@
-"""Tables as text to paste into a paper: Markdown and LaTeX."""
+"""Tables as text: CSV, and Markdown and LaTeX to paste into a paper."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from manyhot.files import write_text
+from manyhot.report.metrics import metric
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _LATEX = {
@@ -21,7 +23,20 @@ _LATEX = {
     "→": r"$\rightarrow$",
     "≥": r"$\geq$",
     "–": "--",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 } | {c: "\\" + c for c in "&%$#_{}"}
+
+
+def to_csv(table: pa.Table) -> str:
+    """Return a table as CSV, lists joined by ``|``: CSV has none."""
+    import polars as pl
+    import polars.selectors as cs
+
+    frame = pl.DataFrame(pl.from_arrow(table))
+    texts = cs.list().list.eval(pl.element().cast(pl.String)).list.join("|")
+    return frame.with_columns(texts).write_csv()
 
 
 def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
@@ -38,6 +53,10 @@ def to_latex(table: pa.Table, *, digits: int = 4) -> str:
     """Return a table as a ``tabular`` of the package booktabs; numbers are to the right."""
     columns = "".join("r" if _is_number(f.type) else "l" for f in table.schema)
     head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
+    numbers = [i for i, f in enumerate(table.schema) if _is_number(f.type)]
+    for row in rows:
+        for i in numbers:  # a hyphen is no minus
+            row[i] = f"$-${row[i][1:]}" if row[i].startswith("-") and row[i] != "--" else row[i]
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", f"{' & '.join(head)} \\\\", "\\midrule"]
     lines += [f"{' & '.join(row)} \\\\" for row in rows]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
@@ -48,7 +67,10 @@ def _head(table: pa.Table) -> list[str]:
 
 
 def _cells(table: pa.Table, digits: int, absent: str) -> list[list[str]]:
-    columns = [[_text(v, digits, absent) for v in table[c].to_pylist()] for c in table.column_names]
+    columns = [
+        [_text(v, _digits(name, table[name], digits), absent) for v in table[name].to_pylist()]
+        for name in table.column_names
+    ]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -75,12 +97,35 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
 
 
+def for_paper(ranked: pa.Table) -> pa.Table:
+    """Return a leaderboard as papers print it: shares in percent, millions of parameters."""
+    ranked_by = next(name for name in ranked.column_names if " " in name)
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in ranked.column_names:
+        of = ranked_by if name in ("lo", "hi") else name
+        if name == "params":
+            columns["parameters (M)"] = pc.round(ranked[name], 1)
+        elif " " in of and metric(of.rpartition(" ")[2]).percent:
+            columns[name if name in ("lo", "hi") else f"{name} (%)"] = pc.multiply(ranked[name], 100.0)
+        else:
+            columns[name] = ranked[name]
+    return pa.table(columns)
+
+
+def _digits(name: str, values: pa.ChunkedArray, digits: int) -> int:
+    """Return decimals of a column: points of a percent, and tenths of millions."""
+    if name.endswith("(M)"):
+        return 1
+    # The ends of an interval of percent are percent, too.
+    return (
+        2 if name.endswith("(%)") or (name in ("lo", "hi") and (pc.max(values).as_py() or 0) > 1) else digits
+    )
+
+
 def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
     """Return a table as ``csv``, ``markdown``, ``latex`` or ``json``, and write it to `path` if given."""
     if kind == "csv":
-        import polars as pl
-
-        text = pl.DataFrame(pl.from_arrow(table)).write_csv()
+        text = to_csv(table)
     elif kind == "json":
         rows = [{k: _finite(v) for k, v in row.items()} for row in table.to_pylist()]
         text = json.dumps(rows, allow_nan=False) + "\n"

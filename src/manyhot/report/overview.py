@@ -210,7 +210,8 @@ def _saturation(fits: pa.Table, named: _Named) -> list[Finding]:
         and r["slice_x"] == r["slice_y"]
         and r["metric_x"] != r["metric_y"]
         and r["scale"] == "plain"
-        and known(r["slope"])
+        # A slope without an interval, of a few models or families, is none to open with.
+        and known(r["slope_lo"])
     ]
     overall = [r for r in rows if r["models"] == "all"]
     if not overall:
@@ -425,11 +426,7 @@ def _unsure(row: Row) -> str:
 
 def _slope(row: Row, y: Metric) -> str:
     between = ends((row["slope_lo"], row["slope_hi"]))
-    if between:
-        interval = f"(95 % interval {between} over families of models)"
-    else:
-        interval = "(no interval: one family of models)" if row["n_families"] == 1 else "(no interval)"
-    return f"{_unit(row['slope'], y)} {interval}"
+    return f"{_unit(row['slope'], y)} (95 % interval {between} over families of models)"
 
 
 def _unit(slope: float, y: Metric) -> str:

@@ -109,9 +109,12 @@ def _asked(card: Row) -> str:
             f"{name}: {rated}. No noes are recorded, so a class that is not in a set may never have been "
             "asked about."
         )
+    unasked = card["labels"] - card["confirmed"]
+    are = "is" if unasked == 1 else "are"
+    rest = f" Another {counted(unasked, 'label')} {are} of images that nobody looked at."
     return (
         f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
-        f"{card['labels']:,} are valid."
+        f"{card['confirmed']:,} are valid." + (rest if unasked else "")
     )
 
 
@@ -126,7 +129,8 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
         ("Looked at by people", *(_or_unknown(c["rated"]) for c in cards)),
         ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
-        ("Valid (image, class) pairs", *(f"{c['labels']:,}" for c in cards)),
+        ("Of these, valid", *(_or_unknown(c["confirmed"]) for c in cards)),
+        ("Valid (image, class) pairs in all", *(f"{c['labels']:,}" for c in cards)),
         ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
         ("Usable images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
         (
@@ -154,7 +158,7 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
     sizes = sorted({size for _, size in found})
     heads = (
         Head("Valid classes", number=False),
-        *(Head(text) for name in names for text in (f"{called(name)}, images", "share")),
+        *(Head(f"{called(name)}, {what}") for name in names for what in ("images", "share")),
     )
     entries = []
     for size in sizes[:MOST_SIZES]:

@@ -95,12 +95,14 @@ def describe(
 
 def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
     size = sets.size[sets.usable]
+    asked = _asked(labels, sets)
     return {
         "dataset": name,
         "images": len(labels),
         "unusable": int(np.count_nonzero(~sets.usable)),
         "rated": _rated(labels),
-        "asked": _asked(labels, sets),
+        "asked": asked[0],
+        "confirmed": asked[1],
         "labels": int(size.sum()),
         "empty": int(np.count_nonzero(size == 0)),
         "multi": int(np.count_nonzero(size > 1)),
@@ -116,14 +118,18 @@ def _rated(labels: Labels) -> int | None:
     return int(pc.sum(labels.table["rated"]).as_py() or 0)
 
 
-def _asked(labels: Labels, sets: LabelSets) -> int | None:
-    """Return how many pairs people were asked about; an image that nobody rated has its label unasked."""
+def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None]:
+    """Return how many pairs people were asked about and found valid.
+
+    An image that nobody rated has its label unasked.
+    """
     if not sets.asked_known:
-        return None
+        return None, None
+    valid = (sets.state == YES) & sets.usable[sets.rows]
     if _rated(labels) is None:
-        return len(sets.classes)
-    rated = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)
-    return int(np.count_nonzero(rated[sets.rows]))
+        return len(sets.classes), int(np.count_nonzero(valid))
+    asked = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)[sets.rows]
+    return int(np.count_nonzero(asked)), int(np.count_nonzero(asked & valid))
 
 
 def _methods(labels: Labels) -> str | None:

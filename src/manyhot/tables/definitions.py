@@ -287,7 +287,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "(image, class) pairs asked about; null where no noes are recorded",
             nullable=True,
         ),
-        Column("labels", pa.int64(), "valid (image, class) pairs"),
+        Column(
+            "confirmed",
+            pa.int64(),
+            "of the pairs asked about, those found valid; null where no noes are recorded",
+            nullable=True,
+        ),
+        Column(
+            "labels", pa.int64(), "valid (image, class) pairs, those of images that nobody looked at included"
+        ),
         Column("empty", pa.int64(), "usable images without a valid class"),
         Column("multi", pa.int64(), "usable images with two or more"),
         Column("labelled", pa.int64(), "usable images with an original label"),

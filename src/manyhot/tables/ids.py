@@ -93,7 +93,14 @@ def check_range(
     """Refuse classes outside 0 to n_classes - 1; `rows` says which image each belongs to."""
     if not classes.size or (classes.min() >= 0 and classes.max() < n_classes):
         return
-    bad = np.flatnonzero((classes < 0) | (classes >= n_classes))
+    # What NumPy makes of a null is a NaN, which no comparison holds for.
+    bad = np.flatnonzero(~((classes >= 0) & (classes < n_classes)))
+    if np.isnan(classes[bad[0]]):
+        raise InputError(
+            "A list of classes holds an empty value.",
+            where=f"{where}, image {ids[int(rows[bad[0]])]}",
+            allowed=f"whole numbers, 0 to {n_classes - 1}",
+        )
     one_based = classes.min() == 1 and classes.max() == n_classes
     raise InputError(
         "A class is out of range.",

@@ -134,13 +134,20 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy on images with several objects, {called(dataset)}",
         f"Left: a thin line is a model, the bold one the mean over {_compared_said(mean, rows)}. "
-        "Below each group: its images. "
-        "Right: how much each model loses from all examined images to those with two or more objects; a "
-        "bar is its 95 % interval over images, the line the mean." + beyond_said(panels),
+        f"Below each group: its images.{_examined_said(rows)} Right: how much each model loses from all "
+        "examined images to those with two or more objects; a bar is its 95 % interval over images, the line "
+        "the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, numbers.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
     )
+
+
+def _examined_said(rows: pl.DataFrame) -> str:
+    """Return on how many of the examined images objects were counted, as a sentence to follow others."""
+    n = {s: int(rows.filter(pl.col("slice") == s)["n"].max() or 0) for s in OBJECTS}  # type: ignore[arg-type]
+    counted_on, examined = n["n_objects=1"] + n["n_objects>=2"], n["annotation=*"]
+    return f" Objects were counted on {counted_on:,} of the {examined:,}." if counted_on < examined else ""
 
 
 def _compared_said(mean: pl.DataFrame, rows: pl.DataFrame) -> str:

@@ -39,7 +39,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "How many labels images have",
         "Share of usable images by the number of classes that are valid on them. An image without labels "
-        "was looked at, and nothing proposed for it was found valid.",
+        f"was looked at, and nothing proposed for it was found valid.{_unrated_said(numbers, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -55,6 +55,17 @@ def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
     }
     tips = [("Labels", "label"), ("Share of images", "value", "2", " %"), ("Images", "images", "0", "")]
     return columns(f"sizes-{i}", sheet, x_title="Labels of an image", top=top, title=called(name), tips=tips)
+
+
+def _unrated_said(numbers: Numbers, names: list[str]) -> str:
+    """Return how many images nobody looked at, as a sentence to follow others."""
+    cards = numbers["datasets"].filter(pl.col("dataset").is_in(names) & (pl.col("rated") < pl.col("images")))
+    said = [f"{c['images'] - c['rated']:,} of {called(c['dataset'])}" for c in cards.iter_rows(named=True)]
+    return (
+        f" Images that nobody looked at have the labels that they came with: {listed(said, 5)}."
+        if said
+        else ""
+    )
 
 
 def class_pairs(numbers: Numbers) -> Figure | None:
@@ -73,8 +84,9 @@ def class_pairs(numbers: Numbers) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
-        f"The {PAIRS} pairs of classes that are both valid on most images, and on how many. One word cannot "
-        "describe such an image, and often two class names mean the same thing.",
+        f"The {max(b.height for b in best.values())} pairs of classes that are both valid on most images, "
+        "and on how many. One word cannot describe such an image, and often two class names mean the same "
+        "thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

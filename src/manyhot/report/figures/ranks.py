@@ -30,7 +30,7 @@ from manyhot.report.figures.panel import (
 from manyhot.report.figures.scatter import Side, plain_side
 from manyhot.report.figures.words import shortened
 from manyhot.report.metrics import HEADLINE, metric
-from manyhot.report.words import called
+from manyhot.report.words import called, listed
 
 MOST = 80
 """Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
@@ -81,15 +81,24 @@ def agreement(numbers: Numbers) -> Figure | None:
         "How alike the orders of the models are",
         "Kendall's tau between two orders of the same models: 1 when every two models stand in the same "
         "order in both, 0 when as many pairs stand the other way round as not."
-        + (
-            ""
-            if dense
-            else " The thick bar is its 95 % interval over images, the thin line over families of models."
-        ),
+        + ("" if dense else _bars_said(rows)),
         f"Least alike: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
     )
+
+
+def _bars_said(rows: pl.DataFrame) -> str:
+    """Return what the bars around tau are, as far as there are any."""
+    known = [n for n in ("lo", "lo_models") if rows[n].null_count() < rows.height]
+    said = {
+        "lo": "the thick bar is its 95 % interval over images",
+        "lo_models": "the thin line that over families",
+    }
+    if known == ["lo_models"]:
+        return " The line is its 95 % interval over families of models."
+    text = ", ".join(said[n] for n in known)
+    return f" {text[0].upper()}{text[1:]}{' of models' if 'lo_models' in known else ''}." if text else ""
 
 
 def _named(row: dict[str, Any]) -> str:
@@ -194,12 +203,20 @@ def bump(numbers: Numbers) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "A line is a model; the best is at the top of each column. Named are "
-        f"{'your own models and ' if own else ''}those that move most.{cut}",
+        "A line is a model; the best is at the top of each column, equals share a place. Named are "
+        f"{'your own models and ' if own else ''}those that move most.{cut}"
+        + _absent_said(numbers, columns, places),
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
         compose([panel], numbers.own),
         _bump_table(places, columns),
     )
+
+
+def _absent_said(numbers: Numbers, columns: list[Column], places: dict[str, list[int]]) -> str:
+    """Return which models lack a value in one of the columns, as a sentence to follow others."""
+    every = {m for d, name in columns for m in numbers.of(d, name)["model"]}
+    absent = sorted(every - set(places), key=lambda m: (m not in numbers.own, m))
+    return f" Not drawn, as they have not all of these numbers: {listed(absent, 4)}." if absent else ""
 
 
 def _places(numbers: Numbers, columns: list[Column], among: Sequence[str] = ()) -> dict[str, list[int]]:
@@ -209,8 +226,10 @@ def _places(numbers: Numbers, columns: list[Column], among: Sequence[str] = ()) 
     common &= set(among) or common
     places: dict[str, list[int]] = {m: [] for m in sorted(common)}
     for values in found:
-        for place, model in enumerate(sorted(sorted(common), key=lambda m: -values[m]), 1):
-            places[model].append(place)
+        # Equals share a place, as in the tables: names say nothing about who is better.
+        ordered = sorted((values[m] for m in common), reverse=True)
+        for model in places:
+            places[model].append(ordered.index(values[model]) + 1)
     return places
 
 

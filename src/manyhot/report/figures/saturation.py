@@ -97,7 +97,18 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
         "Below one, much of a gain on original labels is no gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy to a point of top-1. {said}.",
         compose(panels, numbers.own),
-        both.drop("x_n", "y_n").to_arrow(),
+        _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
+    )
+
+
+def _with_lines(points: pl.DataFrame, fits: list[dict[str, Any]]) -> pl.DataFrame:
+    """Return the points of each panel with its line."""
+    names = ("slope", "slope_lo", "slope_hi", "intercept")
+    return pl.concat(
+        points.filter(pl.col("x") >= _least(fit) - 1e-9).with_columns(
+            pl.lit(fit["models"]).alias("models"), *(pl.lit(fit[n], pl.Float64).alias(n) for n in names)
+        )
+        for fit in fits
     )
 
 

@@ -43,6 +43,9 @@ ANALYSES = {
     "threshold at x": "First set, labels from probability",
 }
 
+LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
+"""Of a fitted line, what a figure's data hold."""
+
 WARNING = "Set sizes found under different protocols are not the same quantity."
 
 SHIFT = (
@@ -119,8 +122,19 @@ def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str 
         f"{points_said(n, 'the 95 % intervals over images')} {SHIFT}{why}{beyond_said(panels)}",
         f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
         compose(panels, numbers.own),
-        _table(each, used, "lo", "hi", "value_x", "value_y", "n_x", "n_y"),
+        _drawn_numbers(numbers, x, y, fits),
     )
+
+
+def _drawn_numbers(numbers: Numbers, x: str, y: str, fits: dict[str, dict[str, Any] | None]) -> pa.Table:
+    """Return points, their intervals, and the line of each metric."""
+    parts = []
+    for metric, fit in fits.items():
+        line = [pl.lit(fit and fit[name]).alias(name) for name in LINE]
+        parts.append(
+            numbers.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
+        )
+    return pl.concat(parts, how="vertical_relaxed").to_arrow()
 
 
 def _bent(fit: dict[str, Any] | None) -> bool:

@@ -175,6 +175,13 @@ def test_classes_of_ones_own():
             "  allowed: each key once, on one line",
         ),
         ([], "A class list needs at least one class.\n  where:   own classes"),
+        (
+            ["a", "\ud800"],
+            "A key or name holds half a character (a lone surrogate).\n"
+            "  where:   own classes\n"
+            "  got:     '\\ud800'\n"
+            "  allowed: whole characters, which UTF-8 can hold",
+        ),
     ],
 )
 def test_bad_keys(keys, message):

@@ -51,7 +51,8 @@ class ClassList:
     Raises
     ------
     InputError
-        A key occurs twice, a key holds a line break, or the columns differ in length.
+        A key occurs twice, a key holds a line break, a key or name is not Unicode, or the columns differ in
+        length.
     """
 
     name: str
@@ -75,6 +76,8 @@ class ClassList:
 
     def _check_keys(self) -> None:
         seen: set[str] = set()
+        for text in (*self.keys, *self.names):
+            _check_characters(text, self.name)
         for key in self.keys:
             if key in seen or "\n" in key:
                 raise InputError(
@@ -253,6 +256,18 @@ ten folders sort the same as strings, and the devkit has 1,000 classes. All are 
 where indices start at 1, index 0, which does not occur then, stands for the last class, whose index C is out
 of range.
 """
+
+
+def _check_characters(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "A key or name holds half a character (a lone surrogate).",
+            where=where,
+            got=repr(text),
+            allowed="whole characters, which UTF-8 can hold",
+        ) from error
 
 
 def _superclass(path: tuple[str, ...]) -> int:

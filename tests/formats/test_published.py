@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import polars as pl
@@ -141,6 +142,13 @@ def test_scores_beside_label_sets_of_another_release(tmp_path, message):
             "  got:     'ILSVRC2012_val_0000000x.JPEG'\n"
             "  allowed: ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG",
         ),
+        *(
+            (
+                {"classes": ("3", name)},
+                f"This is not a class.\n  where:   {{}}\n  got:     {name!r}\n  allowed: 0 to 999",
+            )
+            for name in ("9" * 25, "-1", "1.5", "1_0", "\u0663", "")
+        ),
         ({"score": (0.9, 1.5)}, "A score is no probability.\n  where:   {}\n  allowed: 0 to 1"),
         ({"score": (0.9, np.nan)}, "A score is no probability.\n  where:   {}\n  allowed: 0 to 1"),
         (
@@ -155,6 +163,24 @@ def test_scores_that_are_none(tmp_path, message, change, said):
     path = write_scores(tmp_path, **change)
     write_sets(tmp_path)
     assert message(lambda: read_labels(path)) == said.format(path)
+
+
+def test_scores_without_rows(tmp_path, message):
+    path = tmp_path / "scores.npz"
+    np.savez(path, tensor=np.empty(0), info=np.empty((0, 2), "U5"))
+    assert message(lambda: read_labels(path)) == f"The file has no rows.\n  where:   {path}"
+
+
+def test_members_that_are_no_arrays(tmp_path, message):
+    path = tmp_path / "scores.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tensor", b"abc")
+        archive.writestr("info", b"abc")
+    assert message(lambda: read_labels(path)) == (
+        f"The file is not ReaL's table of scores.\n  where:   {path}\n"
+        "  got:     tensor of bool (0,), info of bool (0,)\n"
+        "  allowed: tensor of float64 (n,), info of text (n, 2)"
+    )
 
 
 def test_pickled_scores_are_not_loaded(tmp_path, message):
@@ -272,6 +298,69 @@ def test_rows_of_tfds_have_original_labels(tmp_path):
     ]
 
 
+def tfds(path, **columns):
+    rows = {
+        "file_name": ["a.JPEG", "b.JPEG"],
+        "original_label": [3, 4],
+        "correct_multi_labels": [[3, 9], []],
+        "wrong_multi_labels": [[5], [4]],
+        "unclear_multi_labels": pa.array([[], None], pa.list_(pa.null())),
+        "is_problematic": [False, True],
+    }
+    pq.write_table(pa.table(rows | columns), path)
+    return path
+
+
+NO_CLASSES = "These are not classes.\n  where:   {}, column {}\n  got:     {}\n  allowed: {}"
+BEYOND = "Integer value 1099511627776 not in range: -2147483648 to 2147483647"
+
+
+def test_lists_without_any_class(tmp_path):
+    labels = read_labels(tfds(tmp_path / "t.parquet"))
+    assert labels.table["classes"].to_pylist() == [[3, 9, 5], [4]]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "got", "allowed"),
+    [
+        ("correct_multi_labels", [[1.9], [2.0]], "double", "whole numbers, 0 to 999"),
+        ("correct_multi_labels", [["n01440764"], []], "string", "whole numbers, 0 to 999"),
+        ("wrong_multi_labels", [[2**40], []], BEYOND, "whole numbers, 0 to 999"),
+        ("correct_multi_labels", [1, 2], "a column of int64", "lists of whole numbers, 0 to 999"),
+        ("original_label", ["a", "b"], "string", "whole numbers, 0 to 999"),
+        ("original_label", [2**40, 1], BEYOND, "whole numbers, 0 to 999"),
+    ],
+)
+def test_rows_of_tfds_that_hold_other_things(tmp_path, message, column, values, got, allowed):
+    path = tfds(tmp_path / "t.parquet", **{column: values})
+    assert message(lambda: read_labels(path)) == NO_CLASSES.format(path, column, got, allowed)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"correct_multi_labels": [[3, None], []]},
+            "A list of classes holds an empty value.\n  where:   {}, column correct_multi_labels\n"
+            "  allowed: whole numbers, 0 to 999",
+        ),
+        (
+            {"is_problematic": [0, 1]},
+            "This is not a column of true and false.\n  where:   {}, column is_problematic\n"
+            "  got:     int64\n  allowed: bool",
+        ),
+        (
+            {"file_name": [b"\xff", b"b"]},
+            "This is not a column of image names.\n  where:   {}, column file_name\n"
+            "  got:     binary (Invalid UTF8 payload)\n  allowed: text in UTF-8",
+        ),
+    ],
+)
+def test_strange_rows_of_tfds(tmp_path, message, columns, said):
+    path = tfds(tmp_path / "t.parquet", **columns)
+    assert message(lambda: read_labels(path)) == said.format(path)
+
+
 CHEN = "n01440764/n01440764_10042.JPEG\t0\t0,391\t0.2654,1.0000\nn01443537/n01443537_2.JPEG\t1\t\t\n"
 
 
@@ -318,12 +407,64 @@ def test_two_hundred_thousand_lines_of_chen_et_al(tmp_path):
             "a.JPEG\t0\t0\thigh\n",
             "This is not a number.\n  where:   {}\n  got:     'high'\n  allowed: a probability",
         ),
+        (
+            "b.JP",
+            "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JP'\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  do:      make or fetch it again",
+        ),
+        (
+            "b.JPEG\t0",
+            "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0'\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  do:      make or fetch it again",
+        ),
+        (
+            "b.JPEG\t0\t1,2",
+            "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0\\t1,2'\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  do:      make or fetch it again",
+        ),
+        (
+            "a.JPEG\t0\t0\t100\n",
+            "This is not a probability.\n  where:   {}\n  got:     '100'\n  allowed: 0 to 1",
+        ),
+        (
+            "a.JPEG\t0\t0\t-0.5\n",
+            "This is not a probability.\n  where:   {}\n  got:     '-0.5'\n  allowed: 0 to 1",
+        ),
+        (
+            "a.JPEG\t0\t0\tinf\n",
+            "This is not a probability.\n  where:   {}\n  got:     'inf'\n  allowed: 0 to 1",
+        ),
+        (
+            "a.JPEG\t\t0\t1\n",
+            "An image has no original label.\n  where:   {}, row 2\n  allowed: a class index in each line",
+        ),
     ],
 )
 def test_broken_lines_of_chen_et_al(tmp_path, message, line, said):
     path = tmp_path / "m.tsv"
     path.write_text(CHEN + line)
     assert message(lambda: read_labels(path)) == said.format(path)
+
+
+def test_nan_in_the_first_line_of_chen_et_al(tmp_path, message):
+    path = tmp_path / "m.tsv"
+    path.write_text("a.JPEG\t0\t0,391\tnan,1\n")
+    assert message(lambda: read_labels(path)) == (
+        f"This is not a number.\n  where:   {path}\n  got:     'nan'\n  allowed: a probability"
+    )
+
+
+@pytest.mark.parametrize("threshold", ["'x'", "None", "[1]", "50", "-0.1", "True", "1e999"])
+def test_thresholds_that_are_none(tmp_path, message, threshold):
+    path = tmp_path / "m.tsv"
+    path.write_text(CHEN)
+    got = threshold.replace("1e999", "inf")
+    assert message(lambda: read_labels(path, format=f"chen(threshold={threshold})")) == (
+        f"The threshold is not a probability.\n  where:   {path}\n  got:     {got}\n  allowed: 0 to 1"
+    )
 
 
 def test_lines_of_chen_et_al_over_another_class_list(tmp_path, message):

@@ -116,6 +116,13 @@ HEAD = "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpol
 NO_SHARE = "This is not an accuracy in percent.\n  where:   {}, model m\n  got:     "
 
 
+NOT_WHOLE = (
+    "The accuracy and the error of a model are not 100 percent together.\n  where:   {{}}, model m@224\n"
+    "  got:     {0} {1}, {0}_err {2}\n  allowed: {0} and {0}_err that are 100 together\n"
+    "  do:      make or fetch it again"
+)
+
+
 def timm_csv(path, *rows):
     path.write_text(HEAD + "".join(f"{row}\n" for row in rows))
     return path
@@ -162,6 +169,29 @@ def test_table_of_another_name(tmp_path, message):
         (
             "m,224,80,0,90,0,1,1,bicubic\nm,224,80,0,90,0,1,1,bicubic",
             "A model stands in the table twice.\n  where:   {}\n  got:     m@224",
+        ),
+        (
+            "m,224,0.80212,0.19788,0.94604,0.05396,1,1,bicubic",
+            "These look like fractions, not percents.\n  where:   {}, model m@224\n"
+            "  got:     top1 0.80212, top1_err 0.19788\n  allowed: top1 and top1_err that are 100 together\n"
+            "  do:      multiply accuracies and errors by 100",
+        ),
+        (
+            "m,224,80.2,80.2,94.6,5.4,1,1,bicubic",
+            NOT_WHOLE.format("top1", "80.2", "80.2"),
+        ),
+        (
+            "m,224,80.2,19.8,94.6",
+            NOT_WHOLE.format("top5", "94.6", "None"),
+        ),
+        (
+            "m,224,94.6,5.4,80.2,19.8,1,1,bicubic",
+            "The top-5 accuracy of a model is below its top-1 accuracy.\n  where:   {}, model m@224\n"
+            "  got:     top5 80.2, top1 94.6\n  allowed: top5 from top1 on",
+        ),
+        (
+            "m,224,80,20,90,10,1,1,bicubic\n,224,80,20,90,10,1,1,bicubic",
+            "A model has no name.\n  where:   {}, row 1\n  allowed: text in each row",
         ),
     ],
 )
@@ -216,6 +246,15 @@ def test_results_of_one_data_set(tmp_path, message):
         f"The results table lacks the column 'dataset'.\n  where:   {path}\n"
         "  got:     model, metric, slice, value, n, n_skipped, lo, hi\n"
         "  allowed: dataset, model, metric, slice, value, lo, hi, n, n_skipped"
+    )
+
+
+def test_a_number_of_images_that_no_table_can_hold(tmp_path, message):
+    path = tmp_path / "r.csv"
+    path.write_text("dataset,model,metric,value,n\nd,m,top1,0.5,99999999999999999999999\n")
+    assert message(lambda: read_results(path)) == (
+        f"A number is too large.\n  where:   {path}, column n\n  got:     99999999999999999999999\n"
+        "  allowed: whole numbers of 64 bits"
     )
 
 
@@ -292,12 +331,32 @@ MISTAKE = {"top_prediction": 192, "failure category": "Fine-grained error", "fai
             {"top_prediction": 1000},
             "This is not a class.\n  where:   {}, image a.JPEG\n  got:     1000\n  allowed: 0 to 999",
         ),
+        (
+            {"failure category": []},
+            "There is no such category.\n  where:   {}, image a.JPEG\n  got:     []\n"
+            "  allowed: Fine-grained error; Fine-grained error with OOV; Fine-grained with OOV; "
+            "Fine-grained with Multilabel Options; Spurious Correlation; Non-prototypical",
+        ),
+        (
+            {"top_prediction": "9" * 5000},
+            "This is not a class.\n  where:   {}, image a.JPEG\n  got:     '" + "9" * 78 + "…\n"
+            "  allowed: 0 to 999",
+        ),
     ],
 )
 def test_strange_mistakes(tmp_path, message, change, said):
     path = tmp_path / "vit3b_mistakes.json"
     path.write_text(json.dumps({"a.JPEG": MISTAKE | change}))
     assert message(lambda: read_findings(path)) == said.format(path)
+
+
+def test_one_image_under_two_paths(tmp_path, message):
+    path = tmp_path / "vit3b_mistakes.json"
+    path.write_text(json.dumps({"a.JPEG": MISTAKE, "x/a.JPEG": MISTAKE}))
+    assert message(lambda: read_findings(path)) == (
+        f"An image is listed more than once.\n  where:   {path}\n  got:     1 ids, such as a.JPEG\n"
+        "  allowed: each image_id once\n  do:      keep one row an image"
+    )
 
 
 def test_own_findings(tmp_path):

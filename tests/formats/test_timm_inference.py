@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manyhot import read_predictions
@@ -192,3 +194,68 @@ def test_a_list_of_labels_is_no_output_of_timm(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("filename,label\na.jpg,tench\n")
     assert detect(path) is None
+
+
+NO_CLASS = "This is not a class.\n  where:   {}, column index\n  got:     {}\n  allowed: 0 to 999"
+NO_NAMES = "This is not a column of image names.\n  where:   {}, column filename\n  got:     {}\n"
+NO_NAMES += "  allowed: text in UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("index", "got"), [("1.9", "1.9"), ("nan", "nan"), ("inf", "inf"), ("99999999999", "99999999999")]
+)
+def test_indices_that_are_no_classes(tmp_path, message, index, got):
+    path = tmp_path / "m.csv"
+    path.write_text(f"filename,index,prob\na,[{index} 2],[0.2 0.1]\n")
+    assert message(lambda: read_predictions(path)) == NO_CLASS.format(path, got)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "filename,index,prob\n"),
+        ("m.json", '{"columns":["filename","index","prob"],"data":[]}'),
+    ],
+)
+def test_outputs_without_images(tmp_path, message, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    assert message(lambda: read_predictions(path)) == f"The file has no rows.\n  where:   {path}"
+
+
+OTHER = (
+    "A column does not hold {0}.\n  where:   {1}, column {2}\n  got:     {3}\n"
+    "  allowed: {0}, or one list of them an image"
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "wanted", "got"),
+    [
+        ({"index": [[1], [2]], "prob": [0.5, 0.1]}, "index", "numbers", "List(Int64)"),
+        ({"index": {"a": 1}, "prob": 0.5}, "index", "numbers", "Struct({'a': Int64})"),
+        ({"index": [True, False], "prob": [0.5, 0.1]}, "index", "numbers", "Boolean"),
+        ({"label": [1, 2], "prob": [0.5, 0.1]}, "label", "texts", "Int64"),
+    ],
+)
+def test_columns_of_other_things(tmp_path, message, row, column, wanted, got):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps({"a": row}))
+    assert message(lambda: read_predictions(path)) == OTHER.format(wanted, path, column, got)
+
+
+@pytest.mark.parametrize(
+    ("names", "got"),
+    [
+        (pa.array([b"\xff\xfe"]), "large_binary (Invalid UTF8 payload)"),
+        (
+            pa.array([["a"]]),
+            "large_list<item: large_string> (Unsupported cast from large_list<item: large_string> to utf8 "
+            "using function cast_string)",
+        ),
+    ],
+)
+def test_names_that_are_no_text(tmp_path, message, names, got):
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table({"filename": names, "index": [[1]], "prob": [[0.5]]}), path)
+    assert message(lambda: read_predictions(path)) == NO_NAMES.format(path, got)

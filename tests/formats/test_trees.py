@@ -1,6 +1,7 @@
 """Labels that lie in folders: ImageFolder trees and Hugging Face data sets."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +109,64 @@ def test_folder_of_no_kind(tmp_path, message):
         )
     assert message(lambda: read_labels(tmp_path, format="chen")) == (
         f"This is a folder, not a file.\n  where:   {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "got"),
+    [
+        (["train/n01440764/a.JPEG", "val/n01443537/b.JPEG"], "train, val"),
+        (["Train/a.JPEG", "Test/b.JPEG"], "Test, Train"),
+        (["train/cat/a.JPEG"], "train"),
+    ],
+)
+def test_folder_of_splits(tmp_path, message, files, got):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert message(lambda: read_labels(tmp_path)) == (
+        f"The folder holds splits, each with folders of images.\n  where:   {tmp_path}\n  got:     {got}\n"
+        f"  allowed: one folder a class\n  do:      give the folder of one, such as "
+        f"{tmp_path / got.partition(',')[0]}"
+    )
+
+
+def test_a_train_is_no_split(tmp_path):
+    tree(tmp_path / "one", train=["a.jpg"])
+    tree(tmp_path / "several", train=["a.jpg"], car=["b.jpg"])
+    assert len(read_labels(tmp_path / "one")) == 1
+    assert len(read_labels(tmp_path / "several")) == 2
+
+
+@pytest.mark.parametrize("target", ["..", "../../b"])
+def test_links_in_a_circle(tmp_path, message, target):
+    root = tree(tmp_path / "root", a=["x.jpg"], b=["y.jpg"])
+    tree(root / "b", deep=["z.jpg"])
+    link = root / "b" / "deep" / "again" if target == "../../b" else root / "a" / "again"
+    link.symlink_to(target)
+    back = root / "b" if target == "../../b" else root
+    assert message(lambda: read_labels(root)) == (
+        f"A link leads back to a folder above it.\n  where:   {link}\n  got:     a link to {back}\n"
+        "  do:      remove the link"
+    )
+
+
+def test_links_that_lead_elsewhere_are_followed(tmp_path):
+    tree(tmp_path / "elsewhere", n01440764=["a.jpg"])
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "n01440764").symlink_to(tmp_path / "elsewhere" / "n01440764")
+    assert read_labels(tmp_path / "root").image_id.to_pylist() == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", [b"n01440764/\xff.JPEG", b"\xff/a.JPEG"])
+def test_names_that_are_no_text(tmp_path, message, name):
+    path = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118
+    os.makedirs(os.path.dirname(path))  # noqa: PTH103, PTH120
+    os.close(os.open(path, os.O_CREAT))
+    bad = max(name.split(b"/"))
+    assert message(lambda: read_labels(tmp_path)) == (
+        f"The name of a file or folder is not UTF-8.\n  where:   {tmp_path}\n  got:     {bad!r}\n"
+        "  do:      rename it"
     )
 
 
@@ -308,6 +367,138 @@ def test_incomplete_folder(tmp_path, message, harm):
             f"The folder is not a data set as save_to_disk writes it.\n  where:   {path}\n"
             "  got:     no data files\n  do:      save it again with datasets 2.0 or later"
         )
+
+
+NOT_SAVED = (
+    "The folder is not a data set as save_to_disk writes it.\n  where:   {}\n"
+    "  got:     no data files\n  do:      save it again with datasets 2.0 or later"
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ([1], NOT_SAVED),
+        (None, NOT_SAVED),
+        ({"_data_files": None}, NOT_SAVED),
+        ({"_data_files": ["a.arrow"]}, NOT_SAVED),
+        ({"_data_files": [{}]}, NOT_SAVED),
+        ({"_data_files": []}, "The data set has no rows.\n  where:   {}"),
+        (
+            {"_data_files": [{"filename": "b.arrow"}]},
+            "The data set is not complete.\n  where:   {}\n  got:     no b.arrow\n"
+            "  do:      make or fetch it again",
+        ),
+    ],
+)
+def test_strange_states(tmp_path, message, state, said):
+    path = save_to_disk(tmp_path / "d", rows(), FEATURES)
+    (path / "state.json").write_text(json.dumps(state))
+    assert message(lambda: read_labels(path)) == said.format(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+@pytest.mark.parametrize("names", [5, "abc", {"a": 1}])
+def test_names_that_are_no_list(tmp_path, message, kind, names):
+    features = {"image": {"_type": "Image"}, "labels": [{"names": names, "_type": "ClassLabel"}]}
+    path = tmp_path / "d.parquet"
+    if kind == "folder":
+        path = save_to_disk(tmp_path / "d", rows(), features)
+    else:
+        to_parquet(path, rows(), features)
+    assert message(lambda: read_labels(path)) == (
+        f"The names of a feature are not a list.\n  where:   {path}, feature labels\n"
+        "  allowed: a list with the name of each class"
+    )
+
+
+def test_features_that_are_no_json(tmp_path, message):
+    path = tmp_path / "d.parquet"
+    pq.write_table(rows().replace_schema_metadata({"huggingface": '{"info": '}), path)
+    assert message(lambda: read_labels(path)) == (
+        f"The file is not complete JSON.\n  where:   {path}, schema metadata 'huggingface'\n"
+        "  got:     Expecting value: line 1 column 10 (char 9)\n  do:      make or fetch it again"
+    )
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_feature_without_its_column(tmp_path, message, kind):
+    table = rows().drop_columns(["labels"])
+    path = tmp_path / "d.parquet"
+    if kind == "folder":
+        path = save_to_disk(tmp_path / "d", table, FEATURES)
+    else:
+        to_parquet(path, table, FEATURES)
+    file = path / "data-00000-of-00001.arrow" if kind == "folder" else path
+    assert message(lambda: read_labels(path)) == (
+        f"A feature of the data set has no column.\n  where:   {file}\n  got:     labels\n"
+        "  allowed: image, label"
+    )
+
+
+def test_a_column_that_is_none_of_images(tmp_path, message):
+    table = pa.table({"image": ["a"], "label": [1]})
+    path = save_to_disk(tmp_path / "d", table, {"image": {"_type": "Image"}, "label": LABEL})
+    file = path / "data-00000-of-00001.arrow"
+    assert message(lambda: read_labels(path)) == (
+        f"This is not a column of images.\n  where:   {file}, column image\n  got:     string\n"
+        "  allowed: a struct with `path`"
+    )
+
+
+OTHER = "These are not classes.\n  where:   {}, column labels\n  got:     {}\n  allowed: {}"
+LISTS, WHOLE = "lists of whole numbers, 0 to 2", "whole numbers, 0 to 2"
+
+
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        ([[0.5], [1.0]], "double"),
+        ([["a"], [None]], "string"),
+        ([[True], [False]], "bool"),
+        ([[2**40], [1]], "Integer value 1099511627776 not in range: -2147483648 to 2147483647"),
+        ([0, 1], "a column of int64"),
+        (["a", "b"], "a column of string"),
+        ([{"a": 1}, {"a": 2}], "a column of struct<a: int64>"),
+        ([None, None], "a column of null"),
+    ],
+)
+def test_lists_of_other_things(tmp_path, message, labels, got):
+    features = {"image_id": {"_type": "Value"}, "labels": [LABEL]}
+    path = to_parquet(tmp_path / "d.parquet", pa.table({"image_id": ["a", "b"], "labels": labels}), features)
+    allowed = LISTS if got.startswith("a column") else WHOLE
+    assert message(lambda: read_labels(path)) == OTHER.format(path, got, allowed)
+
+
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (["a", "b"], "string"),
+        ([[0], [1]], "list<element: int64>"),
+        ([0.0, 1.5], "Float value 1.500000 was truncated converting to int64"),
+    ],
+)
+def test_single_labels_that_are_other_things(tmp_path, message, labels, got):
+    features = {"image_id": {"_type": "Value"}, "labels": LABEL}
+    path = to_parquet(tmp_path / "d.parquet", pa.table({"image_id": ["a", "b"], "labels": labels}), features)
+    assert message(lambda: read_labels(path)) == OTHER.format(path, got, WHOLE)
+
+
+def test_whole_numbers_with_gaps_may_be_floats(tmp_path):
+    features = {"image_id": {"_type": "Value"}, "labels": LABEL}
+    table = pa.table({"image_id": ["a", "b"], "labels": [2.0, None]})
+    labels = read_labels(to_parquet(tmp_path / "d.parquet", table, features))
+    assert labels.table["label"].to_pylist() == [2, None]
+
+
+def test_a_null_within_a_list(tmp_path, message):
+    features = {"image_id": {"_type": "Value"}, "labels": [LABEL]}
+    table = pa.table({"image_id": ["a", "b"], "labels": [[0, None], [1]]})
+    path = to_parquet(tmp_path / "d.parquet", table, features)
+    assert message(lambda: read_labels(path)) == (
+        f"A list of classes holds an empty value.\n  where:   {path}, column labels\n"
+        "  allowed: whole numbers, 0 to 2"
+    )
 
 
 # A pool must outlive what was made from it, wherever Arrow keeps that.

@@ -186,11 +186,41 @@ def test_a_huge_file(tmp_path, message):
     )
 
 
+LATER = (
+    "The pickle was written by a later pandas or NumPy than the published files; it was not read.\n"
+    "  where:   {}\n  got:     {}, which those do not name\n"
+    "  allowed: a pandas.DataFrame as it was written in 2020\n"
+    "  do:      use the published file, whose checksum is in the catalogue"
+)
+
+
 def test_a_frame_of_todays_pandas_is_another_thing(tmp_path, message):
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", "3")
     path = tmp_path / "image_info.pkl"
     pandas.DataFrame({"annotation": ["fu"]}, index=["a"]).to_pickle(path)
-    assert message(lambda: read_images(path)).startswith("The pickle names something that could run code;")
+    assert message(lambda: read_images(path)) == LATER.format(path, "pandas.DataFrame")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pandas._libs.internals._unpickle_block", "numpy._core.multiarray._reconstruct"],
+)
+def test_names_of_later_releases(tmp_path, message, name):
+    path = tmp_path / "image_info.pkl"
+    module, _, attribute = name.rpartition(".")
+    path.write_bytes(b"\x80\x04c" + f"{module}\n{attribute}\n.".encode())
+    assert message(lambda: read_images(path)) == LATER.format(path, name)
+
+
+def test_an_image_that_no_table_can_hold(folder, tmp_path, message):
+    path = tmp_path / "image_info.pkl"
+    stream = (folder / "image_info.pkl").read_bytes()
+    path.write_bytes(stream.replace(b"val_00047683.JPEG", b"val_\xed\xa0\x8047683.JPEG"))
+    assert message(lambda: read_images(path)) == broken(
+        path,
+        "UnicodeEncodeError: 'utf-8' codec can't encode character '\\ud800' in position 15: "
+        "surrogates not allowed",
+    )
 
 
 def test_pickles_of_two_releases(folder, tmp_path, message):

@@ -18,6 +18,7 @@ import pyarrow as pa
 from manyhot import registry
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
 from manyhot.tables import Images, Labels, Predictions, Results
 
@@ -174,7 +175,8 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
+        with reading(path):
+            inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
         if not inside:
             raise InputError(
                 "The folder holds no predictions.", where=path, allowed=", ".join(_suffixes("predictions"))
@@ -185,14 +187,24 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
 
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     path = Path(path)
-    _check_there(path, holds)
-    entry = detect(path, (holds,)) if format is None else _asked_for(format, holds, path)
-    if entry is None:
-        raise _unreadable(path, holds)
-    found = entry(path, **options)
+    with reading(path):
+        _check_there(path, holds)
+        entry = detect(path, (holds,)) if format is None else _asked_for(format, holds, path)
+        if entry is None:
+            check_whole(path)
+            raise _unreadable(path, holds)
+        found = entry(path, **options)
+        _check_text(found)
     if not len(found):
         raise InputError("The file has no rows.", where=path)
     return found
+
+
+def _check_text(found: Any) -> None:
+    """Refuse text that is not UTF-8, which Parquet readers pass on unseen."""
+    columns = found.image_id if isinstance(found, Predictions) else getattr(found, "table", found)
+    if not isinstance(columns, ClassList):
+        columns.validate(full=True)
 
 
 def _check_there(path: Path, holds: str) -> None:

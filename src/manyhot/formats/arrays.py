@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
+import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.broken import BROKEN, incomplete
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 
@@ -28,6 +30,19 @@ SCORES = {
 IDS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 """Names of arrays in an ``.npz`` file that say what an array is."""
 
+_BROKEN = (
+    *BROKEN,
+    ValueError,
+    TypeError,
+    KeyError,
+    SyntaxError,
+    tokenize.TokenError,
+    RuntimeError,
+    OverflowError,
+)
+# What zipfile and NumPy raise beside: RuntimeError where a member is encrypted or packed in an unknown way,
+# the others at headers of arrays, which are written in Python.
+
 
 def _always(_: Path) -> bool:
     return True
@@ -38,7 +53,7 @@ def members(path: Path) -> frozenset[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError):
+    except _BROKEN:
         return frozenset()
 
 
@@ -55,7 +70,7 @@ def read_npy(
 
     Shape (n, k) or (n, C); row i is the image of row i of `rows`.
     """
-    return _predictions(path, {"": load(path)}, classes, rows, scores)
+    return _predictions(path, load(path), classes, rows, scores)
 
 
 @register("format", "npz", holds="predictions", suffixes=(".npz",), matches=_npz_matches)
@@ -69,8 +84,8 @@ def read_npz(
     return _predictions(path, load(path), classes, rows, scores)
 
 
-def load(path: Path) -> Any:
-    """Return the array of an ``.npy`` file, or the arrays of an ``.npz`` file by name.
+def load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an ``.npz`` file by name; the one of an ``.npy`` file has the name ``""``.
 
     Raises
     ------
@@ -78,32 +93,31 @@ def load(path: Path) -> Any:
         If it is truncated, or holds Python objects, which are not loaded.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            # NumPy warns about headers that Python 2 wrote, which it reads all the same.
+            warnings.simplefilter("ignore", UserWarning)
             loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            members = {name: loaded[name] for name in loaded.files}
-            return {name: member for name, member in members.items() if isinstance(member, np.ndarray)}
-    except ValueError as error:
-        if "pickle" in str(error).lower():
+            named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
+    except _BROKEN as error:
+        if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise InputError(
                 "The file holds Python objects (a pickle), which could run code when read; it was not read.",
                 where=path,
                 allowed="arrays of numbers, and of text for ids",
                 do="save it again with numpy.save(…, allow_pickle=False)",
             ) from error
-        raise _broken(path, error) from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, SyntaxError) as error:
-        raise _broken(path, error) from error
+        raise incomplete(path, error) from error
+    arrays = {name: array for name, array in named.items() if isinstance(array, np.ndarray)}
+    for name, array in arrays.items():
+        if array.dtype.kind == "U" and not _is_text(array):
+            raise incomplete(path, ValueError(f"characters in {name!r} that do not exist"))
+    return arrays
 
 
-def _broken(path: Path, error: Exception) -> InputError:
-    return InputError(
-        "The file is not a complete NumPy file.",
-        where=path,
-        got=str(error).partition("\n")[0],
-        do="make or fetch it again",
-    )
+def _is_text(array: npt.NDArray[np.str_]) -> bool:
+    """Return whether all characters exist: NumPy itself takes any 32 bits for one."""
+    points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
+    return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 
 
 def _predictions(

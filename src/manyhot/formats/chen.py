@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -12,16 +13,19 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.columns import base_names, constant, ragged
-from manyhot.formats.json_files import head
+from manyhot.formats.json_files import cut, head
 from manyhot.registry import register
 from manyhot.tables import Labels
 
 _COLUMNS = ("filename", "gt_index", "idx_list", "prob_list")
 
+_LAST = 2**20
+# Bytes that the last line has at most: a thousand classes with their probabilities are 12 KB.
+
 
 def _matches(path: Path) -> bool:
     first = head(path).partition("\n")[0].rstrip("\r")
-    return re.fullmatch(r"[^\t]+\t\s*\d+\s*\t[\d,\s]*\t[\d.,eE\s+-]*|[^\t]+\t\s*\d+", first) is not None
+    return re.fullmatch(r"[^\t]+\t\s*\d+\s*\t[\d,\s]*\t[^\t]*|[^\t]+\t\s*\d+", first) is not None
 
 
 @register("format", "chen", holds="labels", suffixes=(".tsv", ".txt"), matches=_matches)
@@ -41,6 +45,8 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
     Chen, Harun & Kanan 2026, arXiv 2603.05729; jchen175/MultiLabel-ImageNet, ``multilabel/README.md``.
     """
     classes = classes or class_list()
+    _check_threshold(threshold, path)
+    _check_last_line(path)
     frame = _rows(path)
     lengths = _lengths(frame, path)
     indices = _flat(frame["idx_list"], pl.Int32, path)
@@ -50,7 +56,7 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
     )
     table = pa.table(
         {
-            "image_id": base_names(frame["filename"].to_arrow()),
+            "image_id": base_names(frame["filename"].to_arrow(), path),
             "label": frame["gt_index"].to_arrow(),
             "rated": constant(False, len(frame), pa.bool_()),
             "usable": constant(True, len(frame), pa.bool_()),
@@ -61,6 +67,29 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
         }
     )
     return Labels(table, len(classes), classes.hash, asked_known=True, name="Chen et al.")
+
+
+def _check_threshold(threshold: object, path: Path) -> None:
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not number or not 0 <= threshold <= 1:  # type: ignore[operator]
+        raise InputError(
+            "The threshold is not a probability.", where=path, got=repr(threshold), allowed="0 to 1"
+        )
+
+
+def _check_last_line(path: Path) -> None:
+    """Refuse a file that was cut within a line, as far as its tabs show that."""
+    with path.open("rb") as file:
+        file.seek(-min(_LAST, path.stat().st_size), os.SEEK_END)
+        last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
+    if last.count(b"\t") < len(_COLUMNS) - 1:
+        raise InputError(
+            "The last line of the file is not complete.",
+            where=path,
+            got=cut(repr(last.decode("utf-8", "replace"))),
+            allowed=f"{', '.join(_COLUMNS)}, with tabs between",
+            do="make or fetch it again",
+        )
 
 
 def _rows(path: Path) -> pl.DataFrame:
@@ -76,6 +105,13 @@ def _rows(path: Path) -> pl.DataFrame:
             got=str(error).partition("\n")[0],
             allowed=", ".join(_COLUMNS),
         ) from error
+    unlabelled = frame["gt_index"].is_null().arg_true()
+    if len(unlabelled):
+        raise InputError(
+            "An image has no original label.",
+            where=f"{path}, row {unlabelled[0]}",
+            allowed="a class index in each line",
+        )
     lists = [pl.col(c).fill_null("").str.strip_chars(" ,").str.split(",") for c in _COLUMNS[2:]]
     # Of an empty list, `split` makes a list of an empty text.
     return frame.with_columns(c.list.eval(pl.element().filter(pl.element() != "")) for c in lists)
@@ -98,12 +134,14 @@ def _lengths(frame: pl.DataFrame, path: Path) -> np.ndarray[tuple[int], np.dtype
 def _flat(lists: pl.Series, kind: type[pl.DataType], path: Path) -> pa.Array:
     text = lists.explode(empty_as_null=False).str.strip_chars()
     values = text.cast(kind, strict=False)
-    bad = text.filter(values.is_null() | values.is_nan() if kind is pl.Float32 else values.is_null())
-    if len(bad):
-        raise InputError(
-            "This is not a number." if kind is pl.Float32 else "This is not a class.",
-            where=path,
-            got=repr(bad[0]),
-            allowed="a probability" if kind is pl.Float32 else "a class index",
-        )
+    if kind is pl.Float32:
+        _refuse(text.filter(values.is_null() | values.is_nan()), "number", "a probability", path)
+        _refuse(text.filter(~values.is_between(0, 1)), "probability", "0 to 1", path)
+    else:
+        _refuse(text.filter(values.is_null()), "class", "a class index", path)
     return values.to_arrow()
+
+
+def _refuse(bad: pl.Series, what: str, allowed: str, path: Path) -> None:
+    if len(bad):
+        raise InputError(f"This is not a {what}.", where=path, got=cut(repr(bad[0])), allowed=allowed)

@@ -24,6 +24,8 @@ def read_class_list(path: Path) -> ClassList:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         return from_keys([line.strip() for line in lines if line.strip()], name=path.stem)
     frame = read_frame(path)
+    if frame["key"].null_count():
+        raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")
     if "class_id" in frame.columns and frame["class_id"].to_list() != list(range(len(frame))):
         raise InputError(
             "The column 'class_id' of a class list counts its rows from 0.",

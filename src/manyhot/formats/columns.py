@@ -11,9 +11,12 @@ import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
+from manyhot.tables import one_chunk
 
 FOLDER = "folder"
 """What stands for a folder among the suffixes of a format."""
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
@@ -22,9 +25,73 @@ def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values)
 
 
-def base_names(names: pa.Array) -> pa.Array:
-    """Return names without the folders before them."""
-    return pc.replace_substring_regex(names.cast(pa.string()), r"^.*[/\\]", "")
+def base_names(names: pa.Array, where: object) -> pa.Array:
+    """Return names without the folders before them.
+
+    Raises
+    ------
+    InputError
+        If the column is not of texts, or a text is not UTF-8.
+    """
+    try:
+        texts = names.cast(pa.string())
+        texts.validate(full=True)
+    except pa.ArrowException as error:
+        raise InputError(
+            "This is not a column of image names.",
+            where=where,
+            got=f"{names.type} ({str(error).partition(chr(10))[0]})",
+            allowed="text in UTF-8",
+        ) from error
+    return pc.replace_substring_regex(texts, r"^.*[/\\]", "")
+
+
+def class_lists(
+    column: pa.ChunkedArray, where: str, n_classes: int
+) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Return the lengths of a column's lists of classes, and their classes; a null is an empty list.
+
+    Raises
+    ------
+    InputError
+        If the column has no lists, or as `class_ids`.
+    """
+    lists = one_chunk(column)
+    if not any(is_kind(lists.type) for is_kind in _LISTS):
+        raise _no_classes(where, f"a column of {lists.type}", f"lists of whole numbers, 0 to {n_classes - 1}")
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+    return lengths, class_ids(pc.list_flatten(lists), where, n_classes)
+
+
+def class_ids(values: pa.Array, where: str, n_classes: int, *, gaps: bool = False) -> pa.Array:
+    """Return a column of class ids as int32; nothing is rounded, parsed or wrapped around.
+
+    Whether they are below `n_classes` is left to the table that they come into, which names the image.
+
+    Parameters
+    ----------
+    gaps : bool
+        Whether values may be null. If so, floats that are whole numbers are fine too: pandas has no other
+        way to write whole numbers with gaps.
+
+    Raises
+    ------
+    InputError
+        If the column holds no whole numbers, a null without `gaps`, or numbers beyond 32 bits.
+    """
+    kind, allowed = values.type, f"whole numbers, 0 to {n_classes - 1}"
+    if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or (gaps and pa.types.is_floating(kind))):
+        raise _no_classes(where, str(kind), allowed)
+    if values.null_count and not gaps:
+        raise InputError("A list of classes holds an empty value.", where=where, allowed=allowed)
+    try:
+        return values.cast(pa.int64()).cast(pa.int32())
+    except pa.ArrowInvalid as error:
+        raise _no_classes(where, str(error).partition("\n")[0], allowed) from error
+
+
+def _no_classes(where: str, got: str, allowed: str) -> InputError:
+    return InputError("These are not classes.", where=where, got=got, allowed=allowed)
 
 
 def constant(value: str | bool | int | None, n: int, kind: pa.DataType) -> pa.Array:

@@ -6,7 +6,6 @@ columns.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,17 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.columns import FOLDER, base_names, constant, descriptions, numbers, ragged
-from manyhot.formats.json_files import load
+from manyhot.formats.columns import (
+    FOLDER,
+    base_names,
+    class_ids,
+    class_lists,
+    constant,
+    descriptions,
+    numbers,
+    ragged,
+)
+from manyhot.formats.json_files import load, parse
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 
@@ -44,7 +52,10 @@ class _Feature:
 def _matches(path: Path) -> bool:
     if path.is_dir():
         return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
-    return bool(_label_features(_features_of_parquet(path)))
+    try:
+        return bool(_label_features(_features_of_parquet(path)))
+    except InputError:
+        return True  # What is wrong with its features is for the reader to say.
 
 
 @register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
@@ -74,8 +85,7 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "") -
     wanted = [main.column, *([single.column] if single else [])]
     table = _read_folder(path, features, wanted) if path.is_dir() else _read_parquet(path, features, wanted)
     known, position = _class_list(main.names, classes, path)
-    lists = one_chunk(table[main.column])
-    lengths, flat, usable = _sets(lists, main, path)
+    lengths, flat, usable = _sets(table, main, path)
     n = len(table)
     columns = {
         "image_id": table["image_id"],
@@ -85,15 +95,16 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "") -
         "method": constant("ClassLabel", n, pa.string()),
     }
     if single:
-        columns["label"] = _original(one_chunk(table[single.column]), position)
+        columns["label"] = _original(_singles(table, single, path), position)
     return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.resolve().stem)
 
 
 def _features_of_parquet(path: Path) -> dict[str, Any]:
     try:
-        return _features(json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")))
-    except (pa.ArrowInvalid, OSError, ValueError):
+        told = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+    except (pa.ArrowException, OSError):
         return {}
+    return _features(parse(told, f"{path}, schema metadata 'huggingface'"))
 
 
 def _features(content: Any) -> dict[str, Any]:
@@ -128,7 +139,8 @@ def _label_features(features: dict[str, Any]) -> list[_Feature]:
         elif isinstance(feature, dict) and feature.get("_type") in _LISTS:
             inner, listed = feature.get("feature"), True
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
-            found.append(_Feature(column, tuple(map(str, inner["names"])), listed))
+            names = inner["names"]
+            found.append(_Feature(column, tuple(map(str, names)) if isinstance(names, list) else (), listed))
     return found
 
 
@@ -147,6 +159,12 @@ def _chosen(found: list[_Feature], column: str, path: Path) -> tuple[_Feature, _
             do=f"name one: format=\"hf-labels(column='{found[0].column}')\"" if found else None,
         )
     main = candidates[0]
+    if not main.names:
+        raise InputError(
+            "The names of a feature are not a list.",
+            where=f"{path}, feature {main.column}",
+            allowed="a list with the name of each class",
+        )
     singles = [f for f in found if not f.listed and f.names == main.names]
     return main, main if not main.listed else singles[0] if len(singles) == 1 else None
 
@@ -169,40 +187,57 @@ def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
 
 def _read_parquet(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
     column, is_image = _id_column(features, path)
-    try:
-        file = pq.ParquetFile(path)
-        table = file.read(columns=[f"{column}.path" if is_image else column, *wanted])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, error) from error
-    return _named(table, column, is_image, path)
+    table = pq.ParquetFile(path).read(columns=[f"{column}.path" if is_image else column, *wanted])
+    return _named(table, column, is_image, wanted, path)
 
 
 def _read_folder(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
     column, is_image = _id_column(features, path)
+    files = _data_files(path)
+    return pa.concat_tables([_named(_stream(file), column, is_image, wanted, file) for file in files])
+
+
+def _data_files(path: Path) -> list[Path]:
     state = load(path / "state.json")
-    files = [path / Path(str(f["filename"])).name for f in state.get("_data_files", [])]
-    if not files or state.get("_indices_data_files"):
+    listed = state.get("_data_files") if isinstance(state, dict) else None
+    if isinstance(listed, list) and not listed:
+        raise InputError("The data set has no rows.", where=path)
+    if not isinstance(listed, list) or not all(isinstance(f, dict) and f.get("filename") for f in listed):
+        raise _not_saved(path, "no data files")
+    if state.get("_indices_data_files"):
+        raise _not_saved(path, "rows picked by an index beside them")
+    files = [path / Path(str(f["filename"])).name for f in listed]
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
         raise InputError(
-            "The folder is not a data set as save_to_disk writes it.",
-            where=path,
-            got="no data files" if not files else "rows picked by an index beside them",
-            do="save it again with datasets 2.0 or later",
+            "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
         )
-    try:
-        return pa.concat_tables([_named(_stream(f, [column, *wanted]), column, is_image, f) for f in files])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, error) from error
+    return files
 
 
-def _stream(path: Path, columns: Sequence[str]) -> pa.Table:
+def _not_saved(path: Path, got: str) -> InputError:
+    return InputError(
+        "The folder is not a data set as save_to_disk writes it.",
+        where=path,
+        got=got,
+        do="save it again with datasets 2.0 or later",
+    )
+
+
+def _stream(path: Path) -> pa.Table:
     # Mapped, not read: the bytes of images that lie between the columns are never touched.
     with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
-        return stream.read_all().select(list(dict.fromkeys(columns)))
+        table = stream.read_all()
+        # As the bytes say, offsets and all; Arrow aborts where they lead out of the file.
+        table.validate()
+        return table
 
 
-def _named(table: pa.Table, column: str, is_image: bool, path: Path) -> pa.Table:
-    names = pc.struct_field(table[column], "path") if is_image else table[column]
-    names = one_chunk(names).cast(pa.string())
+def _named(table: pa.Table, column: str, is_image: bool, wanted: Sequence[str], path: Path) -> pa.Table:
+    _check_columns(table, [column, *wanted], path)
+    names = _paths(table[column], f"{path}, column {column}") if is_image else table[column]
+    table = table.select(list(dict.fromkeys(wanted))).append_column("image_id", names)
+    table.validate(full=True)
     if names.null_count:
         raise InputError(
             "An image has no name.",
@@ -211,19 +246,31 @@ def _named(table: pa.Table, column: str, is_image: bool, path: Path) -> pa.Table
             do=f"add a column {IDS[0]}",
         )
     ids = pc.replace_substring_regex(
-        base_names(names), r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$", r"\1\2"
+        base_names(one_chunk(names), f"{path}, column {column}"),
+        r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$",
+        r"\1\2",
     )
-    kept = [c for c in table.column_names if c != column]
-    return table.select(kept).append_column("image_id", ids)
+    return table.set_column(len(table.column_names) - 1, "image_id", ids)
 
 
-def _broken(path: Path, error: Exception) -> InputError:
-    return InputError(
-        "The data set is not complete.",
-        where=path,
-        got=str(error).partition("\n")[0],
-        do="make or fetch it again",
-    )
+def _check_columns(table: pa.Table, columns: Sequence[str], path: Path) -> None:
+    absent = [column for column in columns if column not in table.column_names]
+    if absent:
+        raise InputError(
+            "A feature of the data set has no column.",
+            where=path,
+            got=absent[0],
+            allowed=", ".join(table.column_names),
+        )
+
+
+def _paths(images: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Return the paths within a column of images."""
+    if not pa.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
+        raise InputError(
+            "This is not a column of images.", where=where, got=images.type, allowed="a struct with `path`"
+        )
+    return pc.struct_field(images, "path")
 
 
 def _class_list(
@@ -262,23 +309,27 @@ def _index(name: str, known: ClassList, described: dict[str, set[int]], path: Pa
 
 
 def _sets(
-    values: pa.Array, feature: _Feature, path: Path
+    table: pa.Table, feature: _Feature, path: Path
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the lengths of the label sets, their names' positions, and which images have any."""
+    column = table[feature.column]
     if feature.listed:
-        usable = values.is_valid().to_numpy(zero_copy_only=False)
-        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
-        flat = pc.list_flatten(values)
+        usable = one_chunk(column).is_valid().to_numpy(zero_copy_only=False)
+        lengths, flat = class_lists(column, f"{path}, column {feature.column}", len(feature.names))
     else:
+        values = _singles(table, feature, path)
         usable = pc.fill_null(pc.greater_equal(values, 0), False).to_numpy(zero_copy_only=False)
         lengths, flat = usable.astype(np.int64), values.filter(pa.array(usable))
     return lengths, _checked(flat, feature, path), usable
 
 
+def _singles(table: pa.Table, feature: _Feature, path: Path) -> pa.Array:
+    where = f"{path}, column {feature.column}"
+    return class_ids(one_chunk(table[feature.column]), where, len(feature.names), gaps=True)
+
+
 def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
-    found: np.ndarray[Any, np.dtype[np.int64]] = (
-        pc.fill_null(flat, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
+    found: np.ndarray[Any, np.dtype[np.int64]] = flat.to_numpy().astype(np.int64)
     bad = found[(found < 0) | (found >= len(feature.names))]
     if len(bad):
         raise InputError(

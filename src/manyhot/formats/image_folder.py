@@ -18,6 +18,9 @@ from manyhot.tables import Labels
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """File names that count as images, in any case."""
 
+SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+"""Folder names that are parts of a data set, in any case, if a folder holds no others."""
+
 
 def _matches(path: Path) -> bool:
     if (path / "results.parquet").exists():
@@ -38,7 +41,11 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     ``torchvision.datasets.ImageFolder``; modestyachts/ImageNetV2, issues 4 and 10, for the numbers.
     """
     names = _class_folders(path)
-    found = [sorted(_images(os.path.join(path, name))) for name in names]  # noqa: PTH118
+    above = (os.path.realpath(path),)
+    found = [sorted(_images(os.path.join(path, name), above)) for name in names]  # noqa: PTH118
+    for name in (*names, *(image for images in found for image in images)):
+        _check_utf8(name, path)
+    _check_no_splits(path, [name for name, images in zip(names, found, strict=True) if images])
     if not any(found):
         raise InputError(
             "The folder holds no folders of images.",
@@ -71,8 +78,16 @@ def _class_folders(path: Path) -> list[str]:
     return [name for _, name in sorted(zip(counted, names, strict=True))]
 
 
-def _images(folder: str) -> Iterator[str]:
-    """Yield the names of the images in a folder and below it."""
+def _images(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the names of the images in a folder and below it; `above` are the real paths on the way to it."""
+    here = os.path.realpath(folder)
+    if here in above:
+        raise InputError(
+            "A link leads back to a folder above it.",
+            where=folder,
+            got=f"a link to {here}",
+            do="remove the link",
+        )
     below = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -83,7 +98,33 @@ def _images(folder: str) -> Iterator[str]:
             elif entry.is_dir():
                 below.append(entry.path)
     for each in below:
-        yield from _images(each)
+        yield from _images(each, (*above, here))
+
+
+def _check_utf8(name: str, path: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "The name of a file or folder is not UTF-8.",
+            where=path,
+            got=repr(os.fsencode(name)),
+            do="rename it",
+        ) from error
+
+
+def _check_no_splits(path: Path, names: list[str]) -> None:
+    """Refuse a folder of splits, whose images would all be of the class *train* or *val*."""
+    if not names or not all(name.casefold() in SPLITS for name in names):
+        return
+    if len(names) > 1 or _class_folders(path / names[0]):
+        raise InputError(
+            "The folder holds splits, each with folders of images.",
+            where=path,
+            got=", ".join(names),
+            allowed="one folder a class",
+            do=f"give the folder of one, such as {path / names[0]}",
+        )
 
 
 def _class_ids(names: list[str], classes: ClassList | None, path: Path) -> tuple[list[int], str, int]:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from manyhot.classes import class_list
 from manyhot.errors import InputError
 from manyhot.formats.columns import constant
-from manyhot.formats.json_files import class_index, head, load
+from manyhot.formats.json_files import class_index, cut, head, load
 from manyhot.registry import register
+from manyhot.tables.ids import check_unique
 
 _KEYS = ("top_prediction", "failure category", "failure severity")
 
@@ -48,10 +49,12 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
         raise InputError("The file is not a table of images and mistakes.", where=path)
     rows = [_row(name, found, f"{path}, image {name}") for name, found in content.items()]
     columns = {c: [row[c] for row in rows] for c in ("image_id", "class_b", "category", "severity")}
+    ids = pa.array(columns["image_id"], pa.string())
+    check_unique(ids, str(path))
     return pa.table(
         {
             "kind": constant("mistake", len(rows), pa.string()),
-            "image_id": pa.array(columns["image_id"], pa.string()),
+            "image_id": ids,
             "class_b": pa.array(columns["class_b"], pa.int32()),
             "model": constant(path.stem.removesuffix("_mistakes"), len(rows), pa.string()),
             "category": pa.array(columns["category"], pa.string()),
@@ -62,15 +65,16 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
 
 def _row(name: str, found: Any, where: str) -> dict[str, Any]:
     if not isinstance(found, dict) or set(found) != set(_KEYS):
-        raise InputError("This is not a mistake.", where=where, got=found, allowed=", ".join(_KEYS))
+        raise InputError("This is not a mistake.", where=where, got=cut(str(found)), allowed=", ".join(_KEYS))
     predicted, category, severity = (found[key] for key in _KEYS)
-    if category not in CATEGORIES:
+    # A list is no key of a dict, not even to find that it is absent.
+    if not isinstance(category, str) or category not in CATEGORIES:
         raise InputError(
-            "There is no such category.", where=where, got=category, allowed="; ".join(CATEGORIES)
+            "There is no such category.", where=where, got=cut(str(category)), allowed="; ".join(CATEGORIES)
         )
     if severity not in SEVERITIES:
         raise InputError(
-            "There is no such severity.", where=where, got=severity, allowed=", ".join(SEVERITIES)
+            "There is no such severity.", where=where, got=cut(str(severity)), allowed=", ".join(SEVERITIES)
         )
     return {
         "image_id": name.rpartition("/")[2],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -30,7 +31,7 @@ def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """
     content = load(path)
     pairs = content.get("image_filenames") if isinstance(content, dict) else None
-    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+    if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
         raise InputError("The file has no list `image_filenames` of names and WordNet ids.", where=path)
     classes = classes or class_list()
     index = {key: i for i, key in enumerate(classes.keys)}
@@ -47,6 +48,10 @@ def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
         "label": pa.array([index[wnid] for _, wnid in pairs], pa.int32()),
     }
     return Images(pa.table(table), name=path.stem)
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
 
 
 def image_id(name: str) -> str:

@@ -14,7 +14,7 @@ from manyhot.tables import Labels
 
 
 def _matches(path: Path) -> bool:
-    return re.match(r'\{\s*"[^"]*\.\w+"\s*:\s*\[\s*("\d+"|\])', head(path)) is not None
+    return re.match(r'\{\s*"[^"]*\.\w+"\s*:\s*\[\s*("\d+("|$)|\])', head(path)) is not None
 
 
 @register("format", "multilabelfy", holds="labels", suffixes=(".json",), matches=_matches)

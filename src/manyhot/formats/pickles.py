@@ -101,14 +101,28 @@ class Frame:
     columns: dict[str, npt.NDArray[Any]]
 
 
+_LATER = {
+    ("pandas", "DataFrame"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.numeric", "_frombuffer"),
+}
+"""Names that tables of later releases of pandas and NumPy hold."""
+
+
 class _RefusedError(Exception):
     """The stream names something that is not among the words."""
+
+
+class _LaterError(_RefusedError):
+    """What it names is how a later pandas or NumPy writes a table."""
 
 
 class _Reader(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> type[Any]:
         if (module, name) not in _WORDS:
-            raise _RefusedError(f"{module}.{name}")
+            raise (_LaterError if (module, name) in _LATER else _RefusedError)(f"{module}.{name}")
         return _WORDS[module, name]
 
 
@@ -129,6 +143,14 @@ def load_frame(path: Path) -> Frame:
         )
     try:
         return _frame(_Reader(io.BytesIO(path.read_bytes())).load())
+    except _LaterError as later:
+        raise InputError(
+            "The pickle was written by a later pandas or NumPy than the published files; it was not read.",
+            where=path,
+            got=f"{later}, which those do not name",
+            allowed="a pandas.DataFrame as it was written in 2020",
+            do="use the published file, whose checksum is in the catalogue",
+        ) from later
     except _RefusedError as refused:
         raise InputError(
             "The pickle names something that could run code; it was not read.",
@@ -165,4 +187,6 @@ def _texts(index: Any) -> list[str]:
     values: Sequence[Any] = index.args[1]["data"].values().tolist()
     if not all(isinstance(value, str) for value in values):
         raise TypeError("names that are no texts")
+    for value in values:
+        value.encode()  # Pickles let lone surrogates through, which no table can hold.
     return list(values)

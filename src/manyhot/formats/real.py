@@ -33,7 +33,9 @@ def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     Beyer et al. 2020, arXiv 2006.07159.
     """
     lists = load(path)
-    if not isinstance(lists, list) or len(lists) != N_IMAGES:
+    if not isinstance(lists, list) or not all(isinstance(s, list) for s in lists):
+        raise InputError("The file is not a list of lists of classes.", where=path)
+    if len(lists) != N_IMAGES:
         raise InputError(
             "The file is not ReaL's list of ImageNet's validation images.",
             where=path,

@@ -14,6 +14,7 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.arrays import load, members
 from manyhot.formats.columns import constant, ragged
+from manyhot.formats.json_files import class_index
 from manyhot.formats.real import N_IMAGES, read_real
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
@@ -81,7 +82,9 @@ def _table(rated: npt.NDArray[np.bool_], lengths: npt.NDArray[Any], columns: dic
 def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return image (from 0), class and score of each question."""
     arrays = load(path)
-    score, info = arrays["tensor"], arrays["info"]
+    nothing = np.empty(0, bool)
+    # A member of an archive may have any content, not only that of an array.
+    score, info = arrays.get("tensor", nothing), arrays.get("info", nothing)
     fits = score.ndim == 1 and score.dtype.kind == "f" and info.shape == (len(score), 2)
     if not fits or info.dtype.kind != "U":
         raise InputError(
@@ -90,6 +93,8 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
             got=f"tensor of {score.dtype} {score.shape}, info of {info.dtype} {info.shape}",
             allowed="tensor of float64 (n,), info of text (n, 2)",
         )
+    if not len(score):
+        raise InputError("The file has no rows.", where=path)
     if not np.isfinite(score).all() or score.min(initial=0) < 0 or score.max(initial=0) > 1:
         raise InputError("A score is no probability.", where=path, allowed="0 to 1")
     return _image_rows(path, info[:, 0]), _class_ids(path, info[:, 1], n_classes), score
@@ -116,16 +121,9 @@ def _image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64
 
 
 def _class_ids(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
-    try:
-        found = names.astype(np.int64)
-    except ValueError:
-        found = np.where(np.strings.isdigit(names), 0, -1)
-    bad = np.flatnonzero((found < 0) | (found >= n_classes))
-    if len(bad):
-        raise InputError(
-            "This is not a class.", where=path, got=repr(str(names[bad[0]])), allowed=f"0 to {n_classes - 1}"
-        )
-    return found
+    known, at = np.unique(names, return_inverse=True)
+    ids = np.array([class_index(str(name), n_classes, str(path)) for name in known], np.int64)
+    return ids[at]
 
 
 def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.columns import FOLDER
+from manyhot.formats.broken import read_parquet, reading
+from manyhot.formats.columns import FOLDER, numbers
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,
@@ -54,7 +55,7 @@ def column_names(path: Path) -> list[str]:
         if path.suffix.lower() == ".txt":
             return ["image_id"]
         return [c.strip() for c in _raw_header(path)]
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return []
 
 
@@ -68,7 +69,7 @@ def _declared(path: Path) -> str:
         return (
             table_metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
         )
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return ""
 
 
@@ -108,7 +109,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     name = path.stem
     n_classes, key = _size_and_hash(classes)
     if path.suffix.lower() == ".parquet" and _declared(path):
-        return labels_from_table(read(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
+        return labels_from_table(_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     if _has_names(frame):
         # Names that were found in a list tell which list it is.
@@ -134,12 +135,12 @@ def read_predictions_table(
 ) -> Predictions:
     """A predictions table: one row an image with lists, or long with ``class_id`` and rank or score."""
     if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in column_names(path)):
-        return predictions_from_table(read(path, "predictions"), model=path.stem, source=str(path))
+        return predictions_from_table(_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
     table = (
         _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )
-    arrow = _arrow(_indexed(table, classes, path), "predictions")
+    arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
     n_classes, key = _size_and_hash(classes)
     about |= {b"manyhot.n_classes": str(n_classes).encode(), b"manyhot.classes": key.encode()}
@@ -156,7 +157,7 @@ def read_predictions_table(
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and, where known, ``label``; or a text file with one id a line."""
     if path.suffix.lower() == ".parquet":
-        return Images(read(path, "images"), name=path.stem)
+        return Images(_own(path, "images"), name=path.stem)
     frame = read_frame(path)
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
@@ -183,7 +184,7 @@ def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
         results = read_results_folder(path)
         return results if dataset is None else replace(results, table=_of(results.table, dataset, path))
     if path.suffix.lower() == ".parquet" and _declared(path):
-        table = read(path, "results")
+        table = _own(path, "results")
     else:
         frame = read_frame(path)
         if dataset is not None and "dataset" not in frame.columns:
@@ -209,7 +210,22 @@ def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
 @register("format", "findings-table", holds="findings", suffixes=(".parquet",), matches=_matches("findings"))
 def read_findings_table(path: Path) -> pa.Table:
     """A findings table that manyhot wrote."""
-    return read(path, "findings")
+    return _own(path, "findings")
+
+
+def _own(path: Path, table: str) -> pa.Table:
+    """Read a Parquet file of ours, whose metadata may be as damaged as the rest."""
+    with reading(path):
+        about = table_metadata(pq.read_schema(path))
+    for key in ("schema", "n_classes"):
+        if key in about and numbers([about[key]]) is None:
+            raise InputError(
+                f"The metadata of the file tells a {key!r} that is no number.",
+                where=path,
+                got=repr(about[key]),
+                do="make or fetch it again",
+            )
+    return read(path, table)
 
 
 def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = False) -> Path:
@@ -251,8 +267,9 @@ def read_frame(path: Path) -> pl.DataFrame:
     """Read any table without checking its columns."""
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.from_arrow(pq.read_table(path))
+            frame = pl.from_arrow(read_parquet(path))
             assert isinstance(frame, pl.DataFrame)
+            _check_columns(frame, path)
             return frame
         if path.suffix.lower() == ".txt":
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -260,13 +277,30 @@ def read_frame(path: Path) -> pl.DataFrame:
                 {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
             )
         # Ids and keys are names, even where they look like numbers: 007 is not 7.
-        names = {c: pl.String for c in _raw_header(path) if c.strip() in ("image_id", "key")}
+        names = {c: pl.String for c in _raw_header(path) if c.strip() in ("image_id", "key", "model")}
         frame = pl.read_csv(path, infer_schema_length=None, encoding="utf8", schema_overrides=names)
+        _check_columns(frame, path)
         return frame.rename({c: c.strip() for c in frame.columns})
-    except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
         ) from error
+
+
+def _check_columns(frame: pl.DataFrame, path: Path) -> None:
+    """Refuse what polars reads and cannot give to Arrow: numbers of 39 digits, and NUL in a name."""
+    for column, kind in frame.schema.items():
+        if "\0" in column:
+            raise InputError("The name of a column holds a NUL.", where=path, got=repr(column))
+        if kind not in (pl.Int128, pl.UInt128):
+            continue
+        values = frame[column]
+        raise InputError(
+            "A number is too large.",
+            where=f"{path}, column {column.strip()}",
+            got=values.filter(~values.is_between(-(2**63), 2**63 - 1))[0],
+            allowed="whole numbers of 64 bits",
+        )
 
 
 def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
@@ -309,6 +343,27 @@ def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     first = [pl.col("logsumexp").first()] if "logsumexp" in frame.columns else []
     grouped = frame.group_by("image_id", maintain_order=True)
     return grouped.agg(*(c.sort_by(by, descending=descending, maintain_order=True) for c in lists), *first)
+
+
+def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
+    """Return a table of predictions whose classes are whole numbers and whose scores are numbers."""
+    for name in ("classes", "scores", "logsumexp"):
+        kind = table[name].type if name in table.column_names else pa.int32()
+        item = kind.value_type if pa.types.is_list(kind) else kind
+        if not (pa.types.is_integer(item) or pa.types.is_floating(item)):
+            raise InputError(f"The column {name!r} does not hold numbers.", where=path, got=kind)
+    if "classes" not in table.column_names:
+        return table
+    at = table.column_names.index("classes")
+    try:
+        return table.set_column(at, "classes", table["classes"].cast(pa.list_(pa.int32())))
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            "These are not classes.",
+            where=f"{path}, column classes",
+            got=str(error).partition("\n")[0],
+            allowed="whole numbers",
+        ) from error
 
 
 def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.DataFrame:

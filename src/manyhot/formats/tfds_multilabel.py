@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.columns import base_names, constant, indices_of, ragged
+from manyhot.formats.columns import base_names, class_ids, class_lists, constant, indices_of, ragged
 from manyhot.formats.imagenetv2 import image_id
 from manyhot.formats.json_files import head, load
 from manyhot.formats.tabular import column_names
 from manyhot.registry import register
-from manyhot.tables import Labels
+from manyhot.tables import Labels, one_chunk
 
 _STATES = {"correct": "yes", "unclear": "unclear", "wrong": "no"}
 _COLUMNS = {f"{answer}_multi_labels": state for answer, state in _STATES.items()}
@@ -54,7 +55,11 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
     classes = classes or class_list()
     if images not in _IMAGES:
         raise InputError("There are no such images.", where=path, got=images, allowed=", ".join(_IMAGES))
-    table = _rows_of_tfds(path) if path.suffix.lower() == ".parquet" else _annotations(path, classes, images)
+    table = (
+        _rows_of_tfds(path, len(classes))
+        if path.suffix.lower() == ".parquet"
+        else _annotations(path, classes, images)
+    )
     name = "ImageNet multi-label" if images == "validation" else "ImageNetV2 multi-label"
     return Labels(table, len(classes), classes.hash, asked_known=True, name=name)
 
@@ -112,26 +117,41 @@ def _states(annotation: Any, where: str) -> dict[str, str]:
     return found
 
 
-def _rows_of_tfds(path: Path) -> pa.Table:
+def _rows_of_tfds(path: Path, n_classes: int) -> pa.Table:
     wanted = ["file_name", *_COLUMNS, *({"original_label", "is_problematic"} & set(column_names(path)))]
     rows = pq.ParquetFile(path).read(columns=wanted).combine_chunks()
     found: list[dict[int, str]] = [{} for _ in range(len(rows))]
     for column, state in _COLUMNS.items():
-        for states, listed in zip(found, rows[column].to_pylist(), strict=True):
-            for class_id in () if listed is None else listed:
+        lengths, flat = class_lists(rows[column], f"{path}, column {column}", n_classes)
+        ids = iter(flat.to_pylist())
+        for states, length in zip(found, lengths, strict=True):
+            for class_id in islice(ids, int(length)):
                 states.setdefault(class_id, state)
-    n = len(rows)
-    problematic = rows["is_problematic"] if "is_problematic" in wanted else constant(False, n, pa.bool_())
     table = _table(
-        base_names(rows["file_name"]),
-        pc.invert(problematic),
+        base_names(one_chunk(rows["file_name"]), f"{path}, column file_name"),
+        _usable(rows, path),
         list(map(len, found)),
         pa.array([class_id for states in found for class_id in states], pa.int32()),
         pa.array([state for states in found for state in states.values()], pa.string()),
     )
     if "original_label" in wanted:
-        table = table.append_column("label", rows["original_label"].cast(pa.int32()))
+        given, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
+        table = table.append_column("label", class_ids(given, where, n_classes, gaps=True))
     return table
+
+
+def _usable(rows: pa.Table, path: Path) -> pa.Array:
+    if "is_problematic" not in rows.column_names:
+        return constant(True, len(rows), pa.bool_())
+    problematic = rows["is_problematic"]
+    if not pa.types.is_boolean(problematic.type):
+        raise InputError(
+            "This is not a column of true and false.",
+            where=f"{path}, column is_problematic",
+            got=problematic.type,
+            allowed="bool",
+        )
+    return pc.invert(problematic)
 
 
 def _table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, ManyhotError
+from manyhot.formats.broken import read_parquet
 from manyhot.formats.columns import base_names, descriptions
-from manyhot.formats.json_files import head, load
+from manyhot.formats.json_files import head, load, parse
 from manyhot.formats.tabular import column_names
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
@@ -60,12 +59,12 @@ def read_timm_inference(
     outputs = [name for name in families if name not in ("filename", "index", "label")]
     if len(outputs) > 1:
         raise InputError("It is not clear which column holds the scores.", where=path, got=", ".join(outputs))
-    values = _numbers(frame, families[outputs[0]], path).astype(np.float32) if outputs else None
+    values = _narrow(_numbers(frame, families[outputs[0]], path)) if outputs else None
     found = _classes(frame, families, known, path)
     if found is None:
         _check_dense(values, len(known), path)
     return Predictions(
-        base_names(frame["filename"].cast(pl.String).to_arrow()),
+        base_names(frame["filename"].to_arrow(), f"{path}, column filename"),
         path.stem,
         found,
         values,
@@ -81,11 +80,11 @@ def _frame(path: Path) -> pl.DataFrame:
     start = head(path) if path.suffix.lower() == ".json" else ""
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.from_arrow(pq.ParquetFile(path).read())
+            frame = pl.from_arrow(read_parquet(path))
         elif _LINES.match(start):
             lines = path.read_text(encoding="utf-8").splitlines()
             frame = pl.DataFrame(
-                [json.loads(line) for line in lines if line.strip()], infer_schema_length=None
+                [parse(line, path) for line in lines if line.strip()], infer_schema_length=None
             )
         elif start.startswith("{"):
             frame = _of_json(load(path), path)
@@ -94,13 +93,15 @@ def _frame(path: Path) -> pl.DataFrame:
             frame = pl.read_csv(
                 BytesIO(path.read_bytes()), infer_schema_length=None, schema_overrides={"filename": pl.String}
             )
-    except (pl.exceptions.PolarsError, pa.ArrowInvalid, ValueError, TypeError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         if isinstance(error, ManyhotError):
             raise
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
         ) from error
     assert isinstance(frame, pl.DataFrame)
+    if not len(frame):
+        raise InputError("The file has no rows.", where=path)
     if "filename" not in frame.columns:
         raise InputError("The table lacks the column 'filename'.", where=path, got=", ".join(frame.columns))
     return frame
@@ -134,20 +135,55 @@ def _classes(
     frame: pl.DataFrame, families: dict[str, list[str]], known: ClassList, path: Path
 ) -> npt.NDArray[np.int32] | None:
     if "index" in families:
-        return _numbers(frame, families["index"], path).astype(np.int32)
+        return _whole(_numbers(frame, families["index"], path), known, path)
     if "label" in families:
-        return _looked_up(_lists(frame, families["label"], _QUOTED), known, path)
+        return _looked_up(frame, families["label"], known, path)
     return None
 
 
 def _numbers(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.NDArray[np.float64]:
     lists = _lists(frame, columns, r"[^\s,\[\]]+")
-    values = lists.explode(empty_as_null=True).cast(pl.Float64, strict=False)
+    values = lists.explode(empty_as_null=True)
+    if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
+        raise _strange(values, "numbers", columns, path)
+    values = values.cast(pl.Float64, strict=False)
     return _square(values.is_null().any(), values.to_numpy(), lists, path)
 
 
-def _looked_up(lists: pl.Series, known: ClassList, path: Path) -> npt.NDArray[np.int32]:
+def _narrow(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _whole(values: npt.NDArray[np.float64], known: ClassList, path: Path) -> npt.NDArray[np.int32]:
+    # A NaN is not equal to itself. What is a number of 32 bits the predictions hold against the class list.
+    bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
+    if len(bad):
+        raise InputError(
+            "This is not a class.",
+            where=f"{path}, column index",
+            got=repr(float(bad[0])).removesuffix(".0"),
+            allowed=f"0 to {len(known) - 1}",
+        )
+    return values.astype(np.int32)
+
+
+def _strange(values: pl.Series, allowed: str, columns: list[str], path: Path) -> InputError:
+    return InputError(
+        f"A column does not hold {allowed}.",
+        where=f"{path}, column {columns[0]}",
+        got=values.dtype,
+        allowed=f"{allowed}, or one list of them an image",
+    )
+
+
+def _looked_up(
+    frame: pl.DataFrame, columns: list[str], known: ClassList, path: Path
+) -> npt.NDArray[np.int32]:
+    lists = _lists(frame, columns, _QUOTED)
     texts = lists.explode(empty_as_null=True)
+    if texts.dtype != pl.String:
+        raise _strange(texts, "texts", columns, path)
     described = descriptions(known)
     table = {
         text: _index(text, known, described, path) for text in texts.unique().drop_nulls().sort().to_list()

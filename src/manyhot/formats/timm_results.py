@@ -67,6 +67,7 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     twice = frame["row"].filter(frame["row"].is_duplicated())
     if len(twice):
         raise InputError("A model stands in the table twice.", where=path, got=twice[0])
+    _check_percent(frame, path)
     numbers = [
         _numbers(frame, column, metric, found)
         for column, metric in zip(_NEEDED[1:], found.metrics, strict=True)
@@ -121,6 +122,11 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         raise InputError(
             f"The table lacks the column {missing[0]!r}.", where=path, got=", ".join(frame.columns)
         )
+    nameless = frame["model"].is_null() | (frame["model"] == "")
+    if nameless.any():
+        raise InputError(
+            "A model has no name.", where=f"{path}, row {nameless.arg_true()[0]}", allowed="text in each row"
+        )
     for column in _NEEDED[1:]:
         values = frame[column].cast(pl.Float64, strict=False)
         bad = frame.filter(~values.is_between(0, 100).fill_null(False))
@@ -133,6 +139,43 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             )
         frame = frame.with_columns(values)
     return frame
+
+
+def _check_percent(frame: pl.DataFrame, path: Path) -> None:
+    """Refuse numbers that do not fit together: fractions above all, which can be read as percents."""
+    for column in (c for c in _NEEDED[1:] if f"{c}_err" in frame.columns):
+        whole = frame[column] + frame[f"{column}_err"].cast(pl.Float64, strict=False)
+        near = _is_near(whole, 100)
+        if not near.all():
+            row = int(near.arg_min() or 0)
+            fractions = bool(_is_near(whole, 1)[row])
+            raise _not_percent(frame.row(row, named=True), column, path, fractions)
+    bad = frame.filter(pl.col("top5") < pl.col("top1"))
+    if len(bad):
+        raise InputError(
+            "The top-5 accuracy of a model is below its top-1 accuracy.",
+            where=f"{path}, model {bad['row'][0]}",
+            got=f"top5 {bad['top5'][0]}, top1 {bad['top1'][0]}",
+            allowed="top5 from top1 on",
+        )
+
+
+def _is_near(values: pl.Series, whole: float) -> pl.Series:
+    """Return whether each value is `whole`, but for rounding; a null is not."""
+    # Accuracy and error are rounded one by one: published ones miss 100 by 0.001, two decimals by 0.01.
+    return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
+
+
+def _not_percent(row: dict[str, object], column: str, path: Path, fractions: bool) -> InputError:
+    return InputError(
+        "These look like fractions, not percents."
+        if fractions
+        else "The accuracy and the error of a model are not 100 percent together.",
+        where=f"{path}, model {row['row']}",
+        got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
+        allowed=f"{column} and {column}_err that are 100 together",
+        do="multiply accuracies and errors by 100" if fractions else "make or fetch it again",
+    )
 
 
 def _numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:

@@ -1,0 +1,239 @@
+"""Files of every format, cut at many places and with bytes changed: read, or refused in our own words."""
+
+import json
+import random
+import warnings
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manyhot.errors import ManyhotError
+from manyhot.formats import (
+    detect,
+    read_classes,
+    read_findings,
+    read_images,
+    read_labels,
+    read_predictions,
+    read_results,
+)
+from manyhot.tables import Images, Labels, Predictions, schema, write, write_labels, write_predictions
+
+CUTS, CHANGES = 12, 30
+"""How often a file is cut, and how often it is changed. 40 times as many found nothing more."""
+
+ROWS = Images(pa.table({"image_id": ["a.jpg", "b.jpg", "c.jpg"]}))
+IDS = ["a.jpg", "b.jpg", "c.jpg"]
+LISTS = [[1, 2], [3], []]
+STATES = [["yes", "no"], ["yes"], []]
+VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2)]
+
+
+def text(content):
+    return lambda path: path.write_text(content, encoding="utf-8")
+
+
+def as_json(content):
+    return text(json.dumps(content))
+
+
+def parquet(columns, features=None):
+    told = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
+    # Neither packed nor in a dictionary, so that a changed byte is a changed value.
+    return lambda path: pq.write_table(
+        pa.table(columns).replace_schema_metadata(told), path, compression="none", use_dictionary=False
+    )
+
+
+def own_labels(path):
+    table = {"image_id": IDS, "label": [1, 3, 0], "usable": [True] * 3, "classes": LISTS, "state": STATES}
+    write_labels(Labels(pa.table(table), 5, name="own"), path)
+
+
+def own_predictions(path):
+    scores = np.array([[0.5, 0.25]] * 3, np.float32)
+    write_predictions(Predictions(ROWS.image_id, "m", np.array([[1, 2]] * 3), scores, n_classes=5), path)
+
+
+def own_findings(path):
+    write(pa.table({"kind": ["mistake"], "image_id": ["a.jpg"], "severity": ["minor"]}), path, "findings")
+
+
+def own_results(path):
+    row = {
+        "dataset": "d",
+        "model": "m",
+        "metric": "top1",
+        "slice": "all",
+        "value": 0.5,
+        "n": 4,
+        "n_skipped": 0,
+    }
+    write(pa.Table.from_pylist([row], schema("results")), path, "results")
+
+
+def pickle_of_2020(path):
+    # The first words of a published file; the rest of the pickle is tested in test_tsipras.
+    path.write_bytes(b"\x80\x04\x8c\x11pandas.core.frame\x94\x8c\x09DataFrame\x94\x93\x94)\x81\x94.")
+
+
+MISTAKE = {"top_prediction": 192, "failure category": "Fine-grained error", "failure severity": "Minor"}
+LABEL = {"names": ["x", "y", "z", "w"], "_type": "ClassLabel"}
+TFDS = {
+    "file_name": IDS,
+    "original_label": [1, 2, 3],
+    "correct_multi_labels": LISTS,
+    "wrong_multi_labels": [[5], [6], [7]],
+    "unclear_multi_labels": [[8], [], []],
+    "is_problematic": [False, True, False],
+}
+TIMM = {"filename": IDS, "index": [[1, 2]] * 3, "prob": [[0.5, 0.25]] * 3}
+IMAGES = [{"bytes": b"x" * 9, "path": name} for name in IDS]
+
+FILES = {
+    "real.json": (read_labels, text("[" + ", ".join(["[1]", "[]"] * 25_000) + "]")),
+    "multilabelfy.json": (read_labels, as_json({"a.jpeg": ["1", "2"], "b.jpeg": []})),
+    "tfds.json": (
+        read_labels,
+        as_json(
+            {"initial_annots": {name: {"correct": ["n01440764"]} for name in VAL}, "problematic_images": {}}
+        ),
+    ),
+    "tfds.parquet": (read_labels, parquet(TFDS)),
+    "chen.tsv": (read_labels, text("a.JPEG\t0\t0,391\t0.25,1.0\nb.JPEG\t1\t\t\n")),
+    "scores.npz": (
+        read_labels,
+        lambda path: np.savez(path, tensor=np.array([0.5, 1]), info=np.array([[n, "1"] for n in VAL])),
+    ),
+    "hf.parquet": (
+        read_labels,
+        parquet(
+            {"image": IMAGES, "labels": LISTS, "label": [1, 2, -1]},
+            {"image": {"_type": "Image"}, "labels": [LABEL], "label": LABEL},
+        ),
+    ),
+    "own.parquet": (read_labels, own_labels),
+    "labels.parquet": (read_labels, parquet({"image_id": IDS, "usable": [True] * 3, "classes": LISTS})),
+    "labels.csv": (read_labels, text("image_id,label,classes,state,p\na,tench,0 1,yes no,0.5 0.1\nb,1,,,\n")),
+    "long.csv": (read_labels, text("image_id,class_id,state\na,tench,yes\na,1,no\nb,,\n")),
+    "m.npy": (read_predictions, lambda path: np.save(path, np.array([[1, 2]] * 3))),
+    "m.npz": (
+        read_predictions,
+        lambda path: np.savez(path, logits=np.zeros((3, 1000), np.float16), filenames=np.array(IDS)),
+    ),
+    "packed.npz": (
+        read_predictions,
+        lambda path: np.savez_compressed(path, classes=np.array([[1, 2]] * 3), ids=np.array(IDS)),
+    ),
+    "p.parquet": (read_predictions, own_predictions),
+    "foreign.parquet": (
+        read_predictions,
+        parquet({"image_id": IDS, "classes": [[1, 2]] * 3, "scores": [[0.5, 0.25]] * 3}),
+    ),
+    "p.csv": (read_predictions, text("image_id,class_id,score\na,5,0.1\na,7,0.9\nb,1,1.0\n")),
+    "timm.csv": (read_predictions, text("filename,index,prob\na.JPEG,[1 2],[0.5 0.25]\nb,[3 4],[1.0 0.0]\n")),
+    "labels of timm.csv": (
+        read_predictions,
+        text("filename,label,prob\na.JPEG,['tench' 'goldfish'],[0.5 0.25]\n"),
+    ),
+    "timm.json": (read_predictions, as_json({name: {"index": [1, 2], "prob": [0.5, 0.1]} for name in IDS})),
+    "split.json": (
+        read_predictions,
+        as_json({"columns": ["filename", "index", "prob"], "data": [["a", [1], [0.5]], ["b", [2], [1]]]}),
+    ),
+    "lines.json": (
+        read_predictions,
+        text('{"filename":"a","index":[1],"prob":[0.5]}\n{"filename":"b","index":[2],"prob":[1]}\n'),
+    ),
+    "timm.parquet": (read_predictions, parquet(TIMM)),
+    "v2.json": (read_images, as_json({"image_filenames": [["abc", "n01440764"], ["d", "n01443537"]]})),
+    "images.csv": (read_images, text("image_id,label,split\na,tench,x\nb,1,y\n")),
+    "images.parquet": (read_images, parquet({"image_id": IDS, "label": [1, 2, 3], "split": ["x"] * 3})),
+    "rows.txt": (read_images, text("a.jpg\nb.jpg\ncaf\u00e9.jpg\n")),
+    "image_info.pkl": (read_images, pickle_of_2020),
+    "results-imagenet.csv": (
+        read_results,
+        text(
+            "model,img_size,top1,top1_err,top5,top5_err,param_count\nresnet50,224,80.1,19.9,94.6,5.4,25.56\n"
+        ),
+    ),
+    "results.csv": (
+        read_results,
+        text("dataset,model,metric,slice,value,lo,hi,n,n_skipped\nd,m,top1,all,0.5,0.25,0.75,4,0\n"),
+    ),
+    "results.parquet": (read_results, own_results),
+    "vit3b_mistakes.json": (read_findings, as_json({"a.JPEG": MISTAKE, "b.JPEG": MISTAKE})),
+    "findings.parquet": (read_findings, own_findings),
+    "classes.txt": (read_classes, text("cat\ndog\ncaf\u00e9\n")),
+    "classes.csv": (read_classes, text("class_id,key,name\n0,n1,cat\n1,n2,dog\n")),
+    "classes.parquet": (read_classes, parquet({"class_id": [0, 1], "key": ["n1", "n2"]})),
+}
+
+
+def try_to_read(read, path):
+    """Read a file, or get our own error; anything else, a warning included, fails the test."""
+    options = {"rows": ROWS} if read is read_predictions else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            read(path, **options)
+        except ManyhotError as error:
+            str(error).encode()
+
+
+def broken(content, seed):
+    """Yield a file cut at many places, and changed in one to four bytes."""
+    rng = random.Random(seed)
+    for at in {0, 1, len(content) - 1, *(rng.randrange(len(content)) for _ in range(CUTS))}:
+        yield content[:at]
+    for _ in range(CHANGES):
+        changed = bytearray(content)
+        for _ in range(rng.choice((1, 2, 4))):
+            changed[rng.randrange(len(content))] = rng.randrange(256)
+        yield bytes(changed)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_broken_files(tmp_path, name):
+    read, make = FILES[name]
+    path = tmp_path / name
+    make(path)
+    content = path.read_bytes()
+    # A file of 50,000 images takes 50 ms to read.
+    for i, each in enumerate(broken(content, name)):
+        if len(content) < 50_000 or i % 8 == 0:
+            path.write_bytes(each)
+            try_to_read(read, path)
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json", "data.arrow"])
+def test_broken_data_sets(tmp_path, name):
+    features = {"image": {"_type": "Image"}, "labels": [LABEL], "label": LABEL}
+    table = pa.table({"image": IMAGES, "labels": LISTS, "label": [1, 2, -1]})
+    with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as file:
+        file.write_table(table)
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"features": features}))
+    assert len(read_labels(tmp_path)) == 3
+    path = tmp_path / name
+    for content in broken(path.read_bytes(), name):
+        path.write_bytes(content)
+        try_to_read(read_labels, tmp_path)
+
+
+def test_every_format_is_broken(tmp_path):
+    """The files above are of all formats, and fine until they are changed."""
+    from manyhot import registry
+
+    found = {"hf-labels", "image-folder", "real-scores", "tsipras"}
+    for name, (read, make) in FILES.items():
+        path = tmp_path / name
+        make(path)
+        if name not in ("scores.npz", "image_info.pkl"):
+            read(path, **({"rows": ROWS} if read is read_predictions else {}))
+            found.add(detect(path, (read.__name__.removeprefix("read_"),)).name)
+    assert zipfile.is_zipfile(tmp_path / "scores.npz")
+    assert found == set(registry.names("format"))

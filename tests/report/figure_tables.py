@@ -222,7 +222,7 @@ def page_of(figures, beside=False):
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'"
     )
-    body = "".join(str(macro(f, page.drawn[f.name], beside)) for f in figures)
+    body = "".join(str(macro(f, page.drawn[f.name], beside, lone=f.name in page.lone)) for f in figures)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Figures</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'

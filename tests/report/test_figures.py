@@ -21,7 +21,8 @@ pytest.importorskip("vl_convert")
 
 from manyhot.report.figure import SECTIONS  # noqa: E402
 from manyhot.report.figures import draw_figures  # noqa: E402
-from manyhot.report.figures.panel import Panel, line_said  # noqa: E402
+from manyhot.report.figures.bars import strips  # noqa: E402
+from manyhot.report.figures.panel import Panel, compose, line_said  # noqa: E402
 from manyhot.report.figures.scatter import plain_side, probit_side, scatter, shown, shown_both  # noqa: E402
 from manyhot.report.lean import lean  # noqa: E402
 from manyhot.report.prerender import draw_panels, draw_whole, prepare  # noqa: E402
@@ -90,6 +91,27 @@ def test_every_figure_is_valid_and_told_in_words(figures):
         assert len(figure.alt) > 10
         assert figure.command == "manyhot report results"
         assert figure.data.num_rows
+
+
+def test_nothing_is_clipped_and_what_lies_beyond_the_axes_is_not_drawn(figures):
+    assert '"clip"' not in json.dumps([f.spec["concat"] for f in figures]), "clipping cuts marks in half"
+    drawn = {"model": ["a", "b", "a"], "label": ["x", "x", "y"], "x": [1.0, 9.0, 2.0], "lo": [0.5, 8.0, 1.0]}
+    side = plain_side(["x"], [1.0, 2.0], percent=False)
+    panel = strips("s", drawn, {"label": ["x", "y"], "x": [1.0, 2.0]}, side)
+    assert panel.sheets["s"]["model"] == ["a", "a"]
+    assert panel.beyond == ("b",)
+    assert compose([panel])["usermeta"]["beyond"] == ["b"], "the page says so of a pinned model"
+
+
+def test_named_points_stay_readable_while_others_are_set_off(by_name):
+    layers = by_name["robustness-val-v2"].spec["concat"][0]["layer"]
+    names = [layer["mark"] for layer in layers if layer["mark"]["type"] == "text"]
+    assert len(names) >= 3
+    assert not any("busy" in json.dumps(mark.get("opacity", "")) for mark in names)
+
+
+def test_small_figures_without_another_beside_them_are_known(page):
+    assert page.lone == {"objects-v2", "drops-val-v2"}
 
 
 def test_axes_are_titled_in_words_with_units(by_name):

@@ -96,17 +96,48 @@ def test_comes_alive_near_the_reader(view):
     assert view.locator("#rank-changes[data-live]").count() == 0
 
 
-def test_looks_the_same_alive(view):
-    before = view.locator("#models-val .panel").bounding_box()
-    still = texts_of_static(view, "models-val")
-    awaken(view, "models-val")
-    after = view.locator("#models-val .panel").bounding_box()
-    assert (after["width"], after["height"]) == pytest.approx((before["width"], before["height"]), abs=2)
-    assert set(texts(view, "models-val")) == set(still)
+DRAWN = """plot => [...plot.querySelectorAll("svg")].map(svg => {
+  const { left, top, width, height } = svg.getBoundingClientRect();
+  const texts = [...svg.querySelectorAll("text")].filter(text => text.textContent).map(text => {
+    const box = text.getBoundingClientRect();
+    return [text.textContent, box.left - left, box.top - top, box.right - left, box.bottom - top];
+  });
+  return { width, height, texts: texts.sort() };
+})"""
 
 
-def texts_of_static(page, name):
-    return page.locator(f"#{name} svg text").all_text_contents()
+WIDE = """() => {
+  const { prototype } = CanvasRenderingContext2D;
+  const measure = prototype.measureText;
+  prototype.measureText = function (text) { return { width: 1.2 * measure.call(this, text).width }; };
+}"""
+
+
+@pytest.mark.parametrize("font", ["", "DejaVu Sans"])
+def test_looks_the_same_alive_and_cuts_no_text_in_any_font(visit, small, font):
+    page = visit(small)
+    if font:
+        page.add_style_tag(content=f".fig svg text {{ font-family: {font} !important }}")
+        page.evaluate(WIDE)
+    for name in ("models-val", "set-size-accuracy-val", "rank-changes"):
+        before = page.locator(f"#{name} .plot").evaluate(DRAWN)
+        awaken(page, name)
+        after = page.locator(f"#{name} .plot").evaluate(DRAWN)
+        for still, alive in zip(before, after, strict=True):
+            width, height = still["width"], still["height"]
+            assert (alive["width"], alive["height"]) == (width, height)
+            assert [text for text, *_ in alive["texts"]] == [text for text, *_ in still["texts"]]
+            for (text, *was), (_, *place) in zip(still["texts"], alive["texts"], strict=True):
+                assert place == pytest.approx(was, abs=1.5), text
+                assert all(-2 < v < most + 2 for v, most in zip(place, (width, height) * 2, strict=True)), (
+                    text
+                )
+
+
+def test_comes_alive_in_a_page_that_is_never_idle(visit, small):
+    page = visit(small)
+    page.evaluate("window.requestIdleCallback = (f, o) => o?.timeout && setTimeout(f, o.timeout)")
+    awaken(page, "models-val")
 
 
 def test_names_the_model_pointed_at(view):
@@ -116,9 +147,23 @@ def test_names_the_model_pointed_at(view):
     tip = view.locator(".fig-tip").inner_text()
     assert tip.startswith("alpha")
     assert "Top-1, original labels: 70.00 % (69.00 to 71.00)" in tip
-    assert texts(view, "models-val").count("alpha") == 1
     view.mouse.move(2, 2)
     view.wait_for_function("document.querySelector('.fig-tip').hidden")
+
+
+def test_a_tooltip_goes_when_the_page_is_scrolled_or_tapped_elsewhere(visit, small):
+    page = visit(small, **PHONE)
+    page.evaluate("document.dispatchEvent(new CustomEvent('manyhot:find', {detail: ''}))")
+    awaken(page, "models-val")
+    page.touchscreen.tap(*point_at(page, "models-val"))
+    page.locator(".fig-tip").wait_for()
+    page.evaluate("scrollBy(0, 40)")
+    page.locator(".fig-tip").wait_for(state="hidden")
+    page.touchscreen.tap(*point_at(page, "models-val", 1))
+    page.locator(".fig-tip").wait_for()
+    title = page.locator("#models-val figcaption").bounding_box()
+    page.touchscreen.tap(title["x"] + 5, title["y"] + 5)
+    page.locator(".fig-tip").wait_for(state="hidden")
 
 
 def test_a_click_pins_in_all_figures(view):
@@ -128,29 +173,72 @@ def test_a_click_pins_in_all_figures(view):
     view.mouse.click(*place)
     assert view.evaluate("heard") == [["alpha"]]
     awaken(view, "shift-val-v2")
-    assert texts(view, "shift-val-v2").count("alpha") == 3, "also in what came alive later, in each panel"
+    assert view.locator("#shift-val-v2 .pinned").inner_text() == "1 alpha", "also in what came alive later"
+    assert badges(view, "shift-val-v2") == ["1"] * 3, "in each panel"
     awaken(view, "models-val")
     view.mouse.click(*point_at(view, "models-val"))
     assert view.evaluate("heard") == [["alpha"], []]
-    view.mouse.move(2, 2)
-    view.wait_for_function(
-        "![...document.querySelectorAll('.live text')].some(t => t.textContent === 'alpha')"
+    assert view.locator(".pinned").count() == 0
+    view.wait_for_function("!document.querySelector('.live text[font-size=\"10px\"]')")
+
+
+def badges(page, name):
+    """Return the numbers that the marks of pinned models wear."""
+    return page.locator(f"#{name} .live text[font-size='10px']").all_text_contents()
+
+
+def named_on_marks(page, name):
+    found = page.locator(f"#{name} svg text").all_text_contents()
+    return sorted(text for text in found if "gamma" in text or "delta" in text)
+
+
+def test_pinned_models_are_named_below_each_figure_and_numbered_on_their_marks(view):
+    view.evaluate(PINS % json.dumps(["gamma", "not here", "delta"]))
+    said = ["1 gamma", "2 not here (not in this figure)", "3 delta"]
+    numbers = {"set-size-accuracy-val": 3, "drops-val-v2": 3, "rank-changes": 6}
+    for name, n in numbers.items():
+        written = named_on_marks(view, name)
+        awaken(view, name)
+        assert view.locator(f"#{name} .pinned li").all_inner_texts() == said
+        view.wait_for_function(
+            "n => document.querySelectorAll(`#${n[0]} .live text[font-size='10px']`).length === n[1]",
+            arg=[name, 2 * n],
+        )
+        assert set(badges(view, name)) == {"1", "3"}
+        assert named_on_marks(view, name) == written, "no other names than those of the drawing"
+    colours = view.locator("#drops-val-v2 .pinned i").evaluate_all(
+        "all => all.map(i => getComputedStyle(i).backgroundColor)"
     )
+    assert len(set(colours)) == 3
 
 
 def test_listens_to_pins_and_search_of_the_page(view):
     awaken(view, "models-val")
     view.evaluate(PINS % json.dumps(["gamma", "not here"]))
-    view.wait_for_function(
-        "[...document.querySelectorAll('#models-val text')].some(t => t.textContent === 'gamma')"
-    )
+    view.locator("#models-val .pinned", has_text="gamma").wait_for()
     view.evaluate(PINS % "[]")
+    view.wait_for_function("!document.querySelector('.live text[font-size=\"10px\"]')")
     marks = "document.querySelectorAll('#models-val .live .mark-symbol path').length"
     before = view.evaluate(marks)
     view.evaluate(FIND % json.dumps("ta del"))
     view.wait_for_function(f"{marks} === {before + 1}")
     view.evaluate(FIND % json.dumps(""))
     view.wait_for_function(f"{marks} === {before}")
+
+
+def test_only_figures_of_models_are_a_stop_of_the_keyboard_and_say_how(view):
+    plot = view.locator("#models-val .plot")
+    assert plot.get_attribute("role") == "group"
+    assert plot.get_attribute("aria-label").endswith(": arrow keys go from model to model, Enter pins one")
+    stops = view.locator(".fig [tabindex='0']")
+    view.wait_for_function("!document.querySelector('.panel[tabindex]')")
+    assert stops.evaluate_all("all => all.map(e => e.closest('.fig').id)") == [
+        "models-val",
+        "set-size-accuracy-val",
+        "shift-val-v2",
+        "drops-val-v2",
+        "rank-changes",
+    ]
 
 
 def test_goes_from_model_to_model_by_keyboard(view):
@@ -181,6 +269,13 @@ def test_fits_a_phone(visit, small):
         "all => all.filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.closest('.fig').id)"
     )
     assert wide in ([], ["rank-changes"]), "only the widest is scrolled"
+
+
+def test_the_caption_of_a_lone_small_figure_stands_beside_it(view):
+    assert view.locator(".lone").evaluate_all("all => all.map(f => f.id)") == ["models-val", "drops-val-v2"]
+    plot, caption = (view.locator(f"#models-val {e}").bounding_box() for e in (".plot", "figcaption"))
+    assert caption["x"] > plot["x"] + plot["width"]
+    assert caption["y"] == pytest.approx(plot["y"], abs=4)
 
 
 def test_links_lead_to_a_figure(visit, small):

@@ -94,11 +94,24 @@ def test_finds_in_tables_and_tells_the_figures(view):
     view.fill("#filter", "NET timm")
     assert models(view) == models(view, 1) == ["timm/resnet50"]
     assert view.text_content("#found") == "1 of 6 models"
-    assert view.text_content(".dataset .more >> nth=0").strip() == "1 of 1 found among 6"
+    assert view.text_content(".dataset .more >> nth=0").strip() == "1 found, of 6 models"
     assert view.evaluate("told") == [["find", "net timm"]]
+    view.fill("#filter", "no such name")
+    assert view.text_content("#found") == "no model found"
+    assert view.text_content(".dataset .more >> nth=0").strip() == "No model found"
     view.fill("#filter", "")
     assert len(models(view)) == 6
     assert view.text_content("#found") == ""
+
+
+def test_counts_models_as_the_head_of_the_page_does(visit, write):
+    rows = [
+        number(f"data-{d}", f"m{i + d}", "top1", "all", 0.5, 100, half=0.1) for d in (0, 1) for i in (0, 1)
+    ]
+    page = visit(write(results_table(rows)))
+    assert page.text_content(".lead").startswith("2 models judged")
+    page.fill("#filter", "m")
+    assert page.text_content("#found") == "2 of 2 models"
 
 
 def test_the_theme_is_the_systems_until_it_is_chosen(visit, small):
@@ -252,6 +265,36 @@ def test_fits_a_phone(visit, small, width):
     assert page.evaluate(WIDTH) == width
 
 
+def test_a_table_that_is_cut_at_the_right_says_so(visit, small):
+    page = visit(small, viewport={"width": 390, "height": 844})
+    box = page.locator("#shift-drops-val-v2 .box")
+    box.scroll_into_view_if_needed()
+    page.locator("#shift-drops-val-v2 .box.cut").wait_for()
+    box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+    page.locator("#shift-drops-val-v2 .box:not(.cut)").wait_for()
+
+
+def test_tables_with_many_columns_fit_a_screen(visit, small):
+    page = visit(small)
+    page.add_style_tag(content=".listing { content-visibility: visible !important }")
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    too_wide = "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.ariaLabelledBy)"
+    assert page.locator(".listing .box").evaluate_all(too_wide) == []
+    lines = "all => all.filter(c => c.textContent.length <= 14 && c.offsetHeight > 50).length"
+    assert page.locator(".listing tbody :is(th, td)").evaluate_all(lines) == 0, "few words stay on one line"
+
+
+def test_heads_stay_with_their_rows_in_print(visit, small):
+    page = visit(small)
+    page.emulate_media(media="print")
+    breaks = "rows => rows.slice(0, 4).map(row => getComputedStyle(row).breakBefore)"
+    rows = page.locator("table.models >> nth=0 >> tbody tr")
+    assert rows.evaluate_all(breaks) == ["avoid", "avoid", "avoid", "auto"]
+    assert page.locator("pre").evaluate("pre => getComputedStyle(pre).breakInside") == "avoid"
+    after = "p => [getComputedStyle(p).breakAfter, getComputedStyle(p).breakInside]"
+    assert page.locator("#pictures > p").evaluate(after) == ["avoid", "avoid"]
+
+
 def test_prints_in_light_and_without_controls(visit, small):
     page = visit(small, color_scheme="dark")
     page.emulate_media(media="print")
@@ -380,4 +423,17 @@ def test_no_known_barriers(visit, small, scheme, width, require):
     page.locator("tbody b >> nth=1").click()
     page.add_style_tag(content="* { content-visibility: visible !important }")
     found = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+
+
+def test_no_known_barriers_in_figures_that_are_alive(visit, drawn, require):
+    package = "axe_playwright_python"
+    require(find_spec(package), "axe, to look for barriers with (pip install axe-playwright-python)")
+    axe = import_module(f"{package}.sync_playwright")
+    page = visit(drawn)
+    page.locator("tbody b >> nth=1").click()
+    for name in ("models-val", "rank-changes"):
+        page.locator(f"#{name}").evaluate("figure => figure.scrollIntoView({ behavior: 'instant' })")
+        page.locator(f"#{name} .plot[data-live]").wait_for()
+    found = axe.Axe().run(page, context="main").response["violations"]
     assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from xml.etree import ElementTree as ET
 
+from manyhot.report.letters import fitting
+
 _NUMBER = re.compile(r"-?\d*\.?\d+(?:e-?\d+)?")
 _CIRCLE = re.compile(r"M([\d.]+),0A\1,\1,0,1,1,-\1,0A\1,\1,0,1,1,\1,0")
 _SHIFT = re.compile(r"translate\((-?[\d.e-]+),(-?[\d.e-]+)\)")
@@ -66,9 +68,19 @@ def _strip(element: ET.Element) -> None:
             _sharpen(element)
         elif name in _IDLE or _DEFAULTS.get(name) == value or (name == "fill" and value == "none"):
             del element.attrib[name]
+    if element.tag == "text":
+        _fit(element)
     if element.tag == "text" and "stroke" in element.attrib:
         # The outline of a text belongs under it.
         element.set("paint-order", "stroke")
+
+
+def _fit(text: ET.Element) -> None:
+    """Let each line of a text be as wide as it was taken to be, in any font."""
+    size, bold = float(text.get("font-size", "0").removesuffix("px")), text.get("font-weight") == "bold"
+    for line in list(text) or [text]:
+        for name, value in fitting(line.text or "", size, bold=bold):
+            line.set(name, value)
 
 
 def _sharpen(element: ET.Element) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from markupsafe import Markup
 
 from manyhot.errors import MissingExtraError
-from manyhot.report import theme
+from manyhot.report import letters, theme
 from manyhot.report.figure import Figure, Spec
 from manyhot.report.lean import lean
 
@@ -54,12 +55,15 @@ class FigurePage:
     script : str
         For one inline script, whose hash the page's policy must name. It evaluates no strings as code.
     style : str
+    lone : frozenset of str
+        Names of small figures that have no other beside them; their captions take the place.
     """
 
     drawn: Mapping[str, Markup]
     data: Markup
     script: str
     style: str
+    lone: frozenset[str]
 
 
 def prepare(figures: Sequence[Figure]) -> FigurePage:
@@ -71,7 +75,22 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
         If vl-convert is not installed.
     """
     drawn = {figure.name: _inline(figure) for figure in figures}
-    return FigurePage(drawn, _data(figures), _script() if figures else "", style())
+    return FigurePage(drawn, _data(figures), _script() if figures else "", style(), _lone(figures))
+
+
+def _lone(figures: Sequence[Figure]) -> frozenset[str]:
+    """Return the small figures that are not one of two: of three in a row, the last."""
+    found: list[str] = []
+    for (_, small), run in groupby(figures, lambda figure: (figure.section, _small(figure))):
+        names = [figure.name for figure in run]
+        if small and len(names) % 2:
+            found.append(names[-1])
+    return frozenset(found)
+
+
+def _small(figure: Figure) -> bool:
+    panels = draw_panels(figure)
+    return len(panels) == 1 and _size(panels[0])[0] <= HALF
 
 
 def style() -> str:
@@ -150,7 +169,7 @@ def _inline(figure: Figure) -> Markup:
         # One text alternative a figure: further panels would only repeat it.
         told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
         width = _size(drawn)[0]
-        small = " small" if len(panels) == 1 and width <= HALF else ""
+        small = " small" if _small(figure) else ""
         svg = svg.replace("<svg", f"<svg {told}", 1)
         parts.append(f'<div class="panel{small}"{_scrolled(figure, i, width)}>{svg}</div>')
     return Markup("".join(parts))  # noqa: S704  drawn by us, texts escaped
@@ -169,7 +188,13 @@ def _data(figures: Sequence[Figure]) -> Markup:
     packed = {figure.name: _packed(figure, pool) for figure in figures}
     config = theme.config() if figures else {}
     text = json.dumps(
-        {"words": list(pool.words), "pool": pool.columns, "config": config, "figures": packed},
+        {
+            "words": list(pool.words),
+            "pool": pool.columns,
+            "config": config,
+            "letters": letters.packed() if figures else [],
+            "figures": packed,
+        },
         separators=(",", ":"),
         ensure_ascii=False,
     )

@@ -12,8 +12,8 @@ from typing import Literal
 
 Scheme = Literal["light", "dark"]
 
-FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
-"""Of files, and what text is measured with; a page uses its reader's font."""
+FONT = "Liberation Sans, Arial, Arimo, Nimbus Sans, Helvetica Neue, Helvetica, sans-serif"
+"""Of files, and what text is measured with: all but the last have letters of the same widths."""
 
 COLOURS: Mapping[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#121518"),

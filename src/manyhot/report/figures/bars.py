@@ -11,12 +11,12 @@ import altair as alt
 from manyhot.report.figures.panel import (
     CROSSES,
     FOCUS,
-    NAMED,
     OWN,
     Panel,
     Sheet,
     Tip,
     at,
+    badges,
     data,
     dimmed,
     halo,
@@ -119,7 +119,7 @@ def strips(
         Write the names of categories above what is drawn, not at the left.
     """
     y = _rows(middles["label"], above=above)
-    models = plain(models, "lo", "hi")
+    models, beyond = _inside(plain(models, "lo", "hi"), x.domain)
     sheets = {name: models, f"{name}-middle": middles}
     layers: list[Any] = []
     if zero:
@@ -135,8 +135,17 @@ def strips(
         place: dict[str, Any] = {"align": "right", "dy": -9} if above else {"align": "left", "dx": 8}
         text: Any = alt.Chart(data(f"{name}-middle")).mark_text(**place, **halo())
         layers.append(text.encode(y, at(width), words("text")))
+    if models.get("model"):
+        layers += badges(alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y), dy=dy)
     height = (ABOVE if above else ROW) * len(set(middles["label"]))
-    return Panel(layers, sheets, width, height, title, tips)
+    return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _inside(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
+    """Return the rows within the axis, and the models of the others; to clip would cut marks at its ends."""
+    kept = [i for i, x in enumerate(models["x"]) if x is not None and domain[0] <= x <= domain[1]]
+    beyond = {models["model"][i] for i in set(range(len(models["x"]))) - set(kept)}
+    return {name: [values[i] for i in kept] for name, values in models.items()}, tuple(sorted(beyond))
 
 
 def _rows(labels: Sequence[str], *, above: bool) -> Any:
@@ -150,14 +159,12 @@ def _strip(name: str, x: Side, y: Any, n: int, dy: float) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y)
     faint = {"opacity": dimmed(0.45 if n <= 4 * CROSSES else 0.25), "color": ink("mark"), "thickness": 1}
     tall = 0.32 if dy else 0.5
-    place = {"clip": True, "yOffset": dy}
+    place = {"yOffset": dy}
     strong = {"height": {"band": 1.3 * tall}, "thickness": 3, **place}
-    name_above = base.transform_filter(NAMED).mark_text(dy=dy - 14, fontSize=11, fontWeight="bold", **halo())
     return [
         base.mark_tick(height={"band": tall}, **faint, **place),
         base.transform_filter(OWN).mark_tick(**strong, color=ink("own")),
         base.transform_filter(FOCUS).mark_tick(**strong, color=ink("purple")),
-        name_above.encode(words("model")),
     ]
 
 
@@ -170,7 +177,7 @@ def _middle(name: str, x: Side, y: Any, middles: Sheet, dy: float) -> list[Any]:
             rule = base.mark_rule(strokeWidth=thick, color=ink("ink"), yOffset=dy, y2Offset=dy)
             layers.append(rule.encode(*ends))
     dot = base.mark_point(
-        size=70, color=ink("ink"), stroke=ink("paper"), strokeWidth=1, opacity=1, yOffset=dy, clip=True
+        size=70, color=ink("ink"), stroke=ink("paper"), strokeWidth=1, opacity=1, yOffset=dy
     )
     layers.append(dot.encode(x.channel(alt.X, "x")))
     return layers

@@ -10,21 +10,26 @@ import altair as alt
 from manyhot.report.figures.panel import (
     CROSSES,
     FOCUS,
-    NAMED,
     OWN,
+    PINNED,
     Panel,
     Sheet,
     Tip,
+    badges,
     data,
     detail,
     dimmed,
     halo,
     ink,
+    pinned,
     plain,
     spread,
     words,
 )
 from manyhot.report.figures.scatter import Side
+
+BESIDE = 26
+"""From the end of a line to what is written beside it: past the number that stands above the end."""
 
 
 def lines(
@@ -59,6 +64,9 @@ def lines(
         Models that are named at the right.
     title, tips, width, height
     """
+    if own:
+        # What the names beside the lines take, so that three panels still fit a page.
+        width -= BESIDE - 10
     x = alt.X(
         field="step",
         type="nominal",
@@ -73,10 +81,20 @@ def lines(
     if middle.get("y"):
         sheets[f"{name}-middle"] = middle
         layers += _middle(f"{name}-middle", x, y)
-    layers += _on_top(name, x, y, steps[-1], intervals="lo" in models)
+    layers += _on_top(name, x, y, intervals="lo" in models)
     sheets[f"{name}-own"] = _ends(models, own, steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
     layers.append(_own_names(f"{name}-own", x, y))
+    layers += _badges(name, x, y, steps, left=bool(own))
+    if middle.get("y"):
+        layers.append(_numbers(f"{name}-middle", x, y))
     return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _badges(name: str, x: Any, y: Side, steps: Sequence[str], *, left: bool) -> list[Any]:
+    """Return the numbers of pinned models beside the ends of their lines, where no other text is."""
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    at_end = base.transform_filter({"field": "step", "equal": steps[0 if left else -1]})
+    return badges(at_end, dx=-BESIDE if left else BESIDE)
 
 
 def _inside(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
@@ -96,7 +114,7 @@ def _ends(models: Sheet, own: Sequence[str], last: str, apart: float) -> Sheet:
 
 def _own_names(name: str, x: Any, y: Side) -> Any:
     text: Any = alt.Chart(data(name)).mark_text(
-        align="left", dx=8, fontWeight="bold", color=ink("own"), **halo()
+        align="left", dx=BESIDE - 2, fontWeight="bold", color=ink("own"), **halo()
     )
     return text.encode(x, y.channel(alt.Y, "y"), words("model"))
 
@@ -114,26 +132,27 @@ def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
 
 def _middle(name: str, x: Any, y: Side) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
-    text = base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo())
     return [
         base.mark_line(strokeWidth=3, color=ink("ink")),
         base.mark_point(size=50, color=ink("ink"), opacity=1),
-        text.encode(words("text")),
     ]
 
 
-def _on_top(name: str, x: Any, y: Side, last: str, *, intervals: bool) -> list[Any]:
+def _numbers(name: str, x: Any, y: Side) -> Any:
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    return base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo()).encode(words("text"))
+
+
+def _on_top(name: str, x: Any, y: Side, *, intervals: bool) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
     layers = []
-    for chosen, hue in ((OWN, "own"), (FOCUS, "purple")):
+    for chosen, hue in ((OWN, ink("own")), (FOCUS, ink("purple")), (PINNED, pinned())):
         rows = base.transform_filter(chosen)
         layers += [
-            rows.mark_line(strokeWidth=2.5, color=ink(hue)).encode(detail()),
-            rows.mark_point(size=34, color=ink(hue), opacity=1),
+            rows.mark_line(strokeWidth=2.5, color=hue).encode(detail()),
+            rows.mark_point(size=34, color=hue, opacity=1),
         ]
         if intervals and chosen == OWN:
-            bar = rows.mark_rule(color=ink(hue), strokeWidth=1.5)
+            bar = rows.mark_rule(color=hue, strokeWidth=1.5)
             layers.append(bar.encode(x, y.channel(alt.Y, "lo"), alt.Y2("hi")))
-    at_end = base.transform_filter(f"({NAMED}) && !own[datum.model] && datum.step === '{last}'")
-    text = at_end.mark_text(align="left", dx=8, fontWeight="bold", color=ink("purple"), **halo())
-    return [*layers, text.encode(words("model"))]
+    return layers

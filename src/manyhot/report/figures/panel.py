@@ -20,9 +20,12 @@ Tip = tuple[str, ...]
 """A line of a tooltip: its label, the field, the decimals, the unit, and the fields of an interval."""
 
 OWN = "own[datum.model]"
-NAMED = "datum.model === hover || pins[datum.model]"
-FOCUS = f"{NAMED} || found[datum.model]"
+FOCUS = "datum.model === hover || found[datum.model]"
+PINNED = "pins[datum.model]"
 """Which rows the layers on top draw. The page sets the signals; a drawing of no page has own models only."""
+
+PINS = ("purple", "green", "ochre", "ink")
+"""Colours of pinned models, in the order in which they were pinned; from the fifth on, they come again."""
 
 CROSSES = 100
 """Models up to which intervals are drawn."""
@@ -66,6 +69,7 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
     """Return the specification of panels side by side."""
     sheets = {name: sheet for panel in panels for name, sheet in panel.sheets.items()}
     models = {m for sheet in sheets.values() for m in sheet.get("model", ())}
+    beyond = sorted({name for panel in panels for name in panel.beyond})
     return {
         "$schema": SCHEMA,
         "config": config(),
@@ -73,7 +77,11 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
         "columns": columns,
         "concat": [_bare(panel) for panel in panels],
         "datasets": {name: rows(sheet) for name, sheet in sheets.items()},
-        "usermeta": {"tips": [list(map(list, panel.tips)) for panel in panels], "models": bool(models)},
+        "usermeta": {
+            "tips": [list(map(list, panel.tips)) for panel in panels],
+            "models": bool(models),
+            **({"beyond": beyond} if beyond else {}),
+        },
     }
 
 
@@ -139,6 +147,22 @@ def rows(sheet: Sheet) -> list[dict[str, Any]]:
 def dimmed(opacity: float) -> alt.ExprRef:
     """Return an opacity that falls while some models are set off."""
     return alt.ExprRef(f"busy ? {opacity / 3:.3g} : {opacity:.3g}")
+
+
+def pinned() -> alt.ExprRef:
+    """Return the colour of a pinned model."""
+    return alt.ExprRef(f"{[ink(hue) for hue in PINS]}[({PINNED} - 1) % {len(PINS)}]")
+
+
+def badges(base: Any, *, dx: float = 0, dy: float = 0) -> list[Any]:
+    """Return the numbers of pinned models, on their marks; their names stand below the figure.
+
+    Names on marks lay on each other and on what else is written there, and were cut at the edges.
+    """
+    rows = base.transform_filter(PINNED)
+    look = {"size": 160, "opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "xOffset": dx, "yOffset": dy}
+    number = {"text": alt.ExprRef(PINNED), "fontSize": 10, "fontWeight": "bold", "dx": dx, "dy": dy}
+    return [rows.mark_point(**look, color=pinned()), rows.mark_text(**number, color=ink("paper"))]
 
 
 def halo() -> dict[str, Any]:

@@ -15,15 +15,17 @@ from manyhot.report.figures.bars import strips
 from manyhot.report.figures.numbers import Numbers, column
 from manyhot.report.figures.panel import (
     FOCUS,
-    NAMED,
+    PINNED,
     Panel,
     Sheet,
+    badges,
     compose,
     data,
     detail,
     dimmed,
     halo,
     ink,
+    pinned,
     spread,
     words,
 )
@@ -307,14 +309,12 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
         told.mark_line(strokeWidth=2.5, opacity=dimmed(1)).encode(hue),
         told.mark_point(size=40, opacity=dimmed(1)).encode(hue),
         base.transform_filter(FOCUS).mark_line(strokeWidth=3, color=ink("ink")),
-        base.transform_filter(f"({NAMED}) && !datum.hue && datum.at === {len(x.ticks or ()) - 1}")
-        .mark_text(align="left", dx=10, fontWeight="bold", **halo())
-        .encode(words("model")),
+        base.transform_filter(PINNED).mark_line(strokeWidth=3, color=pinned()),
     ]
     for side, align, dx in (("left", "right", -8), ("right", "left", 8)):
         text = ends.transform_filter(f"datum.side === '{side}'")
         layers.append(text.mark_text(align=align, dx=dx, fontWeight="bold", **halo()))
-    return layers
+    return [*layers, *badges(base)]
 
 
 def _broken(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -262,9 +261,7 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
     kept = rows.filter(pl.col(name).is_in(order)).sort("model")
     middles = [100 * median(values[g]) for g in order]
     side = plain_side([f"{short(metric)} (%)"], [*typical(column(kept, "value", 100)), *middles])
-    values_of = zip(kept["model"], kept["value"], strict=True)
-    beyond = tuple(m for m, v in values_of if not side.domain[0] <= 100 * v <= side.domain[1])
-    panel = strips(
+    return strips(
         f"kind-{name}",
         {
             "model": column(kept, "model"),
@@ -281,4 +278,3 @@ def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
         tips=[("Group", "label"), (short(metric), "x", "2", " %", "lo", "hi")],
         width=200,
     )
-    return replace(panel, beyond=beyond)

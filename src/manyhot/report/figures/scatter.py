@@ -13,11 +13,11 @@ import altair as alt
 from manyhot.report.figures.panel import (
     CROSSES,
     FOCUS,
-    NAMED,
     OWN,
     Panel,
     Sheet,
     Tip,
+    badges,
     data,
     dimmed,
     halo,
@@ -295,7 +295,7 @@ def _extremes(
 
 def _extreme_names(name: str, channels: tuple[Any, Any]) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(*channels, words("text"))
-    look = {"color": ink("muted"), "opacity": dimmed(1), **halo()}
+    look = {"color": ink("muted"), **halo()}
     kinds = (("datum.up", -12), ("!datum.up", 13))
     return [
         base.transform_filter(f"{which} && !own[datum.model]").mark_text(dy=dy, **look) for which, dy in kinds
@@ -303,7 +303,7 @@ def _extreme_names(name: str, channels: tuple[Any, Any]) -> list[Any]:
 
 
 def _named(base: Any, names: str, middle: float) -> list[Any]:
-    """Return the layers on top: own and set-off models, with their names beside them."""
+    """Return the layers on top: own models with their names beside them, and those that are set off."""
     right = f"datum.x > {middle:.6g}"
     text: dict[str, Any] = {
         "align": alt.ExprRef(f"{right} ? 'right' : 'left'"),
@@ -315,9 +315,7 @@ def _named(base: Any, names: str, middle: float) -> list[Any]:
         base.transform_filter(OWN).mark_point(**point, color=ink("own")),
         base.transform_filter(FOCUS).mark_point(**point, color=ink("ink")),
         _own_names(names, base, text),
-        base.transform_filter(f"({NAMED}) && !own[datum.model]")
-        .mark_text(**text, fontWeight="bold", dy=-10)
-        .encode(words("model")),
+        *badges(base),
     ]
 
 

@@ -244,7 +244,7 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "",
         f"How much models lose from {called(x)} to {called(y)}",
         "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
-        f"model, the dot their mean. {_bars_said(means)}",
+        f"model, the dot their mean. {_bars_said(means)}" + beyond_said([panel]),
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], numbers.own),
         _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),

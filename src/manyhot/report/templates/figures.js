@@ -28,14 +28,33 @@
     const words = state.find.split(/\s+/).filter(Boolean);
     return words.length ? models.filter((m) => words.every((word) => m.toLowerCase().includes(word))) : [];
   };
-  const show = ({ views, models }) => {
+  const show = (plot, { views, models, figure }) => {
     const found = matching(models);
     const busy = found.length > 0 || state.pins.some((name) => models.includes(name));
+    const pins = Object.fromEntries(state.pins.map((name, i) => [name, i + 1]));
     for (const view of views)
-      view.signal("pins", set(state.pins)).signal("found", set(found)).signal("busy", busy).runAsync();
+      view.signal("pins", pins).signal("found", set(found)).signal("busy", busy).runAsync();
+    if (models.length) list(plot, models, figure.spec.usermeta.beyond ?? []);
   };
   const showAll = () => {
-    for (const entry of live.values()) show(entry);
+    for (const [plot, entry] of live) show(plot, entry);
+  };
+
+  // The names of pinned models stand below the figure, with the numbers that their marks wear.
+  const list = (plot, models, beyond) => {
+    const old = plot.parentElement.querySelector(".pinned");
+    const names = document.createElement("ul");
+    names.className = "pinned";
+    names.append(...state.pins.map((name, i) => {
+      const item = document.createElement("li");
+      const number = Object.assign(document.createElement("i"), { className: `pin pin-${i % 4}`, textContent: i + 1 });
+      item.append(number, " ", name);
+      const absent = beyond.includes(name) ? "beyond the axes" : models.includes(name) ? "" : "not in this figure";
+      if (absent) item.append(" ", Object.assign(document.createElement("span"), { textContent: `(${absent})` }));
+      return item;
+    }));
+    old?.remove();
+    if (state.pins.length) plot.after(names);
   };
   document.addEventListener("manyhot:pins", ({ detail }) => {
     state.pins = [...detail];
@@ -79,6 +98,42 @@
     tip.style.top = `${y + 18 + height > innerHeight ? y - height - 12 : y + 18}px`;
   };
 
+  // Texts are as wide as the drawing took them to be, in any font: so a figure that comes alive keeps its layout.
+  const widths = () => {
+    widths.known ??= read().letters.map((table) =>
+      new Map(Object.entries(table).flatMap(([width, letters]) => [...letters].map((letter) => [letter, +width]))),
+    );
+    return widths.known;
+  };
+  const wide = (text, size, bold) => {
+    const known = widths()[+bold];
+    let sum = 0;
+    for (const letter of text) sum += known.get(letter) ?? NaN;
+    return (sum * size) / 1000;
+  };
+  const measureByTable = () => {
+    // Vega measures texts on a canvas; nothing else of the page has one.
+    const { prototype } = CanvasRenderingContext2D;
+    const measure = prototype.measureText;
+    prototype.measureText = function (text) {
+      const [, bold, size] = this.font.match(/^(bold|[6-9]00)?.*?([\d.]+)px/) ?? [];
+      const width = wide(String(text), +size, Boolean(bold));
+      return Number.isNaN(width) ? measure.call(this, text) : { width };
+    };
+  };
+  const fit = (svg) => {
+    for (const text of svg.querySelectorAll("text")) {
+      const size = parseFloat(text.getAttribute("font-size"));
+      for (const line of text.childElementCount ? text.children : [text]) {
+        const width = wide(line.textContent, size, text.getAttribute("font-weight") === "bold");
+        if (width > 0) {
+          line.setAttribute("textLength", width.toPrecision(4));
+          line.setAttribute("lengthAdjust", "spacingAndGlyphs");
+        } else line.removeAttribute("textLength");
+      }
+    }
+  };
+
   // Drawing alive.
   const embed = async (plot, figure, panel, i) => {
     const { spec, data: sheets } = figure;
@@ -90,8 +145,12 @@
     const { view } = await window.vegaEmbed(box, whole, options);
     const drawn = panel.querySelector("svg");
     const svg = box.querySelector("svg");
-    for (const name of ["role", "aria-label", "aria-hidden"])
+    for (const name of ["role", "aria-label", "aria-hidden", "width", "height", "viewBox"])
       if (drawn.hasAttribute(name)) svg.setAttribute(name, drawn.getAttribute(name));
+    // The groups within have roles, but no names; the text alternative tells all of them.
+    svg.firstElementChild.setAttribute("aria-hidden", "true");
+    fit(svg);
+    new MutationObserver(() => fit(svg)).observe(svg, { subtree: true, childList: true });
     panel.replaceChildren(box);
     return view;
   };
@@ -100,6 +159,14 @@
     entry.hover = model;
     for (const view of entry.views) view.signal("hover", model).runAsync();
   };
+  const hide = () => {
+    if (tip.hidden) return; // what the keyboard points at stays
+    tip.hidden = true;
+    for (const entry of live.values()) point(entry, "");
+  };
+  // After a tap no pointer leaves.
+  addEventListener("scroll", hide, { capture: true, passive: true });
+  addEventListener("pointerdown", ({ target }) => target.closest?.(".fig .live") || hide(), { passive: true });
   const listen = (entry, view, tips) => {
     view.addEventListener("mousemove", (event, item) => {
       const datum = item?.datum;
@@ -125,7 +192,10 @@
   const awaken = async (plot) => {
     if (begun.has(plot)) return;
     begun.add(plot);
-    if (!window.vegaEmbed) manyhotVega();
+    if (!window.vegaEmbed) {
+      manyhotVega();
+      measureByTable();
+    }
     const figure = read().figures[plot.closest(".fig").dataset.figure];
     const panels = [...plot.querySelectorAll(".panel")];
     const entry = { views: [], models: [], hover: "" };
@@ -139,7 +209,7 @@
     entry.models = [...new Set(names)];
     entry.figure = figure;
     live.set(plot, entry);
-    show(entry);
+    show(plot, entry);
     plot.dataset.live = "";
   };
 
@@ -161,15 +231,21 @@
     const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: models.length - 1 }[key];
     return to === undefined ? undefined : models[(to + models.length) % models.length];
   };
+  const hint = "arrow keys go from model to model, Enter pins one";
   for (const plot of plots) {
-    plot.tabIndex = 0;
+    const figure = plot.closest(".fig");
+    if (figure.hasAttribute("data-models")) {
+      plot.tabIndex = 0;
+      plot.setAttribute("role", "group");
+      plot.setAttribute("aria-label", `${figure.querySelector(".fig-title").textContent}: ${hint}`);
+    }
     plot.addEventListener("keydown", (event) => {
       const entry = live.get(plot);
       if (!entry?.models.length) return;
       const model = step(entry, event.key);
       if (model !== undefined) {
         point(entry, model);
-        plot.nextElementSibling.textContent = described(entry, model);
+        plot.parentElement.querySelector(".readout").textContent = described(entry, model);
       } else if ((event.key === "Enter" || event.key === " ") && entry.hover) pin(entry.hover);
       else if (event.key === "Escape") point(entry, "");
       else return;
@@ -178,17 +254,29 @@
     for (const kind of ["pointerenter", "focusin"]) plot.addEventListener(kind, () => awaken(plot), { once: true });
   }
 
+  // Wide panels are scrolled on a phone; elsewhere they are no stop of the keyboard.
+  const scrolled = new ResizeObserver((entries) => {
+    for (const { target } of entries)
+      if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+  });
+  for (const panel of document.querySelectorAll(".fig .panel[tabindex]")) scrolled.observe(panel);
+
   // Nothing is drawn again before the reader moves: until then the page is complete as it stands.
   const queue = [];
   let working = false;
   const work = async () => {
     if (working) return;
     working = true;
-    for (let plot = queue.shift(); plot; plot = queue.shift()) {
-      await new Promise((resolve) => (window.requestIdleCallback ?? setTimeout)(resolve));
-      await awaken(plot);
+    try {
+      for (let plot = queue.shift(); plot; plot = queue.shift()) {
+        // A busy page may have no idle time for long; without a limit figures never came alive in 1 of 12 loads.
+        await new Promise((resolve) => (window.requestIdleCallback ? requestIdleCallback(resolve, { timeout: 200 }) : setTimeout(resolve)));
+        await awaken(plot);
+      }
+    } finally {
+      working = false;
     }
-    working = false;
   };
   const watcher = new IntersectionObserver(
     (entries) => {

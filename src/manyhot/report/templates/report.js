@@ -120,7 +120,9 @@
     const total = set.names.length;
     const rest = fit - shown;
     const parts = [];
-    if (rest || fit < total) parts.push(`${count(shown)} of ${count(fit)}${fit < total ? ` found among ${count(total)}` : ""} `);
+    const own = rest ? `${count(shown)} shown of ` : "";
+    if (words.length) parts.push(fit ? `${own}${count(fit)} found, of ${count(total)} models ` : "No model found ");
+    else if (rest) parts.push(`${count(shown)} of ${count(total)} models `);
     if (rest > FIRST) parts.push(button(`${FIRST} more`, () => extend(set, set.limit + FIRST)), " ");
     if (rest) parts.push(button(`All ${count(fit)}`, () => extend(set, Infinity)));
     set.more.replaceChildren(...parts);
@@ -137,6 +139,16 @@
   new ResizeObserver(([{ target }]) => {
     root.style.scrollPaddingTop = `${target.offsetHeight + 12}px`;
   }).observe(byId("bar"));
+
+  // A table wider than its box fades at the right until its last column is in sight.
+  const fade = (box) => box.classList.toggle("cut", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  const fading = new ResizeObserver((entries) => {
+    for (const { target } of entries) fade(target.closest(".box"));
+  });
+  for (const box of all(".box")) {
+    for (const element of [box, box.firstElementChild]) fading.observe(element);
+    box.addEventListener("scroll", () => fade(box), { passive: true });
+  }
 
   // Theme.
   const theme = byId("theme");
@@ -199,10 +211,11 @@
   const total = byId("found");
   const filter = (value) => {
     words = value.toLowerCase().split(/\s+/).filter(Boolean);
-    const { names } = data();
-    const kept = names.filter((name) => words.every((word) => name.toLowerCase().includes(word)));
     for (const set of sets()) show(set);
-    total.textContent = words.length ? `${count(kept.length)} of ${count(names.length)} models` : "";
+    // As the head of the page counts: the models of the largest table, not of all, where another may lack some.
+    const kept = Math.max(...sets().map((set) => fitting(set).length));
+    const most = Math.max(...sets().map(({ names }) => names.length));
+    total.textContent = !words.length ? "" : kept ? `${count(kept)} of ${count(most)} models` : "no model found";
     document.dispatchEvent(new CustomEvent("manyhot:find", { detail: words.join(" ") }));
   };
   byId("filter").addEventListener("input", (event) => filter(event.target.value));
@@ -290,7 +303,12 @@
     pins = [...detail];
     const box = byId("pins");
     box.hidden = !pins.length;
-    const chips = pins.map((name) => button(name, () => toggle(name), { "aria-label": `Unpin ${name}` }));
+    const chips = pins.map((name, i) => {
+      const chip = button(name, () => toggle(name), { "aria-label": `Unpin ${name}` });
+      // The number that its marks wear in the figures.
+      if (document.querySelector(".fig")) chip.prepend(make("i", { class: `pin pin-${i % 4}`, "aria-hidden": "true" }, i + 1), " ");
+      return chip;
+    });
     box.replaceChildren("Pinned ", ...chips, button("Clear", () => dispatch([]), { class: "clear" }));
     for (const set of sets()) show(set);
   });

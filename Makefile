@@ -14,7 +14,7 @@ demo: $(STAMP)
 	@echo "Open demo/report/index.html"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

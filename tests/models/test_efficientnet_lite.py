@@ -1,8 +1,6 @@
-import csv
 import importlib.util
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,11 @@ from PIL import Image
 
 from manyhot.classes import class_list
 from manyhot.errors import InputError, MissingExtraError
-from manyhot.models import decode, efficientnet_lite, predict
+from manyhot.models import predict
+from manyhot.models.adapters import efficientnet_lite
+from manyhot.models.decode import decode
+from manyhot.models.engines import installed
+from manyhot.models.network import normalised
 from manyhot.registry import get, names
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "samples"
@@ -55,14 +57,17 @@ def test_three_models_are_registered():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_recipe_written_out(size):
-    classifier = get("model", f"efficientnet-lite{size}")()
-    images = [decode(packaged(name)) for name in ("chelsea.png", "coffee.png", "camera.png")]
-    batch = np.stack([prepared_by_hand(image, *SIZES[size]) for image in images])
-    np.testing.assert_allclose(np.stack([classifier.preprocess(i) for i in images]), batch, atol=1e-6)
+    network = get("model", f"efficientnet-lite{size}")()
+    paths = [packaged(name) for name in ("chelsea.png", "coffee.png", "camera.png")]
+    batch = np.stack([prepared_by_hand(Image.open(p).convert("RGB"), *SIZES[size]) for p in paths])
+    ours = np.stack([network.preprocessing(decode(p.read_bytes())).numpy() for p in paths])
+    # Pillow and torchvision round a pixel differently by one now and then.
+    assert np.abs(ours / 127.5 - 1 - batch).mean() < 0.3 / 127.5
     with torch.no_grad():
         logits = reference_network(size)(torch.from_numpy(batch)).numpy()
-    assert classifier.forward(batch).dtype == np.float32
-    np.testing.assert_allclose(classifier.forward(batch), logits, atol=1e-4)
+        exact = normalised(network.module, network.preprocessing)(torch.from_numpy(ours)).numpy()
+    np.testing.assert_allclose(exact, logits, atol=0.25)
+    assert (exact.argmax(1) == logits.argmax(1)).all()
 
 
 def test_a_packaged_photograph(tmp_path):
@@ -80,22 +85,17 @@ def test_the_same_twice(tmp_path):
     assert np.array_equal(one.scores, two.scores)
 
 
-def test_accuracy_on_samples_of_imagenet(tmp_path, require):
+def test_accuracy_on_samples_of_imagenet(require):
+    """With the right preprocessing it is 86.9 and 97.2 %; with ImageNet's mean and std ten points less."""
     require((SAMPLES / "samples.tar").is_file(), f"{SAMPLES}, one image a class")
-    with (SAMPLES / "index.csv").open(newline="") as file:
-        chosen = {row["file_name"]: row["wnid"] for row in list(csv.DictReader(file))[::20]}
-    with tarfile.open(SAMPLES / "samples.tar") as archive:
-        for member in archive:
-            name = Path(member.name).name
-            if name in chosen:
-                (tmp_path / chosen[name]).mkdir()
-                (tmp_path / chosen[name] / name).write_bytes(archive.extractfile(member).read())
-    said = predict(tmp_path, "efficientnet-lite0")
+    require(installed("openvino"), "openvino")
+    said = predict(
+        SAMPLES / "samples.tar", "efficientnet-lite0", labels=SAMPLES / "index.csv", top=5, engine="openvino"
+    )
     label = said.images.label.to_numpy()[:, None]
-    assert label.ravel().tolist() == list(range(0, 1000, 20))
-    # Over all 1,000 samples it is 0.869 and 0.972.
-    assert (said.predictions.classes[:, :1] == label).mean() >= 0.8
-    assert (said.predictions.classes[:, :5] == label).any(1).mean() >= 0.9
+    assert sorted(label.ravel()) == list(range(1000))
+    assert (said.predictions.classes[:, :1] == label).mean() == 0.869
+    assert (said.predictions.classes == label).any(1).mean() == 0.972
 
 
 @pytest.mark.parametrize("module", ["torch", "timm"])
@@ -121,10 +121,10 @@ def test_without_the_weights(monkeypatch):
     )
 
 
-def test_decoding_without_pillow(monkeypatch, tmp_path):
+def test_decoding_without_pillow(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(MissingExtraError) as error:
-        decode(tmp_path / "x.jpg")
+        decode(b"x")
     assert str(error.value) == (
         "Decoding images needs PIL, which cannot be imported.\n"
         "  got:     import of PIL.Image halted; None in sys.modules\n"

@@ -5,18 +5,22 @@ Nothing but Typer is imported before a command runs, so that ``--help`` and comp
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
 import shlex
 import sys
+import threading
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
 from manyhot._version import __version__
+from manyhot.cli.predicting import print_doctor, print_models, print_predicted, show_events
 from manyhot.cli.printing import (
     options_text,
     print_catalog,
@@ -24,6 +28,7 @@ from manyhot.cli.printing import (
     print_description,
     print_leaderboard,
     print_outcome,
+    print_similar,
     print_table,
     print_undrawn,
     print_written,
@@ -64,6 +69,14 @@ class LeaderboardFormat(StrEnum):
     markdown = "markdown"
     latex = "latex"
     json = "json"
+
+
+class SimilarBy(StrEnum):
+    """Whose images are searched for."""
+
+    predicted = "predicted"
+    label = "label"
+    any = "any"
 
 
 JsonOption = Annotated[
@@ -321,25 +334,160 @@ def report(
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(help="Folder of images, flat or nested.")],
-    model: Annotated[list[str], typer.Option("--model", help="A registered model; repeat for more.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Images: a folder, a list (.txt, .csv), tar shards, Parquet, a Hugging Face data set "
+            "(hf:NAME); a path or an address such as s3://bucket/folder."
+        ),
+    ],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", help="A model, such as timm/resnet50.a1_in1k; repeat for more. 'manyhot models' lists."
+        ),
+    ],
     out: OutOption = Path("predictions"),
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV with the original label of each image.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="Class list of the data set, where it is not that of the model."),
+    ] = None,
     top: Annotated[int | None, typer.Option("--top", help="Best classes to keep; 20 by default.")] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Keep the scores of all classes instead.")] = False,
-    as_json: JsonOption = False,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Keep the penultimate features, too.")
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="auto takes the fastest with the same answers; or torch, openvino, onnx; ray for a cluster.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", help="f32; bf16 and f16 are faster on some processors, and change answers."
+        ),
+    ] = "f32",
+    shard: Annotated[
+        str, typer.Option("--shard", help="I/N: only part I of N, from 0; the last to finish merges all.")
+    ] = "0/1",
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; one a core by default.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images at once; what suits the engine by default.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events, a JSON object a line, instead of text.")
+    ] = False,
 ) -> None:
-    """Run image classifiers over a folder of images.
+    """Run image classifiers over images. Stopped at any moment, the same command goes on where it was.
 
-    Example: manyhot predict photos --model efficientnet-lite0 --out predictions
+    Examples: manyhot predict photos --model efficientnet-lite0 --out predictions ·
+    manyhot predict 's3://bucket/val-{000..099}.tar' --model timm/resnet50.a1_in1k --shard 3/16
     """
     from manyhot import pipeline
 
     if dense and top is not None:
         raise typer.BadParameter("--top and --dense exclude each other")
-    kept = None if dense else top or 20
+    with show_events(as_json) as notify:
+        done = pipeline.predict_files(
+            source,
+            model,
+            out,
+            labels=labels,
+            classes=classes,
+            top=None if dense else top or 20,
+            engine=engine,
+            precision=precision,
+            embeddings=embeddings,
+            shard=_shard(shard),
+            workers=workers,
+            batch=batch,
+            call=_call(),
+            notify=notify,
+        )
+    print_predicted(done, out, as_json)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, of = text.partition("/")
+    if not (index.isdigit() and of.isdigit() and int(index) < int(of)):
+        raise typer.BadParameter(f"--shard is I/N with I from 0 to N-1, such as 0/4; got {text}")
+    return int(index), int(of)
+
+
+@app.command()
+def models(
+    pattern: Annotated[
+        str, typer.Argument(help="Which, such as 'eva02*' or 'torchvision/*'; all by default.")
+    ] = "*",
+    as_json: JsonOption = False,
+) -> None:
+    """List the models that predict takes.
+
+    Example: manyhot models 'eva02*'
+    """
+    from manyhot import pipeline
+
+    print_models(pipeline.list_models(pattern), pattern, as_json)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Tell what this machine can predict with, and how to get the rest."""
+    from manyhot import pipeline
+
+    print_doctor(pipeline.examine(), as_json)
+
+
+@app.command()
+def similar(
+    index: Annotated[Path, typer.Argument(help="Folder that predict --embeddings wrote: where to search.")],
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries", help="Such a folder too: the images asked about. Those of INDEX by default."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="Whose embeddings, where the folder has several models'.")
+    ] = "",
+    classes: Annotated[
+        SimilarBy,
+        typer.Option(
+            "--classes", help="Search among images of the best predicted classes, the label, or any."
+        ),
+    ] = SimilarBy.predicted,
+    top: Annotated[int, typer.Option("--top", help="Predicted classes of each image.", min=1)] = 5,
+    k: Annotated[int, typer.Option("-k", help="Neighbours for each image and class.", min=1)] = 10,
+    out: Annotated[Path, typer.Option("--out", help="File to write: .parquet.", dir_okay=False)] = Path(
+        "similar.parquet"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Find the nearest images by embedding, of each class that an image may show.
+
+    Example: manyhot similar predictions --queries photos --out similar.parquet
+    """
+    from manyhot import pipeline
+
     with show_progress() as progress:
-        written = pipeline.predict_folder(folder, model, out, top=kept, call=_call(), progress=progress)
-    print_written(written, as_json)
+        found, written = pipeline.similar_files(
+            index,
+            model=model,
+            queries=queries,
+            k=k,
+            classes=classes.value,
+            top=top,
+            out=out,
+            call=_call(),
+            progress=progress,
+        )
+    print_similar(found, written, as_json)
 
 
 @app.command()
@@ -433,14 +581,24 @@ def main() -> None:
         app(prog_name="manyhot")
     except ManyhotError as error:
         typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except OSError as error:
-        sys.exit(_refused(error))
+        _leave(_refused(error))
     except SystemExit as stop:
-        # What Typer makes of Ctrl-C, without a word.
-        if stop.code == 130:
+        if stop.code == 130:  # what Typer makes of Ctrl-C, without a word
             typer.echo("Interrupted; no file was left half-written.", err=True)
+            _leave(130)
         raise
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit, at once where threads are at work."""
+    if threading.active_count() > 1:
+        # An engine cannot be stopped within a batch, and aborts when Python ends under it.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _refused(error: OSError) -> int:

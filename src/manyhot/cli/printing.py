@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Compared, Description, Outcome, Progress
+    from manyhot.pipeline import Compared, Description, Outcome, Progress, Similar
     from manyhot.registry import Entry
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -381,3 +381,15 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2%}" if " " in column else f"{value:.4g} M"
     return str(value)
+
+
+def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:
+    """Print how many rows there are, what was left out and what was written."""
+    numbers = {"images": found.n_images, "rows": len(found.table), "empty": found.n_empty}
+    if as_json:
+        typer.echo(json.dumps(numbers | {"notes": found.notes, "written": [str(p) for p in written]}))
+        return
+    typer.echo(f"{found.n_images:,} images, {len(found.table):,} rows, {found.n_empty:,} without neighbours")
+    for note in found.notes:
+        typer.secho(f"Note: {note}.", err=True)
+    print_written(written, False)

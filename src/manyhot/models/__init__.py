@@ -1,20 +1,36 @@
-"""Images → predictions: a source lists images, a model scores them, a table keeps the scores.
+"""Images → predictions: a source lists images, a network scores them, parts become a table.
+
+The way of an image: `sources` (bytes) → `decode` (pixels) → `preprocessing` (cropped) → `engines` (logits) →
+`scored` (best classes) → `parts` (files, resumed and merged). `adapters` build networks by name.
 
 Importing this package imports neither torch nor Pillow; building a model does.
 """
 
-from manyhot.models.adapters import Classifier
-from manyhot.models.predict import Predicted, predict, write_skipped
-from manyhot.models.sources import EXTENSIONS, Listed, Skipped, decode, list_folder
+from manyhot.models.engines import ENGINES, Precision, Trial, precision_of
+from manyhot.models.find import families, find_model
+from manyhot.models.job import Done, Settings, run
+from manyhot.models.network import Network
+from manyhot.models.parts import Merged
+from manyhot.models.predict import Predicted, Skipped, predict
+from manyhot.models.preprocessing import Preprocessing
+from manyhot.models.sources import Source, open_source
 
 __all__ = [
-    "EXTENSIONS",
-    "Classifier",
-    "Listed",
+    "ENGINES",
+    "Done",
+    "Merged",
+    "Network",
+    "Precision",
     "Predicted",
+    "Preprocessing",
+    "Settings",
     "Skipped",
-    "decode",
-    "list_folder",
+    "Source",
+    "Trial",
+    "families",
+    "find_model",
+    "open_source",
+    "precision_of",
     "predict",
-    "write_skipped",
+    "run",
 ]

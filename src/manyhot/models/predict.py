@@ -1,29 +1,34 @@
-"""A folder of images and the name of a model → a predictions table."""
+"""Predictions in memory: for notebooks, and for modules of one's own."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.core.sets import top_k
+from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.files import write_text
-from manyhot.models.adapters import Classifier
-from manyhot.models.sources import Listed, Skipped, decode, list_folder
-from manyhot.registry import get
+from manyhot.models.engines import Trial, choose, precision_of
+from manyhot.models.find import find_model
+from manyhot.models.job import Settings, columns_of, sample
+from manyhot.models.network import Network
+from manyhot.models.scored import Keep, Scored, score_parts
+from manyhot.models.sources import Labels, open_source
 from manyhot.tables import Images, Predictions
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be predicted, and why."""
+
+    image_id: str
+    uri: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,146 +38,212 @@ class Predicted:
     Attributes
     ----------
     predictions : Predictions
-        Logits: the best classes or all of them. In the order of `images`.
+        The best classes or the scores of all. In the order of `images`.
     images : Images
         The images that could be decoded.
     skipped : tuple of Skipped
         Those that could not.
+    embeddings : ndarray of float16, shape (n, D), optional
+        Penultimate features, where they were asked for.
+    trials : tuple of Trial
+        What engines did, the chosen one among them.
     """
 
     predictions: Predictions
     images: Images
     skipped: tuple[Skipped, ...]
-
-
-@dataclass(frozen=True)
-class _Scored:
-    classes: npt.NDArray[np.int32] | None
-    scores: npt.NDArray[np.float32]
-    logsumexp: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float16] | None = None
+    trials: tuple[Trial, ...] = ()
 
 
 def predict(
-    source: str | os.PathLike[str],
-    model: str,
+    source: Any,
+    model: Any,
     *,
     top: int | None = 20,
-    batch: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    classes: ClassList | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "f32",
+    embeddings: bool = False,
+    workers: int | None = None,
+    batch: int | None = None,
+    ids: Sequence[str] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
-    """Predict the classes of the images in a folder.
+    """Predict the classes of images.
 
     An image that cannot be decoded is skipped and listed. The same files give the same numbers on the same
-    machine, as long as `batch` and the number of threads stay the same.
+    machine with the same engine and batch.
 
     Parameters
     ----------
-    source : path-like
-        A folder of images, flat or nested. Folders called like the keys of the classes give the images their
-        labels.
-    model : str
-        A registered name, such as ``efficientnet-lite0``.
+    source : path-like, or torch.nn.Module
+        A folder of images, or what else ``manyhot predict`` reads. ``predict(module, loader)`` runs a module
+        over the batches of a loader as they come.
+    model : str, Network, or iterable
+        A name such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``; or the loader.
     top : int, optional
         How many of the best classes to keep; None keeps the scores of all.
-    batch : int
-        Images scored at once. Small batches stay in the cache: on two cores 4 to 8 are faster than 32.
+    classes : ClassList, optional
+        Of the data set, where they are not those of the model: the scores of these are kept, by key.
+    labels : path-like, optional
+        CSV with the label of each image.
+    engine : str
+        ``auto`` measures those that are installed where there is enough to do, and takes the fastest with
+        the same answers; or ``torch``, ``openvino``, ``onnx``.
+    precision : str
+        ``f32``; ``bf16`` or ``f16`` are faster on some processors and change answers.
+    embeddings : bool
+        Whether to keep the penultimate features.
+    workers, batch : int, optional
+        Threads, by default one a core, and images of a call.
+    ids : sequence of str, optional
+        Of the images of a loader, in its order.
     progress : callable, optional
         Called as ``progress(images done, images in all)`` after each batch.
 
     Raises
     ------
     InputError
-        The folder does not exist, holds no image, two of one name, or none that can be decoded.
+        The source does not exist, holds no image, two of one name, or none that can be decoded.
+    MatchError
+        The model does not know all the classes.
     UnknownNameError
-        There is no such model.
+        There is no such model or engine.
     MissingExtraError
-        A package that the model needs is not installed.
+        A package that the model or the engine needs is not installed.
     """
-    _check_at_least_1(top=1 if top is None else top, batch=batch)
-    classifier: Classifier = get("model", model)()
-    listed = list_folder(source, classifier.classes.keys)
-    kept: list[tuple[Listed, tuple[int, int]]] = []
-    parts: list[_Scored] = []
-    skipped: list[Skipped] = []
-    for start in range(0, len(listed), batch):
-        opened = [(item, decode(item.uri)) for item in listed[start : start + batch]]
-        skipped += [Skipped(item.image_id, item.uri, why) for item, why in opened if isinstance(why, str)]
-        good = [(item, image) for item, image in opened if not isinstance(image, str)]
-        if good:
-            parts.append(_scored(classifier, [image for _, image in good], top))
-            kept += [(item, image.size) for item, image in good]
-        if progress is not None:
-            progress(min(start + batch, len(listed)), len(listed))
-    if not kept:
-        raise _nothing_left(source, skipped)
-    images = _images(kept)
-    return Predicted(_predictions(classifier, images, parts), images, tuple(skipped))
+    if not isinstance(source, str | os.PathLike):
+        from manyhot.models.loader import predict_loader
+
+        return predict_loader(source, model, top=top, classes=classes, ids=ids, progress=progress)
+    settings = Settings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
+    network = model if isinstance(model, Network) else find_model(str(model), classes)
+    opened = open_source(source, labels=labels)
+    choice = choose(
+        engine,
+        network,
+        sample(opened, network),
+        opened.n,
+        precision=settings.precision,
+        features=embeddings,
+        workers=workers,
+        batch=batch,
+    )
+    told = _counter(progress, opened.n)
+    keep = Keep(top, columns_of(network, classes))
+    scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=told))
+    return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
 
 
-def write_skipped(skipped: Iterable[Skipped], path: str | os.PathLike[str]) -> Path:
-    """Write the skipped images to a CSV file: ``image_id``, ``uri``, ``reason``."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("image_id", "uri", "reason"))
-    rows.writerows(map(astuple, skipped))
-    write_text(path, text.getvalue())
-    return Path(path)
+def _counter(
+    progress: Callable[[int, int | None], None] | None, n: int | None
+) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, n)
+
+    return count
 
 
-def _scored(classifier: Classifier, images: Sequence[Image], top: int | None) -> _Scored:
-    logits = classifier.forward(np.stack([classifier.preprocess(image) for image in images]))
-    logsumexp = _logsumexp(logits)
-    if top is None:
-        return _Scored(None, logits, logsumexp)
-    classes = top_k(logits, top)
-    return _Scored(classes, np.take_along_axis(logits, classes, axis=1), logsumexp)
-
-
-def _logsumexp(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    exact = logits.astype(np.float64)
-    best = exact.max(axis=1)
-    total: npt.NDArray[np.float64] = best + np.log(np.exp(exact - best[:, None]).sum(axis=1))
-    return total.astype(np.float32)
-
-
-def _predictions(classifier: Classifier, images: Images, parts: Sequence[_Scored]) -> Predictions:
-    best = [part.classes for part in parts if part.classes is not None]
-    return Predictions(
-        images.image_id,
-        classifier.name,
-        np.concatenate(best) if best else None,
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.logsumexp for part in parts]),
-        "logit",
-        len(classifier.classes),
-        classifier.classes.hash,
+def _predicted(
+    scored: Iterable[Scored],
+    network: Network,
+    classes: ClassList,
+    strict: bool,
+    where: str,
+    trials: tuple[Trial, ...],
+) -> Predicted:
+    parts = list(scored)
+    rows = [
+        (item, size, reason)
+        for part in parts
+        for item, size, reason in zip(part.items, part.sizes, part.reasons, strict=True)
+    ]
+    skipped = tuple(Skipped(item.image_id, item.uri, why) for item, _, why in rows if why)
+    good = [(item, size) for item, size, why in rows if not why]
+    if not good:
+        raise nothing_left(where, skipped)
+    labels = Labels(classes, strict, where).all(item.label for item, _ in good)
+    images = image_table(
+        [item.image_id for item, _ in good], labels, [item.uri for item, _ in good], [s for _, s in good]
     )
 
+    def joined(name: str) -> Any:
+        found = [
+            getattr(part, name) for part in parts if getattr(part, name) is not None and len(part.scores)
+        ]
+        return np.concatenate(found) if found else None
 
-def _images(kept: Sequence[tuple[Listed, tuple[int, int]]]) -> Images:
-    labels = [item.label for item, _ in kept]
-    columns = {
-        "image_id": pa.array([item.image_id for item, _ in kept], pa.string()),
-        "uri": pa.array([item.uri for item, _ in kept], pa.string()),
-        "label": pa.array(labels, pa.int32()),
-        "width": pa.array([width for _, (width, _) in kept], pa.int32()),
-        "height": pa.array([height for _, (_, height) in kept], pa.int32()),
-    }
-    if all(label is None for label in labels):
-        del columns["label"]
+    predictions = Predictions(
+        images.image_id,
+        network.name,
+        joined("classes"),
+        joined("scores"),
+        joined("logsumexp"),
+        network.score_kind,
+        len(classes),
+        classes.hash,
+    )
+    return Predicted(predictions, images, skipped, joined("features"), trials)
+
+
+def image_table(
+    ids: Sequence[str],
+    labels: Sequence[int | None],
+    uris: Sequence[str] | None = None,
+    sizes: Sequence[tuple[int, int] | None] | None = None,
+) -> Images:
+    """Return an images table; columns of which nothing is known are left out."""
+    columns: dict[str, Any] = {"image_id": pa.array(ids, pa.string())}
+    if uris is not None:
+        columns["uri"] = pa.array(uris, pa.string())
+    if any(label is not None for label in labels):
+        columns["label"] = pa.array(labels, pa.int32())
+    if sizes is not None:
+        columns["width"] = pa.array([size and size[0] for size in sizes], pa.int32())
+        columns["height"] = pa.array([size and size[1] for size in sizes], pa.int32())
     return Images(pa.table(columns))
 
 
-def _check_at_least_1(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be at least 1.", got=count)
-
-
-def _nothing_left(source: str | os.PathLike[str], skipped: Sequence[Skipped]) -> InputError:
-    first = skipped[0]
+def nothing_left(where: str, skipped: Sequence[Skipped]) -> InputError:
+    """Return the error that no image could be decoded."""
+    first = skipped[0] if skipped else None
+    more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
     return InputError(
         "None of the images could be decoded.",
-        where=source,
-        got=f"{first.uri}: {first.reason}" + (f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""),
+        where=where,
+        got=f"{first.uri}: {first.reason}{more}" if first else "no images",
+    )
+
+
+def default_classes(n: int, name: str, classes: ClassList | None) -> ClassList:
+    """Return the class list of a module with n outputs: as given, ImageNet-1k for 1,000, else numbers.
+
+    Raises
+    ------
+    InputError
+        The list that was given is of another length.
+    """
+    from manyhot.classes import from_keys
+
+    if classes is not None:
+        if len(classes) != n:
+            raise InputError(
+                "The model has another number of classes than the class list.",
+                where=name,
+                got=f"{n:,} scores an image",
+                allowed=f"{len(classes):,}",
+            )
+        return classes
+    return (
+        class_list()
+        if n == len(class_list())
+        else from_keys([str(i) for i in range(n)], f"{n} classes of {name}")
     )

@@ -2,42 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from manyhot import tables
-from manyhot.pipeline.common import PathLike, Progress
+from manyhot.formats import read_classes
+from manyhot.models import Done, Settings, find_model, open_source, precision_of, run
+from manyhot.models.ray import engine_of, run_on_ray
+from manyhot.pipeline.common import PathLike
+
+Notify = Callable[[str, dict[str, Any]], None]
+"""Called with the kind of an event and what is told about it."""
 
 
-def predict_folder(
+def predict_files(
     source: PathLike,
     models: Sequence[str],
     out: PathLike,
     *,
+    labels: PathLike | None = None,
+    classes: PathLike | None = None,
     top: int | None = 20,
+    engine: str = "auto",
+    precision: str = "f32",
+    embeddings: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    workers: int | None = None,
+    batch: int | None = None,
     call: str = "",
-    progress: Progress | None = None,
-) -> list[Path]:
-    """Predict the images of a folder with each model and write predictions, images and skipped images.
+    notify: Notify | None = None,
+) -> list[Done]:
+    """Predict the images of a source with each model, into a folder.
+
+    Writes a table of predictions a model, `images.parquet` and `skipped.csv`; with `embeddings` the
+    penultimate features, too. A run that ended early goes on where it was.
 
     Parameters
     ----------
     source : path-like
-        A folder of images.
+        See `manyhot.models.open_source`.
     models : sequence of str
-        Registered names.
+        See `manyhot.models.find_model`.
     out : path-like
-    top : int, optional
-        How many of the best classes to keep; None keeps the scores of all.
-    """
-    from manyhot.models.predict import predict, write_skipped
+    labels : path-like, optional
+        CSV with the label of each image.
+    classes : path-like, optional
+        Class list of the data set: a file, or the name of one that is known.
+    top, engine, precision, embeddings, shard, workers, batch
+        See `manyhot.models.Settings`.
+    notify : callable, optional
+        Called with the kind of an event and what is told about it.
 
-    out, written = Path(out), []
-    for model in models:
-        told = None if progress is None else (lambda done, of, m=model: progress(m, done, of))
-        result = predict(source, model, top=top, progress=told)
-        name = tables.predictions_file_name(model)
-        written.append(tables.write_predictions(result.predictions, out / name, call=call))
-    written.append(tables.write(result.images.table, out / "images.parquet", "images", call=call))
-    written.append(write_skipped(result.skipped, out / "skipped.csv"))
-    return written
+    Raises
+    ------
+    ManyhotError
+        As `manyhot.models.run`.
+    """
+    known = None if classes is None else read_classes(classes)
+    on_ray = engine_of(engine)
+    kind = precision_of(precision)
+    settings = Settings(top, on_ray or engine, kind, embeddings, shard, workers, batch, known)
+    opened = open_source(source, labels=labels)
+    if on_ray:
+        return run_on_ray(opened, models, Path(out), settings, call, notify)
+    done = []
+    for name in models:
+        network = find_model(name, known)
+        done.append(run(opened, network, Path(out), settings, call, notify))
+        if notify is not None:
+            notify("done", {"model": network.name})
+    return done

@@ -33,6 +33,7 @@ from manyhot.tables.schemas import (
     read,
     schema,
     write,
+    write_stream,
 )
 
 __all__ = [
@@ -70,4 +71,5 @@ __all__ = [
     "write",
     "write_labels",
     "write_predictions",
+    "write_stream",
 ]

@@ -333,6 +333,18 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("classes", pa.list_(_int), "the label set; empty where nothing is valid"),
         Column("names", pa.list_(_text), "their names"),
     ),
+    "similar": (
+        Column("image_id", _text, "as in images"),
+        Column(
+            "class_id", _int, "the class that the neighbours are of; null where any will do", nullable=True
+        ),
+        Column(
+            "neighbours",
+            pa.list_(_text),
+            "image_id of the nearest images, nearest first; empty where there are none",
+        ),
+        Column("similarity", pa.list_(pa.float32()), "of each neighbour, the cosine of the two embeddings"),
+    ),
     "findings": (
         Column("kind", _text, "what was found"),
         _optional("image_id", _text, "the image, null for a finding on classes"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,8 +69,44 @@ def write(
     about : Mapping of str to str
         Further metadata, such as ``model`` or ``classes`` (the hash of the class list).
     """
-    table = check(table, name)
-    metadata = {
+    table = check(table, name).replace_schema_metadata(_about(name, call, inputs, about))
+    with atomic_write(path) as part:
+        pq.write_table(table, part, compression="zstd")
+    return Path(path)
+
+
+def write_stream(
+    pieces: Iterable[pa.Table],
+    path: str | os.PathLike[str],
+    name: str,
+    *,
+    call: str = "",
+    inputs: Mapping[str, str] | None = None,
+    about: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a table that comes in pieces, one of which is in memory at a time; else as `write` does.
+
+    Empty pieces add nothing; all others have the same columns.
+    """
+    writer: pq.ParquetWriter | None = None
+    with atomic_write(path) as part:
+        try:
+            for piece in pieces:
+                if not len(piece):
+                    continue
+                piece = check(piece, name).replace_schema_metadata(_about(name, call, inputs, about))
+                writer = writer or pq.ParquetWriter(part, piece.schema, compression="zstd")
+                writer.write_table(piece)
+        finally:
+            if writer is not None:
+                writer.close()
+    return Path(path)
+
+
+def _about(
+    name: str, call: str, inputs: Mapping[str, str] | None, about: Mapping[str, str] | None
+) -> dict[str, str]:
+    told = {
         "table": name,
         "schema": str(SCHEMA_VERSION),
         "version": __version__,
@@ -78,10 +114,7 @@ def write(
         "inputs": json.dumps(dict(inputs or {}), sort_keys=True),
         **(about or {}),
     }
-    table = table.replace_schema_metadata({f"manyhot.{key}": value for key, value in metadata.items()})
-    with atomic_write(path) as part:
-        pq.write_table(table, part, compression="zstd")
-    return Path(path)
+    return {f"manyhot.{key}": value for key, value in told.items()}
 
 
 def read(path: str | os.PathLike[str], name: str) -> pa.Table:

@@ -1,0 +1,464 @@
+"""Nearest vectors by cosine similarity: exact, by blocks, without a copy of the index.
+
+A block of the index meets a block of queries in one float32 product. What the rounding of that product leaves
+among the k nearest is compared once more in float64, in an order of summation that depends on nothing but the
+length of the vectors. The answer therefore has the same bits on every run, whatever the blocks, the threads
+and the matrix library.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.errors import InputError
+
+CELLS = 4_000_000
+"""Similarities held at once. With 1,000 queries 16 MB, and blocks of 4,000 rows, which the cache still holds;
+the product of smaller ones is 10 to 20 % slower."""
+
+NOBODY = -1
+"""The row of a neighbour that there is not."""
+
+Vectors = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+_NO_FLOOR = np.float32(-2)
+"""Below every cosine."""
+
+_APART = 32
+"""Rows that lie apart in a file and are read at once."""
+
+_PAIRS = 2**18
+"""Numbers of each side that are compared again at once: 2 MB of float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest vectors of each question, nearest first; of equals the lower row first.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (q, k)
+        Rows of the index; `NOBODY` where there are fewer than k.
+    similarity : ndarray of float32, shape (q, k)
+        The cosine in float64, rounded; NaN where there is nobody.
+    blank_queries, blank_index : ndarray of int64
+        Rows met that have no direction, all zeros or not finite: these have no neighbours and are nobody's.
+    """
+
+    rows: Rows
+    similarity: Floats
+    blank_queries: Rows
+    blank_index: Rows
+
+
+def nearest(
+    queries: Vectors,
+    index: Vectors,
+    k: int,
+    *,
+    own: npt.NDArray[np.integer] | None = None,
+    cells: int = CELLS,
+    progress: Progress | None = None,
+) -> Neighbours:
+    """Find the k nearest vectors of each query.
+
+    Parameters
+    ----------
+    queries : ndarray of float16 or float32, shape (q, D)
+    index : ndarray of float16 or float32, shape (n, D)
+        May be mapped from a file: it is read once for every 2,000 queries, from first row to last.
+    k : int
+        At least 1. Where the index holds fewer, the rest is `NOBODY`.
+    own : ndarray of int, shape (q,), optional
+        The row of the index that is the query itself and therefore no neighbour; -1 where none is.
+    cells : int
+        Similarities held at once. It decides on speed and memory, never on the answer.
+    progress : callable, optional
+        Called as ``progress(comparisons done, comparisons in all)``.
+
+    Returns
+    -------
+    Neighbours
+        Row i answers query i.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or vectors are not floating point numbers.
+
+    Notes
+    -----
+    Exact: the k greatest float32 roundings of the cosine, equals in the order of their rows. The cosine is
+    computed in float64 from the vectors read as float32.
+    """
+    _check_vectors(queries, index, k)
+    asked = np.arange(len(queries))
+    search = _Search(queries, index, k, _own_rows(own, len(queries), len(index)), cells, len(queries))
+    search.answer(asked, asked, np.arange(len(index)), _Told(progress, len(queries) * len(index)))
+    return search.neighbours()
+
+
+def nearest_by_class(
+    queries: Vectors,
+    wanted: npt.NDArray[np.integer],
+    index: Vectors,
+    index_class: npt.NDArray[np.integer],
+    k: int,
+    *,
+    own: npt.NDArray[np.integer] | None = None,
+    cells: int = CELLS,
+    progress: Progress | None = None,
+) -> Neighbours:
+    """Find, for each wanted (query, class) pair, the k nearest vectors of that class.
+
+    No query is compared with vectors of a class that it does not want.
+
+    Parameters
+    ----------
+    queries, index, k, own, cells, progress
+        As in `nearest`.
+    wanted : ndarray of int, shape (p, 2)
+        A row is a query and a class.
+    index_class : ndarray of int, shape (n,)
+        The class of each vector of the index, -1 where unknown.
+
+    Returns
+    -------
+    Neighbours
+        Row i answers ``wanted[i]``.
+
+    Raises
+    ------
+    InputError
+        As in `nearest`; also if a query does not exist or a class is negative.
+    """
+    _check_vectors(queries, index, k)
+    _check_wanted(wanted, index_class, len(queries), len(index))
+    wanted = wanted.astype(np.int64)
+    own = _own_rows(own, len(queries), len(index))
+    search = _Search(queries, index, k, own, cells, len(wanted))
+    groups = list(_groups(wanted[:, 1], index_class))
+    told = _Told(progress, sum(len(asked) * len(rows) for asked, rows in groups))
+    for asked, rows in groups:
+        search.answer(asked, wanted[asked, 0], rows, told)
+    return search.neighbours()
+
+
+def _groups(
+    wanted: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer]
+) -> Iterator[tuple[Rows, Rows]]:
+    """Yield which questions want each class, and the rows of the index that it has, both ascending."""
+    by_class = np.argsort(index_class, kind="stable")
+    ordered, asked = index_class[by_class], np.argsort(wanted, kind="stable")
+    edges = np.flatnonzero(np.diff(wanted[asked], prepend=-1, append=-1))
+    for start, stop in itertools.pairwise(edges):
+        value = wanted[asked[start]]
+        first, last = np.searchsorted(ordered, value, "left"), np.searchsorted(ordered, value, "right")
+        yield asked[start:stop], by_class[first:last]
+
+
+@dataclass
+class _Told:
+    """How many comparisons are done."""
+
+    tell: Progress | None
+    of: int
+    done: int = 0
+
+    def add(self, comparisons: int) -> None:
+        self.done += comparisons
+        if self.tell is not None:
+            self.tell(self.done, self.of)
+
+
+@dataclass
+class _Search:
+    """Questions to one index, and the answers found so far.
+
+    Attributes
+    ----------
+    own : ndarray of int64, shape (q,)
+    n : int
+        Questions.
+    """
+
+    queries: Vectors
+    index: Vectors
+    k: int
+    own: Rows
+    cells: int
+    n: int
+    blank_queries: list[Rows] = field(default_factory=list)
+    blank_index: list[Rows] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = np.full((self.n, self.k), NOBODY, np.int64)
+        self.similarity = np.full((self.n, self.k), np.nan, np.float32)
+
+    def neighbours(self) -> Neighbours:
+        """Return what was found."""
+        blank = (np.unique(np.concatenate([*b, _no_rows()])) for b in (self.blank_queries, self.blank_index))
+        return Neighbours(self.rows, self.similarity, *blank)
+
+    def answer(self, asked: Rows, query: Rows, rows: Rows, told: _Told) -> None:
+        """Answer the questions `asked`, of which `query` are the queries, among `rows` of the index."""
+        side = max(1, math.isqrt(self.cells))
+        for start in range(0, len(asked), side):
+            self._answer(asked[start : start + side], query[start : start + side], rows, told)
+
+    def _answer(self, asked: Rows, query: Rows, rows: Rows, told: _Told) -> None:
+        raw = _gather(self.queries, query)
+        unit = _as_float32(raw)
+        blank = _to_directions(unit)
+        self.blank_queries.append(query[blank])
+        near = _Shortlist(len(raw), min(self.k, max(1, len(rows))), _margin(unit.shape[1]))
+        near.floor[blank] = np.inf
+        for block, scores in self._scores(unit, rows):
+            _mask_own(scores, self.own[query], block)
+            near.add(scores, block)
+            if near.is_long:
+                near.settle(raw, self.index)
+            told.add(scores.size)
+        near.settle(raw, self.index)
+        at = asked[near.query], near.places()
+        self.rows[at], self.similarity[at] = near.row, near.score
+
+    def _scores(self, unit: Floats, rows: Rows) -> Iterator[tuple[Rows, Floats]]:
+        """Yield rows of the index, block by block, with their rounded similarities to `unit`."""
+        n, size = unit.shape
+        step = max(1, min(len(rows), self.cells // max(n, size)))
+        vectors, scores = np.empty((step, size), np.float32), np.empty(n * step, np.float32)
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            stored, out = vectors[: len(block)], scores[: n * len(block)].reshape(n, len(block))
+            _read(self.index, block, stored)
+            blank = _to_directions(stored)
+            np.matmul(unit, stored.T, out=out)
+            if blank.any():
+                out[:, blank] = -np.inf
+                self.blank_index.append(block[blank])
+            yield block, out
+
+
+class _Shortlist:
+    """What may be among the k nearest of each query, and what one more must reach to join it.
+
+    Attributes
+    ----------
+    floor : ndarray of float32, shape (n,)
+    query, row, score : ndarray, shape (m,)
+        Candidates, by query; `score` is within `margin` of the similarity.
+    """
+
+    def __init__(self, n: int, k: int, margin: float) -> None:
+        self.floor = np.full(n, _NO_FLOOR)
+        self.k, self.margin, self.full = k, margin, 2 * n * k
+        self.query, self.row, self.score = _no_rows(), _no_rows(), np.empty(0, np.float32)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether rounding keeps far more candidates apart than there are places, as equal vectors do."""
+        return len(self.query) > 16 * self.k * len(self.floor)
+
+    def places(self) -> Rows:
+        """Return the place of each candidate among those of its query, from 0; they are in that order."""
+        counts = np.bincount(self.query, minlength=len(self.floor))
+        place: Rows = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
+        return place
+
+    def add(self, scores: Floats, rows: Rows) -> None:
+        """Take from a block what reaches the floor, which rises with what is found."""
+        hit = scores >= self.floor[:, None]
+        if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
+            # At the start everything is a hit. The k-th of a block is no more than the k-th of the index.
+            kth = np.partition(scores, -self.k, axis=1)[:, -self.k]
+            self._raise(np.arange(len(scores)), kth)
+            np.greater_equal(scores, self.floor[:, None], out=hit)
+        flat = np.flatnonzero(hit)
+        query, column = np.divmod(flat, scores.shape[1])
+        self.query = np.concatenate([self.query, query])
+        self.row = np.concatenate([self.row, rows[column]])
+        self.score = np.concatenate([self.score, scores[query, column]])
+        if len(self.query) > self.full:
+            self._prune()
+
+    def settle(self, queries: Vectors, index: Vectors) -> None:
+        """Compare the candidates in float64 and keep the k nearest of each query, in their order."""
+        self._prune()
+        self.score = _similarity(queries, self.query, index, self.row)
+        self._order(np.lexsort((self.row, -self.score, self.query)))
+        self._order(np.flatnonzero(self.places() < self.k))
+
+    def _prune(self) -> None:
+        self._order(np.lexsort((-self.score, self.query)))
+        last = self.places() == self.k - 1
+        self._raise(self.query[last], self.score[last])
+        self._order(np.flatnonzero(self.score >= self.floor[self.query]))
+        self.full = 2 * max(len(self.query), self.k * len(self.floor))
+
+    def _raise(self, query: Rows, kth: Floats) -> None:
+        # With e the margin, k rows are at kth - e or above; one whose score is below kth - 2 e is below them.
+        floor = kth - np.float32(2 * self.margin)
+        self.floor[query] = np.maximum(self.floor[query], floor)
+
+    def _order(self, order: npt.NDArray[np.intp]) -> None:
+        self.query, self.row, self.score = self.query[order], self.row[order], self.score[order]
+
+
+def _no_rows() -> Rows:
+    return np.empty(0, np.int64)
+
+
+def _margin(size: int) -> float:
+    """Return how far a float32 product of two directions may be from their similarity.
+
+    Each direction is off by a relative D / 2 + 3 roundings through its norm, the sum of D products by D, and
+    the similarity itself is rounded once: 2 D + 7 of 2^-24, whatever the order of the sum. 9 are spare.
+
+    References
+    ----------
+    Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1.
+    """
+    return (2 * size + 16) * 2.0**-24
+
+
+def _similarity(queries: Vectors, query: Rows, index: Vectors, row: Rows) -> Floats:
+    """Return the similarity of each pair, shape (m,).
+
+    NumPy adds the numbers of a row of a matrix pairwise, in an order given by their count alone, and neither
+    fuses products with sums nor hands them to a matrix library.
+    """
+    found = np.empty(len(query), np.float32)
+    step = max(1, _PAIRS // max(1, queries.shape[1]))
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        a = _as_float32(queries[query[part]]).astype(np.float64)
+        b = _as_float32(_gather(index, row[part])).astype(np.float64)
+        norms = np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
+        found[part] = (a * b).sum(axis=1) / norms
+    return found
+
+
+def _to_directions(vectors: Floats) -> npt.NDArray[np.bool_]:
+    """Scale rows to norm 1 in place, and return which have no direction; these become zeros."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        usual = (squares > 1e-25) & (squares < 1e30)
+    blank = np.zeros(len(vectors), np.bool_)
+    if not usual.all():
+        # float32 over- or underflows here, or nearly so.
+        strange = np.flatnonzero(~usual)
+        exact = vectors[strange].astype(np.float64)
+        norms = np.sqrt((exact * exact).sum(axis=1))
+        bad = ~np.isfinite(norms) | (norms == 0)
+        blank[strange[bad]] = True
+        exact[bad], norms[bad] = 0, 1
+        vectors[strange], squares[strange] = exact / norms[:, None], 1
+    vectors *= (1 / np.sqrt(squares))[:, None]
+    return blank
+
+
+def _mask_own(scores: Floats, own: Rows, rows: Rows) -> None:
+    at = np.searchsorted(rows, own)
+    here = np.flatnonzero(rows[np.minimum(at, len(rows) - 1)] == own)
+    scores[here, at[here]] = -np.inf
+
+
+def _read(index: Vectors, rows: Rows, out: Floats) -> None:
+    """Read rows, which ascend, as float32."""
+    together = rows[-1] - rows[0] == len(rows) - 1
+    stored = index[rows[0] : rows[-1] + 1] if together else _gather(index, rows)
+    with np.errstate(over="ignore"):
+        np.copyto(out, stored, casting="same_kind")
+    _forget(index)
+
+
+def _gather(index: Vectors, rows: Rows) -> Vectors:
+    """Return copies of rows that lie apart."""
+    if not isinstance(index, np.memmap):
+        return index[rows]
+    found = np.empty((len(rows), index.shape[1]), index.dtype)
+    # To read a row may map 2 MB around it: 512 random rows of a file of 400 MB mapped 335.
+    for start in range(0, len(rows), _APART):
+        found[start : start + _APART] = index[rows[start : start + _APART]]
+        _forget(index)
+    return found
+
+
+def _as_float32(vectors: Vectors) -> Floats:
+    with np.errstate(over="ignore"):
+        return vectors.astype(np.float32)
+
+
+def _forget(index: Vectors) -> None:
+    """Unmap what was read of a file: its pages count as this process's memory as long as they are mapped."""
+    if not isinstance(index, np.memmap) or index.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    base: Any = index
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _own_rows(own: npt.NDArray[np.integer] | None, n: int, n_index: int) -> Rows:
+    if own is None:
+        return np.full(n, NOBODY, np.int64)
+    if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
+        raise InputError(
+            "The rows that are the queries themselves do not fit.",
+            got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
+            allowed=f"one for each of {n:,} queries, from -1 to {n_index - 1}",
+        )
+    return own.astype(np.int64)
+
+
+def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
+    for name, vectors in (("queries", queries), ("index", index)):
+        if vectors.ndim != 2 or not vectors.shape[1] or not np.issubdtype(vectors.dtype, np.floating):
+            raise InputError(
+                f"The vectors of the {name} are not a matrix of floating point numbers.",
+                got=f"shape {vectors.shape} of {vectors.dtype}",
+                allowed="a row a vector, as float16 or float32",
+            )
+    if queries.shape[1] != index.shape[1]:
+        raise InputError(
+            "The vectors of queries and index differ in length.",
+            got=f"{queries.shape[1]:,} and {index.shape[1]:,}",
+            allowed="one length",
+            do="take both from the same model",
+        )
+    if k < 1:
+        raise InputError("k must be at least 1.", got=k)
+
+
+def _check_wanted(
+    wanted: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer], n: int, n_index: int
+) -> None:
+    if index_class.shape != (n_index,):
+        raise InputError(
+            "There are not as many classes as vectors of the index.",
+            got=f"shape {index_class.shape}",
+            allowed=f"shape {(n_index,)}",
+        )
+    if wanted.ndim != 2 or wanted.shape[1] != 2:
+        raise InputError("Wanted are rows of a query and a class.", got=f"shape {wanted.shape}")
+    bad = np.flatnonzero((wanted < 0).any(axis=1) | (wanted[:, 0] >= n))
+    if len(bad):
+        raise InputError(
+            "A query does not exist or a class is negative.",
+            where=f"row {bad[0]} of wanted",
+            got=wanted[bad[0]].tolist(),
+            allowed=f"queries 0 to {n - 1}, classes 0 and up",
+        )

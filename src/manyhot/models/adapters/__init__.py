@@ -1,0 +1,1 @@
+"""Models by name: what builds a network from a library, a file or a function."""

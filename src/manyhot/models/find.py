@@ -1,0 +1,101 @@
+"""A model by the name that people give it on the command line."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from typing import Any
+
+from manyhot import registry
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.models.network import Network
+
+_OPTIONS = re.compile(r"^(?P<name>.*?)\((?P<options>[^()]*(?:\([^()]*\)[^()]*)*)\)$", re.DOTALL)
+
+
+def find_model(spec: str, classes: ClassList | None = None) -> Network:
+    """Build the network that a name tells.
+
+    Parameters
+    ----------
+    spec : str
+        A registered name, such as ``efficientnet-lite0``; or the name of a family of models and what it
+        takes: ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``, ``open_clip/ViT-B-32/laion2b_s34b_b79k``,
+        ``onnx:model.onnx``, ``openvino:model.xml``, ``python:package.module:function``. Options follow in
+        brackets: ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
+    classes : ClassList, optional
+        The classes of the data set, for models that have none of their own.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such model.
+    InputError
+        The options are none of it, or it cannot be built.
+    MissingExtraError
+        A package that it needs is not installed.
+    """
+    name, options = _split(spec)
+    family, rest = _family(name)
+    entry = _entry(family or name, spec)
+    allowed = registry.options_of(entry)
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        raise InputError(
+            f"The model {family or name!r} has no option {unknown[0]!r}.",
+            got=spec,
+            allowed=", ".join(o for o in allowed if o != "classes") or "no options",
+        )
+    if "classes" in allowed:
+        options["classes"] = classes
+    network: Network = entry(rest, **options) if family else entry(**options)
+    return network
+
+
+def families() -> dict[str, str]:
+    """Return the families of models by name, each with how a model of it is called."""
+    entries = (registry.get("model", name) for name in registry.names("model"))
+    return {e.name: str(e.about["form"]) for e in entries if "form" in e.about}
+
+
+def _entry(name: str, spec: str) -> registry.Entry:
+    try:
+        return registry.get("model", name)
+    except UnknownNameError:
+        known = [n for n in registry.names("model") if n not in families()]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        do = f"did you mean {' or '.join(map(repr, near))}?" if near else None
+        do = do or f"for a model of timm: timm/{spec}; manyhot models '*{spec}*' lists"
+        raise UnknownNameError(
+            f"There is no model {spec!r}.", allowed=", ".join([*known, *families().values()]), do=do
+        ) from None
+
+
+def _family(name: str) -> tuple[str, str]:
+    """Return the family of a model and the rest of its name; empty for a model that stands for itself."""
+    for family, form in families().items():
+        head = form[: len(family) + 1]
+        if name.startswith(head):
+            rest = name[len(head) :]
+            if not rest:
+                raise InputError("The name of the model is not complete.", got=name, allowed=form)
+            return family, rest
+    return "", name
+
+
+def _split(spec: str) -> tuple[str, dict[str, Any]]:
+    """Return the name, and the options in brackets after it."""
+    found = _OPTIONS.match(spec.strip())
+    if not found:
+        return spec.strip(), {}
+    try:
+        call = ast.parse(f"f({found['options']})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not all(k.arg for k in call.keywords):
+            raise SyntaxError
+        return found["name"], {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise InputError(
+            "The options of the model cannot be read.", got=spec, allowed="NAME(option=literal, …)"
+        ) from error

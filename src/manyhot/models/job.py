@@ -1,0 +1,344 @@
+"""One model over one source, resumed where an earlier run left off."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, MatchError
+from manyhot.models.decode import decode
+from manyhot.models.engines import Choice, Precision, Trial, choose
+from manyhot.models.network import Bytes, Network
+from manyhot.models.parts import Identity, Merged, Parts
+from manyhot.models.scored import Keep, Scored, Seconds, score_parts
+from manyhot.models.sources import Labels, Part, Source
+
+SAMPLE = 32
+"""Images that engines are compared on."""
+
+Notify = Callable[[str, dict[str, Any]], None]
+"""Called with the kind of an event and what is told about it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict.
+
+    Attributes
+    ----------
+    top : int, optional
+        Best classes to keep; None for the scores of all.
+    engine : str
+    precision : Precision
+    embeddings : bool
+    shard : (int, int)
+        Which of how many shards, from 0.
+    workers, batch : int, optional
+    classes : ClassList, optional
+        Of the data set; that of the model by default.
+    """
+
+    top: int | None = 20
+    engine: str = "auto"
+    precision: Precision = Precision.f32
+    embeddings: bool = False
+    shard: tuple[int, int] = (0, 1)
+    workers: int | None = None
+    batch: int | None = None
+    classes: ClassList | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("top", "workers", "batch"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1.", got=count)
+        index, of = self.shard
+        if not 0 <= index < of:
+            raise InputError("There is no such shard.", got=f"{index}/{of}", allowed="0/n to n-1/n")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a model.
+
+    Attributes
+    ----------
+    model : str
+    merged : Merged, optional
+        None while parts of other shards are missing.
+    trials : tuple of Trial
+        Of engines; empty where nothing was left to predict.
+    seconds : Seconds
+    wall : float
+        Seconds.
+    n : int
+        Images of this run.
+    missing : int
+        Parts that are not there yet.
+    """
+
+    model: str
+    merged: Merged | None
+    trials: tuple[Trial, ...] = ()
+    seconds: Seconds = field(default_factory=Seconds)
+    wall: float = 0.0
+    n: int = 0
+    missing: int = 0
+
+
+def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
+    """Return which scores of a network are the classes of a data set, by key; None where all are, in order.
+
+    Raises
+    ------
+    MatchError
+        The network does not know all of the classes.
+    """
+    if classes is None or classes.hash == network.classes.hash:
+        return None
+    known = {key: i for i, key in enumerate(network.classes.keys)}
+    missing = [key for key in classes.keys if key not in known]
+    if missing:
+        raise MatchError(
+            "The model does not know all classes of the data set.",
+            where=network.name,
+            got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
+            allowed=f"the {len(known):,} keys of {network.classes.name}, such as {next(iter(known))}",
+            do="choose a model that does, or give the class list of its own with --classes",
+        )
+    return np.array([known[key] for key in classes.keys])
+
+
+def sample(source: Source, network: Network, n: int = SAMPLE) -> Bytes:
+    """Return the first images of a source that can be decoded, cropped, shape (m, 3, height, width)."""
+    found = []
+    for part in source.parts:
+        for _, read in itertools.islice(part.items(), 4 * n):
+            try:
+                image = decode(read())
+            except OSError:
+                continue
+            if not isinstance(image, str):
+                found.append(network.preprocessing(image).numpy())
+            if len(found) == n:
+                return np.stack(found)
+        if found:
+            break
+    if not found:  # nothing to compare on; the run will say why
+        found = [np.zeros((3, *network.preprocessing.size), np.uint8)]
+    return np.stack(found)
+
+
+@dataclass
+class Job:
+    """A model over a source: what is left to do, and what came of it so far.
+
+    Attributes
+    ----------
+    source : Source
+        All of it, whatever the shard.
+    network : Network
+    classes : ClassList
+        Those that the predictions count in.
+    keep : Keep
+    parts : Parts
+    identity : Identity
+    missing : tuple of Part
+        Of this shard, to be predicted.
+    choice : Choice, optional
+        The engine; None where nothing is missing.
+    complete : bool
+        Whether the predictions were there already.
+    seconds : Seconds
+    n : int
+        Images that were written.
+    begun : float
+        When, by ``time.perf_counter``.
+    """
+
+    source: Source
+    network: Network
+    classes: ClassList
+    keep: Keep
+    parts: Parts
+    identity: Identity
+    missing: tuple[Part, ...] = ()
+    choice: Choice | None = None
+    complete: bool = False
+    seconds: Seconds = field(default_factory=Seconds)
+    n: int = 0
+    begun: float = field(default_factory=time.perf_counter)
+
+    @functools.cached_property
+    def labels(self) -> Labels:
+        """Turns the source's labels into classes."""
+        return Labels(self.classes, self.source.strict, self.source.uri)
+
+    def write(self, scored: Scored) -> None:
+        """Write a part.
+
+        Raises
+        ------
+        InputError
+            A label is no class.
+        OutputError
+            The disk is full, or the folder cannot be written to.
+        """
+        begun = time.perf_counter()
+        difference = self.choice.trial.difference if self.choice else None
+        self.parts.write(scored, self.labels, self.identity, difference)
+        self.n += len(scored.items)
+        self.seconds.write += time.perf_counter() - begun
+
+    def finish(self, call: str = "") -> Done:
+        """Merge the parts, if all are there.
+
+        Raises
+        ------
+        InputError
+            See `Parts.merge`.
+        """
+        if self.complete:
+            return Done(self.network.name, None)
+        absent = sum(not self.parts.path(part.name).exists() for part in self.source.parts)
+        about = _about(self.network, self.classes, self.identity)
+        merged = None if absent else self.parts.merge(self.source, self.identity, about, call)
+        trials = self.choice.trials if self.choice else ()
+        wall = time.perf_counter() - self.begun
+        return Done(self.network.name, merged, trials, self.seconds, wall, self.n, absent)
+
+
+def prepare(
+    source: Source, network: Network, out: Path, settings: Settings, notify: Notify | None = None
+) -> Job:
+    """Find out what an earlier run left to do, and choose an engine for it.
+
+    Raises
+    ------
+    MatchError
+        The folder holds predictions of another run, or the model does not know the classes.
+    UnknownNameError, MissingExtraError, InputError
+        See `choose`.
+    """
+    tell = notify or (lambda *_: None)
+    classes = settings.classes or network.classes
+    parts = Parts(out, network.name)
+    before = parts.engine()
+    name = before if before and settings.engine == "auto" else settings.engine
+    identity = _identity(source, network, classes, settings, name)
+    keep = Keep(settings.top, columns_of(network, settings.classes))
+    job = Job(source, network, classes, keep, parts, identity)
+    if parts.is_complete(identity):
+        return replace(job, complete=True)
+    own = source.shard(*settings.shard)
+    missing = tuple(parts.missing(own, identity)) if before else own.parts
+    if not missing:
+        return job
+    tell("engines", {"model": network.name})
+    choice = _chosen(name, network, source, settings)
+    identity = _identity(source, network, classes, settings, choice.engine.name)
+    missing = tuple(parts.missing(own, identity))
+    tell("model", _told(network, choice, own, missing))
+    return replace(job, identity=identity, missing=missing, choice=choice)
+
+
+def run(
+    source: Source,
+    network: Network,
+    out: Path,
+    settings: Settings,
+    call: str = "",
+    notify: Notify | None = None,
+) -> Done:
+    """Predict the images of a source with a model, into a folder.
+
+    What an earlier run of the same command left is kept, whenever it ended.
+
+    Raises
+    ------
+    MatchError
+        The folder holds predictions of another run, or the model does not know the classes.
+    InputError, SourceLostError
+        See `score_parts`.
+    OutputError
+        The disk is full, or the folder cannot be written to.
+    """
+    job = prepare(source, network, out, settings, notify)
+    if job.choice is not None:
+        _predict(job, job.choice, notify or (lambda *_: None))
+    return job.finish(call)
+
+
+def _predict(job: Job, choice: Choice, tell: Notify) -> None:
+    n = 0
+
+    def progress(done: int) -> None:
+        nonlocal n
+        n += done
+        tell("progress", {"model": job.network.name, "images": n})
+
+    for scored in score_parts(
+        job.missing, job.network, choice.engine, job.keep, seconds=job.seconds, progress=progress
+    ):
+        job.write(scored)
+
+
+def _chosen(name: str, network: Network, source: Source, settings: Settings) -> Choice:
+    return choose(
+        name,
+        network,
+        sample(source, network),
+        source.n,
+        precision=settings.precision,
+        features=settings.embeddings,
+        workers=settings.workers,
+        batch=settings.batch,
+    )
+
+
+def _identity(
+    source: Source, network: Network, classes: ClassList, settings: Settings, engine: str
+) -> Identity:
+    return Identity(
+        source.fingerprint,
+        network.name,
+        network.about.get("weights", ""),
+        engine,
+        settings.precision.value,
+        settings.top,
+        settings.embeddings,
+        classes.hash,
+        network.preprocessing.to_dict(),
+    )
+
+
+def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str, str]:
+    return {
+        "model": network.name,
+        "scores": network.score_kind,
+        "n_classes": str(len(classes)),
+        "classes": classes.hash,
+        "engine": identity.engine,
+        "precision": identity.precision,
+    }
+
+
+def _told(network: Network, choice: Choice, own: Source, missing: Any) -> dict[str, Any]:
+    left = [part.n for part in missing]
+    return {
+        "model": network.name,
+        "images": own.n,
+        "left": None if None in left else sum(left),
+        "engine": choice.engine.name,
+        "device": choice.engine.device,
+        "precision": choice.engine.precision.value,
+        "trials": [trial.__dict__ for trial in choice.trials],
+    }

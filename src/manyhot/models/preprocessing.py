@@ -1,0 +1,192 @@
+"""What becomes of an image before a network sees it: resized, cropped, and how it is normalised.
+
+Pixels stay whole numbers from 0 to 255 until the network: a quarter of the memory, and engines that take
+bytes normalise within their own graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from manyhot.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+MODES = ("center", "squash", "border")
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width that it takes.
+    scale : (int, int)
+        Height and width before the crop; in mode ``center`` the short side is resized to its own.
+    mode : str
+        ``center`` keeps the shape and cuts out the centre, ``squash`` does not keep it, ``border`` keeps it
+        and pads.
+    interpolation : str
+        One of `INTERPOLATIONS`, with antialiasing.
+    mean, std : tuple of float
+        Of each channel, for pixels between 0 and 1.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    scale: tuple[int, int] = (256, 256)
+    mode: str = "center"
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for what, value, allowed in (
+            ("mode of cropping", self.mode, MODES),
+            ("interpolation", self.interpolation, INTERPOLATIONS),
+        ):
+            if value not in allowed:
+                raise InputError(f"There is no {what} {value!r}.", allowed=", ".join(allowed))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Resize and crop one image.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor of uint8, shape (3, H, W)
+
+        Returns
+        -------
+        torch.Tensor of uint8, shape (3, height, width)
+        """
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
+        how = InterpolationMode(self.interpolation)
+        if self.mode == "border" or how is InterpolationMode.LANCZOS:
+            return self._by_pillow(pixels)
+        resized = F.resize(pixels, self._resized(*pixels.shape[1:]), how, antialias=True)
+        cropped: Tensor = F.center_crop(resized, list(self.size))
+        return cropped
+
+    def _resized(self, height: int, width: int) -> list[int]:
+        """Return height and width after resizing, as torchvision and timm round them."""
+        high, wide = self.scale
+        if self.mode == "squash":
+            return [high, wide]
+        if high == wide:
+            short, long = min(height, width), max(height, width)
+            other = int(high * long / short)
+            return [high, other] if height <= width else [other, high]
+        ratio = min(height / high, width / wide)
+        return [round(height / ratio), round(width / ratio)]
+
+    def _by_pillow(self, pixels: Tensor) -> Tensor:
+        """Do as timm does where torchvision has no kernel for bytes."""
+        import numpy as np
+        import torch
+        from PIL import Image
+        from timm.data import transforms as t
+        from torchvision.transforms import CenterCrop, Resize
+
+        timm: Any = t
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        if self.mode == "border":
+            fill = [round(255 * v) for v in self.mean]
+            image = timm.ResizeKeepRatio(self.scale, interpolation=self.interpolation, longest=1.0)(image)
+            image = timm.CenterCropOrPad(list(self.size), fill=fill)(image)
+        else:
+            size = self._resized(image.height, image.width)
+            image = CenterCrop(self.size)(Resize(size, timm.str_to_interp_mode(self.interpolation))(image))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def with_options(self, options: Mapping[str, Any]) -> Preprocessing:
+        """Return a copy with options of a call string: size, crop_pct, mode, interpolation, mean, std.
+
+        Raises
+        ------
+        InputError
+            An option does not exist or has a value that it may not have.
+        """
+        allowed = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
+        unknown = [name for name in options if name not in allowed]
+        if unknown:
+            raise InputError(
+                f"Preprocessing has no option {unknown[0]!r}.",
+                got=options[unknown[0]],
+                allowed=", ".join(allowed),
+            )
+        changed = replace(
+            self,
+            mode=options.get("mode", self.mode),
+            interpolation=options.get("interpolation", self.interpolation),
+            mean=_channels("mean", options.get("mean", self.mean)),
+            std=_channels("std", options.get("std", self.std)),
+        )
+        if "size" not in options and "crop_pct" not in options:
+            return changed
+        size = _pair(options.get("size", self.size))
+        crop_pct = options.get("crop_pct", self.size[0] / self.scale[0])
+        if not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 2):
+            raise InputError(
+                "crop_pct is the share of the resized side that is kept.", got=crop_pct, allowed="0 to 1"
+            )
+        return replace(changed, size=size, scale=scaled(size, crop_pct))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what stands in the metadata of predictions."""
+        return asdict(self)
+
+
+def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    """Return the sides before a crop that keeps a share of them, rounded down as timm does."""
+    return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
+
+
+def from_timm(config: Mapping[str, Any]) -> Preprocessing:
+    """Return what ``timm.data.resolve_data_config`` tells.
+
+    Raises
+    ------
+    InputError
+        The network wants something else than three channels.
+    """
+    channels, *sides = config["input_size"]
+    if channels != 3:
+        raise InputError("The network does not take RGB images.", got=f"{channels} channels", allowed="3")
+    size = (int(sides[0]), int(sides[1]))
+    return Preprocessing(
+        size,
+        scaled(size, config.get("crop_pct") or 0.875),
+        config.get("crop_mode") or "center",
+        config.get("interpolation") or "bicubic",
+        _channels("mean", config.get("mean", IMAGENET_MEAN)),
+        _channels("std", config.get("std", IMAGENET_STD)),
+    )
+
+
+def _channels(name: str, value: Any) -> tuple[float, ...]:
+    values = (value,) * 3 if isinstance(value, int | float) else tuple(value)
+    if len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+        raise InputError(
+            f"{name} is a number or one a channel.", got=value, allowed="such as 0.5 or (0.5, 0.5, 0.5)"
+        )
+    return tuple(float(v) for v in values)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    sides = (value, value) if isinstance(value, int) else tuple(value)
+    if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
+        raise InputError(
+            "size is one side, or height and width, in pixels.", got=value, allowed="such as 224"
+        )
+    return sides[0], sides[1]

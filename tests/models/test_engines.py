@@ -1,0 +1,163 @@
+"""Every engine gives the answers of PyTorch; the fastest that does is taken."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from manyhot.classes import from_keys
+from manyhot.errors import InputError, MissingExtraError, UnknownNameError
+from manyhot.models import Network, Preprocessing
+from manyhot.models.engines import ENGINES, Precision, base, build, choose, installed
+from manyhot.models.engines import choose as _choose  # noqa: F401
+
+CLASSES = from_keys([f"class {i}" for i in range(10)], "ten")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    module = timm.create_model("test_resnet", num_classes=10).eval()
+    return Network("small", CLASSES, Preprocessing((32, 32), (32, 32)), module, "fc")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (11, 3, 32, 32), np.uint8)
+
+
+def by_hand(network, images):
+    """Normalise and run, written out."""
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (network.preprocessing.mean, network.preprocessing.std)
+    )
+    seen = []
+    with torch.no_grad(), network.module.fc.register_forward_pre_hook(lambda _, x: seen.append(x[0])):
+        logits = network.module((torch.from_numpy(images) / 255 - mean) / std)
+    return logits.numpy(), seen[0].numpy()
+
+
+def parts(engine, images):
+    out = [engine(images[i : i + engine.batch]) for i in range(0, len(images), engine.batch)]
+    return [np.concatenate(x) for x in zip(*out, strict=True)]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_gives_the_logits_and_features_of_torch(name, network, images, require):
+    require(installed(name), ENGINES[name].module)
+    logits, features = by_hand(network, images)
+    engine = build(name, network, features=True)
+    got = parts(engine, images)
+    assert [g.dtype for g in got] == [np.float32, np.float32]
+    np.testing.assert_allclose(got[0], logits, atol=2e-4)
+    np.testing.assert_allclose(got[1], features, atol=2e-4)
+    alone = build(name, network)(images[:1])
+    assert alone[1] is None
+    np.testing.assert_allclose(alone[0], logits[:1], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_rows_do_not_hang_on_their_batch(name, network, images, require):
+    """Openvino and onnx to the last bit; torch chooses its sums by the size of a batch."""
+    require(installed(name), ENGINES[name].module)
+    engine = build(name, network)
+    together = (
+        parts(engine, images)[0] if False else np.concatenate([engine(images[:3])[0], engine(images[3:4])[0]])
+    )
+    single = np.concatenate([engine(images[i : i + 1])[0] for i in range(4)])
+    np.testing.assert_allclose(together, single, atol=0 if name == "openvino" else 1e-5)
+
+
+def test_half_precision_only_on_request(network, images, require):
+    require(installed("openvino"), "openvino")
+    exact = choose("openvino", network, images, 11).trial
+    assert exact.difference < 1e-3
+    assert choose("openvino", network, images, 11).engine.precision is Precision.f32
+    coarse = choose("openvino", network, images, 11, precision=Precision.bf16)
+    assert coarse.engine.precision is Precision.bf16
+    # Where the processor cannot, OpenVINO computes in f32; nothing is worse than bf16's 8 bits.
+    assert coarse.trial.difference < 0.05 * np.abs(by_hand(network, images)[0]).max() + 0.05
+
+
+def test_few_images_stay_with_torch(network, images):
+    choice = choose("auto", network, images, 100)
+    assert choice.engine.name == "torch"
+    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay"] * (
+        sum(map(installed, ENGINES)) - 1
+    )
+
+
+def test_auto_takes_the_fastest_with_the_same_answers(network, images):
+    choice = choose("auto", network, images, 10_000_000)
+    rates = {t.engine: t.rate for t in choice.trials if not t.why_not}
+    assert choice.engine.name == max(rates, key=rates.get)
+    assert all(t.disagreement == 0 and t.difference < 1e-3 for t in choice.trials if not t.why_not)
+
+
+def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch):
+    """However fast it is."""
+
+    class Wrong:
+        name, device, precision, workers, batch = "onnx", "cpu", Precision.f32, 2, 4
+
+        def __call__(self, given):
+            return by_hand(network, given)[0] + np.float32(0.5) * np.eye(10, dtype=np.float32)[3], None
+
+    real = base.build
+
+    def fake(name, *given, **options):
+        return Wrong() if name == "onnx" else real(name, *given, **options)
+
+    module = __import__("manyhot.models.engines.choose", fromlist=["build"])
+    monkeypatch.setattr(module, "build", fake)
+    monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "onnx"))
+    choice = choose("auto", network, images, 10_000_000)
+    assert choice.engine.name == "torch"
+    (wrong,) = [t for t in choice.trials if t.engine == "onnx"]
+    assert (wrong.why_not, round(wrong.difference, 3)) == ("other answers", 0.5)
+
+
+def test_an_engine_that_cannot_is_passed_over(network, images, monkeypatch):
+    module = __import__("manyhot.models.engines.choose", fromlist=["build"])
+    real = base.build
+
+    def fake(name, *given, **options):
+        if name == "openvino":
+            raise RuntimeError("cannot convert: aten::strange\nmore")
+        return real(name, *given, **options)
+
+    monkeypatch.setattr(module, "build", fake)
+    monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "openvino"))
+    choice = choose("auto", network, images, None)
+    assert [(t.engine, t.why_not) for t in choice.trials] == [
+        ("torch", ""),
+        ("openvino", "cannot convert: aten::strange"),
+    ]
+
+
+def test_an_unknown_engine(network):
+    with pytest.raises(UnknownNameError) as error:
+        build("tensorrt", network)
+    assert str(error.value) == ("There is no engine 'tensorrt'.\n  allowed: auto, torch, openvino, onnx")
+
+
+def test_an_engine_that_is_not_installed(network, monkeypatch):
+    monkeypatch.setattr(base, "installed", lambda name: False)
+    with pytest.raises(MissingExtraError) as error:
+        build("onnx", network)
+    assert str(error.value) == (
+        "The engine 'onnx' is not installed.\n"
+        "  got:     no module onnxruntime\n"
+        '  do:      pip install "manyhot[onnx]"'
+    )
+
+
+def test_features_that_nobody_knows(images):
+    network = Network("own", CLASSES, Preprocessing((32, 32), (32, 32)), torch.nn.Flatten())
+    with pytest.raises(InputError) as error:
+        build("torch", network, features=True)
+    assert str(error.value) == (
+        "Nobody knows where the penultimate features of this model are.\n"
+        "  where:   own\n"
+        "  do:      predict without --embeddings"
+    )

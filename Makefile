@@ -32,10 +32,12 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/run.py
 
+# Networks first: asked for everything at once, pip takes a torchvision that is built for another torch.
 # pip 25.1 brings --group; older ones come with older Pythons.
 $(STAMP): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[models,report]"
 	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report]" $(GROUPS)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@

@@ -5,10 +5,10 @@ The public names are resolved on first use: importing manyhot imports neither to
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from manyhot._version import __version__
+from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
     from manyhot.api import Evaluator, compare, describe, evaluate
@@ -35,39 +35,39 @@ if TYPE_CHECKING:
     from manyhot.tables import Images, Labels, Predictions, Results, write_labels, write_predictions
 
 _HOME = {
-    "ClassList": "classes",
-    "Comparison": "steps.compare",
-    "Description": "steps.describe",
-    "Evaluation": "steps.results",
-    "Evaluator": "api",
-    "Images": "tables",
-    "Labels": "tables",
-    "ManyhotError": "errors",
-    "Predictions": "tables",
-    "Results": "tables",
-    "class_list": "classes",
-    "compare": "api",
-    "compare_files": "pipeline",
-    "convert": "pipeline",
-    "describe": "api",
-    "describe_files": "pipeline",
-    "evaluate": "api",
-    "evaluate_benchmark": "pipeline",
-    "evaluate_files": "pipeline",
-    "fetch": "catalog",
-    "leaderboard": "pipeline",
-    "predict": "models.predict",
-    "predict_files": "pipeline",
-    "read_findings": "formats",
-    "read_images": "formats",
-    "read_labels": "formats",
-    "read_predictions": "formats",
-    "read_results": "formats",
-    "register": "registry",
-    "report_folder": "pipeline",
-    "similar_files": "pipeline",
-    "write_labels": "tables",
-    "write_predictions": "tables",
+    "ClassList": "manyhot.classes",
+    "Comparison": "manyhot.steps.compare",
+    "Description": "manyhot.steps.describe",
+    "Evaluation": "manyhot.steps.results",
+    "Evaluator": "manyhot.api",
+    "Images": "manyhot.tables",
+    "Labels": "manyhot.tables",
+    "ManyhotError": "manyhot.errors",
+    "Predictions": "manyhot.tables",
+    "Results": "manyhot.tables",
+    "class_list": "manyhot.classes",
+    "compare": "manyhot.api",
+    "compare_files": "manyhot.pipeline",
+    "convert": "manyhot.pipeline",
+    "describe": "manyhot.api",
+    "describe_files": "manyhot.pipeline",
+    "evaluate": "manyhot.api",
+    "evaluate_benchmark": "manyhot.pipeline",
+    "evaluate_files": "manyhot.pipeline",
+    "fetch": "manyhot.catalog",
+    "leaderboard": "manyhot.pipeline",
+    "predict": "manyhot.models.predict",
+    "predict_files": "manyhot.pipeline",
+    "read_findings": "manyhot.formats",
+    "read_images": "manyhot.formats",
+    "read_labels": "manyhot.formats",
+    "read_predictions": "manyhot.formats",
+    "read_results": "manyhot.formats",
+    "register": "manyhot.registry",
+    "report_folder": "manyhot.pipeline",
+    "similar_files": "manyhot.pipeline",
+    "write_labels": "manyhot.tables",
+    "write_predictions": "manyhot.tables",
 }
 
 __all__ = [
@@ -107,12 +107,4 @@ __all__ = [
     "write_predictions",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'manyhot' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"manyhot.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOME)

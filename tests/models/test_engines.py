@@ -1,5 +1,7 @@
 """Every engine gives the answers of PyTorch; the fastest that does is taken."""
 
+import time
+
 import numpy as np
 import pytest
 import timm
@@ -61,9 +63,7 @@ def test_rows_do_not_hang_on_their_batch(name, network, images, require):
     """Openvino and onnx to the last bit; torch chooses its sums by the size of a batch."""
     require(installed(name), ENGINES[name].module)
     engine = build(name, network)
-    together = (
-        parts(engine, images)[0] if False else np.concatenate([engine(images[:3])[0], engine(images[3:4])[0]])
-    )
+    together = np.concatenate([engine(images[i : i + 2])[0] for i in (0, 2)])
     single = np.concatenate([engine(images[i : i + 1])[0] for i in range(4)])
     np.testing.assert_allclose(together, single, atol=0 if name == "openvino" else 1e-5)
 
@@ -161,3 +161,54 @@ def test_features_that_nobody_knows(images):
         "  where:   own\n"
         "  do:      predict without --embeddings"
     )
+
+
+def patched(monkeypatch, engines):
+    """Let `choose` build these engines and no others; an exception is raised."""
+
+    def made(name, *_, **__):
+        if isinstance(engines[name], Exception):
+            raise engines[name]
+        return engines[name]
+
+    module = __import__("manyhot.models.engines.choose", fromlist=["build"])
+    monkeypatch.setattr(module, "build", made)
+    monkeypatch.setattr(module, "installed", engines.__contains__)
+    monkeypatch.setattr(module, "TRIAL_S", 0.1)
+
+
+class Slow:
+    """Says the same as all others, at a rate of its own."""
+
+    device, precision, workers, batch = "cpu", Precision.f32, 1, 1
+
+    def __init__(self, name, rate):
+        self.name, self.rate = name, rate
+
+    def __call__(self, images):
+        time.sleep(len(images) / self.rate)
+        return np.ones((len(images), 10), np.float32), None
+
+
+@pytest.mark.parametrize(
+    ("n", "tried"),
+    [(400, ["torch"]), (800, ["torch", "openvino"]), (30_000, ["torch", "openvino", "onnx"])],
+)
+def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch):
+    """By what is left to do at the rate of the best so far: torch needs 4, 8 and 300 s here."""
+    patched(
+        monkeypatch, {name: Slow(name, rate) for name, rate in zip(ENGINES, (100, 200, 150), strict=True)}
+    )
+    choice = choose("auto", network, images, n)
+    assert [t.engine for t in choice.trials if not t.why_not] == tried
+    assert choice.engine.name == ("torch" if len(tried) == 1 else "openvino")
+
+
+def test_a_file_that_one_engine_cannot_run_goes_to_the_other(images, monkeypatch):
+    network = Network("file", CLASSES, Preprocessing((32, 32), (32, 32)), file="net.onnx")
+    patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": Slow("onnx", 1000)})
+    choice = choose("auto", network, images, 100)
+    assert [(t.engine, t.why_not) for t in choice.trials] == [("openvino", "no such operation"), ("onnx", "")]
+    patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": RuntimeError("nor here")})
+    with pytest.raises(RuntimeError, match=r"^nor here$"):
+        choose("auto", network, images, 100)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.broken import BROKEN, incomplete
+from manyhot.formats.broken import broken, incomplete
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 
@@ -30,18 +30,12 @@ SCORES = {
 IDS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 """Names of arrays in an ``.npz`` file that say what an array is."""
 
-_BROKEN = (
-    *BROKEN,
-    ValueError,
-    TypeError,
-    KeyError,
-    SyntaxError,
-    tokenize.TokenError,
-    RuntimeError,
-    OverflowError,
-)
-# What zipfile and NumPy raise beside: RuntimeError where a member is encrypted or packed in an unknown way,
-# the others at headers of arrays, which are written in Python.
+
+def _broken() -> tuple[type[Exception], ...]:
+    # RuntimeError where a member is encrypted or packed in an unknown way; the others at headers of arrays,
+    # which are written in Python.
+    more = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, OverflowError)
+    return (*broken(), *more)
 
 
 def _always(_: Path) -> bool:
@@ -53,7 +47,7 @@ def members(path: Path) -> frozenset[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
-    except _BROKEN:
+    except _broken():
         return frozenset()
 
 
@@ -98,7 +92,7 @@ def load(path: Path) -> dict[str, npt.NDArray[Any]]:
             warnings.simplefilter("ignore", UserWarning)
             loaded = np.load(file, allow_pickle=False)
             named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
-    except _BROKEN as error:
+    except _broken() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise InputError(
                 "The file holds Python objects (a pickle), which could run code when read; it was not read.",

@@ -11,28 +11,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.json_files import load
 
-BROKEN = (
-    OSError,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    UnicodeDecodeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    pa.ArrowException,
-    pl.exceptions.PolarsError,
-)
-"""What libraries raise at damaged bytes: Arrow an OSError, which is no matter of the disk; zipfile a
-NotImplementedError at versions to come; and a forged size ends in MemoryError."""
-
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """Return what libraries raise at damaged bytes.
+
+    Arrow an OSError, which is no matter of the disk; zipfile a NotImplementedError at versions to come; and a
+    forged size ends in MemoryError.
+    """
+    # polars takes 90 ms and 60 MB, which predicting does not need; an ``except`` asks only when it must.
+    import polars as pl
+
+    return (
+        OSError,
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        UnicodeDecodeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+    )
 
 
 @contextmanager
@@ -42,13 +49,13 @@ def reading(path: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        Instead of any of `BROKEN`; our own errors pass.
+        Instead of any of `broken`; our own errors pass.
     """
     try:
         yield
     except ManyhotError:
         raise
-    except BROKEN as error:
+    except broken() as error:
         raise incomplete(path, error) from error
 
 

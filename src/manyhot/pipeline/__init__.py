@@ -1,24 +1,66 @@
 """Files in, files out: what each command does, callable from Python.
 
-This is the one place that puts readers, stages, the catalogue and the report together.
+This is the one place that puts readers, stages, the catalogue and the report together. Its names are
+imported on first use: predicting needs nothing of comparing.
 """
 
-from manyhot.models import Done, Trial, families
-from manyhot.models.doctor import Finding, examine
-from manyhot.models.listing import Listed, list_models
-from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
-from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
-from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
-from manyhot.pipeline.conversion import convert
-from manyhot.pipeline.describe import describe_files
-from manyhot.pipeline.evaluate import evaluate_files
-from manyhot.pipeline.outputs import report_folder, undrawn
-from manyhot.pipeline.predict import Notify, predict_files
-from manyhot.pipeline.similar import similar_files
-from manyhot.steps.describe import Description
-from manyhot.steps.leaderboard import narrow
-from manyhot.steps.sensitivity import WARNING
-from manyhot.steps.similar import Similar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manyhot.lazy import lazily
+
+if TYPE_CHECKING:
+    from manyhot.models import Done, Trial, families
+    from manyhot.models.doctor import Finding, examine
+    from manyhot.models.listing import Listed, list_models
+    from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+    from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
+    from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
+    from manyhot.pipeline.conversion import convert
+    from manyhot.pipeline.describe import describe_files
+    from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.outputs import report_folder, undrawn
+    from manyhot.pipeline.predict import Notify, predict_files
+    from manyhot.pipeline.similar import similar_files
+    from manyhot.steps.describe import Description
+    from manyhot.steps.leaderboard import narrow
+    from manyhot.steps.sensitivity import WARNING
+    from manyhot.steps.similar import Similar
+
+_HOME = {
+    "BENCHMARKS": "manyhot.pipeline.benchmarks",
+    "Benchmark": "manyhot.pipeline.benchmarks",
+    "Compared": "manyhot.pipeline.compare",
+    "DataSet": "manyhot.pipeline.benchmarks",
+    "Description": "manyhot.steps.describe",
+    "Done": "manyhot.models",
+    "Finding": "manyhot.models.doctor",
+    "Listed": "manyhot.models.listing",
+    "Notify": "manyhot.pipeline.predict",
+    "Options": "manyhot.pipeline.common",
+    "Outcome": "manyhot.pipeline.common",
+    "Progress": "manyhot.pipeline.common",
+    "Similar": "manyhot.steps.similar",
+    "Trial": "manyhot.models",
+    "WARNING": "manyhot.steps.sensitivity",
+    "check_apart": "manyhot.pipeline.common",
+    "compare_files": "manyhot.pipeline.compare",
+    "convert": "manyhot.pipeline.conversion",
+    "describe_files": "manyhot.pipeline.describe",
+    "evaluate_benchmark": "manyhot.pipeline.benchmarks",
+    "evaluate_files": "manyhot.pipeline.evaluate",
+    "examine": "manyhot.models.doctor",
+    "families": "manyhot.models",
+    "leaderboard": "manyhot.pipeline.compare",
+    "leaderboard_text": "manyhot.pipeline.compare",
+    "list_models": "manyhot.models.listing",
+    "narrow": "manyhot.steps.leaderboard",
+    "predict_files": "manyhot.pipeline.predict",
+    "report_folder": "manyhot.pipeline.outputs",
+    "similar_files": "manyhot.pipeline.similar",
+    "undrawn": "manyhot.pipeline.outputs",
+}
 
 __all__ = [
     "BENCHMARKS",
@@ -53,3 +95,5 @@ __all__ = [
     "similar_files",
     "undrawn",
 ]
+
+__getattr__, __dir__ = lazily(__name__, _HOME)

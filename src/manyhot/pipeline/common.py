@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
-from manyhot.steps.compare import Comparison
-from manyhot.steps.results import Evaluation
+
+if TYPE_CHECKING:
+    from manyhot.steps.compare import Comparison
+    from manyhot.steps.results import Evaluation
 
 PathLike = str | os.PathLike[str]
 

@@ -37,9 +37,8 @@ def make(network: Network, precision: Precision, features: bool, workers: int, b
     providers = ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
-    content = (
-        Path(network.file).read_bytes() if network.file else _exported(network, features, batch or BATCH)
-    )
+    # A file by its path, for its weights may lie in others beside it.
+    content = network.file or _exported(network, features, batch or BATCH)
     session = ort.InferenceSession(content, options, providers=providers)
     return _Onnx(session, network, features, workers, batch or BATCH, not network.file)
 

@@ -76,7 +76,7 @@ def test_core_needs_arrays_only(path):
         ("import manyhot", ["numpy", "pyarrow", "polars", "torch", "typer"]),
         ("import manyhot.pipeline.predict", ["polars", "scipy", "torch", "manyhot.steps"]),
         ("import manyhot.cli", ["numpy", "pyarrow", "polars", "torch", "rich.progress"]),
-        ("import manyhot.pipeline", ["torch", "PIL", "pandas", "altair", "fastapi"]),
+        ("from manyhot.pipeline import *", ["torch", "PIL", "pandas", "altair", "fastapi"]),
         ("import manyhot.models", ["torch", "PIL"]),
     ],
 )

@@ -26,7 +26,7 @@ import typer
 from typer.testing import CliRunner
 
 import manyhot
-from manyhot import catalog, cli, errors, pipeline, registry, tables
+from manyhot import api, catalog, cli, errors, pipeline, registry, tables
 from manyhot._version import __version__
 
 REPO = Path(__file__).resolve().parent.parent
@@ -152,9 +152,9 @@ def test_no_table_is_described_that_does_not_exist():
 
 
 def test_every_metadata_key_is_described(tmp_path):
-    labels = manyhot.api.as_labels([[0], [1]], n_classes=2)
+    labels = api.as_labels([[0], [1]], n_classes=2)
     results = manyhot.evaluate([[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, n_classes=2, resamples=5)
-    (predictions,) = manyhot.api.as_predictions({"a": [[0], [1]]}, n_classes=2)
+    (predictions,) = api.as_predictions({"a": [[0], [1]]}, n_classes=2)
     files = [
         (manyhot.write_labels(labels, tmp_path / "labels.parquet"), "labels"),
         (manyhot.write_predictions(predictions, tmp_path / "a.parquet"), "predictions"),

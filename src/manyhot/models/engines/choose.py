@@ -19,8 +19,8 @@ TRIAL_S = 1.0
 """Seconds that an engine is timed for."""
 
 PAYS_S = {"openvino": 6.0, "onnx": 60.0}
-"""Seconds of work from which on trying an engine pays. OpenVINO takes 3 to build and time and is twice as fast
-as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO."""
+"""Seconds of work from which on trying an engine pays. OpenVINO takes 3 to build and time and is twice as
+fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO."""
 
 TOLERANCE = 1e-3
 """Largest difference from PyTorch's logits in units of their largest; f32 engines stay below 1e-5."""

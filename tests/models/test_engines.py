@@ -1,5 +1,6 @@
 """Every engine gives the answers of PyTorch; the fastest that does is taken."""
 
+import functools
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 from manyhot.models import Network, Preprocessing
-from manyhot.models.engines import ENGINES, Precision, base, build, choose, installed
+from manyhot.models.engines import ENGINES, Precision, base, build, choose, installed, torch_engine
 from manyhot.models.engines import choose as _choose  # noqa: F401
 
 CLASSES = from_keys([f"class {i}" for i in range(10)], "ten")
@@ -21,6 +22,12 @@ def network():
     torch.manual_seed(0)
     module = timm.create_model("test_resnet", num_classes=10).eval()
     return Network("small", CLASSES, Preprocessing((32, 32), (32, 32)), module, "fc")
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch):
+    """Let PyTorch compile to itself: what it traces is tested, and no C++ compiler is needed."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +89,8 @@ def test_half_precision_only_on_request(network, images, require):
 def test_few_images_stay_with_torch(network, images):
     choice = choose("auto", network, images, 100)
     assert choice.engine.name == "torch"
-    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay"] * (
-        sum(map(installed, ENGINES)) - 1
-    )
+    others = sum(map(installed, ("openvino", "onnx")))
+    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay"] * others
 
 
 def test_auto_takes_the_fastest_with_the_same_answers(network, images):
@@ -138,7 +144,9 @@ def test_an_engine_that_cannot_is_passed_over(network, images, monkeypatch):
 def test_an_unknown_engine(network):
     with pytest.raises(UnknownNameError) as error:
         build("tensorrt", network)
-    assert str(error.value) == ("There is no engine 'tensorrt'.\n  allowed: auto, torch, openvino, onnx")
+    assert str(error.value) == (
+        "There is no engine 'tensorrt'.\n  allowed: auto, torch, compile, openvino, onnx"
+    )
 
 
 def test_an_engine_that_is_not_installed(network, monkeypatch):
@@ -196,9 +204,8 @@ class Slow:
 )
 def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch):
     """By what is left to do at the rate of the best so far: torch needs 4, 8 and 300 s here."""
-    patched(
-        monkeypatch, {name: Slow(name, rate) for name, rate in zip(ENGINES, (100, 200, 150), strict=True)}
-    )
+    rates = {"torch": 100, "openvino": 200, "onnx": 150}
+    patched(monkeypatch, {name: Slow(name, rate) for name, rate in rates.items()})
     choice = choose("auto", network, images, n)
     assert [t.engine for t in choice.trials if not t.why_not] == tried
     assert choice.engine.name == ("torch" if len(tried) == 1 else "openvino")
@@ -212,3 +219,12 @@ def test_a_file_that_one_engine_cannot_run_goes_to_the_other(images, monkeypatch
     patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": RuntimeError("nor here")})
     with pytest.raises(RuntimeError, match=r"^nor here$"):
         choose("auto", network, images, 100)
+
+
+@pytest.mark.parametrize(("n", "taken"), [(50_000, "torch"), (70_000, "compile")])
+def test_on_a_gpu_pytorch_is_compiled_where_it_pays(n, taken, network, images, monkeypatch):
+    monkeypatch.setattr(torch_engine, "device", lambda: "cuda")
+    patched(monkeypatch, {"torch": Slow("torch", 100), "compile": Slow("compile", 200)})
+    choice = choose("auto", network, images, n)
+    assert [t.engine for t in choice.trials] == ["torch", "compile"]
+    assert choice.engine.name == taken

@@ -47,6 +47,7 @@ class Known:
 
 ENGINES: dict[str, Known] = {
     "torch": Known("torch", '"manyhot[models]"'),
+    "compile": Known("torch", '"manyhot[models]"'),
     "openvino": Known("openvino", '"manyhot[models]"'),
     "onnx": Known("onnxruntime", '"manyhot[onnx]"'),
 }

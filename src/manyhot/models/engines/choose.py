@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from manyhot.errors import InputError, ManyhotError
-from manyhot.models.engines.base import ENGINES, Engine, Precision, build, installed
+from manyhot.models.engines import torch_engine
+from manyhot.models.engines.base import Engine, Precision, build, installed
 from manyhot.models.network import Bytes, Floats, Network
 
 NAN = float("nan")
@@ -18,9 +19,9 @@ NAN = float("nan")
 TRIAL_S = 1.0
 """Seconds that an engine is timed for."""
 
-PAYS_S = {"openvino": 6.0, "onnx": 60.0}
+PAYS_S = {"openvino": 6.0, "onnx": 60.0, "compile": 600.0}
 """Seconds of work from which on trying an engine pays. OpenVINO takes 3 to build and time and is twice as
-fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO."""
+fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO; compiling takes a minute."""
 
 TOLERANCE = 1e-3
 """Largest difference from PyTorch's logits in units of their largest; f32 engines stay below 1e-5."""
@@ -138,8 +139,6 @@ def _fastest(
         trials.append(trial)
         if engine is not None:
             engines[name] = engine
-            if engine.device != "cpu":
-                break  # nothing on the CPU comes near
     if not engines:
         raise InputError(
             "No engine that is installed runs this model.", where=network.name, got=trials[0].why_not
@@ -171,10 +170,12 @@ def _tried(
 
 
 def _candidates(network: Network) -> list[str]:
-    if network.module is not None:
-        return [name for name in ENGINES if installed(name)]
-    wanted = ("openvino", "onnx") if network.file.endswith(".onnx") else ("openvino",)
-    return [name for name in wanted if installed(name)] or [wanted[0]]
+    if network.file:
+        wanted = ["openvino", "onnx"] if network.file.endswith(".onnx") else ["openvino"]
+    else:
+        # Nothing on the CPU comes near a GPU; what compiling gains is there.
+        wanted = ["torch", "openvino", "onnx"] if torch_engine.device() == "cpu" else ["torch", "compile"]
+    return [name for name in wanted if installed(name)] or wanted[:1]
 
 
 def _same(trial: Trial, reference: Floats | None) -> bool:

@@ -73,7 +73,7 @@ def _from_module(ov: Any, network: Network, features: bool, batch: int) -> Any:
         warnings.simplefilter("ignore")  # PyTorch calls tracing deprecated
         images = torch.zeros(shape, dtype=torch.uint8)
         # Answers are compared with the module's anyway; a check of the trace takes as long as the trace.
-        traced = torch.jit.trace(module, images, check_trace=False)
+        traced = torch.jit.trace(module, images, check_trace=False)  # type: ignore[no-untyped-call]
         return ov.convert_model(traced, example_input=images, input=shape)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.models.engines.base import Engine, Precision
+from manyhot.models.engines.base import Precision
 from manyhot.models.network import Bytes, Floats, Network, normalised
 
 CPU_BATCH, GPU_BATCH = 4, 128
@@ -26,7 +26,7 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Engine:
+def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Torch:
     """Return the engine; see `manyhot.models.engines.build`."""
     import torch
 
@@ -41,13 +41,17 @@ def make(network: Network, precision: Precision, features: bool, workers: int, b
     module = normalised(network.module, network.preprocessing, head).to(on)
     module = module.to(memory_format=torch.channels_last)
     if on == "cpu":
-        return _Torch(module, precision, features, workers, batch or CPU_BATCH)
+        return Torch(module, precision, features, workers, batch or CPU_BATCH)
+    # On by default for convolutions, and 10 bits are not f32.
+    torch.backends.cudnn.allow_tf32 = False
     # One call at a time: a second would only wait. Threads beside it decode.
-    return _Torch(module, precision, features, 2 * workers, batch or GPU_BATCH, on, threading.Lock())
+    return Torch(module, precision, features, 2 * workers, batch or GPU_BATCH, on, threading.Lock())
 
 
 @dataclass(frozen=True, eq=False)
-class _Torch:
+class Torch:
+    """A module on a device."""
+
     module: Any
     precision: Precision
     features: bool
@@ -56,9 +60,16 @@ class _Torch:
     device: str = "cpu"
     lock: Any = field(default_factory=nullcontext)
     name: str = "torch"
+    one_shape: bool = False
+    """Whether fewer images than a batch are filled up to one."""
 
     def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+        """Return logits and features; see `manyhot.models.engines.Engine`."""
         import torch
+
+        n = len(images)
+        if self.one_shape and n < self.batch:
+            images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), np.uint8)])
 
         if self.device == "cpu" and self.workers > 1 and torch.get_num_threads() != 1:
             torch.set_num_threads(1)  # of this thread; the others are busy with batches of their own
@@ -66,8 +77,8 @@ class _Torch:
             batch = torch.from_numpy(images).to(self.device, non_blocking=True)
             out = self.module(batch.contiguous(memory_format=torch.channels_last))
         if self.features:
-            return _array(out[0]), _array(out[1])
-        return _array(out), None
+            return _array(out[0])[:n], _array(out[1])[:n]
+        return _array(out)[:n], None
 
     def _autocast(self) -> Any:
         import torch

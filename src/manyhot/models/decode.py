@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
+import threading
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +25,15 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _MAX_ASPECT = 100
 # The resize makes the short side some 256 pixels: at 100 : 1 that is 20 MB, at 10,000 : 1 it would be 2 GB.
 
+_LARGE, _ONE_AT_A_TIME = 50_000_000, threading.Lock()
+# Pixels from which on an image waits for others: each takes 3 to 16 bytes while it is decoded, 2.6 GB of
+# 169 million in WebP, and there is a thread a core.
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+# Tags of TIFF. 12 bits come from Pillow as 16, and 16 where 0 is white are not inverted as 8 are.
+
+_STRIP = 4_000_000
+# Pixels that are converted at once: an image as a whole would be in memory four times over.
 
 _IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -66,18 +78,18 @@ def decode(data: bytes) -> Tensor | str:
         return str(error)
     except Exception as error:
         # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
-        return f"cannot be decoded: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        return f"cannot be decoded: {getattr(error, 'strerror', None) or _first_line(error)}"
 
 
 def _pixels(image: Image, data: bytes) -> Tensor:
     width, height = image.size
     if max(width, height) > _MAX_ASPECT * min(width, height):
         raise _UnfitError(f"{width:,} × {height:,} pixels: longer than {_MAX_ASPECT} times its short side")
-    if image.format == "JPEG" and image.mode in ("RGB", "L"):
-        return _jpeg(data)
-    import torch
-
-    return torch.from_numpy(np.array(_upright(image))).permute(2, 0, 1).contiguous()
+    with _ONE_AT_A_TIME if width * height > _LARGE else contextlib.nullcontext():
+        if image.format == "JPEG" and image.mode in ("RGB", "L"):
+            return _jpeg(data)
+        image.load()
+        return _turned(_planes(image), _orientation(image))
 
 
 def _jpeg(data: bytes) -> Tensor:
@@ -86,55 +98,65 @@ def _jpeg(data: bytes) -> Tensor:
     from torchvision.io import ImageReadMode, decode_jpeg
 
     raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    try:
-        pixels: Tensor = decode_jpeg(raw, mode=ImageReadMode.RGB, apply_exif_orientation=True)
-    except RuntimeError as error:
-        raise _UnfitError(f"cannot be decoded: {_first_line(error)}") from error
+    pixels: Tensor = decode_jpeg(raw, mode=ImageReadMode.RGB, apply_exif_orientation=True)
     return pixels
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].removeprefix("[enforce fail] ").strip() or type(error).__name__
+    line = str(error).partition("\n")[0]
+    # "decode_jpeg, ../torchvision/csrc/io/image/cpu/decode_jpeg.cpp:167, Image is incomplete or truncated"
+    return re.sub(r"^.*\.cpp:\d+, ", "", line).strip() or type(error).__name__
 
 
-def _upright(image: Image) -> Image:
-    image.load()
-    rgb = _rgb(image)
+def _planes(image: Image) -> Tensor:
+    """Return the pixels as RGB, made strip by strip."""
+    import torch
+
+    to_rgb, (width, height) = _to_rgb(image), image.size
+    planes = torch.empty((3, height, width), dtype=torch.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = to_rgb(image.crop((0, top, width, min(top + rows, height))))
+        planes[:, top : top + rows] = torch.from_numpy(np.array(strip)).permute(2, 0, 1)
+    return planes
+
+
+def _orientation(image: Image) -> int:
     # A picture whose EXIF data are broken is still a picture; it stays as it was stored.
     with contextlib.suppress(Exception):
-        return _turned(rgb, image.getexif().get(0x0112, 1))
-    return rgb
+        return int(image.getexif().get(0x0112, 1))
+    return 1
 
 
-def _turned(image: Image, orientation: int) -> Image:
-    from PIL.Image import Transpose as T
-
-    turns = {
-        2: T.FLIP_LEFT_RIGHT,
-        3: T.ROTATE_180,
-        4: T.FLIP_TOP_BOTTOM,
-        5: T.TRANSPOSE,
-        6: T.ROTATE_270,
-        7: T.TRANSVERSE,
-        8: T.ROTATE_90,
-    }
-    return image.transpose(turns[orientation]) if orientation in turns else image
+def _turned(planes: Tensor, orientation: int) -> Tensor:
+    """Turn an image upright by its EXIF orientation: rows as columns or not, then dimensions to flip."""
+    turns = {2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}
+    if orientation not in turns:
+        return planes
+    return (planes.mT if orientation > 4 else planes).flip(turns[orientation]).contiguous()
 
 
-def _rgb(image: Image) -> Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+def _to_rgb(image: Image) -> Callable[[Image], Image]:
+    """Return what makes RGB of the pixels of an image."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Pillow would cut at 255 and make all but the darkest pixels white.
-        return _from_16_bit(image)
+        tags: Any = getattr(image, "tag_v2", {})
+        white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+        return functools.partial(_from_16_bit, white=white, inverted=tags.get(_PHOTOMETRIC) == 0)
     if image.mode in ("I", "F"):
         raise _UnfitError(f"pixels of mode {image.mode}, for which nothing says what is white")
-    if image.has_transparency_data:
-        return _on_white(image)
+    return _on_white if image.has_transparency_data else _converted
+
+
+def _converted(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _from_16_bit(image: Image) -> Image:
+def _from_16_bit(image: Image, white: int, inverted: bool) -> Image:
     pil: Any = required("PIL.Image", "Decoding images")
-    grey: Image = pil.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    values = np.asarray(image)
+    values = np.round((white - values if inverted else values) * (255 / white))
+    grey: Image = pil.fromarray(values.astype(np.uint8))
     return grey.convert("RGB")
 
 

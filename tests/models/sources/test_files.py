@@ -173,6 +173,28 @@ def test_parts_of_many_images(tmp_path):
     assert [part.name for part in source.shard(1, 2).parts] == ["00001"]
 
 
+def test_an_image_of_another_size_is_another_source(tmp_path):
+    """Broken images are mended under their names, and predicted again into the folder that is there."""
+    touch(tmp_path, "a/x.jpg", "a/y.jpg")
+    before = open_source(tmp_path).fingerprint
+    (tmp_path / "a" / "x.jpg").write_bytes(b"1")
+    after = open_source(tmp_path).fingerprint
+    assert after != before
+    os.utime(tmp_path / "a" / "x.jpg", (0, 0))
+    assert open_source(tmp_path).fingerprint == after
+
+
+def test_links_to_nowhere_and_to_themselves(tmp_path):
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("nowhere")
+    (tmp_path / "c.jpg").symlink_to("c.jpg")
+    (_, _), (_, nowhere), (_, itself) = open_source(tmp_path).parts[0].items()
+    with pytest.raises(FileNotFoundError):
+        nowhere()
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        itself()
+
+
 def test_a_text_list(tmp_path):
     touch(tmp_path, "b.jpg", "sub/a.jpg")
     (tmp_path / "list.txt").write_text(f"# photographs\n\nb.jpg\n  sub\\a.jpg  \n{tmp_path}/c d.jpg\n")

@@ -2,6 +2,8 @@ import bz2
 import gzip
 import importlib.util
 import lzma
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -80,6 +82,22 @@ def test_other_pictures_of_a_sample_are_no_images(tmp_path):
     assert labels(opened(tmp_path, *members)) == {"7.jpg": "3", "a.1.jpg": None, "a.2.jpg": None}
 
 
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        # WebDataset takes all four for one sample; each image keeps the label that is called as it is.
+        (("a.v1.jpg", "a.v1.cls=3", "a.v2.jpg", "a.v2.cls=4"), {"a.v1.jpg": "3", "a.v2.jpg": "4"}),
+        (("a.v1.jpg", "a.v1.cls=3", "a.v2.jpg"), {"a.v1.jpg": "3", "a.v2.jpg": None}),
+        (("7.left.jpg", "7.right.jpg", "7.cls=3"), {"7.left.jpg": "3", "7.right.jpg": "3"}),
+        (("7.jpg", "7.cls=3", "7.mask.cls=9"), {"7.jpg": "3"}),
+        (("7.jpg", "7.label.cls=3"), {"7.jpg": "3"}),
+    ],
+)
+def test_labels_of_names_with_dots(tmp_path, members, found):
+    pairs = (member.partition("=") for member in members)
+    assert labels(opened(tmp_path, *((name, text.encode()) for name, _, text in pairs))) == found
+
+
 def test_folders_in_an_archive_are_labels(tmp_path):
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as tar:
@@ -125,6 +143,40 @@ def test_links_are_listed_with_their_reason(tmp_path):
         for _, read in links:
             with pytest.raises(OSError, match=r"^a link within the archive, which is not followed$"):
                 read()
+
+
+def test_files_with_holes_are_listed_with_their_reason(tmp_path):
+    """Their bytes do not lie in one piece: read from the offset on, they would be those of the next file."""
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        holes = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9000"}
+        data = b"1\n8000\n1000\n".ljust(512, b"\0") + b"x" * 1000
+        add(tar, "a.jpg", data, pax_headers={"GNU.sparse.name": "a.jpg", **holes})
+        add(tar, "b.jpg", b"2" * 20_000)
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
+    for name in ("x.tar", "x.tar.gz"):
+        (_, first), (_, second) = open_source(tmp_path / name).parts[0].items()
+        with pytest.raises(OSError, match=r"^a file with holes \(tar --sparse\), which are not filled$"):
+            first()
+        assert second() == b"2" * 20_000
+
+
+def test_copies_of_an_archive_are_one_source(tmp_path, images):
+    """Machines that share the work have copies of their own, of other dates."""
+    path = write_tar(tmp_path / "x.tar.gz", webdataset(images), "w:gz")
+    (tmp_path / "copy").mkdir()
+    copy = shutil.copyfile(path, tmp_path / "copy" / "x.tar.gz")
+    os.utime(copy, (0, 0))
+    assert open_source(copy).fingerprint == open_source(path).fingerprint
+    changed = [*webdataset(images[:-1]), ("029.jpg", images[-1].data[::-1]), ("029.cls", b"n01494475")]
+    write_tar(copy, changed, "w:gz")
+    assert open_source(copy).fingerprint != open_source(path).fingerprint
+
+
+def test_brackets_in_a_pattern_stand_for_themselves(tmp_path):
+    (tmp_path / "[1]").mkdir()
+    write_tar(tmp_path / "[1]" / "x.tar", [("a.jpg", b"1")])
+    assert open_source(f"{tmp_path}/[1]/*.tar").n == 1
 
 
 @pytest.mark.parametrize("ending", PACK)

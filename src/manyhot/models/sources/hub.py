@@ -28,7 +28,7 @@ from manyhot.models.sources.columns import (
     rows,
     source_of,
 )
-from manyhot.models.sources.remote import first_line, lost
+from manyhot.models.sources.remote import first_line, lost, version_of
 
 PREFIX = "hf:"
 """Before the name of a data set."""
@@ -155,16 +155,16 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
 
 
 def _blocks(file: Path, columns: Columns) -> Iterator[Block]:
-    table = _listed(file)
+    table, version = _listed(file), version_of(str(file))
     for _, start, end in cut(len(table)):
         place = Place(str(file), file.stem, start)
         ids, told = ids_and_labels(table.slice(start, end - start), columns, place)
-        part = ArrowRows("", place, columns, end - start, "")
+        part = ArrowRows("", place, columns, end - start, version)
         yield Block(place, ids, told, functools.partial(_marked, part))
 
 
 def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
-    return replace(part, name=name, mark=mark)
+    return replace(part, name=name, mark=f"{part.mark} {mark}")
 
 
 def _loaded(where: str, name: str, split: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, UnknownNameError
+from manyhot.errors import InputError
 from manyhot.models.sources.base import EXTENSIONS, Item, Opener, Part, Source, digest
 from manyhot.models.sources.remote import first_line, is_remote, read_bytes, without_query
 
@@ -21,6 +21,11 @@ LABELS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "tar
 
 Row = tuple[str, str | None]
 
+_UNLABELLED = "-1"
+# What test sets have instead of a label.
+
+_WITH_ID = re.compile(r"(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)")
+
 
 def base_name(path: str) -> str:
     """Return the id of an image: the last part of its path, with extension.
@@ -28,9 +33,12 @@ def base_name(path: str) -> str:
     Hugging Face adds the WordNet id to the names of ImageNet's images; without it they have the names that
     everybody else uses.
     """
-    plain = without_query(path)
-    name = (plain if plain.lower().endswith(EXTENSIONS) else path).rpartition("/")[2]
-    return re.sub(r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$", r"\1\2", name)
+    if is_remote(path):
+        plain = without_query(path)
+        path = plain if plain.lower().endswith(EXTENSIONS) else path
+    name = path.rpartition("/")[2]
+    with_id = _WITH_ID.fullmatch(name)
+    return with_id[1] + with_id[2] if with_id else name
 
 
 def read_table(where: str | os.PathLike[str]) -> list[Row]:
@@ -258,15 +266,10 @@ class Labels:
         if isinstance(label, str) and label in self._keys:
             return self._keys[label]
         number = _number(label)
-        if number is not None:
-            if number < len(self._classes):
-                return number
-        else:
-            try:
-                return self._classes.index(str(label))
-            except (UnknownNameError, InputError):
-                pass
-        if self._strict:
+        found = self._classes.find(str(label)) if number is None else number
+        if found is not None and found < len(self._classes):
+            return found
+        if self._strict and str(label) != _UNLABELLED:
             raise InputError(
                 "A label is not in the class list.",
                 where=self._where,

@@ -165,7 +165,7 @@ def open_parquet(
 
 def _blocks(path: str, columns: Columns) -> Iterator[Block]:
     with _listing(path), _open(path) as file:
-        for part in _cuts_of(file, path, columns, ""):
+        for part in _cuts_of(file, path, columns, version_of(path)):
             if part.start == 0:
                 table = file.read_row_group(part.group, columns=columns.without_bytes(), use_threads=False)
                 ids, told = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
@@ -174,7 +174,7 @@ def _blocks(path: str, columns: Columns) -> Iterator[Block]:
 
 
 def _marked(part: ParquetRows, name: str, mark: str) -> ParquetRows:
-    return replace(part, name=name, mark=mark)
+    return replace(part, name=name, mark=f"{part.mark} {mark}")
 
 
 def _with_rows(table: pa.Table, file: pq.ParquetFile, group: int) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import hashlib
 import io
 import os
 import re
@@ -68,8 +69,13 @@ def read_bytes(path: str, root: str = "") -> bytes:
     return _fetched(path, root) if is_remote(path) else _local(path, root)
 
 
-def walk_remote(root: str) -> list[str]:
-    """Return the paths of all files below an address, relative to it; hidden ones are passed over.
+def walk_remote(root: str) -> dict[str, int]:
+    """Return the sizes of all files below an address by their paths; hidden ones are passed over.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes by the path relative to the address; -1 where its storage does not tell.
 
     Raises
     ------
@@ -80,11 +86,11 @@ def walk_remote(root: str) -> list[str]:
     base = filesystem._strip_protocol(root).rstrip("/") + "/"
     walk = _s3_keys if _scheme(root) == "s3" else _walked
     try:
-        return [
-            name
-            for path in walk(filesystem, base)
+        return {
+            name: -1 if size is None else size
+            for path, size in walk(filesystem, base)
             if (name := path.removeprefix(base)) and not name.endswith("/") and not _is_hidden(name)
-        ]
+        }
     except Exception as error:
         raise InputError(
             "The address cannot be listed.",
@@ -121,15 +127,25 @@ def version_of(path: str) -> str:
     """
     try:
         if not is_remote(path):
-            about = Path(path).stat()
-            return f"{about.st_size} {about.st_mtime_ns}"
+            return _ending(path)
         info = filesystem_of(path).info(path)
     except InputError:
         raise
     except Exception as error:
         raise InputError("The file cannot be opened.", where=path, got=first_line(error)) from error
-    marks = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime")
+    marks = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "Last-Modified", "mtime")
     return f"{info.get('size')} {next((info[mark] for mark in marks if info.get(mark)), '')}"
+
+
+def _ending(path: str) -> str:
+    """Return size and hash of the end of a file, where checksums of archives and the index of Parquet stand.
+
+    Unlike its time they are the same in each machine's own copy, among which the shards of a run are spread.
+    """
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - (1 << 16)))
+        return f"{size} {hashlib.sha256(file.read()).hexdigest()[:16]}"
 
 
 def is_pattern(where: str) -> bool:
@@ -305,22 +321,22 @@ def _is_there(root: str) -> bool:
     return True
 
 
-def _s3_keys(filesystem: Any, base: str) -> Iterator[str]:
-    """Yield keys page by page: s3fs makes a dictionary of 1.5 kB an object, 2 GB for ImageNet."""
+def _s3_keys(filesystem: Any, base: str) -> Iterator[tuple[str, int]]:
+    """Yield keys and sizes page by page: s3fs makes a dictionary of 1.5 kB an object, 2 GB for ImageNet."""
     bucket, _, prefix = base.partition("/")
     more: dict[str, str] = {}
     while True:
         page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        yield from (f"{bucket}/{found['Key']}" for found in page.get("Contents", ()))
+        yield from ((f"{bucket}/{found['Key']}", found["Size"]) for found in page.get("Contents", ()))
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _walked(filesystem: Any, base: str) -> Iterator[str]:
+def _walked(filesystem: Any, base: str) -> Iterator[tuple[str, int | None]]:
     # Folder by folder, so that details of all files are never in memory together.
-    for parent, _, names in filesystem.walk(base):
-        yield from (f"{parent.rstrip('/')}/{name}" for name in names)
+    for parent, _, files in filesystem.walk(base, detail=True):
+        yield from ((f"{parent.rstrip('/')}/{name}", about.get("size")) for name, about in files.items())
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -337,6 +353,7 @@ def _expanded(pattern: str) -> Iterator[str]:
 
 
 def _globbed(pattern: str) -> Sequence[str]:
+    pattern = pattern.replace("[", "[[]")  # which stands for itself
     if not is_remote(pattern):
         return glob.glob(pattern)  # noqa: PTH207
     scheme = _scheme(pattern)

@@ -52,8 +52,15 @@ _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
 _LABEL_BYTES = 1 << 20
 # JSON beside an image is a few kB; what is larger holds no label.
 
-_LINK = -1
+_LINK, _SPARSE = -1, -2
 # Instead of an offset.
+
+_UNREAD = {
+    _LINK: "a link within the archive, which is not followed",
+    _SPARSE: "a file with holes (tar --sparse), which are not filled",
+}
+
+_Member = tuple[tarfile.TarInfo, bytes | None]
 
 _CUT_OFF = ("unexpected end", "empty header", "truncated")
 # What tarfile and zstd say where a file ends too early.
@@ -223,7 +230,7 @@ def _item(archive: str, path: str, label: str | None) -> Item:
 
 
 def _unread(offset: int, size: int) -> str:
-    return "a link within the archive, which is not followed" if offset == _LINK else too_large(size)
+    return _UNREAD.get(offset) or too_large(size)
 
 
 def _read_at(archive: str, offset: int, size: int) -> bytes:
@@ -304,7 +311,7 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
         raise _damaged(path, error, count, last) from error
 
 
-def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
+def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[_Member]:
     """Yield the members that may matter; with their bytes where these are needed or cannot be had later."""
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # it would come to hold all headers, 1 kB each
@@ -334,11 +341,10 @@ def _sample(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _of_sample(archive: str, members: Sequence[tuple[tarfile.TarInfo, bytes | None]]) -> Iterator[_Image]:
+def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
     images = [m for m in members if m[0].name.lower().endswith(EXTENSIONS)]
     others = [m for m in members if m not in images]
-    label = _told(archive, others)
-    if label is not None and not images and others[0][0].name.endswith(".cls"):
+    if not images and _told(archive, others) is not None and others[0][0].name.endswith(".cls"):
         raise InputError(
             "A label in the archive has no image beside it.",
             where=archive,
@@ -349,11 +355,30 @@ def _of_sample(archive: str, members: Sequence[tuple[tarfile.TarInfo, bytes | No
     # Beside 7.jpg and 7.cls, 7.mask.png is another thing; without them photo.1.jpg is a name.
     plain = [m for m in images if m[0].name.rpartition("/")[2].count(".") == 1] if others else []
     for member, data in plain or images:
-        offset = member.offset_data if member.isreg() else _LINK
+        label = _told(archive, _beside(member.name, others))
         own = folder_label(member.name) or _class_of_archive(archive)
         yield _Image(
-            member.name, offset, member.size, data, own if label is None else label, told=label is not None
+            member.name,
+            _offset(member),
+            member.size,
+            data,
+            own if label is None else label,
+            label is not None,
         )
+
+
+def _offset(member: tarfile.TarInfo) -> int:
+    if not member.isreg():
+        return _LINK
+    return _SPARSE if member.issparse() else member.offset_data
+
+
+def _beside(image: str, members: Iterable[_Member]) -> list[_Member]:
+    """Return the members that tell of an image, best first: 7.cls of 7.seg.jpg, a.2.cls not of a.1.jpg."""
+    own = image.rpartition(".")[0]
+    stems = [(member[0].name.rpartition(".")[0], member) for member in members]
+    found = [(s, m) for s, m in stems if f"{own}.".startswith(f"{s}.") or s.startswith(f"{own}.")]
+    return [m for _, m in sorted(found, key=lambda f: (abs(len(f[0]) - len(own)), f[1][0].name))]
 
 
 def _class_of_archive(archive: str) -> str | None:
@@ -362,9 +387,9 @@ def _class_of_archive(archive: str) -> str | None:
     return found[1] if found else None
 
 
-def _told(archive: str, members: Iterable[tuple[tarfile.TarInfo, bytes | None]]) -> str | None:
-    """Return the label that a sample tells."""
-    for member, data in sorted(members, key=lambda m: m[0].name):
+def _told(archive: str, members: Iterable[_Member]) -> str | None:
+    """Return the first label that members of a sample tell."""
+    for member, data in members:
         ending = member.name.lower().rpartition(".")[2]
         if data is not None and ending in ("cls", "json"):
             place = f"{archive}/{member.name}"

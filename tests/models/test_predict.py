@@ -227,7 +227,8 @@ def test_metadata_tell_engine_and_precision(folder, tint, tmp_path):
 
 def test_two_models_share_a_folder(folder, tint, tmp_path):
     into(folder, tint, tmp_path)
-    (folder / "green" / "g.png").write_bytes(b"")  # gone between the two
+    green = folder / "green" / "g.png"
+    green.write_bytes(bytes(green.stat().st_size))  # damaged between the two
     done = into(folder, replace(tint, name="own/other"), tmp_path)
     assert [f.name for f in done.merged.files] == ["own--other.parquet"]
     assert len(read(tmp_path)) == 3

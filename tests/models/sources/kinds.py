@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.server
 import io
+import re
 import tarfile
 import threading
 import urllib.request
@@ -91,16 +92,28 @@ def expected(images):
 
 
 @contextlib.contextmanager
-def serving(folder, answers=None):
-    """Serve a folder over http; `answers` maps paths to what is answered instead."""
+def serving(folder, answers=None, ranges=False):
+    """Serve a folder over http, also piecewise; `answers` maps paths to what is answered instead."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self):
             status = (answers or {}).get(self.path)
             if status:
                 return self.send_error(status)
+            if ranges and "Range" in self.headers:
+                return self.send_range(*re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers["Range"]).groups())
             with contextlib.suppress(ConnectionError):
                 return super().do_GET()
+
+        def send_range(self, start, end):
+            data = Path(self.translate_path(self.path)).read_bytes()
+            first, last = (int(start), min(int(end), len(data) - 1)) if start else (-int(end), len(data) - 1)
+            first %= len(data)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            self.send_header("Content-Length", str(last + 1 - first))
+            self.end_headers()
+            self.wfile.write(data[first : last + 1])
 
         def log_message(self, *_):
             pass

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import pickle
 import shutil
 import sys
 
@@ -51,6 +52,34 @@ def test_saved_data_sets_are_read_without_their_package(tmp_path, datasets, imag
     made(datasets, images).save_to_disk(tmp_path / "saved")
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert listed(open_source(tmp_path / "saved")) == expected(images)
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test")])
+def test_a_saved_data_set_in_a_bucket(tmp_path, datasets, images, s3, splits):
+    one = made(datasets, images)
+    datasets.DatasetDict(dict.fromkeys(splits, one)).save_to_disk(tmp_path / "saved", num_shards={"train": 3})
+    for path in (tmp_path / "saved").rglob("*.*"):
+        s3.pipe_file(f"photos/saved/{path.relative_to(tmp_path / 'saved').as_posix()}", path.read_bytes())
+    address = "s3://photos/saved" + ("/train" if len(splits) > 1 else "")
+    source = open_source(address)
+    assert listed(source) == expected(images)
+    assert source.strict
+    assert [part.n for part in source.parts] == [None] * 3
+    assert next(source.parts[1].items())[0].uri == ("s3://photos/saved/train/data-00001-of-00003.arrow#0")
+    assert pickle.loads(pickle.dumps(source)).fingerprint == open_source(address).fingerprint
+    if len(splits) > 1:
+        assert refusal("s3://photos/saved") == (
+            "The data set has several splits.\n"
+            "  where:   s3://photos/saved\n"
+            "  allowed: train, test\n"
+            "  do:      give one, such as s3://photos/saved/train"
+        )
+    shard = "photos/saved/train/data-00001-of-00003.arrow"
+    s3.pipe_file(shard, s3.cat_file(shard)[:1500])
+    assert open_source(address).fingerprint != source.fingerprint
+    assert refusal(address).startswith(f"The data set is not complete.\n  where:   s3://{shard}\n")
+    s3.rm("photos/saved/train/data-00000-of-00003.arrow")
+    assert refusal(address).startswith("The file cannot be opened.\n")
 
 
 def test_one_split_is_taken_and_of_several_one_is_asked_for(tmp_path, datasets, images):

@@ -1,4 +1,6 @@
+import dataclasses
 import importlib.util
+import os
 import pickle
 import sys
 
@@ -267,7 +269,57 @@ def test_a_folder_that_a_server_lists(tmp_path, images):
     write_folder(tmp_path / "www", images)
     with serving(tmp_path / "www") as address:
         assert listed(open_source(f"{address}/")) == listed(open_source(tmp_path / "www"))
-        assert refusal(f"{address}/none").startswith("The folder holds no images.\n")
+        assert refusal(f"{address}/none").startswith("The address cannot be listed.\n")
+
+
+@pytest.mark.usefixtures("needs_http")
+def test_a_server_that_does_not_answer_is_no_empty_folder(tmp_path):
+    with serving(tmp_path) as address:
+        pass
+    message = refusal(f"{address}/photos")
+    assert message.startswith(f"The address cannot be listed.\n  where:   {address}/photos\n  got:     ")
+    assert message.endswith(
+        "\n  do:      check it and your credentials; over https, give a list of images instead of a folder"
+    )
+
+
+@pytest.mark.usefixtures("needs_http")
+def test_names_on_the_web_are_those_of_the_files(tmp_path):
+    folder = tmp_path / "www" / "great white shark"
+    folder.mkdir(parents=True)
+    for name in ("a b", "50%", "a#b", "a?b", "\u00e9", "e\u0301", "[x]", "a+b"):
+        (folder / f"{name}.jpg").write_bytes(name.encode())
+    with serving(tmp_path / "www") as address:
+        assert sorted(listed(open_source(f"{address}/"))) == sorted(listed(open_source(tmp_path / "www")))
+        (tmp_path / "list.txt").write_text(f"{address}/great%20white%20shark/a%20b.jpg\n")
+        assert listed(open_source(tmp_path / "list.txt")) == [("a b.jpg", None, b"a b")]
+
+
+@pytest.mark.usefixtures("needs_http")
+def test_parquet_over_http(tmp_path, images):
+    # 9 MB, above the block of 4 MB that is read at once.
+    large = [dataclasses.replace(image, data=image.data * 3000) for image in images]
+    write_parquet(tmp_path / "x.parquet", large, row_group_size=10, compression="none")
+    with serving(tmp_path, ranges=True) as address:
+        source = open_source(f"{address}/x.parquet")
+        assert listed(source) == expected(large)
+        assert [part.n for part in source.parts] == [10, 10, 10]
+        os.utime(tmp_path / "x.parquet", (0, 0))
+        assert open_source(f"{address}/x.parquet").fingerprint != source.fingerprint
+    assert lost(lambda: listed(source)).startswith("The storage does not answer.\n")
+
+
+@pytest.mark.usefixtures("needs_http")
+def test_parquet_on_a_server_that_does_not_know_ranges(tmp_path, images):
+    large = [dataclasses.replace(image, data=image.data * 3000) for image in images]
+    write_parquet(tmp_path / "x.parquet", large, compression="none")
+    with serving(tmp_path) as address:
+        message = refusal(f"{address}/x.parquet")
+    assert message == (
+        "The file cannot be read: Parquet is read in pieces, and the server sends none.\n"
+        f"  where:   {address}/x.parquet\n"
+        "  do:      download it, or serve it from elsewhere"
+    )
 
 
 @pytest.mark.usefixtures("needs_http")
@@ -336,6 +388,42 @@ def test_images_that_are_all_gone_end_the_run(tmp_path, images):
         reads["000.jpg"]()
         (tmp_path / "www").rename(tmp_path / "other")
         assert lost(reads["001.jpg"]).startswith("The storage of the images is gone.\n")
+
+
+def test_a_folder_in_memory_stands_for_all_other_storages(require, images):
+    require(importlib.util.find_spec("fsspec"), "fsspec, to read remote files")
+    memory = remote.filesystem_of("memory://photos")
+    for image in images:
+        memory.pipe_file(f"/photos/{image.label}/{image.name}", image.data)
+    assert sorted(listed(open_source("memory://photos"))) == expected(images)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "missing", "package"),
+    [("gs", "gcsfs", "gcsfs"), ("az", "adlfs", "adlfs")],
+)
+def test_storages_whose_package_is_missing(require, monkeypatch, scheme, missing, package):
+    require(importlib.util.find_spec("fsspec"), "fsspec, to read remote files")
+    remote._filesystem.cache_clear()
+    monkeypatch.setitem(sys.modules, missing, None)
+    message = refusal(f"{scheme}://photos/val")
+    assert message.startswith(f"Reading {scheme}:// needs another package.\n  got:     ")
+    assert message.endswith(f"\n  do:      pip install {package}")
+
+
+def test_a_storage_that_cannot_be_opened(require, monkeypatch):
+    """As hdfs:// where the libraries of Hadoop are missing."""
+    require(importlib.util.find_spec("fsspec"), "fsspec, to read remote files")
+    remote._filesystem.cache_clear()
+
+    def refuse(*_, **__):
+        raise OSError("Unable to load libhdfs\nmore")
+
+    monkeypatch.setattr("fsspec.filesystem", refuse)
+    assert refusal("hdfs://photos/val") == (
+        "hdfs:// cannot be opened here.\n  got:     Unable to load libhdfs"
+    )
+    remote._filesystem.cache_clear()
 
 
 def test_no_such_kind_of_address(require):

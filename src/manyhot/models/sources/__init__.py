@@ -79,9 +79,9 @@ def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | No
 
 
 def _open_folder(where: str, labels: Mapping[str, str] | None) -> Source:
-    if not is_remote(where) and is_saved(Path(where)):
-        return open_saved(where, labels)
     found = list_files(where)
+    if is_saved(found):
+        return open_saved(where, labels)
     has_images = any(path.lower().endswith(EXTENSIONS) for path in found)
     for is_kind in () if has_images else (is_tar, is_parquet):
         if own := sorted(path for path in found if is_kind(path)):

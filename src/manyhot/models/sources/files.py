@@ -12,7 +12,7 @@ from pathlib import Path
 from manyhot.errors import InputError
 from manyhot.models.sources.base import EXTENSIONS, Item, Opener, Source, check_ids, cut, digest
 from manyhot.models.sources.labels import Row, base_name, with_labels
-from manyhot.models.sources.remote import is_remote, read_bytes, walk_remote
+from manyhot.models.sources.remote import is_remote, read_bytes, unquoted, walk_remote
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Files:
         for i, path in enumerate(self.paths):
             uri = f"{self.root.rstrip('/')}/{path}" if self.root else path
             label = self.labels[i] if self.labels else folder_label(path, self.root)
-            yield Item(base_name(path), uri, label), functools.partial(read_bytes, uri, self.root)
+            yield Item(base_name(uri), uri, label), functools.partial(read_bytes, uri, self.root)
 
     def key(self) -> str:
         """Return a text that differs where the images do."""
@@ -66,7 +66,7 @@ def folder_label(path: str, root: str = "") -> str | None:
         Its own name counts for the images that lie right in it, unless it is a number. Nor does a number
         below a number count: it is a day or a batch.
     """
-    folders = [name for name in path.split("/")[:-1] if name]
+    folders = [name for name in unquoted(path, root or path).split("/")[:-1] if name]
     above = [name for name in root.split("/") if name][-1:]
     if not folders:
         return above[0] if above and not above[0].isdigit() else None
@@ -105,7 +105,7 @@ def open_folder(
         raise _no_images(folder, found)
     images.sort(key=_order(images))
     _check_text(images, folder)
-    ids = [base_name(path) for path in images]
+    ids = [base_name(unquoted(path, root)) for path in images]
     check_ids(ids, folder, images.__getitem__)
     here = "" if root == "." else root
     cuts = list(cut(len(images)))

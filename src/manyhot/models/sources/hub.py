@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from manyhot.errors import InputError
 from manyhot.models.extras import required
-from manyhot.models.sources.base import Item, Opener, Source, cut
+from manyhot.models.sources.base import Item, Opener, Source, cut, names
 from manyhot.models.sources.columns import (
     Block,
     Columns,
@@ -28,7 +29,18 @@ from manyhot.models.sources.columns import (
     rows,
     source_of,
 )
-from manyhot.models.sources.remote import first_line, lost, version_of
+from manyhot.models.sources.labels import with_labels
+from manyhot.models.sources.remote import (
+    SourceLostError,
+    first_line,
+    is_remote,
+    lost,
+    open_stream,
+    read_bytes,
+    version_of,
+)
+
+_NEEDED = object()
 
 PREFIX = "hf:"
 """Before the name of a data set."""
@@ -101,13 +113,49 @@ class HubRows:
         return f"{self.place.first} {self.n} {self.mark}"
 
 
-def is_saved(folder: Path) -> bool:
-    """Return whether a folder was written by ``save_to_disk``."""
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+@dataclass(frozen=True)
+class ArrowStream:
+    """A part: an Arrow file of a saved data set on remote storage, read from its start.
+
+    Attributes
+    ----------
+    name : str
+    file : str
+        Its address.
+    columns : Columns
+    version : str
+        Differs where its contents do.
+    """
+
+    name: str
+    file: str
+    columns: Columns
+    version: str
+
+    @property
+    def n(self) -> None:
+        """Only reading tells."""
+        return
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        yield from rows(_streamed(self.file), self.columns, Place(self.file, _stem(self.file), 0))
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        return f"{_stem(self.file)} {self.version}"
+
+
+def is_saved(files: Container[str]) -> bool:
+    """Return whether a folder of such files was written by ``save_to_disk``."""
+    return "state.json" in files or "dataset_dict.json" in files
 
 
 def open_saved(where: str, labels: Mapping[str, str] | None = None) -> Source:
     """List the images of a folder that ``save_to_disk`` wrote.
+
+    Here its files are mapped and cut into parts; on remote storage each is a part, as Arrow streams have no
+    index.
 
     Raises
     ------
@@ -115,14 +163,19 @@ def open_saved(where: str, labels: Mapping[str, str] | None = None) -> Source:
         The folder holds several splits or is not complete, no column holds images, an image has no id, or
         two have the same.
     """
-    folder = _split(Path(where))
+    folder = _split(where.rstrip("/"))
     files = _data_files(folder)
-    first = _listed(files[0])
-    described = folder / "dataset_info.json"
-    features = features_in(_json(described)) if described.is_file() else features_of(first.schema.metadata)
+    first = _first(files[0]) if is_remote(where) else _listed(files[0])
+    features = features_in(_json(f"{folder}/dataset_info.json", {})) or features_of(first.schema.metadata)
     columns = _settled(find_columns(first.schema, features, where), first)
-    blocks = [block for file in files for block in _blocks(file, columns)]
-    return source_of(where, blocks, bool(columns.label), labels)
+    if not is_remote(where):
+        blocks = [block for file in files for block in _blocks(file, columns)]
+        return source_of(where, blocks, bool(columns.label), labels)
+    parts = tuple(
+        ArrowStream(name, file, columns, version_of(file))
+        for name, file in zip(names(len(files)), files, strict=True)
+    )
+    return with_labels(Source(where, parts, strict=bool(columns.label)), labels)
 
 
 def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
@@ -154,10 +207,10 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
     return source_of(where, blocks, bool(columns.label), labels)
 
 
-def _blocks(file: Path, columns: Columns) -> Iterator[Block]:
-    table, version = _listed(file), version_of(str(file))
+def _blocks(file: str, columns: Columns) -> Iterator[Block]:
+    table, version = _listed(file), version_of(file)
     for _, start, end in cut(len(table)):
-        place = Place(str(file), file.stem, start)
+        place = Place(file, _stem(file), start)
         ids, told = ids_and_labels(table.slice(start, end - start), columns, place)
         part = ArrowRows("", place, columns, end - start, version)
         yield Block(place, ids, told, functools.partial(_marked, part))
@@ -200,15 +253,18 @@ def _marked_hub(part: HubRows, name: str, mark: str) -> HubRows:
     return replace(part, name=name, mark=mark)
 
 
-def _split(folder: Path) -> Path:
-    several = folder / "dataset_dict.json"
-    if not several.is_file():
+def _stem(file: str) -> str:
+    return PurePosixPath(file).stem
+
+
+def _split(folder: str) -> str:
+    content = _json(f"{folder}/dataset_dict.json", None)
+    if content is None:
         return folder
-    content = _json(several)
     found = [str(name) for name in content.get("splits", ())] if isinstance(content, dict) else []
     if len(found) != 1:
-        raise _several(folder, found, str(folder / (found[0] if found else "train")))
-    return folder / found[0]
+        raise _several(folder, found, f"{folder}/{found[0] if found else 'train'}")
+    return f"{folder}/{found[0]}"
 
 
 def _several(where: object, found: Iterable[str], first: str) -> InputError:
@@ -220,10 +276,10 @@ def _several(where: object, found: Iterable[str], first: str) -> InputError:
     )
 
 
-def _data_files(folder: Path) -> list[Path]:
-    state = _json(folder / "state.json")
+def _data_files(folder: str) -> list[str]:
+    state = _json(f"{folder}/state.json")
     listed = state.get("_data_files") if isinstance(state, dict) else None
-    files = [folder / Path(str(file["filename"])).name for file in listed or ()]
+    files = [f"{folder}/{PurePosixPath(str(file['filename'])).name}" for file in listed or ()]
     if not files or state.get("_indices_data_files"):
         raise InputError(
             "The folder is not a data set as save_to_disk writes it.",
@@ -234,20 +290,24 @@ def _data_files(folder: Path) -> list[Path]:
     return files
 
 
-def _json(path: Path) -> Any:
+def _json(path: str, absent: Any = _NEEDED) -> Any:
+    """Return what a file holds, or `absent` where it is not there."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except FileNotFoundError as error:
+        if absent is not _NEEDED:
+            return absent
         raise _incomplete(path) from error
     except (OSError, ValueError) as error:
         raise InputError("The file cannot be read as JSON.", where=path, got=first_line(error)) from error
 
 
-def _incomplete(absent: Path) -> InputError:
+def _incomplete(absent: str) -> InputError:
+    folder, _, name = absent.rpartition("/")
     return InputError(
         "The folder is not a complete saved data set.",
-        where=absent.parent,
-        got=f"no {absent.name}",
+        where=folder,
+        got=f"no {name}",
         do="make or fetch it again",
     )
 
@@ -258,15 +318,39 @@ def _mapped(path: str) -> pa.Table:
         return stream.read_all()
 
 
-def _listed(file: Path) -> pa.Table:
+def _streamed(file: str) -> Generator[pa.RecordBatch, None, None]:
     try:
-        return _mapped(str(file))
+        with open_stream(file) as raw, pa.ipc.open_stream(raw) as stream:
+            yield from stream
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _cut_off(file, error) from error
+
+
+def _first(file: str) -> pa.Table:
+    """Return the rows that a remote file begins with."""
+    try:
+        with contextlib.closing(_streamed(file)) as batches:
+            first = next(batches, None)
+    except SourceLostError as error:
+        raise InputError("The file cannot be opened.", where=file, got=first_line(error)) from error
+    if first is None:
+        raise InputError("The table has no rows.", where=file)
+    return pa.Table.from_batches([first])
+
+
+def _listed(file: str) -> pa.Table:
+    try:
+        return _mapped(file)
     except FileNotFoundError as error:
         raise _incomplete(file) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            "The data set is not complete.", where=file, got=first_line(error), do="make or fetch it again"
-        ) from error
+        raise _cut_off(file, error) from error
+
+
+def _cut_off(file: str, error: Exception) -> InputError:
+    return InputError(
+        "The data set is not complete.", where=file, got=first_line(error), do="make or fetch it again"
+    )
 
 
 def _settled(columns: Columns, table: pa.Table) -> Columns:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.models.sources.base import EXTENSIONS, Item, Opener, Part, Source, digest
-from manyhot.models.sources.remote import first_line, is_remote, read_bytes, without_query
+from manyhot.models.sources.remote import first_line, is_remote, read_bytes, unquoted, without_query
 
 IDS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
 LABELS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
@@ -35,7 +35,7 @@ def base_name(path: str) -> str:
     """
     if is_remote(path):
         plain = without_query(path)
-        path = plain if plain.lower().endswith(EXTENSIONS) else path
+        path = unquoted(plain if plain.lower().endswith(EXTENSIONS) else path, path)
     name = path.rpartition("/")[2]
     with_id = _WITH_ID.fullmatch(name)
     return with_id[1] + with_id[2] if with_id else name

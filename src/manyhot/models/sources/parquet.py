@@ -234,6 +234,12 @@ def _listing(path: str) -> Iterator[Any]:
     except pa.ArrowInvalid as error:
         raise _broken(path, error) from error
     except _failures(path) as error:
+        if "range requests" in str(error):
+            raise InputError(
+                "The file cannot be read: Parquet is read in pieces, and the server sends none.",
+                where=path,
+                do="download it, or serve it from elsewhere",
+            ) from error
         raise InputError(f"The file cannot be read: {first_line(error)}.", where=path) from error
 
 

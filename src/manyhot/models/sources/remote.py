@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import time
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _INSTALL = '"manyhot[remote]"'
 _HTTP = ("http", "https")
+_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko"}
 
 _PAUSES = (0.25, 0.5, 1.0)
 """Seconds between attempts over http: a list may name many servers that are gone."""
@@ -148,6 +150,11 @@ def _ending(path: str) -> str:
         return f"{size} {hashlib.sha256(file.read()).hexdigest()[:16]}"
 
 
+def unquoted(path: str, root: str) -> str:
+    """Return a path as a person would write it: on the web ``%20`` stands for a space."""
+    return urllib.parse.unquote(path) if _scheme(root) in _HTTP else path
+
+
 def is_pattern(where: str) -> bool:
     """Return whether a path stands for several: with ``{000..127}``, ``*`` or ``?``."""
     if not is_remote(where) and Path(where).exists():
@@ -210,13 +217,18 @@ def _filesystem(scheme: str) -> Any:
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
     except ImportError as error:
+        package = _INSTALL if scheme in ("s3", *_HTTP) else _PACKAGES.get(scheme)
         raise InputError(
-            f"Reading {scheme}:// needs another package.", got=error, do=f"pip install {_INSTALL}"
+            f"Reading {scheme}:// needs another package.",
+            got=error,
+            do=f"pip install {package}" if package else "install it",
         ) from error
     except ValueError as error:
         raise InputError(
             "There is no such kind of address.", got=f"{scheme}://", allowed="s3://, gs://, https://, …"
         ) from error
+    except Exception as error:  # such as hdfs:// without the libraries of Hadoop
+        raise InputError(f"{scheme}:// cannot be opened here.", got=first_line(error)) from error
 
 
 def _scheme(path: str) -> str:
@@ -334,8 +346,9 @@ def _s3_keys(filesystem: Any, base: str) -> Iterator[tuple[str, int]]:
 
 
 def _walked(filesystem: Any, base: str) -> Iterator[tuple[str, int | None]]:
-    # Folder by folder, so that details of all files are never in memory together.
-    for parent, _, files in filesystem.walk(base, detail=True):
+    # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
+    # fsspec passes over folders that it may not read, and of a server that does not answer it finds nothing.
+    for parent, _, files in filesystem.walk(base, detail=True, on_error="raise"):
         yield from ((f"{parent.rstrip('/')}/{name}", about.get("size")) for name, about in files.items())
 
 

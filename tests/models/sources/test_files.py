@@ -195,6 +195,13 @@ def test_links_to_nowhere_and_to_themselves(tmp_path):
         itself()
 
 
+def test_a_path_with_a_null_character_is_one_image(tmp_path):
+    (tmp_path / "list.txt").write_text("a\0b.jpg\n")
+    ((_, read),) = open_source(tmp_path / "list.txt").parts[0].items()
+    with pytest.raises(OSError, match="embedded null"):
+        read()
+
+
 def test_a_text_list(tmp_path):
     touch(tmp_path, "b.jpg", "sub/a.jpg")
     (tmp_path / "list.txt").write_text(f"# photographs\n\nb.jpg\n  sub\\a.jpg  \n{tmp_path}/c d.jpg\n")

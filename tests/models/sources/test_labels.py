@@ -27,6 +27,7 @@ def refusal(read, path):
         ('path,class\n"a, b.jpg","crane, bird"\n', [("a, b.jpg", "crane, bird")]),
         ("url\nhttps://host/a.jpg\n", [("https://host/a.jpg", None)]),
         ("path\nval\\a.jpg\n", [("val/a.jpg", None)]),
+        ("path,label\ra.jpg,7\r", [("a.jpg", "7")]),
         ("path,label\n", []),
     ],
 )
@@ -54,8 +55,15 @@ IDS = "image_id, file_name, filename, file, path, image, uri, url, id, __key__"
             "a,b.jpg,1",
             "path,label",
         ),
+        (
+            'path,label\n"a.jpg,1\n' + "b" * 300,
+            "A row is not as long as the header.",
+            ", row 2",
+            "a.jpg,1\n" + "b" * 192,
+            "path,label",
+        ),
     ],
-    ids=["no-column", "empty", "no-name", "comma"],
+    ids=["no-column", "empty", "no-name", "comma", "quote"],
 )
 def test_tables_that_are_refused(tmp_path, text, what, where, got, allowed):
     path = table(tmp_path, text)
@@ -78,6 +86,18 @@ def test_files_that_are_refused(tmp_path):
     assert refusal(read_table, tmp_path / "folder.csv") == (
         f"The file cannot be read: not a regular file.\n  where:   {tmp_path}/folder.csv"
     )
+
+
+def test_a_field_without_end(tmp_path):
+    path = table(tmp_path, "path\n" + "a" * 200_000 + "\n")
+    assert refusal(read_table, path) == (
+        f"The file is not CSV.\n  where:   {path}\n  got:     field larger than field limit (131072)"
+    )
+
+
+def test_lines_end_with_line_feeds_and_carriage_returns_alone(tmp_path):
+    path = table(tmp_path, "a\u2028b.jpg\r\nc\x0cd.jpg\re.jpg 7\n", "list.txt")
+    assert read_table(path) == [("a\u2028b.jpg", None), ("c\x0cd.jpg", None), ("e.jpg", "7")]
 
 
 def test_labels_of_images(tmp_path):
@@ -114,6 +134,8 @@ def test_a_table_without_labels(tmp_path):
         ("n01440764_10026.JPEG", "n01440764_10026.JPEG"),
         ("https://host/a.jpg?sig=x/y", "a.jpg"),
         ("https://host/image?id=7", "image?id=7"),
+        ("https://host/a%2Fb%20c.jpg", "a/b c.jpg"),
+        ("s3://bucket/a%20b.jpg", "a%20b.jpg"),
         ("what?.jpg", "what?.jpg"),
     ],
 )

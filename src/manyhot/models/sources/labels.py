@@ -33,10 +33,10 @@ def base_name(path: str) -> str:
     Hugging Face adds the WordNet id to the names of ImageNet's images; without it they have the names that
     everybody else uses.
     """
+    name = path.rpartition("/")[2]
     if is_remote(path):
         plain = without_query(path)
-        path = unquoted(plain if plain.lower().endswith(EXTENSIONS) else path, path)
-    name = path.rpartition("/")[2]
+        name = unquoted((plain if plain.lower().endswith(EXTENSIONS) else path).rpartition("/")[2], path)
     with_id = _WITH_ID.fullmatch(name)
     return with_id[1] + with_id[2] if with_id else name
 
@@ -178,12 +178,18 @@ def _text(where: str) -> str:
 
 def _table(where: str | os.PathLike[str]) -> tuple[list[Row], bool]:
     """Return the rows of a table, and whether it names images by id."""
-    text = _text(os.fspath(where))
+    lines = io.StringIO(_text(os.fspath(where)), newline=None)
     suffix = PurePosixPath(without_query(os.fspath(where))).suffix.lower()
     if suffix not in (".csv", ".tsv"):
-        lines = (line.strip() for line in text.splitlines())
-        return [_line(line) for line in lines if line and not line.startswith("#")], False
-    rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")
+        found = (line.strip() for line in lines)
+        return [_line(line) for line in found if line and not line.startswith("#")], False
+    try:
+        return _columns(csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ","), where)
+    except csv.Error as error:
+        raise InputError("The file is not CSV.", where=where, got=error) from error
+
+
+def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[Row], bool]:
     heads = [head.strip() for head in next(rows, [])]
     name = _first(IDS, heads)
     if name is None:
@@ -215,7 +221,7 @@ def _rows(rows: Iterable[list[str]], heads: list[str], name: int, where: object)
             raise InputError(
                 "A row names no image." if len(row) == len(heads) else "A row is not as long as the header.",
                 where=f"{where}, row {number}",
-                got=",".join(row),
+                got=",".join(row)[:200],  # all of the file where a quote is not closed
                 allowed=",".join(heads),
             )
         yield _slashes(row[name].strip()), (row[label].strip() or None) if label is not None else None

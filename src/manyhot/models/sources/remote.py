@@ -254,6 +254,8 @@ def _local(path: str, root: str) -> bytes:
         if reason := too_large(about.st_size):
             raise OSError(reason)
         content = Path(path).read_bytes()
+    except ValueError as error:  # a null character in the path
+        raise OSError(first_line(error)) from error
     except OSError as error:
         if _is_lost(path, root):
             raise lost(root or path, error) from error

@@ -90,7 +90,12 @@ def test_superclass_cannot_be_changed(imagenet):
     ],
 )
 def test_index(imagenet, text, index):
-    assert imagenet.index(text) == index
+    assert imagenet.index(text) == imagenet.find(text) == index
+
+
+@pytest.mark.parametrize("text", ["crane", "Goldfisch", ""])
+def test_names_of_several_classes_or_none_are_not_found(imagenet, text):
+    assert imagenet.find(text) is None
 
 
 def test_every_key_and_name_finds_its_class(imagenet):

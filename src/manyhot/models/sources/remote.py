@@ -44,7 +44,7 @@ class SourceLostError(InputError):
 
 def is_remote(path: str) -> bool:
     """Return whether a path is an address that fsspec opens."""
-    return _SCHEME.match(path) is not None
+    return "://" in path and _SCHEME.match(path) is not None
 
 
 def without_query(path: str) -> str:

@@ -239,6 +239,18 @@ def test_truncated_anywhere(tmp_path, images, ending, share):
     assert refusal(shard).startswith("The archive is truncated.\n")
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_archives_one_after_the_other(tmp_path, pack):
+    two = [write_tar(tmp_path / f"{i}.tar", [(f"{i}.jpg", b"1" * 30_000)]).read_bytes() for i in range(2)]
+    path = tmp_path / ("x.tar" if pack is bytes else "x.tar.gz")
+    path.write_bytes(b"".join(map(pack, two)))
+    assert refusal(path) == (
+        "Another archive follows in the file.\n"
+        f"  where:   {path}\n"
+        "  do:      give them one by one, or join them with tar --concatenate"
+    )
+
+
 def test_without_its_end(tmp_path):
     path = write_tar(tmp_path / "x.tar", [("a.jpg", b"1")])
     path.write_bytes(path.read_bytes()[:1024])

@@ -305,10 +305,23 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
                 for image in _of_sample(path, list(members)):
                     count, last = count + 1, image.path
                     yield image
+            if mode == "r:":
+                file.seek(tar.offset)
+            _check_end(path, file)
     except _BROKEN as error:
         if isinstance(error, InputError):
             raise
         raise _damaged(path, error, count, last) from error
+
+
+def _check_end(path: str, file: IO[bytes]) -> None:
+    """Refuse archives put one after the other: readers stop at the end of the first, without a word."""
+    if file.read(1 << 20).lstrip(b"\0")[257:262] == b"ustar":
+        raise InputError(
+            "Another archive follows in the file.",
+            where=path,
+            do="give them one by one, or join them with tar --concatenate",
+        )
 
 
 def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[_Member]:

@@ -1,175 +1,175 @@
-"""What predict, models and doctor print: events while they run, and what came of it."""
+"""The commands around predicting: predict, models, doctor, similar."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
 import typer
 
-from manyhot.cli.printing import print_table
-
-if TYPE_CHECKING:
-    from manyhot.pipeline import Done, Finding, Listed, Notify, Trial
-
-EVERY_S = 1.0
-"""Seconds between two events of progress for machines."""
+from manyhot.cli.events import print_doctor, print_models, print_predicted, show_events
+from manyhot.cli.options import JsonOption, OutOption, call
+from manyhot.cli.printing import print_similar, show_progress
 
 
-@contextlib.contextmanager
-def show_events(as_json: bool) -> Iterator[Notify | None]:
-    """Yield what is told of events: a line of JSON each, a bar on a terminal, nothing elsewhere."""
-    if as_json:
-        yield _lines()
-        return
-    if not sys.stderr.isatty():
-        yield lambda kind, told: _say(kind, told, typer.echo)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class SimilarBy(StrEnum):
+    """Whose images are searched for."""
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _bars(bars)
+    predicted = "predicted"
+    label = "label"
+    any = "any"
 
 
-def _lines() -> Notify:
-    last = 0.0
+def predict(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Images: a folder, a list (.txt, .csv), tar shards, Parquet, a Hugging Face data set "
+            "(hf:NAME); a path or an address such as s3://bucket/folder."
+        ),
+    ],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", help="A model, such as timm/resnet50.a1_in1k; repeat for more. 'manyhot models' lists."
+        ),
+    ],
+    out: OutOption = Path("predictions"),
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV with the original label of each image.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="Class list of the data set, where it is not that of the model."),
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", help="Best classes to keep; 20 by default.")] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Keep the scores of all classes instead.")] = False,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Keep the penultimate features, too.")
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="auto takes the fastest with the same answers; or torch, openvino, onnx; ray for a cluster.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", help="f32; bf16 and f16 are faster on some processors, and change answers."
+        ),
+    ] = "f32",
+    shard: Annotated[
+        str, typer.Option("--shard", help="I/N: only part I of N, from 0; the last to finish merges all.")
+    ] = "0/1",
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; one a core by default.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images at once; what suits the engine by default.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events, a JSON object a line, instead of text.")
+    ] = False,
+) -> None:
+    """Run image classifiers over images. Stopped at any moment, the same command goes on where it was.
 
-    def notify(kind: str, told: dict[str, Any]) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if kind == "progress" and now - last < EVERY_S:
-            return
-        last = now if kind == "progress" else last
-        typer.echo(json.dumps({"event": kind, **told}, default=_plain))
-
-    return notify
-
-
-def _plain(value: Any) -> Any:
-    return None if value != value else str(value)
-
-
-def _bars(bars: Any) -> Notify:
-    tasks: dict[str, Any] = {}  # with Ray several models are at work at once
-    begun: dict[str, float] = {}
-
-    def notify(kind: str, told: dict[str, Any]) -> None:
-        model = told["model"]
-        if kind == "engines":
-            tasks[model] = bars.add_task(f"{model}: trying engines", total=None, rate="")
-        elif kind == "model":
-            _say(kind, told, bars.console.print)
-            bars.update(tasks[model], description=model, total=told["left"])
-            begun[model] = time.monotonic()
-        elif kind == "progress":
-            rate = told["images"] / max(time.monotonic() - begun[model], 1e-3)
-            bars.update(tasks[model], completed=told["images"], rate=f"{rate:,.0f}/s")
-        elif kind == "done" and model in tasks:
-            bars.update(tasks[model], visible=False)
-
-    return notify
-
-
-def _say(kind: str, told: dict[str, Any], say: Any) -> None:
-    if kind != "model":
-        return
-    trials = [_tried(t) for t in told["trials"]]
-    say(f"{told['model']}: {told['engine']} {told['precision']} on {told['device']} ({'; '.join(trials)})")
-    left, images = told["left"], told["images"]
-    if left is not None and images is not None and left < images:
-        say(f"  {images - left:,} of {images:,} images are there already")
-
-
-def _tried(trial: dict[str, Any]) -> str:
-    rate = "" if trial["rate"] != trial["rate"] else f" {trial['rate']:,.0f}/s"
-    return f"{trial['engine']}{rate}" + (f": {trial['why_not']}" if trial["why_not"] else "")
-
-
-def print_predicted(done: Sequence[Done], out: Path, as_json: bool) -> None:
-    """Print what came of each model, and what was written."""
-    if as_json:
-        for one in done:
-            told = {"model": one.model, "images": one.n, "wall": one.wall, "missing_parts": one.missing}
-            told |= {"seconds": dataclasses.asdict(one.seconds)}
-            if one.merged is not None:
-                told |= {"predicted": one.merged.n, "skipped": one.merged.n_skipped}
-                told["written"] = [str(p) for p in one.merged.files]
-            typer.echo(json.dumps({"event": "result", **told}))
-        return
-    for one in done:
-        _print_one(one)
-    written = [path for one in done if one.merged for path in one.merged.files]
-    for path in written:
-        typer.echo(f"wrote {path}")
-    skipped = sum(one.merged.n_skipped for one in done if one.merged)
-    if written:
-        typer.echo(f"wrote {out / 'images.parquet'}")
-        typer.echo(
-            f"wrote {out / 'skipped.csv'}" + (f": {skipped:,} skipped" if skipped else ", which is empty")
-        )
-
-
-def _print_one(one: Done) -> None:
-    if one.merged is None and not one.missing:
-        typer.echo(f"{one.model}: predicted already")
-        return
-    if one.n:
-        s = one.seconds
-        spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
-        typer.echo(f"{one.model}: {one.n:,} images in {one.wall:.1f} s{_difference(one.trials)}")
-        typer.echo(f"  seconds of all threads: {spent}")
-    if one.missing:
-        typer.echo(
-            f"{one.model}: {one.missing:,} parts are not there yet; the shard that finishes last merges all"
-        )
-
-
-def _difference(trials: Sequence[Trial]) -> str:
-    """Return how far from PyTorch in f32 the engine that was taken is."""
-    taken = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
-    if not taken:
-        return ""
-    worst = max(t.difference or 0.0 for t in taken)
-    changed = max(t.disagreement or 0.0 for t in taken)
-    text = f"; at most {worst:.2g} from PyTorch's logits"
-    return text + (f", another best class on {changed:.1%} of {'the images compared'}" if changed else "")
-
-
-def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
-    """Print models by name."""
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(m) for m in listed]))
-        return
-    rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
-    if rows:
-        print_table(("name", "size", "classes", "weights from"), rows)
-    typer.echo(f"{len(rows):,} models fit {pattern!r}; and: {_families()}")
-
-
-def _families() -> str:
+    Examples: manyhot predict photos --model efficientnet-lite0 --out predictions ·
+    manyhot predict 's3://bucket/val-{000..099}.tar' --model timm/resnet50.a1_in1k --shard 3/16
+    """
     from manyhot import pipeline
 
-    return ", ".join(pipeline.families().values())
+    if dense and top is not None:
+        raise typer.BadParameter("--top and --dense exclude each other")
+    with show_events(as_json) as notify:
+        done = pipeline.predict_files(
+            source,
+            model,
+            out,
+            labels=labels,
+            classes=classes,
+            top=None if dense else top or 20,
+            engine=engine,
+            precision=precision,
+            embeddings=embeddings,
+            shard=_shard(shard),
+            workers=workers,
+            batch=batch,
+            call=call(),
+            notify=notify,
+        )
+    print_predicted(done, out, as_json)
 
 
-def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
-    """Print what there is, and how to get the rest."""
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(f) for f in findings]))
-        return
-    rows = [(f.kind, f.name, "yes" if f.there else "no", f.state, f.do) for f in findings]
-    print_table(("kind", "name", "there", "what", "how to get it"), rows)
+def _shard(text: str) -> tuple[int, int]:
+    index, _, of = text.partition("/")
+    if not (index.isdigit() and of.isdigit() and int(index) < int(of)):
+        raise typer.BadParameter(f"--shard is I/N with I from 0 to N-1, such as 0/4; got {text}")
+    return int(index), int(of)
+
+
+def models(
+    pattern: Annotated[
+        str, typer.Argument(help="Which, such as 'eva02*' or 'torchvision/*'; all by default.")
+    ] = "*",
+    as_json: JsonOption = False,
+) -> None:
+    """List the models that predict takes.
+
+    Example: manyhot models 'eva02*'
+    """
+    from manyhot import pipeline
+
+    print_models(pipeline.list_models(pattern), pattern, as_json)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Tell what this machine can predict with, and how to get the rest."""
+    from manyhot import pipeline
+
+    print_doctor(pipeline.examine(), as_json)
+
+
+def similar(
+    index: Annotated[Path, typer.Argument(help="Folder that predict --embeddings wrote: where to search.")],
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries", help="Such a folder too: the images asked about. Those of INDEX by default."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="Whose embeddings, where the folder has several models'.")
+    ] = "",
+    classes: Annotated[
+        SimilarBy,
+        typer.Option(
+            "--classes", help="Search among images of the best predicted classes, the label, or any."
+        ),
+    ] = SimilarBy.predicted,
+    top: Annotated[int, typer.Option("--top", help="Predicted classes of each image.", min=1)] = 5,
+    k: Annotated[int, typer.Option("-k", help="Neighbours for each image and class.", min=1)] = 10,
+    out: Annotated[Path, typer.Option("--out", help="File to write: .parquet.", dir_okay=False)] = Path(
+        "similar.parquet"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Find the nearest images by embedding, of each class that an image may show.
+
+    Example: manyhot similar predictions --queries photos --out similar.parquet
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        found, written = pipeline.similar_files(
+            index,
+            model=model,
+            queries=queries,
+            k=k,
+            classes=classes.value,
+            top=top,
+            out=out,
+            call=call(),
+            progress=progress,
+        )
+    print_similar(found, written, as_json)

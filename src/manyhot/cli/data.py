@@ -1,0 +1,86 @@
+"""The commands around files and names: convert, fetch, metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
+from manyhot.cli.printing import options_text, print_catalog, print_table, print_written, show_progress
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Labels, predictions, images or results in any format.")],
+    target: Annotated[Path, typer.Argument(help="File to write: .parquet or .csv.")],
+    rows: RowsOption = None,
+    classes: ClassesOption = None,
+    scores: Annotated[
+        str | None, typer.Option("--scores", help="What scores are: logit, probability or score.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="The format, or a call string: 'chen(threshold=0.9)'.")
+    ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="CSV with one row for each (image, class) pair.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert labels, predictions, images or results to Parquet or CSV.
+
+    Example: manyhot convert real.json labels.parquet
+    """
+    from manyhot import pipeline
+
+    written = pipeline.convert(
+        source,
+        target,
+        rows=rows,
+        classes=classes,
+        scores=scores,
+        format=format_,
+        long=long,
+        call=call(),
+    )
+    print_written([written], as_json)
+
+
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of the catalogue.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List what can be fetched.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Download published data, verified, into the cache folder; without names, list what there is.
+
+    MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
+    Example: manyhot fetch imagenet-real
+    """
+    from manyhot import catalog
+
+    if list_ or not names:
+        print_catalog(as_json)
+        return
+    written: list[Path] = []
+    for name in [catalog.entry(n).name for n in names]:
+        with show_progress() as progress:
+            told = (
+                None if progress is None else (lambda done, of, n=name: progress(f"fetching {n}", done, of))
+            )
+            written += catalog.fetch(name, progress=told).values()
+    print_written(written, as_json)
+
+
+def metrics(as_json: JsonOption = False) -> None:
+    """List the metrics, what each is, and its options."""
+    from manyhot import registry
+
+    entries = [registry.get("metric", name) for name in registry.names("metric")]
+    rows = [(e.name, e.about["better"], options_text(e), e.summary) for e in entries]
+    if as_json:
+        typer.echo(
+            json.dumps([dict(zip(("name", "better", "options", "summary"), r, strict=True)) for r in rows])
+        )
+        return
+    print_table(("metric", "better", "options", "what it is"), rows)

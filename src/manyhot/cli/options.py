@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead of text, for machines.")
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Folder to write to; made if absent.", file_okay=False)
+]
+RowsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rows", help="The image of each row of array files: data-set JSON, CSV, Parquet, or list of ids."
+    ),
+]
+
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", help="A metric or call string, such as 'jaccard(threshold=0.5)'; repeat for more."
+    ),
+]
+
+SliceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        help="Also: class=KEY, class for all; of the images table COLUMN, COLUMN=VALUE, "
+        "'COLUMN>=NUMBER', COLUMN=* for images with a value.",
+    ),
+]
+
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Class list: one key a line, a table with key and name, or imagenet1k."),
+]
+
+
+def call() -> str:
+    """Return the command line, for the metadata of what is written."""
+    return shlex.join(["manyhot", *sys.argv[1:]])

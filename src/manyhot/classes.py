@@ -1,4 +1,4 @@
-"""Class lists: ImageNet-1k, and those of one's own data sets.
+"""Class lists: ImageNet-1k, the 200 classes each of ImageNet-A and -R, and those of one's own data sets.
 
 The class id, which all tables use, is the position in the list. Ids that lost the list they count in are how
 a model gets judged by the wrong classes and nobody notices; so a list has a `ClassList.hash`, which files
@@ -16,17 +16,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from manyhot.errors import InputError, UnknownNameError
 
+_T = TypeVar("_T")
+
 SUPERCLASSES = ("organism", "artifact", "other")
 """What `ClassList.superclass` counts in."""
 
 _ORGANISM, _ARTIFACT = "n00004475", "n00021939"
-_BUILT_IN = ("imagenet1k",)
+BUILT_IN = ("imagenet1k", "imagenet-a", "imagenet-r")
+"""The class lists that are known by name."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,10 +191,10 @@ def class_list(name: str = "imagenet1k") -> ClassList:
     UnknownNameError
         There is none of this name.
     """
-    if name not in _BUILT_IN:
+    if name not in BUILT_IN:
         raise UnknownNameError(
             f"There is no built-in class list {name!r}.",
-            allowed=", ".join(_BUILT_IN),
+            allowed=", ".join(BUILT_IN),
             do="for a data set of your own use from_keys(keys)",
         )
     return _load(name)
@@ -198,14 +202,37 @@ def class_list(name: str = "imagenet1k") -> ClassList:
 
 def class_list_of(key: str) -> ClassList | None:
     """Return the built-in class list with this hash, or None."""
-    return next((known for known in map(class_list, _BUILT_IN) if known.hash == key), None)
+    return next((known for known in map(class_list, BUILT_IN) if known.hash == key), None)
 
 
 @cache
 def _load(name: str) -> ClassList:
+    if name != "imagenet1k":
+        return _part_of(class_list(), name, _data(f"{name}.txt").split())
     rows = [line.split("\t") for line in _data(f"{name}.tsv").splitlines()[1:]]
     keys, names, synonyms, definitions, hypernyms = zip(*rows, strict=True)
     return ClassList(name, keys, names, _split(synonyms), definitions, _split(hypernyms))
+
+
+def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
+    at = [whole.keys.index(key) for key in keys]
+
+    def part(column: tuple[_T, ...]) -> tuple[_T, ...]:
+        return tuple(column[i] for i in at)
+
+    return ClassList(
+        name,
+        part(whole.keys),
+        part(whole.names),
+        part(whole.synonyms),
+        part(whole.definitions),
+        part(whole.hypernyms),
+    )
+
+
+def of_outputs(n: int, name: str) -> ClassList:
+    """Return the class list of a network with n outputs of which nothing is known: ImageNet-1k or numbers."""
+    return class_list() if n == len(class_list()) else from_keys([str(i) for i in range(n)], name)
 
 
 def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:

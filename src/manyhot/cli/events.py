@@ -1,10 +1,12 @@
-"""What predict, models and doctor print: events while they run, and what came of it."""
+"""What predict tells while it runs, and what came of it: for people, and as JSON for programs."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,129 +15,193 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manyhot.cli.printing import print_table
+from manyhot.cli.printing import print_written
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Done, Finding, Listed, Notify, Trial
+    from manyhot.pipeline import Done, Notify, Trial
 
 EVERY_S = 1.0
-"""Seconds between two events of progress for machines."""
+"""Seconds between two events of progress for programs."""
+
+LINE_EVERY_S = 60.0
+"""Seconds between two lines of progress where nobody watches, as in the log of a scheduler."""
 
 
 @contextlib.contextmanager
-def show_events(as_json: bool) -> Iterator[Notify | None]:
-    """Yield what is told of events: a line of JSON each, a bar on a terminal, nothing elsewhere."""
-    if as_json:
-        yield _lines()
-        return
-    if not sys.stderr.isatty():
-        yield lambda kind, told: _say(kind, told, typer.echo)
+def show_events(as_json: bool) -> Iterator[Notify]:
+    """Yield what is told of events: a line of JSON each, a bar on a terminal, a line a minute elsewhere."""
+    if as_json or not sys.stderr.isatty():
+        yield _Lines() if as_json else _Log()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _bars(bars)
+        yield _Bars(bars)
 
 
-def _lines() -> Notify:
-    last = 0.0
+class _Pace:
+    """How fast models go; with Ray several are at work at once."""
 
-    def notify(kind: str, told: dict[str, Any]) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if kind == "progress" and now - last < EVERY_S:
-            return
-        last = now if kind == "progress" else last
-        typer.echo(json.dumps({"event": kind, **told}, default=_plain))
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, int | None]] = {}
 
-    return notify
+    def begin(self, told: dict[str, Any]) -> None:
+        """Note when a model began, and how many images are to be predicted, where this is known."""
+        self._begun[told["model"]] = (time.monotonic(), told["left"])
+
+    def of(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Return what is told of progress, and with it images a second and seconds left."""
+        begun, left = self._begun[told["model"]]
+        rate = told["images"] / max(time.monotonic() - begun, 1e-3)
+        seconds = None if left is None or not rate else round((left - told["images"]) / rate, 1)
+        return {**told, "of": left, "images_per_second": round(rate, 1), "seconds_left": seconds}
+
+
+class _Lines:
+    """Events for programs: one JSON object a line."""
+
+    def __init__(self) -> None:
+        self.pace, self.last = _Pace(), -math.inf
+
+    def __call__(self, kind: str, told: dict[str, Any]) -> None:
+        if kind == "model":
+            self.pace.begin(told)
+        if kind == "progress":
+            if time.monotonic() - self.last < EVERY_S:
+                return
+            self.last, told = time.monotonic(), self.pace.of(told)
+        _print_event(kind, told)
+
+
+def _print_event(kind: str, told: dict[str, Any]) -> None:
+    typer.echo(json.dumps({"event": kind, **_plain(told)}, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
-    return None if value != value else str(value)
+    """Return what JSON can hold: no NaN, which it does not know, and no paths."""
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)
 
 
-def _bars(bars: Any) -> Notify:
-    tasks: dict[str, Any] = {}  # with Ray several models are at work at once
-    begun: dict[str, float] = {}
+class _Log:
+    """Events as lines of text, few enough for a log."""
 
-    def notify(kind: str, told: dict[str, Any]) -> None:
+    def __init__(self) -> None:
+        self.pace, self.last = _Pace(), time.monotonic()
+
+    def __call__(self, kind: str, told: dict[str, Any]) -> None:
+        if kind == "model":
+            self.pace.begin(told)
+            for line in _chosen(told):
+                typer.echo(line)
+        elif kind == "progress" and time.monotonic() - self.last >= LINE_EVERY_S:
+            self.last = time.monotonic()
+            typer.echo(_progress(self.pace.of(told)), err=True)
+
+
+def _progress(told: dict[str, Any]) -> str:
+    of = "" if told["of"] is None else f" of {told['of']:,}"
+    text = f"{told['model']}: {told['images']:,}{of} images, {told['images_per_second']:,.0f}/s"
+    left = told["seconds_left"]
+    return text if left is None else f"{text}, {datetime.timedelta(seconds=round(left))} left"
+
+
+class _Bars:
+    """Events as a bar for each model that is at work."""
+
+    def __init__(self, bars: Any) -> None:
+        self.bars, self.pace = bars, _Pace()
+        self.tasks: dict[str, Any] = {}
+
+    def __call__(self, kind: str, told: dict[str, Any]) -> None:
         model = told["model"]
         if kind == "engines":
-            tasks[model] = bars.add_task(f"{model}: trying engines", total=None, rate="")
+            self.tasks[model] = self.bars.add_task(f"{model}: trying engines", total=None, rate="")
         elif kind == "model":
-            _say(kind, told, bars.console.print)
-            bars.update(tasks[model], description=model, total=told["left"])
-            begun[model] = time.monotonic()
+            for line in _chosen(told):
+                self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.pace.begin(told)
+            self.bars.reset(self.tasks[model], description=model, total=told["left"])
         elif kind == "progress":
-            rate = told["images"] / max(time.monotonic() - begun[model], 1e-3)
-            bars.update(tasks[model], completed=told["images"], rate=f"{rate:,.0f}/s")
-        elif kind == "done" and model in tasks:
-            bars.update(tasks[model], visible=False)
-
-    return notify
+            rate = self.pace.of(told)["images_per_second"]
+            self.bars.update(self.tasks[model], completed=told["images"], rate=f"{rate:,.0f}/s")
+        elif kind == "done" and model in self.tasks:
+            self.bars.update(self.tasks[model], visible=False)
 
 
-def _say(kind: str, told: dict[str, Any], say: Any) -> None:
-    if kind != "model":
-        return
-    trials = [_tried(t) for t in told["trials"]]
-    say(f"{told['model']}: {told['engine']} {told['precision']} on {told['device']} ({'; '.join(trials)})")
+def _chosen(told: dict[str, Any]) -> Iterator[str]:
+    """Yield in words which engine was taken, what the others did, and what is there already."""
+    trials = "; ".join(_tried(t) for t in told["trials"])
+    yield f"{told['model']}: {told['engine']} {told['precision']} on {told['device']} ({trials})"
     left, images = told["left"], told["images"]
     if left is not None and images is not None and left < images:
-        say(f"  {images - left:,} of {images:,} images are there already")
+        yield f"  {images - left:,} of {images:,} images are there already"
 
 
 def _tried(trial: dict[str, Any]) -> str:
-    rate = "" if trial["rate"] != trial["rate"] else f" {trial['rate']:,.0f}/s"
+    rate = f" {trial['rate']:,.0f}/s" if math.isfinite(trial["rate"]) else ""
     return f"{trial['engine']}{rate}" + (f": {trial['why_not']}" if trial["why_not"] else "")
 
 
 def print_predicted(done: Sequence[Done], out: Path, as_json: bool) -> None:
-    """Print what came of each model, and what was written."""
-    if as_json:
-        for one in done:
-            told = {"model": one.model, "images": one.n, "wall": one.wall, "missing_parts": one.missing}
-            told |= {"seconds": dataclasses.asdict(one.seconds)}
-            if one.merged is not None:
-                told |= {"predicted": one.merged.n, "skipped": one.merged.n_skipped}
-                told["written"] = [str(p) for p in one.merged.files]
-            typer.echo(json.dumps({"event": "result", **told}))
-        return
+    """Print what came of each model, and where the files are."""
+    beside = [out / "images.parquet", out / "skipped.csv"]
     for one in done:
-        _print_one(one)
+        if as_json:
+            _print_event("result", _result(one, beside))
+        else:
+            _print_one(one, out)
     written = [path for one in done if one.merged for path in one.merged.files]
-    for path in written:
-        typer.echo(f"wrote {path}")
-    skipped = sum(one.merged.n_skipped for one in done if one.merged)
-    if written:
-        typer.echo(f"wrote {out / 'images.parquet'}")
-        typer.echo(
-            f"wrote {out / 'skipped.csv'}" + (f": {skipped:,} skipped" if skipped else ", which is empty")
-        )
+    if written and not as_json:
+        print_written([*written, *beside], as_json)
 
 
-def _print_one(one: Done) -> None:
+def _result(one: Done, beside: Sequence[Path]) -> dict[str, Any]:
+    merged = one.merged
+    return {
+        "model": one.model,
+        "images": one.n,
+        "images_per_second": _rate(one),
+        "seconds": {"wall": one.wall, **dataclasses.asdict(one.seconds)},
+        "predicted": merged and merged.n,
+        "skipped": merged and merged.n_skipped,
+        "missing_parts": one.missing,
+        "written": [*merged.files, *beside] if merged else [],
+    }
+
+
+def _rate(one: Done) -> float:
+    return round(one.n / one.wall, 1) if one.wall else 0.0
+
+
+def _print_one(one: Done, out: Path) -> None:
     if one.merged is None and not one.missing:
-        typer.echo(f"{one.model}: predicted already")
+        typer.echo(f"{one.model}: predicted already, in {out}")
         return
+    typer.echo(
+        f"{one.model}: {one.n:,} images in {one.wall:.1f} s, {_rate(one):,.0f}/s{_difference(one.trials)}"
+    )
+    if one.merged:
+        typer.echo(f"  predicted {one.merged.n:,}, skipped {one.merged.n_skipped:,}")
     if one.n:
         s = one.seconds
         spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
-        typer.echo(f"{one.model}: {one.n:,} images in {one.wall:.1f} s{_difference(one.trials)}")
         typer.echo(f"  seconds of all threads: {spent}")
     if one.missing:
-        typer.echo(
-            f"{one.model}: {one.missing:,} parts are not there yet; the shard that finishes last merges all"
-        )
+        typer.echo(f"  {one.missing:,} parts are not there yet; the shard that finishes last merges all")
 
 
 def _difference(trials: Sequence[Trial]) -> str:
@@ -143,33 +209,6 @@ def _difference(trials: Sequence[Trial]) -> str:
     taken = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
     if not taken:
         return ""
-    worst = max(t.difference or 0.0 for t in taken)
+    text = f"; at most {max(t.difference or 0.0 for t in taken):.2g} from PyTorch's logits"
     changed = max(t.disagreement or 0.0 for t in taken)
-    text = f"; at most {worst:.2g} from PyTorch's logits"
-    return text + (f", another best class on {changed:.1%} of {'the images compared'}" if changed else "")
-
-
-def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
-    """Print models by name."""
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(m) for m in listed]))
-        return
-    rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
-    if rows:
-        print_table(("name", "size", "classes", "weights from"), rows)
-    typer.echo(f"{len(rows):,} models fit {pattern!r}; and: {_families()}")
-
-
-def _families() -> str:
-    from manyhot import pipeline
-
-    return ", ".join(pipeline.families().values())
-
-
-def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
-    """Print what there is, and how to get the rest."""
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(f) for f in findings]))
-        return
-    rows = [(f.kind, f.name, "yes" if f.there else "no", f.state, f.do) for f in findings]
-    print_table(("kind", "name", "there", "what", "how to get it"), rows)
+    return text + (f", another best class on {changed:.1%} of the images compared" if changed else "")

@@ -9,9 +9,7 @@ from typing import Annotated
 
 import typer
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object instead of text, for machines.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, for programs.")]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder to write to; made if absent.", file_okay=False)
 ]
@@ -40,7 +38,10 @@ SliceOption = Annotated[
 
 ClassesOption = Annotated[
     Path | None,
-    typer.Option("--classes", help="Class list: one key a line, a table with key and name, or imagenet1k."),
+    typer.Option(
+        "--classes",
+        help="Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.",
+    ),
 ]
 
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from manyhot.cli.events import print_doctor, print_models, print_predicted, show_events
+from manyhot.cli.events import print_predicted, show_events
 from manyhot.cli.options import JsonOption, OutOption, call
-from manyhot.cli.printing import print_similar, show_progress
+from manyhot.cli.printing import print_doctor, print_models, print_similar, show_progress
 
 
 class SimilarBy(StrEnum):
@@ -46,13 +46,14 @@ def predict(
     top: Annotated[int | None, typer.Option("--top", help="Best classes to keep; 20 by default.")] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Keep the scores of all classes instead.")] = False,
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Keep the penultimate features, too.")
+        bool, typer.Option("--embeddings", help="Keep the penultimate features, too: for similar.")
     ] = False,
     engine: Annotated[
         str,
         typer.Option(
             "--engine",
-            help="auto takes the fastest with the same answers; or torch, openvino, onnx; ray for a cluster.",
+            help="auto takes the fastest with the same answers; or torch, openvino, onnx; ray or ray:ENGINE "
+            "for a cluster.",
         ),
     ] = "auto",
     precision: Annotated[
@@ -84,11 +85,11 @@ def predict(
     with show_events(as_json) as notify:
         done = pipeline.predict_files(
             source,
-            model,
+            list(dict.fromkeys(model)),
             out,
             labels=labels,
             classes=classes,
-            top=None if dense else top or 20,
+            top=None if dense else 20 if top is None else top,
             engine=engine,
             precision=precision,
             embeddings=embeddings,

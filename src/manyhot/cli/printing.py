@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Compared, Description, Outcome, Progress, Similar
+    from manyhot.pipeline import Compared, Description, Finding, Listed, Outcome, Progress, Similar
     from manyhot.registry import Entry
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -393,3 +393,29 @@ def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:
     for note in found.notes:
         typer.secho(f"Note: {note}.", err=True)
     print_written(written, False)
+
+
+def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
+    """Print models by name, and by what names others go."""
+    from manyhot import pipeline
+
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(m) for m in listed]))
+        return
+    if listed:
+        rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
+        print_table(("name", "size", "classes", "weights from"), rows)
+    count = f"{len(listed):,} model{' fits' if len(listed) == 1 else 's fit'} {pattern!r}"
+    typer.echo(f"{count}. What predict takes besides: {', '.join(pipeline.families().values())}")
+
+
+def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
+    """Print what there is, and how to get the rest."""
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(f) for f in findings]))
+        return
+    rows = [(f.kind, f.name, "yes" if f.there else "no", f.state) for f in findings]
+    print_table(("kind", "name", "there", "what"), rows)
+    for finding in findings:
+        if finding.do:
+            typer.echo(f"for {finding.name}: {finding.do}")

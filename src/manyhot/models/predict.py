@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.models.engines import Trial, choose, precision_of
 from manyhot.models.find import find_model
@@ -220,30 +220,4 @@ def nothing_left(where: str, skipped: Sequence[Skipped]) -> InputError:
         "None of the images could be decoded.",
         where=where,
         got=f"{first.uri}: {first.reason}{more}" if first else "no images",
-    )
-
-
-def default_classes(n: int, name: str, classes: ClassList | None) -> ClassList:
-    """Return the class list of a module with n outputs: as given, ImageNet-1k for 1,000, else numbers.
-
-    Raises
-    ------
-    InputError
-        The list that was given is of another length.
-    """
-    from manyhot.classes import from_keys
-
-    if classes is not None:
-        if len(classes) != n:
-            raise InputError(
-                "The model has another number of classes than the class list.",
-                where=name,
-                got=f"{n:,} scores an image",
-                allowed=f"{len(classes):,}",
-            )
-        return classes
-    return (
-        class_list()
-        if n == len(class_list())
-        else from_keys([str(i) for i in range(n)], f"{n} classes of {name}")
     )

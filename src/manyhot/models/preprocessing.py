@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 MODES = ("center", "squash", "border")
 
+OPTIONS = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
+"""What a call string may say about preprocessing."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -110,20 +113,19 @@ class Preprocessing:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def with_options(self, options: Mapping[str, Any]) -> Preprocessing:
-        """Return a copy with options of a call string: size, crop_pct, mode, interpolation, mean, std.
+        """Return a copy with some of `OPTIONS`.
 
         Raises
         ------
         InputError
             An option does not exist or has a value that it may not have.
         """
-        allowed = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
-        unknown = [name for name in options if name not in allowed]
+        unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             raise InputError(
                 f"Preprocessing has no option {unknown[0]!r}.",
                 got=options[unknown[0]],
-                allowed=", ".join(allowed),
+                allowed=", ".join(OPTIONS),
             )
         changed = replace(
             self,
@@ -175,16 +177,23 @@ def from_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _channels(name: str, value: Any) -> tuple[float, ...]:
-    values = (value,) * 3 if isinstance(value, int | float) else tuple(value)
-    if len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    # Of pixels from 0 to 255 they would be over 1, and a network of black images gives answers, too.
+    if (
+        len(values) != 3
+        or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values)
+        or (name == "std" and 0 in values)
+    ):
         raise InputError(
-            f"{name} is a number or one a channel.", got=value, allowed="such as 0.5 or (0.5, 0.5, 0.5)"
+            f"{name} is a number or one a channel, of pixels between 0 and 1.",
+            got=value,
+            allowed="such as 0.5 or (0.5, 0.5, 0.5)",
         )
     return tuple(float(v) for v in values)
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    sides = (value, value) if isinstance(value, int) else tuple(value)
+    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
         raise InputError(
             "size is one side, or height and width, in pixels.", got=value, allowed="such as 224"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from manyhot.classes import ClassList, class_list
-from manyhot.errors import InputError
+from manyhot.classes import ClassList, class_list, of_outputs
+from manyhot.errors import InputError, ManyhotError
+from manyhot.models.adapters.files import checked_scores
+from manyhot.models.adapters.said import said
 from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import Preprocessing, from_timm
@@ -17,15 +21,7 @@ from manyhot.registry import register
 
 @register("model", "python", form="python:MODULE:FUNCTION", classes="--classes, or ImageNet-1k for 1,000")
 def python_network(
-    name: str,
-    *,
-    classes: ClassList | None = None,
-    size: Any = None,
-    crop_pct: float | None = None,
-    mode: str | None = None,
-    interpolation: str | None = None,
-    mean: Any = None,
-    std: Any = None,
+    name: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
     """What a function without arguments returns: a ``Network``, a ``torch.nn.Module``, or a callable.
 
@@ -35,13 +31,15 @@ def python_network(
         Module, importable from here or from the current folder, and function.
     classes : ClassList, optional
         Of a module or callable; ImageNet-1k where it has 1,000.
-    size, crop_pct, mode, interpolation, mean, std
-        Preprocessing. By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet.
+    scores : str
+        ``logit``, or ``probability`` where the network ends in a softmax.
+    preprocessing : mapping
+        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet.
 
     Raises
     ------
     InputError
-        There is no such function, or what it returns is no model.
+        There is no such function, it fails, or what it returns is no model.
 
     Notes
     -----
@@ -51,20 +49,18 @@ def python_network(
     made = _called(name)
     if isinstance(made, Network):
         return made
-    given = {"size": size, "crop_pct": crop_pct, "mode": mode, "interpolation": interpolation}
-    options = {k: v for k, v in (given | {"mean": mean, "std": std}).items() if v is not None}
-    return as_network(made, f"python/{name.replace(':', '.')}", classes, options)
+    return as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
 
 
 def as_network(
-    model: Any, name: str, classes: ClassList | None = None, options: dict[str, Any] | None = None
+    model: Any, name: str, classes: ClassList | None, scores: str, options: Mapping[str, Any]
 ) -> Network:
     """Return a module or a callable as a network.
 
     Raises
     ------
     InputError
-        It is neither.
+        It is neither, or does not compute.
     """
     import torch
 
@@ -75,19 +71,21 @@ def as_network(
             got=type(model).__name__,
             allowed="a manyhot.models.Network, a torch.nn.Module or a callable",
         )
-    base = Preprocessing()
-    config = getattr(model, "pretrained_cfg", None)
-    if config:
-        timm = required("timm", f"The model {name!r}")
-        base = from_timm(timm.data.resolve_data_config(model=model))
-    preprocessing = base.with_options(options or {})
-    if isinstance(model, torch.nn.Module):
-        from manyhot.models.predict import default_classes
+    preprocessing = _base(model, name).with_options(options)
+    kind = checked_scores(scores)
+    if not isinstance(model, torch.nn.Module):
+        forward = _guarded(model, name)
+        return Network(name, classes or class_list(), preprocessing, forward=forward, score_kind=kind)
+    n = _outputs(model.eval(), name, preprocessing)
+    known = classes if classes is not None and len(classes) == n else of_outputs(n, name)
+    return Network(name, known, preprocessing, model, _head(model), score_kind=kind)
 
-        n = _outputs(model, preprocessing)
-        fits = classes if classes is not None and len(classes) == n else None
-        return Network(name, default_classes(n, name, fits), preprocessing, model.eval(), _head(model))
-    return Network(name, classes or class_list(), preprocessing, forward=model)
+
+def _base(model: Any, name: str) -> Preprocessing:
+    if not getattr(model, "pretrained_cfg", None):
+        return Preprocessing()
+    timm = required("timm", f"The model {name!r}")
+    return from_timm(timm.data.resolve_data_config(model=model))
 
 
 def _called(name: str) -> Any:
@@ -103,20 +101,56 @@ def _called(name: str) -> Any:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise InputError("There is no such function.", got=f"python:{name}", allowed=str(error)) from error
-    return found()
+    except Exception as error:
+        raise _failed("The module", f"python:{name}", error) from error
+    try:
+        return found()
+    except ManyhotError:
+        raise
+    except Exception as error:
+        raise _failed("The function", f"python:{name}", error) from error
 
 
-def _outputs(model: Any, preprocessing: Preprocessing) -> int:
+def _failed(what: str, where: str, error: Exception) -> InputError:
+    """Return an error that tells where in foreign code it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if last.filename == __file__ else f" ({last.filename}, line {last.lineno})"
+    return InputError(f"{what} fails.", where=where, got=f"{type(error).__name__}: {said(error)}{place}")
+
+
+def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Return a callable whose failures are told as errors of the model."""
+
+    def forward(images: Any) -> Any:
+        import numpy as np
+
+        try:
+            return np.asarray(model(images), np.float32)
+        except Exception as error:
+            raise _failed("The model", name, error) from error
+
+    return forward
+
+
+def _outputs(model: Any, name: str, preprocessing: Preprocessing) -> int:
     import torch
 
-    model.eval()
-    with torch.inference_mode():
-        out = model(
-            torch.zeros(1, 3, *preprocessing.size, device=next(model.parameters(), torch.zeros(0)).device)
-        )
+    device = next(model.parameters(), torch.zeros(0)).device
+    try:
+        with torch.inference_mode():
+            out = model(torch.zeros(1, 3, *preprocessing.size, device=device))
+    except Exception as error:
+        height, width = preprocessing.size
+        raise InputError(
+            f"The network cannot compute images of {height} × {width} pixels.",
+            where=name,
+            got=said(error),
+            do="name the size that it takes: …(size=224)",
+        ) from error
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         raise InputError(
             "The network does not return logits.",
+            where=name,
             got=f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__,
             allowed="shape (n, C)",
         )

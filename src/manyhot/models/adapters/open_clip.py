@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from manyhot.classes import ClassList, class_list
-from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.models.adapters.hub import hub_or_cache
+from manyhot.models.adapters.said import said
 from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import Preprocessing
@@ -58,15 +61,7 @@ def open_clip_network(
     arch, _, pretrained = name.partition("/")
     _check(clip, arch, pretrained, templates)
     classes = classes or class_list()
-    try:
-        model = clip.create_model(arch, pretrained=pretrained)
-    except Exception as error:
-        raise FetchError(
-            "The weights cannot be fetched.",
-            where=f"open_clip/{name}",
-            got=str(error).partition("\n")[0] or type(error).__name__,
-            do="check the network; HF_HOME names the cache; the weights may be a local file",
-        ) from error
+    model = _created(clip, arch, pretrained)
     config = model.visual.preprocess_cfg if hasattr(model.visual, "preprocess_cfg") else {}
     module = _zero_shot(model.eval(), clip.get_tokenizer(arch), classes, templates)
     return Network(
@@ -74,15 +69,33 @@ def open_clip_network(
     )
 
 
+def _created(clip: Any, arch: str, pretrained: str) -> Any:
+    try:
+        if Path(pretrained).is_file():
+            return clip.create_model(arch, pretrained=pretrained)
+        with hub_or_cache(f"open_clip/{arch}/{pretrained}"):
+            return clip.create_model(arch, pretrained=pretrained)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            "The weights cannot be loaded into the network.", where=f"{arch}/{pretrained}", got=said(error)
+        ) from error
+
+
 def _check(clip: Any, arch: str, pretrained: str, templates: Sequence[str]) -> None:
     if arch not in clip.list_models():
+        near = difflib.get_close_matches(arch, clip.list_models(), n=3)
         raise UnknownNameError(
-            f"open_clip has no architecture {arch!r}.", allowed=", ".join(clip.list_models())
+            f"open_clip has no architecture {arch!r}.",
+            allowed=f"the {len(clip.list_models())} of open_clip.list_models(), such as ViT-B-32",
+            do=f"did you mean {' or '.join(near)}?" if near else None,
         )
     tags = clip.list_pretrained_tags_by_model(arch)
     if pretrained not in tags and not Path(pretrained).is_file():
         raise UnknownNameError(
-            f"open_clip has no weights {pretrained!r} for {arch}.", allowed=", ".join(tags) or "a local file"
+            f"open_clip has no weights {pretrained!r} for {arch}."
+            if pretrained
+            else f"The name of the weights of {arch} is missing.",
+            allowed=", ".join(tags) or "a local file",
         )
     wrong = [t for t in templates if "{}" not in t]
     if wrong or not templates:

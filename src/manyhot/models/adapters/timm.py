@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 from pathlib import Path
 from typing import Any
 
-from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.classes import ClassList, class_list, from_keys, of_outputs
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.models.adapters.hub import hub_or_cache
+from manyhot.models.adapters.said import said
 from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import from_timm
 from manyhot.registry import register
+
+_FOLDER = "local-dir:"
 
 
 @register("model", "timm", form="timm/NAME", classes="of the weights")
@@ -29,7 +35,7 @@ def timm_network(
     num_classes : int, optional
         Of the checkpoint, where it differs from timm's.
     size : int, optional
-        Height and width of images, for networks that take several.
+        Height and width of images, where they shall not be those of the weights.
 
     Raises
     ------
@@ -38,16 +44,16 @@ def timm_network(
     FetchError
         The weights cannot be had.
     InputError
-        The checkpoint does not exist or does not fit.
+        The checkpoint does not exist or does not fit, or the published weights are no classifier's.
     """
     timm: Any = required("timm", f"The model 'timm/{name}'")
-    options = {"num_classes": num_classes} if num_classes is not None else {}
-    module = _created(timm, name, checkpoint, options | ({"img_size": size} if size else {}))
+    _check(timm, name, checkpoint)
+    module = _created(timm, name, checkpoint, num_classes, size)
     config = timm.data.resolve_data_config(
         {"input_size": (3, size, size)} if size else {}, model=module, use_test_size=False
     )
     return Network(
-        f"timm/{name}".replace("local-dir:", ""),
+        f"timm/{name}".replace(_FOLDER, ""),
         classes_of(module, name),
         from_timm(config),
         module.eval(),
@@ -56,41 +62,79 @@ def timm_network(
     )
 
 
-def _created(timm: Any, name: str, checkpoint: str, options: dict[str, Any]) -> Any:
-    whole = name.startswith(("hf-hub:", "local-dir:"))
-    if not whole and not timm.is_model(name.partition(".")[0]):
-        near = timm.list_models(f"*{name.partition('.')[0]}*")[:3]
+def is_classifier(config: Any) -> bool:
+    """Return whether published weights tell classes.
+
+    Some give features only, and the image towers of CLIP and its kin an embedding: of 384 to 1,280 numbers,
+    always a multiple of 128, which no published class list has.
+    """
+    return bool(config.num_classes) and config.num_classes % 128 != 0
+
+
+def _check(timm: Any, name: str, checkpoint: str) -> None:
+    folder = Path(name.removeprefix(_FOLDER)) if name.startswith(_FOLDER) else None
+    if folder is not None and not (folder / "config.json").is_file():
+        raise InputError(
+            "The folder holds no network of timm.",
+            where=folder,
+            got="no config.json" if folder.is_dir() else "no such folder",
+            allowed="what timm.models.save_for_hf writes",
+        )
+    if checkpoint and not Path(checkpoint).is_file():
+        raise InputError("The weights do not exist.", where=checkpoint)
+    if folder is None and not name.startswith("hf-hub:"):
+        _check_name(timm, name, checkpoint)
+
+
+def _check_name(timm: Any, name: str, checkpoint: str) -> None:
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        near = difflib.get_close_matches(base.lower(), timm.list_models(), n=3)
         raise UnknownNameError(
             f"timm has no network {name!r}.",
             allowed="what manyhot models 'timm/*' lists",
             do=f"did you mean {' or '.join(near)}?" if near else None,
         )
-    folder = name.removeprefix("local-dir:") if name.startswith("local-dir:") else ""
-    if (checkpoint and not Path(checkpoint).is_file()) or (folder and not Path(folder).is_dir()):
-        raise InputError("The weights do not exist.", where=checkpoint or folder)
-    try:
-        if checkpoint:
-            return timm.create_model(name, pretrained=False, checkpoint_path=checkpoint, **options)
-        # Without pretrained=True even a local folder gives random weights, in silence.
-        return timm.create_model(name, pretrained=True, **options)
-    except TypeError as error:
-        raise InputError("The network does not take these options.", where=name, got=str(error)) from error
-    except RuntimeError as error:
-        said = str(error).partition("\n")[0]
-        if "pretrained" in said:
-            tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
-            raise UnknownNameError(
-                f"There are no published weights {name!r}.", got=said, allowed=", ".join(tags) or "none"
+    if checkpoint:
+        return
+    tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
+    config = timm.get_pretrained_cfg(base if not tag else name) if not tag or tag in tags else None
+    if config is None or not tags:
+        raise UnknownNameError(
+            f"timm has no published weights {name!r}.",
+            allowed=", ".join(f"{base}.{t}" for t in tags) or f"none of {base}: it takes checkpoint='FILE'",
+        )
+    if not is_classifier(config):
+        raise InputError(
+            "The weights are no classifier's.",
+            where=f"timm/{name}",
+            got=f"an embedding of {config.num_classes:,} numbers" if config.num_classes else "no classes",
+            allowed="what manyhot models 'timm/*' lists",
+        )
+
+
+def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, size: int | None) -> Any:
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    if size and config is not None and config.fixed_input_size:  # others take any size as they are
+        options["img_size"] = size
+    local = bool(checkpoint) or name.startswith(_FOLDER)
+    failures = Exception if local else RuntimeError  # the rest is the hub's
+    with contextlib.nullcontext() if local else hub_or_cache(f"timm/{name}"):
+        try:
+            # Without pretrained=True even a local folder gives random weights, in silence.
+            return timm.create_model(name, pretrained=not checkpoint, checkpoint_path=checkpoint, **options)
+        except TypeError as error:
+            raise InputError(
+                "The network does not take these options.", where=name, got=said(error)
             ) from error
-        raise InputError("The weights do not fit the network.", where=checkpoint or name, got=said) from error
-    except Exception as error:
-        # The hub's client has a zoo of errors for what is one to a user.
-        raise FetchError(
-            "The weights cannot be fetched.",
-            where=name,
-            got=str(error).partition("\n")[0] or type(error).__name__,
-            do="check the network and the name; HF_HOME is the cache; checkpoint='FILE' takes a local file",
-        ) from error
+        except failures as error:
+            raise InputError(
+                "The weights cannot be loaded into the network.",
+                where=checkpoint or name.removeprefix(_FOLDER),
+                got=said(error),
+                do="num_classes=N tells how many classes a checkpoint has" if checkpoint else None,
+            ) from error
 
 
 def _head(module: Any) -> str:
@@ -108,9 +152,7 @@ def classes_of(module: Any, name: str) -> ClassList:
     n = module.num_classes
     if given and len(given) == n:
         return from_keys([str(key) for key in given], name)
-    if n == 1000:
-        return class_list("imagenet1k")
-    subset = timm.data.infer_imagenet_subset(module)
+    subset = None if n == len(class_list()) else timm.data.infer_imagenet_subset(module)
     if subset:
         return from_keys(timm.data.ImageNetInfo(subset).label_names(), subset)
-    return from_keys([str(i) for i in range(n)], f"{n} classes of {name}")
+    return of_outputs(n, name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.models.adapters.said import said
 from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import Preprocessing
@@ -48,9 +49,7 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
     weights = _weights(models, base, tag or "DEFAULT")
     module = _loaded(models, base, weights, checkpoint)
     categories = weights.meta["categories"]
-    classes = (
-        class_list() if len(categories) == len(class_list()) else from_keys(categories, f"classes of {name}")
-    )
+    classes = class_list() if len(categories) == len(class_list()) else from_keys(categories, name)
     head = next((n for n, m in reversed(list(module.named_modules())) if type(m).__name__ == "Linear"), "")
     return Network(
         f"torchvision/{base}.{weights.name}",
@@ -80,7 +79,7 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
             raise FetchError(
                 "The weights cannot be fetched.",
                 where=weights.url,
-                got=str(error).partition("\n")[0] or type(error).__name__,
+                got=said(error),
                 do="check the network; TORCH_HOME names the cache; checkpoint='FILE' takes local weights",
             ) from error
     import torch
@@ -92,9 +91,9 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
         module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:
         raise InputError(
-            "The checkpoint does not fit the network.",
+            "The checkpoint cannot be loaded into the network.",
             where=checkpoint,
-            got=str(error).partition("\n")[0],
+            got=said(error),
             allowed=f"a state dict of torchvision's {base}",
         ) from error
     return module

@@ -1,3 +1,4 @@
+import importlib.resources
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list, from_keys
+from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList, class_list, class_list_of, from_keys
 from manyhot.errors import InputError, UnknownNameError
 
 ROOT = Path(__file__).parents[1]
@@ -137,9 +138,22 @@ def test_unknown_class_list():
         class_list("imagenet21k")
     assert str(caught.value) == (
         "There is no built-in class list 'imagenet21k'.\n"
-        "  allowed: imagenet1k\n"
+        "  allowed: imagenet1k, imagenet-a, imagenet-r\n"
         "  do:      for a data set of your own use from_keys(keys)"
     )
+
+
+@pytest.mark.parametrize("name", ["imagenet-a", "imagenet-r"])
+def test_classes_of_imagenet_a_and_r(imagenet, name):
+    """timm names them twice: by WordNet id, and by their position in ImageNet-1k."""
+    info = importlib.resources.files(pytest.importorskip("timm")) / "data" / "_info"
+    ids, positions = (
+        (info / f"{name.replace('-', '_')}_{what}.txt").read_text().split() for what in ("synsets", "indices")
+    )
+    known = class_list(name)
+    assert known.keys == tuple(ids) == tuple(imagenet.keys[int(i)] for i in positions)
+    assert known.names == tuple(imagenet.names[int(i)] for i in positions)
+    assert (len(known), class_list_of(known.hash)) == (200, known)
 
 
 def test_hash_stays(imagenet):

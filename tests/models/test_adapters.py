@@ -1,6 +1,8 @@
 """Networks by name: of libraries, of files, of functions."""
 
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import torch
 from PIL import Image
 
 from manyhot.classes import class_list, from_keys
-from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.errors import FetchError, InputError, MatchError, UnknownNameError
 from manyhot.models import find_model, predict
+from manyhot.models.adapters import timm as timm_adapter
 from manyhot.models.listing import list_models
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -68,28 +71,157 @@ def test_a_checkpoint(tmp_path, photo, small):
     network = find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7)")
     said = predict(photo, network, top=None)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
-    assert network.classes.name == "7 classes of test_resnet"
+    assert network.classes.name == "test_resnet"
 
 
 def test_a_network_that_timm_has_not():
     with pytest.raises(UnknownNameError) as error:
         find_model("timm/resnet5000")
     assert str(error.value) == (
-        "timm has no network 'resnet5000'.\n  allowed: what manyhot models 'timm/*' lists"
+        "timm has no network 'resnet5000'.\n  allowed: what manyhot models 'timm/*' lists\n"
+        "  do:      did you mean resnet50 or resnet50t or resnet50s?"
     )
 
 
-def test_weights_that_cannot_be_fetched(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    import huggingface_hub.constants
+@pytest.fixture
+def silent_hub(monkeypatch, tmp_path):
+    """A hub at a port where nobody listens, and an empty cache."""
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return constants
+
+
+@pytest.mark.parametrize(
+    "name", ["timm/resnet50.a1_in1k", "timm/hf-hub:nobody/nothing", "open_clip/RN50/cc12m"]
+)
+def test_a_hub_that_does_not_answer(silent_hub, caplog, name):
+    """One line at once: the hub's client would try for 23 s and log eleven lines a file."""
+    if name.startswith("open_clip"):
+        pytest.importorskip("open_clip")
+    begun = time.monotonic()
     with pytest.raises(FetchError) as error:
-        find_model("timm/resnet50.a1_in1k")
-    assert str(error.value).startswith(
-        "The weights cannot be fetched.\n  where:   resnet50.a1_in1k\n  got:     "
+        find_model(name)
+    assert time.monotonic() - begun < 10
+    assert str(error.value) == (
+        f"The weights cannot be fetched.\n  where:   {name}\n"
+        "  got:     http://127.0.0.1:9: [Errno 111] Connection refused\n"
+        "  do:      check the network and the name; HF_HOME is the cache; local weights can be named instead"
     )
-    assert str(error.value).endswith("; HF_HOME is the cache; checkpoint='FILE' takes a local file")
+    assert caplog.text == ""
+    assert not silent_hub.HF_HUB_OFFLINE  # the next model may find it
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("convnext_base.clip_laion2b", "an embedding of 640 numbers"),
+        ("vit_small_patch14_dinov2.lvd142m", "no classes"),
+    ],
+)
+def test_weights_that_are_no_classifiers(name, got):
+    """Refused before they are fetched, and not listed."""
+    with pytest.raises(InputError) as error:
+        find_model(f"timm/{name}")
+    assert str(error.value) == (
+        f"The weights are no classifier's.\n  where:   timm/{name}\n  got:     {got}\n"
+        "  allowed: what manyhot models 'timm/*' lists"
+    )
+    assert f"timm/{name}" not in [m.name for m in list_models(name)]
+
+
+def test_every_listed_class_list_is_one():
+    """Nothing that is listed is an embedding: 1,000 classes, or more than any embedding is wide."""
+    counts = {m.classes for m in list_models("timm/*")} - {"imagenet1k"}
+    assert all(int(n.replace(",", "")) > 10_000 for n in counts)
+
+
+def test_a_tag_that_timm_has_not():
+    with pytest.raises(UnknownNameError) as error:
+        find_model("timm/test_vit.nope")
+    assert str(error.value) == (
+        "timm has no published weights 'test_vit.nope'.\n  allowed: test_vit.r160_in1k"
+    )
+
+
+def test_a_size_of_ones_own(tmp_path, small):
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    network = find_model(
+        f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7, size=96)"
+    )
+    assert network.preprocessing.size == (96, 96)
+
+
+def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
+    for folder, got in ((tmp_path / "none", "no such folder"), (tmp_path, "no config.json")):
+        with pytest.raises(InputError) as error:
+            find_model(f"timm/local-dir:{folder}")
+        assert str(error.value) == (
+            f"The folder holds no network of timm.\n  where:   {folder}\n  got:     {got}\n"
+            "  allowed: what timm.models.save_for_hf writes"
+        )
+    path = tmp_path / "small.pth"
+    torch.save(small.state_dict(), path)
+    with pytest.raises(InputError) as error:
+        find_model(f"timm/test_resnet(checkpoint={str(path)!r})")
+    assert str(error.value) == (
+        f"The weights cannot be loaded into the network.\n  where:   {path}\n"
+        "  got:     size mismatch for fc.weight: copying a param with shape torch.Size([7, 96]) from "
+        "checkpoint, the shape in current model is torch.Size([1000, 96]).\n"
+        "  do:      num_classes=N tells how many classes a checkpoint has"
+    )
+    with pytest.raises(InputError) as error:
+        find_model(f"torchvision/resnet18(checkpoint={str(path)!r})")
+    assert str(error.value).startswith(
+        f"The checkpoint cannot be loaded into the network.\n  where:   {path}\n"
+        '  got:     Missing key(s) in state_dict: "conv1.weight"'
+    )
+    assert all(len(line) < 220 for line in str(error.value).splitlines())
+
+
+def test_other_weights_under_one_name_are_told_apart(tmp_path, small):
+    """A retrained checkpoint at the same path must not pass for the one of an earlier run."""
+    path, told = tmp_path / "small.pth", []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        torch.save(timm.create_model("test_resnet", num_classes=7).state_dict(), path)
+        told.append(find_model(f"timm/test_resnet(checkpoint={str(path)!r}, num_classes=7)").about["weights"])
+    assert told[0] == told[1] != told[2]
+    assert told[0].startswith(f"{path} ")
+
+
+def test_21k_to_1k_by_key(tmp_path, photo):
+    """A head over 21,842 classes, timm's own list of them; reference: the module's logits by NumPy."""
+    from timm.data import ImageNetInfo
+
+    torch.manual_seed(0)
+    wide = timm.create_model("test_resnet", num_classes=21842).eval()
+    torch.save(wide.state_dict(), tmp_path / "wide.pth")
+    spec = f"timm/test_resnet(checkpoint={str(tmp_path / 'wide.pth')!r}, num_classes=21842)"
+    network = find_model(spec)
+    keys = ImageNetInfo("imagenet22k-ms").label_names()
+    assert list(network.classes.keys) == keys
+    said = predict(photo, network, top=None, classes=class_list()).predictions
+    wanted = logits_of(wide, network, photo)[:, [keys.index(key) for key in class_list().keys]]
+    np.testing.assert_allclose(said.scores, wanted, atol=1e-4)
+    assert said.class_hash == class_list().hash
+
+
+def test_21k_that_lacks_a_class(photo):
+    """The list of 21,841 has no n04399382 (teddy): it is refused, not guessed."""
+    from manyhot.models.network import Network
+
+    wide = timm.create_model("test_resnet", num_classes=21841).eval()
+    network = Network("wide", timm_adapter.classes_of(wide, "wide"), module=wide)
+    with pytest.raises(MatchError) as error:
+        predict(photo, network, classes=class_list())
+    assert str(error.value) == (
+        "The model does not know all classes of the data set.\n  where:   wide\n"
+        "  got:     1 of 1,000 unknown, such as n04399382\n"
+        "  allowed: the 21,841 keys of imagenet-22k, such as n00004475\n"
+        "  do:      choose a model that does, or give the class list of its own with --classes"
+    )
 
 
 def test_a_checkpoint_that_does_not_exist(tmp_path):
@@ -183,6 +315,110 @@ def test_files_that_are_none(tmp_path):
     assert str(error.value).startswith(f"The file is no ONNX network.\n  where:   {tmp_path / 'x.onnx'}\n")
 
 
+class Two(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, a, b):
+        return self.inner(a) + b
+
+
+class Bytes(Two):
+    def forward(self, a):
+        return self.inner(a.float() / 255)
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "what", "got", "allowed"),
+    [
+        (
+            Two,
+            (torch.zeros(1, 3, 64, 64), torch.zeros(1, 7)),
+            "The network does not take normalised images.",
+            "input tensor(float) (1, 3, 64, 64) and tensor(float) (1, 7)",
+            "one input of floats of shape (n, 3, height, width)",
+        ),
+        (
+            Bytes,
+            (torch.zeros(1, 3, 64, 64, dtype=torch.uint8),),
+            "The network does not take normalised images.",
+            "input tensor(uint8) (1, 3, 64, 64)",
+            "one input of floats of shape (n, 3, height, width)",
+        ),
+        (
+            lambda _: torch.nn.Linear(5, 7),
+            (torch.zeros(1, 5),),
+            "The network does not take normalised images.",
+            "input tensor(float) (1, 5)",
+            "one input of floats of shape (n, 3, height, width)",
+        ),
+        (
+            lambda _: torch.nn.Conv2d(3, 7, 3),
+            (torch.zeros(1, 3, 64, 64),),
+            "The network does not return scores.",
+            "output of shape (1, 7, 62, 62)",
+            "shape (n, C)",
+        ),
+    ],
+)
+def test_onnx_files_that_are_no_classifiers(onnx_file, small, tmp_path, module, inputs, what, got, allowed):
+    path = tmp_path / "other.onnx"
+    torch.onnx.export(module(small), inputs, path, dynamo=False)
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{path}")
+    assert str(error.value) == f"{what}\n  where:   {path}\n  got:     {got}\n  allowed: {allowed}"
+
+
+def test_a_size_that_a_file_does_not_take(onnx_file):
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{onnx_file}(size=96)")
+    assert str(error.value) == (
+        f"The network takes images of another size.\n  where:   {onnx_file}\n"
+        "  got:     (96, 96)\n  allowed: (64, 64)"
+    )
+
+
+def test_a_graph_without_its_weights(tmp_path, small):
+    ov = pytest.importorskip("openvino")
+    graph = ov.convert_model(small, example_input=torch.zeros(1, 3, 64, 64), input=[-1, 3, 64, 64])
+    ov.save_model(graph, tmp_path / "small.xml")
+    (tmp_path / "small.bin").unlink()
+    with pytest.raises(InputError) as error:
+        find_model(f"openvino:{tmp_path / 'small.xml'}")
+    assert str(error.value) == (
+        f"The file is no OpenVINO network.\n  where:   {tmp_path / 'small.xml'}\n"
+        "  got:     Empty weights data in bin file or bin file cannot be found!"
+    )
+
+
+def test_a_file_that_ends_in_a_softmax(onnx_file, small, photo, tmp_path):
+    path = tmp_path / "prob.onnx"
+    torch.onnx.export(
+        torch.nn.Sequential(small, torch.nn.Softmax(1)), (torch.zeros(1, 3, 64, 64),), path, dynamo=False
+    )
+    said = predict(photo, f"onnx:{path}(scores='probability')", top=None, engine="openvino").predictions
+    assert (said.score_kind, said.logsumexp) == ("probability", None)
+    np.testing.assert_allclose(said.scores.sum(1), 1, rtol=1e-5)
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{path}(scores='prob')")
+    assert str(error.value) == (
+        "There are no such scores.\n  got:     prob\n  allowed: logit, probability, score"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "what", "got"), [("std=0", "std", "0"), ("mean=(123, 117, 104)", "mean", "(123, 117, 104)")]
+)
+def test_pixels_are_between_0_and_1(onnx_file, option, what, got):
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{onnx_file}({option})")
+    assert str(error.value) == (
+        f"{what} is a number or one a channel, of pixels between 0 and 1.\n"
+        f"  got:     {got}\n  allowed: such as 0.5 or (0.5, 0.5, 0.5)"
+    )
+
+
 # Functions.
 
 
@@ -193,6 +429,13 @@ def module_of_ones_own(tmp_path, monkeypatch):
         "def net():\n    torch.manual_seed(0)\n    return timm.create_model('test_resnet', num_classes=7)\n"
         "def plain():\n    return lambda x: x.reshape(len(x), -1)[:, :1000].astype('float32')\n"
         "def nothing():\n    return 3\n"
+        "def fails():\n    raise RuntimeError('no weights')\n"
+        "def fails_later():\n    return lambda x: 1 / 0\n"
+        "def words():\n    return lambda x: 'hello'\n"
+        "def maps():\n    return torch.nn.Conv2d(3, 7, 3)\n"
+        "def two():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.GRU(12288, 7))\n"
+        "def fixed():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 7))\n"
+        "def dropping():\n    return torch.nn.Sequential(fixed(), torch.nn.Dropout(0.9)).train()\n"
     )
     monkeypatch.chdir(tmp_path)
     yield
@@ -232,9 +475,40 @@ def test_a_function_that_returns_a_callable(photo):
             "  allowed: a manyhot.models.Network, a torch.nn.Module or a callable",
         ),
         (
+            "python:mine:fails",
+            "The function fails.\n  where:   python:mine:fails\n"
+            "  got:     RuntimeError: no weights ({here}/mine.py, line 10)",
+        ),
+        (
+            "python:mine:fails_later",
+            "The model fails.\n  where:   python/mine.fails_later\n"
+            "  got:     ZeroDivisionError: division by zero ({here}/mine.py, line 12)",
+        ),
+        (
+            "python:mine:words",
+            "The model fails.\n  where:   python/mine.words\n"
+            "  got:     ValueError: could not convert string to float: 'hello'",
+        ),
+        (
+            "python:mine:maps(size=64)",
+            "The network does not return logits.\n  where:   python/mine.maps\n"
+            "  got:     shape (1, 7, 62, 62) for one image\n  allowed: shape (1, C)",
+        ),
+        (
+            "python:mine:two(size=64)",
+            "The network does not return logits.\n  where:   python/mine.two\n"
+            "  got:     tuple\n  allowed: shape (1, C)",
+        ),
+        (
+            "python:mine:fixed",
+            "The network cannot compute images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
+            "  got:     mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
+            "  do:      name the size that it takes: …(size=224)",
+        ),
+        (
             "python:mine:net(sise=96)",
             "The model 'python' has no option 'sise'.\n  got:     python:mine:net(sise=96)\n"
-            "  allowed: size, crop_pct, mode, interpolation, mean, std",
+            "  allowed: scores, size, crop_pct, mode, interpolation, mean, std",
         ),
         (
             "python:mine:net(size)",
@@ -247,7 +521,14 @@ def test_a_function_that_returns_a_callable(photo):
 def test_names_that_cannot_be(spec, message):
     with pytest.raises(InputError) as error:
         find_model(spec)
-    assert str(error.value) == message
+    assert str(error.value) == message.replace("{here}", str(Path.cwd()))
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_module_in_training_mode_is_evaluated(photo):
+    """Dropout would zero nine of ten logits, others each time."""
+    said = [predict(photo, "python:mine:dropping(size=64)", top=None, engine="torch") for _ in range(2)]
+    assert (said[0].predictions.scores != 0).all()
 
 
 def test_a_name_without_its_family():

@@ -191,9 +191,11 @@ def _print_one(one: Done, out: Path) -> None:
     if one.merged is None and not one.missing:
         typer.echo(f"{one.model}: predicted already, in {out}")
         return
-    typer.echo(
-        f"{one.model}: {one.n:,} images in {one.wall:.1f} s, {_rate(one):,.0f}/s{_difference(one.trials)}"
-    )
+    if one.n:
+        rate = f"{one.n:,} images in {one.wall:.1f} s, {_rate(one):,.0f}/s"
+        typer.echo(f"{one.model}: {rate}{_difference(one.trials)}")
+    else:
+        typer.echo(f"{one.model}: nothing was left to do here")
     if one.merged:
         typer.echo(f"  predicted {one.merged.n:,}, skipped {one.merged.n_skipped:,}")
     if one.n:

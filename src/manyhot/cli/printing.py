@@ -404,7 +404,7 @@ def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
         return
     if listed:
         rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
-        print_table(("name", "size", "classes", "weights from"), rows)
+        print_table(("name", "size", "classes", "from"), rows)
     count = f"{len(listed):,} model{' fits' if len(listed) == 1 else 's fit'} {pattern!r}"
     typer.echo(f"{count}. What predict takes besides: {', '.join(pipeline.families().values())}")
 

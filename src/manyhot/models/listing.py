@@ -23,7 +23,7 @@ class Listed:
     size : int, optional
         Height of the images that it takes.
     classes : str
-        What it predicts over.
+        What it predicts over: a class list by name, or how many classes.
     source : str
         Where its weights come from.
     """
@@ -60,7 +60,7 @@ def _own() -> Iterator[Listed]:
     for name in registry.names("model"):
         entry = registry.get("model", name)
         if "form" not in entry.about:
-            yield Listed(name, entry.about.get("size"), str(entry.about.get("classes", "")), "a package")
+            yield Listed(name, entry.about.get("size"), str(entry.about.get("classes", "")), "package")
 
 
 def _timm() -> Iterator[Listed]:
@@ -69,7 +69,7 @@ def _timm() -> Iterator[Listed]:
         config = timm.get_pretrained_cfg(name)
         if config is None or not is_classifier(config):
             continue
-        yield Listed(f"timm/{name}", config.input_size[1], _classes(config.num_classes), "the hub")
+        yield Listed(f"timm/{name}", config.input_size[1], _classes(config.num_classes), "hub")
 
 
 def _torchvision() -> Iterator[Listed]:
@@ -80,8 +80,8 @@ def _torchvision() -> Iterator[Listed]:
             if not categories:
                 continue  # weights to go on training with
             size, classes = weights.transforms.keywords["crop_size"], _classes(len(categories))
-            yield Listed(f"torchvision/{base}.{weights.name}", size, classes, "download.pytorch.org")
+            yield Listed(f"torchvision/{base}.{weights.name}", size, classes, "pytorch.org")
 
 
 def _classes(n: int) -> str:
-    return "imagenet1k" if n == 1000 else f"{n:,} classes"
+    return "imagenet1k" if n == 1000 else f"{n:,}"

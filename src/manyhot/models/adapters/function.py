@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from manyhot.classes import ClassList, class_list, of_outputs
+import numpy as np
+
+from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError, ManyhotError
 from manyhot.models.adapters.files import checked_scores
 from manyhot.models.adapters.said import said
@@ -73,12 +75,25 @@ def as_network(
         )
     preprocessing = _base(model, name).with_options(options)
     kind = checked_scores(scores)
-    if not isinstance(model, torch.nn.Module):
-        forward = _guarded(model, name)
-        return Network(name, classes or class_list(), preprocessing, forward=forward, score_kind=kind)
-    n = _outputs(model.eval(), name, preprocessing)
-    known = classes if classes is not None and len(classes) == n else of_outputs(n, name)
-    return Network(name, known, preprocessing, model, _head(model), score_kind=kind)
+    if isinstance(model, torch.nn.Module):
+        known = _classes(_logits(model.eval(), name, preprocessing), name, classes)
+        return Network(name, known, preprocessing, model, _head(model), score_kind=kind)
+    forward = _guarded(model, name)
+    known = _classes(forward(np.zeros((1, 3, *preprocessing.size), np.uint8)), name, classes)
+    return Network(name, known, preprocessing, forward=forward, score_kind=kind)
+
+
+def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:
+    """Return the class list that the logits of an image count in."""
+    shape = getattr(logits, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != 1:
+        raise InputError(
+            "The network does not return logits.",
+            where=name,
+            got=type(logits).__name__ if shape is None else f"shape {tuple(shape)} for one image",
+            allowed="shape (1, C)",
+        )
+    return classes if classes is not None and len(classes) == shape[1] else of_outputs(shape[1], name)
 
 
 def _base(model: Any, name: str) -> Preprocessing:
@@ -122,8 +137,6 @@ def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     """Return a callable whose failures are told as errors of the model."""
 
     def forward(images: Any) -> Any:
-        import numpy as np
-
         try:
             return np.asarray(model(images), np.float32)
         except Exception as error:
@@ -132,13 +145,14 @@ def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     return forward
 
 
-def _outputs(model: Any, name: str, preprocessing: Preprocessing) -> int:
+def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
+    """Return what a module says of a black image."""
     import torch
 
     device = next(model.parameters(), torch.zeros(0)).device
     try:
         with torch.inference_mode():
-            out = model(torch.zeros(1, 3, *preprocessing.size, device=device))
+            return model(torch.zeros(1, 3, *preprocessing.size, device=device))
     except Exception as error:
         height, width = preprocessing.size
         raise InputError(
@@ -147,14 +161,6 @@ def _outputs(model: Any, name: str, preprocessing: Preprocessing) -> int:
             got=said(error),
             do="name the size that it takes: …(size=224)",
         ) from error
-    if not isinstance(out, torch.Tensor) or out.ndim != 2:
-        raise InputError(
-            "The network does not return logits.",
-            where=name,
-            got=f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__,
-            allowed="shape (n, C)",
-        )
-    return int(out.shape[1])
 
 
 def _head(model: Any) -> str:

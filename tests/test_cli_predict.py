@@ -1,0 +1,292 @@
+"""The commands around predicting, as people and programs see them."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+MODEL = """
+import time
+import numpy as np
+from manyhot.classes import from_keys
+from manyhot.models import Network, Preprocessing
+
+def slow(images):
+    time.sleep(0.01 * len(images))
+    return images.reshape(len(images), 3, -1).mean(2).astype(np.float32)
+
+def model():
+    return Network("tint", from_keys(("red", "green", "blue")), Preprocessing((8, 8), (8, 8)), forward=slow)
+
+def three_rows():
+    return lambda images: np.zeros((3, 7), np.float32)
+"""
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """An empty folder with `photos` of 40 images, one of them broken, and a module `mine`."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(39):
+        Image.fromarray(rng.integers(0, 256, (10, 12, 3), np.uint8)).save(f"photos/{i:02}.png")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "mine.py").write_text(MODEL)
+    return tmp_path
+
+
+def manyhot(*arguments, code=0, before="pass"):
+    """Run the command in a process; `before` is Python that runs first in it."""
+    start = f"import sys; {before}; from manyhot.cli import main; sys.argv[0] = 'manyhot'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+PREDICT = ("predict", "photos", "--model", "python:mine:model", "--out", "out")
+
+
+def test_the_summary(photos):
+    """Images, images a second, skipped, where the seconds went, and where the files are."""
+    done = manyhot(*PREDICT)
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"tint: own f32 on cpu \(own [\d,]+/s\)", lines[0])
+    assert re.fullmatch(r"tint: 40 images in \d+\.\d s, \d+/s", lines[1])
+    assert lines[2] == "  predicted 39, skipped 1"
+    assert re.fullmatch(
+        r"  seconds of all threads: read \d+\.\d, decode \d+\.\d, model \d+\.\d, write \d+\.\d", lines[3]
+    )
+    files = ["out/tint.parquet", "out/images.parquet", "out/skipped.csv"]
+    assert lines[4:] == [f"wrote {file}" for file in files]
+    assert all(Path(file).is_file() for file in files)
+    assert done.stderr == ""  # no bar where nobody watches
+    assert manyhot(*PREDICT).stdout == "tint: predicted already, in out\n"
+
+
+def documented_events():
+    """The fields of each event by the table in docs/predicting.md."""
+    text = (DOCS / "predicting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", text.split("| event |")[1], re.MULTILINE)
+    return {name: re.findall(r"`(\w+)`", fields) for name, fields in rows}
+
+
+def test_events_are_as_documented(photos):
+    lines = manyhot(*PREDICT, "--json").stdout.splitlines()
+    events = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert [e["event"] for e in events] == ["engines", "model", "progress", "done", "result"]
+    fields = documented_events()
+    for event in events:
+        assert list(event)[1:] == fields[event["event"]], event["event"]
+        assert event["model"] == "tint"
+    _, model, progress, _, result = events
+    assert (model["images"], model["left"], progress["of"]) == (40, 40, 40)
+    # 0.01 s an image in one thread: at most 100 a second.
+    assert 0 < progress["images_per_second"] < 100
+    left = (40 - progress["images"]) / progress["images_per_second"]
+    assert progress["seconds_left"] == pytest.approx(left, rel=0.05, abs=0.1)
+    assert (result["images"], result["predicted"], result["skipped"], result["missing_parts"]) == (
+        40,
+        39,
+        1,
+        0,
+    )
+    assert set(result["seconds"]) == {"wall", "read", "decode", "model", "write"}
+    assert result["images_per_second"] == pytest.approx(40 / result["seconds"]["wall"], abs=0.1)
+    assert result["written"] == ["out/tint.parquet", "out/images.parquet", "out/skipped.csv"]
+
+
+def test_what_is_not_known_is_null_in_events():
+    """JSON has no NaN; engines that were not tried have no rate."""
+    from manyhot.cli.events import _plain
+
+    assert _plain({"rate": float("nan"), "n": [1, 0.5], "to": Path("a")}) == {
+        "rate": None,
+        "n": [1, 0.5],
+        "to": "a",
+    }
+
+
+def test_a_line_a_minute_where_nobody_watches(monkeypatch, capsys):
+    from manyhot.cli import events
+
+    clock = iter([0.0, 10.0, 40.0, 71.0, 71.0, 71.0])
+    monkeypatch.setattr(events.time, "monotonic", lambda: next(clock))
+    with events.show_events(False) as notify:
+        told = {"model": "m", "images": 1000, "left": 1000, "engine": "torch", "device": "cpu"}
+        notify("model", {**told, "precision": "f32", "trials": []})
+        notify("progress", {"model": "m", "images": 300})
+        notify("progress", {"model": "m", "images": 610})
+    assert capsys.readouterr().err == "m: 610 of 1,000 images, 10/s, 0:00:39 left\n"
+
+
+def test_the_bar_on_a_terminal(photos):
+    """Images a second and time left, drawn in a terminal of 80 columns."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ |= {"TERM": "xterm"}
+        os.execv(sys.executable, [sys.executable, "-m", "manyhot", *PREDICT])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    drawn = b""
+    while True:
+        try:
+            drawn += os.read(terminal, 65536)
+        except OSError:
+            break
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
+    assert re.search(r"tint [━╸╺]{20} +\d+/40 \d+/s \d:\d\d:\d\d", text), text
+    assert "  predicted 39, skipped 1\r\nwrote" in re.sub(r"  seconds of .*?\r\n", "", text)
+
+
+def test_shards_say_what_is_left(photos):
+    done = manyhot(*PREDICT, "--engine", "own", "--shard", "1/2")
+    assert done.stdout == (
+        "tint: nothing was left to do here\n"
+        "  1 parts are not there yet; the shard that finishes last merges all\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--top", "0"), 3, "Error: top must be at least 1.\n  got:     0\n"),
+        (
+            ("--precision", "f8"),
+            3,
+            "Error: There is no such precision.\n  got:     f8\n  allowed: f32, bf16, f16\n",
+        ),
+        (("--classes", "nofile"), 3, "Error: The file does not exist.\n  where:   nofile\n"),
+        (
+            ("--model", "python:mine:model2"),
+            3,
+            "Error: There is no such function.\n  got:     python:mine:model2\n"
+            "  allowed: module 'mine' has no attribute 'model2'\n",
+        ),
+        (
+            ("--model", "python:mine:three_rows"),
+            3,
+            "Error: The network does not return logits.\n  where:   python/mine.three_rows\n"
+            "  got:     shape (3, 7) for one image\n  allowed: shape (1, C)\n",
+        ),
+        (
+            ("--classes", "imagenet-a"),
+            3,
+            "Error: The model does not know all classes of the data set.\n  where:   tint\n"
+            "  got:     200 of 200 unknown, such as n01498041\n"
+            "  allowed: the 3 keys of own classes, such as red\n"
+            "  do:      choose a model that does, or give the class list of its own with --classes\n",
+        ),
+    ],
+)
+def test_what_cannot_be_predicted(photos, arguments, code, message):
+    assert manyhot(*PREDICT, *arguments, code=code).stderr == message
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "needs", "install"),
+    [
+        (
+            "timm",
+            ("predict", "photos", "--model", "efficientnet-lite0"),
+            "The model 'efficientnet-lite0'",
+            "models",
+        ),
+        ("onnxruntime", ("predict", "photos", "--model", "onnx:a.onnx"), "An ONNX file", "onnx"),
+        ("fsspec", ("predict", "s3://a/b", "--model", "x"), "Reading s3://", "remote"),
+        ("timm", ("models", "eva02*"), "The list of models", "models"),
+    ],
+)
+def test_what_is_not_installed_is_named(photos, module, arguments, needs, install):
+    done = manyhot(*arguments, code=4, before=f"sys.modules[{module!r}] = None")
+    assert done.stderr == (
+        f"Error: {needs} needs {module}, which cannot be imported.\n"
+        f"  got:     import of {module} halted; None in sys.modules\n"
+        f'  do:      pip install "manyhot[{install}]"\n'
+    )
+
+
+def test_one_model_twice_is_one(photos):
+    done = manyhot(*PREDICT, "--model", "python:mine:model")
+    assert done.stdout.count("tint: 40 images") == 1
+    assert "already" not in done.stdout
+
+
+def test_the_classes_of_imagenet_a_by_name(photos):
+    """Scores of the 200 classes, by key, and logsumexp over them alone; reference: NumPy on all scores."""
+    from manyhot.classes import class_list
+
+    (photos / "wide.py").write_text(
+        "import numpy as np\n"
+        "def model():\n"
+        "    rng = np.random.default_rng(0)\n"
+        "    w = rng.standard_normal((3, 1000)).astype('float32') / 50\n"
+        "    return lambda images: images.reshape(len(images), 3, -1).mean(2) @ w\n"
+    )
+    model = ("predict", "photos", "--model", "python:wide:model(size=8)")
+    manyhot(*model, "--out", "all", "--dense")
+    manyhot(*model, "--out", "some", "--classes", "imagenet-a", "--top", "3")
+    every = np.array(pq.read_table("all/python--wide.model.parquet")["scores"].to_pylist())
+    some = pq.read_table("some/python--wide.model.parquet")
+    one, keys = class_list().keys, class_list("imagenet-a").keys
+    wanted = every[:, [one.index(key) for key in keys]].astype(np.float64)
+    best = np.argsort(-wanted, axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(np.array(some["classes"].to_pylist()), best)
+    np.testing.assert_allclose(some["logsumexp"].to_numpy(), np.log(np.exp(wanted).sum(1)), rtol=1e-6)
+
+
+def test_doctor(photos):
+    done = manyhot("doctor", before="sys.modules['ray'] = None")
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["kind", "name", "there", "what"]
+    cells = {tuple(line.split()[:2]): line.split()[2] for line in lines if not line.startswith("for ")}
+    assert (cells["extra", "ray"], cells["engine", "torch"]) == ("no", "yes")
+    assert 'for ray: pip install "manyhot[ray]"' in lines
+    told = json.loads(manyhot("doctor", "--json", before="sys.modules['ray'] = None").stdout)
+    assert {k: v for k, v in next(f for f in told if f["name"] == "ray").items() if k != "do"} == {
+        "kind": "extra",
+        "name": "ray",
+        "state": "many machines; missing: ray",
+        "there": False,
+    }
+
+
+def test_doctor_knows_every_extra():
+    import tomllib
+
+    from manyhot.models.doctor import EXTRAS
+
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(EXTRAS) == set(project["optional-dependencies"])
+
+
+def test_models_by_a_part_of_the_name(photos):
+    pytest.importorskip("timm")
+    done = manyhot("models", "resnet18.tv_in1k")
+    assert "timm/resnet18.tv_in1k" in done.stdout
+    told = json.loads(manyhot("models", "efficientnet-lite?", "--json").stdout)
+    assert told[0] == {
+        "name": "efficientnet-lite0",
+        "size": 224,
+        "classes": "imagenet1k",
+        "source": "package",
+    }
+    assert manyhot("models", "no such*").stdout == (
+        "0 models fit 'no such*'. What predict takes besides: timm/NAME, torchvision/NAME, "
+        "open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION\n"
+    )

@@ -113,6 +113,25 @@ def test_a_hub_that_does_not_answer(silent_hub, caplog, name):
     assert not silent_hub.HF_HUB_OFFLINE  # the next model may find it
 
 
+def test_a_hub_that_does_not_answer_but_did(silent_hub, photo):
+    """Weights in the hub's cache, laid out as its client does, are used at once."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    module = timm.create_model("test_resnet").eval()
+    folder = Path(silent_hub.HF_HUB_CACHE) / "models--timm--test_resnet.r160_in1k"
+    commit = "0" * 40
+    for inside in ("refs", f"snapshots/{commit}"):
+        (folder / inside).mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    save_file(module.state_dict(), folder / "snapshots" / commit / "model.safetensors")
+    begun = time.monotonic()
+    network = find_model("timm/test_resnet.r160_in1k")
+    assert time.monotonic() - begun < 10
+    said = predict(photo, network, top=None, engine="torch").predictions
+    np.testing.assert_allclose(said.scores, logits_of(module, network, photo), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "got"),
     [

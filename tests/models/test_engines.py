@@ -145,7 +145,7 @@ def test_an_unknown_engine(network):
     with pytest.raises(UnknownNameError) as error:
         build("tensorrt", network)
     assert str(error.value) == (
-        "There is no engine 'tensorrt'.\n  allowed: auto, torch, compile, openvino, onnx"
+        "There is no engine 'tensorrt'.\n  allowed: auto, torch, compile, openvino, onnx, ray"
     )
 
 
@@ -228,3 +228,40 @@ def test_on_a_gpu_pytorch_is_compiled_where_it_pays(n, taken, network, images, m
     choice = choose("auto", network, images, n)
     assert [t.engine for t in choice.trials] == ["torch", "compile"]
     assert choice.engine.name == taken
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_an_onnx_file_of_one_batch(kind, network, images, tmp_path, require):
+    """Fixed to two images, in either precision."""
+    require(installed("onnx"), "onnxruntime")
+    module = network.module.half() if kind == "float16" else network.module
+    path = tmp_path / "two.onnx"
+    torch.onnx.export(module, (torch.zeros(2, 3, 32, 32, dtype=getattr(torch, kind)),), path, dynamo=False)
+    network.module.float()
+    file = Network("file", CLASSES, network.preprocessing, file=str(path))
+    engine = build("onnx", file)
+    assert engine.batch == 2
+    got = np.concatenate([engine(images[i : i + 2])[0] for i in range(0, 11, 2)])
+    np.testing.assert_allclose(got, by_hand(network, images)[0], atol=2e-4 if kind == "float32" else 0.05)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_onnx_file_that_cannot_run(images, tmp_path, require):
+    require(installed("onnx"), "onnxruntime")
+    path = tmp_path / "net.onnx"
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 10))
+    torch.onnx.export(
+        module,
+        (torch.zeros(1, 3, 16, 16),),
+        path,
+        dynamo=False,
+        input_names=["x"],
+        dynamic_axes={"x": {0: "n", 2: "h", 3: "w"}},
+    )
+    engine = build("onnx", Network("onnx/net", CLASSES, Preprocessing((32, 32), (32, 32)), file=str(path)))
+    with pytest.raises(InputError) as error:
+        engine(images[:2])
+    assert error.value.what == "ONNX Runtime cannot run the network."
+    assert error.value.details["where"] == "onnx/net"
+    assert "768" in error.value.details["got"]

@@ -135,7 +135,7 @@ def build(
     if network.forward is not None:
         return _own(network, name, features, batch)
     if name not in ENGINES:
-        raise UnknownNameError(f"There is no engine {name!r}.", allowed=f"auto, {', '.join(ENGINES)}")
+        raise UnknownNameError(f"There is no engine {name!r}.", allowed=f"auto, {', '.join(ENGINES)}, ray")
     if not installed(name):
         raise MissingExtraError(
             f"The engine {name!r} is not installed.",

@@ -40,7 +40,18 @@ def make(network: Network, precision: Precision, features: bool, workers: int, b
     # A file by its path, for its weights may lie in others beside it.
     content = network.file or _exported(network, features, batch or BATCH)
     session = ort.InferenceSession(content, options, providers=providers)
-    return _Onnx(session, network, features, workers, batch or BATCH, not network.file)
+    port = session.get_inputs()[0]
+    fixed = port.shape[0] if isinstance(port.shape[0], int) else None
+    kind = _KINDS[port.type]
+    return _Onnx(session, network, features, workers, fixed or batch or BATCH, kind, fixed is not None)
+
+
+_KINDS: dict[str, Any] = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+"""What a network takes: bytes where we exported it, normalised numbers where it came as a file."""
 
 
 def _exported(network: Network, features: bool, batch: int) -> bytes:
@@ -71,7 +82,8 @@ class _Onnx:
     features: bool
     workers: int
     batch: int
-    takes_bytes: bool
+    kind: Any
+    one_shape: bool
     name: str = "onnx"
     precision: Precision = Precision.f32
 
@@ -81,14 +93,25 @@ class _Onnx:
         return "cuda" if "CUDAExecutionProvider" in self.session.get_providers() else "cpu"
 
     def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
-        given: npt.NDArray[Any] = images if self.takes_bytes else self._normalised(images)
-        out = self.session.run(None, {self.session.get_inputs()[0].name: given})
-        logits = np.asarray(out[0], np.float32)
-        return logits, np.asarray(out[1], np.float32).reshape(len(images), -1) if self.features else None
+        n = len(images)
+        if self.one_shape and n < self.batch:
+            images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), np.uint8)])
+        given: npt.NDArray[Any] = images if self.kind is np.uint8 else self._normalised(images)
+        try:
+            out = self.session.run(None, {self.session.get_inputs()[0].name: given})
+        except Exception as error:
+            # Fail, InvalidArgument, …: the runtime has no common base for them.
+            raise InputError(
+                "ONNX Runtime cannot run the network.",
+                where=self.network.name,
+                got=str(error).partition("\n")[0],
+            ) from error
+        logits = np.asarray(out[0], np.float32)[:n]
+        return logits, np.asarray(out[1], np.float32).reshape(len(images), -1)[:n] if self.features else None
 
-    def _normalised(self, images: Bytes) -> Floats:
+    def _normalised(self, images: Bytes) -> npt.NDArray[Any]:
         mean, std = (
             np.array(v, np.float32).reshape(3, 1, 1)
             for v in (self.network.preprocessing.mean, self.network.preprocessing.std)
         )
-        return np.asarray((images.astype(np.float32) / 255 - mean) / std, np.float32)
+        return np.asarray((images.astype(np.float32) / 255 - mean) / std, self.kind)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from manyhot.errors import OutputError
+from manyhot.errors import ManyhotError, OutputError
 
 
 @contextlib.contextmanager
@@ -34,8 +34,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         part = Path(name)
         yield part
         _settle(part, path)
+    except ManyhotError:
+        raise  # some are OSErrors, too: about what is read, not about this file
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
@@ -63,7 +65,8 @@ def _settle(part: Path, path: Path) -> None:
     part.replace(path)
 
 
-def _refused(path: Path, error: OSError) -> OutputError:
+def refused(path: Path, error: OSError) -> OutputError:
+    """Return what to raise where the system refuses to write a file."""
     # Libraries in other languages tell the reason in words alone.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     return OutputError(

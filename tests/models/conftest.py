@@ -1,11 +1,19 @@
 """Small networks and images for the tests of models."""
 
+import importlib
+
 import numpy as np
 import pytest
 from PIL import Image
 from small_models import COLOURS, SMALL, mean_colour
 
 from manyhot.models import Network
+
+
+@pytest.fixture
+def quick_trials(monkeypatch):
+    """Engines are timed for a moment, not for a second."""
+    monkeypatch.setattr(importlib.import_module("manyhot.models.engines.choose"), "TRIAL_S", 0.001)
 
 
 @pytest.fixture

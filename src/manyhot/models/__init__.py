@@ -1,7 +1,7 @@
 """Images → predictions: a source lists images, a network scores them, parts become a table.
 
 The way of an image: `sources` (bytes) → `decode` (pixels) → `preprocessing` (cropped) → `engines` (logits) →
-`scored` (best classes) → `parts` (files, resumed and merged). `adapters` build networks by name.
+`scored` (best classes) → `parts` (files, resumed) → `merging` (tables). `adapters` build networks by name.
 
 Importing this package imports neither torch nor Pillow; building a model does.
 """
@@ -9,8 +9,8 @@ Importing this package imports neither torch nor Pillow; building a model does.
 from manyhot.models.engines import ENGINES, Precision, Trial, precision_of
 from manyhot.models.find import families, find_model
 from manyhot.models.job import Done, Settings, run
+from manyhot.models.merging import Merged
 from manyhot.models.network import Network
-from manyhot.models.parts import Merged
 from manyhot.models.predict import Predicted, Skipped, predict
 from manyhot.models.preprocessing import Preprocessing
 from manyhot.models.sources import Source, open_source

@@ -16,10 +16,13 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.models.decode import decode
 from manyhot.models.engines import Choice, Precision, Trial, choose
+from manyhot.models.merging import Merged, check_folder, locked, merge, merged, remove, tidy
 from manyhot.models.network import Bytes, Network
-from manyhot.models.parts import Identity, Merged, Parts
+from manyhot.models.parts import Identity, Parts
 from manyhot.models.scored import Keep, Scored, Seconds, score_parts
 from manyhot.models.sources import Labels, Part, Source
+from manyhot.models.sources.parquet import ParquetRows
+from manyhot.models.sources.remote import is_remote
 
 SAMPLE = 32
 """Images that engines are compared on."""
@@ -78,11 +81,13 @@ class Done:
         Of engines; empty where nothing was left to predict.
     seconds : Seconds
     wall : float
-        Seconds.
+        Seconds, with choosing the engine and putting the parts together.
     n : int
         Images of this run.
     missing : int
         Parts that are not there yet.
+    rate : float
+        Images a second of this run, from the first to the last; 0 where there were none.
     """
 
     model: str
@@ -92,6 +97,7 @@ class Done:
     wall: float = 0.0
     n: int = 0
     missing: int = 0
+    rate: float = 0.0
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
@@ -160,8 +166,8 @@ class Job:
     seconds : Seconds
     n : int
         Images that were written.
-    begun : float
-        When, by ``time.perf_counter``.
+    begun, scoring, scored : float
+        When the job began, its first image and its last part so far, by ``time.perf_counter``.
     """
 
     source: Source
@@ -176,11 +182,34 @@ class Job:
     seconds: Seconds = field(default_factory=Seconds)
     n: int = 0
     begun: float = field(default_factory=time.perf_counter)
+    scoring: float = 0.0
+    scored: float = 0.0
 
     @functools.cached_property
     def labels(self) -> Labels:
         """Turns the source's labels into classes."""
         return Labels(self.classes, self.source.strict, self.source.uri)
+
+    @functools.cached_property
+    def to_do(self) -> int | None:
+        """How many images are missing; None where only reading tells."""
+        return Source(self.source.uri, self.missing).n
+
+    def start(self) -> None:
+        """Note that the first image is about to be scored."""
+        self.scoring = self.scored = time.perf_counter()
+
+    def progress(self, images: int) -> dict[str, Any]:
+        """Return what is told of this run when it has scored so many images."""
+        rate = images / max(time.perf_counter() - self.scoring, 1e-3)
+        left = None if self.to_do is None else max(self.to_do - images, 0)
+        return {
+            "model": self.network.name,
+            "images": images,
+            "left": left,
+            "rate": rate,
+            "seconds_left": None if left is None or not images else left / rate,
+        }
 
     def write(self, scored: Scored) -> None:
         """Write a part.
@@ -196,24 +225,42 @@ class Job:
         difference = self.choice.trial.difference if self.choice else None
         self.parts.write(scored, self.labels, self.identity, difference)
         self.n += len(scored.items)
-        self.seconds.write += time.perf_counter() - begun
+        self.scored = time.perf_counter()
+        self.seconds.write += self.scored - begun
 
     def finish(self, call: str = "") -> Done:
         """Merge the parts, if all are there.
 
         Raises
         ------
-        InputError
-            See `Parts.merge`.
+        InputError, MatchError, OutputError
+            See `merge`; or parts of other shards have other settings.
         """
         if self.complete:
+            tidy(self.parts)
             return Done(self.network.name, None)
-        absent = sum(not self.parts.path(part.name).exists() for part in self.source.parts)
-        about = _about(self.network, self.classes, self.identity)
-        merged = None if absent else self.parts.merge(self.source, self.identity, about, call)
+        with locked(self.parts.out):
+            together, absent = self._together(call)
         trials = self.choice.trials if self.choice else ()
         wall = time.perf_counter() - self.begun
-        return Done(self.network.name, merged, trials, self.seconds, wall, self.n, absent)
+        rate = self.n / max(self.scored - self.scoring, 1e-3)
+        return Done(self.network.name, together, trials, self.seconds, wall, self.n, absent, rate)
+
+    def _together(self, call: str) -> tuple[Merged | None, int]:
+        """Return what all parts were put together to, and how many are missing."""
+        if self.parts.is_complete(self.identity):  # by another process of this run
+            remove(self.parts)  # it may have removed them before the last one of this process was written
+            return merged(self.parts, self.identity), 0
+        identity = self.identity
+        if identity.engine == "auto" and (
+            first := self.parts.first()
+        ):  # made while this shard had nothing to do
+            identity = replace(identity, engine=str(first[1].get("engine", "")))
+        absent = self.parts.missing(self.source, identity)
+        if absent:
+            return None, len(absent)
+        about = _about(self.network, self.classes, identity)
+        return merge(self.parts, self.source, identity, about, call), 0
 
 
 def prepare(
@@ -230,24 +277,54 @@ def prepare(
     """
     tell = notify or (lambda *_: None)
     classes = settings.classes or network.classes
-    parts = Parts(out, network.name)
-    before = parts.engine()
-    name = before if before and settings.engine == "auto" else settings.engine
-    identity = _identity(source, network, classes, settings, name)
     keep = Keep(settings.top, columns_of(network, settings.classes))
+    _check_apart(source, out)
+    parts = Parts(out, network.name)
+    before = parts.first()
+    name = "own" if network.forward is not None and settings.engine == "torch" else settings.engine
+    if before and name == "auto":
+        name = str(before[1].get("engine", name))
+    identity = _identity(source, network, classes, settings, name)
     job = Job(source, network, classes, keep, parts, identity)
     if parts.is_complete(identity):
         return replace(job, complete=True)
+    with locked(out):  # can it be written to?
+        check_folder(out, identity)
     own = source.shard(*settings.shard)
-    missing = tuple(parts.missing(own, identity)) if before else own.parts
+    missing = own.parts
+    if before:
+        identity.check(before[1], before[0])  # perhaps of another shard
+        missing = parts.missing(own, identity)
     if not missing:
         return job
     tell("engines", {"model": network.name})
     choice = _chosen(name, network, source, settings)
     identity = _identity(source, network, classes, settings, choice.engine.name)
-    missing = tuple(parts.missing(own, identity))
     tell("model", _told(network, choice, own, missing))
     return replace(job, identity=identity, missing=missing, choice=choice)
+
+
+def _check_apart(source: Source, out: Path) -> None:
+    """Refuse to write among the tables that images are read from: the next run would read its own output.
+
+    Raises
+    ------
+    InputError
+        The output is a folder of the source, or lies in it.
+    """
+    files = {part.place.file for p in source.parts if isinstance(part := getattr(p, "part", p), ParquetRows)}
+    uri = Path(source.uri)
+    if is_remote(source.uri) or not files or uri.is_file():
+        return
+    place = out.resolve()
+    own = {Path(file).resolve().parent for file in files}
+    if place in own or (uri.is_dir() and place.is_relative_to(uri.resolve())):
+        raise InputError(
+            "The output would lie among the tables that the images are in.",
+            where=out,
+            got=f"a source of the Parquet files in {source.uri}",
+            do="choose an --out outside of it",
+        )
 
 
 def run(
@@ -283,8 +360,9 @@ def _predict(job: Job, choice: Choice, tell: Notify) -> None:
     def progress(done: int) -> None:
         nonlocal n
         n += done
-        tell("progress", {"model": job.network.name, "images": n})
+        tell("progress", job.progress(n))
 
+    job.start()
     for scored in score_parts(
         job.missing, job.network, choice.engine, job.keep, seconds=job.seconds, progress=progress
     ):
@@ -331,12 +409,11 @@ def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str
     }
 
 
-def _told(network: Network, choice: Choice, own: Source, missing: Any) -> dict[str, Any]:
-    left = [part.n for part in missing]
+def _told(network: Network, choice: Choice, own: Source, missing: tuple[Part, ...]) -> dict[str, Any]:
     return {
         "model": network.name,
         "images": own.n,
-        "left": None if None in left else sum(left),
+        "left": Source(own.uri, missing).n,
         "engine": choice.engine.name,
         "device": choice.engine.device,
         "precision": choice.engine.precision.value,

@@ -1,26 +1,22 @@
-"""Scored parts on the disk: what a killed run left is found again, and what is complete becomes one table."""
+"""Scored parts on the disk, where a run that was killed finds them again."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.errors import InputError, MatchError
-from manyhot.files import atomic_write, write_text
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.files import atomic_write
 from manyhot.models.scored import Scored
-from manyhot.models.sources import Labels, Source
-from manyhot.tables import metadata, predictions_file_name, read, write, write_stream
+from manyhot.models.sources import Labels, Part, Source
+from manyhot.tables import metadata, predictions_file_name
 
 FOLDER = ".parts"
 """Beside the predictions, until these are complete."""
@@ -54,12 +50,26 @@ class Identity:
     classes: str
     preprocessing: Mapping[str, Any]
 
-    def differs(self, other: Mapping[str, Any]) -> str:
-        """Return the first thing in which a part of another run differs; empty for none."""
+    def check(self, found: Mapping[str, Any], path: Path) -> None:
+        """Refuse what another run left in a file.
+
+        Raises
+        ------
+        MatchError
+            Something differs.
+        """
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
             del own["engine"]
-        return next((name for name, value in own.items() if other.get(name) != value), "")
+        what = next((name for name, value in own.items() if found.get(name) != value), "")
+        if what:
+            raise MatchError(
+                f"The folder holds predictions of another run: its {what} differs.",
+                where=path,
+                got=found.get(what, "nothing known"),
+                allowed=own[what],
+                do="choose another --out, or delete these",
+            )
 
 
 class Parts:
@@ -75,14 +85,15 @@ class Parts:
         """Return the file of a part."""
         return self.folder / f"{name}.parquet"
 
-    def engine(self) -> str:
-        """Return the engine that parts which are there were made with; empty where there are none."""
+    def first(self) -> tuple[Path, Mapping[str, Any]] | None:
+        """Return a part that is there already, whoever made it, and the identity of its run."""
         for path in sorted(self.folder.glob("*.parquet")):
-            return str(_identity(path).get("engine", ""))
-        return ""
+            if found := _identity(path):
+                return path, found
+        return None
 
-    def missing(self, source: Source, identity: Identity) -> list[Any]:
-        """Return the parts of a source that are not there yet.
+    def missing(self, source: Source, identity: Identity) -> tuple[Part, ...]:
+        """Return the parts of a source that are not there yet, or are damaged.
 
         Raises
         ------
@@ -92,13 +103,11 @@ class Parts:
         missing = []
         for part in source.parts:
             path = self.path(part.name)
-            if not path.exists():
+            if found := _identity(path):
+                identity.check(found, path)
+            else:
                 missing.append(part)
-                continue
-            what = identity.differs(found := _identity(path))
-            if what:
-                raise _other_run(path, what, found, identity)
-        return missing
+        return tuple(missing)
 
     def is_complete(self, identity: Identity) -> bool:
         """Return whether the predictions are there, made by the same run.
@@ -110,89 +119,71 @@ class Parts:
         """
         if not self.final.exists():
             return False
-        found = json.loads(metadata(pq.read_schema(self.final)).get("run", "{}"))
-        what = identity.differs(found) if found else "source"
-        if what:
-            raise _other_run(self.final, what, found, identity)
+        try:
+            about = metadata(pq.read_schema(self.final))
+        except (pa.ArrowInvalid, OSError):
+            about = {}
+        identity.check(json.loads(about.get("run", "{}")), self.final)
         return True
 
-    def write(self, scored: Scored, labels: Labels, identity: Identity, difference: float | None) -> Path:
-        """Write a part, all or nothing; `difference` is the engine's from PyTorch."""
-        table = _table(scored, labels)
-        about = {_IDENTITY: json.dumps(identity.__dict__).encode()}
-        if difference is not None:
-            about[_DIFFERENCE] = f"{difference:.3g}".encode()
-        path = self.path(scored.part.name)
-        with atomic_write(path) as part:
-            pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
-        return path
-
-    def merge(self, source: Source, identity: Identity, about: Mapping[str, str], call: str) -> Merged:
-        """Put all parts together: predictions last, so that whoever finds them finds the rest.
+    def write(self, scored: Scored, labels: Labels, identity: Identity, difference: float | None) -> None:
+        """Write a part, all or nothing; `difference` is the engine's from PyTorch.
 
         Raises
         ------
         InputError
-            Two images have one id, or none could be decoded.
+            A label is no class.
+        OutputError
+            The disk is full, or the folder cannot be written to.
         """
-        paths = [self.path(part.name) for part in source.parts]
-        images, skipped = self._images(paths, source)
-        if identity.embeddings:
-            self._write_features(paths, len(images))
-        _update_images(self.out / "images.parquet", images, identity, call)
-        _update_skipped(self.out / "skipped.csv", skipped, self.model)
-        run = {"run": json.dumps(identity.__dict__, sort_keys=True)}
-        run["difference_from_torch"] = _largest_difference(paths)
-        written = write_stream(
-            (_predicted(path) for path in paths), self.final, "predictions", call=call, about={**about, **run}
-        )
-        shutil.rmtree(self.folder, ignore_errors=True)
-        _remove_if_empty(self.out / FOLDER)
-        files = [written, *([self.features] if identity.embeddings else [])]
-        return Merged(tuple(files), len(images), len(skipped))
-
-    def _images(self, paths: Sequence[Path], source: Source) -> tuple[pa.Table, pa.Table]:
-        columns = ["image_id", "uri", "label", "width", "height", "reason"]
-        every = pa.concat_tables([pq.read_table(p, columns=columns) for p in paths]).replace_schema_metadata()
-        good = pc.equal(every["reason"], "")
-        images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
-        _check_once(every["image_id"], source.uri)
-        if not len(images):
-            first = skipped.slice(0, 1).to_pylist()
-            raise InputError(
-                "None of the images could be decoded.",
-                where=source.uri,
-                got=f"{first[0]['uri']}: {first[0]['reason']}"
-                + (f"; and {len(skipped) - 1:,} more" if len(skipped) > 1 else "")
-                if first
-                else "no images",
-            )
-        return images, skipped
-
-    def _write_features(self, paths: Sequence[Path], n: int) -> None:
-        with atomic_write(self.features) as part:
-            out = None
-            at = 0
-            for path in paths:
-                column = pq.read_table(path, columns=["features"])["features"].combine_chunks().drop_null()
-                if not len(column):
-                    continue
-                rows = column.flatten().to_numpy().reshape(len(column), -1)
-                if out is None:
-                    out = np.lib.format.open_memmap(part, "w+", np.float16, (n, rows.shape[1]))
-                out[at : at + len(rows)] = rows
-                at += len(rows)
-            if out is not None:
-                out.flush()
+        table = _table(scored, labels)
+        about = {_IDENTITY: json.dumps(identity.__dict__).encode()}
+        if difference is not None:
+            about[_DIFFERENCE] = f"{difference:.3g}".encode()
+        try:
+            with atomic_write(self.path(scored.part.name)) as part:
+                pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
+        except OutputError:
+            # Another process of the run may have put all parts together meanwhile, and removed them.
+            if not self.final.exists():
+                raise
 
 
-@dataclass(frozen=True)
-class Merged:
-    """What was written for a model, and how many images were predicted and skipped."""
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of a part.
 
-    files: tuple[Path, ...]
-    n: int
-    n_skipped: int
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns).replace_schema_metadata()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            "A part of an earlier run cannot be read.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            do="delete it, and run the same command again",
+        ) from error
+
+
+def largest_difference(paths: Sequence[Path]) -> str:
+    """Return the largest difference from PyTorch that a shard measured; empty where none did."""
+    found = [(pq.read_schema(path).metadata or {}).get(_DIFFERENCE, b"").decode() for path in paths]
+    return max(filter(None, found), key=float, default="")
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """Return what a part tells of its run; nothing where it is not there, or is cut off or empty.
+
+    A kill leaves no such file, a disk that loses power and a copy that was broken off do.
+    """
+    try:
+        found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_IDENTITY, b"{}"))
+        return found
+    except (pa.ArrowInvalid, OSError):
+        return {}
 
 
 def _table(scored: Scored, labels: Labels) -> pa.Table:
@@ -222,89 +213,3 @@ def _lists(rows: Any) -> pa.ListArray:
     n, k = rows.shape
     offsets = np.arange(0, n * k + 1, k, dtype=np.int32) if k else np.zeros(n + 1, np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))
-
-
-def _predicted(path: Path) -> pa.Table:
-    table = pq.read_table(path).replace_schema_metadata()
-    table = table.filter(pc.equal(table["reason"], ""))
-    wanted = [c for c in ("image_id", "classes", "scores", "logsumexp") if c in table.column_names]
-    return table.select(wanted)
-
-
-def _identity(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_IDENTITY, b"{}"))
-        return found
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            "A part of an earlier run cannot be read.",
-            where=path,
-            got=str(error).partition("\n")[0],
-            do="delete it",
-        ) from error
-
-
-def _largest_difference(paths: Sequence[Path]) -> str:
-    """Return the largest difference from PyTorch that a shard measured; empty where none did."""
-    found = [(pq.read_schema(path).metadata or {}).get(_DIFFERENCE, b"").decode() for path in paths]
-    return max(filter(None, found), key=float, default="")
-
-
-def _other_run(path: Path, what: str, found: Mapping[str, Any], identity: Identity) -> MatchError:
-    return MatchError(
-        f"The folder holds predictions of another run: its {what} differs.",
-        where=path,
-        got=found.get(what, "nothing known"),
-        allowed=getattr(identity, what),
-        do="choose another --out, or delete these",
-    )
-
-
-def _check_once(ids: pa.ChunkedArray, where: str) -> None:
-    if len(pc.unique(ids)) == len(ids):
-        return
-    counts = pc.value_counts(ids)
-    twice = [row["values"] for row in counts.to_pylist() if row["counts"] > 1]
-    raise InputError(
-        "Two images have the same base name.",
-        where=where,
-        got=f"{twice[0]}" + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
-        allowed="each base name once: it is the image's id in every table",
-        do="rename one of them, and predict them anew",
-    )
-
-
-def _update_images(path: Path, images: pa.Table, identity: Identity, call: str) -> None:
-    """Write the images table; images that another model of this source could decode stay."""
-    if path.exists():
-        known = read(path, "images")
-        if metadata(known).get("source") == identity.source:
-            images = images.select(
-                [c for c in images.column_names if c in known.column_names or c == "label"]
-            )
-            extra = known.filter(pc.invert(pc.is_in(known["image_id"], images["image_id"].combine_chunks())))
-            images = pa.concat_tables([images, extra.replace_schema_metadata()], promote_options="default")
-    if images["label"].null_count == len(images):
-        images = images.drop(["label"])
-    write(images, path, "images", call=call, about={"source": identity.source, "classes": identity.classes})
-
-
-def _update_skipped(path: Path, skipped: pa.Table, model: str) -> None:
-    rows = [row for row in _read_skipped(path) if row["model"] != model]
-    rows += [{**row, "model": model} for row in skipped.select(["image_id", "uri", "reason"]).to_pylist()]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ("image_id", "uri", "reason", "model"), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def _read_skipped(path: Path) -> Iterator[dict[str, str]]:
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            yield from (row for row in csv.DictReader(file) if row.get("model"))
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

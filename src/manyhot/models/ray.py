@@ -267,10 +267,12 @@ def _run(
 ) -> list[Done]:
     left = [len(job.missing) for job in jobs]
     done = {i: job.finish(call) for i, job in enumerate(jobs) if not left[i]}
+    for job in jobs:
+        job.start()
     for i, scored, seconds in _scored(ray, source, jobs, recipes, workers) if any(left) else ():
         jobs[i].write(scored)
         jobs[i].seconds.add(seconds)
-        tell("progress", {"model": jobs[i].network.name, "images": jobs[i].n})
+        tell("progress", jobs[i].progress(jobs[i].n))
         left[i] -= 1
         if not left[i]:
             done[i] = jobs[i].finish(call)

@@ -34,9 +34,24 @@ def test_ids_of_an_image_folder(images):
     said = mh.predict(module, DataLoader(images, batch_size=2), classes=CLASSES, top=2)
     assert said.predictions.image_id.to_pylist() == ["b.png", "g.png", "r.png"]
     assert said.predictions.classes[:, 0].tolist() == [2, 1, 0]
-    assert said.images.label.to_pylist() == [0, 1, 2]
     assert (said.predictions.model, said.predictions.class_hash) == ("MeanColour", CLASSES.hash)
     assert module.training  # as it was
+
+
+def test_labels_count_in_the_class_list(images):
+    """Not in the folders of the data set, which are sorted by name."""
+    assert images.classes == ["blue", "green", "red"]
+    labels = mh.predict(MeanColour(), DataLoader(images), classes=CLASSES).images.label
+    assert labels.to_pylist() == [2, 1, 0]
+    other = from_keys(("red", "teal", "blue"), "others")
+    assert mh.predict(MeanColour(), DataLoader(images), classes=other).images.label.to_pylist() == [
+        2,
+        None,
+        0,
+    ]
+    said = mh.predict(MeanColour(), DataLoader(images))  # nobody says: those of the data set
+    assert said.images.label.to_pylist() == [0, 1, 2]
+    assert said.predictions.class_hash == from_keys(("blue", "green", "red")).hash
 
 
 def test_ids_in_the_batches():
@@ -64,11 +79,47 @@ def test_ids_that_are_given():
     with pytest.raises(InputError) as error:
         mh.predict(MeanColour(), loader, classes=CLASSES, ids=["a", "b"])
     assert str(error.value) == ("There are more images than ids.\n  got:     3 images and more\n  allowed: 2")
+    with pytest.raises(InputError) as error:
+        mh.predict(MeanColour(), loader, classes=CLASSES, ids=list("abcd"))
+    assert str(error.value) == "There are more ids than images.\n  got:     4\n  allowed: 3"
 
 
 def test_a_shuffled_loader_has_no_ids(images):
     with pytest.raises(InputError, match="Nobody knows which images these are"):
         mh.predict(MeanColour(), DataLoader(images, shuffle=True), classes=CLASSES)
+
+
+def test_batches_of_ones_own_have_no_ids(images):
+    """Their loader calls its sampler sequential."""
+    with pytest.raises(InputError, match="Nobody knows which images these are"):
+        mh.predict(MeanColour(), DataLoader(images, batch_sampler=[[2, 0], [1]]))
+    said = mh.predict(MeanColour(), DataLoader(images, batch_size=None, collate_fn=alone), classes=CLASSES)
+    assert said.predictions.image_id.to_pylist() == ["b.png", "g.png", "r.png"]
+
+
+def alone(pair):
+    return pair[0][None], torch.tensor([pair[1]])
+
+
+@pytest.mark.parametrize("option", [{"embeddings": True}, {"engine": "openvino"}, {"batch": 3}])
+def test_options_that_a_loader_does_not_heed(images, option):
+    with pytest.raises(InputError) as error:
+        mh.predict(MeanColour(), DataLoader(images), classes=CLASSES, **option)
+    ((name, value),) = option.items()
+    assert str(error.value) == (
+        "A module with a loader runs as it is.\n"
+        f"  got:     {name}={value!r}\n"
+        "  allowed: top, classes, ids, progress\n"
+        "  do:      set it in the module or in the loader; or give a path and the name of a model"
+    )
+
+
+def test_ids_of_a_source(folder, tint):
+    with pytest.raises(InputError) as error:
+        mh.predict(folder, tint, ids=["a"])
+    assert str(error.value) == (
+        f"ids are those of a loader.\n  where:   {folder}\n  do:      leave them out: a source has its own"
+    )
 
 
 def test_what_is_no_module():

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from manyhot.classes import ClassList, of_outputs
+from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError
 from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.predict import Predicted, image_table
 from manyhot.models.scored import Keep, kept
+from manyhot.models.sources import Labels
 from manyhot.tables import Predictions
 
 
@@ -44,10 +45,15 @@ def predict_loader(
         shuffle.
     progress : callable, optional
 
+    Notes
+    -----
+    Where the data set names its classes, as an ImageFolder does, labels are found by these names in the class
+    list; else they count in it.
+
     Raises
     ------
     InputError
-        Nobody knows the ids of the images, or the module does not return logits.
+        Nobody knows the ids of the images, there are more or fewer, or the module does not return logits.
     """
     torch: Any = required("torch", "Predicting with a module")
     if not isinstance(module, torch.nn.Module):
@@ -57,6 +63,7 @@ def predict_loader(
             allowed="predict(source, model) with a path and a name, or predict(module, loader)",
         )
     known = list(ids) if ids is not None else _file_names(loader)
+    class_names = _class_names(loader)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     rows: list[tuple[Any, Any, Any]] = []
     names: list[str] = []
@@ -66,7 +73,7 @@ def predict_loader(
     with _evaluating(module), torch.inference_mode():
         for images, own_labels, own_ids in map(_taken, loader):
             logits = _logits(module(images.to(device)), len(images))
-            network = network or _network(module, logits.shape[1], classes)
+            network = network or _network(module, logits.shape[1], classes, class_names)
             names += _named(own_ids, known, len(names), len(images))
             labels += own_labels or [None] * len(images)
             rows.append(kept(logits, network, Keep(top), names[-len(images) :]))
@@ -74,6 +81,11 @@ def predict_loader(
                 progress(len(names), total)
     if network is None:
         raise InputError("The loader holds no batches.")
+    if ids is not None and len(ids) > len(names):
+        raise InputError("There are more ids than images.", got=f"{len(ids):,}", allowed=f"{len(names):,}")
+    if class_names:
+        find = Labels(network.classes, strict=False, where=network.name)
+        labels = [None if label is None else find(class_names[label]) for label in labels]
     best, scores, logsumexp = zip(*rows, strict=True)
     predictions = Predictions(
         image_table(names, labels).image_id,
@@ -88,7 +100,7 @@ def predict_loader(
     return Predicted(predictions, image_table(names, labels), ())
 
 
-def _network(module: Any, n: int, classes: ClassList | None) -> Network:
+def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str]) -> Network:
     name = str((getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__)
     if classes is not None and len(classes) != n:
         raise InputError(
@@ -97,7 +109,17 @@ def _network(module: Any, n: int, classes: ClassList | None) -> Network:
             got=f"{n:,} scores an image",
             allowed=f"{len(classes):,}",
         )
+    if classes is None and len(names) == n and not set(names) <= set(class_list().keys):
+        # A module of as many scores as the data set has classes is one of these, in this order.
+        classes = from_keys(names, f"{n} classes of the loader")
     return Network(name, classes or of_outputs(n, name), module=module)
+
+
+def _class_names(loader: Any) -> list[str]:
+    """Return the classes that the labels of a data set count in; nothing where it does not tell."""
+    dataset = getattr(loader, "dataset", None)
+    names = getattr(dataset, "wnids", None) or getattr(dataset, "classes", None) or ()
+    return list(names) if all(isinstance(name, str) for name in names) else []
 
 
 def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:
@@ -150,10 +172,17 @@ def _named(own: list[str] | None, known: list[str] | None, at: int, n: int) -> l
 def _file_names(loader: Any) -> list[str] | None:
     """Return the base names of the files of an ImageFolder that is read in order."""
     files = getattr(getattr(loader, "dataset", None), "samples", None)
-    in_order = type(getattr(loader, "sampler", None)).__name__ == "SequentialSampler"
-    if not files or not in_order:
+    if not files or not _is_in_order(loader):
         return None
     return [PurePath(str(file[0])).name for file in files]
+
+
+def _is_in_order(loader: Any) -> bool:
+    # A loader with batches of one's own calls its sampler sequential, which is not asked then.
+    batches = getattr(loader, "batch_sampler", None)
+    own = batches is not None and type(batches).__name__ != "BatchSampler"
+    sampler = getattr(loader if batches is None else batches, "sampler", None)
+    return not own and type(sampler).__name__ == "SequentialSampler" and getattr(loader, "in_order", True)
 
 
 @contextlib.contextmanager

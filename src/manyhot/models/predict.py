@@ -117,7 +117,19 @@ def predict(
     if not isinstance(source, str | os.PathLike):
         from manyhot.models.loader import predict_loader
 
+        _check_unused(
+            labels=labels,
+            engine=engine,
+            precision=precision,
+            embeddings=embeddings,
+            workers=workers,
+            batch=batch,
+        )
         return predict_loader(source, model, top=top, classes=classes, ids=ids, progress=progress)
+    if ids is not None:
+        raise InputError(
+            "ids are those of a loader.", where=source, do="leave them out: a source has its own"
+        )
     settings = Settings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
     network = model if isinstance(model, Network) else find_model(str(model), classes)
     opened = open_source(source, labels=labels)
@@ -135,6 +147,19 @@ def predict(
     keep = Keep(top, columns_of(network, classes))
     scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=told))
     return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
+
+
+def _check_unused(**options: Any) -> None:
+    """Refuse options that a module and a loader would not heed."""
+    usual = {"engine": "auto", "precision": "f32", "embeddings": False}
+    given = next((name for name, value in options.items() if value != usual.get(name)), "")
+    if given:
+        raise InputError(
+            "A module with a loader runs as it is.",
+            got=f"{given}={options[given]!r}",
+            allowed="top, classes, ids, progress",
+            do="set it in the module or in the loader; or give a path and the name of a model",
+        )
 
 
 def _counter(

@@ -2,21 +2,30 @@
 
 import importlib
 import os
+import pickle
+import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_models import COLOURS
 
+from manyhot._version import __version__
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.models import Settings, find_model, open_source, run
 from manyhot.models import ray as on_ray
-from manyhot.models.ray import Recipe, run_on_ray
+from manyhot.models.ray import Recipe, Worker, run_on_ray
+from manyhot.models.ray import cluster as cluster_module
+from manyhot.models.ray import worker as on_worker
+from manyhot.models.ray.worker import Ledger
 from manyhot.models.scored import Keep
 from manyhot.models.sources import Files, Source, SourceLostError
 
@@ -56,6 +65,9 @@ def deadly(): return of("deadly", die)
 def failing(): return of("failing", fail)
 def slow(): return of("slow", lambda images: time.sleep(0.02 * len(images)))
 """
+
+
+pytestmark = pytest.mark.usefixtures("quick_trials")
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +128,11 @@ def spread(source, names, out, notify=None, **settings):
     )
 
 
-def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path):
-    """By SIGKILL in the middle of a part: all files are byte for byte those of one process."""
+def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path, monkeypatch):
+    """By SIGKILL in the middle of the second of three parts that it was given at once: all files are byte for
+    byte those of one process.
+    """
+    monkeypatch.setattr(on_ray, "BLOCKS", 2)
     told = []
     done = spread(source, ["tint", "fragile"], tmp_path / "ray", lambda *event: told.append(event))
     assert (place / "died").exists()
@@ -126,26 +141,20 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
         ("tint", 150, 148, 2, 0),
         ("fragile", 150, 148, 2, 0),
     ]
-    progress = [(t["model"], t["images"]) for kind, t in told if kind == "progress"]
-    assert sorted(progress) == [(m, n) for m in ("fragile", "tint") for n in (50, 100, 150)]
-    assert all(d.seconds.decode > 0 and d.seconds.write > 0 for d in done)
+    progress = [(t["model"], t["images"], t["left"]) for kind, t in told if kind == "progress"]
+    assert sorted(progress) == [(m, n, 150 - n) for m in ("fragile", "tint") for n in (50, 100, 150)]
+    assert all(d.seconds.decode > 0 and d.seconds.write > 0 and d.rate > 0 for d in done)
     assert spread(source, ["tint"], tmp_path / "ray")[0].merged is None  # complete
 
 
-def test_several_parts_in_a_block(cluster, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_ray, "BLOCKS", 1)
-    spread(source, ["tint"], tmp_path / "ray")
-    assert contents(tmp_path / "ray") == plain(source, ["tint"], tmp_path / "plain")
-
-
-@pytest.mark.slow
-def test_a_part_that_kills_its_workers(cluster, source, tmp_path):
+def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_ray, "ATTEMPTS", 1)
     with pytest.raises(InputError) as error:
         spread(Source("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
     assert str(error.value) == (
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
-        "  got:     3 workers died, with deadly on own\n"
+        "  got:     1 workers died, with deadly on own\n"
         "  do:      give workers more memory by fewer --workers; to see it die by itself,"
         " run it without Ray, with --shard 0/1"
     )
@@ -155,10 +164,14 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     """The error of the worker, not one of Ray's; parts that were written stay."""
     tint = find_model("python:mine:tint")
     run(source, tint, tmp_path / "ray", Settings(shard=(0, 3)))
-    (place / "in").rename(place / "away")
+
+    def lose(kind, told):  # when the driver has read what it needs
+        if kind == "model":
+            (place / "in").rename(place / "away")
+
     try:
         with pytest.raises(SourceLostError) as error:
-            spread(source, ["tint"], tmp_path / "ray", workers=1)
+            spread(source, ["tint"], tmp_path / "ray", lose, workers=1)
     finally:
         (place / "away").rename(place / "in")
     assert str(error.value) == (
@@ -172,33 +185,54 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     assert (done.n, done.merged.n) == (100, 148)
 
 
-def test_an_error_that_nobody_foresaw(cluster, source, tmp_path):
-    """As it was raised, with where it came from."""
-    with pytest.raises(RuntimeError) as error:
-        spread(Source("in", source.parts[:1]), ["failing"], tmp_path / "ray", workers=1)
-    assert str(error.value) == "out of something"
-    assert error.value.__notes__[0].startswith("On a worker of Ray:\nTraceback")
-    assert not list((tmp_path / "ray").rglob("*.parquet"))
+def test_an_error_that_nobody_foresaw(cluster, source, place, monkeypatch):
+    """As it was raised, with where it came from. In a worker here: starting another takes seconds."""
+    light = replace(find_model("python:mine:failing"), forward=None)
+    monkeypatch.setattr(sys.modules["mine"], "on_worker", True)
+    ledger = cluster.remote(num_cpus=0)(Ledger).remote()
+    recipe = Recipe("python:mine:failing", None, light, Keep(), "own", batch=8)
+    worker = Worker([recipe], [cluster.put(source.parts[0])], ledger, 3, "in", str(place))
+    error = pickle.loads(worker({"model": [0], "part": [0]})["result"][0])
+    assert (type(error), str(error)) == (RuntimeError, "out of something")
+    assert error.__notes__[0].startswith("On a worker of Ray:\nTraceback")
 
 
 def test_another_model_on_a_worker(place):
     recipe = Recipe("python:mine:other", None, find_model("python:mine:tint"), Keep(), "own", batch=8)
+    do = "give all machines the same packages, weights and files"
     with pytest.raises(InputError) as error:
         recipe.build()
     assert str(error.value) == (
-        "The model is another one on a worker of Ray.\n"
-        "  where:   python:mine:other\n"
-        "  got:     other, 4 classes\n"
-        "  allowed: tint, 4 classes\n"
-        "  do:      give all machines the same files and the same versions of their packages"
+        "A worker of Ray has another one: the model.\n"
+        f"  where:   python:mine:other on {platform.node()}\n"
+        f"  got:     other, 4 classes {COLOURS.hash}\n"
+        f"  allowed: tint, 4 classes {COLOURS.hash}\n"
+        f"  do:      {do}"
     )
+    with pytest.raises(InputError) as error:
+        replace(recipe, version="0.0.1").build()
+    assert str(error.value) == (
+        "A worker of Ray has another one: manyhot.\n"
+        f"  where:   python:mine:other on {platform.node()}\n"
+        f"  got:     {__version__}\n"
+        "  allowed: 0.0.1\n"
+        f"  do:      {do}"
+    )
+    with pytest.raises(InputError) as error:
+        replace(recipe, spec="python:mine:absent").build()
+    assert str(error.value).startswith(
+        "A worker of Ray cannot build the model.\n"
+        f"  where:   python:mine:absent on {platform.node()}\n"
+        "  got:     "
+    )
+    assert str(error.value).endswith(f"\n  do:      {do}")
 
 
 def test_an_error_that_cannot_be_sent():
     class OwnError(Exception):
         pass
 
-    sent = on_ray._picklable(OwnError("so"))
+    sent = on_worker._picklable(OwnError("so"))
     assert type(sent) is RuntimeError
     assert str(sent).startswith("OwnError on a worker of Ray: so\n")
 
@@ -228,9 +262,16 @@ def _is_at_work(pid):
     return bool(command) and "Agent" not in command and "agent" not in command
 
 
+@pytest.fixture
+def short():
+    """A folder for what is left behind; the paths of sockets below it have 107 characters at most."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="absent: /proc, which tells of processes")
-def test_a_driver_that_is_killed(place, source, tmp_path, require):
+def test_a_driver_that_is_killed(place, source, tmp_path, short, require):
     """With a cluster of its own: no process stays behind, and the run goes on where it was."""
     require(importlib.util.find_spec("ray"), "ray")
     code = (
@@ -245,7 +286,8 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         " Settings(workers=1), 'a call')\n"
     )
     (place / "driver.py").write_text(code)
-    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.DEVNULL)
+    own = {**os.environ, "TMPDIR": short}
+    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.DEVNULL, env=own)
     until = time.monotonic() + 60
     while not list((tmp_path / "ray").rglob("0*.parquet")):
         assert driver.poll() is None
@@ -296,7 +338,28 @@ def test_without_ray(source, tmp_path, monkeypatch):
     )
 
 
-def test_no_cluster_at_the_address(monkeypatch):
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (
+            ConnectionError("Nobody answers.\nAnd more."),
+            "There is no Ray cluster at this address.\n"
+            "  where:   RAY_ADDRESS\n"
+            "  got:     10.0.0.1:6379\n"
+            "  allowed: Nobody answers.\n"
+            "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here",
+        ),
+        (
+            RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9\n"),
+            "The Ray cluster cannot be used from here.\n"
+            "  where:   10.0.0.1:6379\n"
+            "  got:     Version mismatch: The cluster was started with:; Ray: 2.9\n"
+            "  do:      give all machines the same Python and the same Ray",
+        ),
+    ],
+    ids=["nobody", "other versions"],
+)
+def test_no_cluster_at_the_address(monkeypatch, raised, said):
     class Ray:
         @staticmethod
         def is_initialized():
@@ -304,22 +367,16 @@ def test_no_cluster_at_the_address(monkeypatch):
 
         @staticmethod
         def init(**_):
-            raise ConnectionError("Nobody answers.\nAnd more.")
+            raise raised
 
         @staticmethod
         def shutdown():
             pass
 
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(InputError) as error, on_ray._cluster(Ray, None) as connect:
+    with pytest.raises(InputError) as error, cluster_module.connected(Ray, None) as connect:
         connect()
-    assert str(error.value) == (
-        "There is no Ray cluster at this address.\n"
-        "  where:   RAY_ADDRESS\n"
-        "  got:     10.0.0.1:6379\n"
-        "  allowed: Nobody answers.\n"
-        "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here"
-    )
+    assert str(error.value) == said
 
 
 def test_what_ray_trips_over():
@@ -331,7 +388,7 @@ def test_what_ray_trips_over():
         raise GaveUpError("The worker died.\n  ModuleNotFoundError: No module named 'manyhot'\n")
 
     ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=GaveUpError))
-    got = on_ray._until_it_fails(ray, rows())
+    got = cluster_module.until_it_fails(ray, rows())
     assert next(got) == 1
     with pytest.raises(ManyhotError) as error:
         next(got)

@@ -1,0 +1,156 @@
+"""The cluster: reached or started, and kept quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+from manyhot.errors import InputError, ManyhotError
+from manyhot.models.engines.base import cores
+from manyhot.models.extras import required
+
+STORE = 256 << 20
+"""Bytes of the object store of a local cluster: scored parts that are on their way."""
+
+
+def load() -> Any:
+    """Import Ray so that it reports to nobody.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray = required("ray", "The engine 'ray'", '"manyhot[ray]"')
+    required("ray.data", "The engine 'ray'", '"manyhot[ray]"')
+    return ray
+
+
+@contextlib.contextmanager
+def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
+    """Yield what waits for the connection to a cluster; one that is started here ends with it."""
+    if ray.is_initialized():  # the caller's, who will close it
+        yield lambda: None
+        return
+    # The logs of a cluster that is started here, some 40 files, lie in a folder that ends with it.
+    # A short name: paths of sockets in it have 107 characters at most.
+    folder = tempfile.TemporaryDirectory(prefix="mh-", ignore_cleanup_errors=True)
+    with folder, ThreadPoolExecutor(1) as beside:  # 3 s, as importing PyTorch takes
+        connecting = beside.submit(_connect, ray, workers, folder.name)
+        try:
+            yield connecting.result
+        finally:
+            wait([connecting])
+            ray.shutdown()
+
+
+def _connect(ray: Any, workers: int | None, folder: str) -> None:
+    """Connect to the cluster of ``RAY_ADDRESS``, to that of ``ray start``, or start one.
+
+    Not to one that another program started for itself, which address="auto" would find.
+    """
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    own: dict[str, Any] = {"num_cpus": workers or cores(), "object_store_memory": STORE}
+    own |= {"include_dashboard": False, "_temp_dir": folder}
+    address = os.environ.get("RAY_ADDRESS")
+    with _hushed():
+        try:
+            try:
+                ray.init(**own, **quiet)
+            except ValueError:  # so it says of a cluster that is there already, and has its own numbers
+                ray.init(**quiet)
+        except RuntimeError as error:
+            raise _other_versions(address, error) from error
+        except (ConnectionError, ValueError) as error:
+            if address:
+                raise _unreachable(address, error) from error
+            ray.init(address="local", **own, **quiet)  # what ray start left is not there any more
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep Ray's C++ from printing to standard error, now and later.
+
+    It reads its level here, of which it tells at once; and it prints an error about each pool of workers that
+    is none. Neither goes through Python.
+    """
+    name = "RAY_BACKEND_LOG_LEVEL"
+    if name in os.environ:  # somebody wants to see it
+        yield
+        return
+    os.environ[name] = "fatal"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        del os.environ[name]
+
+
+def _other_versions(address: str | None, error: Exception) -> InputError:
+    return InputError(
+        "The Ray cluster cannot be used from here.",
+        where=address or "the cluster that ray start left here",
+        got="; ".join(line.strip() for line in str(error).splitlines() if line.strip()),
+        do="give all machines the same Python and the same Ray",
+    )
+
+
+def _unreachable(address: str, error: Exception) -> InputError:
+    return InputError(
+        "There is no Ray cluster at this address.",
+        where="RAY_ADDRESS",
+        got=address,
+        allowed=str(error).partition("\n")[0] or None,
+        do="start it there with ray start --head, or unset RAY_ADDRESS to start one here",
+    )
+
+
+@contextlib.contextmanager
+def quietly(ray: Any) -> Iterator[None]:
+    """Ray Data without a word, sending each part as soon as it is there; in the end as it was before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it sets what it calls deprecated itself
+        context = ray.data.DataContext.get_current()
+    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "target_max_block_size": 1}
+    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    said = {
+        h: h.level for h in logging.getLogger("ray.data").handlers if isinstance(h, logging.StreamHandler)
+    }
+    for name in before:
+        setattr(context, name, wanted[name])
+    for handler in said:
+        handler.setLevel(logging.CRITICAL)  # what matters comes back as an error
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        for handler, level in said.items():
+            handler.setLevel(level)
+
+
+def until_it_fails(ray: Any, rows: Iterator[Any]) -> Iterator[Any]:
+    """Yield rows; what Ray itself trips over, such as a machine without manyhot, becomes an error of ours."""
+    try:
+        yield from rows
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ManyhotError(
+            "Ray cannot go on.",
+            got=lines[-1] if lines else type(error).__name__,
+            do="each machine needs the same manyhot and what the models need; look into Ray's logs for more,"
+            " and run the same command again: it goes on here",
+        ) from error

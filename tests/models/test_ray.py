@@ -7,7 +7,6 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -262,16 +261,9 @@ def _is_at_work(pid):
     return bool(command) and "Agent" not in command and "agent" not in command
 
 
-@pytest.fixture
-def short():
-    """A folder for what is left behind; the paths of sockets below it have 107 characters at most."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="absent: /proc, which tells of processes")
-def test_a_driver_that_is_killed(place, source, tmp_path, short, require):
+def test_a_driver_that_is_killed(place, source, tmp_path, require):
     """With a cluster of its own: no process stays behind, and the run goes on where it was."""
     require(importlib.util.find_spec("ray"), "ray")
     code = (
@@ -286,8 +278,7 @@ def test_a_driver_that_is_killed(place, source, tmp_path, short, require):
         " Settings(workers=1), 'a call')\n"
     )
     (place / "driver.py").write_text(code)
-    own = {**os.environ, "TMPDIR": short}
-    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.DEVNULL, env=own)
+    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while not list((tmp_path / "ray").rglob("0*.parquet")):
         assert driver.poll() is None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from manyhot.errors import InputError, ManyhotError
@@ -18,6 +20,9 @@ from manyhot.models.extras import required
 
 STORE = 256 << 20
 """Bytes of the object store of a local cluster: scored parts that are on their way."""
+
+
+_SHELLS: list[subprocess.Popen[bytes]] = []
 
 
 def load() -> Any:
@@ -40,26 +45,56 @@ def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
     if ray.is_initialized():  # the caller's, who will close it
         yield lambda: None
         return
-    # The logs of a cluster that is started here, some 40 files, lie in a folder that ends with it.
-    # A short name: paths of sockets in it have 107 characters at most.
-    folder = tempfile.TemporaryDirectory(prefix="mh-", ignore_cleanup_errors=True)
-    with folder, ThreadPoolExecutor(1) as beside:  # 3 s, as importing PyTorch takes
-        connecting = beside.submit(_connect, ray, workers, folder.name)
-        try:
-            yield connecting.result
-        finally:
-            wait([connecting])
-            ray.shutdown()
+    stderr = os.dup(2)
+    beside = ThreadPoolExecutor(1)  # 3 s, as importing PyTorch takes
+    connecting = beside.submit(_connect, ray, workers)
+    try:
+        yield connecting.result
+    except KeyboardInterrupt:
+        # Starting and ending a cluster takes 5 s. What is not done after one ends when this process does.
+        beside.shutdown(wait=False)
+        if sys.stderr is sys.__stderr__:  # of which Ray may have taken hold, see `_hushed`
+            sys.stderr = os.fdopen(stderr, "w", buffering=1)
+        closing = threading.Thread(target=_close, args=(ray, connecting), daemon=True)
+        closing.start()
+        closing.join(1)
+        raise
+    except BaseException:
+        _close(ray, connecting, stderr)
+        raise
+    _close(ray, connecting, stderr)
 
 
-def _connect(ray: Any, workers: int | None, folder: str) -> None:
+def _close(ray: Any, connecting: Future[None], *descriptors: int) -> None:
+    wait([connecting])
+    ray.shutdown()
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _folder_until_the_end() -> str:
+    """Return a folder for the logs of a cluster, some 40 files, that is removed when this process ends.
+
+    However it ends, kill -9 included: a shell waits for it, and gives Ray's processes time to end too.
+    """
+    # A short name: the paths of sockets in it have 107 characters at most.
+    folder = tempfile.mkdtemp(prefix="mh-")
+    waiting = ["sh", "-c", 'cat; sleep 10; rm -rf "$0"', folder]
+    quiet = subprocess.DEVNULL
+    _SHELLS.append(  # kept, with the pipe that it waits at
+        subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)  # noqa: S603
+    )
+    return folder
+
+
+def _connect(ray: Any, workers: int | None) -> None:
     """Connect to the cluster of ``RAY_ADDRESS``, to that of ``ray start``, or start one.
 
     Not to one that another program started for itself, which address="auto" would find.
     """
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     own: dict[str, Any] = {"num_cpus": workers or cores(), "object_store_memory": STORE}
-    own |= {"include_dashboard": False, "_temp_dir": folder}
+    own |= {"include_dashboard": False, "_temp_dir": _folder_until_the_end()}
     address = os.environ.get("RAY_ADDRESS")
     with _hushed():
         try:

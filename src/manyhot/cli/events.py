@@ -28,10 +28,10 @@ LINE_EVERY_S = 60.0
 
 
 @contextlib.contextmanager
-def show_events(as_json: bool) -> Iterator[Notify]:
+def show_events(out: Path, as_json: bool) -> Iterator[Notify]:
     """Yield what is told of events: a line of JSON each, a bar on a terminal, a line a minute elsewhere."""
     if as_json or not sys.stderr.isatty():
-        yield _Lines() if as_json else _Log()
+        yield _Lines(out) if as_json else _Log(out)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -43,46 +43,25 @@ def show_events(as_json: bool) -> Iterator[Notify]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Bars(bars)
-
-
-class _Pace:
-    """How fast models go; with Ray several are at work at once."""
-
-    def __init__(self) -> None:
-        self._begun: dict[str, tuple[float, int | None]] = {}
-
-    def begin(self, told: dict[str, Any]) -> None:
-        """Note when a model began, and how many images are to be predicted, where this is known."""
-        self._begun[told["model"]] = (time.monotonic(), told["left"])
-
-    def of(self, told: dict[str, Any]) -> dict[str, Any]:
-        """Return what is told of progress, and with it images a second and seconds left."""
-        begun, left = self._begun[told["model"]]
-        rate = told["images"] / max(time.monotonic() - begun, 1e-3)
-        seconds = None if left is None or not rate else round((left - told["images"]) / rate, 1)
-        return {**told, "of": left, "images_per_second": round(rate, 1), "seconds_left": seconds}
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
+        yield _Bars(bars, out)
 
 
 class _Lines:
     """Events for programs: one JSON object a line."""
 
-    def __init__(self) -> None:
-        self.pace, self.last = _Pace(), -math.inf
+    def __init__(self, out: Path) -> None:
+        self.out, self.last = out, -math.inf
 
     def __call__(self, kind: str, told: dict[str, Any]) -> None:
-        if kind == "model":
-            self.pace.begin(told)
         if kind == "progress":
             if time.monotonic() - self.last < EVERY_S:
                 return
-            self.last, told = time.monotonic(), self.pace.of(told)
-        _print_event(kind, told)
-
-
-def _print_event(kind: str, told: dict[str, Any]) -> None:
-    typer.echo(json.dumps({"event": kind, **_plain(told)}, allow_nan=False))
+            self.last = time.monotonic()
+        if kind == "done":
+            kind, told = "result", _result(told["done"], self.out)
+        typer.echo(json.dumps({"event": kind, **_plain(told)}, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
@@ -99,17 +78,23 @@ def _plain(value: Any) -> Any:
 class _Log:
     """Events as lines of text, few enough for a log."""
 
-    def __init__(self) -> None:
-        self.pace, self.last = _Pace(), time.monotonic()
+    def __init__(self, out: Path) -> None:
+        self.out, self.last = out, time.monotonic()
 
     def __call__(self, kind: str, told: dict[str, Any]) -> None:
-        if kind == "model":
-            self.pace.begin(told)
-            for line in _chosen(told):
-                typer.echo(line)
-        elif kind == "progress" and time.monotonic() - self.last >= LINE_EVERY_S:
+        if kind == "progress" and time.monotonic() - self.last >= LINE_EVERY_S:
             self.last = time.monotonic()
-            typer.echo(_progress(self.pace.of(told)), err=True)
+            typer.echo(_progress(told), err=True)
+        for line in _lines(kind, told, self.out):
+            typer.echo(line)
+
+
+def _lines(kind: str, told: dict[str, Any], out: Path) -> Iterator[str]:
+    """Yield what people want to keep of an event."""
+    if kind == "model":
+        yield from _chosen(told)
+    elif kind == "done":
+        yield from _done(told["done"], out)
 
 
 def _progress(told: dict[str, Any]) -> str:
@@ -122,8 +107,8 @@ def _progress(told: dict[str, Any]) -> str:
 class _Bars:
     """Events as a bar for each model that is at work."""
 
-    def __init__(self, bars: Any) -> None:
-        self.bars, self.pace = bars, _Pace()
+    def __init__(self, bars: Any, out: Path) -> None:
+        self.bars, self.out = bars, out
         self.tasks: dict[str, Any] = {}
 
     def __call__(self, kind: str, told: dict[str, Any]) -> None:
@@ -131,15 +116,17 @@ class _Bars:
         if kind == "engines":
             self.tasks[model] = self.bars.add_task(f"{model}: trying engines", total=None, rate="")
         elif kind == "model":
-            for line in _chosen(told):
-                self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-            self.pace.begin(told)
             self.bars.reset(self.tasks[model], description=model, total=told["left"])
         elif kind == "progress":
-            rate = self.pace.of(told)["images_per_second"]
-            self.bars.update(self.tasks[model], completed=told["images"], rate=f"{rate:,.0f}/s")
-        elif kind == "done" and model in self.tasks:
+            rate = f"{told['images_per_second']:,.0f}/s"
+            self.bars.update(self.tasks[model], completed=told["images"], rate=rate)
+        elif model in self.tasks:
             self.bars.update(self.tasks[model], visible=False)
+        for line in _lines(kind, told, self.out):
+            if sys.stdout.isatty():  # above the bars
+                self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            else:
+                typer.echo(line)
 
 
 def _chosen(told: dict[str, Any]) -> Iterator[str]:
@@ -156,54 +143,48 @@ def _tried(trial: dict[str, Any]) -> str:
     return f"{trial['engine']}{rate}" + (f": {trial['why_not']}" if trial["why_not"] else "")
 
 
-def print_predicted(done: Sequence[Done], out: Path, as_json: bool) -> None:
-    """Print what came of each model, and where the files are."""
-    beside = [out / "images.parquet", out / "skipped.csv"]
-    for one in done:
-        if as_json:
-            _print_event("result", _result(one, beside))
-        else:
-            _print_one(one, out)
-    written = [path for one in done if one.merged for path in one.merged.files]
-    if written and not as_json:
-        print_written([*written, *beside], as_json)
-
-
-def _result(one: Done, beside: Sequence[Path]) -> dict[str, Any]:
+def _result(one: Done, out: Path) -> dict[str, Any]:
     merged = one.merged
     return {
         "model": one.model,
         "images": one.n,
-        "images_per_second": _rate(one),
+        "images_per_second": round(one.rate, 1),
         "seconds": {"wall": one.wall, **dataclasses.asdict(one.seconds)},
         "predicted": merged and merged.n,
         "skipped": merged and merged.n_skipped,
         "missing_parts": one.missing,
-        "written": [*merged.files, *beside] if merged else [],
+        "written": [*merged.files, *_beside(out)] if merged else [],
     }
 
 
-def _rate(one: Done) -> float:
-    return round(one.n / one.wall, 1) if one.wall else 0.0
+def _beside(out: Path) -> list[Path]:
+    return [out / "images.parquet", out / "skipped.csv"]
 
 
-def _print_one(one: Done, out: Path) -> None:
+def _done(one: Done, out: Path) -> Iterator[str]:
+    """Yield in words what came of a model."""
     if one.merged is None and not one.missing:
-        typer.echo(f"{one.model}: predicted already, in {out}")
+        yield f"{one.model}: predicted already, in {out}"
         return
     if one.n:
-        rate = f"{one.n:,} images in {one.wall:.1f} s, {_rate(one):,.0f}/s"
-        typer.echo(f"{one.model}: {rate}{_difference(one.trials)}")
+        yield f"{one.model}: {one.n:,} images in {one.wall:.1f} s, {one.rate:,.0f}/s{_difference(one.trials)}"
     else:
-        typer.echo(f"{one.model}: nothing was left to do here")
+        yield f"{one.model}: nothing was left to do here"
     if one.merged:
-        typer.echo(f"  predicted {one.merged.n:,}, skipped {one.merged.n_skipped:,}")
+        yield f"  predicted {one.merged.n:,}, skipped {one.merged.n_skipped:,}"
     if one.n:
         s = one.seconds
         spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
-        typer.echo(f"  seconds of all threads: {spent}")
+        yield f"  seconds of all threads: {spent}"
     if one.missing:
-        typer.echo(f"  {one.missing:,} parts are not there yet; the shard that finishes last merges all")
+        yield f"  {one.missing:,} parts are not there yet; the shard that finishes last merges all"
+
+
+def print_files(done: Sequence[Done], out: Path) -> None:
+    """Print where the files of all models are."""
+    written = [path for one in done if one.merged for path in one.merged.files]
+    if written:
+        print_written([*written, *_beside(out)], False)
 
 
 def _difference(trials: Sequence[Trial]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from manyhot.cli.events import print_predicted, show_events
+from manyhot.cli.events import print_files, show_events
 from manyhot.cli.options import JsonOption, OutOption, call
 from manyhot.cli.printing import print_doctor, print_models, print_similar, show_progress
 
@@ -82,7 +82,7 @@ def predict(
 
     if dense and top is not None:
         raise typer.BadParameter("--top and --dense exclude each other")
-    with show_events(as_json) as notify:
+    with show_events(out, as_json) as notify:
         done = pipeline.predict_files(
             source,
             list(dict.fromkeys(model)),
@@ -99,7 +99,8 @@ def predict(
             call=call(),
             notify=notify,
         )
-    print_predicted(done, out, as_json)
+    if not as_json:
+        print_files(done, out)
 
 
 def _shard(text: str) -> tuple[int, int]:

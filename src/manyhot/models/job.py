@@ -202,13 +202,13 @@ class Job:
     def progress(self, images: int) -> dict[str, Any]:
         """Return what is told of this run when it has scored so many images."""
         rate = images / max(time.perf_counter() - self.scoring, 1e-3)
-        left = None if self.to_do is None else max(self.to_do - images, 0)
+        left = None if self.to_do is None or not images else max(self.to_do - images, 0) / rate
         return {
             "model": self.network.name,
             "images": images,
-            "left": left,
-            "rate": rate,
-            "seconds_left": None if left is None or not images else left / rate,
+            "of": self.to_do,
+            "images_per_second": round(rate, 1),
+            "seconds_left": None if left is None else round(left, 1),
         }
 
     def write(self, scored: Scored) -> None:

@@ -70,5 +70,5 @@ def predict_files(
         network = find_model(name, known)
         done.append(run(opened, network, Path(out), settings, call, notify))
         if notify is not None:
-            notify("done", {"model": network.name})
+            notify("done", {"model": network.name, "done": done[-1]})
     return done

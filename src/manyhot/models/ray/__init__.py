@@ -91,17 +91,23 @@ def _run(
     tell: Notify,
 ) -> list[Done]:
     left = [len(job.missing) for job in jobs]
-    done = {i: job.finish(call) for i, job in enumerate(jobs) if not left[i]}
-    for job in jobs:
+    done: dict[int, Done] = {}
+
+    def finish(i: int) -> None:
+        done[i] = jobs[i].finish(call)
+        tell("done", {"model": jobs[i].network.name, "done": done[i]})
+
+    for i, job in enumerate(jobs):
         job.start()
+        if not left[i]:
+            finish(i)
     for i, scored, seconds in _scored(ray, source, jobs, recipes, workers) if any(left) else ():
         jobs[i].write(scored)
         jobs[i].seconds.add(seconds)
         tell("progress", jobs[i].progress(jobs[i].n))
         left[i] -= 1
         if not left[i]:
-            done[i] = jobs[i].finish(call)
-            tell("done", {"model": jobs[i].network.name})
+            finish(i)
     return [done[i] for i in range(len(jobs))]
 
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -329,45 +330,72 @@ def test_without_ray(source, tmp_path, monkeypatch):
     )
 
 
+class Refusing:
+    """Ray that does not connect."""
+
+    exceptions = SimpleNamespace(RayError=PermissionError)
+
+    def __init__(self, error):
+        self.error = error
+
+    def is_initialized(self):
+        return False
+
+    def init(self, **_):
+        raise self.error
+
+    def shutdown(self):
+        pass
+
+
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("error", "got"),
     [
-        (
-            ConnectionError("Nobody answers.\nAnd more."),
-            "There is no Ray cluster at this address.\n"
-            "  where:   RAY_ADDRESS\n"
-            "  got:     10.0.0.1:6379\n"
-            "  allowed: Nobody answers.\n"
-            "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here",
-        ),
-        (
-            RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9\n"),
-            "The Ray cluster cannot be used from here.\n"
-            "  where:   10.0.0.1:6379\n"
-            "  got:     Version mismatch: The cluster was started with:; Ray: 2.9\n"
-            "  do:      give all machines the same Python and the same Ray",
-        ),
+        (RuntimeError("Version mismatch, of:\n    Ray: 2.9\n"), "Version mismatch, of:; Ray: 2.9"),
+        (PermissionError("No token."), "No token."),
+        (ConnectionError("Failed to connect.\nAnd more."), "Failed to connect.; And more."),
     ],
-    ids=["nobody", "other versions"],
 )
-def test_no_cluster_at_the_address(monkeypatch, raised, said):
-    class Ray:
-        @staticmethod
-        def is_initialized():
-            return False
+def test_a_cluster_that_cannot_be_used(monkeypatch, error, got):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(InputError) as raised, cluster_module.connected(Refusing(error), None) as connect:
+            connect()
+    assert str(raised.value) == (
+        "The Ray cluster cannot be used from here.\n"
+        f"  where:   {address}\n"
+        f"  got:     {got}\n"
+        "  do:      give all machines the same Python and the same Ray; where the cluster asks for a token,"
+        " set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    )
 
-        @staticmethod
-        def init(**_):
-            raise raised
 
-        @staticmethod
-        def shutdown():
-            pass
-
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(InputError) as error, cluster_module.connected(Ray, None) as connect:
+def test_nobody_at_the_address(monkeypatch):
+    """Said at once: Ray would try for more than five minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError) as error, cluster_module.connected(Refusing(None), None) as connect:
         connect()
-    assert str(error.value) == said
+    assert str(error.value) == (
+        "Nobody answers at the address of the Ray cluster.\n"
+        "  where:   RAY_ADDRESS\n"
+        f"  got:     {address}: Connection refused\n"
+        "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here"
+    )
+
+
+def test_a_cluster_that_ray_start_left_here(monkeypatch, tmp_path):
+    """Ray's own file tells where; one that was killed left the file, too."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert not cluster_module._is_one_here()
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        assert cluster_module._is_one_here()
+    assert not cluster_module._is_one_here()
 
 
 def test_what_ray_trips_over():

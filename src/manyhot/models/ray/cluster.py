@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 from manyhot.errors import InputError, ManyhotError
@@ -21,6 +23,9 @@ from manyhot.models.extras import required
 STORE = 256 << 20
 """Bytes of the object store of a local cluster: scored parts that are on their way."""
 
+
+ANSWER_S = 10.0
+"""Seconds that a cluster may take to answer."""
 
 _SHELLS: list[subprocess.Popen[bytes]] = []
 
@@ -78,8 +83,8 @@ def _folder_until_the_end() -> str:
     However it ends, kill -9 included: a shell waits for it, and gives Ray's processes time to end too.
     """
     # A short name: the paths of sockets in it have 107 characters at most.
-    folder = tempfile.mkdtemp(prefix="mh-")
-    waiting = ["sh", "-c", 'cat; sleep 10; rm -rf "$0"', folder]
+    folder = tempfile.mkdtemp(prefix="mh-", dir=_base())
+    waiting = ["sh", "-c", 'cat; sleep 3; rm -rf "$0"', folder]
     quiet = subprocess.DEVNULL
     _SHELLS.append(  # kept, with the pipe that it waits at
         subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)  # noqa: S603
@@ -93,21 +98,59 @@ def _connect(ray: Any, workers: int | None) -> None:
     Not to one that another program started for itself, which address="auto" would find.
     """
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    address = os.environ.get("RAY_ADDRESS", "")
+    if why_not := _silent(address):
+        raise InputError(
+            "Nobody answers at the address of the Ray cluster.",
+            where="RAY_ADDRESS",
+            got=f"{address}: {why_not}",
+            do="start it there with ray start --head, or unset RAY_ADDRESS to start one here",
+        )
     own: dict[str, Any] = {"num_cpus": workers or cores(), "object_store_memory": STORE}
-    own |= {"include_dashboard": False, "_temp_dir": _folder_until_the_end()}
-    address = os.environ.get("RAY_ADDRESS")
     with _hushed():
         try:
-            try:
-                ray.init(**own, **quiet)
-            except ValueError:  # so it says of a cluster that is there already, and has its own numbers
+            if address not in ("", "local") or _is_one_here():
                 ray.init(**quiet)
-        except RuntimeError as error:
-            raise _other_versions(address, error) from error
-        except (ConnectionError, ValueError) as error:
-            if address:
-                raise _unreachable(address, error) from error
-            ray.init(address="local", **own, **quiet)  # what ray start left is not there any more
+            else:
+                own |= {"include_dashboard": False, "_temp_dir": _folder_until_the_end()}
+                ray.init(address="local", **own, **quiet)
+        except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as error:
+            raise InputError(
+                "The Ray cluster cannot be used from here.",
+                where=address or "this machine",
+                got="; ".join(line.strip() for line in str(error).splitlines() if line.strip()),
+                do="give all machines the same Python and the same Ray; where the cluster asks for a token,"
+                " set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+            ) from error
+
+
+def _silent(address: str) -> str:
+    """Return why nobody answers at an address; empty where somebody does, or it is none.
+
+    Ray would try for more than five minutes.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # not auto or local
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def _is_one_here() -> bool:
+    """Return whether ``ray start`` left a cluster on this machine, and it is still there."""
+    try:
+        address = (_base() / "ray" / "ray_current_cluster").read_text().strip()
+    except OSError:
+        return False
+    return bool(address) and not _silent(address)
+
+
+def _base() -> Path:
+    """Return the folder below which Ray has its own."""
+    default = os.environ.get("TMPDIR", "/tmp") if sys.platform == "linux" else "/tmp"  # noqa: S108  # as Ray
+    return Path(os.environ.get("RAY_TMPDIR", default))
 
 
 @contextlib.contextmanager
@@ -132,25 +175,6 @@ def _hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         del os.environ[name]
-
-
-def _other_versions(address: str | None, error: Exception) -> InputError:
-    return InputError(
-        "The Ray cluster cannot be used from here.",
-        where=address or "the cluster that ray start left here",
-        got="; ".join(line.strip() for line in str(error).splitlines() if line.strip()),
-        do="give all machines the same Python and the same Ray",
-    )
-
-
-def _unreachable(address: str, error: Exception) -> InputError:
-    return InputError(
-        "There is no Ray cluster at this address.",
-        where="RAY_ADDRESS",
-        got=address,
-        allowed=str(error).partition("\n")[0] or None,
-        do="start it there with ray start --head, or unset RAY_ADDRESS to start one here",
-    )
 
 
 @contextlib.contextmanager

@@ -141,8 +141,8 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
         ("tint", 150, 148, 2, 0),
         ("fragile", 150, 148, 2, 0),
     ]
-    progress = [(t["model"], t["images"], t["left"]) for kind, t in told if kind == "progress"]
-    assert sorted(progress) == [(m, n, 150 - n) for m in ("fragile", "tint") for n in (50, 100, 150)]
+    progress = [(t["model"], t["images"], t["of"]) for kind, t in told if kind == "progress"]
+    assert sorted(progress) == [(m, n, 150) for m in ("fragile", "tint") for n in (50, 100, 150)]
     assert all(d.seconds.decode > 0 and d.seconds.write > 0 and d.rate > 0 for d in done)
     assert spread(source, ["tint"], tmp_path / "ray")[0].merged is None  # complete
 

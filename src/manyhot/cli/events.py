@@ -131,8 +131,8 @@ class _Bars:
 
 def _chosen(told: dict[str, Any]) -> Iterator[str]:
     """Yield in words which engine was taken, what the others did, and what is there already."""
-    trials = "; ".join(_tried(t) for t in told["trials"])
-    yield f"{told['model']}: {told['engine']} {told['precision']} on {told['device']} ({trials})"
+    tried = f" ({'; '.join(_tried(t) for t in told['trials'])})" if len(told["trials"]) > 1 else ""
+    yield f"{told['model']}: {told['engine']} {told['precision']} on {told['device']}{tried}"
     left, images = told["left"], told["images"]
     if left is not None and images is not None and left < images:
         yield f"  {images - left:,} of {images:,} images are there already"

@@ -47,7 +47,7 @@ def locked(out: Path) -> Iterator[None]:
     OutputError
         The folder cannot be written to.
     """
-    from filelock import FileLock  # comes with PyTorch
+    from filelock import FileLock
 
     path = out / LOCK
     lock = FileLock(path)

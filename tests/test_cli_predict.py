@@ -191,7 +191,7 @@ def test_shards_say_what_is_left(photos):
             "Error: The model does not know all classes of the data set.\n  where:   tint\n"
             "  got:     200 of 200 unknown, such as n01498041\n"
             "  allowed: the 3 keys of own classes, such as red\n"
-            "  do:      choose a model that does, or give the class list of its own with --classes\n",
+            "  do:      choose a model that does\n",
         ),
     ],
 )

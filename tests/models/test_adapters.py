@@ -239,7 +239,7 @@ def test_21k_that_lacks_a_class(photo):
         "The model does not know all classes of the data set.\n  where:   wide\n"
         "  got:     1 of 1,000 unknown, such as n04399382\n"
         "  allowed: the 21,841 keys of imagenet-22k, such as n00004475\n"
-        "  do:      choose a model that does, or give the class list of its own with --classes"
+        "  do:      choose a model that does, or give a list without it with --classes"
     )
 
 

@@ -75,6 +75,20 @@ def test_labels_of_a_table(folder, tint, tmp_path):
     )
 
 
+def test_a_wrong_label_ends_the_run_before_an_image_is_scored(folder, tint, tmp_path):
+    (tmp_path / "labels.csv").write_text("file_name,class\nb.png,red\nr.png,mauve\n")
+    told = []
+    with pytest.raises(InputError, match="A label is not in the class list"):
+        run(
+            open_source(folder, labels=tmp_path / "labels.csv"),
+            tint,
+            tmp_path / "out",
+            Settings(),
+            notify=lambda kind, _: told.append(kind),
+        )
+    assert told == []
+
+
 def test_what_cannot_be_decoded_is_listed(folder, tint):
     said = predict(folder, tint)
     assert [(s.image_id, s.reason) for s in said.skipped] == [("e.jpg", "the file is empty")]
@@ -117,7 +131,7 @@ def test_classes_that_the_model_does_not_know(folder, tint):
         "  where:   tint\n"
         "  got:     2 of 3 unknown, such as mauve\n"
         "  allowed: the 4 keys of own classes, such as red\n"
-        "  do:      choose a model that does, or give the class list of its own with --classes"
+        "  do:      choose a model that does, or give a list without them with --classes"
     )
 
 

@@ -21,6 +21,7 @@ from manyhot.models.network import Bytes, Network
 from manyhot.models.parts import Identity, Parts
 from manyhot.models.scored import Keep, Scored, Seconds, score_parts
 from manyhot.models.sources import Labels, Part, Source
+from manyhot.models.sources.labels import Labelled
 from manyhot.models.sources.parquet import ParquetRows
 from manyhot.models.sources.remote import is_remote
 
@@ -113,12 +114,15 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
     known = {key: i for i, key in enumerate(network.classes.keys)}
     missing = [key for key in classes.keys if key not in known]
     if missing:
+        do = "choose a model that does"
+        if len(missing) < len(classes):
+            do += f", or give a list without {'it' if len(missing) == 1 else 'them'} with --classes"
         raise MatchError(
             "The model does not know all classes of the data set.",
             where=network.name,
             got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
             allowed=f"the {len(known):,} keys of {network.classes.name}, such as {next(iter(known))}",
-            do="choose a model that does, or give the class list of its own with --classes",
+            do=do,
         )
     return np.array([known[key] for key in classes.keys])
 
@@ -297,11 +301,25 @@ def prepare(
         missing = parts.missing(own, identity)
     if not missing:
         return job
+    _check_labels(job)
     tell("engines", {"model": network.name})
     choice = _chosen(name, network, source, settings)
     identity = _identity(source, network, classes, settings, choice.engine.name)
     tell("model", _told(network, choice, own, missing))
     return replace(job, identity=identity, missing=missing, choice=choice)
+
+
+def _check_labels(job: Job) -> None:
+    """Turn the labels of tables into classes: a wrong one ends the run now, and not with the part it is in.
+
+    Raises
+    ------
+    InputError
+        A label is no class.
+    """
+    for part in job.source.parts:
+        if isinstance(part, Labelled):
+            job.labels.all(dict.fromkeys(part.labels.values()))
 
 
 def _check_apart(source: Source, out: Path) -> None:

@@ -174,6 +174,7 @@ def test_rows_without_names_are_numbered(tmp_path, datasets, images):
 
 
 def test_a_name_that_cannot_be_loaded(tmp_path, datasets):
+    assert refusal("hf:") == ("No data set is named.\n  where:   hf:\n  allowed: hf:NAME or hf:NAME:SPLIT")
     message = refusal(f"hf:{tmp_path}/none")
     assert message.startswith(f"The data set cannot be loaded.\n  where:   hf:{tmp_path}/none\n  got:     ")
     assert message.endswith(

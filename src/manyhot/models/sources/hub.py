@@ -188,10 +188,12 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
     MissingExtraError
         ``datasets`` is not installed.
     InputError
-        The data set cannot be loaded or has several splits, no column holds images, an image has no id, or
-        two have the same.
+        None is named, it cannot be loaded or has several splits, no column holds images, an image has no
+        id, or two have the same.
     """
     name, _, split = where.removeprefix(PREFIX).partition(":")
+    if not name:
+        raise InputError("No data set is named.", where=where, allowed=f"{PREFIX}NAME or {PREFIX}NAME:SPLIT")
     dataset = _loaded(where, name, split)
     # By type, not by name: the column is decoded by default, and other formats than Arrow copy.
     for column, feature in dataset.features.items():

@@ -13,7 +13,7 @@ last file. MB is the peak of resident memory; of several processes, of the sum o
 2. 1,000, 10,000 and 100,000 images with a small network of random weights (timm's test_resnet, on OpenVINO),
    so that reading and decoding is most of it; medians of `--repeat` runs, 100,000 once.
 3. Ray: 10,000 images with EfficientNet-Lite0 on OpenVINO, plain and on a local cluster that the run starts
-   and stops; once each.
+   and stops, in turn; medians of `--repeat` runs.
 """
 
 from __future__ import annotations
@@ -229,9 +229,10 @@ def flat(folder: Path, repeat: int) -> None:
     print(f"  {grown:.2f} of the memory at 1,000: {rows[-1]['mb'] - rows[0]['mb']:+.0f} MB")
 
 
-def on_ray(folder: Path) -> None:
+def on_ray(folder: Path, repeat: int) -> None:
     print(f"\nRay: {MODEL} on OpenVINO, 10,000 images")
-    plain, ray = (run(case, folder / "10000", folder) for case in ("openvino", "ray:openvino"))
+    runs = [[run(c, folder / "10000", folder) for c in ("openvino", "ray:openvino")] for _ in range(repeat)]
+    plain, ray = (median(list(of_case)) for of_case in zip(*runs, strict=True))
     line("plain", plain)
     line("--engine ray", ray)
     cost = ray["whole"] / plain["whole"] - 1
@@ -262,7 +263,7 @@ def main() -> None:
         if options.only in (None, "flat"):
             flat(folder, options.repeat)
         if options.only in (None, "ray"):
-            on_ray(folder)
+            on_ray(folder, options.repeat)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import pickle
 import platform
 import signal
 import socket
@@ -19,13 +18,14 @@ from PIL import Image
 from small_models import COLOURS
 
 from manyhot._version import __version__
-from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.errors import InputError, MissingExtraError
 from manyhot.models import Settings, find_model, open_source, run
 from manyhot.models import ray as on_ray
-from manyhot.models.ray import Recipe, Worker, run_on_ray
+from manyhot.models.ray import Recipe, run_on_ray
 from manyhot.models.ray import cluster as cluster_module
+from manyhot.models.ray import pool as on_pool
 from manyhot.models.ray import worker as on_worker
-from manyhot.models.ray.worker import Ledger
+from manyhot.models.ray.worker import Worker
 from manyhot.models.scored import Keep
 from manyhot.models.sources import Files, Source, SourceLostError
 
@@ -128,11 +128,8 @@ def spread(source, names, out, notify=None, **settings):
     )
 
 
-def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path, monkeypatch):
-    """By SIGKILL in the middle of the second of three parts that it was given at once: all files are byte for
-    byte those of one process.
-    """
-    monkeypatch.setattr(on_ray, "BLOCKS", 2)
+def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path):
+    """By SIGKILL, with a second part waiting at it: all files are byte for byte those of one process."""
     told = []
     done = spread(source, ["tint", "fragile"], tmp_path / "ray", lambda *event: told.append(event))
     assert (place / "died").exists()
@@ -148,7 +145,7 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
 
 
 def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_ray, "ATTEMPTS", 1)
+    monkeypatch.setattr(on_pool, "ATTEMPTS", 1)
     with pytest.raises(InputError) as error:
         spread(Source("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
     assert str(error.value) == (
@@ -185,14 +182,12 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     assert (done.n, done.merged.n) == (100, 148)
 
 
-def test_an_error_that_nobody_foresaw(cluster, source, place, monkeypatch):
+def test_an_error_that_nobody_foresaw(source, place, monkeypatch):
     """As it was raised, with where it came from. In a worker here: starting another takes seconds."""
     light = replace(find_model("python:mine:failing"), forward=None)
     monkeypatch.setattr(sys.modules["mine"], "on_worker", True)
-    ledger = cluster.remote(num_cpus=0)(Ledger).remote()
     recipe = Recipe("python:mine:failing", None, light, Keep(), "own", batch=8)
-    worker = Worker([recipe], [cluster.put(source.parts[0])], ledger, 3, "in", str(place))
-    error = pickle.loads(worker({"model": [0], "part": [0]})["result"][0])
+    error = Worker(str(place)).score(0, recipe, source.parts[0])
     assert (type(error), str(error)) == (RuntimeError, "out of something")
     assert error.__notes__[0].startswith("On a worker of Ray:\nTraceback")
 
@@ -399,19 +394,10 @@ def test_a_cluster_that_ray_start_left_here(monkeypatch, tmp_path):
 
 
 def test_what_ray_trips_over():
-    class GaveUpError(Exception):
-        pass
-
-    def rows():
-        yield 1
-        raise GaveUpError("The worker died.\n  ModuleNotFoundError: No module named 'manyhot'\n")
-
-    ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=GaveUpError))
-    got = cluster_module.until_it_fails(ray, rows())
-    assert next(got) == 1
-    with pytest.raises(ManyhotError) as error:
-        next(got)
-    assert str(error.value) == (
+    error = on_pool.cannot_go_on(
+        RuntimeError("The worker died.\n  ModuleNotFoundError: No module named 'manyhot'\n")
+    )
+    assert str(error) == (
         "Ray cannot go on.\n"
         "  got:     ModuleNotFoundError: No module named 'manyhot'\n"
         "  do:      each machine needs the same manyhot and what the models need; look into Ray's logs for"
@@ -428,7 +414,24 @@ def test_engines_by_name():
     ]
 
 
-def test_what_a_worker_gets():
-    assert on_ray._share({"CPU": 64.0}, gpu=False) == on_ray._Share(1, 0, 64)
-    assert on_ray._share({"CPU": 64.0, "GPU": 8.0}, gpu=True) == on_ray._Share(8, 1, 8)
-    assert on_ray._share({"CPU": 64.0, "GPU": 8.0}, gpu=False) == on_ray._Share(1, 0, 64)
+def test_what_a_worker_gets(monkeypatch):
+    def share(machines, limit=None, engine="auto", **more):
+        return on_pool.share_of(
+            machines, SimpleNamespace(**{"forward": None, "file": ""} | more), engine, limit
+        )
+
+    Share, two = on_pool.Share, [{"CPU": 64.0, "GPU": 8.0}, {"CPU": 4.0}]
+    monkeypatch.setattr(on_pool, "cores", lambda: 16)
+    monkeypatch.setattr(on_pool.torch_engine, "device", lambda: "cpu")
+    assert share([{"CPU": 2.0}]) == Share(2, 0, 1)
+    assert share(two) == Share(4, 0, 17)
+    assert share([{"CPU": 64.0}, {"CPU": 0.0}]) == Share(8, 0, 8)
+    assert share([{"CPU": 64.0}], limit=20) == Share(8, 0, 2)
+    assert share([{"CPU": 64.0}], limit=2) == Share(2, 0, 1)
+    assert share(two, forward=len) == Share(1, 0, 68)
+    assert share(two, forward=len, limit=3) == Share(1, 0, 3)
+    monkeypatch.setattr(on_pool.torch_engine, "device", lambda: "cuda")
+    assert share(two) == Share(8, 1, 8)
+    assert share(two, engine="openvino") == Share(4, 0, 17)
+    assert share(two, file="a.onnx") == Share(4, 0, 17)
+    assert share([{"CPU": 4.0}]) == Share(4, 0, 1)

@@ -1,4 +1,4 @@
-"""Models × parts of a source on Ray Data: workers score, this process writes.
+"""Models × parts of a source on Ray: workers score, this process writes.
 
 Only this process writes files, so that runs are resumed and merged as they are without Ray, and a cluster
 needs no disk that all of its machines see; what it reads must be in reach of all of them.
@@ -6,8 +6,7 @@ needs no disk that all of its machines see; what it reads must be in reach of al
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,13 @@ from manyhot.errors import InputError
 from manyhot.models.engines import Choice, Engine, Precision
 from manyhot.models.find import find_model
 from manyhot.models.job import Done, Job, Notify, Settings, prepare
-from manyhot.models.ray.cluster import connected, load, quietly, until_it_fails
-from manyhot.models.ray.worker import Ledger, Recipe, Worker
-from manyhot.models.scored import Scored, Seconds
+from manyhot.models.network import Network
+from manyhot.models.ray.cluster import connected, load
+from manyhot.models.ray.pool import Pool, share_of
+from manyhot.models.ray.worker import Recipe
 from manyhot.models.sources import Source
 
 NAME = "ray"
-
-ATTEMPTS = 3
-"""How often a part is begun when its workers die. Ray itself would go on for ever."""
-
-BLOCKS = 10_000
-"""Of the dataset. A block for each part is best, but Ray grows slow with hundreds of thousands of them."""
 
 
 def engine_of(name: str) -> str | None:
@@ -56,7 +50,7 @@ def run_on_ray(
         See `find_model`.
     out : Path
     settings : Settings
-        Its engine is that of the workers; its workers are the processes, by default one a core.
+        Its engine is that of the workers; its workers are the cores that they take together.
     call : str
     notify : callable, optional
 
@@ -75,69 +69,84 @@ def run_on_ray(
         The disk is full, or the folder cannot be written to.
     """
     ray = load()
-    tell = notify or (lambda *_: None)
     with connected(ray, settings.workers) as connect:
-        jobs, recipes = _prepared(ray, connect, source, specs, out, settings, tell)
-        return _run(ray, source, jobs, recipes, settings.workers, call, tell)
+        run = _Run(ray, connect, source, out, settings, notify or (lambda *_: None))
+        try:
+            return run.done(specs, call)
+        finally:
+            run.close()
 
 
-def _run(
-    ray: Any,
-    source: Source,
-    jobs: Sequence[Job],
-    recipes: Sequence[Recipe],
-    workers: int | None,
-    call: str,
-    tell: Notify,
-) -> list[Done]:
-    left = [len(job.missing) for job in jobs]
-    done: dict[int, Done] = {}
+@dataclass
+class _Run:
+    """A source on a cluster."""
 
-    def finish(i: int) -> None:
-        done[i] = jobs[i].finish(call)
-        tell("done", {"model": jobs[i].network.name, "done": done[i]})
+    ray: Any
+    connect: Callable[[], None]
+    source: Source
+    out: Path
+    settings: Settings
+    tell: Notify
+    pool: Pool | None = None
 
-    for i, job in enumerate(jobs):
-        job.start()
-        if not left[i]:
-            finish(i)
-    for i, scored, seconds in _scored(ray, source, jobs, recipes, workers) if any(left) else ():
-        jobs[i].write(scored)
-        jobs[i].seconds.add(seconds)
-        tell("progress", jobs[i].progress(jobs[i].n))
-        left[i] -= 1
-        if not left[i]:
-            finish(i)
-    return [done[i] for i in range(len(jobs))]
+    def done(self, specs: Sequence[str], call: str) -> list[Done]:
+        """Prepare all models, give their parts to workers, and write what comes."""
+        jobs, recipes = self._prepared(specs)
+        left = [len(job.missing) for job in jobs]
+        done: dict[int, Done] = {}
 
+        def finish(i: int) -> None:
+            done[i] = jobs[i].finish(call)
+            self.tell("done", {"model": jobs[i].network.name, "done": done[i]})
 
-def _prepared(
-    ray: Any,
-    connect: Callable[[], None],
-    source: Source,
-    specs: Sequence[str],
-    out: Path,
-    settings: Settings,
-    tell: Notify,
-) -> tuple[list[Job], list[Recipe]]:
-    """Return what is left of each model, without the network: there may be hundreds."""
-    jobs: list[Job] = []
-    recipes: list[Recipe] = []
-    for spec in specs:
-        network = find_model(spec, settings.classes)
-        if any(job.network.name == network.name for job in jobs):
-            raise InputError("A model is given twice.", got=spec, do="leave one out")
-        connect()  # before engines are timed
-        job = prepare(source, network, out, settings, tell)
-        light = replace(network, module=None, forward=None)
-        if job.choice is not None:
-            recipe = Recipe(spec, settings.classes, light, job.keep, **_sent(ray, job.choice, settings))
-            job = replace(job, choice=replace(job.choice, engine=_Elsewhere.of(job.choice.engine)))
-        else:
-            recipe = Recipe(spec, settings.classes, light, job.keep)
-        recipes.append(recipe)
-        jobs.append(replace(job, network=light))
-    return jobs, recipes
+        for i, job in enumerate(jobs):
+            job.start()
+            if not left[i]:
+                finish(i)
+        missing = [[part.name for part in job.missing] for job in jobs]
+        for i, scored, seconds in self.pool.scored(recipes, missing) if self.pool else ():
+            jobs[i].write(scored)
+            jobs[i].seconds.add(seconds)
+            self.tell("progress", jobs[i].progress(jobs[i].n))
+            left[i] -= 1
+            if not left[i]:
+                finish(i)
+        return [done[i] for i in range(len(jobs))]
+
+    def close(self) -> None:
+        """Let the workers go."""
+        if self.pool is not None:
+            self.pool.close()
+
+    def _prepared(self, specs: Sequence[str]) -> tuple[list[Job], list[Recipe]]:
+        """Return what is left of each model, without the network: there may be hundreds."""
+        jobs: list[Job] = []
+        recipes: list[Recipe] = []
+        for spec in specs:
+            network = find_model(spec, self.settings.classes)
+            if any(job.network.name == network.name for job in jobs):
+                raise InputError("A model is given twice.", got=spec, do="leave one out")
+            self._call_workers(network, len(specs))
+            job = prepare(self.source, network, self.out, self.settings, self.tell)
+            light = replace(network, module=None, forward=None)
+            recipe = Recipe(spec, self.settings.classes, light, job.keep)
+            if job.choice is not None:
+                recipe = replace(recipe, **_sent(self.ray, job.choice, self.settings))
+                job = replace(job, choice=replace(job.choice, engine=_Elsewhere.of(job.choice.engine)))
+            recipes.append(recipe)
+            jobs.append(replace(job, network=light))
+        return jobs, recipes
+
+    def _call_workers(self, network: Network, models: int) -> None:
+        """Have workers come while the first engine is chosen: it takes as long, and tells how wide."""
+        if self.pool is not None:
+            return
+        self.connect()
+        machines = [machine["Resources"] for machine in self.ray.nodes() if machine["Alive"]]
+        share = share_of(machines, network, self.settings.engine, self.settings.workers)
+        self.pool = Pool(self.ray, self.source, share, models * len(self.source.parts))
+        if self.settings.engine == "auto":
+            self.pool.wait()  # they would be in the way of what is timed
 
 
 def _sent(ray: Any, choice: Choice, settings: Settings) -> dict[str, Any]:
@@ -169,55 +178,3 @@ class _Elsewhere:
     def __call__(self, images: Any) -> Any:
         """Refuse: it is elsewhere."""
         raise NotImplementedError
-
-
-def _scored(
-    ray: Any, source: Source, jobs: Sequence[Job], recipes: Sequence[Recipe], workers: int | None
-) -> Iterator[tuple[int, Scored, Seconds]]:
-    """Yield the number of a model and what came of a part, as they come."""
-    numbers = {part.name: i for i, part in enumerate(source.parts)}
-    rows = [{"model": i, "part": numbers[p.name]} for i, job in enumerate(jobs) for p in job.missing]
-    share = _share(ray.cluster_resources(), any(j.choice and j.choice.engine.device == "cuda" for j in jobs))
-    blocks = min(len(rows), BLOCKS)
-    size = max(1, min(blocks, workers or share.count))
-    ledger = ray.remote(num_cpus=0)(Ledger).remote()
-    given = (
-        [replace(recipe, workers=share.cpus) for recipe in recipes],
-        [ray.put(part) for part in source.parts],
-        ledger,
-        ATTEMPTS,
-        source.uri,
-        str(Path.cwd()),
-    )
-    with quietly(ray):
-        results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-            Worker,
-            fn_constructor_args=given,
-            batch_size=1,
-            # One at a time: parts take seconds, and one that waits at a worker waits for nothing at the end.
-            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-        )
-        for row in until_it_fails(ray, results.iter_rows()):
-            result = pickle.loads(row["result"])  # noqa: S301  # of our own workers
-            if isinstance(result, Exception):
-                raise result
-            yield row["model"], *result
-
-
-@dataclass(frozen=True)
-class _Share:
-    """Of a cluster for each worker, and how many workers there can be."""
-
-    cpus: int
-    gpus: int
-    count: int
-
-
-def _share(resources: Mapping[str, float], gpu: bool) -> _Share:
-    """Return a core for each worker; where the engine runs on GPUs, one of these and its part of cores."""
-    cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-    if not gpu or not gpus:
-        return _Share(1, 0, cpus)
-    return _Share(max(1, cpus // gpus), 1, gpus)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError
 from manyhot.models.engines.base import cores
 from manyhot.models.extras import required
 
@@ -39,9 +37,7 @@ def load() -> Any:
         It is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray = required("ray", "The engine 'ray'", '"manyhot[ray]"')
-    required("ray.data", "The engine 'ray'", '"manyhot[ray]"')
-    return ray
+    return required("ray", "The engine 'ray'", '"manyhot[ray]"')
 
 
 @contextlib.contextmanager
@@ -175,41 +171,3 @@ def _hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         del os.environ[name]
-
-
-@contextlib.contextmanager
-def quietly(ray: Any) -> Iterator[None]:
-    """Ray Data without a word, sending each part as soon as it is there; in the end as it was before."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it sets what it calls deprecated itself
-        context = ray.data.DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "target_max_block_size": 1}
-    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
-    said = {
-        h: h.level for h in logging.getLogger("ray.data").handlers if isinstance(h, logging.StreamHandler)
-    }
-    for name in before:
-        setattr(context, name, wanted[name])
-    for handler in said:
-        handler.setLevel(logging.CRITICAL)  # what matters comes back as an error
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(context, name, value)
-        for handler, level in said.items():
-            handler.setLevel(level)
-
-
-def until_it_fails(ray: Any, rows: Iterator[Any]) -> Iterator[Any]:
-    """Yield rows; what Ray itself trips over, such as a machine without manyhot, becomes an error of ours."""
-    try:
-        yield from rows
-    except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ManyhotError(
-            "Ray cannot go on.",
-            got=lines[-1] if lines else type(error).__name__,
-            do="each machine needs the same manyhot and what the models need; look into Ray's logs for more,"
-            " and run the same command again: it goes on here",
-        ) from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import platform
 import traceback
-from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,81 +124,41 @@ def _another(what: str, spec: str, here: str, there: str) -> InputError:
     )
 
 
-class Ledger:
-    """Counts how often a part was begun, outside of the workers that die with their counts."""
-
-    def __init__(self) -> None:
-        self._begun: Counter[tuple[int, int]] = Counter()
-
-    def begin(self, model: int, part: int) -> int:
-        """Return how often this part was begun, with this time."""
-        self._begun[model, part] += 1
-        return self._begun[model, part]
-
-    def end(self, model: int, part: int) -> None:
-        """Forget a part that is done: Ray may do it again when another part of its block kills the worker."""
-        del self._begun[model, part]
-
-
 class Worker:
     """Scores parts in a process of its own, with one network after the other.
 
     Parameters
     ----------
-    recipes : sequence of Recipe
-    parts : sequence of ray.ObjectRef
-        Of the source; small references, for all parts of ImageNet are 100 MB of paths.
-    ledger : actor handle of Ledger
-    attempts : int
-        How often a part is begun when its workers die.
-    uri, folder : str
-        The source, for messages, and the current folder, for relative paths.
+    folder : str
+        The current one, for relative paths.
     """
 
-    def __init__(
-        self,
-        recipes: Sequence[Recipe],
-        parts: Sequence[Any],
-        ledger: Any,
-        attempts: int,
-        uri: str,
-        folder: str,
-    ) -> None:
-        self._recipes, self._parts, self._ledger = recipes, parts, ledger
-        self._attempts, self._uri = attempts, uri
+    def __init__(self, folder: str) -> None:
         self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()
         with contextlib.suppress(OSError):  # another machine need not have it
             os.chdir(folder)
+        for name in ("torchvision.transforms.v2", "openvino"):  # 3 s, while an engine is still chosen
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
-    def __call__(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Return what came of a part, or the error that it ended with, as bytes."""
-        model, part = int(rows["model"][0]), int(rows["part"][0])
+    def come(self) -> None:
+        """Answer when this worker is there."""
+
+    def score(self, model: int, recipe: Recipe, part: Part) -> tuple[Scored, Seconds] | Exception:
+        """Return what came of a part, or the error that it ended with: Ray would wrap it, and print it."""
         try:
-            result: Any = self._score(model, part)
+            network, engine = self._network(model, recipe)
+            seconds = Seconds()
+            (scored,) = score_parts([part], network, engine, recipe.keep, seconds=seconds)
         except Exception as error:
-            # As a value: Ray would wrap it, and print it.
-            result = _picklable(error)
-        return {"model": [model], "result": [pickle.dumps(result)]}
-
-    def _score(self, model: int, part: int) -> tuple[Scored, Seconds]:
-        import ray
-
-        attempt = ray.get(self._ledger.begin.remote(model, part))
-        images: Part = ray.get(self._parts[part])
-        if attempt > self._attempts:
-            of = len(self._parts)
-            raise _deadly(self._uri, self._recipes[model], images, part, of, self._attempts)
-        network, engine = self._network(model)
-        seconds = Seconds()
-        (scored,) = score_parts([images], network, engine, self._recipes[model].keep, seconds=seconds)
-        self._ledger.end.remote(model, part)
+            return _picklable(error)
         return scored, seconds
 
-    def _network(self, model: int) -> tuple[Network, Engine]:
+    def _network(self, model: int, recipe: Recipe) -> tuple[Network, Engine]:
         if model not in self._built:
             while len(self._built) >= BUILT:
                 self._built.popitem(last=False)
-            self._built[model] = self._recipes[model].build()
+            self._built[model] = recipe.build()
         self._built.move_to_end(model)
         return self._built[model]
 
@@ -212,14 +172,3 @@ def _picklable(error: Exception) -> Exception:
     except Exception:
         return RuntimeError(f"{type(error).__name__} on a worker of Ray: {error}\n{traceback.format_exc()}")
     return error
-
-
-def _deadly(uri: str, recipe: Recipe, part: Part, number: int, of: int, attempts: int) -> InputError:
-    first = next((item.uri for item, _ in part.items()), "no images")
-    return InputError(
-        "A part of the source kills each worker that predicts it.",
-        where=f"part {part.name} of {uri}, from {first} on",
-        got=f"{attempts} workers died, with {recipe.network.name} on {recipe.engine}",
-        do="give workers more memory by fewer --workers; to see it die by itself, run it without Ray,"
-        f" with --shard {number}/{of}",
-    )

@@ -55,7 +55,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.models.adapters.files",
         "manyhot.models.adapters.function",
     ),
-    "aggregator": (),
+    "aggregator": ("manyhot.core.aggregation",),
     "proposer": (),
     "loss": (),
 }

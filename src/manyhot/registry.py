@@ -46,6 +46,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.imagenet_mistakes",
         "manyhot.formats.tabular",
         "manyhot.formats.class_lists",
+        "manyhot.formats.real_votes",
+        "manyhot.formats.votes",
     ),
     "model": (
         "manyhot.models.adapters.efficientnet_lite",

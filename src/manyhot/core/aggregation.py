@@ -1,7 +1,7 @@
 """From the answers of several raters to the probability that a class is in an image.
 
-An aggregator is a function of answers and golden questions that returns an `Aggregate`. What is known about a
-rater is shared by all classes: with 1,000 of them nobody answers each often enough to be known class by class.
+An aggregator is a function of answers and golden questions that returns an `Aggregate`. What is known about
+a rater is shared by all classes: with 1,000 of them nobody answers each often enough to be known by class.
 """
 
 from __future__ import annotations
@@ -249,14 +249,15 @@ def golden_matrices(
     Returns
     -------
     ndarray of float64, shape (R, 2, 3)
-        Raters without an answer have the mean of the others' matrices.
+        Raters without an answer to questions of a truth have the mean of the others' probabilities.
     """
     counts = golden_counts(answers, truth)
-    total = counts.sum(2, keepdims=True) + N_ANSWERS * smoothing
+    total = counts.sum(2)
     with np.errstate(invalid="ignore"):
-        matrices = (counts + smoothing) / total
-    known = counts.sum((1, 2)) > 0
-    matrices[~known] = matrices[known].mean(0)
+        matrices: Floats = (counts + smoothing) / (total + N_ANSWERS * smoothing)[:, :, None]
+    for truth_code in range(2):
+        known = total[:, truth_code] > 0
+        matrices[~known, truth_code] = matrices[known, truth_code].mean(0)
     return matrices
 
 

@@ -36,8 +36,8 @@ def _is_votes(path: Path) -> bool:
 def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
     """ReaL's ``raters.npz``: 924,810 answers of 85 raters; also its ``raters_golden.npz``.
 
-    `tensor` has the shape (raters, questions, 3) and 377 MB: 1 where a rater gave the answer no, maybe or yes.
-    It is read one rater at a time. `info` holds image and class of each question, `ids` the raters.
+    `tensor` has the shape (raters, questions, 3) and 377 MB: 1 where a rater answered no, maybe or yes. It is
+    read one rater at a time. `info` holds image and class of each question, `ids` the raters.
 
     References
     ----------

@@ -77,8 +77,8 @@ def measure_answers(
     lo, hi = _intervals(sums, _of_sums, len(MEASURES), resamples, rng)
     n, skipped = int(np.count_nonzero(several)), int(np.count_nonzero(total == 1))
     return [
-        Measure(name, *map(float, ends), n, skipped)
-        for name, *ends in zip(MEASURES, values, lo, hi, strict=True)
+        Measure(name, float(value), float(low), float(high), n, skipped)
+        for name, value, low, high in zip(MEASURES, values, lo, hi, strict=True)
     ]
 
 
@@ -145,8 +145,8 @@ def measure_sets(
     Notes
     -----
     The distance of two sets is one less Jaccard's index, for MASI times Passonneau's monotonicity (LREC
-    2006): 1 for equal sets, 2/3 for a subset, 1/3 for an overlap. Two empty sets are equal. Intervals hold the
-    expected distance fixed: over other images it moves in the fourth decimal.
+    2006): 1 for equal sets, 2/3 for a subset, 1/3 for an overlap. Two empty sets are equal. Intervals hold
+    the expected distance fixed.
     """
     sheets = _Sheets.of(answers, image, class_id)
     observed, n = sheets.observed()
@@ -162,8 +162,8 @@ def measure_sets(
     values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
     lo, hi = _intervals(sums, alpha, len(SET_MEASURES), resamples, rng)
     return [
-        Measure(name, *map(float, ends), len(n), sheets.n_skipped)
-        for name, *ends in zip(SET_MEASURES, values, lo, hi, strict=True)
+        Measure(name, float(value), float(low), float(high), len(n), sheets.n_skipped)
+        for name, value, low, high in zip(SET_MEASURES, values, lo, hi, strict=True)
     ]
 
 

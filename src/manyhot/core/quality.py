@@ -42,12 +42,12 @@ class Quality:
     @property
     def n(self) -> npt.NDArray[np.int64]:
         """Answers of each rater, shape (R,)."""
-        return self.counts.sum((1, 2))
+        return np.asarray(self.counts.sum((1, 2)))
 
     @property
     def n_yes(self) -> npt.NDArray[np.int64]:
         """Those to questions whose truth is yes, shape (R,)."""
-        return self.counts[:, 1].sum(1)
+        return np.asarray(self.counts[:, 1].sum(1))
 
     @property
     def accuracy(self) -> Floats:

@@ -123,7 +123,7 @@ def curve(
     images, row = np.unique(image, return_inverse=True)
     kept, right = (_at_or_above(p[flags], threshold) for flags in (np.full(len(p), True), truth))
     n_yes = int(np.count_nonzero(truth))
-    drawn = draw_counts(len(images), resamples, rng).astype(np.float32) if len(images) else np.empty((0, 0))
+    drawn = draw_counts(max(len(images), 1), resamples, rng).astype(np.float32)
     ends = [
         _intervals(p, truth, row, threshold[i : i + _CHUNK], drawn) for i in range(0, len(threshold), _CHUNK)
     ]

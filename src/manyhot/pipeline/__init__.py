@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from manyhot.models import Done, Trial, families
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
+    from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.similar import similar_files
+    from manyhot.steps.aggregate import Aggregated
+    from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.describe import Description
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
 _HOME = {
+    "Aggregated": "manyhot.steps.aggregate",
+    "Agreement": "manyhot.steps.agreement",
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
     "Benchmark": "manyhot.pipeline.benchmarks",
     "Compared": "manyhot.pipeline.compare",
@@ -40,10 +45,14 @@ _HOME = {
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
+    "PUBLISHED": "manyhot.pipeline.aggregate",
     "Progress": "manyhot.pipeline.common",
+    "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "Trial": "manyhot.models",
     "WARNING": "manyhot.steps.sensitivity",
+    "aggregate_files": "manyhot.pipeline.aggregate",
+    "agreement_files": "manyhot.pipeline.aggregate",
     "check_apart": "manyhot.pipeline.common",
     "compare_files": "manyhot.pipeline.compare",
     "convert": "manyhot.pipeline.conversion",
@@ -64,7 +73,11 @@ _HOME = {
 
 __all__ = [
     "BENCHMARKS",
+    "PUBLISHED",
+    "RULES",
     "WARNING",
+    "Aggregated",
+    "Agreement",
     "Benchmark",
     "Compared",
     "DataSet",
@@ -78,6 +91,8 @@ __all__ = [
     "Progress",
     "Similar",
     "Trial",
+    "aggregate_files",
+    "agreement_files",
     "check_apart",
     "compare_files",
     "convert",

@@ -22,8 +22,8 @@ from manyhot.tables import ANSWERS, Golden, Votes, schema
 RULES = {
     "spammer": f"informedness below {quality.SPAMMER:g}, the upper end of its interval included, over "
     f"{quality.FEWEST_GOLDEN} answers or more under each truth",
-    "copier": f"of {quality.FEWEST_ERRORS} questions or more on which one of two raters is against the majority "
-    f"of the others, both are, and alike, on {quality.COPIER:.0%}",
+    "copier": f"of {quality.FEWEST_ERRORS} questions or more on which one of two raters is against the "
+    f"majority of the others, both are, and alike, on {quality.COPIER:.0%}",
     "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's seconds for an answer, over "
     f"{quality.FEWEST_PAGES} pages or more",
 }

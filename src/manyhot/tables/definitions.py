@@ -167,8 +167,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column(
             "informedness",
             _real,
-            "how far answers tell the truths apart: 2 AUC - 1, without maybes sensitivity + specificity - 1; on "
-            "golden questions where there are both kinds, else against the majority of the others",
+            "how far answers tell the truths apart: 2 AUC - 1, without maybes sensitivity + specificity "
+            "- 1; on golden questions where there are both kinds, else against the majority of the others",
             nullable=True,
         ),
         Column("informedness_lo", _real, "lower end of its 95 % interval", nullable=True),

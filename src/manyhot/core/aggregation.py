@@ -347,13 +347,16 @@ def _maximise(
         done += 1
         weighted = posterior * weight
         prior = weighted.sum(1) / weight.sum()
-        matrices = estimate(np.stack([transposed @ row for row in weighted], 1))
+        # A sparse product with all truths at once takes half as long as one by one.
+        matrices = estimate(transposed @ np.ascontiguousarray(weighted.T))
         logs = np.log(np.maximum(matrices, _TINY))
-        by_truth = np.stack([patterns.votes @ logs[:, k].ravel() for k in range(len(prior))])
-        posterior, logsum = _normalised(by_truth + np.log(np.maximum(prior, _TINY))[:, None])
+        by_symbol = logs.transpose(0, 2, 1).reshape(-1, len(prior))
+        by_truth = np.ascontiguousarray((patterns.votes @ by_symbol).T)
+        by_truth += np.log(np.maximum(prior, _TINY))[:, None]
+        posterior, logsum = _normalised(by_truth)
         likelihood = float(np.sum(logsum * weight))
         objective = likelihood + (smoothing * float(logs.sum()) if smoothing else 0.0)
-        converged = objective - before <= tolerance * n_votes
+        converged = bool(objective - before <= tolerance * n_votes)
         before = objective
     return Aggregate(posterior[-1, patterns.pattern], matrices, prior, done, converged, likelihood)
 
@@ -373,10 +376,11 @@ def _normalised(scores: Floats) -> tuple[Floats, Floats]:
     Truths come first: sums over three neighbours take ten times as long.
     """
     most = scores.max(0)
-    scores = np.exp(scores - most)
-    total = scores.sum(0)
-    scores /= total
-    return scores, most + np.log(total)
+    posterior = scores - most
+    np.exp(posterior, out=posterior)
+    total = posterior.sum(0)
+    posterior /= total
+    return posterior, most + np.log(total)
 
 
 def _smoothed(counts: Floats, smoothing: float) -> Floats:

@@ -114,9 +114,7 @@ class Golden:
 def _check_range(what: str, values: npt.NDArray[np.integer], n: int) -> None:
     if values.size and (values.min() < 0 or values.max() >= n):
         strange = values[(values < 0) | (values >= n)][0]
-        raise InputError(
-            f"A vote has a {what} that does not exist.", got=int(strange), allowed=f"0 to {n - 1}"
-        )
+        raise InputError(f"The {what} of a vote does not exist.", got=int(strange), allowed=f"0 to {n - 1}")
 
 
 def _check_once(answers: Answers) -> None:

@@ -2,8 +2,10 @@
 
 import itertools
 
+import krippendorff
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from manyhot.core.agreement import MEASURES, SET_MEASURES, measure_answers, measure_sets
 from manyhot.core.answers import Answers, Golden
@@ -44,9 +46,6 @@ def measured(answers, image=None, **options):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_alpha_is_that_of_the_package_krippendorff(seed):
-    krippendorff = pytest.importorskip(
-        "krippendorff", reason="absent: krippendorff, which make test installs"
-    )
     matrix = random_matrix(seed)
     data = np.where(matrix < 0, np.nan, matrix)
     found = measured(answers_of_matrix(matrix))
@@ -183,18 +182,17 @@ def test_quality_by_hand():
 
 
 def test_informedness_is_twice_the_area_under_the_curve_less_one():
-    roc = pytest.importorskip("sklearn.metrics", reason="absent: scikit-learn").roc_auc_score
     generator = np.random.default_rng(1)
     truth = generator.random(200) < 0.3
     said = np.clip(truth * 2 + generator.integers(-1, 2, 200), 0, 2)
     rows = [(q, 0, a) for q, a in enumerate(said)]
     found = golden_quality(golden(rows, truth.astype(int)))
     value, lo, hi = found.informedness()
-    assert value[0] == pytest.approx(2 * roc(truth, said) - 1)
+    assert value[0] == pytest.approx(2 * roc_auc_score(truth, said) - 1)
     drawn = []
     for _ in range(500):
         yes, no = generator.choice(said[truth], truth.sum()), generator.choice(said[~truth], (~truth).sum())
-        drawn.append(2 * roc(np.repeat([1, 0], [len(yes), len(no)]), np.concatenate([yes, no])) - 1)
+        drawn.append(2 * roc_auc_score(np.repeat([1, 0], [len(yes), len(no)]), np.concatenate([yes, no])) - 1)
     assert (hi[0] - lo[0]) / 2 == pytest.approx(1.96 * np.std(drawn), rel=0.1)
 
 
@@ -234,7 +232,6 @@ def test_spammers_and_copiers_are_found_and_nobody_else():
 def test_pairs_against_loops():
     matrix = random_matrix(3, raters=6, questions=50)
     pairs = rater_pairs(answers_of_matrix(matrix))
-    cohen = pytest.importorskip("sklearn.metrics", reason="absent: scikit-learn").cohen_kappa_score
     assert list(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)) == list(
         itertools.combinations(range(6), 2)
     )
@@ -242,7 +239,9 @@ def test_pairs_against_loops():
         both = (matrix[a] >= 0) & (matrix[b] >= 0)
         assert pairs.n[i] == both.sum()
         assert pairs.agreement[i] == pytest.approx((matrix[a] == matrix[b])[both].mean())
-        assert pairs.kappa[i] == pytest.approx(cohen(matrix[a][both], matrix[b][both], labels=[0, 1, 2]))
+        assert pairs.kappa[i] == pytest.approx(
+            cohen_kappa_score(matrix[a][both], matrix[b][both], labels=[0, 1, 2])
+        )
         wrong = same = 0
         for q in np.flatnonzero(both):
             others = [v for r, v in enumerate(matrix[:, q]) if v >= 0 and r not in (a, b)]

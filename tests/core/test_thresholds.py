@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_curve
 
 from manyhot.core.thresholds import MOST, curve
 from manyhot.errors import InputError
@@ -21,9 +22,8 @@ def made(p, truth, image, resamples=0, seed=1):
 
 
 def test_curve_is_that_of_scikit_learn(data):
-    metrics = pytest.importorskip("sklearn.metrics", reason="absent: scikit-learn")
     p, truth, image = data
-    precision, recall, threshold = metrics.precision_recall_curve(truth, p)
+    precision, recall, threshold = precision_recall_curve(truth, p)
     found = made(p, truth, image)
     assert found.threshold.tolist() == threshold.tolist()
     assert found.precision == pytest.approx(precision[:-1])

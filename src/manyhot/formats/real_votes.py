@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
-from manyhot.errors import InputError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.arrays import damages, is_text, members
 from manyhot.formats.broken import incomplete
 from manyhot.formats.real_scores import class_ids, image_rows
@@ -49,6 +50,8 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
             info, ids = (_array(archive, name) for name in ("info", "ids"))
             _check_shapes(path, info, ids)
             question, rater, answer = _answers(archive, path, len(ids), len(info))
+    except ManyhotError:
+        raise
     except damages() as error:
         raise incomplete(path, error) from error
     image_rows(path, info[:, 0])
@@ -99,10 +102,9 @@ def _answers(
     archive: zipfile.ZipFile, path: Path, n_raters: int, n_questions: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int8]]:
     """Return question, rater and answer of each vote."""
-    parts = [
-        _votes_of(row, path, rater)
-        for rater, row in enumerate(_rows(archive, path, (n_raters, n_questions, len(ANSWERS))))
-    ]
+    # Closed by hand: where a rater's answers are refused, the file would stay open with the generator.
+    with closing(_rows(archive, path, (n_raters, n_questions, len(ANSWERS)))) as rows:
+        parts = [_votes_of(row, path, rater) for rater, row in enumerate(rows)]
     rater = np.repeat(np.arange(n_raters, dtype=np.int32), [len(question) for question, _ in parts])
     nothing = (np.empty(0, np.int32), np.empty(0, np.int8))
     question, answer = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
@@ -111,7 +113,7 @@ def _answers(
 
 def _rows(
     archive: zipfile.ZipFile, path: Path, shape: tuple[int, int, int]
-) -> Iterator[npt.NDArray[np.float64]]:
+) -> Generator[npt.NDArray[np.float64]]:
     """Yield what each rater answered, flat, so that 4.4 MB and not 377 are in memory."""
     with archive.open("tensor.npy") as file:
         found, fortran, dtype = _header(file)

@@ -2,8 +2,8 @@
 
     python benchmarks/simulated_raters.py [--repeats 20]
 
-Each row is a crowd, each number the mean F1 of the labels found, with a class counted from 0.5 on; the best
-and what is within 0.01 of it is marked. F1 is the harmonic mean of precision and recall: somebody who always says
+A row is a crowd, a number the mean F1 of the labels found, with a class counted from 0.5 on; the best and
+what is within 0.01 of it is marked. F1 is the harmonic mean of precision and recall: somebody who always says
 no has 0, whatever their accuracy.
 """
 

@@ -235,8 +235,9 @@ def _print_confusion(found: Agreement) -> None:
 
 
 def _print_raters(raters: list[dict[str, Any]], most: int = 5) -> None:
-    """Print the raters whose answers tell least and most."""
-    known = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
+    """Print the raters whose answers tell least and most; who has golden answers is judged by these alone."""
+    golden = [r for r in raters if r["golden_yes"] and r["golden"] > r["golden_yes"]] or raters
+    known = sorted((r for r in golden if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown = known if len(known) <= 2 * most else [*known[:most], None, *known[-most:]]
     typer.echo()
     names = ("votes", "agreement", "golden_accuracy", "golden_sensitivity", "golden_specificity")

@@ -5,7 +5,8 @@
 Each line is a fresh process with one thread; seconds are medians of CPU seconds, and MB the peak of resident
 memory less what was there before, votes included. Dawid-Skene has a truth for each answer, and 20 iterations
 in both; crowd-kit is made to do 20, for by default it stops after two. "apart" is the largest difference of
-two posteriors. "10x" are the same votes ten times, on other questions.
+two posteriors. "10x" are the same votes ten times, on other questions
+and by raters renumbered at random.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ ANSWERS = ("no", "maybe", "yes")
 
 
 def votes_of(times: int) -> Any:
-    """Return ReaL's votes as arrays, `times` times on other questions."""
+    """Return ReaL's votes as arrays, `times` times on other questions, by raters renumbered at random."""
     from manyhot import catalog, read_votes
     from manyhot.core.answers import Answers
 
     votes = read_votes(catalog.fetch_file("imagenet-real", "raters.npz"))
-    n = votes.n_questions
+    n, rng = votes.n_questions, np.random.default_rng(0)
+    # Renumbered, or else the patterns of votes would be the same ones again.
+    numbers = [np.arange(votes.n_raters), *(rng.permutation(votes.n_raters) for _ in range(times - 1))]
     return Answers(
         np.concatenate([votes.question + np.int32(i * n) for i in range(times)]),
-        np.tile(votes.rater, times),
+        np.concatenate([each[votes.rater] for each in numbers]),
         np.tile(votes.answer, times),
         n * times,
         votes.n_raters,

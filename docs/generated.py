@@ -26,8 +26,8 @@ ROWS = {
     "images": ("an image", "`manyhot predict` and `manyhot convert`"),
     "predictions": ("an image, in one file for each model", "`manyhot predict` and `manyhot convert`"),
     "proposals": ("an (image, class) pair", ""),
-    "votes": ("one answer of one rater about one (image, class) pair", ""),
-    "golden": ("one answer of one expert about one (image, class) pair", ""),
+    "votes": ("one answer of one rater about one (image, class) pair", "`manyhot convert`"),
+    "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
     "raters": (
         "a rater",
         "`manyhot aggregate`, as `…-raters.parquet` beside the labels, and `manyhot agreement`",

@@ -330,6 +330,28 @@ def test_golden_questions_that_nobody_was_asked(campaign):
     )
 
 
+def test_golden_answers_over_another_class_list():
+    votes = tables.votes_from_table(pa.table(VOTES), name="v", n_classes=5, class_hash="aa")
+    golden = tables.golden_from_table(pa.table(GOLDEN), name="g", n_classes=6, class_hash="bb")
+    with pytest.raises(MatchError) as error:
+        mh.agreement(votes, golden)
+    assert str(error.value) == (
+        "Votes and golden answers are over different class lists.\n  where:   v and g\n"
+        "  got:     6 classes, list bb\n  allowed: 5 classes, list aa\n"
+        "  do:      read both with the same class list"
+    )
+
+
+def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
+    for name, columns in (("votes", VOTES), ("golden", GOLDEN)):
+        path = pipeline.convert(campaign / f"{name}.parquet", tmp_path / f"{name}.csv")
+        pipeline.convert(path, tmp_path / f"{name}.parquet")
+        table = tables.read(tmp_path / f"{name}.parquet", name)
+        assert sorted(map(tuple, pl.from_arrow(table).select(*columns).rows())) == sorted(
+            zip(*columns.values(), strict=True)
+        )
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [

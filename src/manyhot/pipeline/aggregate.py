@@ -107,7 +107,7 @@ def aggregate_files(
     golden, images : path-like, optional
         Experts' answers, and all images with their original labels; by default those of the campaign.
     classes : path-like, optional
-        The class list; see `manyhot.formats.read_classes`.
+        The class list, by default that of the campaign; see `manyhot.formats.read_classes`.
     format : str, optional
         Of the votes: a registered format or call string.
     original_classes : str, optional
@@ -200,6 +200,7 @@ def _read(
     if folder.is_dir():
         golden = golden or _if_there(folder / "golden.parquet")
         images = images or _if_there(folder / "images.parquet")
+        classes = classes or _if_there(folder / "classes.parquet")
     known = read_classes(classes) if classes else None
     return _Source(
         read_votes(votes, classes=known, format=format),

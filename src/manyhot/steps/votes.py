@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from manyhot.core.answers import SILENT, YES, Answers
 from manyhot.core.answers import Golden as GoldenAnswers
+from manyhot.errors import MatchError
 from manyhot.tables import Golden, Images, Votes, find_questions
 
 
@@ -34,8 +35,14 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     """Return golden questions as arrays, with the answers of the raters of `votes`.
 
     Answers of raters who have no votes, and those to other questions, are left out.
+
+    Raises
+    ------
+    MatchError
+        The two are over different class lists.
     """
     experts, raters = golden.experts, golden.raters or votes
+    _check_same_classes(votes, experts)
     number = find_questions(raters, experts)
     known = pc.fill_null(pc.index_in(raters.rater_id, votes.rater_id), -1).to_numpy()
     kept = np.flatnonzero((number[raters.question] >= 0) & (known[raters.rater] >= 0))
@@ -53,6 +60,18 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
         np.bincount(experts.question, minlength=experts.n_questions),
         find_questions(experts, votes),
     )
+
+
+def _check_same_classes(votes: Votes, experts: Votes) -> None:
+    ours, theirs = votes.class_hash, experts.class_hash
+    if ours and theirs and ours != theirs:
+        raise MatchError(
+            "Votes and golden answers are over different class lists.",
+            where=f"{votes.name or 'votes'} and {experts.name or 'golden'}",
+            got=f"{experts.n_classes:,} classes, list {theirs}",
+            allowed=f"{votes.n_classes:,} classes, list {ours}",
+            do="read both with the same class list",
+        )
 
 
 def _original(votes: Votes, images: Images, classes: Collection[int] | None) -> npt.NDArray[np.int8] | None:

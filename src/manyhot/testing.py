@@ -9,6 +9,7 @@ Example
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,7 @@ def random_case(
     )
     # One decimal makes ties, and float32 holds it exactly enough for all classes alike.
     scores = (rng.normal(size=(n, c)) + labels.yes_matrix()).round(1).astype(np.float32)
+    labels = replace(labels, p=rng.random(len(rows)).round(1).astype(np.float32))
     return Case.from_scores(labels, scores) if dense else Case(labels, top_k(scores, 5))
 
 
@@ -64,9 +66,7 @@ def perfect_case(rng: np.random.Generator) -> Case:
     scores = yes.astype(np.float32)
     scores[yes.any(1), one[yes.any(1)]] += 1
     source = case.labels
-    labels = LabelSets(
-        source.n_classes, source.indptr, source.classes, source.state, one, source.usable, source.asked_known
-    )
+    labels = replace(source, label=one)
     return Case.from_scores(labels, scores)
 
 
@@ -194,22 +194,14 @@ def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
     assert case.scores is not None
     scores = np.empty_like(case.scores)
     scores[:, new] = case.scores
-    renamed = LabelSets(
-        labels.n_classes,
-        labels.indptr,
-        new[labels.classes].astype(np.int32),
-        labels.state,
-        label.astype(np.int32),
-        labels.usable,
-        labels.asked_known,
-    )
+    renamed = replace(labels, classes=new[labels.classes].astype(np.int32), label=label.astype(np.int32))
     return Case.from_scores(renamed, scores)
 
 
 def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
     labels = case.labels
     arrays: Iterable[Weights | None] = (
-        labels.indptr, labels.classes, labels.state, labels.label, labels.usable, case.top, case.scores
+        labels.indptr, labels.classes, labels.state, labels.label, labels.usable, labels.p, case.top, case.scores
     )  # fmt: skip
     return [np.array(a) for a in arrays if a is not None]
 

@@ -200,9 +200,8 @@ def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
 
 def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
     labels = case.labels
-    arrays: Iterable[Weights | None] = (
-        labels.indptr, labels.classes, labels.state, labels.label, labels.usable, labels.p, case.top, case.scores
-    )  # fmt: skip
+    sets = (labels.indptr, labels.classes, labels.state, labels.label, labels.usable, labels.p)
+    arrays: Iterable[Weights | None] = (*sets, case.top, case.scores)
     return [np.array(a) for a in arrays if a is not None]
 
 

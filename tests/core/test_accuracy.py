@@ -190,7 +190,7 @@ def test_valid_errors_by_hand():
 
 
 def errors_by_hand():
-    """Return a case: errors accepted, refused, unclear, not asked, on an empty set; one right, one unusable."""
+    """Return seven errors of all kinds, an image that is right and one that is unusable."""
     asked = [
         {0: (YES, 0.9), 1: (YES, 0.95)},  # the model says 1: accepted and preferred
         {0: (YES, 0.9), 1: (NO, 0.1)},  # refused

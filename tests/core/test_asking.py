@@ -15,7 +15,6 @@ from manyhot.core.asking import (
     entropy,
     expected_change,
     flip_probability,
-    log_odds,
     log_ratios,
     settled,
 )
@@ -44,16 +43,6 @@ def flipped(p, ahead, threshold, rater=RATER):
         )
         total += chance * ((posterior(p, answers, rater) >= threshold) != (p >= threshold))
     return total
-
-
-def test_log_odds_are_those_of_bayes_rule():
-    quality = np.array([RATER, [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]]])
-    question, rater, answer = np.array([2, 0, 2, 2]), np.array([0, 1, 1, 0]), np.array([2, 0, 1, 0])
-    odds = log_odds(question, rater, answer, quality, [0.2, 0.3, 0.4], 3)
-    # Question 0: one no of rater 1; question 1: none; question 2: yes, maybe, no.
-    two = 0.4 * 0.5 * 0.3 * 0.3, 0.6 * 0.04 * 0.3 * 0.9
-    expected = [0.2 * 0.1 / (0.2 * 0.1 + 0.8 * 0.5), 0.3, two[0] / sum(two)]
-    assert 1 / (1 + np.exp(-odds)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_average_rater():
@@ -104,6 +93,15 @@ def test_expected_change_is_the_best_rate():
     assert expected_change(ODDS, RATER, ahead=3) == pytest.approx(expected, abs=1e-14)
 
 
+def test_expected_change_with_as_many_steps_as_each_may_get():
+    steps = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3])
+    expected = [
+        max((flipped(p, k, 0.8) / k for k in range(1, n + 1)), default=0)
+        for p, n in zip(1 / (1 + np.exp(-ODDS)), steps, strict=True)
+    ]
+    assert expected_change(ODDS, RATER, ahead=steps) == pytest.approx(expected, abs=1e-14)
+
+
 def test_entropy():
     assert entropy(np.array([0.0])).tolist() == [1.0]
     assert entropy(np.log(np.array([1 / 3]))) == pytest.approx([0.811278], abs=1e-6)
@@ -112,9 +110,7 @@ def test_entropy():
 
 def test_disagreement():
     # None; one yes; three yes; yes, no; yes, yes, no, no.
-    question = np.array([1, 2, 2, 2, 3, 3, 4, 4, 4, 4])
-    answer = np.array([2, 2, 2, 2, 2, 0, 2, 2, 0, 0])
-    found = disagreement(question, answer, 5)
+    found = disagreement(np.array([[0, 0, 0], [0, 0, 1], [0, 0, 3], [1, 0, 1], [2, 0, 2]]))
 
     def bits(*counts):
         return -sum(c / sum(counts) * math.log2(c / sum(counts)) for c in counts)

@@ -140,9 +140,9 @@ def valid_errors(case: Case) -> Estimate:
 
 @register("metric", "errors_asked", better="higher", interval="wilson")
 def errors_asked(case: Case) -> Estimate:
-    """Share of top-1 errors whose best class somebody was asked about. *Not asked is not no.*
+    """Share of top-1 errors whose best class somebody was asked about.
 
-    Of images with an original label; `n` counts the errors.
+    Of images with an original label; `n` counts the errors. Nobody knows whether the others are any.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -154,7 +154,7 @@ def accepted_errors(case: Case) -> Estimate:
     """Share of top-1 errors that raters accept, of those that they were asked about.
 
     An error on an image whose label set is empty counts as not accepted if its class was asked about:
-    people looked at it and said no. `n` counts the errors asked about; `errors_asked` says which share that is.
+    people looked at it and said no. `n` counts the errors asked about, a share that `errors_asked` tells.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))

@@ -27,52 +27,18 @@ MAX_AHEAD = 50
 Floats = npt.NDArray[np.float64]
 
 
-def log_odds(
-    question: npt.NDArray[np.integer],
-    rater: npt.NDArray[np.integer],
-    answer: npt.NDArray[np.integer],
-    quality: Floats,
-    prior: npt.ArrayLike,
-    n_questions: int,
-) -> Floats:
-    """Return the log odds that each class is in its image, given the answers.
+def log_ratios(quality: Floats) -> Floats:
+    """Return how much each answer adds to the log odds that a class is in its image, shape (…, A).
 
     Parameters
     ----------
-    question, rater, answer : ndarray of int, shape (V,)
-        One entry an answer; answers are codes, 0 no, 1 maybe, 2 yes.
-    quality : ndarray of float64, shape (R, 2, A)
-        How often each rater gives each answer where the class is not in the image, and where it is.
-    prior : float or array_like, shape (Q,)
-        Probability that the class is in the image, before any answer.
-    n_questions : int
-        Q.
-
-    Returns
-    -------
-    ndarray of float64, shape (Q,)
+    quality : ndarray of float64, shape (…, 2, A)
+        How often a rater gives each answer where the class is not in the image, and where it is.
 
     Raises
     ------
     InputError
         If `quality` holds what is no probability, or a zero: one answer would settle a question for good.
-
-    References
-    ----------
-    Dawid & Skene 1979, doi 10.2307/2346806, equation 2.5, for a truth of two values.
-    """
-    ratios = log_ratios(quality)
-    added = np.bincount(question, ratios[rater, answer], minlength=n_questions)
-    return np.asarray(logit(np.asarray(prior, np.float64)) + added)
-
-
-def log_ratios(quality: Floats) -> Floats:
-    """Return how much each answer adds to the log odds, shape (…, A) of a `quality` of shape (…, 2, A).
-
-    Raises
-    ------
-    InputError
-        As in `log_odds`.
     """
     if not (np.isfinite(quality).all() and quality.min() > 0 and quality.max() <= 1):
         raise InputError(
@@ -108,7 +74,7 @@ def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: floa
     Parameters
     ----------
     odds : ndarray of float64, shape (Q,)
-        As `log_odds` gives them.
+        That the class is in the image, given the answers so far.
     rater : ndarray of float64, shape (2, A)
         The quality of the next raters.
     ahead : int
@@ -119,13 +85,15 @@ def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: floa
     Raises
     ------
     InputError
-        If `ahead` or `threshold` is out of range, or as in `log_odds`.
+        If `ahead` or `threshold` is out of range, or as in `log_ratios`.
     """
     _check_threshold(threshold)
     return Outcomes.of(rater, ahead).flips(odds, threshold)
 
 
-def expected_change(odds: Floats, rater: Floats, *, ahead: int = 1, threshold: float = 0.8) -> Floats:
+def expected_change(
+    odds: Floats, rater: Floats, *, ahead: npt.ArrayLike = 1, threshold: float = 0.8
+) -> Floats:
     """Return the expected change of the label sets by an answer to each question, shape (Q,).
 
     With ``ahead=1`` that is the probability that the very next answer changes the state. It is 0 for every
@@ -135,8 +103,10 @@ def expected_change(odds: Floats, rater: Floats, *, ahead: int = 1, threshold: f
 
     Parameters
     ----------
-    odds, rater, ahead, threshold
+    odds, rater, threshold
         As in `flip_probability`.
+    ahead : int or array_like of int, shape (Q,)
+        Such as the answers that each question may still get.
 
     References
     ----------
@@ -145,9 +115,11 @@ def expected_change(odds: Floats, rater: Floats, *, ahead: int = 1, threshold: f
     several steps does. They value reward, this the probability that the set changes.
     """
     _check_threshold(threshold)
+    steps = np.broadcast_to(np.asarray(ahead), odds.shape)
     best = np.zeros(len(odds))
-    for n in range(1, _checked_ahead(ahead) + 1):
-        np.maximum(best, Outcomes.of(rater, n).flips(odds, threshold) / n, out=best)
+    for n in range(1, _checked_ahead(int(steps.max(initial=0))) + 1):
+        here = np.flatnonzero(steps >= n)
+        best[here] = np.maximum(best[here], Outcomes.of(rater, n).flips(odds[here], threshold) / n)
     return best
 
 
@@ -157,9 +129,7 @@ def entropy(odds: Floats) -> Floats:
     return np.asarray((entr(p) + entr(q)) / np.log(2))
 
 
-def disagreement(
-    question: npt.NDArray[np.integer], answer: npt.NDArray[np.integer], n_questions: int, n_answers: int = 3
-) -> Floats:
+def disagreement(counts: npt.NDArray[np.integer]) -> Floats:
     """Return the entropy of the answers that each question got, in bits, each answer counted once more.
 
     The one more, of Laplace's rule, lets a question without answers come first, and three equal answers say
@@ -167,10 +137,8 @@ def disagreement(
 
     Parameters
     ----------
-    question, answer : ndarray of int, shape (V,)
-        As in `log_odds`.
-    n_questions, n_answers : int
-        Q and A.
+    counts : ndarray of int, shape (Q, A)
+        How many raters gave each answer.
 
     Returns
     -------
@@ -180,9 +148,8 @@ def disagreement(
     ----------
     Dagan & Engelson 1995, Committee-based sampling for training probabilistic classifiers (vote entropy).
     """
-    at = question.astype(np.int64) * n_answers + answer
-    counts = np.bincount(at, minlength=n_questions * n_answers).reshape(n_questions, n_answers) + 1.0
-    return np.asarray(entr(counts / counts.sum(1, keepdims=True)).sum(1) / np.log(2))
+    share = (counts + 1.0) / (counts.sum(1, keepdims=True) + counts.shape[1])
+    return np.asarray(entr(share).sum(1) / np.log(2))
 
 
 def settled(
@@ -213,7 +180,7 @@ def settled(
     Raises
     ------
     InputError
-        If `left` is negative or above `MAX_AHEAD`, or as in `log_odds`.
+        If `left` is negative or above `MAX_AHEAD`, or as in `log_ratios`.
     """
     _check_threshold(threshold)
     remaining = np.broadcast_to(np.asarray(left), odds.shape)
@@ -275,7 +242,7 @@ class Outcomes:
         Raises
         ------
         InputError
-            If n is out of range, or as in `log_odds`.
+            If n is out of range, or as in `log_ratios`.
         """
         ratios, counts = log_ratios(rater), _compositions(_checked_ahead(n), rater.shape[1])
         # Each row of counts, not each sequence: three kinds of five answers are 21 rows for 243 sequences.

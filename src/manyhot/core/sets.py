@@ -327,6 +327,19 @@ class Case:
         return same
 
 
+def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the entries of all pairs within one row, two arrays of shape (p,); `rows` ascends."""
+    lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
+    start = np.cumsum(lengths) - lengths
+    parts = [np.empty((2, 0), np.int64)]
+    for k in np.unique(lengths[lengths > 1]):
+        i, j = np.triu_indices(k, 1)
+        at = start[lengths == k][:, None]
+        parts.append(np.stack([(at + i).ravel(), (at + j).ravel()]))
+    first, second = np.concatenate(parts, axis=1)
+    return first, second
+
+
 def top_k(scores: npt.NDArray[np.floating], k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:
     """Return the k best classes of each row, best first; the lower class wins a tie.
 

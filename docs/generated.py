@@ -23,7 +23,7 @@ _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
 
 ROWS = {
     "classes": ("a class", ""),
-    "images": ("an image", "`manyhot predict` and `manyhot convert`"),
+    "images": ("an image", "`manyhot predict`, `manyhot convert` and `manyhot kinds`"),
     "predictions": ("an image, in one file for each model", "`manyhot predict` and `manyhot convert`"),
     "proposals": ("an (image, class) pair", ""),
     "votes": ("one answer of one rater about one (image, class) pair", "`manyhot convert`"),
@@ -42,6 +42,7 @@ ROWS = {
         "a threshold of probability",
         "`manyhot aggregate` with golden answers, as `…-curve.csv` beside the labels",
     ),
+    "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
     "remarks": ("a comment", ""),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
     "results": ("a number", "`manyhot evaluate` and `manyhot compare`"),

@@ -17,7 +17,7 @@ import typer
 from manyhot._version import __version__
 from manyhot.cli.aggregating import aggregate, agreement
 from manyhot.cli.data import convert, fetch, metrics
-from manyhot.cli.judging import ManyValues, compare, describe, evaluate, leaderboard, report
+from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.errors import ManyhotError
 
@@ -46,6 +46,7 @@ def _root(
 
 
 app.command(cls=ManyValues)(evaluate)
+app.command(cls=ManyValues)(kinds)
 for command in (
     compare,
     describe,

@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Compared, Description, Finding, Listed, Outcome, Progress, Similar
+    from manyhot.pipeline import Compared, Description, Finding, Kinds, Listed, Outcome, Progress, Similar
     from manyhot.registry import Entry
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -349,6 +349,29 @@ def _print_card(card: dict[str, Any]) -> None:
     if card["rated"] is not None:
         typer.echo(f"  looked at by people: {card['rated']:,}")
     typer.echo()
+
+
+def print_kinds(found: Kinds, written: list[Path], as_json: bool) -> None:
+    """Print how many images are of each kind, and how well labels tell what raters counted."""
+    if as_json:
+        numbers = {"kinds": found.counts, "annotated": found.annotated, "several": found.several_counted}
+        told = numbers | {"check": found.check.tolist(), "written": [str(p) for p in written]}
+        typer.echo(json.dumps(told))
+        return
+    total = max(sum(found.counts.values()), 1)
+    rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in found.counts.items()]
+    print_table(("kind", "images", "share"), rows)
+    if found.annotated and found.check.sum():
+        several, of = found.several_counted, found.annotated
+        typer.echo(f"raters counted two or more objects in {several:,} of {of:,} images ({several / of:.1%})")
+        (one, more), (missed, told) = found.check.tolist()
+        n = one + more + missed + told
+        typer.echo(
+            f"labels alone tell one object from several in {(one + told) / n:.1%} of the {n:,} with two or "
+            f"more labels that raters counted: {told:,} of {missed + told:,} with several objects, "
+            f"{one:,} of {one + more:,} with one"
+        )
+    print_written(written, as_json)
 
 
 def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:

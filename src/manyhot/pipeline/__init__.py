@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from manyhot.pipeline.conversion import convert
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.describe import Description
+    from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
@@ -41,6 +43,7 @@ _HOME = {
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
     "Finding": "manyhot.models.doctor",
+    "Kinds": "manyhot.steps.kinds",
     "Listed": "manyhot.models.listing",
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
@@ -61,6 +64,7 @@ _HOME = {
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
     "families": "manyhot.models",
+    "kinds_files": "manyhot.pipeline.kinds",
     "leaderboard": "manyhot.pipeline.compare",
     "leaderboard_text": "manyhot.pipeline.compare",
     "list_models": "manyhot.models.listing",
@@ -84,6 +88,7 @@ __all__ = [
     "Description",
     "Done",
     "Finding",
+    "Kinds",
     "Listed",
     "Notify",
     "Options",
@@ -101,6 +106,7 @@ __all__ = [
     "evaluate_files",
     "examine",
     "families",
+    "kinds_files",
     "leaderboard",
     "leaderboard_text",
     "list_models",

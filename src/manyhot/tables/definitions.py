@@ -453,6 +453,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         Column("similarity", pa.list_(pa.float32()), "of each neighbour, the cosine of the two embeddings"),
     ),
+    "questions": (
+        Column("image_id", _text, "as in images"),
+        Column("class_id", _int, "as in classes"),
+        Column("score", _real, "of the ranking; the highest is asked first"),
+        Column("p", _real, "probability that the class is in the image, given the answers so far"),
+        Column("state", _text, "by that probability and the threshold", values=STATES),
+        Column("n_votes", _int, "answers so far"),
+    ),
     "findings": (
         Column("kind", _text, "what was found"),
         _optional("image_id", _text, "the image, null for a finding on classes"),

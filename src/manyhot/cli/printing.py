@@ -92,7 +92,8 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
 
     told = json.loads(outcome.evaluation.about["metrics"])
     wide = outcome.evaluation.summary()
-    shown = [m for m in HEADLINE if m in wide.columns] or wide.columns[2:7]
+    usual = [m for m in HEADLINE if m in wide.columns]
+    shown = usual if len(usual) > 1 else wide.columns[2:7]
     by = "real1" if "real1" in shown else shown[0]
     for (dataset,), part in wide.group_by("dataset", maintain_order=True):
         ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)

@@ -30,9 +30,8 @@ def sets_of(images, n_classes=5, usable=None):
     classes = np.array([c for i in images for c in i], np.int32)
     state = np.array([s for i in images for s in i.values()], np.uint8)
     n = len(images)
-    return LabelSets(
-        n_classes, indptr, classes, state, np.full(n, -1, np.int32), np.ones(n, bool) if usable is None else usable, True
-    )  # fmt: skip
+    usable = np.ones(n, bool) if usable is None else usable
+    return LabelSets(n_classes, indptr, classes, state, np.full(n, -1, np.int32), usable, True)
 
 
 def yes(*classes):

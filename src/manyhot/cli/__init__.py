@@ -16,6 +16,7 @@ import typer
 
 from manyhot._version import __version__
 from manyhot.cli.aggregating import aggregate, agreement
+from manyhot.cli.asking import next_questions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.predicting import doctor, models, predict, similar
@@ -47,6 +48,7 @@ def _root(
 
 app.command(cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(kinds)
+app.command("next")(next_questions)
 for command in (
     compare,
     describe,

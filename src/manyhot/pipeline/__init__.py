@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
     from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
+    from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
+    from manyhot.steps.asking import Next
     from manyhot.steps.describe import Description
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
@@ -45,6 +47,7 @@ _HOME = {
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
     "Listed": "manyhot.models.listing",
+    "Next": "manyhot.steps.asking",
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
@@ -69,6 +72,7 @@ _HOME = {
     "leaderboard_text": "manyhot.pipeline.compare",
     "list_models": "manyhot.models.listing",
     "narrow": "manyhot.steps.leaderboard",
+    "next_files": "manyhot.pipeline.asking",
     "predict_files": "manyhot.pipeline.predict",
     "report_folder": "manyhot.pipeline.outputs",
     "similar_files": "manyhot.pipeline.similar",
@@ -90,6 +94,7 @@ __all__ = [
     "Finding",
     "Kinds",
     "Listed",
+    "Next",
     "Notify",
     "Options",
     "Outcome",
@@ -111,6 +116,7 @@ __all__ = [
     "leaderboard_text",
     "list_models",
     "narrow",
+    "next_files",
     "predict_files",
     "report_folder",
     "similar_files",

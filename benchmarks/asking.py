@@ -190,7 +190,6 @@ STRATEGIES: dict[str, tuple[Score, int, float]] = {
     "expected-change, one step": (by_next_change, FIVE, -1.0),
     "entropy": (by_entropy, FIVE, -1.0),
     "disagreement": (by_disagreement, FIVE, -1.0),
-    "all alike, up to 8": (by_count, MORE, -1.0),
     "expected-change, up to 8": (by_change, MORE, -1.0),
     "entropy, up to 8": (by_entropy, MORE, -1.0),
     "stop when settled (0)": (by_count, FIVE, 0.0),

@@ -3,11 +3,12 @@
     python benchmarks/errors.py [--all]
 
 Errors on ImageNet's validation set: the best class is not the original label. "asked": somebody was asked
-about the class. Of these, "accepted" by ReaL's label sets and by most raters (three yes of five), and
-"preferred" to the original label by ReaL's scores and by strictly more yes; ties are no preference. Then, on
-the 6,761 images whose main object the raters of Tsipras et al. named, the errors whose class they named, those
-whose original label they named, and those of which they named neither. Intervals are Wilson's. The mean is over
-all models, with no interval: they share their images. Twelve models by top-1 unless --all is given.
+about the class. Of these, "accepted" by ReaL's label sets and by most raters (three yes of five). Where the
+original label was asked about too, "preferred" to it by ReaL's scores and by strictly more yes; ties are no
+preference. Then, on the 6,761 images whose main object the raters of Tsipras et al. named: the errors whose
+class they named, those whose original label they named, and those of which they named neither. Intervals are
+Wilson's. The mean has none: models share their images; Fisher vectors, which are no networks, are left out of
+it. Twelve models are shown, or all with --all.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from common import models, quiet
+from common import quiet
+from scipy.stats import kendalltau
 
 from manyhot.core.resampling import wilson_interval
+from manyhot.pipeline import BENCHMARKS
 
 SHOWN = 12
 METRICS = ["top1", "errors_asked", "accepted_errors", "preferred_errors"]
@@ -71,13 +74,13 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     quiet()
+    judged = BENCHMARKS["errors"].datasets[0].fetch().published
     real, by_share, objects, rows = tables()
-    judged = [p for _, p in models(rows)]
     found, shares = numbers(real, judged, "real"), numbers(by_share, judged, "share")
     order = sorted((found[p.model, "top1"]["value"], p.model) for p in judged)
     counted = {p.model: mains(objects, rows, np.asarray(p.classes)[:, 0]) for p in judged}
-    head = ["model", "top-1", "errors", "asked", "accepted", "preferred", "accepted by most", "preferred by more",
-            "n", "main object", "original label is it", "neither"]  # fmt: skip
+    head = ["model", "top-1", "errors", "asked", "accepted", "preferred", "accepted by most"]
+    head += ["preferred by more", "n", "main object", "original label is it", "neither"]
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     picked = np.linspace(0, len(order) - 1, SHOWN).round().astype(int)
     for value, model in order if options.all else [order[i] for i in picked]:
@@ -96,18 +99,21 @@ def main() -> None:
             share(n - theirs - original, n),
         ]
         print(f"| {model} | {' | '.join(cells)} |")
+    nets = [p for p in judged if not p.model.startswith("fv_")]
     averaged = [
-        np.mean([table[p.model, metric]["value"] for p in judged])
+        np.mean([table[p.model, metric]["value"] for p in nets])
         for table, names in ((found, METRICS), (shares, METRICS[2:]))
         for metric in names
     ]
-    over = np.array([counted[p.model] for p in judged], float)
+    over = np.array([counted[p.model] for p in nets], float)
     averaged += list((over[:, 1:] / over[:, :1]).mean(0))
-    print("mean over", len(judged), "models:", ", ".join(f"{v:.3f}" for v in averaged))
-    top1 = [found[p.model, "top1"]["value"] for p in judged]
+    named = [averaged[0], "", *averaged[1:-2], "", *averaged[-2:], 1 - sum(averaged[-2:])]
+    cells = [v if isinstance(v, str) else f"{v:.3f}" for v in named]
+    print(f"| mean of {len(nets)} networks | {' | '.join(cells)} |\n")
+    top1 = [found[p.model, "top1"]["value"] for p in nets]
     for metric in METRICS[1:]:
-        values = [found[p.model, metric]["value"] for p in judged]
-        print(f"correlation of {metric} with top1: {np.corrcoef(top1, values)[0, 1]:.3f}")
+        tau = kendalltau(top1, [found[p.model, metric]["value"] for p in nets]).statistic
+        print(f"Kendall's tau of {metric} with top1, {len(nets)} networks: {tau:.3f}")
 
 
 if __name__ == "__main__":

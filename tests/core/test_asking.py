@@ -48,7 +48,7 @@ def flipped(p, ahead, threshold, rater=RATER):
 def test_average_rater():
     quality = np.array([RATER, RATER[::-1]])
     assert average_rater(quality) == pytest.approx(np.full((2, 1), 0.5) * (RATER[0] + RATER[1]))
-    assert average_rater(quality, [3, 1])[0] == pytest.approx([0.75, 0.095, 0.155])
+    assert average_rater(quality, np.array([3, 1]))[0] == pytest.approx([0.75, 0.095, 0.155])
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8])

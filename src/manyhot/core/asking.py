@@ -50,13 +50,13 @@ def log_ratios(quality: Floats) -> Floats:
     return np.asarray(np.log(quality[..., 1, :]) - np.log(quality[..., 0, :]))
 
 
-def average_rater(quality: Floats, weights: npt.ArrayLike | None = None) -> Floats:
+def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> Floats:
     """Return the arithmetic mean of the raters' matrices: the quality of a rater not yet known.
 
     Parameters
     ----------
     quality : ndarray of float64, shape (R, 2, A)
-    weights : array_like, shape (R,), optional
+    weights : ndarray, shape (R,), optional
         How likely each is to be the next, such as the answers that each gave.
 
     Returns

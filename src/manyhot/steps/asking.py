@@ -157,7 +157,7 @@ def _matrix(aggregated: Aggregated, rater: str) -> Floats:
         )
     votes = aggregated.votes
     if rater:
-        return matrices[_index(votes, rater)]
+        return np.asarray(matrices[_index(votes, rater)])
     return average_rater(matrices, np.bincount(votes.rater, minlength=votes.n_raters))
 
 

@@ -120,11 +120,10 @@ def _tops(labels: Labels, predictions: Iterable[Predictions]) -> Iterator[npt.ND
     models = 0
     for model in predictions:
         check_same_classes(labels, model)
-        if model.classes is None:
+        top = model.classes
+        if top is None:
             assert model.scores is not None
             top = top_k(model.scores, 2)
-        else:
-            top = model.classes
         if top.shape[1] < 2:
             raise InputError(
                 "Two classes that a model mixes up are its best and its second best.",

@@ -41,6 +41,7 @@ def test_table():
     assert not any(found.table["counted"].to_pylist())
     assert found.counts == {"one": 1, "several-objects": 1, "ambiguous": 1, "near-synonyms": 10}
     assert (found.annotated, found.several_counted, found.check.sum()) == (0, 0, 0)
+    assert found.synonyms == [("laptop", "notebook (computer)", 10, 10)]
 
 
 def test_counted_objects():

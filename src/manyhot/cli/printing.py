@@ -352,16 +352,22 @@ def _print_card(card: dict[str, Any]) -> None:
     typer.echo()
 
 
-def print_kinds(found: Kinds, written: list[Path], as_json: bool) -> None:
-    """Print how many images are of each kind, and how well labels tell what raters counted."""
+def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10) -> None:
+    """Print how many images are of each kind, near-synonyms, and how well labels tell what raters counted."""
     if as_json:
         numbers = {"kinds": found.counts, "annotated": found.annotated, "several": found.several_counted}
-        told = numbers | {"check": found.check.tolist(), "written": [str(p) for p in written]}
+        told = numbers | {"check": found.check.tolist(), "near_synonyms": found.synonyms}
+        told |= {"written": [str(p) for p in written]}
         typer.echo(json.dumps(told))
         return
     total = max(sum(found.counts.values()), 1)
     rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in found.counts.items()]
     print_table(("kind", "images", "share"), rows)
+    if found.synonyms:
+        pairs = [(f"{a} + {b}", f"{both:,}", f"{either:,}") for a, b, both, either in found.synonyms[:most]]
+        typer.echo()
+        print_table((f"near-synonyms ({len(found.synonyms)} pairs)", "both", "either"), pairs)
+        typer.echo()
     if found.annotated and found.check.sum():
         several, of = found.several_counted, found.annotated
         typer.echo(f"raters counted two or more objects in {several:,} of {of:,} images ({several / of:.1%})")

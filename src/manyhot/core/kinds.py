@@ -141,6 +141,23 @@ def share_together(
     return pair, both / np.maximum(images, 1), images
 
 
+def near_synonyms(
+    sets: LabelSets, confusion: npt.NDArray[np.float64], rules: Rules | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the pairs of classes that are near-synonyms, as `share_together` does.
+
+    Parameters
+    ----------
+    sets, confusion, rules
+        As in `image_kinds`.
+    """
+    rules = rules or Rules()
+    pair, share, images = share_together(sets)
+    mixed = confusion[pair // sets.n_classes, pair % sets.n_classes] >= rules.confusion
+    kept = mixed & (share >= rules.together) & (images >= rules.together_images)
+    return pair[kept], share[kept], images[kept]
+
+
 def image_kinds(
     sets: LabelSets,
     confusion: npt.NDArray[np.float64],
@@ -174,7 +191,9 @@ def image_kinds(
     i, j = pairs_within(rows)
     mixed = confusion[classes[i], classes[j]] >= rules.confusion
     close = hierarchy_distance(paths, classes[i], classes[j]) <= rules.distance
-    synonyms = mixed & _are_together(sets, _pair(classes[i], classes[j], sets.n_classes), rules)
+    synonyms = np.isin(
+        _pair(classes[i], classes[j], sets.n_classes), near_synonyms(sets, confusion, rules)[0]
+    )
     apart = _groups(rows, i, j, mixed | close, len(sets))
     named_apart = _groups(rows, i, j, synonyms, len(sets))
     return ImageKinds(_decide(np.bincount(rows, minlength=len(sets)), apart, named_apart, n_objects), apart)
@@ -192,12 +211,6 @@ def _decide(
     kind = np.where(size == 1, one, kind)
     kind = np.where(size == 0, UNKNOWN, kind)
     return np.where(objects > 1, several, kind).astype(np.int8)
-
-
-def _are_together(sets: LabelSets, pair: npt.NDArray[np.int64], rules: Rules) -> npt.NDArray[np.bool_]:
-    known, share, images = share_together(sets)
-    kept = known[(share >= rules.together) & (images >= rules.together_images)]
-    return np.isin(pair, kept)
 
 
 def _groups(

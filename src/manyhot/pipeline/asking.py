@@ -48,7 +48,7 @@ def next_files(
     budget, by, most, at_most, rater
         See `manyhot.steps.asking.ask_next`.
     proposals : path-like, optional
-        A proposals table, by default that of the campaign: its questions that nobody answered are ranked, too.
+        A proposals table, by default that of the campaign: questions that nobody answered are ranked, too.
     method : str
         An aggregator; ``golden-bayes`` where there are golden answers, else ``dawid-skene``.
 

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.kinds import KINDS, UNKNOWN, ImageKinds, Rules, image_kinds, mutual_confusion
+from manyhot.core.kinds import (
+    KINDS,
+    UNKNOWN,
+    ImageKinds,
+    Rules,
+    image_kinds,
+    mutual_confusion,
+    near_synonyms,
+)
 from manyhot.core.sets import NO_LABEL, top_k
 from manyhot.errors import InputError
 from manyhot.steps.sets import label_sets
@@ -34,6 +42,9 @@ class Kinds:
     annotated, several_counted : int
         Images of the annotated ones that are among the labels, and those in which raters counted two or more
         objects; 0 where nobody counted.
+    synonyms : list of (str, str, int, int)
+        Names of two classes that are near-synonyms, the images with both and those with either, on which
+        people were asked about both; the most images with both first.
     check : ndarray of int64, shape (2, 2)
         Images with two or more labels whose objects raters counted: rows one and several as counted, columns
         as the labels tell.
@@ -43,6 +54,7 @@ class Kinds:
     counts: dict[str, int]
     annotated: int
     several_counted: int
+    synonyms: list[tuple[str, str, int, int]]
     check: npt.NDArray[np.int64]
 
 
@@ -89,6 +101,7 @@ def kinds(
         {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(KINDS)},
         0 if images is None else int(pc.sum(pc.is_in(images.image_id, labels.image_id)).as_py() or 0),
         int(np.count_nonzero(n_objects > 1)),
+        _named(known, sets.n_classes, near_synonyms(sets, confusion, rules)),
         check.reshape(2, 2),
     )
 
@@ -107,6 +120,20 @@ def _counted(labels: Labels, images: Images) -> npt.NDArray[np.int64]:
     rows = pc.index_in(labels.image_id, images.image_id)
     found = pc.fill_null(pc.take(column, rows), UNKNOWN)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _named(
+    classes: ClassList | None,
+    n_classes: int,
+    pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]],
+) -> list[tuple[str, str, int, int]]:
+    names = classes.names if classes else [str(i) for i in range(n_classes)]
+    pair, share, images = pairs
+    both = np.rint(share * images).astype(int)
+    order = np.lexsort((pair, -both))
+    return [
+        (names[pair[i] // n_classes], names[pair[i] % n_classes], int(both[i]), int(images[i])) for i in order
+    ]
 
 
 def _paths(classes: ClassList | None, n_classes: int) -> list[tuple[str, ...]]:

@@ -436,14 +436,8 @@ def parse(monkeypatch):
             registry.get("metric", by)
         raise ParsedError
 
-    for name in (
-        "compare_files",
-        "convert",
-        "describe_files",
-        "report_folder",
-        "similar_files",
-        "agreement_files",
-    ):
+    stopped = ("agreement_files", "compare_files", "convert", "describe_files")
+    for name in (*stopped, "kinds_files", "next_files", "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 
     def combine(*_, method, **__):

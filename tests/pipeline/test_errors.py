@@ -21,7 +21,7 @@ def files(mirror, tmp_path_factory):
     from manyhot import catalog
 
     cache = tmp_path_factory.mktemp("cache")
-    return lambda entry, *names: catalog.fetch(entry, only=names, cache=cache, mirror=mirror)
+    return lambda entry, *names: catalog.fetch(entry, only=names or None, cache=cache, mirror=mirror)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_errors_of_published_models(model, files, raw):
         assert [row["lo"], row["hi"]] == pytest.approx(ends)
 
 
-def test_benchmark_of_errors(files, mirror, tmp_path, monkeypatch):
+def test_benchmark_of_errors(files, raw, mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     evaluate_benchmark("errors", tmp_path / "errors")
@@ -91,10 +91,20 @@ def test_benchmark_of_errors(files, mirror, tmp_path, monkeypatch):
     # Of the main objects nothing is known but which class they are.
     assert main.filter(pl.col("metric").is_in(METRICS))["n"].sum() == 0
     assert real.filter(metric="accepted_errors")["value"].is_between(0, 1).all()
-    # 6,761 images, of which the main object is not the original label on 2,109: an error that names it.
-    resnet = main.filter(model="resnet50")
-    (top1,) = resnet.filter(metric="top1")["value"]
-    assert resnet.filter(metric="valid_errors")["n"].item() == 6_761 - round(top1 * 6_761)
+    # The main object of each image and the model's class, without the labels that were judged on.
+    given = files("imagenet-val-predictions", "imagenet-validation-original.json", "resnet50.npy")
+    counts = pl.from_arrow(read_images(files("tsipras")["annotations_classify_task.pkl"]).table).drop_nulls(
+        "main_label"
+    )
+    best = dict(zip(raw[0], np.load(given["resnet50.npy"])[:, 0].tolist(), strict=True))
+    rows = counts.select("image_id", "label", "main_label").iter_rows()
+    wrong = [best[name] == named for name, label, named in rows if best[name] != label]
+    row = main.filter(model="resnet50", metric="valid_errors").to_dicts()[0]
+    assert (round(row["value"] * row["n"]), row["n"], row["n_skipped"]) == (
+        sum(wrong),
+        len(wrong),
+        6_761 - len(wrong),
+    )
 
 
 def test_kinds_of_imagenet(mirror, tmp_path, monkeypatch):

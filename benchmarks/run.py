@@ -7,7 +7,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("accuracy", "bootstrap", "imagenet", "compare", "dense", "similar", "predict")
+NAMES = (
+    "accuracy",
+    "bootstrap",
+    "imagenet",
+    "compare",
+    "dense",
+    "similar",
+    "aggregate",
+    "asking",
+    "errors",
+    "predict",
+)
 
 if __name__ == "__main__":
     for name in NAMES:

@@ -23,13 +23,28 @@ _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
 
 ROWS = {
     "classes": ("a class", ""),
-    "images": ("an image", "`manyhot predict` and `manyhot convert`"),
+    "images": ("an image", "`manyhot predict`, `manyhot convert` and `manyhot kinds`"),
     "predictions": ("an image, in one file for each model", "`manyhot predict` and `manyhot convert`"),
     "proposals": ("an (image, class) pair", ""),
-    "votes": ("one answer of one rater about one (image, class) pair", ""),
-    "golden": ("one answer of one expert about one (image, class) pair", ""),
+    "votes": ("one answer of one rater about one (image, class) pair", "`manyhot convert`"),
+    "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
+    "raters": (
+        "a rater",
+        "`manyhot aggregate`, as `…-raters.parquet` beside the labels, and `manyhot agreement`",
+    ),
+    "rater_pairs": ("two raters who answered the same questions", "`manyhot agreement`"),
+    "confusion": (
+        "an answer of a rater, or of all, to golden questions of one truth",
+        "`manyhot agreement`",
+    ),
+    "agreement": ("a measure of agreement", "`manyhot agreement`"),
+    "curve": (
+        "a threshold of probability",
+        "`manyhot aggregate` with golden answers, as `…-curve.csv` beside the labels",
+    ),
+    "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
     "remarks": ("a comment", ""),
-    "labels": ("an image", "`manyhot convert`"),
+    "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
     "results": ("a number", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
     "models": ("a model and what is known about it", "`manyhot evaluate` and `manyhot compare`"),

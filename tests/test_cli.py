@@ -109,7 +109,7 @@ def test_partial_overlap_is_said_aloud(run, small):
             ("evaluate", "imagenett"),
             2,
             "Error: There is no benchmark 'imagenett'.\n"
-            "  allowed: imagenet, tsipras\n"
+            "  allowed: imagenet, tsipras, errors\n"
             "  do:      did you mean 'imagenet'?\n",
         ),
         (("fetch", "imagenet-rael"), 2, "Error: "),

@@ -328,15 +328,24 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
             assert values.split() == got.split(), f"docs/tour.md, {dataset.name}, {model}: write {got}"
 
 
-@pytest.mark.parametrize("command", ["describe imagenet", "compare timm-results --out timm"])
-def test_output_shown_is_that_of_the_command(command, mirror, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("comparing", "describe imagenet"),
+        ("comparing", "compare timm-results --out timm"),
+        ("reassessing", "aggregate imagenet-real --method golden-bayes --out labels.parquet"),
+        ("reassessing", "aggregate imagenet-real --method dawid-skene --out em.parquet"),
+        ("reassessing", "agreement imagenet-real"),
+    ],
+)
+def test_output_shown_is_that_of_the_command(name, command, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     done = CliRunner().invoke(cli.app, shlex.split(command))
     assert done.exit_code == 0, done.output
     printed = {" ".join(line.split()) for line in done.output.splitlines()}
-    path = DOCS / "comparing.md"
+    path = DOCS / f"{name}.md"
     shown = fences(path)
     # A block of text belongs to the last command before it.
     blocks = [
@@ -344,9 +353,17 @@ def test_output_shown_is_that_of_the_command(command, mirror, tmp_path, monkeypa
         for a, b in itertools.pairwise(shown)
         if b.language == "text" and a.body.splitlines()[-1] == f"manyhot {command}"
     ]
-    assert blocks, f"docs/comparing.md: show what `manyhot {command}` prints"
+    assert blocks, f"docs/{name}.md: show what `manyhot {command}` prints"
     for line in "".join(blocks).splitlines():
-        assert line.strip() in ("", "…") or " ".join(line.split()) in printed, f"docs/comparing.md: {line}"
+        assert line.strip() in ("", "…") or " ".join(line.split()) in printed, f"docs/{name}.md: {line}"
+
+
+def test_simulation_shown_is_that_of_the_command():
+    script = REPO / "benchmarks" / "simulated_raters.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    text = (DOCS / "reassessing.md").read_text(encoding="utf-8")
+    for line in done.stdout.splitlines():
+        assert f"\n{line.rstrip()}\n" in text, f"docs/reassessing.md: write {line}"
 
 
 # The gallery.
@@ -419,8 +436,15 @@ def parse(monkeypatch):
             registry.get("metric", by)
         raise ParsedError
 
-    for name in ("compare_files", "convert", "describe_files", "report_folder", "similar_files"):
+    stopped = ("agreement_files", "compare_files", "convert", "describe_files")
+    for name in (*stopped, "kinds_files", "next_files", "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
+
+    def combine(*_, method, **__):
+        registry.get("aggregator", method)
+        raise ParsedError
+
+    monkeypatch.setattr(pipeline, "aggregate_files", combine)
     monkeypatch.setattr(pipeline, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
 

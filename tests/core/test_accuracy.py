@@ -1,10 +1,12 @@
 """Each metric against its definition written out as a loop over images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from manyhot.core.accuracy import valid_errors
-from manyhot.core.sets import NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
 from manyhot.testing import random_case
@@ -185,3 +187,95 @@ def test_valid_errors_by_hand():
     # right; in the set; label rejected, prediction valid; wrong; empty set; wrong; no label
     assert found.scored.tolist() == [False, True, True, True, False, True, False]
     assert found.value() == 2 / 4
+
+
+def errors_by_hand():
+    """Return seven errors of all kinds, an image that is right and one that is unusable."""
+    asked = [
+        {0: (YES, 0.9), 1: (YES, 0.95)},  # the model says 1: accepted and preferred
+        {0: (YES, 0.9), 1: (NO, 0.1)},  # refused
+        {0: (YES, 0.9), 1: (UNCLEAR, 0.9)},  # unclear, and as likely as the original label
+        {0: (YES, 0.9)},  # nobody was asked
+        {0: (NO, 0.1), 1: (NO, 0.3)},  # an empty set: refused, and yet likelier than the original label
+        {1: (YES, 0.9)},  # accepted; nobody was asked about the original label
+        {0: (YES, 0.9), 1: (YES, np.nan)},  # accepted; nothing tells its probability
+        {1: (YES, 1.0)},  # right
+        {0: (YES, 0.9), 1: (YES, 1.0)},  # unusable
+    ]
+    pairs = [(c, *what) for image in asked for c, what in image.items()]
+    classes, state, p = (np.array(column) for column in zip(*pairs, strict=True))
+    label = np.array([0, 0, 0, 0, 0, 0, 0, 1, 0], np.int32)
+    indptr = np.concatenate([[0], np.cumsum([len(a) for a in asked])])
+    usable = np.array([True] * 8 + [False])
+    sets = LabelSets(
+        3,
+        indptr,
+        classes.astype(np.int32),
+        state.astype(np.uint8),
+        label,
+        usable,
+        True,
+        p.astype(np.float32),
+    )
+    return Case(sets, np.full((9, 1), 1, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("metric", "right", "n"), [("errors_asked", 6, 7), ("accepted_errors", 3, 6), ("preferred_errors", 2, 4)]
+)
+def test_errors_by_hand(metric, right, n):
+    found = get("metric", metric)(errors_by_hand())
+    assert (np.count_nonzero(found.num), np.count_nonzero(found.scored)) == (right, n)
+    assert found.value() == pytest.approx(right / n)
+
+
+def loop_errors(case):
+    """Yield state and probability of the best class and of the original label, for each top-1 error."""
+    labels = case.labels
+    for i in range(len(labels)):
+        part = slice(labels.indptr[i], labels.indptr[i + 1])
+        known = {
+            int(c): (int(s), float(p))
+            for c, s, p in zip(labels.classes[part], labels.state[part], labels.p[part], strict=True)
+        }
+        best, label = int(case.top[i, 0]), int(labels.label[i])
+        if labels.usable[i] and label != NO_LABEL and best != label:
+            yield known.get(best), known.get(label)
+
+
+def test_errors_equal_the_loop():
+    for seed in range(5):
+        case = random_case(np.random.default_rng(seed))
+        errors = list(loop_errors(case))
+        asked = [best for best, _ in errors if best]
+        both = [best[1] > label[1] for best, label in errors if best and label]
+        expected = {
+            "errors_asked": mean([best is not None for best, _ in errors]),
+            "accepted_errors": mean([state == YES for state, _ in asked]),
+            "preferred_errors": mean(both),
+        }
+        for name, (value, n) in expected.items():
+            estimate = get("metric", name)(case)
+            assert (estimate.value(), np.count_nonzero(estimate.scored)) == (pytest.approx(value), n)
+
+
+@pytest.mark.parametrize("metric", ["errors_asked", "accepted_errors", "preferred_errors"])
+def test_errors_are_unknown_where_only_valid_classes_are_recorded(metric):
+    case = Case(LabelSets.from_lists([[0], [1, 2]], 9, label=[0, 1]), np.array([[1], [1]]))
+    estimate = get("metric", metric)(case)
+    assert np.isnan(estimate.value())
+    assert not estimate.scored.any()
+
+
+def test_no_preference_without_probabilities():
+    case = errors_by_hand()
+    estimate = get("metric", "preferred_errors")(Case(replace(case.labels, p=None), case.top))
+    assert not estimate.scored.any()
+    assert np.isnan(estimate.value())
+
+
+def test_probability_of_a_class():
+    labels = errors_by_hand().labels
+    found = labels.p_of(np.array([1, 1, 0, 2, -1, 0, 1, 1, 0]))
+    assert found == pytest.approx([0.95, 0.1, 0.9, np.nan, np.nan, np.nan, np.nan, 1, 0.9], nan_ok=True)
+    assert labels.take(np.array([8, 0])).p_of(np.array([0, 1])) == pytest.approx([0.9, 0.95])

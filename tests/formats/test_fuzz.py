@@ -15,10 +15,12 @@ from manyhot.formats import (
     detect,
     read_classes,
     read_findings,
+    read_golden,
     read_images,
     read_labels,
     read_predictions,
     read_results,
+    read_votes,
 )
 from manyhot.tables import Images, Labels, Predictions, schema, write, write_labels, write_predictions
 
@@ -73,6 +75,19 @@ def own_results(path):
         "n_skipped": 0,
     }
     write(pa.Table.from_pylist([row], schema("results")), path, "results")
+
+
+VOTES = {"image_id": IDS, "class_id": [1, 2, 3], "rater_id": ["x"] * 3, "answer": ["yes", "no", "maybe"]}
+
+
+def own_votes(path):
+    write(pa.table(VOTES), path, "votes", about={"n_classes": "5"})
+
+
+def real_votes(path):
+    tensor = np.zeros((2, 2, 3))
+    tensor[[0, 0, 1], [0, 1, 1], [2, 0, 1]] = 1
+    np.savez_compressed(path, tensor=tensor, info=np.array([[n, "1"] for n in VAL]), ids=np.array([4, 7]))
 
 
 def pickle_of_2020(path):
@@ -167,6 +182,16 @@ FILES = {
     "results.parquet": (read_results, own_results),
     "vit3b_mistakes.json": (read_findings, as_json({"a.JPEG": MISTAKE, "b.JPEG": MISTAKE})),
     "findings.parquet": (read_findings, own_findings),
+    "votes.parquet": (read_votes, own_votes),
+    "foreign votes.parquet": (read_votes, parquet(VOTES)),
+    "votes.csv": (
+        read_votes,
+        text("image_id,class_id,rater_id,answer\na,tench,x,yes\na,1,x,no\nb,1,7,maybe\n"),
+    ),
+    "crowd-kit.csv": (read_votes, text("task,worker,label\na.jpg:tench,w1,yes\na.jpg:1,w1,no\n")),
+    "raters.npz": (read_votes, real_votes),
+    "golden.csv": (read_golden, text("image_id,class_id,expert_id,answer\na,tench,x,yes\nb,1,7,no\n")),
+    "golden.npz": (read_golden, real_votes),
     "classes.txt": (read_classes, text("cat\ndog\ncaf\u00e9\n")),
     "classes.csv": (read_classes, text("class_id,key,name\n0,n1,cat\n1,n2,dog\n")),
     "classes.parquet": (read_classes, parquet({"class_id": [0, 1], "key": ["n1", "n2"]})),

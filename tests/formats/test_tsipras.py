@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from manyhot import read_images
+from manyhot import read_images, read_labels
+from manyhot.errors import InputError
 from manyhot.formats import detect
 from manyhot.formats.pickles import MAX_BYTES
 
@@ -51,6 +52,33 @@ def test_classify_task_alone(folder, tmp_path, joined):
     alone = pl.from_arrow(read_images(path).table)
     assert len(alone) == 6_761
     assert alone.equals(joined.filter(pl.col("annotation") == "fu").select(alone.columns))
+
+
+def test_main_objects_as_labels(folder, joined):
+    labels = read_labels(folder / FILES[0])
+    table = pl.from_arrow(labels.table)
+    asked = joined.filter(pl.col("annotation") == "fu").sort("image_id")
+    assert len(labels) == 6_761
+    assert not labels.asked_known
+    rows = table.sort("image_id")
+    assert rows["label"].to_list() == asked["label"].to_list()
+    assert rows["classes"].to_list() == [[c] for c in asked["main_label"]]
+    assert rows["n_votes"].to_list() == [[n] for n in asked["n_raters"]]
+    assert table["state"].to_list() == [["yes"]] * 6_761
+    # The plurality of raters names another main object than the original label on 2,109 images.
+    assert (table["classes"].list.first() != table["label"]).sum() == 2_109
+
+
+def test_counts_of_images_are_no_labels(folder):
+    with pytest.raises(InputError) as error:
+        read_labels(folder / "image_info.pkl")
+    assert str(error.value) == (
+        "The pickle holds another table.\n"
+        f"  where:   {folder / 'image_info.pkl'}\n"
+        "  got:     annotation\n"
+        "  allowed: the columns of annotations_classify_task.pkl\n"
+        "  do:      give that file"
+    )
 
 
 def test_labels_are_those_of_the_validation_set(joined, published):

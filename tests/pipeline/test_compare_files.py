@@ -334,7 +334,7 @@ def test_describe_knows_what_there_is(tmp_path):
     assert manyhot("describe", "imagenet-real", cwd=tmp_path, code=3).stderr == (
         "Error: The file does not exist.\n"
         "  where:   imagenet-real\n"
-        "  allowed: label sets as a file or folder, or imagenet or tsipras\n"
+        "  allowed: label sets as a file or folder, or imagenet or tsipras or errors\n"
         "  do:      did you mean 'imagenet'?\n"
     )
 

@@ -15,8 +15,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from manyhot._version import __version__
+from manyhot.cli.aggregating import aggregate, agreement
+from manyhot.cli.asking import next_questions
 from manyhot.cli.data import convert, fetch, metrics
-from manyhot.cli.judging import ManyValues, compare, describe, evaluate, leaderboard, report
+from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.errors import ManyhotError
 
@@ -45,6 +47,8 @@ def _root(
 
 
 app.command(cls=ManyValues)(evaluate)
+app.command(cls=ManyValues)(kinds)
+app.command("next")(next_questions)
 for command in (
     compare,
     describe,
@@ -54,6 +58,8 @@ for command in (
     models,
     doctor,
     similar,
+    aggregate,
+    agreement,
     convert,
     fetch,
     metrics,

@@ -13,7 +13,9 @@ from manyhot.cli.printing import options_text, print_catalog, print_table, print
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Labels, predictions, images or results in any format.")],
+    source: Annotated[
+        Path, typer.Argument(help="Labels, predictions, images, results or votes in any format.")
+    ],
     target: Annotated[Path, typer.Argument(help="File to write: .parquet or .csv.")],
     rows: RowsOption = None,
     classes: ClassesOption = None,
@@ -28,7 +30,7 @@ def convert(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert labels, predictions, images or results to Parquet or CSV.
+    """Convert labels, predictions, images, results or votes to Parquet or CSV.
 
     Example: manyhot convert real.json labels.parquet
     """

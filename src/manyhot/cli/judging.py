@@ -1,4 +1,4 @@
-"""The commands that judge: evaluate, compare, describe, leaderboard, report."""
+"""The commands that judge: evaluate, compare, describe, kinds, leaderboard, report."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from manyhot.cli.options import (
 from manyhot.cli.printing import (
     print_comparison,
     print_description,
+    print_kinds,
     print_leaderboard,
     print_outcome,
     print_undrawn,
@@ -204,6 +205,46 @@ def describe(
             labels, out, rows=rows, classes=classes, call=call(), progress=progress
         )
     print_description(description, written, as_json)
+
+
+def kinds(
+    labels: Annotated[
+        str, typer.Argument(help="Label sets in any format; or tsipras: ReaL's, published models, counts.")
+    ],
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option("--predictions", help="Files and folders of predictions; takes several values."),
+    ] = None,
+    rows: RowsOption = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Images table with n_objects, where raters counted objects."),
+    ] = None,
+    classes: ClassesOption = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Images table to write, to slice by.", dir_okay=False)
+    ] = Path("kinds.parquet"),
+    as_json: JsonOption = False,
+) -> None:
+    """Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.
+
+    Examples: manyhot kinds tsipras --out kinds.parquet ·
+    manyhot kinds labels.parquet --predictions predictions --out kinds.parquet
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        found, written = pipeline.kinds_files(
+            labels,
+            predictions or (),
+            out,
+            rows=rows,
+            images=images,
+            classes=classes,
+            call=call(),
+            progress=progress,
+        )
+    print_kinds(found, written, as_json)
 
 
 def leaderboard(

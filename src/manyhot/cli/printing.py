@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Compared, Description, Finding, Listed, Outcome, Progress, Similar
+    from manyhot.pipeline import Compared, Description, Finding, Kinds, Listed, Outcome, Progress, Similar
     from manyhot.registry import Entry
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -92,7 +92,8 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
 
     told = json.loads(outcome.evaluation.about["metrics"])
     wide = outcome.evaluation.summary()
-    shown = [m for m in HEADLINE if m in wide.columns] or wide.columns[2:7]
+    usual = [m for m in HEADLINE if m in wide.columns]
+    shown = usual if len(usual) > 1 else wide.columns[2:7]
     by = "real1" if "real1" in shown else shown[0]
     for (dataset,), part in wide.group_by("dataset", maintain_order=True):
         ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)
@@ -349,6 +350,35 @@ def _print_card(card: dict[str, Any]) -> None:
     if card["rated"] is not None:
         typer.echo(f"  looked at by people: {card['rated']:,}")
     typer.echo()
+
+
+def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10) -> None:
+    """Print how many images are of each kind, near-synonyms, and how well labels tell what raters counted."""
+    if as_json:
+        numbers = {"kinds": found.counts, "annotated": found.annotated, "several": found.several_counted}
+        told = numbers | {"check": found.check.tolist(), "near_synonyms": found.synonyms}
+        told |= {"written": [str(p) for p in written]}
+        typer.echo(json.dumps(told))
+        return
+    total = max(sum(found.counts.values()), 1)
+    rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in found.counts.items()]
+    print_table(("kind", "images", "share"), rows)
+    if found.synonyms:
+        pairs = [(f"{a} + {b}", f"{both:,}", f"{either:,}") for a, b, both, either in found.synonyms[:most]]
+        typer.echo()
+        print_table((f"near-synonyms ({len(found.synonyms)} pairs)", "both", "either"), pairs)
+        typer.echo()
+    if found.annotated and found.check.sum():
+        several, of = found.several_counted, found.annotated
+        typer.echo(f"raters counted two or more objects in {several:,} of {of:,} images ({several / of:.1%})")
+        (one, more), (missed, told) = found.check.tolist()
+        n = one + more + missed + told
+        typer.echo(
+            f"labels alone tell one object from several in {(one + told) / n:.1%} of the {n:,} with two or "
+            f"more labels that raters counted: {told:,} of {missed + told:,} with several objects, "
+            f"{one:,} of {one + more:,} with one"
+        )
+    print_written(written, as_json)
 
 
 def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
-from manyhot.core.sets import NOT_ASKED, UNCLEAR, Case
+from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, Case
 from manyhot.errors import InputError
 from manyhot.registry import register
 
@@ -138,6 +138,44 @@ def valid_errors(case: Case) -> Estimate:
     return mean_over(case.hit[:, 0], wrong)
 
 
+@register("metric", "errors_asked", better="higher", interval="wilson")
+def errors_asked(case: Case) -> Estimate:
+    """Share of top-1 errors whose best class somebody was asked about.
+
+    Of images with an original label; `n` counts the errors. Nobody knows whether the others are any.
+    """
+    if not case.labels.asked_known:
+        return undefined(len(case.labels))
+    return mean_over(case.state[:, 0] != NOT_ASKED, _errors(case))
+
+
+@register("metric", "accepted_errors", better="higher", interval="wilson")
+def accepted_errors(case: Case) -> Estimate:
+    """Share of top-1 errors that raters accept, of those that they were asked about.
+
+    An error on an image whose label set is empty counts as not accepted if its class was asked about:
+    people looked at it and said no. `n` counts the errors asked about, a share that `errors_asked` tells.
+    """
+    if not case.labels.asked_known:
+        return undefined(len(case.labels))
+    state = case.state[:, 0]
+    return mean_over(state == YES, _errors(case) & (state != NOT_ASKED))
+
+
+@register("metric", "preferred_errors", better="higher", interval="wilson")
+def preferred_errors(case: Case) -> Estimate:
+    """Share of top-1 errors whose class raters prefer to the original label: its probability is higher.
+
+    Of errors on images where both were asked about; equal probabilities are no preference. By what
+    probability that is, the labels decide: with shares of yes, it says that more raters said yes.
+    """
+    labels = case.labels
+    if labels.p is None or not labels.asked_known:
+        return undefined(len(labels))
+    best, original = labels.p_of(case.top[:, 0]), labels.p_of(labels.label)
+    return mean_over(best > original, _errors(case) & ~np.isnan(best) & ~np.isnan(original))
+
+
 @register("metric", "precision@k", better="higher")
 def precision_at_k(case: Case, *, k: int) -> Estimate:
     """Precision at k: the share of the k best classes that are in the label set, averaged over images.
@@ -212,6 +250,10 @@ def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes (an empty set falls in 0)."""
     group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
     return group
+
+
+def _errors(case: Case) -> npt.NDArray[np.bool_]:
+    return case.reaching(1, case.labels.labelled) & ~case.is_label[:, 0]
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:

@@ -45,6 +45,8 @@ class LabelSets:
     asked_known : bool
         Whether classes that were asked about and answered no are recorded. False for sources such as
         ReaL's ``real.json``, which list the valid classes only.
+    p : ndarray of float32, shape (m,), optional
+        Probability that each class is in the image; NaN where unknown.
     """
 
     n_classes: int
@@ -54,6 +56,7 @@ class LabelSets:
     label: npt.NDArray[np.int32]
     usable: npt.NDArray[np.bool_]
     asked_known: bool = False
+    p: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -221,6 +224,31 @@ class LabelSets:
             found[classes < 0] = NOT_ASKED
         return found
 
+    def p_of(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Return the probability of one class of each image; NaN where it was not asked about or is unknown.
+
+        Parameters
+        ----------
+        classes : ndarray of int, shape (n,)
+            Negative entries are in no image.
+        """
+        found = np.full(len(self), np.nan, np.float32)
+        if self.p is None or not len(self.p):
+            return found
+        pairs, entries = self._by_pair
+        wanted = np.arange(len(self)) * self.n_classes + classes
+        at = np.searchsorted(pairs, wanted)
+        there = (pairs.take(at, mode="clip") == wanted) & (classes >= 0)
+        found[there] = self.p[entries[at[there]]]
+        return found
+
+    @cached_property
+    def _by_pair(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+        """Each (image, class) pair as one number, ascending, and its entry in `classes`."""
+        pairs = self.rows * self.n_classes + self.classes
+        entries = np.argsort(pairs, kind="stable")
+        return pairs[entries], entries
+
     def take(self, images: npt.NDArray[np.integer]) -> LabelSets:
         """Return the label sets of the given images, in that order."""
         lengths = np.diff(self.indptr)[images]
@@ -234,6 +262,7 @@ class LabelSets:
             self.label[images],
             self.usable[images],
             self.asked_known,
+            None if self.p is None else self.p[entries],
         )
 
     def yes_matrix(self) -> npt.NDArray[np.bool_]:
@@ -296,6 +325,19 @@ class Case:
         label = self.labels.comparable_label.astype(self.top.dtype)[:, None]
         same: npt.NDArray[np.bool_] = self.top == label
         return same
+
+
+def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the entries of all pairs within one row, two arrays of shape (p,); `rows` ascends."""
+    lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
+    start = np.cumsum(lengths) - lengths
+    parts = [np.empty((2, 0), np.int64)]
+    for k in np.unique(lengths[lengths > 1]):
+        i, j = np.triu_indices(k, 1)
+        at = start[lengths == k][:, None]
+        parts.append(np.stack([(at + i).ravel(), (at + j).ravel()]))
+    first, second = np.concatenate(parts, axis=1)
+    return first, second
 
 
 def top_k(scores: npt.NDArray[np.floating], k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:

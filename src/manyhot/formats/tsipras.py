@@ -1,4 +1,7 @@
-"""MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one."""
+"""MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one.
+
+Read as images, they are columns to slice by; read as labels, the main object is the label set.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.formats.columns import constant, ragged
 from manyhot.formats.pickles import Frame, load_frame
 from manyhot.registry import register
-from manyhot.tables import Images
+from manyhot.tables import Images, Labels
 
 ANNOTATIONS = ("fu", "easy", "mis", "amb")
 """Followed up in the CLASSIFY task; the original label alone is confident; never selected; ambiguous."""
@@ -57,20 +61,59 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
     frame = load_frame(path)
     if "annotation" in frame.columns:
         table = pa.table({"image_id": frame.index, "annotation": _annotations(frame, path)})
-    elif set(_COUNTS.values()) <= set(frame.columns):
-        table = _classify(frame, path, len(classes))
     else:
+        table = _counts(
+            frame,
+            path,
+            len(classes),
+            allowed=f"the columns of {_CLASSIFY} or of {_INFO}",
+            do="read these two: the CONTAINS task and the models' predictions are not read",
+        )
+        beside = path.with_name(_INFO)
+        table = _joined(table, beside) if beside.is_file() else table
+    return Images(table, name="Tsipras et al.")
+
+
+@register("format", "tsipras-main", holds="labels", suffixes=(".pkl",), matches=_matches)
+def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
+    """MadryLab's ``annotations_classify_task.pkl`` as labels: the set is the main object by most raters.
+
+    6,761 images, each with its original label and one valid class. Raters chose among several confident
+    labels; which these were the file does not tell, so that nothing is known about other classes.
+
+    References
+    ----------
+    Tsipras et al. 2020, arXiv 2005.11295; MadryLab/ImageNetMultiLabel.
+    """
+    classes = classes or class_list()
+    table = _counts(
+        load_frame(path), path, len(classes), allowed=f"the columns of {_CLASSIFY}", do="give that file"
+    )
+    n, one = len(table), np.ones(len(table), np.int64)
+    table = pa.table(
+        {
+            "image_id": table["image_id"],
+            "label": table["label"],
+            "rated": constant(True, n, pa.bool_()),
+            "usable": constant(True, n, pa.bool_()),
+            "classes": ragged(one, table["main_label"].combine_chunks()),
+            "state": ragged(one, constant("yes", n, pa.string())),
+            "n_votes": ragged(one, table["n_raters"].combine_chunks()),
+            "method": constant("main object by most raters", n, pa.string()),
+        }
+    )
+    return Labels(table, len(classes), classes.hash, name="Tsipras et al., main object")
+
+
+def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) -> pa.Table:
+    if not set(_COUNTS.values()) <= set(frame.columns):
         raise InputError(
             "The pickle holds another table.",
             where=path,
             got=", ".join(frame.columns) or "no columns",
-            allowed=f"the columns of {_CLASSIFY} or of {_INFO}",
-            do="read these two: the CONTAINS task and the models' predictions are not read",
+            allowed=allowed,
+            do=do,
         )
-    return Images(table, name="Tsipras et al.")
-
-
-def _classify(frame: Frame, path: Path, n_classes: int) -> pa.Table:
     columns = {name: _numbers(frame, source, path) for name, source in _COUNTS.items()}
     for name in ("label", "main_label"):
         bad = columns[name][(columns[name] < 0) | (columns[name] >= n_classes)]
@@ -81,9 +124,7 @@ def _classify(frame: Frame, path: Path, n_classes: int) -> pa.Table:
                 got=bad[0],
                 allowed=f"0 to {n_classes - 1}",
             )
-    table = pa.table({"image_id": frame.index} | {n: v.astype(np.int32) for n, v in columns.items()})
-    beside = path.with_name(_INFO)
-    return _joined(table, beside) if beside.is_file() else table
+    return pa.table({"image_id": frame.index} | {n: v.astype(np.int32) for n, v in columns.items()})
 
 
 def _joined(table: pa.Table, beside: Path) -> pa.Table:

@@ -14,21 +14,30 @@ if TYPE_CHECKING:
     from manyhot.models import Done, Trial, families
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
+    from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
+    from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.similar import similar_files
+    from manyhot.steps.aggregate import Aggregated
+    from manyhot.steps.agreement import RULES, Agreement
+    from manyhot.steps.asking import Next
     from manyhot.steps.describe import Description
+    from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
 _HOME = {
+    "Aggregated": "manyhot.steps.aggregate",
+    "Agreement": "manyhot.steps.agreement",
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
     "Benchmark": "manyhot.pipeline.benchmarks",
     "Compared": "manyhot.pipeline.compare",
@@ -36,14 +45,20 @@ _HOME = {
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
     "Finding": "manyhot.models.doctor",
+    "Kinds": "manyhot.steps.kinds",
     "Listed": "manyhot.models.listing",
+    "Next": "manyhot.steps.asking",
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
+    "PUBLISHED": "manyhot.pipeline.aggregate",
     "Progress": "manyhot.pipeline.common",
+    "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "Trial": "manyhot.models",
     "WARNING": "manyhot.steps.sensitivity",
+    "aggregate_files": "manyhot.pipeline.aggregate",
+    "agreement_files": "manyhot.pipeline.aggregate",
     "check_apart": "manyhot.pipeline.common",
     "compare_files": "manyhot.pipeline.compare",
     "convert": "manyhot.pipeline.conversion",
@@ -52,10 +67,12 @@ _HOME = {
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
     "families": "manyhot.models",
+    "kinds_files": "manyhot.pipeline.kinds",
     "leaderboard": "manyhot.pipeline.compare",
     "leaderboard_text": "manyhot.pipeline.compare",
     "list_models": "manyhot.models.listing",
     "narrow": "manyhot.steps.leaderboard",
+    "next_files": "manyhot.pipeline.asking",
     "predict_files": "manyhot.pipeline.predict",
     "report_folder": "manyhot.pipeline.outputs",
     "similar_files": "manyhot.pipeline.similar",
@@ -64,20 +81,28 @@ _HOME = {
 
 __all__ = [
     "BENCHMARKS",
+    "PUBLISHED",
+    "RULES",
     "WARNING",
+    "Aggregated",
+    "Agreement",
     "Benchmark",
     "Compared",
     "DataSet",
     "Description",
     "Done",
     "Finding",
+    "Kinds",
     "Listed",
+    "Next",
     "Notify",
     "Options",
     "Outcome",
     "Progress",
     "Similar",
     "Trial",
+    "aggregate_files",
+    "agreement_files",
     "check_apart",
     "compare_files",
     "convert",
@@ -86,10 +111,12 @@ __all__ = [
     "evaluate_files",
     "examine",
     "families",
+    "kinds_files",
     "leaderboard",
     "leaderboard_text",
     "list_models",
     "narrow",
+    "next_files",
     "predict_files",
     "report_folder",
     "similar_files",

@@ -78,11 +78,15 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Data sets that are judged together, what is compared beside the usual, and models left out of it."""
+    """Data sets that are judged together, what is compared beside the usual, and models left out of it.
+
+    `metrics` are judged where nobody asks for others; the usual ones by default.
+    """
 
     datasets: tuple[DataSet, ...]
     ends: tuple[tuple[End, End], ...] = ()
     without: tuple[str, ...] = ()
+    metrics: tuple[str, ...] | None = None
 
 
 _VALIDATION = DataSet(
@@ -120,8 +124,21 @@ BENCHMARKS: dict[str, Benchmark] = {
         # Fisher vectors are no networks, and far below them all.
         without=("fv_*",),
     ),
+    "errors": Benchmark(
+        (
+            _VALIDATION,
+            replace(
+                _VALIDATION,
+                name="imagenet-val-main",
+                labels=("tsipras", "annotations_classify_task.pkl"),
+                beside=(),
+            ),
+        ),
+        metrics=("top1", "errors_asked", "accepted_errors", "preferred_errors", "valid_errors"),
+    ),
 }
-"""What ``manyhot evaluate NAME`` judges: ImageNet's two label sets, and the effect of several objects."""
+"""What ``manyhot evaluate NAME`` judges: ImageNet's two label sets, the effect of several objects, and what
+raters say about errors: by ReaL's votes, and by the main object of Tsipras et al."""
 
 
 def evaluate_benchmark(
@@ -159,6 +176,8 @@ def evaluate_benchmark(
     sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
     _check_own(own, sets)
     own, options = _set_apart(own, sets), options or Options()
+    if options.metrics is None:
+        options = replace(options, metrics=BENCHMARKS[name].metrics)
     evaluation = Evaluation.concat([f.judge(own, options, progress) for f in sets])
     again = [v for f in sets for v in f.judge_at_thresholds(own, progress)]
     thresholds = Evaluation.concat(again) if again else None

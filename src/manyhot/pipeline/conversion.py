@@ -15,16 +15,18 @@ from manyhot.formats import (
     detect,
     read_classes,
     read_findings,
+    read_golden,
     read_images,
     read_labels,
     read_predictions,
     read_results,
+    read_votes,
 )
 from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.common import PathLike, check_apart
 from manyhot.registry import get
 
-_TABLES = ("labels", "predictions", "images", "results", "findings")
+_TABLES = ("labels", "predictions", "images", "results", "findings", "votes", "golden")
 
 
 def convert(
@@ -38,7 +40,7 @@ def convert(
     long: bool = False,
     call: str = "",
 ) -> Path:
-    """Convert labels, predictions, images, results or findings to our Parquet or CSV.
+    """Convert labels, predictions, images, results, findings, votes or golden answers to our Parquet or CSV.
 
     Parameters
     ----------
@@ -91,5 +93,11 @@ def _read_any(
         return holds, results.table, {k: v for k, v in results.about.items() if k == "metrics"}
     if holds == "findings":
         return holds, read_findings(source, format=format), {}
+    if holds == "votes":
+        votes = read_votes(source, classes=classes, format=format)
+        return holds, votes.to_table(), votes.about()
+    if holds == "golden":
+        golden = read_golden(source, classes=classes, format=format)
+        return holds, golden.to_table(), golden.experts.about()
     labels = read_labels(source, classes=classes, format=format)
     return "labels", labels.table, labels.about()

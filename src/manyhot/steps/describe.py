@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.sets import YES, LabelSets
+from manyhot.core.sets import YES, LabelSets, pairs_within
 from manyhot.errors import InputError
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Labels, one_chunk, schema
@@ -153,7 +153,7 @@ def _pairs(name: str, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
     """Count classes that are valid on the same images, by way of a pair's number a * C + b with a < b."""
     valid = (sets.state == YES) & sets.usable[sets.rows]
     rows, classes = sets.rows[valid], sets.classes[valid].astype(np.int64)
-    a, b = _within_rows(rows)
+    a, b = pairs_within(rows)
     low, high = np.minimum(classes[a], classes[b]), np.maximum(classes[a], classes[b])
     pair, count = np.unique(low * sets.n_classes + high, return_counts=True)
     # By count, and among equals by class: the order must not hang on the sort.
@@ -171,19 +171,6 @@ def _pairs(name: str, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
         "images_b": of_class[second],
     }
     return pa.table(columns, schema=schema("class_pairs"))
-
-
-def _within_rows(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return all pairs of entries of one row; `rows` ascends."""
-    lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
-    start = np.cumsum(lengths) - lengths
-    parts = [np.empty((2, 0), np.int64)]
-    for k in np.unique(lengths[lengths > 1]):
-        i, j = np.triu_indices(k, 1)
-        at = start[lengths == k][:, None]
-        parts.append(np.stack([(at + i).ravel(), (at + j).ravel()]))
-    first, second = np.concatenate(parts, axis=1)
-    return first, second
 
 
 def _lost(sets: LabelSets) -> npt.NDArray[np.bool_]:

@@ -28,7 +28,23 @@ def label_sets(labels: Labels) -> LabelSets:
         original_labels(labels),
         labels.table["usable"].to_numpy(),
         labels.asked_known,
+        probabilities(labels),
     )
+
+
+def probabilities(labels: Labels) -> npt.NDArray[np.float32] | None:
+    """Return the probability of each class of each image, one after another, shape (m,); None without any.
+
+    NaN where an image, or a class of it, has none.
+    """
+    if "p" not in labels.table.column_names:
+        return None
+    p = one_chunk(labels.table["p"])
+    lengths = pc.list_value_length(labels.table["classes"]).to_numpy()
+    known = np.repeat(p.is_valid().to_numpy(zero_copy_only=False), lengths)
+    values = np.full(len(known), np.nan, np.float32)
+    values[known] = p.flatten().to_numpy(zero_copy_only=False)
+    return values
 
 
 def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
@@ -50,17 +66,14 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     InputError
         If the labels have no probabilities.
     """
-    if "p" not in labels.table.column_names:
+    values = probabilities(labels)
+    if values is None:
         raise InputError(
             "These labels have no probabilities to take a threshold of.",
             where=labels.name or None,
             allowed="a labels table with the column 'p'",
         )
     lists = one_chunk(labels.table["classes"])
-    p = one_chunk(labels.table["p"])
-    known = p.is_valid().to_numpy(zero_copy_only=False)[label_sets(labels).rows]
-    values = np.full(len(known), np.nan, np.float32)
-    values[known] = p.flatten().to_numpy(zero_copy_only=False)
     state = np.asarray(one_chunk(labels.table["state"]).flatten().to_pylist(), object)
     decided = ~np.isnan(values)
     state[decided] = np.where(values[decided] >= np.float32(threshold), "yes", "no")

@@ -1,0 +1,85 @@
+"""Votes in, the questions to ask next out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manyhot import tables
+from manyhot.errors import InputError
+from manyhot.files import sha256
+from manyhot.formats.tabular import write_csv
+from manyhot.pipeline.aggregate import _class_ids, _read
+from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.steps.aggregate import METHOD, aggregate
+from manyhot.steps.asking import Next, ask_next, with_proposals
+
+WITH_GOLDEN = "golden-bayes"
+"""The method by default where there are golden answers: it fits nothing, so that it takes no time."""
+
+
+def next_files(
+    votes: PathLike,
+    out: PathLike = "next.csv",
+    *,
+    budget: int,
+    by: str = "expected-change",
+    most: int = 5,
+    at_most: float = 0.01,
+    rater: str = "",
+    proposals: PathLike | None = None,
+    golden: PathLike | None = None,
+    images: PathLike | None = None,
+    classes: PathLike | None = None,
+    format: str | None = None,
+    method: str = "",
+    threshold: float | None = None,
+    original_classes: str | None = None,
+    call: str = "",
+    progress: Progress | None = None,
+) -> tuple[Next, list[Path]]:
+    """Rank the questions by what another answer is worth, and write those that a budget buys.
+
+    Parameters
+    ----------
+    votes, golden, images, classes, format, threshold, original_classes
+        As in `manyhot.aggregate_files`.
+    out : path-like
+        The table ``questions``, as CSV or Parquet.
+    budget, by, most, at_most, rater
+        See `manyhot.steps.asking.ask_next`.
+    proposals : path-like, optional
+        A proposals table, by default that of the campaign: questions that nobody answered are ranked, too.
+    method : str
+        An aggregator; ``golden-bayes`` where there are golden answers, else ``dawid-skene``.
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; nothing is written then.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise InputError("Cannot write this kind of file.", where=out, allowed=".csv, .parquet")
+    source = _read(votes, golden, images, classes, format, progress)
+    beside = Path(votes) / "proposals.parquet"
+    proposals = proposals or (beside if beside.is_file() else None)
+    check_apart([*source.files, *([proposals] if proposals else [])], out)
+    asked = source.votes
+    if proposals:
+        asked = with_proposals(asked, tables.read(proposals, "proposals"))
+    named = source.original_classes if original_classes is None else original_classes
+    aggregated = aggregate(
+        asked,
+        source.golden,
+        source.images,
+        method=method or (METHOD if source.golden is None else WITH_GOLDEN),
+        threshold=threshold,
+        original_classes=_class_ids(named, asked.n_classes) if named else None,
+        resamples=0,
+    )
+    found = ask_next(aggregated, budget=budget, by=by, most=most, at_most=at_most, rater=rater)
+    if out.suffix.lower() == ".csv":
+        return found, [write_csv(found.table, out)]
+    inputs = source.hashes() | ({Path(proposals).name: sha256(proposals)} if proposals else {})
+    about = {"method": aggregated.method, "by": by}
+    return found, [tables.write(found.table, out, "questions", call=call, inputs=inputs, about=about)]

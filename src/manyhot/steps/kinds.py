@@ -1,0 +1,189 @@
+"""Labels and predictions to kinds of several labels, as an images table to slice by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.core.kinds import (
+    KINDS,
+    UNKNOWN,
+    ImageKinds,
+    Rules,
+    image_kinds,
+    mutual_confusion,
+    near_synonyms,
+)
+from manyhot.core.sets import NO_LABEL, top_k
+from manyhot.errors import InputError
+from manyhot.steps.sets import label_sets
+from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
+
+COUNTED = "n_objects"
+"""The column of an images table that holds how many objects raters counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """Kinds of several labels, and what the reader must know about them.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        An images table with the columns `label`, `n_labels`, `n_objects`, `n_apart`, `kind` and `counted`.
+    counts : dict of str to int
+        Images of each kind.
+    annotated, several_counted : int
+        Images of the annotated ones that are among the labels, and those in which raters counted two or more
+        objects; 0 where nobody counted.
+    synonyms : list of (str, str, int, int)
+        Names of two classes that are near-synonyms, the images with both and those with either, on which
+        people were asked about both; the most images with both first.
+    check : ndarray of int64, shape (2, 2)
+        Images with two or more labels whose objects raters counted: rows one and several as counted, columns
+        as the labels tell.
+    """
+
+    table: pa.Table
+    counts: dict[str, int]
+    annotated: int
+    several_counted: int
+    synonyms: list[tuple[str, str, int, int]]
+    check: npt.NDArray[np.int64]
+
+
+def kinds(
+    labels: Labels,
+    predictions: Iterable[Predictions],
+    *,
+    images: Images | None = None,
+    classes: ClassList | None = None,
+    rules: Rules | None = None,
+) -> Kinds:
+    """Tell of which kind the labels of each image are.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : iterable of Predictions
+        Models whose confusion of classes counts.
+    images : Images, optional
+        Original labels, and the column ``n_objects`` where raters counted the objects.
+    classes : ClassList, optional
+        Gives the hierarchy; the list that the labels name by default. Without a hierarchy confusion alone
+        tells labels of one object.
+    rules : Rules, optional
+        See `manyhot.core.kinds.Rules`.
+
+    Raises
+    ------
+    InputError
+        If there are no predictions, they hold one class an image, or a column ``n_objects`` no counts.
+    MatchError
+        If labels and predictions are over different class lists.
+    """
+    labels = labels if images is None else labels.with_labels(images)
+    sets, known = label_sets(labels), classes or class_list_of(labels.class_hash)
+    n_objects = np.full(len(labels), UNKNOWN) if images is None else _counted(labels, images)
+    paths = _paths(known, labels.n_classes)
+    confusion = mutual_confusion(_tops(labels, predictions), labels.n_classes)
+    found = image_kinds(sets, confusion, paths, n_objects=n_objects, rules=rules)
+    several = (sets.size > 1) & sets.usable & (n_objects != UNKNOWN)
+    check = np.bincount((n_objects > 1)[several] * 2 + (found.apart > 1)[several], minlength=4)
+    return Kinds(
+        _table(labels, sets.label, sets.size, n_objects, found),
+        {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(KINDS)},
+        0 if images is None else int(pc.sum(pc.is_in(images.image_id, labels.image_id)).as_py() or 0),
+        int(np.count_nonzero(n_objects > 1)),
+        _named(known, sets.n_classes, near_synonyms(sets, confusion, rules)),
+        check.reshape(2, 2),
+    )
+
+
+def _counted(labels: Labels, images: Images) -> npt.NDArray[np.int64]:
+    if COUNTED not in images.table.column_names:
+        return np.full(len(labels), UNKNOWN)
+    column = one_chunk(images.table[COUNTED])
+    if not pa.types.is_integer(column.type) or (len(column.drop_null()) and pc.min(column).as_py() < 0):
+        raise InputError(
+            f"The column {COUNTED!r} does not count objects.",
+            where=images.name or None,
+            got=column.type if not pa.types.is_integer(column.type) else pc.min(column).as_py(),
+            allowed="whole numbers, 0 and up; null where nobody counted",
+        )
+    rows = pc.index_in(labels.image_id, images.image_id)
+    found = pc.fill_null(pc.take(column, rows), UNKNOWN)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _named(
+    classes: ClassList | None,
+    n_classes: int,
+    pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]],
+) -> list[tuple[str, str, int, int]]:
+    names = classes.names if classes else [str(i) for i in range(n_classes)]
+    pair, share, images = pairs
+    both = np.rint(share * images).astype(int)
+    order = np.lexsort((pair, -both))
+    return [
+        (names[pair[i] // n_classes], names[pair[i] % n_classes], int(both[i]), int(images[i])) for i in order
+    ]
+
+
+def _paths(classes: ClassList | None, n_classes: int) -> list[tuple[str, ...]]:
+    if classes is None:
+        return [(str(i),) for i in range(n_classes)]
+    ups = [[step.partition(" ")[0] for step in path] for path in classes.hypernyms]
+    return [(key, *up) for key, up in zip(classes.keys, ups, strict=True)]
+
+
+def _tops(labels: Labels, predictions: Iterable[Predictions]) -> Iterator[npt.NDArray[np.integer]]:
+    models = 0
+    for model in predictions:
+        check_same_classes(labels, model)
+        top = model.classes
+        if top is None:
+            assert model.scores is not None
+            top = top_k(model.scores, 2)
+        if top.shape[1] < 2:
+            raise InputError(
+                "Two classes that a model mixes up are its best and its second best.",
+                where=model.source or model.model,
+                got="one class an image",
+                allowed="the two best classes, or more",
+            )
+        models += 1
+        yield top
+    if not models:
+        raise InputError(
+            "There are no predictions to tell confused classes by.", do="give at least one model"
+        )
+
+
+def _table(
+    labels: Labels,
+    label: npt.NDArray[np.integer],
+    size: npt.NDArray[np.integer],
+    n_objects: npt.NDArray[np.integer],
+    found: ImageKinds,
+) -> pa.Table:
+    names = pa.array([*KINDS, None], pa.string())
+    # The last name, that of what is not known, is what -1 takes.
+    kind = names.take(pa.array(np.where(found.kind == UNKNOWN, len(KINDS), found.kind)))
+    return pa.table(
+        {
+            "image_id": labels.image_id,
+            "label": pa.array(label, pa.int32(), mask=label == NO_LABEL),
+            "n_labels": pa.array(size, pa.int32()),
+            COUNTED: pa.array(n_objects, pa.int32(), mask=n_objects == UNKNOWN),
+            "n_apart": pa.array(found.apart, pa.int32()),
+            "kind": kind,
+            "counted": pa.array(n_objects != UNKNOWN),
+        }
+    )

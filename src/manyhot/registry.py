@@ -34,6 +34,9 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.real",
         "manyhot.formats.real_scores",
         "manyhot.formats.multilabelfy",
+        "manyhot.formats.fiftyone",
+        "manyhot.formats.label_studio",
+        "manyhot.formats.label_studio_tasks",
         "manyhot.formats.tfds_multilabel",
         "manyhot.formats.chen",
         "manyhot.formats.hf_labels",
@@ -59,6 +62,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "proposer": (),
     "loss": (),
 }
+BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
 
 ENTRY_POINT_GROUP = "manyhot"

@@ -22,7 +22,17 @@ from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
 from manyhot.tables import Images, Labels, Predictions, Results
 
-HOLDS = ("labels", "predictions", "images", "classes", "results", "findings")
+HOLDS = (
+    "labels",
+    "predictions",
+    "images",
+    "classes",
+    "results",
+    "findings",
+    "proposals",
+    "votes",
+    "golden",
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -131,6 +141,29 @@ def read_findings(path: PathLike, *, format: str | None = None) -> pa.Table:
         As in `read_labels`.
     """
     return _read(path, "findings", format)
+
+
+def read_pairs(
+    path: PathLike, table: str, *, classes: ClassList | None = None, format: str | None = None
+) -> pa.Table:
+    """Read a table of (image, class) pairs from any registered format that holds it.
+
+    Parameters
+    ----------
+    path : path-like
+    table : {"proposals", "votes", "golden"}
+        Which table.
+    classes : ClassList, optional
+        The class list that the file is over, where it holds keys or names; ``imagenet1k`` by default.
+    format : str, optional
+        A registered format; found out from the file by default.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`.
+    """
+    return _read(path, table, format, classes=classes)
 
 
 def read_classes(name_or_path: PathLike) -> ClassList:

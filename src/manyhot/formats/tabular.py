@@ -46,6 +46,10 @@ _LIST_COLUMNS = {
     "scores": pl.Float32,
 }
 
+_NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id")
+_TELLING = {"rater_id": "votes", "expert_id": "golden", "n_models": "proposals"}
+"""The column that only this one of the tables of (image, class) pairs has."""
+
 
 def column_names(path: Path) -> list[str]:
     """Return the columns of a table; none where the file is broken, which its reader reports."""
@@ -88,7 +92,10 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
         return ("results",)
-    if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
+    of_pairs = [table for column, table in _TELLING.items() if column in names]
+    if "image_id" not in names or of_pairs:
+        if names >= {"image_id", "class_id"}:
+            return tuple(of_pairs)
         # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
         return () if names else ("predictions",)
     if names & {"state", "usable", "rated", "n_votes", "method"}:
@@ -213,6 +220,39 @@ def read_findings_table(path: Path) -> pa.Table:
     return _own(path, "findings")
 
 
+@register("format", "votes-table", holds="votes", suffixes=(".parquet", ".csv"), matches=_matches("votes"))
+def read_votes_table(path: Path, *, classes: ClassList | None) -> pa.Table:
+    """A votes table: one answer of one rater about one image and class a row."""
+    return _of_pairs(path, "votes", classes)
+
+
+@register("format", "golden-table", holds="golden", suffixes=(".parquet", ".csv"), matches=_matches("golden"))
+def read_golden_table(path: Path, *, classes: ClassList | None) -> pa.Table:
+    """A golden table: one answer of one expert about one image and class a row."""
+    return _of_pairs(path, "golden", classes)
+
+
+@register(
+    "format",
+    "proposals-table",
+    holds="proposals",
+    suffixes=(".parquet", ".csv"),
+    matches=_matches("proposals"),
+)
+def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
+    """A proposals table: one image and class to ask about a row."""
+    return _of_pairs(path, "proposals", classes)
+
+
+def _of_pairs(path: Path, table: str, classes: ClassList | None) -> pa.Table:
+    if path.suffix.lower() == ".parquet" and _declared(path):
+        return _own(path, table)
+    frame = read_frame(path)
+    if frame["class_id"].dtype == pl.String:
+        frame = frame.with_columns(class_id=_index_of(frame["class_id"], classes, path))
+    return check(_arrow(frame, table), table, where=path)
+
+
 def _own(path: Path, table: str) -> pa.Table:
     """Read a Parquet file of ours, whose metadata may be as damaged as the rest."""
     with reading(path):
@@ -277,7 +317,7 @@ def read_frame(path: Path) -> pl.DataFrame:
                 {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
             )
         # Ids and keys are names, even where they look like numbers: 007 is not 7.
-        names = {c: pl.String for c in _raw_header(path) if c.strip() in ("image_id", "key", "model")}
+        names = {c: pl.String for c in _raw_header(path) if c.strip() in _NAMES}
         frame = pl.read_csv(path, infer_schema_length=None, encoding="utf8", schema_overrides=names)
         _check_columns(frame, path)
         return frame.rename({c: c.strip() for c in frame.columns})

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
+    from manyhot.formats.writing import Saved
     from manyhot.models import Done, Trial, families
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+    from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
     "Benchmark": "manyhot.pipeline.benchmarks",
+    "CardFacts": "manyhot.pipeline.card",
     "Compared": "manyhot.pipeline.compare",
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
@@ -41,6 +44,7 @@ _HOME = {
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
     "Progress": "manyhot.pipeline.common",
+    "Saved": "manyhot.formats.writing",
     "Similar": "manyhot.steps.similar",
     "Trial": "manyhot.models",
     "WARNING": "manyhot.steps.sensitivity",
@@ -66,6 +70,7 @@ __all__ = [
     "BENCHMARKS",
     "WARNING",
     "Benchmark",
+    "CardFacts",
     "Compared",
     "DataSet",
     "Description",
@@ -76,6 +81,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Progress",
+    "Saved",
     "Similar",
     "Trial",
     "check_apart",

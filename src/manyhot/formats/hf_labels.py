@@ -394,8 +394,10 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
 
 
 def _check_alone(path: Path, split: str, target: Path) -> None:
-    if not _SHARD.fullmatch(target.name) or "/" in split:
-        raise InputError("This cannot be the name of a split.", got=repr(split), allowed="such as train")
+    if not re.fullmatch(r"\w+", split):
+        raise InputError(
+            "This cannot be the name of a split.", got=repr(split), allowed="letters, digits and _"
+        )
     others = [file for file, _ in _splits(path).get(split, []) if file != target]
     if others:
         raise InputError(

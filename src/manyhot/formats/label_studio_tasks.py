@@ -85,7 +85,7 @@ def write_label_studio(
     if not tasks:
         raise InputError("No image has a class to ask about.", where=path)
     if len(tasks) < len(pages):
-        lost.append(f"{len(pages) - len(tasks):,} images without a class to ask about")
+        lost.append(f"images without a class to ask about ({len(pages) - len(tasks):,})")
     beside = path.with_suffix(".xml")
     write_text(beside, CONFIG)
     write_text(path, json.dumps(tasks, ensure_ascii=False))
@@ -107,9 +107,11 @@ def _pages_of_labels(labels: Labels, names: Sequence[str]) -> list[_Page]:
     version = _version(labels)
     pages = []
     for image, ids, states, use in zip(*columns.values(), usable(labels), strict=True):
-        asked = [names[c] for c in ids] if use else []
+        if not use:
+            continue
+        asked = [names[c] for c in ids]
         of = {
-            question: [name for name, s in zip(asked, states, strict=False) if s == state]
+            question: [name for name, s in zip(asked, states, strict=True) if s == state]
             for question, state in (("classes", "yes"), ("maybe", "unclear"))
         }
         pages.append(_Page(image, asked, of, version))
@@ -124,8 +126,10 @@ def _version(labels: Labels) -> str:
 def _pages_of_proposals(
     table: pa.Table, names: Sequence[str], checked: float | None, path: Path
 ) -> list[_Page]:
+    if isinstance(checked, bool) or not isinstance(checked, int | float | None):
+        raise InputError("The option 'checked' is a score.", got=repr(checked), allowed="a number")
     table = check(table, "proposals")
-    _check_range(table, len(names), path)
+    _check_pairs(table, len(names), path)
     of_image: dict[str, list[tuple[float, str]]] = {}
     columns = (table[c].to_pylist() for c in ("image_id", "class_id", "score"))
     for image, c, score in zip(*columns, strict=True):
@@ -139,16 +143,20 @@ def _pages_of_proposals(
     return pages
 
 
-def _check_range(table: pa.Table, n: int, path: Path) -> None:
-    for row, c in enumerate(table["class_id"].to_pylist()):
+def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
+    seen: set[tuple[str, int]] = set()
+    for image, c in zip(table["image_id"].to_pylist(), table["class_id"].to_pylist(), strict=True):
         if not 0 <= c < n:
             raise InputError(
                 "A class is out of range.",
-                where=f"{path}, proposal {row}",
+                where=f"{path}, image {image}",
                 got=c,
                 allowed=f"0 to {n - 1}",
                 do="give the class list of the proposals: --classes",
             )
+        if (image, c) in seen:
+            raise InputError("A class is proposed twice.", where=f"{path}, image {image}", got=f"class {c}")
+        seen.add((image, c))
 
 
 def _task(page: _Page, prefix: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from manyhot.formats import (
     read_findings,
     read_images,
     read_labels,
+    read_pairs,
     read_predictions,
     read_results,
 )
@@ -30,6 +31,18 @@ IDS = ["a.jpg", "b.jpg", "c.jpg"]
 LISTS = [[1, 2], [3], []]
 STATES = [["yes", "no"], ["yes"], []]
 VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2)]
+
+
+def read_votes(path):
+    return read_pairs(path, "votes")
+
+
+def read_golden(path):
+    return read_pairs(path, "golden")
+
+
+def read_proposals(path):
+    return read_pairs(path, "proposals")
 
 
 def text(content):
@@ -93,7 +106,34 @@ TFDS = {
 TIMM = {"filename": IDS, "index": [[1, 2]] * 3, "prob": [[0.5, 0.25]] * 3}
 IMAGES = [{"bytes": b"x" * 9, "path": name} for name in IDS]
 
+VOTES = {"image_id": IDS, "class_id": [1, 2, 3], "rater_id": ["1", "2", "2"], "answer": ["no", "maybe", "yes"]}
+PROPOSALS = {"image_id": IDS, "class_id": [1, 2, 3], "score": [0.5, 1, 2], "n_models": [1] * 3, "source": ["x"] * 3}
+ANNOTATION = {
+    "id": 11,
+    "completed_by": {"id": 7},
+    "result": [{"from_name": "classes", "type": "choices", "value": {"choices": ["tench"]}}],
+    "was_cancelled": False,
+    "created_at": "2026-03-09T22:16:08.500000Z",
+    "lead_time": 4.25,
+}
+
+
+def export(path, **more):
+    data = {"image": "/data/local-files/?d=a.jpg", "classes": [{"value": "tench"}, {"value": "goldfish"}]}
+    as_json([{"id": 1, "annotations": [ANNOTATION | more], "data": data}])(path)
+
+
 FILES = {
+    "fiftyone.json": (
+        read_labels,
+        as_json({"classes": ["x", "y"], "labels": {"a": [{"label": 0, "confidence": 0.5}], "b": None}}),
+    ),
+    "export.json": (read_votes, export),
+    "golden.json": (read_golden, lambda path: export(path, ground_truth=True)),
+    "votes.parquet": (read_votes, parquet(VOTES)),
+    "votes.csv": (read_votes, text("image_id,class_id,rater_id,answer\na.jpg,tench,007,yes\nb.jpg,1,r,no\n")),
+    "golden.csv": (read_golden, text("image_id,class_id,expert_id,answer\na.jpg,0,1,yes\n")),
+    "proposals.parquet": (read_proposals, parquet(PROPOSALS)),
     "real.json": (read_labels, text("[" + ", ".join(["[1]", "[]"] * 25_000) + "]")),
     "multilabelfy.json": (read_labels, as_json({"a.jpeg": ["1", "2"], "b.jpeg": []})),
     "tfds.json": (

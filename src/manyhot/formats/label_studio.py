@@ -23,7 +23,7 @@ from manyhot.formats.json_files import cut, head, load
 from manyhot.registry import register
 from manyhot.tables import check, schema
 
-_WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"')
+_WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _LONGEST = 1e8
 # Seconds, three years: a lead time beyond it is none.

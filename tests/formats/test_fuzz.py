@@ -106,8 +106,9 @@ TFDS = {
 TIMM = {"filename": IDS, "index": [[1, 2]] * 3, "prob": [[0.5, 0.25]] * 3}
 IMAGES = [{"bytes": b"x" * 9, "path": name} for name in IDS]
 
-VOTES = {"image_id": IDS, "class_id": [1, 2, 3], "rater_id": ["1", "2", "2"], "answer": ["no", "maybe", "yes"]}
-PROPOSALS = {"image_id": IDS, "class_id": [1, 2, 3], "score": [0.5, 1, 2], "n_models": [1] * 3, "source": ["x"] * 3}
+PAIRS = {"image_id": IDS, "class_id": [1, 2, 3]}
+VOTES = PAIRS | {"rater_id": ["1", "2", "2"], "answer": ["no", "maybe", "yes"]}
+PROPOSALS = PAIRS | {"score": [0.5, 1, 2], "n_models": [1] * 3, "source": ["x"] * 3}
 ANNOTATION = {
     "id": 11,
     "completed_by": {"id": 7},

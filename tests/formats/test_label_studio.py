@@ -145,7 +145,9 @@ def test_ground_truth_is_golden(write):
 
 
 def test_several_annotators_and_a_second_thought_are_all_facts(write):
-    content = [task(1, "a.jpg", ["cat"], *(annotation(i, i // 2, result("classes", "cat")) for i in range(6)))]
+    content = [
+        task(1, "a.jpg", ["cat"], *(annotation(i, i // 2, result("classes", "cat")) for i in range(6)))
+    ]
     table = votes(write(content))
     assert table["rater_id"].to_pylist() == ["0", "0", "1", "1", "2", "2"]
     assert table["page_id"].to_pylist() == list("012345")
@@ -342,7 +344,9 @@ BROKEN = {
         "  do:      annotate the tasks in Label Studio and export the project as JSON",
     ),
     "cancelled alone": (
-        lambda content: content.__setitem__(slice(None), [task(1, "a", ["cat"], EXPORT[0]["annotations"][2])]),
+        lambda content: content.__setitem__(
+            slice(None), [task(1, "a", ["cat"], EXPORT[0]["annotations"][2])]
+        ),
         "No annotation of the file answers anything.\n  where:   {path}\n  got:     1 cancelled\n"
         "  do:      annotate the tasks in Label Studio and export the project as JSON",
     ),

@@ -141,7 +141,9 @@ def real(ids, usable=None, sets=None, classes=None):
         "image_id": ids,
         "usable": usable or [True] * len(ids),
         "classes": pa.array(sets or [[]] * len(ids), pa.list_(pa.int32())),
-        "state": pa.array([["yes"] * len(s) for s in sets] if sets else [[]] * len(ids), pa.list_(pa.string())),
+        "state": pa.array(
+            [["yes"] * len(s) for s in sets] if sets else [[]] * len(ids), pa.list_(pa.string())
+        ),
     }
     return labels_of(columns, classes or class_list())
 
@@ -339,11 +341,7 @@ def test_a_split_without_a_name(labels, tmp_path, message):
     for split in ("", "../x", "a b"):
         assert message(
             lambda s=split: save(labels, tmp_path / "hub", f"hf-labels(split={s!r})", classes=CLASSES)
-        ) == (
-            "This cannot be the name of a split.\n"
-            f"  got:     {split!r}\n"
-            "  allowed: letters, digits and _"
-        )
+        ) == (f"This cannot be the name of a split.\n  got:     {split!r}\n  allowed: letters, digits and _")
 
 
 # FiftyOne.
@@ -426,7 +424,10 @@ HEAD = '{"classes": ["cat", "dog"], "labels": '
     [
         (HEAD + '{"a": [0', "The file is not complete JSON."),
         (HEAD + "[]}", "The file is not a classification data set of FiftyOne."),
-        (HEAD + '{"a": 2}}', "This is not a class.\n  where:   {path}, image a\n  got:     2\n  allowed: 0 to 1"),
+        (
+            HEAD + '{"a": 2}}',
+            "This is not a class.\n  where:   {path}, image a\n  got:     2\n  allowed: 0 to 1",
+        ),
         (HEAD + '{"a": true}}', "This is not a class.\n  where:   {path}, image a\n  got:     True\n"),
         (HEAD + '{"a": "cow"}}', "This is not a class.\n  where:   {path}, image a\n  got:     'cow'\n"),
         (HEAD + '{"a": [[0]]}}', "This is not a class.\n  where:   {path}, image a\n  got:     [0]\n"),
@@ -437,7 +438,10 @@ HEAD = '{"classes": ["cat", "dog"], "labels": '
         (HEAD + '{"a": [0], "a": [1]}}', "The JSON holds a key twice."),
         (HEAD + '{"x/a": [0], "y/a": [1]}}', "An image is listed more than once."),
         (HEAD + '{"a": [0, "cat"]}}', "An image lists a class twice."),
-        ('{"classes": ["cat", "cat"], "labels": {}}', "A class is listed twice.\n  where:   {path}, classes\n"),
+        (
+            '{"classes": ["cat", "cat"], "labels": {}}',
+            "A class is listed twice.\n  where:   {path}, classes\n",
+        ),
         ('{"classes": ["cat", 2], "labels": {}}', "The classes are not a list of names.\n"),
     ],
 )

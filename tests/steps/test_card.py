@@ -222,7 +222,9 @@ def test_several_data_sets_have_several_cards():
     described = [describe(labels(), classes=CLASSES, dataset=name) for name in ("a", "b")]
     with pytest.raises(InputError) as error:
         data_card(Description.concat(described))
-    assert str(error.value) == "A data card is of one data set.\n  got:     a, b\n  do:      make one for each"
+    assert (
+        str(error.value) == "A data card is of one data set.\n  got:     a, b\n  do:      make one for each"
+    )
 
 
 def test_wrong_votes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -29,7 +30,7 @@ from manyhot.registry import get, names
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
-_Found = tables.Labels | tables.Predictions | tables.Images | tables.Results | pa.Table
+_Found: TypeAlias = tables.Labels | tables.Predictions | tables.Images | tables.Results | pa.Table
 
 
 def convert(
@@ -74,7 +75,8 @@ def convert(
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)
-    check_apart([source, rows, classes], target)
+    # A folder that is written may hold what is read, however deep.
+    check_apart([source, rows, classes, *(p for p in source.resolve().parents if to is not None)], target)
     known = read_classes(classes) if classes else None
     holds, found = _read_any(source, rows, known, scores, format)
     if to is not None:

@@ -351,7 +351,7 @@ class Importer:
     """What fiftyone 1.22.1 does with labels.json: FiftyOneImageClassificationDatasetImporter, by its source.
 
     ``fiftyone/utils/data/importers.py`` (setup, __next__) and ``parsers.py`` (_parse_label). The library
-    itself wants a MongoDB.
+    itself is too large to be installed for a test.
     """
 
     def __init__(self, labels, images):

@@ -49,8 +49,8 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
 
     Notes
     -----
-    Follows the importer of fiftyone 1.22.1 (``fiftyone/utils/data``), and its documentation; attributes of
-    a label are passed over.
+    As the importer of fiftyone 1.22.1 reads it (``fiftyone/utils/data``); attributes of a label are passed
+    over.
 
     References
     ----------

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,9 @@ def write_label_studio(
     else:
         names = unique_names(classes or class_list())
         pages, lost = _pages_of_proposals(found, names, checked, path), ["scores", "n_models"]
-    tasks = [_task(page, prefix) for page in pages if page.asked]
+    # One object a class, not one a question: 210,073 questions of ReaL share 1,000.
+    choice = {name: {"value": name} for name in names}
+    tasks = [_task(page, prefix, choice) for page in pages if page.asked]
     if not tasks:
         raise InputError("No image has a class to ask about.", where=path)
     if len(tasks) < len(pages):
@@ -159,10 +161,10 @@ def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
         seen.add((image, c))
 
 
-def _task(page: _Page, prefix: str) -> dict[str, Any]:
+def _task(page: _Page, prefix: str, choice: Mapping[str, dict[str, str]]) -> dict[str, Any]:
     # Within a query nothing may stay as it is; within a path the name has no folders.
     address = prefix + quote(page.image, safe="")
-    data = {"image": address, "image_id": page.image, "classes": [{"value": name} for name in page.asked]}
+    data = {"image": address, "image_id": page.image, "classes": [choice[name] for name in page.asked]}
     if page.prediction is None:
         return {"data": data}
     result = [

@@ -29,6 +29,7 @@ ALLOWED = {
     "models": BASE | {"registry", "core", "classes", "tables"},
     "report": BASE | {"classes", "families", "tables"},
     "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},
+    "reassess": BASE | {"classes", "tables", "steps", "formats"},
     "pipeline": BASE
     | {"lazy", "registry", "catalog", "classes", "tables", "steps", "formats", "models", "report"},
     "testing": BASE | {"registry", "core"},

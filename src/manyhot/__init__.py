@@ -15,9 +15,19 @@ if TYPE_CHECKING:
     from manyhot.catalog import fetch
     from manyhot.classes import ClassList, class_list
     from manyhot.errors import ManyhotError
-    from manyhot.formats import read_findings, read_images, read_labels, read_predictions, read_results
+    from manyhot.formats import (
+        read_findings,
+        read_golden,
+        read_images,
+        read_labels,
+        read_predictions,
+        read_results,
+        read_votes,
+    )
     from manyhot.models.predict import predict
     from manyhot.pipeline import (
+        aggregate_files,
+        agreement_files,
         compare_files,
         convert,
         describe_files,
@@ -28,23 +38,45 @@ if TYPE_CHECKING:
         report_folder,
         similar_files,
     )
+    from manyhot.reassess import aggregate, agreement
     from manyhot.registry import register
+    from manyhot.steps.aggregate import Aggregated
+    from manyhot.steps.agreement import Agreement
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
     from manyhot.steps.results import Evaluation
-    from manyhot.tables import Images, Labels, Predictions, Results, write_labels, write_predictions
+    from manyhot.tables import (
+        Golden,
+        Images,
+        Labels,
+        Predictions,
+        Results,
+        Votes,
+        write_golden,
+        write_labels,
+        write_predictions,
+        write_votes,
+    )
 
 _HOME = {
+    "Aggregated": "manyhot.steps.aggregate",
+    "Agreement": "manyhot.steps.agreement",
     "ClassList": "manyhot.classes",
     "Comparison": "manyhot.steps.compare",
     "Description": "manyhot.steps.describe",
     "Evaluation": "manyhot.steps.results",
     "Evaluator": "manyhot.api",
+    "Golden": "manyhot.tables",
     "Images": "manyhot.tables",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
     "Predictions": "manyhot.tables",
     "Results": "manyhot.tables",
+    "Votes": "manyhot.tables",
+    "aggregate": "manyhot.reassess",
+    "aggregate_files": "manyhot.pipeline",
+    "agreement": "manyhot.reassess",
+    "agreement_files": "manyhot.pipeline",
     "class_list": "manyhot.classes",
     "compare": "manyhot.api",
     "compare_files": "manyhot.pipeline",
@@ -59,29 +91,41 @@ _HOME = {
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
     "read_findings": "manyhot.formats",
+    "read_golden": "manyhot.formats",
     "read_images": "manyhot.formats",
     "read_labels": "manyhot.formats",
     "read_predictions": "manyhot.formats",
     "read_results": "manyhot.formats",
+    "read_votes": "manyhot.formats",
     "register": "manyhot.registry",
     "report_folder": "manyhot.pipeline",
     "similar_files": "manyhot.pipeline",
+    "write_golden": "manyhot.tables",
     "write_labels": "manyhot.tables",
     "write_predictions": "manyhot.tables",
+    "write_votes": "manyhot.tables",
 }
 
 __all__ = [
+    "Aggregated",
+    "Agreement",
     "ClassList",
     "Comparison",
     "Description",
     "Evaluation",
     "Evaluator",
+    "Golden",
     "Images",
     "Labels",
     "ManyhotError",
     "Predictions",
     "Results",
+    "Votes",
     "__version__",
+    "aggregate",
+    "aggregate_files",
+    "agreement",
+    "agreement_files",
     "class_list",
     "compare",
     "compare_files",
@@ -96,15 +140,19 @@ __all__ = [
     "predict",
     "predict_files",
     "read_findings",
+    "read_golden",
     "read_images",
     "read_labels",
     "read_predictions",
     "read_results",
+    "read_votes",
     "register",
     "report_folder",
     "similar_files",
+    "write_golden",
     "write_labels",
     "write_predictions",
+    "write_votes",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -49,6 +49,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.imagenet_mistakes",
         "manyhot.formats.tabular",
         "manyhot.formats.class_lists",
+        "manyhot.formats.real_votes",
+        "manyhot.formats.votes",
     ),
     "model": (
         "manyhot.models.adapters.efficientnet_lite",
@@ -58,7 +60,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.models.adapters.files",
         "manyhot.models.adapters.function",
     ),
-    "aggregator": (),
+    "aggregator": ("manyhot.core.aggregation",),
     "proposer": (),
     "loss": (),
 }

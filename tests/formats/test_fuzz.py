@@ -15,11 +15,13 @@ from manyhot.formats import (
     detect,
     read_classes,
     read_findings,
+    read_golden,
     read_images,
     read_labels,
-    read_pairs,
     read_predictions,
+    read_proposals,
     read_results,
+    read_votes,
 )
 from manyhot.tables import Images, Labels, Predictions, schema, write, write_labels, write_predictions
 
@@ -31,18 +33,6 @@ IDS = ["a.jpg", "b.jpg", "c.jpg"]
 LISTS = [[1, 2], [3], []]
 STATES = [["yes", "no"], ["yes"], []]
 VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2)]
-
-
-def read_votes(path):
-    return read_pairs(path, "votes")
-
-
-def read_golden(path):
-    return read_pairs(path, "golden")
-
-
-def read_proposals(path):
-    return read_pairs(path, "proposals")
 
 
 def text(content):
@@ -88,6 +78,19 @@ def own_results(path):
     write(pa.Table.from_pylist([row], schema("results")), path, "results")
 
 
+VOTES = {"image_id": IDS, "class_id": [1, 2, 3], "rater_id": ["x"] * 3, "answer": ["yes", "no", "maybe"]}
+
+
+def own_votes(path):
+    write(pa.table(VOTES), path, "votes", about={"n_classes": "5"})
+
+
+def real_votes(path):
+    tensor = np.zeros((2, 2, 3))
+    tensor[[0, 0, 1], [0, 1, 1], [2, 0, 1]] = 1
+    np.savez_compressed(path, tensor=tensor, info=np.array([[n, "1"] for n in VAL]), ids=np.array([4, 7]))
+
+
 def pickle_of_2020(path):
     # The first words of a published file; the rest of the pickle is tested in test_tsipras.
     path.write_bytes(b"\x80\x04\x8c\x11pandas.core.frame\x94\x8c\x09DataFrame\x94\x93\x94)\x81\x94.")
@@ -107,7 +110,6 @@ TIMM = {"filename": IDS, "index": [[1, 2]] * 3, "prob": [[0.5, 0.25]] * 3}
 IMAGES = [{"bytes": b"x" * 9, "path": name} for name in IDS]
 
 PAIRS = {"image_id": IDS, "class_id": [1, 2, 3]}
-VOTES = PAIRS | {"rater_id": ["1", "2", "2"], "answer": ["no", "maybe", "yes"]}
 PROPOSALS = PAIRS | {"score": [0.5, 1, 2], "n_models": [1] * 3, "source": ["x"] * 3}
 ANNOTATION = {
     "id": 11,
@@ -131,9 +133,6 @@ FILES = {
     ),
     "export.json": (read_votes, export),
     "golden.json": (read_golden, lambda path: export(path, ground_truth=True)),
-    "votes.parquet": (read_votes, parquet(VOTES)),
-    "votes.csv": (read_votes, text("image_id,class_id,rater_id,answer\na.jpg,tench,007,yes\nb.jpg,1,r,no\n")),
-    "golden.csv": (read_golden, text("image_id,class_id,expert_id,answer\na.jpg,0,1,yes\n")),
     "proposals.parquet": (read_proposals, parquet(PROPOSALS)),
     "real.json": (read_labels, text("[" + ", ".join(["[1]", "[]"] * 25_000) + "]")),
     "multilabelfy.json": (read_labels, as_json({"a.jpeg": ["1", "2"], "b.jpeg": []})),
@@ -208,6 +207,16 @@ FILES = {
     "results.parquet": (read_results, own_results),
     "vit3b_mistakes.json": (read_findings, as_json({"a.JPEG": MISTAKE, "b.JPEG": MISTAKE})),
     "findings.parquet": (read_findings, own_findings),
+    "votes.parquet": (read_votes, own_votes),
+    "foreign votes.parquet": (read_votes, parquet(VOTES)),
+    "votes.csv": (
+        read_votes,
+        text("image_id,class_id,rater_id,answer\na,tench,x,yes\na,1,x,no\nb,1,7,maybe\n"),
+    ),
+    "crowd-kit.csv": (read_votes, text("task,worker,label\na.jpg:tench,w1,yes\na.jpg:1,w1,no\n")),
+    "raters.npz": (read_votes, real_votes),
+    "golden.csv": (read_golden, text("image_id,class_id,expert_id,answer\na,tench,x,yes\nb,1,7,no\n")),
+    "golden.npz": (read_golden, real_votes),
     "classes.txt": (read_classes, text("cat\ndog\ncaf\u00e9\n")),
     "classes.csv": (read_classes, text("class_id,key,name\n0,n1,cat\n1,n2,dog\n")),
     "classes.parquet": (read_classes, parquet({"class_id": [0, 1], "key": ["n1", "n2"]})),

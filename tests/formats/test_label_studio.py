@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from manyhot.classes import class_list, from_keys
-from manyhot.formats import detect, read_pairs
+from manyhot.errors import MatchError
+from manyhot.formats import detect, read_golden, read_votes
 from manyhot.formats.writing import save
-from manyhot.tables import Labels, check, metadata
+from manyhot.tables import Labels, check
 
 CLASSES = from_keys(["cat", "dog", "cup", "pot"], "four")
 
@@ -116,7 +117,7 @@ def changed(change):
 
 
 def votes(path, **options):
-    return read_pairs(path, "votes", classes=CLASSES, **options)
+    return read_votes(path, classes=CLASSES, **options).to_table()
 
 
 def test_answers_by_hand(write):
@@ -129,28 +130,41 @@ def test_answers_by_hand(write):
     at = datetime(2026, 3, 9, 22, 16, 8, 500_000, UTC)
     assert table["answered_at"].to_pylist() == [at] * 6 + [None]
     assert table["shown_at"].to_pylist() == [at.replace(second=4, microsecond=250_000)] * 3 + [None] * 4
-    assert json.loads(metadata(table)["left_out"]) == [
-        "1 annotations (cancelled)",
-        "1 annotations (ground truth)",
-    ]
-    assert check(table, "votes").equals(table)
+    read = read_votes(path, classes=CLASSES)
+    assert read.left_out == ("1 annotations (cancelled)", "1 annotations (ground truth)")
+    assert (read.n_classes, read.class_hash) == (4, CLASSES.hash)
 
 
 def test_ground_truth_is_golden(write):
-    golden = read_pairs(write(EXPORT), "golden", classes=CLASSES)
-    assert golden.to_pylist() == [
+    golden = read_golden(write(EXPORT), classes=CLASSES)
+    assert golden.to_table().to_pylist() == [
         {"image_id": "a b.jpg", "class_id": c, "expert_id": "5", "answer": answer}
         for c, answer in ((0, "no"), (1, "yes"), (2, "no"))
     ]
 
 
-def test_several_annotators_and_a_second_thought_are_all_facts(write):
-    content = [
-        task(1, "a.jpg", ["cat"], *(annotation(i, i // 2, result("classes", "cat")) for i in range(6)))
+def test_several_annotators(write):
+    made = [annotation(i, i, *[result("classes", "cat")] * (i % 2)) for i in range(4)]
+    table = votes(write([task(1, "a.jpg", ["cat"], *made)]))
+    assert table["rater_id"].to_pylist() == ["0", "1", "2", "3"]
+    assert table["answer"].to_pylist() == ["no", "yes", "no", "yes"]
+
+
+def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
+    made = [
+        annotation(2, 7, created_at="2026-03-09T23:00:00Z"),
+        annotation(1, 7, result("classes", "cat"), created_at="2026-03-09T22:00:00Z"),
     ]
-    table = votes(write(content))
-    assert table["rater_id"].to_pylist() == ["0", "0", "1", "1", "2", "2"]
-    assert table["page_id"].to_pylist() == list("012345")
+    path = write([task(1, "a.jpg", ["cat"], *made)])
+    assert votes(path)["answer"].to_pylist() == ["no"]
+    path = write([task(1, "a.jpg", ["cat"], *[one | {"created_at": None} for one in made])])
+    assert message(lambda: votes(path), MatchError) == (
+        "A rater answers a question twice.\n"
+        "  where:   export, image a.jpg, class 0\n"
+        "  got:     rater 7, in one round and at one time\n"
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
+        "  do:      leave one of the answers out"
+    )
 
 
 @pytest.mark.parametrize(
@@ -528,6 +542,6 @@ def test_names_of_imagenet_come_back(tmp_path, write):
     save(Labels(pa.table(table), 1000, known.hash), tmp_path / "t.json", "label-studio")
     (one,) = shown(tmp_path / "t.json")[1]
     one |= {"annotations": [annotation(1, 1, result("classes", known.names[134], known.names[517]))]}
-    table = read_pairs(write([one]), "votes")
+    table = read_votes(write([one])).to_table()
     assert table["class_id"].to_pylist() == [*range(1000)]
     assert [c for c, a in enumerate(table["answer"].to_pylist()) if a == "yes"] == [134, 517]

@@ -12,8 +12,7 @@ import pytest
 from manyhot import pipeline, tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
-from manyhot.formats import read_labels, read_pairs
-from manyhot.pipeline.card import read_agreement
+from manyhot.formats import read_labels, read_proposals, read_votes
 from manyhot.tables import Labels, write, write_labels
 
 CLASSES = from_keys(["cat", "dog", "cup"], "three")
@@ -90,7 +89,8 @@ def test_what_other_tools_got_is_read_back(files):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_tables_of_pairs_come_back_the_same(files, name, suffix):
     pipeline.convert(f"{name}.parquet", f"again{suffix}")
-    assert read_pairs(f"again{suffix}", name).equals(tables.read(f"{name}.parquet", name))
+    read = {"votes": lambda path: read_votes(path).to_table(), "proposals": read_proposals}[name]
+    assert read(f"again{suffix}").equals(tables.read(f"{name}.parquet", name))
 
 
 def test_csv_keeps_times_and_ids(files):
@@ -98,7 +98,7 @@ def test_csv_keeps_times_and_ids(files):
     before = tables.read("votes.parquet", "votes").set_column(2, "rater_id", pa.array(["007", "7"]))
     write(before.append_column("answered_at", at), "timed.parquet", "votes")
     pipeline.convert("timed.parquet", "timed.csv")
-    assert read_pairs("timed.csv", "votes").equals(tables.read("timed.parquet", "votes"))
+    assert read_votes("timed.csv").to_table().equals(tables.read("timed.parquet", "votes"))
 
 
 def test_votes_with_names_of_classes(files):
@@ -107,17 +107,6 @@ def test_votes_with_names_of_classes(files):
     )
     pipeline.convert("v.csv", "v.parquet", classes="classes.txt")
     assert tables.read("v.parquet", "votes")["class_id"].to_pylist() == [1]
-
-
-def test_wrong_votes(files):
-    (files / "v.csv").write_text("image_id,class_id,rater_id,answer\na,0,x,perhaps\n")
-    assert message(lambda: pipeline.convert("v.csv", "v.parquet")) == (
-        "The column 'answer' of the votes table holds a value that does not exist.\n"
-        "  where:   v.csv\n"
-        "  got:     perhaps\n"
-        "  allowed: no, maybe, yes"
-    )
-    assert not (files / "v.parquet").exists()
 
 
 def test_label_studios_answers(files):
@@ -171,10 +160,11 @@ def test_a_folder_is_not_written_over_what_is_read_in_it(files):
 
 
 def test_a_card_by_the_command_line(files):
-    (files / "agreement.json").write_text('{"fleiss_kappa": {"value": 0.41201, "n": 1}}')
+    row = {"measure": "fleiss_kappa", "value": 0.41201, "lo": None, "hi": None, "n": 1, "n_skipped": 0}
+    write(pa.Table.from_pylist([row], tables.schema("agreement")), "agreement.parquet", "agreement")
     done = manyhot(
         *("describe", "labels.parquet", "--card", "hub/README.md", "--votes", "votes.parquet"),
-        *("--agreement", "agreement.json", "--licence", "cc0-1.0", "--classes", "classes.txt"),
+        *("--agreement", "agreement.parquet", "--licence", "cc0-1.0", "--classes", "classes.txt"),
     )
     assert "wrote hub/README.md\n" in done.stdout
     card = (files / "hub" / "README.md").read_text(encoding="utf-8")
@@ -185,7 +175,7 @@ def test_a_card_by_the_command_line(files):
         "| proposer | union(threshold=0.1) |",
         "| answers a question | 2 |",
         "| threshold | 0.8 |",
-        "| fleiss\\_kappa | 0.4120 | 1 |",
+        "| fleiss\\_kappa | 0.4120 | none | 1 |",
         "| of these unclear | 1 |",
         "| of these rejected: not in the label set | 1 |",
     ):
@@ -222,43 +212,9 @@ def test_a_card_is_not_written_over_what_it_is_made_of(files):
     assert len(tables.read("votes.parquet", "votes")) == 2
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ("[1]", "The file does not hold numbers about raters.\n  where:   {path}\n"),
-        ("{}", "The file does not hold numbers about raters.\n  where:   {path}\n"),
-        (
-            '{"kappa": 0.4}',
-            "This is not a number with its n.\n  where:   {path}, kappa\n  got:     0.4\n"
-            "  allowed: an object with 'value' and 'n', and nothing else",
-        ),
-        (
-            '{"kappa": {"value": 0.4, "m": 3}}',
-            "This is not a number with its n.\n  where:   {path}, kappa\n"
-            "  got:     {'value': 0.4, 'm': 3}\n"
-            "  allowed: an object with 'value' and 'n', and nothing else",
-        ),
-        (
-            '{"kappa": {"value": "0.4", "n": 3}}',
-            "The value is no number.\n  where:   {path}, kappa\n  got:     '0.4'\n"
-            "  allowed: a number or null",
-        ),
-        (
-            '{"kappa": {"value": 0.4, "n": -3}}',
-            "The n is no count.\n  where:   {path}, kappa\n  got:     -3\n  allowed: 0, 1, 2, …",
-        ),
-        ('{"kappa": {"value": 0.4', "The file is not complete JSON.\n"),
-    ],
-)
-def test_broken_agreement(tmp_path, content, text):
-    path = tmp_path / "agreement.json"
-    path.write_text(content)
-    assert message(lambda: read_agreement(path)).startswith(text.replace("{path}", str(path)))
-
-
-def test_undefined_agreement(tmp_path):
-    path = tmp_path / "agreement.json"
-    path.write_text('{"alpha": {"value": null, "n": 0}}')
-    (found,) = read_agreement(path).values()
-    assert found.value != found.value
-    assert found.n == 0
+def test_votes_for_an_agreement(files):
+    facts = pipeline.CardFacts(agreement="votes.parquet")
+    assert message(lambda: pipeline.describe_files("labels.parquet", card="card.md", facts=facts)) == (
+        "The file holds another table.\n  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
+    )
+    assert not (files / "card.md").exists()

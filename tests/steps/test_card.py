@@ -9,9 +9,9 @@ import pytest
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
-from manyhot.steps.card import MOST_RATERS, Agreement, data_card
+from manyhot.steps.card import MOST_RATERS, data_card
 from manyhot.steps.describe import Description, describe
-from manyhot.tables import Labels
+from manyhot.tables import Labels, schema, votes_from_table
 
 CLASSES = from_keys("abcde")
 START = datetime(2026, 3, 9, 22, 16, 8, tzinfo=UTC)
@@ -30,6 +30,10 @@ def labels(**columns):
     return Labels(pa.table(table | columns), 5, CLASSES.hash, asked_known=True, name="mine")
 
 
+def to_votes(columns):
+    return votes_from_table(pa.table(columns), name="votes", n_classes=5)
+
+
 @pytest.fixture
 def votes():
     """Three raters: the first two on all five pairs, the third on two."""
@@ -37,7 +41,7 @@ def votes():
     rows = [(*p, r) for r in ("ann|e", "bob") for p in pairs] + [(*p, "cy") for p in pairs[:2]]
     image, c, rater = zip(*rows, strict=True)
     times = [START + timedelta(hours=i) for i in range(11)] + [None]
-    return pa.table(
+    return to_votes(
         {
             "image_id": image,
             "class_id": pa.array(c, pa.int32()),
@@ -47,6 +51,14 @@ def votes():
         }
     )
 
+
+AGREEMENT = pa.Table.from_pylist(
+    [
+        {"measure": "fleiss_kappa", "value": 0.412012, "lo": 0.41, "hi": 0.41406, "n": 5, "n_skipped": 0},
+        {"measure": "golden_accuracy", "value": math.nan, "lo": None, "hi": None, "n": 0, "n_skipped": 5},
+    ],
+    schema("agreement"),
+)
 
 CARD = """\
 ---
@@ -94,10 +106,10 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 
 ## Agreement
 
-| measure | value | n |
-| --- | --- | --- |
-| fleiss\\_kappa | 0.4120 | 5 |
-| alpha | undefined | 0 |
+| measure | value | 95 % interval | n |
+| --- | --- | --- | --- |
+| fleiss\\_kappa | 0.4120 | 0.4100 to 0.4141 | 5 |
+| golden\\_accuracy | undefined | none | 0 |
 
 ## Counts
 
@@ -135,7 +147,7 @@ def test_a_card_by_hand(votes):
     made = data_card(
         describe(labels(), classes=CLASSES),
         votes=votes,
-        agreement={"fleiss_kappa": Agreement(0.412012, 5), "alpha": Agreement(math.nan, 0)},
+        agreement=AGREEMENT,
         protocol={"proposer": "top-k(k=20)", "threshold": "0.8"},
         licence="cc-by-4.0",
     )
@@ -161,16 +173,22 @@ def test_raters_are_named_on_request_alone(votes):
     assert "| ann\\|e | 5 |\n| bob | 5 |\n| cy | 2 |\n\n## When" in named
 
 
-def test_many_raters(votes):
+def test_many_raters():
     n = MOST_RATERS + 2
-    many = votes.slice(0, 1).take([0] * n).set_column(2, "rater_id", pa.array([f"r{i:03}" for i in range(n)]))
+    columns = {"image_id": ["a"] * n, "class_id": pa.array([0] * n, pa.int32()), "answer": ["no"] * n}
+    many = to_votes(columns | {"rater_id": [f"r{i:03}" for i in range(n)]})
     made = data_card(describe(labels(), classes=CLASSES), votes=many)
     assert f"{n} raters gave {n} answers: 1 each.\n" in made
     assert f"\n| {MOST_RATERS} | 1 |\n\nAnd 2 more, with fewer answers.\n" in made
+    assert "Times of answers: not recorded." in made
 
 
-def test_no_votes_at_all(votes):
-    empty = data_card(describe(labels(), classes=CLASSES), votes=votes.slice(0, 0))
+def test_no_votes_at_all():
+    columns = {
+        name: pa.array([], schema("votes").field(name).type)
+        for name in ("image_id", "class_id", "rater_id", "answer")
+    }
+    empty = data_card(describe(labels(), classes=CLASSES), votes=to_votes(columns))
     assert "Raters: not recorded." in empty
     assert "Times of answers: not recorded." in empty
 
@@ -227,7 +245,7 @@ def test_several_data_sets_have_several_cards():
     )
 
 
-def test_wrong_votes():
+def test_another_table_for_the_agreement():
     with pytest.raises(InputError) as error:
-        data_card(describe(labels(), classes=CLASSES), votes=pa.table({"image_id": ["a"]}))
-    assert str(error.value).startswith("The votes table lacks the column 'class_id'.\n")
+        data_card(describe(labels(), classes=CLASSES), agreement=pa.table({"image_id": ["a"]}))
+    assert str(error.value).startswith("The agreement table lacks the column 'measure'.\n")

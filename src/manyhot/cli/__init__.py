@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from manyhot._version import __version__
+from manyhot.cli.aggregating import aggregate, agreement
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, leaderboard, report
 from manyhot.cli.predicting import doctor, models, predict, similar
@@ -54,6 +55,8 @@ for command in (
     models,
     doctor,
     similar,
+    aggregate,
+    agreement,
     convert,
     fetch,
     metrics,

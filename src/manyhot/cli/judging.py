@@ -200,7 +200,7 @@ def describe(
     ] = None,
     agreement: Annotated[
         Path | None,
-        typer.Option("--agreement", help="For the card: JSON of names, each with value and n."),
+        typer.Option("--agreement", help="For the card: agreement.parquet of `manyhot agreement`."),
     ] = None,
     licence: Annotated[
         str | None, typer.Option("--licence", help="For the card: of the labels, such as cc-by-4.0.")

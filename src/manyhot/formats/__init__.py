@@ -20,7 +20,7 @@ from manyhot.classes import BUILT_IN, ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
-from manyhot.tables import Images, Labels, Predictions, Results
+from manyhot.tables import Golden, Images, Labels, Predictions, Results, Votes
 
 HOLDS = (
     "labels",
@@ -143,27 +143,55 @@ def read_findings(path: PathLike, *, format: str | None = None) -> pa.Table:
     return _read(path, "findings", format)
 
 
-def read_pairs(
-    path: PathLike, table: str, *, classes: ClassList | None = None, format: str | None = None
-) -> pa.Table:
-    """Read a table of (image, class) pairs from any registered format that holds it.
+def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Votes:
+    """Read raters' answers from any registered format.
 
     Parameters
     ----------
     path : path-like
-    table : {"proposals", "votes", "golden"}
-        Which table.
+        A file, or a campaign folder with ``votes.parquet``.
     classes : ClassList, optional
-        The class list that the file is over, where it holds keys or names; ``imagenet1k`` by default.
+        As in `read_labels`.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format, with options where it has any, as in ``crowd-kit(separator='|')``; found out from
+        the file by default.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`.
+    MatchError
+        A rater answers a question twice, and nothing tells which answer is the later one.
+    """
+    votes = _read(path, "votes", format, classes=classes)
+    assert isinstance(votes, Votes)
+    return votes
+
+
+def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Golden:
+    """Read experts' answers from any registered format, with raters' where these lie beside.
+
+    Raises
+    ------
+    InputError, MatchError
+        As in `read_votes`.
+    """
+    golden = _read(path, "golden", format, classes=classes)
+    assert isinstance(golden, Golden)
+    return golden
+
+
+def read_proposals(
+    path: PathLike, *, classes: ClassList | None = None, format: str | None = None
+) -> pa.Table:
+    """Read a proposals table from any registered format.
 
     Raises
     ------
     InputError
         As in `read_labels`.
     """
-    return _read(path, table, format, classes=classes)
+    return _read(path, "proposals", format, classes=classes)
 
 
 def read_classes(name_or_path: PathLike) -> ClassList:
@@ -235,9 +263,15 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
 
 def _check_text(found: Any) -> None:
     """Refuse text that is not UTF-8, which Parquet readers pass on unseen."""
-    columns = found.image_id if isinstance(found, Predictions) else getattr(found, "table", found)
+    if isinstance(found, Golden):
+        return _check_text(found.experts)
+    if isinstance(found, Votes):
+        found.rater_id.validate(full=True)
+    has_ids = isinstance(found, Predictions | Votes)
+    columns = found.image_id if has_ids else getattr(found, "table", found)
     if not isinstance(columns, ClassList):
         columns.validate(full=True)
+    return None
 
 
 def _check_there(path: Path, holds: str) -> None:

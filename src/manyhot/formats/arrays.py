@@ -31,7 +31,8 @@ IDS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 """Names of arrays in an ``.npz`` file that say what an array is."""
 
 
-def _broken() -> tuple[type[Exception], ...]:
+def damages() -> tuple[type[Exception], ...]:
+    """Return what is raised at a damaged file of arrays."""
     # RuntimeError where a member is encrypted or packed in an unknown way; the others at headers of arrays,
     # which are written in Python.
     more = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, OverflowError)
@@ -47,7 +48,7 @@ def members(path: Path) -> frozenset[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
-    except _broken():
+    except damages():
         return frozenset()
 
 
@@ -92,7 +93,7 @@ def load(path: Path) -> dict[str, npt.NDArray[Any]]:
             warnings.simplefilter("ignore", UserWarning)
             loaded = np.load(file, allow_pickle=False)
             named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
-    except _broken() as error:
+    except damages() as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise InputError(
                 "The file holds Python objects (a pickle), which could run code when read; it was not read.",
@@ -103,12 +104,12 @@ def load(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise incomplete(path, error) from error
     arrays = {name: array for name, array in named.items() if isinstance(array, np.ndarray)}
     for name, array in arrays.items():
-        if array.dtype.kind == "U" and not _is_text(array):
+        if array.dtype.kind == "U" and not is_text(array):
             raise incomplete(path, ValueError(f"characters in {name!r} that do not exist"))
     return arrays
 
 
-def _is_text(array: npt.NDArray[np.str_]) -> bool:
+def is_text(array: npt.NDArray[np.str_]) -> bool:
     """Return whether all characters exist: NumPy itself takes any 32 bits for one."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()

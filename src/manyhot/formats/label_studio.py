@@ -6,10 +6,9 @@ image (*yes*), and those of which nobody can tell (*maybe*). What was shown and 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.json_files import cut, head, load
 from manyhot.registry import register
-from manyhot.tables import check, schema
+from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
 
 _WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
+_COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _LONGEST = 1e8
 # Seconds, three years: a lead time beyond it is none.
@@ -66,13 +66,13 @@ def read_label_studio(
     image: str = "image",
     asked: str = "classes",
     skip: str = "",
-) -> pa.Table:
+) -> Votes:
     """Label Studio's export (JSON, not JSON-MIN): the answers of each annotation, as votes.
 
     A rater is called by the number of the user, never by the address. `page_id` is the number of the
     annotation, `answered_at` when it was made, `shown_at` that less its lead time. Annotations that were
     cancelled (skipped by the rater) hold no answer, and those marked as ground truth are an expert's, for
-    ``label-studio-golden``: both are left out, and counted in the metadata ``left_out``.
+    ``label-studio-golden``: both are left out, and counted in `Votes.left_out`.
 
     Parameters
     ----------
@@ -84,10 +84,12 @@ def read_label_studio(
     skip : str
         Further questions of the project that are none of these, with spaces between.
 
-    Returns
-    -------
-    pyarrow.Table
-        The votes table.
+    Raises
+    ------
+    InputError
+        The export is broken, or asks in other words than the options say.
+    MatchError
+        A rater answers a question twice, and no time tells which answer is the later one.
 
     Notes
     -----
@@ -100,7 +102,10 @@ def read_label_studio(
     https://labelstud.io/guide/task_format
     """
     layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
-    return _answers(path, layout, golden=False)
+    table, left_out = _answers(path, layout, golden=False)
+    known = layout.classes
+    votes = votes_from_table(table, name=path.stem, n_classes=len(known), class_hash=known.hash)
+    return replace(votes, left_out=left_out)
 
 
 @register("format", "label-studio-golden", holds="golden", suffixes=(".json",), matches=_matches)
@@ -113,7 +118,7 @@ def read_label_studio_golden(
     image: str = "image",
     asked: str = "classes",
     skip: str = "",
-) -> pa.Table:
+) -> Golden:
     """The annotations of a Label Studio export that are marked as ground truth, as golden answers.
 
     Parameters
@@ -121,18 +126,23 @@ def read_label_studio_golden(
     yes, maybe, image, asked, skip : str
         As in `read_label_studio`.
 
-    Returns
-    -------
-    pyarrow.Table
-        The golden table; `expert_id` is the number of the user.
+    Raises
+    ------
+    InputError, MatchError
+        As in `read_label_studio`.
     """
     layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
-    return _answers(path, layout, golden=True)
+    table, _ = _answers(path, layout, golden=True)
+    names = {"image_id": "image_id", "class_id": "class_id", "rater_id": "expert_id", "answer": "answer"}
+    golden = table.select([*names]).rename_columns([*names.values()])
+    known = layout.classes
+    return golden_from_table(golden, name=path.stem, n_classes=len(known), class_hash=known.hash)
 
 
-def _answers(path: Path, layout: _Layout, *, golden: bool) -> pa.Table:
+def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the answers of raters or of experts as a votes table, and what was left out."""
     left_out = {"cancelled": 0, "ground truth": 0}
-    rows: dict[str, list[Any]] = {name: [] for name in schema("votes").names}
+    rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for found in _annotations(path, layout):
         expert = _flag(found, "ground_truth")
         if _flag(found, "was_cancelled"):
@@ -148,14 +158,8 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> pa.Table:
             got=", ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or None,
             do=None if golden else "annotate the tasks in Label Studio and export the project as JSON",
         )
-    if golden:
-        names = {"image_id": "image_id", "class_id": "class_id", "rater_id": "expert_id", "answer": "answer"}
-        return check(pa.table({new: rows[old] for old, new in names.items()}), "golden", where=path)
-    kept = [name for name in rows if name not in ("main", "round")]
-    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in kept})
-    told = [f"{n:,} annotations ({what})" for what, n in left_out.items() if n]
-    about = {"manyhot.left_out": json.dumps(told)} if told else None
-    return check(table.replace_schema_metadata(about), "votes", where=path)
+    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in _COLUMNS})
+    return table, tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
 
 
 def _annotations(path: Path, layout: _Layout) -> Iterator[_Annotation]:

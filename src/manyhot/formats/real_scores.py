@@ -97,10 +97,17 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
         raise InputError("The file has no rows.", where=path)
     if not np.isfinite(score).all() or score.min(initial=0) < 0 or score.max(initial=0) > 1:
         raise InputError("A score is no probability.", where=path, allowed="0 to 1")
-    return _image_rows(path, info[:, 0]), _class_ids(path, info[:, 1], n_classes), score
+    return image_rows(path, info[:, 0]), class_ids(path, info[:, 1], n_classes), score
 
 
-def _image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return the number, from 0, of each image of ImageNet's validation set.
+
+    Raises
+    ------
+    InputError
+        One is none of it.
+    """
     # The digits as code points: parsing 184,962 strings would take longer than all the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
     points = wide.view(np.uint32).reshape(len(names), -1).astype(np.int64)
@@ -120,7 +127,14 @@ def _image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64
     return row
 
 
-def _class_ids(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
+def class_ids(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
+    """Return classes given as digits.
+
+    Raises
+    ------
+    InputError
+        One is no class.
+    """
     known, at = np.unique(names, return_inverse=True)
     ids = np.array([class_index(str(name), n_classes, str(path)) for name in known], np.int64)
     return ids[at]

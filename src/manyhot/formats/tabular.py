@@ -46,9 +46,8 @@ _LIST_COLUMNS = {
     "scores": pl.Float32,
 }
 
-_NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id")
-_TELLING = {"rater_id": "votes", "expert_id": "golden", "n_models": "proposals"}
-"""The column that only this one of the tables of (image, class) pairs has."""
+_NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
+"""Columns of names, even where these look like numbers: 007 is not 7."""
 
 
 def column_names(path: Path) -> list[str]:
@@ -68,7 +67,8 @@ def _raw_header(path: Path) -> list[str]:
         return [c.strip('"') for c in file.readline().rstrip("\r\n").split(",")]
 
 
-def _declared(path: Path) -> str:
+def declared(path: Path) -> str:
+    """Return which table the metadata of a Parquet file tells; nothing where it tells none."""
     try:
         return (
             table_metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
@@ -81,8 +81,8 @@ def _matches(table: str) -> Callable[[Path], bool]:
     def matches(path: Path) -> bool:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
-        declared = _declared(path)
-        return declared == table if declared else table in _guess(column_names(path))
+        said = declared(path)
+        return said == table if said else table in _guess(column_names(path))
 
     return matches
 
@@ -92,10 +92,9 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
         return ("results",)
-    of_pairs = [table for column, table in _TELLING.items() if column in names]
-    if "image_id" not in names or of_pairs:
-        if names >= {"image_id", "class_id"}:
-            return tuple(of_pairs)
+    if names >= {"image_id", "class_id", "n_models"}:
+        return ("proposals",)
+    if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
         return () if names else ("predictions",)
     if names & {"state", "usable", "rated", "n_votes", "method"}:
@@ -114,9 +113,9 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     In long form the classes of an image with an empty set are a row without ``class_id``.
     """
     name = path.stem
-    n_classes, key = _size_and_hash(classes)
-    if path.suffix.lower() == ".parquet" and _declared(path):
-        return labels_from_table(_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
+    n_classes, key = size_and_hash(classes)
+    if path.suffix.lower() == ".parquet" and declared(path):
+        return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     if _has_names(frame):
         # Names that were found in a list tell which list it is.
@@ -141,15 +140,15 @@ def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
     """A predictions table: one row an image with lists, or long with ``class_id`` and rank or score."""
-    if path.suffix.lower() == ".parquet" and (_declared(path) or "classes" not in column_names(path)):
-        return predictions_from_table(_own(path, "predictions"), model=path.stem, source=str(path))
+    if path.suffix.lower() == ".parquet" and (declared(path) or "classes" not in column_names(path)):
+        return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
     table = (
         _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )
     arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
-    n_classes, key = _size_and_hash(classes)
+    n_classes, key = size_and_hash(classes)
     about |= {b"manyhot.n_classes": str(n_classes).encode(), b"manyhot.classes": key.encode()}
     return predictions_from_table(arrow.replace_schema_metadata(about), model=path.stem, source=str(path))
 
@@ -164,10 +163,10 @@ def read_predictions_table(
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and, where known, ``label``; or a text file with one id a line."""
     if path.suffix.lower() == ".parquet":
-        return Images(_own(path, "images"), name=path.stem)
+        return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
     if "label" in frame.columns and frame["label"].dtype == pl.String:
-        frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
+        frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     frame = frame.with_columns(pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""))
     return Images(frame.to_arrow(), name=path.stem)
 
@@ -190,15 +189,15 @@ def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
     if path.is_dir():
         results = read_results_folder(path)
         return results if dataset is None else replace(results, table=_of(results.table, dataset, path))
-    if path.suffix.lower() == ".parquet" and _declared(path):
-        table = _own(path, "results")
+    if path.suffix.lower() == ".parquet" and declared(path):
+        table = read_own(path, "results")
     else:
         frame = read_frame(path)
         if dataset is not None and "dataset" not in frame.columns:
             frame = frame.with_columns(dataset=pl.lit(dataset))
         absent = [c.name for c in TABLES["results"] if c.nullable and c.name not in frame.columns]
         table = check(
-            _narrow(frame.with_columns(pl.lit(None).alias(c) for c in absent).to_arrow()),
+            narrow(frame.with_columns(pl.lit(None).alias(c) for c in absent).to_arrow()),
             "results",
             where=path,
         )
@@ -217,19 +216,7 @@ def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
 @register("format", "findings-table", holds="findings", suffixes=(".parquet",), matches=_matches("findings"))
 def read_findings_table(path: Path) -> pa.Table:
     """A findings table that manyhot wrote."""
-    return _own(path, "findings")
-
-
-@register("format", "votes-table", holds="votes", suffixes=(".parquet", ".csv"), matches=_matches("votes"))
-def read_votes_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A votes table: one answer of one rater about one image and class a row."""
-    return _of_pairs(path, "votes", classes)
-
-
-@register("format", "golden-table", holds="golden", suffixes=(".parquet", ".csv"), matches=_matches("golden"))
-def read_golden_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A golden table: one answer of one expert about one image and class a row."""
-    return _of_pairs(path, "golden", classes)
+    return read_own(path, "findings")
 
 
 @register(
@@ -241,20 +228,22 @@ def read_golden_table(path: Path, *, classes: ClassList | None) -> pa.Table:
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
     """A proposals table: one image and class to ask about a row."""
-    return _of_pairs(path, "proposals", classes)
-
-
-def _of_pairs(path: Path, table: str, classes: ClassList | None) -> pa.Table:
-    if path.suffix.lower() == ".parquet" and _declared(path):
-        return _own(path, table)
+    if declared(path):
+        return read_own(path, "proposals")
     frame = read_frame(path)
     if frame["class_id"].dtype == pl.String:
-        frame = frame.with_columns(class_id=_index_of(frame["class_id"], classes, path))
-    return check(_arrow(frame, table), table, where=path)
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+    return check(_arrow(frame, "proposals"), "proposals", where=path)
 
 
-def _own(path: Path, table: str) -> pa.Table:
-    """Read a Parquet file of ours, whose metadata may be as damaged as the rest."""
+def read_own(path: Path, table: str) -> pa.Table:
+    """Read a Parquet file of ours, whose metadata may be as damaged as the rest.
+
+    Raises
+    ------
+    InputError
+        It is.
+    """
     with reading(path):
         about = table_metadata(pq.read_schema(path))
     for key in ("schema", "n_classes"):
@@ -316,7 +305,6 @@ def read_frame(path: Path) -> pl.DataFrame:
             return pl.DataFrame(
                 {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
             )
-        # Ids and keys are names, even where they look like numbers: 007 is not 7.
         names = {c: pl.String for c in _raw_header(path) if c.strip() in _NAMES}
         frame = pl.read_csv(path, infer_schema_length=None, encoding="utf8", schema_overrides=names)
         _check_columns(frame, path)
@@ -409,10 +397,10 @@ def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
 def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.DataFrame:
     """Turn keys and names of classes into indices."""
     if "label" in frame.columns and frame["label"].dtype == pl.String:
-        frame = frame.with_columns(label=_index_of(frame["label"], classes, path))
+        frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     if "classes" in frame.columns and frame["classes"].dtype == pl.List(pl.String):
         flat = frame["classes"].explode(empty_as_null=False)
-        mapped = _index_of(flat, classes, path).to_arrow()
+        mapped = class_indices(flat, classes, path).to_arrow()
         offsets = np.concatenate([[0], np.cumsum(frame["classes"].list.len().to_numpy())]).astype(np.int32)
         frame = frame.with_columns(classes=pl.Series(pa.ListArray.from_arrays(offsets, mapped)))
     return frame
@@ -424,12 +412,19 @@ def _has_names(frame: pl.DataFrame) -> bool:
     return any(values.str.contains(r"[A-Za-z]").any() for values in text)
 
 
-def _size_and_hash(classes: ClassList | None) -> tuple[int, str]:
+def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
     """Return what a table without metadata is over: nothing is claimed about a list that nobody named."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 
-def _index_of(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
+    """Return the class of each index, key or name, as Int32; null where there is none.
+
+    Raises
+    ------
+    InputError
+        One is not in the class list.
+    """
     known = classes or class_list()
     table: dict[str, int] = {}
     for value in values.unique(maintain_order=True).drop_nulls().to_list():
@@ -454,10 +449,10 @@ def _within_int32(digits: str) -> int:
 
 def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:
     ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
-    return _narrow(frame.with_columns(ids).to_arrow())
+    return narrow(frame.with_columns(ids).to_arrow())
 
 
-def _narrow(table: pa.Table) -> pa.Table:
+def narrow(table: pa.Table) -> pa.Table:
     """Return the table with 32-bit offsets, which polars does not write."""
     fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
     return table.cast(pa.schema(fields))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from manyhot.models import Done, Trial, families
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
+    from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
     from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.similar import similar_files
+    from manyhot.steps.aggregate import Aggregated
+    from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.describe import Description
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
 _HOME = {
+    "Aggregated": "manyhot.steps.aggregate",
+    "Agreement": "manyhot.steps.agreement",
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
     "Benchmark": "manyhot.pipeline.benchmarks",
     "CardFacts": "manyhot.pipeline.card",
@@ -43,11 +48,15 @@ _HOME = {
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
+    "PUBLISHED": "manyhot.pipeline.aggregate",
     "Progress": "manyhot.pipeline.common",
     "Saved": "manyhot.formats.writing",
+    "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "Trial": "manyhot.models",
     "WARNING": "manyhot.steps.sensitivity",
+    "aggregate_files": "manyhot.pipeline.aggregate",
+    "agreement_files": "manyhot.pipeline.aggregate",
     "check_apart": "manyhot.pipeline.common",
     "compare_files": "manyhot.pipeline.compare",
     "convert": "manyhot.pipeline.conversion",
@@ -68,7 +77,11 @@ _HOME = {
 
 __all__ = [
     "BENCHMARKS",
+    "PUBLISHED",
+    "RULES",
     "WARNING",
+    "Aggregated",
+    "Agreement",
     "Benchmark",
     "CardFacts",
     "Compared",
@@ -84,6 +97,8 @@ __all__ = [
     "Saved",
     "Similar",
     "Trial",
+    "aggregate_files",
+    "agreement_files",
     "check_apart",
     "compare_files",
     "convert",

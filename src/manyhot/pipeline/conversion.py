@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -17,11 +16,13 @@ from manyhot.formats import (
     detect,
     read_classes,
     read_findings,
+    read_golden,
     read_images,
     read_labels,
-    read_pairs,
     read_predictions,
+    read_proposals,
     read_results,
+    read_votes,
 )
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import Saved, save
@@ -30,7 +31,15 @@ from manyhot.registry import get, names
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
-_Found: TypeAlias = tables.Labels | tables.Predictions | tables.Images | tables.Results | pa.Table
+_Found: TypeAlias = (
+    tables.Labels
+    | tables.Predictions
+    | tables.Images
+    | tables.Results
+    | tables.Votes
+    | tables.Golden
+    | pa.Table
+)
 
 
 def convert(
@@ -83,12 +92,12 @@ def convert(
         return save(found, target, to, holds=holds, classes=known)
     table, about = _table_of(holds, found)
     if target.suffix.lower() == ".csv":
-        return Saved((write_csv(table, target, long=long),), _left_out(table))
+        return Saved((write_csv(table, target, long=long),), _left_out(found))
     files = [Path(f) for f in (source, rows) if f and Path(f).is_file()]
     written = tables.write(
         table, target, holds, call=call, inputs={f.name: sha256(f) for f in files}, about=about
     )
-    return Saved((written,), _left_out(table))
+    return Saved((written,), _left_out(found))
 
 
 def _check_target(target: Path, to: str | None, long: bool) -> None:
@@ -117,15 +126,21 @@ def _read_any(
         return holds, read_results(source, format=format)
     if holds == "findings":
         return holds, read_findings(source, format=format)
-    if holds in ("proposals", "votes", "golden"):
-        return holds, read_pairs(source, holds, classes=classes, format=format)
+    if holds == "proposals":
+        return holds, read_proposals(source, classes=classes, format=format)
+    if holds == "votes":
+        return holds, read_votes(source, classes=classes, format=format)
+    if holds == "golden":
+        return holds, read_golden(source, classes=classes, format=format)
     return "labels", read_labels(source, classes=classes, format=format)
 
 
 def _table_of(holds: str, found: _Found) -> tuple[pa.Table, Mapping[str, str]]:
     """Return the table itself, and what its metadata must tell."""
-    if isinstance(found, tables.Predictions):
+    if isinstance(found, tables.Predictions | tables.Votes):
         return found.to_table(), found.about()
+    if isinstance(found, tables.Golden):
+        return found.to_table(), found.experts.about()
     if isinstance(found, tables.Labels):
         return found.table, found.about()
     if isinstance(found, tables.Results):
@@ -133,6 +148,10 @@ def _table_of(holds: str, found: _Found) -> tuple[pa.Table, Mapping[str, str]]:
     return (found.table if isinstance(found, tables.Images) else found), {}
 
 
-def _left_out(table: pa.Table) -> tuple[str, ...]:
-    """Return what a reader left out of the table, as it says in the metadata."""
-    return tuple(json.loads(tables.metadata(table).get("left_out", "[]")))
+def _left_out(found: _Found) -> tuple[str, ...]:
+    """Return what the source holds beside the table."""
+    if isinstance(found, tables.Votes):
+        return found.left_out
+    if isinstance(found, tables.Golden) and found.raters is not None:
+        return ("raters' answers to golden questions",)
+    return ()

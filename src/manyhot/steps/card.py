@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 
 from manyhot.errors import InputError
 from manyhot.steps.describe import Description
-from manyhot.tables import check
+from manyhot.tables import Votes, check
 
 MOST_RATERS = 100
 """Raters that are listed, those with the most answers first."""
@@ -24,27 +23,11 @@ _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7,
 _UNKNOWN = "not recorded"
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """A number about raters.
-
-    Attributes
-    ----------
-    value : float
-        NaN where it is undefined.
-    n : int
-        What it counts.
-    """
-
-    value: float
-    n: int
-
-
 def data_card(
     description: Description,
     *,
-    votes: pa.Table | None = None,
-    agreement: Mapping[str, Agreement] | None = None,
+    votes: Votes | None = None,
+    agreement: pa.Table | None = None,
     protocol: Mapping[str, str] | None = None,
     licence: str | None = None,
     named: bool = False,
@@ -57,10 +40,10 @@ def data_card(
     ----------
     description : Description
         Of one data set.
-    votes : pyarrow.Table, optional
+    votes : Votes, optional
         The votes that its labels rest on: who answered, when, how often.
-    agreement : Mapping of str to Agreement, optional
-        By name, as they were computed elsewhere.
+    agreement : pyarrow.Table, optional
+        The table ``agreement`` of these votes; nothing is computed here.
     protocol : Mapping of str to str, optional
         What is known of how the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
     licence : str, optional
@@ -76,7 +59,7 @@ def data_card(
     Raises
     ------
     InputError
-        The description is of several data sets, or the votes break their table.
+        The description is of several data sets, or the agreement breaks its table.
 
     References
     ----------
@@ -90,12 +73,11 @@ def data_card(
             do="make one for each",
         )
     (card,) = description.datasets.to_pylist()
-    votes = None if votes is None else check(votes, "votes")
     sections = {
         "Who": _who(votes, named),
         "When": _when(votes),
         "Protocol": _protocol(card, votes, protocol or {}),
-        "Agreement": _agreement(agreement or {}),
+        "Agreement": _agreement(agreement),
         "Counts": _counts(card, description.set_sizes),
         "Licence and citation": _rights(card, licence),
     }
@@ -133,26 +115,25 @@ def _opening(card: Mapping[str, Any]) -> str:
     )
 
 
-def _who(votes: pa.Table | None, named: bool) -> str:
+def _who(votes: Votes | None, named: bool) -> str:
     if votes is None or not len(votes):
         return f"Raters: {_UNKNOWN}."
-    found = sorted(pc.value_counts(votes["rater_id"]).to_pylist(), key=lambda r: (-r["counts"], r["values"]))
-    counts = [r["counts"] for r in found]
-    names = [_text(r["values"]) if named else str(i) for i, r in enumerate(found, 1)]
-    rows = [(name, f"{n:,}") for name, n in zip(names, counts, strict=True)][:MOST_RATERS]
-    more = len(found) - len(rows)
-    text = f"{len(found):,} raters gave {len(votes):,} answers: {_spread(counts)} each.\n\n"
-    text += _table(("rater", "answers"), rows)
-    text += f"\n\nAnd {more:,} more, with fewer answers." if more else ""
+    counts = np.bincount(votes.rater, minlength=votes.n_raters)
+    ids = votes.rater_id.to_pylist()
+    order = sorted(range(len(ids)), key=lambda r: (-counts[r], ids[r]))
+    names = {r: _text(ids[r]) if named else str(place) for place, r in enumerate(order, 1)}
+    text = f"{len(ids):,} raters gave {len(votes):,} answers: {_spread(counts)} each.\n\n"
+    text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
+    more = len(ids) - MOST_RATERS
+    text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
     return text if named else f"{text}\n\nRaters are numbered by how much they answered, not named."
 
 
-def _when(votes: pa.Table | None) -> str:
-    if votes is None or "answered_at" not in votes.column_names:
+def _when(votes: Votes | None) -> str:
+    if votes is None or votes.more is None or "answered_at" not in votes.more.column_names:
         return f"Times of answers: {_UNKNOWN}."
-    times = votes["answered_at"]
-    known = len(times) - times.null_count
-    if not known:
+    times = votes.more["answered_at"]
+    if times.null_count == len(times):
         return f"Times of answers: {_UNKNOWN}."
     ends = pc.min_max(times).as_py()
     first, last = (ends[end].strftime("%Y-%m-%d %H:%M UTC") for end in ("min", "max"))
@@ -160,25 +141,33 @@ def _when(votes: pa.Table | None) -> str:
     return f"First answer {first}, last answer {last}.{partly}"
 
 
-def _protocol(card: Mapping[str, Any], votes: pa.Table | None, told: Mapping[str, str]) -> str:
+def _protocol(card: Mapping[str, Any], votes: Votes | None, told: Mapping[str, str]) -> str:
     facts = {"proposer": _UNKNOWN, "questions an image": _UNKNOWN, "answers a question": _UNKNOWN}
     if votes is not None and len(votes):
-        questions = votes.group_by(["image_id", "class_id"]).aggregate([([], "count_all")])
-        images = questions.group_by(["image_id"]).aggregate([([], "count_all")])
-        facts["questions an image"] = _spread(images["count_all"].to_numpy())
-        facts["answers a question"] = _spread(questions["count_all"].to_numpy())
+        questions = np.bincount(votes.question)
+        asked = np.bincount(votes.image[questions > 0])
+        facts["questions an image"] = _spread(asked[asked > 0])
+        facts["answers a question"] = _spread(questions[questions > 0])
     facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(told)
     return _table(("what", "how"), [(_text(k), _text(v)) for k, v in facts.items()])
 
 
-def _agreement(found: Mapping[str, Agreement]) -> str:
-    if not found:
+def _agreement(found: pa.Table | None) -> str:
+    if found is None:
         return "Not measured."
     rows = [
-        (_text(name), "undefined" if math.isnan(a.value) else f"{a.value:.4f}", f"{a.n:,}")
-        for name, a in found.items()
+        (_text(r["measure"]), _number(r["value"]), _interval(r["lo"], r["hi"]), f"{r['n']:,}")
+        for r in check(found, "agreement").to_pylist()
     ]
-    return _table(("measure", "value", "n"), rows)
+    return _table(("measure", "value", "95 % interval", "n"), rows)
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "none" if low is None or high is None else f"{_number(low)} to {_number(high)}"
 
 
 def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:

@@ -35,6 +35,15 @@ from manyhot.tables.schemas import (
     write,
     write_stream,
 )
+from manyhot.tables.votes import (
+    Golden,
+    Votes,
+    find_questions,
+    golden_from_table,
+    votes_from_table,
+    write_golden,
+    write_votes,
+)
 
 __all__ = [
     "ANALYSES",
@@ -47,16 +56,20 @@ __all__ = [
     "Alignment",
     "Column",
     "End",
+    "Golden",
     "Images",
     "Labels",
     "Number",
     "Predictions",
     "Results",
+    "Votes",
     "align",
     "check",
     "check_same_classes",
     "count_shared",
     "digest",
+    "find_questions",
+    "golden_from_table",
     "labels_from_table",
     "list_matrix",
     "metadata",
@@ -68,8 +81,11 @@ __all__ = [
     "read_results_folder",
     "read_thresholds",
     "schema",
+    "votes_from_table",
     "write",
+    "write_golden",
     "write_labels",
     "write_predictions",
     "write_stream",
+    "write_votes",
 ]

@@ -8,6 +8,19 @@ import pyarrow as pa
 
 STATES = ("no", "unclear", "yes")
 ANSWERS = ("no", "maybe", "yes")
+FLAGS = ("spammer", "copier", "too fast")
+MEASURES = (
+    "pairwise",
+    "fleiss_kappa",
+    "alpha_nominal",
+    "alpha_ordinal",
+    "alpha_jaccard",
+    "alpha_masi",
+    "golden_accuracy",
+    "golden_sensitivity",
+    "golden_specificity",
+    "always_no",
+)
 SCALES = ("plain", "logit", "probit")
 ANALYSES = (
     "as published",
@@ -115,6 +128,101 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("class_id", _int, "as in classes"),
         Column("expert_id", _text, "who answered"),
         Column("answer", _text, "the answer", values=ANSWERS),
+    ),
+    "raters": (
+        Column("rater_id", _text, "who answered"),
+        Column("votes", pa.int64(), "answers"),
+        Column("no", _real, "share of no among them"),
+        Column("maybe", _real, "share of maybe"),
+        Column("yes", _real, "share of yes"),
+        Column(
+            "agreement",
+            _real,
+            "share of the other raters' answers to the same questions that are the same",
+            nullable=True,
+        ),
+        Column("others", pa.int64(), "these answers of others"),
+        Column(
+            "sensitivity",
+            _real,
+            "probability of a yes where the truth is yes, as the method has it; null where it has none",
+            nullable=True,
+        ),
+        Column(
+            "specificity",
+            _real,
+            "probability of no yes where the truth is no, as the method has it; null where it has none",
+            nullable=True,
+        ),
+        Column("golden", pa.int64(), "golden questions answered"),
+        Column("golden_yes", pa.int64(), "of these, those whose truth is yes"),
+        Column(
+            "golden_accuracy",
+            _real,
+            "share of right answers to golden questions; a maybe counts as no, here and in what follows",
+            nullable=True,
+        ),
+        Column("golden_sensitivity", _real, "share of yes where the truth is yes", nullable=True),
+        Column("golden_specificity", _real, "share of no yes where the truth is no", nullable=True),
+        Column(
+            "informedness",
+            _real,
+            "how far answers tell the truths apart: 2 AUC - 1, without maybes sensitivity + specificity "
+            "- 1; on golden questions where there are both kinds, else against the majority of the others",
+            nullable=True,
+        ),
+        Column("informedness_lo", _real, "lower end of its 95 % interval", nullable=True),
+        Column("informedness_hi", _real, "upper end of its 95 % interval", nullable=True),
+        Column("seconds", _real, "median time for an answer; null where no times are known", nullable=True),
+        Column("pages", pa.int64(), "pages that the time is known of"),
+        Column("flags", pa.list_(_text), "what is suspicious", values=FLAGS),
+    ),
+    "rater_pairs": (
+        Column("rater_a", _text, "one rater"),
+        Column("rater_b", _text, "another"),
+        Column("n", pa.int64(), "questions that both answered"),
+        Column("agreement", _real, "share of these with the same answer"),
+        Column("kappa", _real, "Cohen's kappa of the two", nullable=True),
+        Column(
+            "wrong",
+            pa.int64(),
+            "questions on which at least one of the two is against the majority of two or more others",
+        ),
+        Column("same_wrong", pa.int64(), "of these, those on which both are, with the same answer"),
+        Column("copies", _flag, "whether the two make the same errors"),
+    ),
+    "confusion": (
+        Column("rater_id", _text, "who answered; null for all together", nullable=True),
+        Column("truth", _text, "the truth of golden questions", values=("no", "yes")),
+        Column("answer", _text, "the answer", values=ANSWERS),
+        Column("n", pa.int64(), "answers"),
+        Column("share", _real, "of the answers under this truth", nullable=True),
+    ),
+    "agreement": (
+        Column("measure", _text, "what is measured", values=MEASURES),
+        Column("value", _real, "the value; NaN where it is undefined"),
+        Column("lo", _real, "lower end of the 95 % interval, null without one", nullable=True),
+        Column("hi", _real, "upper end of the 95 % interval, null without one", nullable=True),
+        Column("n", pa.int64(), "questions, sheets or raters counted"),
+        Column(
+            "n_skipped", pa.int64(), "those left out, for one rater alone answered, or no golden question"
+        ),
+    ),
+    "curve": (
+        Column("threshold", _real, "a class counts if its probability is no lower"),
+        Column("precision", _real, "share of the golden questions kept whose truth is yes", nullable=True),
+        Column("precision_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("precision_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column(
+            "recall", _real, "share of the golden questions with the truth yes that are kept", nullable=True
+        ),
+        Column("recall_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("recall_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("kept", pa.int64(), "golden questions at or above the threshold"),
+        Column("right", pa.int64(), "of these, those whose truth is yes"),
+        Column("n_yes", pa.int64(), "golden questions whose truth is yes"),
+        Column("n_questions", pa.int64(), "golden questions among the votes"),
+        Column("n_images", pa.int64(), "images that these are on, which are what is resampled"),
     ),
     "remarks": (
         Column("image_id", _text, "as in images"),

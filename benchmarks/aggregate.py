@@ -1,0 +1,188 @@
+"""Votes: manyhot beside crowd-kit on ReaL's 924,810 votes, reading raters.npz, and all of agreement.
+
+    python benchmarks/aggregate.py [--repeat 3]
+
+Each line is a fresh process with one thread; seconds are medians of CPU seconds, and MB the peak of resident
+memory less what was there before, votes included. Dawid-Skene has a truth for each answer, and 20 iterations
+in both; crowd-kit is made to do 20, for by default it stops after two. "apart" is the largest difference of
+two posteriors. "10x" are the same votes ten times, on other questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import quiet
+
+ITERATIONS = 20
+ANSWERS = ("no", "maybe", "yes")
+
+
+def votes_of(times: int) -> Any:
+    """Return ReaL's votes as arrays, `times` times on other questions."""
+    from manyhot import catalog, read_votes
+    from manyhot.core.answers import Answers
+
+    votes = read_votes(catalog.fetch_file("imagenet-real", "raters.npz"))
+    n = votes.n_questions
+    return Answers(
+        np.concatenate([votes.question + np.int32(i * n) for i in range(times)]),
+        np.tile(votes.rater, times),
+        np.tile(votes.answer, times),
+        n * times,
+        votes.n_raters,
+    )
+
+
+def prepare_manyhot(times: int) -> Callable[[], Any]:
+    from manyhot.core.aggregation import dawid_skene
+
+    answers = votes_of(times)
+    options = {"truth": "answers", "smoothing": 0.0, "iterations": ITERATIONS, "tolerance": -1.0}
+
+    def work() -> Any:
+        done = dawid_skene(answers, **options)
+        assert done.iterations == ITERATIONS
+        return done.p
+
+    return work
+
+
+def prepare_crowd_kit(times: int) -> Callable[[], Any]:
+    import pandas as pd
+    from crowdkit.aggregation import DawidSkene
+
+    answers = votes_of(times)
+    frame = pd.DataFrame({"task": answers.question, "worker": answers.rater, "label": answers.answer})
+
+    def work() -> Any:
+        model = DawidSkene(n_iter=ITERATIONS, tol=-np.inf).fit(frame)
+        assert len(model.loss_history_) == ITERATIONS
+        return model.probas_.sort_index()[2].to_numpy()
+
+    return work
+
+
+def prepare_read(_: int) -> Callable[[], Any]:
+    from manyhot import catalog, read_votes
+
+    path = catalog.fetch_file("imagenet-real", "raters.npz")
+    return lambda: np.asarray([len(read_votes(path))])
+
+
+def prepare_dense(_: int) -> Callable[[], Any]:
+    from manyhot import catalog
+
+    path = catalog.fetch_file("imagenet-real", "raters.npz")
+
+    def work() -> Any:
+        with np.load(path) as arrays:
+            return np.stack([i.astype(np.int32) for i in np.nonzero(arrays["tensor"])]).shape
+
+    return work
+
+
+def prepare_agreement(_: int) -> Callable[[], Any]:
+    from manyhot import agreement, catalog, read_golden, read_votes
+
+    files = catalog.fetch("imagenet-real")
+    votes, golden = read_votes(files["raters.npz"]), read_golden(files["golden.npz"])
+    return lambda: np.asarray([agreement(votes, golden).value("fleiss_kappa")])
+
+
+PARTS = {
+    "manyhot": prepare_manyhot,
+    "crowd-kit": prepare_crowd_kit,
+    "read": prepare_read,
+    "dense": prepare_dense,
+    "agreement": prepare_agreement,
+}
+
+
+def let_go() -> None:
+    """Give back what loading left free, and forget its peak."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak() -> float:
+    """Return the peak of this process's resident memory since `let_go`, in MB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def run_part(part: str, times: int, repeat: int, out: Path) -> None:
+    """Do one part in this process and print its numbers."""
+    import manyhot.core.aggregation  # noqa: F401  its import is no memory of the work
+
+    work = PARTS[part](times)
+    let_go()
+    before = peak()
+    spent = []
+    for i in range(repeat):
+        begun = time.process_time()
+        found = work()
+        spent.append(time.process_time() - begun)
+        if not i:
+            added = peak() - before
+    np.save(out, found)
+    print(json.dumps({"seconds": statistics.median(spent), "mb": added}))
+
+
+def measure(part: str, times: int, repeat: int, out: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--part", part, "--times", str(times)]
+    done = subprocess.run(
+        [*command, "--repeat", str(repeat), "--to", str(out)], check=True, capture_output=True, text=True
+    )
+    numbers: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return numbers
+
+
+def main(repeat: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = {}
+        for part, times in [("manyhot", 1), ("crowd-kit", 1), ("manyhot", 10), ("crowd-kit", 10)]:
+            made[part, times] = measure(
+                part, times, repeat if times == 1 else 1, Path(folder) / f"{part}{times}.npy"
+            )
+        for part in ("read", "dense", "agreement"):
+            made[part, 1] = measure(part, 1, repeat, Path(folder) / f"{part}.npy")
+        ours, theirs = (np.load(Path(folder) / f"{p}1.npy") for p in ("manyhot", "crowd-kit"))
+    print(f"{'':34}{'CPU s':>9}{'MB':>8}")
+    for (part, times), numbers in made.items():
+        name = {"manyhot": "Dawid-Skene, manyhot", "crowd-kit": "Dawid-Skene, crowd-kit"}.get(part, part)
+        print(f"{name + (' 10x' if times > 1 else ''):34}{numbers['seconds']:>9.3f}{numbers['mb']:>8.0f}")
+    for times in (1, 10):
+        ratio = made["crowd-kit", times]["seconds"] / made["manyhot", times]["seconds"]
+        print(f"crowd-kit / manyhot at {times}x: {ratio:.1f}")
+    for part in ("manyhot", "crowd-kit"):
+        print(f"{part}, 10x / 1x: {made[part, 10]['seconds'] / made[part, 1]['seconds']:.1f}")
+    print(f"apart: {np.abs(ours - theirs).max():.1e}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--part", choices=PARTS)
+    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--to", type=Path)
+    arguments = parser.parse_args()
+    quiet()
+    if arguments.part:
+        run_part(arguments.part, arguments.times, arguments.repeat, arguments.to)
+    else:
+        main(arguments.repeat)

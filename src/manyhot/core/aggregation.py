@@ -1,0 +1,457 @@
+"""From the answers of several raters to the probability that a class is in an image.
+
+An aggregator is a function of answers and golden questions that returns an `Aggregate`. What is known about
+a rater is shared by all classes: with 1,000 of them nobody answers each often enough to be known by class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, Golden
+from manyhot.errors import InputError
+from manyhot.registry import register
+
+Floats = npt.NDArray[np.float64]
+
+MAYBES = {"no": 0.0, "half": 0.5, "yes": 1.0}
+"""How much of a yes a maybe is."""
+
+_TINY = 1e-300
+"""Stands for a probability of 0, whose logarithm no sum survives."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What answers come to.
+
+    Attributes
+    ----------
+    p : ndarray of float64, shape (Q,)
+        Probability that the class is in the image; NaN where nothing is known.
+    matrices : ndarray of float64, shape (R, K, 3), optional
+        Probability of each answer of each rater under each of K truths, the last of which is yes; (R, 2, 2)
+        where maybe is no answer of its own. None where the method has none.
+    prior : ndarray of float64, shape (K,), optional
+        Probability of each truth.
+    iterations : int
+        0 where there is nothing to iterate.
+    converged : bool
+    log_likelihood : float
+        Of the answers under `matrices` and `prior`, natural logarithm; NaN where the method has none.
+    """
+
+    p: Floats
+    matrices: Floats | None = None
+    prior: Floats | None = None
+    iterations: int = 0
+    converged: bool = True
+    log_likelihood: float = float("nan")
+
+
+@register("aggregator", "majority", threshold=0.5)
+def majority(answers: Answers, golden: Golden | None = None, *, maybe: str = "no") -> Aggregate:
+    """1 where more than half of the answers are yes, 0 where fewer, 0.5 where exactly half.
+
+    Parameters
+    ----------
+    maybe : {"no", "half", "yes"}
+        What a maybe counts as.
+    """
+    share = yes_share(answers, golden, maybe=maybe).p
+    # Shares are of small counts, so that a half is exact.
+    return Aggregate(np.where(np.isnan(share), share, (1 + np.sign(share - 0.5)) / 2))
+
+
+@register("aggregator", "yes-share", threshold=0.5)
+def yes_share(answers: Answers, golden: Golden | None = None, *, maybe: str = "no") -> Aggregate:
+    """The share of a question's answers that are yes.
+
+    Parameters
+    ----------
+    maybe : {"no", "half", "yes"}
+        What a maybe counts as.
+    """
+    counts = answers.counts()
+    total = counts.sum(1)
+    with np.errstate(invalid="ignore"):
+        share: Floats = (counts[:, YES] + _of_yes(maybe) * counts[:, MAYBE]) / total
+    return Aggregate(share)
+
+
+@register("aggregator", "dawid-skene", threshold=0.8)
+def dawid_skene(
+    answers: Answers,
+    golden: Golden | None = None,
+    *,
+    truth: str = "binary",
+    smoothing: float = 1.0,
+    pool_below: int = 0,
+    iterations: int = 1000,
+    tolerance: float = 1e-8,
+) -> Aggregate:
+    """Truth and raters' matrices by expectation maximisation, one matrix a rater for all classes.
+
+    Parameters
+    ----------
+    truth : {"binary", "answers"}
+        Whether the class is in the image or not, under which all three answers have their probabilities; or a
+        truth for each answer, as Dawid and Skene have it, of which `p` is that of yes.
+    smoothing : float
+        Answers added to each cell of a matrix: without, an answer that a rater never gave is impossible.
+    pool_below : int
+        Raters with fewer answers share one matrix.
+    iterations : int
+        At most.
+    tolerance : float
+        It has converged when an iteration raises what it maximises by no more than this, for each vote: the
+        log-likelihood, with smoothing that and the logarithm of the Dirichlet prior which smoothing is.
+
+    Raises
+    ------
+    InputError
+        An option is out of its range, or there are no votes.
+
+    References
+    ----------
+    Dawid & Skene 1979, doi 10.2307/2346806. Deviations: two truths beside three answers, and smoothing.
+    """
+    if truth not in ("binary", "answers"):
+        raise InputError("There is no such truth.", got=truth, allowed="binary, answers")
+    _check_options(answers, smoothing, iterations)
+    number, n = _pooled(answers, pool_below)
+    symbol = number[answers.rater] * N_ANSWERS + answers.answer
+    start = answers.counts().astype(np.float64)
+    if truth == "binary":
+        start = start[:, [NO, YES]] + start[:, [MAYBE]] / 2
+    fitted = _maximise(
+        _Patterns.of(answers.question, symbol, answers.n_questions, n * N_ANSWERS),
+        start,
+        lambda counts: _smoothed(counts.reshape(n, N_ANSWERS, -1), smoothing),
+        smoothing,
+        iterations,
+        tolerance,
+    )
+    assert fitted.matrices is not None
+    return replace(fitted, matrices=fitted.matrices[number])
+
+
+@register("aggregator", "one-coin", threshold=0.8)
+def one_coin(
+    answers: Answers,
+    golden: Golden | None = None,
+    *,
+    maybe: str = "no",
+    smoothing: float = 1.0,
+    pool_below: int = 0,
+    iterations: int = 1000,
+    tolerance: float = 1e-8,
+) -> Aggregate:
+    """As Dawid-Skene, but a rater is right with one probability, whatever the truth.
+
+    Parameters
+    ----------
+    maybe : {"no", "yes"}
+        What a maybe counts as.
+    smoothing : float
+        Right and wrong answers added to each rater's.
+    pool_below, iterations, tolerance
+        As in `dawid_skene`.
+
+    Raises
+    ------
+    InputError
+        As in `dawid_skene`.
+    """
+    if maybe not in ("no", "yes"):
+        raise InputError("There is no such reading of maybe.", got=maybe, allowed="no, yes")
+    _check_options(answers, smoothing, iterations)
+    number, n = _pooled(answers, pool_below)
+    said = (answers.answer >= (YES if maybe == "no" else MAYBE)).astype(np.int8)
+    n_yes = np.bincount(answers.question, said, answers.n_questions)
+    fitted = _maximise(
+        _Patterns.of(answers.question, number[answers.rater] * 2 + said, answers.n_questions, n * 2),
+        np.stack([np.bincount(answers.question, minlength=answers.n_questions) - n_yes, n_yes], 1),
+        lambda counts: _tied(counts.reshape(n, 2, 2), smoothing),
+        smoothing / 2,
+        iterations,
+        tolerance,
+    )
+    assert fitted.matrices is not None
+    return replace(fitted, matrices=fitted.matrices[number])
+
+
+@register("aggregator", "golden-bayes", threshold=0.8, needs="golden")
+def golden_bayes(
+    answers: Answers,
+    golden: Golden | None = None,
+    *,
+    smoothing: float = 1.0,
+    original: bool = True,
+    original_share: float = 0.3,
+) -> Aggregate:
+    """Bayes' rule with each rater's matrix counted on golden questions: how ReaL's scores were made.
+
+    Raters without golden answers get the mean of the others' matrices. The original label, where one is
+    known, counts as one more rater.
+
+    Parameters
+    ----------
+    smoothing : float
+        Answers added to each cell of a matrix.
+    original : bool
+        Whether the original label counts.
+    original_share : float
+        For its own matrix the truth of a golden question is yes where more than this share of experts said
+        yes. ReaL's is two of five, for raters' matrices three of five.
+
+    Raises
+    ------
+    InputError
+        There are no golden answers, or the truth is the same in all of them.
+
+    References
+    ----------
+    Beyer et al. 2020, arXiv 2006.07159, which names Dawid and Skene; that the released scores are this closed
+    form was found from them, and gives them back to 4.4e-16.
+    """
+    golden = _checked(golden, answers)
+    truth = golden.truth()
+    matrices = golden_matrices(golden.answers, truth, smoothing)
+    prior = np.array([1 - truth.mean(), truth.mean()])
+    scores = np.log(prior)[:, None] + _log_evidence(answers, matrices)
+    if original and answers.original is not None and golden.answers.original is not None:
+        matrix = _original_matrix(golden, original_share, smoothing)
+        known = answers.original != SILENT
+        scores[:, known] += np.log(matrix)[:, answers.original[known].astype(np.intp)]
+    posterior, log_likelihood = _normalised(scores)
+    return Aggregate(posterior[1], matrices, prior, log_likelihood=float(log_likelihood.sum()))
+
+
+def golden_matrices(
+    answers: Answers, truth: npt.NDArray[np.bool_], smoothing: float = 0.0
+) -> npt.NDArray[np.float64]:
+    """Return the probability of each answer under each truth, counted on golden questions.
+
+    Parameters
+    ----------
+    answers : Answers
+        To the G golden questions.
+    truth : ndarray of bool, shape (G,)
+    smoothing : float
+        Added to each count.
+
+    Returns
+    -------
+    ndarray of float64, shape (R, 2, 3)
+        Raters without an answer to questions of a truth have the mean of the others' probabilities.
+    """
+    counts = golden_counts(answers, truth)
+    total = counts.sum(2)
+    with np.errstate(invalid="ignore"):
+        matrices: Floats = (counts + smoothing) / (total + N_ANSWERS * smoothing)[:, :, None]
+    for truth_code in range(2):
+        known = total[:, truth_code] > 0
+        matrices[~known, truth_code] = matrices[known, truth_code].mean(0)
+    return matrices
+
+
+def golden_counts(answers: Answers, truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return how often each rater gave each answer under each truth, shape (R, 2, 3)."""
+    cells = (answers.rater.astype(np.int64) * 2 + truth[answers.question]) * N_ANSWERS + answers.answer
+    size = answers.n_raters * 2 * N_ANSWERS
+    return np.bincount(cells, minlength=size).reshape(answers.n_raters, 2, N_ANSWERS)
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """Questions with the very same votes, of which there are many, are counted and not repeated.
+
+    Attributes
+    ----------
+    votes : csr_array of float64, shape (P, S)
+        How often a pattern holds a symbol: an answer of a rater.
+    weight : ndarray of float64, shape (P,)
+        Questions of each pattern.
+    pattern : ndarray of int, shape (Q,)
+        The pattern of each question.
+    """
+
+    votes: csr_array
+    weight: Floats
+    pattern: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls, question: npt.NDArray[np.integer], symbol: npt.NDArray[np.integer], n: int, n_symbols: int
+    ) -> _Patterns:
+        cells = question.astype(np.int64) * n_symbols + symbol
+        cells.sort()
+        symbols = (cells % n_symbols).astype(np.int32)
+        del cells
+        ends = np.concatenate([[0], np.cumsum(np.bincount(question, minlength=n))])
+        first, pattern, weight = _same_sums(symbols, ends, n_symbols)
+        lengths = np.diff(ends)[first]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        kept = symbols[np.arange(starts[-1]) + np.repeat(ends[first] - starts[:-1], lengths)]
+        votes = csr_array((np.ones(len(kept)), kept, starts), shape=(len(first), n_symbols))
+        return cls(votes, weight.astype(np.float64), pattern)
+
+
+def _same_sums(
+    symbols: npt.NDArray[np.int32], ends: npt.NDArray[np.int64], n_symbols: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the first question of each pattern, the pattern of each question, and questions a pattern.
+
+    A pattern is told by the sum of random 64-bit numbers, one a symbol: that any two of a million patterns
+    have one sum has a probability under 3e-8. The numbers are the same in each call.
+    """
+    numbers = np.random.default_rng(0).integers(0, 2**64, n_symbols, np.uint64)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(numbers[symbols])])
+    _, first, pattern, weight = np.unique(
+        sums[ends[1:]] - sums[ends[:-1]], return_index=True, return_inverse=True, return_counts=True
+    )
+    return first, pattern, weight
+
+
+def _maximise(
+    patterns: _Patterns,
+    start: Floats,
+    estimate: Callable[[Floats], Floats],
+    smoothing: float,
+    iterations: int,
+    tolerance: float,
+) -> Aggregate:
+    """Maximise the likelihood by turns: matrices from posteriors, posteriors from matrices.
+
+    Parameters
+    ----------
+    patterns : _Patterns
+    start : ndarray of float64, shape (Q, K)
+        First posteriors, up to a factor a row.
+    estimate : callable
+        From expected counts of each symbol under each truth, shape (S, K), to matrices, shape (R, K, A).
+    smoothing : float
+        The power of each cell of a matrix in the prior.
+    """
+    weight, n_votes = patterns.weight, patterns.votes.sum(1) @ patterns.weight
+    posterior = _first_of(patterns, start)
+    before, converged, done = -np.inf, False, 0
+    transposed = patterns.votes.T
+    while not converged and done < iterations:
+        done += 1
+        weighted = posterior * weight
+        prior = weighted.sum(1) / weight.sum()
+        # A sparse product with all truths at once takes half as long as one by one.
+        matrices = estimate(transposed @ np.ascontiguousarray(weighted.T))
+        logs = np.log(np.maximum(matrices, _TINY))
+        by_symbol = logs.transpose(0, 2, 1).reshape(-1, len(prior))
+        by_truth = np.ascontiguousarray((patterns.votes @ by_symbol).T)
+        by_truth += np.log(np.maximum(prior, _TINY))[:, None]
+        posterior, logsum = _normalised(by_truth)
+        likelihood = float(np.sum(logsum * weight))
+        objective = likelihood + (smoothing * float(logs.sum()) if smoothing else 0.0)
+        converged = bool(objective - before <= tolerance * n_votes)
+        before = objective
+    return Aggregate(posterior[-1, patterns.pattern], matrices, prior, done, converged, likelihood)
+
+
+def _first_of(patterns: _Patterns, start: Floats) -> Floats:
+    """Return the first posteriors of patterns, shape (K, P); questions of one pattern have the same."""
+    first = np.empty((start.shape[1], len(patterns.weight)))
+    first[:, patterns.pattern] = start.T
+    total = first.sum(0)
+    posterior: Floats = np.where(total > 0, first / np.maximum(total, _TINY), 1 / start.shape[1])
+    return posterior
+
+
+def _normalised(scores: Floats) -> tuple[Floats, Floats]:
+    """Return posteriors of logarithms, shape (K, n), and the logarithm of the sum over truths, shape (n,).
+
+    Truths come first: sums over three neighbours take ten times as long.
+    """
+    most = scores.max(0)
+    posterior = scores - most
+    np.exp(posterior, out=posterior)
+    total = posterior.sum(0)
+    posterior /= total
+    return posterior, most + np.log(total)
+
+
+def _smoothed(counts: Floats, smoothing: float) -> Floats:
+    """Return matrices (R, K, A) of expected counts (R, A, K)."""
+    total = counts.sum(1, keepdims=True) + smoothing * counts.shape[1]
+    shares = (counts + smoothing) / np.maximum(total, _TINY)
+    return np.asarray(np.where(total > 0, shares, 1 / counts.shape[1]).transpose(0, 2, 1))
+
+
+def _tied(counts: Floats, smoothing: float) -> Floats:
+    """Return matrices with one probability of being right a rater, of expected counts (R, 2, 2)."""
+    right = counts[:, 0, 0] + counts[:, 1, 1] + smoothing
+    total = counts.sum((1, 2)) + 2 * smoothing
+    share = np.where(total > 0, right / np.maximum(total, _TINY), 0.5)
+    return np.stack([np.stack([share, 1 - share], 1), np.stack([1 - share, share], 1)], 1)
+
+
+def _log_evidence(answers: Answers, matrices: Floats) -> Floats:
+    """Return the logarithm of the answers' probability under each truth, shape (2, Q)."""
+    logs = np.log(np.maximum(matrices, _TINY))
+    of_votes = (logs[answers.rater, truth, answers.answer] for truth in range(2))
+    return np.stack([np.bincount(answers.question, v, answers.n_questions) for v in of_votes])
+
+
+def _original_matrix(golden: Golden, share: float, smoothing: float) -> Floats:
+    """Return the probability that the original label is the class, no and yes, under each truth."""
+    original = golden.answers.original
+    assert original is not None
+    known = original != SILENT
+    cells = golden.truth(share)[known] * 2 + original[known]
+    counts = np.bincount(cells, minlength=4).reshape(2, 2)
+    # Three answers in the denominator: ReaL's own, in which the original label could have said maybe.
+    total = counts.sum(1, keepdims=True) + N_ANSWERS * smoothing
+    return np.asarray((counts + smoothing) / total)
+
+
+def _checked(golden: Golden | None, answers: Answers) -> Golden:
+    if golden is None or not len(golden) or not len(golden.answers):
+        raise InputError(
+            "This method needs golden answers: questions that experts answered, and raters too.",
+            got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
+            do="give golden answers, or use dawid-skene, which needs none",
+        )
+    n_yes = int(np.count_nonzero(golden.truth()))
+    if n_yes in (0, len(golden)):
+        raise InputError(
+            "Golden questions all have the same truth, so that nothing is known about the other.",
+            got=f"{'yes' if n_yes else 'no'} in all {len(golden):,}",
+            allowed="golden questions of both kinds",
+            do="add some, or use dawid-skene, which needs none",
+        )
+    return golden
+
+
+def _check_options(answers: Answers, smoothing: float, iterations: int) -> None:
+    if not len(answers):
+        raise InputError("There are no votes.")
+    if not smoothing >= 0:
+        raise InputError("Smoothing adds answers.", got=smoothing, allowed="0 or more")
+    if iterations < 1:
+        raise InputError("There is nothing to iterate.", got=iterations, allowed="1 iteration or more")
+
+
+def _of_yes(maybe: str) -> float:
+    if maybe not in MAYBES:
+        raise InputError("There is no such reading of maybe.", got=maybe, allowed=", ".join(MAYBES))
+    return MAYBES[maybe]
+
+
+def _pooled(answers: Answers, below: int) -> tuple[npt.NDArray[np.intp], int]:
+    """Return the matrix that each rater has, shape (R,), and how many matrices there are."""
+    own = np.bincount(answers.rater, minlength=answers.n_raters) >= below
+    number = np.where(own, np.cumsum(own) - 1, np.count_nonzero(own))
+    return number, int(number.max()) + 1

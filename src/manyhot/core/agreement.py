@@ -1,0 +1,302 @@
+"""How far raters agree: pairs of answers, Fleiss' kappa, and Krippendorff's alpha for answers and label sets.
+
+Each measure is a function of sums over images, so that one resampling of images gives all intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from manyhot.core.answers import N_ANSWERS, YES, Answers
+from manyhot.core.resampling import draw_counts, percentile_interval
+
+Floats = npt.NDArray[np.float64]
+
+MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
+SET_MEASURES = ("alpha_jaccard", "alpha_masi")
+
+_ROWS = 2000
+"""Label sets compared with all others at once."""
+
+_DRAWN = 125
+"""Resamples at once: 12 MB for 24,889 images."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of agreement.
+
+    Attributes
+    ----------
+    name : str
+    value, lo, hi : float
+        The value and its 95 % interval over images; NaN where nothing is known.
+    n, n_skipped : int
+        Questions that two or more raters answered, or sets of questions that the same raters answered; and
+        those that only one did.
+    """
+
+    name: str
+    value: float
+    lo: float
+    hi: float
+    n: int
+    n_skipped: int
+
+
+def measure_answers(
+    answers: Answers, image: npt.NDArray[np.integer], *, resamples: int, rng: np.random.Generator
+) -> list[Measure]:
+    """Return `MEASURES` of the three answers.
+
+    Parameters
+    ----------
+    answers : Answers
+    image : ndarray of int, shape (Q,)
+        The image of each question.
+    resamples : int
+        Of images; 0 for no intervals.
+    rng : numpy.random.Generator
+
+    Notes
+    -----
+    ``pairwise`` is the share of pairs of answers to one question that are the same. ``fleiss_kappa`` is that
+    of Fleiss 1971 (doi 10.1037/h0031619), for questions with different numbers of raters the mean over
+    questions. The alphas are those of Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
+    """
+    counts = answers.counts()
+    total = counts.sum(1)
+    several = total > 1
+    sums = _by_image(_features(counts[several]), image[several])
+    values = _of_sums(sums.sum(0)[None])[:, 0]
+    lo, hi = _intervals(sums, _of_sums, len(MEASURES), resamples, rng)
+    n, skipped = int(np.count_nonzero(several)), int(np.count_nonzero(total == 1))
+    return [
+        Measure(name, float(value), float(low), float(high), n, skipped)
+        for name, value, low, high in zip(MEASURES, values, lo, hi, strict=True)
+    ]
+
+
+def _features(counts: npt.NDArray[np.int64]) -> Floats:
+    """Return what is summed over questions: 7 numbers, and the 9 coincidences of two answers."""
+    total = counts.sum(1)
+    pairs = total * (total - 1)
+    same = (counts * (counts - 1)).sum(1)
+    both = counts[:, :, None] * counts[:, None] - counts[:, :, None] * np.eye(N_ANSWERS, dtype=np.int64)
+    columns = (same[:, None], pairs[:, None], (same / pairs)[:, None], np.ones((len(total), 1)), counts)
+    coincidences = both.reshape(-1, N_ANSWERS**2) / (total - 1)[:, None]
+    return np.concatenate([*columns, coincidences], axis=1, dtype=np.float64)
+
+
+def _of_sums(sums: Floats) -> Floats:
+    """Return the measures of summed features, shape (M, …), of sums of shape (…, 16)."""
+    same, pairs, shares, n = np.moveaxis(sums[..., :4], -1, 0)
+    counts, coincidences = sums[..., 4:7], sums[..., 7:].reshape(*sums.shape[:-1], N_ANSWERS, N_ANSWERS)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        chance = ((counts / counts.sum(-1, keepdims=True)) ** 2).sum(-1)
+        kappa = (shares / n - chance) / (1 - chance)
+        nominal = _alpha(coincidences, np.broadcast_to(1 - np.eye(N_ANSWERS), coincidences.shape))
+        ordinal = _alpha(coincidences, _ordinal(coincidences.sum(-1)))
+        return np.stack([same / pairs, kappa, nominal, ordinal])
+
+
+def _alpha(coincidences: Floats, distance: Floats) -> Floats:
+    each = coincidences.sum(-1)
+    n = each.sum(-1)
+    observed = (coincidences * distance).sum((-2, -1))
+    expected = (each[..., :, None] * each[..., None, :] * distance).sum((-2, -1))
+    alpha: Floats = 1 - (n - 1) * observed / expected
+    return alpha
+
+
+def _ordinal(each: Floats) -> Floats:
+    """Return squared distances of ranks: the answers between two, and half of those at both ends."""
+    up_to = np.cumsum(each, -1) - each / 2
+    distance: Floats = (up_to[..., :, None] - up_to[..., None, :]) ** 2
+    return distance
+
+
+def measure_sets(
+    answers: Answers,
+    image: npt.NDArray[np.integer],
+    class_id: npt.NDArray[np.integer],
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+) -> list[Measure]:
+    """Return `SET_MEASURES`: Krippendorff's alpha of label sets, the classes that a rater said yes to.
+
+    Sets are compared where the very same raters answered the very same questions of an image, so that a class
+    that nobody showed to a rater is not taken for a no.
+
+    Parameters
+    ----------
+    answers : Answers
+    image, class_id : ndarray of int, shape (Q,)
+        Of each question.
+    resamples, rng
+        As in `measure_answers`.
+
+    Notes
+    -----
+    The distance of two sets is one less Jaccard's index, for MASI times Passonneau's monotonicity (LREC
+    2006): 1 for equal sets, 2/3 for a subset, 1/3 for an overlap. Two empty sets are equal. Intervals hold
+    the expected distance fixed.
+    """
+    sheets = _Sheets.of(answers, image, class_id)
+    observed, n = sheets.observed()
+    expected = sheets.expected()
+    sums = _by_image(np.concatenate([observed, n[:, None]], axis=1), sheets.image)
+    total = sums[:, -1].sum()
+
+    def alpha(sums: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Floats = 1 - np.moveaxis(sums[..., :-1] / sums[..., -1:] / expected, -1, 0)
+        return found
+
+    values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
+    lo, hi = _intervals(sums, alpha, len(SET_MEASURES), resamples, rng)
+    return [
+        Measure(name, float(value), float(low), float(high), len(n), sheets.n_skipped)
+        for name, value, low, high in zip(SET_MEASURES, values, lo, hi, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Sheets:
+    """Questions of one image that the same raters answered, and the label set that each made of them.
+
+    Attributes
+    ----------
+    sets : csr_array of float64, shape (n, C)
+        1 where a class is in the label set of a rater on a sheet; the sets of a sheet are neighbours.
+    start, raters : ndarray of int, shape (U,)
+        First set and number of sets of each sheet; two or more.
+    image : ndarray of int, shape (U,)
+    n_skipped : int
+        Sheets of one rater.
+    """
+
+    sets: csr_array
+    start: npt.NDArray[np.int64]
+    raters: npt.NDArray[np.int64]
+    image: npt.NDArray[np.integer]
+    n_skipped: int
+
+    @classmethod
+    def of(
+        cls, answers: Answers, image: npt.NDArray[np.integer], class_id: npt.NDArray[np.integer]
+    ) -> _Sheets:
+        group = _sums_of(answers.question, answers.rater, answers.n_questions, answers.n_raters)
+        asked = np.bincount(answers.question, minlength=answers.n_questions) > 0
+        sheet = np.full(answers.n_questions, -1)
+        numbers = np.random.default_rng(2).integers(0, 2**64, int(image.max(initial=0)) + 1, np.uint64)
+        keys = group[asked] + numbers[image[asked]]
+        _, first, sheet[asked] = np.unique(keys, return_index=True, return_inverse=True)
+        cells = sheet[answers.question].astype(np.int64) * answers.n_raters + answers.rater
+        known, value = np.unique(cells, return_inverse=True)
+        size = np.bincount(known // max(answers.n_raters, 1), minlength=len(first))
+        yes = answers.answer == YES
+        n_classes = int(class_id.max(initial=0)) + 1
+        sets = csr_array(
+            (np.ones(np.count_nonzero(yes)), (value[yes], class_id[answers.question[yes]])),
+            shape=(len(known), n_classes),
+        )
+        several = size > 1
+        start = np.concatenate([[0], np.cumsum(size)[:-1]])[several] if len(size) else size
+        of_sheet = image[asked][first][several]
+        return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
+
+    def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Return the distances of a sheet's sets, each counted once for each of its sets, and the sets."""
+        total = np.zeros((len(self.start), len(SET_MEASURES)))
+        for count in np.unique(self.raters):
+            sheets = np.flatnonzero(self.raters == count)
+            start = self.start[sheets]
+            for i in range(count):
+                for j in range(i):
+                    total[sheets] += 2 * self._distances(start + i, start + j) / (count - 1)
+        return total, self.raters
+
+    def _distances(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> Floats:
+        both = self.sets[a].multiply(self.sets[b]).sum(1)
+        size = self.sets.sum(1)
+        return 1 - _similarity(both, size[a], size[b])
+
+    def expected(self) -> Floats:
+        """Return the mean distance of two of all sets that count, whatever their sheets."""
+        counts = np.repeat(self.start, self.raters) + _within(self.raters)
+        sets = self.sets[counts]
+        n = sets.shape[0]
+        if n < 2:
+            return np.full(len(SET_MEASURES), np.nan)
+        classes = np.repeat(np.arange(n), np.diff(sets.indptr))
+        sums = _sums_of(classes, sets.indices, n, sets.shape[1])
+        _, first, times = np.unique(sums, return_index=True, return_counts=True)
+        kinds, size = sets[first], sets[first].sum(1)
+        alike = np.zeros(len(SET_MEASURES))
+        for begin in range(0, len(first), _ROWS):
+            overlap = (kinds[begin : begin + _ROWS] @ kinds.T).tocoo()
+            row, column = overlap.row + begin, overlap.col
+            weight = times[row].astype(np.float64) * times[column]
+            alike += (_similarity(overlap.data, size[row], size[column]) * weight[:, None]).sum(0)
+        # Empty sets overlap with nothing, and are equal to each other.
+        alike += float(times[size == 0].sum()) ** 2
+        mean: Floats = 1 - (alike - n) / (n * (n - 1.0))
+        return mean
+
+
+def _similarity(both: Floats, a: Floats, b: Floats) -> Floats:
+    """Return the similarities of sets by their sizes and those of their intersections, shape (n, 2)."""
+    union = a + b - both
+    jaccard = np.where(union > 0, both / np.maximum(union, 1), 1.0)
+    monotone = np.select([both == union, both == np.minimum(a, b), both > 0], [1.0, 2 / 3, 1 / 3], 0.0)
+    return np.stack([jaccard, jaccard * monotone], 1)
+
+
+def _within(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return 0, 1, … within each group of these lengths."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+
+
+def _sums_of(
+    row: npt.NDArray[np.integer], member: npt.NDArray[np.integer], n_rows: int, n_members: int
+) -> npt.NDArray[np.uint64]:
+    """Return a number for the members of each row, the same for the same members, shape (n_rows,).
+
+    Sums of random 64-bit numbers, as in `manyhot.core.aggregation`.
+    """
+    numbers = np.random.default_rng(1).integers(0, 2**64, n_members, np.uint64)
+    sums = np.zeros(n_rows, np.uint64)
+    np.add.at(sums, row, numbers[member])
+    return sums
+
+
+def _by_image(features: Floats, image: npt.NDArray[np.integer]) -> Floats:
+    images, row = np.unique(image, return_inverse=True)
+    sums = [np.bincount(row, column, len(images)) for column in features.T]
+    return np.stack(sums, 1)
+
+
+def _intervals(
+    sums: Floats,
+    measure: Callable[[Floats], Floats],
+    n_measures: int,
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    n = len(sums)
+    if not resamples or not n:
+        return np.full(n_measures, np.nan), np.full(n_measures, np.nan)
+    exact = sums.astype(np.float32)
+    drawn = (
+        draw_counts(n, min(_DRAWN, resamples - done), rng).astype(np.float32) @ exact
+        for done in range(0, resamples, _DRAWN)
+    )
+    return percentile_interval(measure(np.concatenate(list(drawn)).astype(np.float64)))

@@ -1,0 +1,130 @@
+"""Raters' answers as arrays, and the golden questions that experts answered too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.errors import InputError
+
+NO, MAYBE, YES = range(3)
+"""The codes of the three answers."""
+
+N_ANSWERS = 3
+
+SILENT = -1
+"""The original label says nothing about a question, for none is known."""
+
+MAJORITY = 0.5
+"""A golden question's truth is yes where more than this share of its experts said yes."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of R raters to Q questions; a question is an (image, class) pair.
+
+    Parameters
+    ----------
+    question, rater : ndarray of int, shape (m,)
+        Whose answer to what each of the m votes is.
+    answer : ndarray of int8, shape (m,)
+        `NO`, `MAYBE` or `YES`.
+    n_questions, n_raters : int
+        Q and R; questions without votes and raters without answers are fine.
+    original : ndarray of int8, shape (Q,), optional
+        What the original label says: 1 where it is the question's class, 0 where it is another, `SILENT`
+        where none is known. Not a vote.
+
+    Raises
+    ------
+    InputError
+        The arrays differ in length, hold what does not exist, or a rater answers a question twice.
+    """
+
+    question: npt.NDArray[np.integer]
+    rater: npt.NDArray[np.integer]
+    answer: npt.NDArray[np.int8]
+    n_questions: int
+    n_raters: int
+    original: npt.NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = [len(self.question), len(self.rater), len(self.answer)]
+        if len(set(sizes)) > 1:
+            raise InputError(
+                "A vote is one question, one rater and one answer.",
+                got=f"{sizes[0]:,} questions, {sizes[1]:,} raters and {sizes[2]:,} answers",
+                allowed="three arrays of one length",
+            )
+        _check_range("question", self.question, self.n_questions)
+        _check_range("rater", self.rater, self.n_raters)
+        _check_range("answer", self.answer, N_ANSWERS)
+        if self.original is not None and len(self.original) != self.n_questions:
+            raise InputError(
+                "The original label says one thing about each question.",
+                got=f"{len(self.original):,} values",
+                allowed=f"{self.n_questions:,}",
+            )
+        _check_once(self)
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Return how many raters gave each answer to each question, shape (Q, 3)."""
+        cells = self.question.astype(np.int64) * N_ANSWERS + self.answer
+        return np.bincount(cells, minlength=self.n_questions * N_ANSWERS).reshape(-1, N_ANSWERS)
+
+    def of_raters(self) -> npt.NDArray[np.int64]:
+        """Return how often each rater gave each answer, shape (R, 3)."""
+        cells = self.rater.astype(np.int64) * N_ANSWERS + self.answer
+        return np.bincount(cells, minlength=self.n_raters * N_ANSWERS).reshape(-1, N_ANSWERS)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """G questions that experts answered, and what raters answered to them.
+
+    Parameters
+    ----------
+    answers : Answers
+        Of the raters of the votes, under the same numbers; its questions are the G golden ones.
+    yes, experts : ndarray of int, shape (G,)
+        Experts who said yes, and who said anything.
+    asked : ndarray of int, shape (G,)
+        The number of each question among the votes, -1 where the votes do not ask it.
+    """
+
+    answers: Answers
+    yes: npt.NDArray[np.int64]
+    experts: npt.NDArray[np.int64]
+    asked: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.yes)
+
+    def truth(self, share: float = MAJORITY) -> npt.NDArray[np.bool_]:
+        """Return whether more than `share` of the experts said yes, shape (G,)."""
+        truth: npt.NDArray[np.bool_] = self.yes > share * self.experts
+        return truth
+
+
+def _check_range(what: str, values: npt.NDArray[np.integer], n: int) -> None:
+    if values.size and (values.min() < 0 or values.max() >= n):
+        strange = values[(values < 0) | (values >= n)][0]
+        raise InputError(f"The {what} of a vote does not exist.", got=int(strange), allowed=f"0 to {n - 1}")
+
+
+def _check_once(answers: Answers) -> None:
+    # Sorting 924,810 numbers takes 10 ms where NumPy has vector instructions for it.
+    cells = np.sort(answers.question.astype(np.int64) * answers.n_raters + answers.rater)
+    twice = np.flatnonzero(cells[1:] == cells[:-1])
+    if len(twice):
+        question, rater = divmod(int(cells[twice[0]]), answers.n_raters)
+        raise InputError(
+            "A rater answers a question twice.",
+            got=f"rater {rater}, question {question}" + (f" and {len(twice) - 1:,} more" * (len(twice) > 1)),
+            allowed="one answer of each rater to each question",
+        )

@@ -1,0 +1,137 @@
+"""Raters' and experts' answers as Parquet and CSV: our own tables, crowd-kit's, and campaign folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.formats.columns import FOLDER
+from manyhot.formats.tabular import (
+    class_indices,
+    column_names,
+    declared,
+    narrow,
+    read_frame,
+    read_own,
+    size_and_hash,
+)
+from manyhot.registry import register
+from manyhot.tables import ANSWERS, Golden, Votes, golden_from_table, votes_from_table
+
+_CROWD_KIT = {"task": "question", "worker": "rater_id", "label": "answer"}
+
+
+def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
+    def matches(path: Path) -> bool:
+        if path.is_dir():
+            return (path / f"{table}.parquet").is_file()
+        said = declared(path)
+        return said == table if said else columns <= set(column_names(path))
+
+    return matches
+
+
+_VOTES = {"image_id", "class_id", "rater_id", "answer"}
+_GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
+
+
+@register(
+    "format",
+    "votes-table",
+    holds="votes",
+    suffixes=(".parquet", ".csv", FOLDER),
+    matches=_matches("votes", _VOTES),
+)
+def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
+    """A votes table, one answer a row; or a campaign folder with ``votes.parquet``."""
+    path = path / "votes.parquet" if path.is_dir() else path
+    n_classes, key = size_and_hash(classes)
+    return votes_from_table(
+        _table(path, "votes", classes), name=path.stem, n_classes=n_classes, class_hash=key
+    )
+
+
+@register(
+    "format",
+    "golden-table",
+    holds="golden",
+    suffixes=(".parquet", ".csv", FOLDER),
+    matches=_matches("golden", _GOLDEN),
+)
+def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
+    """A golden table, one answer of an expert a row; or a campaign folder with ``golden.parquet``."""
+    path = path / "golden.parquet" if path.is_dir() else path
+    n_classes, key = size_and_hash(classes)
+    table = _table(path, "golden", classes)
+    return golden_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
+
+
+@register(
+    "format",
+    "crowd-kit",
+    holds="votes",
+    suffixes=(".csv", ".parquet"),
+    matches=_matches("crowd-kit", set(_CROWD_KIT)),
+)
+def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":") -> Votes:
+    """crowd-kit's columns ``task``, ``worker`` and ``label``; a task is an image, a colon and a class.
+
+    Parameters
+    ----------
+    separator : str
+        What stands between image and class; the last one in a task counts.
+    """
+    frame = read_frame(path).rename(_CROWD_KIT)
+    question = frame["question"].cast(pl.String)
+    parts = question.str.extract_groups(f"^(?s)(.+){_escaped(separator)}(.+)$").struct
+    image, class_name = parts.field("1"), parts.field("2")
+    if class_name.null_count() > question.null_count():
+        raise InputError(
+            "A task does not name an image and a class.",
+            where=path,
+            got=question.filter(class_name.is_null() & question.is_not_null())[0],
+            allowed=f"an image id, {separator!r} and a class, such as photo.jpg{separator}65",
+            do="name what stands between the two: --format \"crowd-kit(separator='|')\"",
+        )
+    frame = frame.with_columns(image_id=image, class_id=class_name).select(*sorted(_VOTES))
+    n_classes, key = size_and_hash(classes)
+    table = _indexed(frame, classes, path)
+    return votes_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
+
+
+def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
+    if declared(path):
+        return read_own(path, name)
+    return _indexed(read_frame(path), classes, path)
+
+
+def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
+    """Return a table of a foreign file: classes as numbers, ids and answers as texts."""
+    _check_answers(frame, path)
+    if frame["class_id"].dtype == pl.String:
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+    texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
+    ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
+    return narrow(frame.with_columns(ids, *(pl.col(c).cast(pl.String) for c in texts)).to_arrow())
+
+
+def _check_answers(frame: pl.DataFrame, path: Path) -> None:
+    answer = frame["answer"].cast(pl.String)
+    strange = answer.filter(answer.is_null() | ~answer.is_in(ANSWERS))
+    if len(strange):
+        raise InputError(
+            "This is not an answer.",
+            where=path,
+            got=f"{strange[0]!r} in {len(strange):,} of {len(answer):,} rows",
+            allowed=", ".join(ANSWERS),
+            do="write these words; nothing is guessed from numbers",
+        )
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\x{{{ord(c):x}}}" for c in text)

@@ -1,0 +1,264 @@
+"""Votes in files, campaigns and the catalogue; label sets, raters and agreement out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from manyhot import catalog, tables
+from manyhot.errors import InputError
+from manyhot.files import sha256
+from manyhot.formats import read_classes, read_golden, read_images, read_votes
+from manyhot.formats.tabular import write_csv
+from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.steps.aggregate import METHOD, Aggregated, aggregate
+from manyhot.steps.agreement import Agreement, agreement
+from manyhot.tables import Golden, Images, Votes
+
+
+@dataclass(frozen=True)
+class Published:
+    """Votes of the catalogue, and what belongs to them.
+
+    Attributes
+    ----------
+    votes, golden : str
+        Files of the entry.
+    beside : tuple of str
+        Files of the entry that the reader of `golden` looks for.
+    images : tuple of str, length 2
+        Entry and file of the original labels.
+    original_classes : str
+        The classes for which the original label counts as a rater.
+    title : str
+        Of the labels made of them.
+    """
+
+    votes: str
+    golden: str
+    beside: tuple[str, ...]
+    images: tuple[str, str]
+    original_classes: str
+    title: str
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "imagenet-real": Published(
+        "raters.npz",
+        "golden.npz",
+        ("raters_golden.npz",),
+        ("imagenet-val-predictions", "imagenet-validation-original.json"),
+        # Only in the scores of animals does the original label count; nobody has said why.
+        "0-397",
+        "ReaL",
+    )
+}
+"""Entries of the catalogue that hold votes and golden answers."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What was read, and from where."""
+
+    votes: Votes
+    golden: Golden | None
+    images: Images | None
+    files: tuple[Path, ...]
+    original_classes: str = ""
+    name: str = ""
+
+    def hashes(self) -> dict[str, str]:
+        return {file.name: sha256(file) for file in self.files if file.is_file()}
+
+
+def aggregate_files(
+    votes: PathLike,
+    out: PathLike,
+    *,
+    golden: PathLike | None = None,
+    images: PathLike | None = None,
+    classes: PathLike | None = None,
+    format: str | None = None,
+    method: str = METHOD,
+    threshold: float | None = None,
+    unclear_from: float | None = None,
+    precision: float | None = None,
+    recall: float | None = None,
+    original_classes: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    call: str = "",
+    progress: Progress | None = None,
+) -> tuple[Aggregated, list[Path]]:
+    """Make label sets of votes and write them, with what was found out about raters.
+
+    Parameters
+    ----------
+    votes : path-like
+        Votes in any format, a campaign folder, or a name of `PUBLISHED`; a folder called like one is meant by
+        ``./imagenet-real``.
+    out : path-like
+        The labels, a Parquet file. Beside it ``…-raters.parquet`` and ``.csv`` are written, and with golden
+        answers ``…-curve.csv``.
+    golden, images : path-like, optional
+        Experts' answers, and all images with their original labels; by default those of the campaign.
+    classes : path-like, optional
+        The class list; see `manyhot.formats.read_classes`.
+    format : str, optional
+        Of the votes: a registered format or call string.
+    original_classes : str, optional
+        Class ids and ranges, such as ``0-397,500``: those for which the original label counts as a rater.
+    method, threshold, unclear_from, precision, recall, resamples, seed
+        As in `manyhot.steps.aggregate.aggregate`.
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; nothing is written then.
+    OutputError
+        If a file cannot be written.
+    """
+    out = Path(out)
+    if out.suffix.lower() != ".parquet":
+        raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
+    source = _read(votes, golden, images, classes, format, progress)
+    check_apart(source.files, out)
+    named = source.original_classes if original_classes is None else original_classes
+    done = aggregate(
+        source.votes,
+        source.golden,
+        source.images,
+        method=method,
+        threshold=threshold,
+        unclear_from=unclear_from,
+        precision=precision,
+        recall=recall,
+        original_classes=_class_ids(named, source.votes.n_classes) if named else None,
+        resamples=resamples,
+        seed=seed,
+        name=source.name,
+    )
+    return done, _write(done, out, source.hashes(), call)
+
+
+def agreement_files(
+    votes: PathLike,
+    out: PathLike | None = None,
+    *,
+    golden: PathLike | None = None,
+    classes: PathLike | None = None,
+    format: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    call: str = "",
+    progress: Progress | None = None,
+) -> tuple[Agreement, list[Path]]:
+    """Measure how far raters agree, and write it.
+
+    Parameters
+    ----------
+    votes, golden, classes, format
+        As in `aggregate_files`.
+    out : path-like, optional
+        Folder for the tables ``agreement``, ``raters``, ``rater_pairs`` and ``confusion``.
+    resamples, seed
+        As in `manyhot.steps.agreement.agreement`.
+
+    Raises
+    ------
+    ManyhotError
+        As in `aggregate_files`.
+    """
+    source = _read(votes, golden, None, classes, format, progress)
+    found = agreement(source.votes, source.golden, resamples=resamples, seed=seed)
+    if out is None:
+        return found, []
+    check_apart(source.files, out, found.tables)
+    written = []
+    for name, table in found.tables.items():
+        path = Path(out) / f"{name}.parquet"
+        written.append(tables.write(table, path, name, call=call, inputs=source.hashes()))
+        written.append(write_csv(table, path.with_suffix(".csv")))
+    return found, written
+
+
+def _read(
+    votes: PathLike,
+    golden: PathLike | None,
+    images: PathLike | None,
+    classes: PathLike | None,
+    format: str | None,
+    progress: Progress | None,
+) -> _Source:
+    if str(votes) in PUBLISHED:
+        return _published(str(votes), golden, images, progress)
+    folder = Path(votes)
+    if folder.is_dir():
+        golden = golden or _if_there(folder / "golden.parquet")
+        images = images or _if_there(folder / "images.parquet")
+    known = read_classes(classes) if classes else None
+    return _Source(
+        read_votes(votes, classes=known, format=format),
+        read_golden(golden, classes=known) if golden else None,
+        read_images(images, classes=known) if images else None,
+        tuple(
+            Path(f)
+            for f in (folder / "votes.parquet" if folder.is_dir() else votes, golden, images, classes)
+            if f
+        ),
+    )
+
+
+def _published(
+    name: str, golden: PathLike | None, images: PathLike | None, progress: Progress | None
+) -> _Source:
+    entry = PUBLISHED[name]
+    told = None if progress is None else (lambda done, of: progress(f"fetching {name}", done, of))
+    files = catalog.fetch(name, only=[entry.votes, entry.golden, *entry.beside], progress=told)
+    golden = golden or files[entry.golden]
+    images = images or catalog.fetch_file(*entry.images, progress=told)
+    # Rows in the order of file names: the published list of original labels is sorted by class.
+    ordered = Images(read_images(images).table.sort_by("image_id"), name)
+    return _Source(
+        read_votes(files[entry.votes]),
+        read_golden(golden),
+        ordered,
+        (*files.values(), Path(golden), Path(images)),
+        entry.original_classes,
+        entry.title,
+    )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _class_ids(text: str, n_classes: int) -> frozenset[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not first <= last < n_classes:
+            raise InputError(
+                "This is no list of classes.",
+                where="original classes",
+                got=text,
+                allowed=f"class ids and ranges from 0 to {n_classes - 1}, such as 0-397 or 0-9,20",
+            )
+        found.update(range(first, last + 1))
+    return frozenset(found)
+
+
+def _write(done: Aggregated, out: Path, inputs: Mapping[str, str], call: str) -> list[Path]:
+    about = done.labels.about() | done.about()
+    written = [tables.write(done.labels.table, out, "labels", call=call, inputs=inputs, about=about)]
+    beside = out.with_name(f"{out.stem}-raters.parquet")
+    written.append(tables.write(done.raters, beside, "raters", call=call, inputs=inputs))
+    written.append(write_csv(done.raters, beside.with_suffix(".csv")))
+    if len(done.curve):
+        written.append(write_csv(pa.table(done.curve), out.with_name(f"{out.stem}-curve.csv")))
+    return written

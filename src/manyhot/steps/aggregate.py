@@ -1,0 +1,300 @@
+"""Votes to label sets: `manyhot aggregate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot import registry
+from manyhot.core.aggregation import Aggregate
+from manyhot.core.answers import SILENT, Answers
+from manyhot.core.answers import Golden as GoldenAnswers
+from manyhot.core.thresholds import Curve, curve
+from manyhot.errors import InputError
+from manyhot.steps.raters import raters_table
+from manyhot.steps.votes import answers_of, golden_of
+from manyhot.tables import STATES, Golden, Images, Labels, Votes, schema
+
+METHOD = "dawid-skene"
+"""The method by default: it needs no golden answers."""
+
+ORIGINAL = "original label"
+"""The method of images that nobody rated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregated:
+    """Label sets made of votes, and what they rest on.
+
+    Attributes
+    ----------
+    labels : Labels
+    votes : Votes
+    result : Aggregate
+        Probabilities, raters' matrices and the course of the fit, as arrays over questions and raters.
+    method : str
+        The call string of the aggregator.
+    threshold, unclear_from : float
+        From which probability on a class is in the set, and from which on it is unclear; the latter is the
+        threshold where none are unclear.
+    raters : pyarrow.Table
+        The table ``raters``.
+    curve : pyarrow.Table
+        The table ``curve``: precision and recall against golden answers; empty where there are none.
+    notes : tuple of str
+        What is to be known about the numbers.
+    """
+
+    labels: Labels
+    votes: Votes
+    result: Aggregate
+    method: str
+    threshold: float
+    unclear_from: float
+    raters: pa.Table
+    curve: pa.Table
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def p(self) -> npt.NDArray[np.float64]:
+        """The probability of each question of `votes`, shape (Q,), in float64."""
+        return self.result.p
+
+    def about(self) -> dict[str, str]:
+        """Return what the metadata of the labels file tells beside that of all labels."""
+        result = self.result
+        told: dict[str, Any] = {
+            "method": self.method,
+            "threshold": self.threshold,
+            "unclear_from": self.unclear_from,
+            "iterations": result.iterations,
+            "converged": result.converged,
+            "log_likelihood": None if np.isnan(result.log_likelihood) else result.log_likelihood,
+            "prior": None if result.prior is None else result.prior.tolist(),
+        }
+        return {key: v if isinstance(v, str) else json.dumps(v) for key, v in told.items()}
+
+
+def aggregate(
+    votes: Votes,
+    golden: Golden | None = None,
+    images: Images | None = None,
+    *,
+    method: str = METHOD,
+    threshold: float | None = None,
+    unclear_from: float | None = None,
+    precision: float | None = None,
+    recall: float | None = None,
+    original_classes: Collection[int] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    name: str = "",
+) -> Aggregated:
+    """Make label sets of votes.
+
+    Parameters
+    ----------
+    votes : Votes
+    golden : Golden, optional
+        Experts' answers: for methods that need them, for a threshold by precision or recall, and for what is
+        said about raters.
+    images : Images, optional
+        All images of the data set with their original labels. Those without votes get a row, too: their
+        original label and `rated` false.
+    method : str
+        An aggregator or call string, such as ``majority(maybe='half')``.
+    threshold : float, optional
+        By default what the method registers: 0.8, which is ReaL's, for probabilities and 0.5 for shares.
+    unclear_from : float, optional
+        Classes from this probability up to the threshold are unclear; by default they are not in the set.
+    precision, recall : float, optional
+        Instead of `threshold`: the threshold with this precision, and then the best recall, against golden
+        answers; or with this recall, and the best precision.
+    original_classes : collection of int, optional
+        Where the original label counts as a rater, the classes for which it does; all by default.
+    resamples, seed : int
+        Of the bootstrap over images for the intervals of the curve.
+    name : str
+        Of the labels.
+
+    Raises
+    ------
+    InputError
+        Golden answers are needed and there are none, or as the method does.
+    MatchError
+        There are votes on images that are not among `images`.
+    UnknownNameError
+        There is no such method.
+    """
+    entry = registry.get("aggregator", method)
+    if images is not None:
+        votes.check_known(images)
+    _check_thresholds(threshold, precision, recall, golden)
+    answers = answers_of(votes, images, original_classes)
+    experts = None if golden is None else golden_of(golden, votes, images)
+    result = entry(answers, experts)
+    found = None if experts is None else _curve(result, experts, votes, resamples, seed)
+    chosen = _threshold(threshold, precision, recall, found, float(entry.about["threshold"]))
+    unclear = chosen if unclear_from is None else unclear_from
+    if unclear > chosen:
+        raise InputError(
+            "What is unclear lies below what is in the set.",
+            got=unclear,
+            allowed=f"up to {chosen:g}, the threshold",
+        )
+    return Aggregated(
+        _labels(votes, images, answers, result.p, (unclear, chosen), entry.name, name or votes.name),
+        votes,
+        result,
+        entry.name,
+        chosen,
+        unclear,
+        raters_table(votes, answers, experts, result),
+        _curve_table(found),
+        _notes(result, experts, golden, entry),
+    )
+
+
+def _check_thresholds(
+    threshold: float | None, precision: float | None, recall: float | None, golden: Golden | None
+) -> None:
+    given = {"threshold": threshold, "precision": precision, "recall": recall}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(
+            "One thing decides which classes count.", got=" and ".join(named), allowed="one of them"
+        )
+    if threshold is not None and not 0 < threshold <= 1:
+        raise InputError("A threshold is a probability.", got=threshold, allowed="above 0, up to 1")
+    if golden is None and (precision is not None or recall is not None):
+        raise InputError(
+            f"A threshold by {named[0]} needs golden answers: questions that experts answered.",
+            do="give golden answers, or a threshold",
+        )
+
+
+def _threshold(
+    threshold: float | None,
+    precision: float | None,
+    recall: float | None,
+    found: Curve | None,
+    default: float,
+) -> float:
+    if threshold is not None:
+        return threshold
+    if precision is None and recall is None:
+        return default
+    if found is None or not found.n_questions:
+        raise InputError(
+            "No golden question is among the votes, so that no threshold can be found.",
+            do="ask raters the golden questions, too, or give a threshold",
+        )
+    return found.for_precision(precision) if precision is not None else found.for_recall(recall or 0.0)
+
+
+def _curve(result: Aggregate, experts: GoldenAnswers, votes: Votes, resamples: int, seed: int) -> Curve:
+    asked = experts.asked >= 0
+    at = experts.asked[asked]
+    return curve(
+        result.p[at],
+        experts.truth()[asked],
+        votes.image[at],
+        resamples=resamples,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def _curve_table(found: Curve | None) -> pa.Table:
+    if found is None:
+        return schema("curve").empty_table()
+    n = len(found.threshold)
+    columns = {f.name: getattr(found, f.name) for f in schema("curve")}
+    whole = {"n_yes", "n_questions", "n_images"}
+    return pa.table(
+        {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},
+        schema=schema("curve"),
+    )
+
+
+def _labels(
+    votes: Votes,
+    images: Images | None,
+    answers: Answers,
+    p: npt.NDArray[np.float64],
+    levels: tuple[float, float],
+    method: str,
+    name: str,
+) -> Labels:
+    ids = votes.images if images is None else images.image_id
+    row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]
+    label = None if images is None else images.label
+    rated = np.bincount(row, minlength=len(ids)) > 0
+    known = np.full(len(ids), SILENT, np.int32)
+    if label is not None:
+        known = pc.fill_null(label, SILENT).to_numpy().astype(np.int32)
+    alone = np.flatnonzero(~rated & (known != SILENT))
+    order = np.argsort(np.concatenate([row, alone]), kind="stable")
+    more = len(alone)
+    state = (p >= levels[0]).astype(np.int8) + (p >= levels[1])
+    lists = {
+        "classes": np.concatenate([votes.class_id, known[alone]]),
+        "state": np.concatenate([state, np.full(more, 2, np.int8)]),
+        "p": np.concatenate([p, np.ones(more)]).astype(np.float32),
+        "n_votes": np.concatenate([answers.counts().sum(1), np.zeros(more, np.int64)]).astype(np.int32),
+    }
+    lengths = np.bincount(row, minlength=len(ids)) + np.bincount(alone, minlength=len(ids))
+    table = _table(ids, label, rated, rated | (known != SILENT), lengths, lists, order, method)
+    return Labels(table, votes.n_classes, votes.class_hash, asked_known=True, name=name)
+
+
+def _table(
+    ids: pa.Array,
+    label: pa.Array | None,
+    rated: npt.NDArray[np.bool_],
+    usable: npt.NDArray[np.bool_],
+    lengths: npt.NDArray[np.int64],
+    lists: dict[str, npt.NDArray[Any]],
+    order: npt.NDArray[np.intp],
+    method: str,
+) -> pa.Table:
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    arrays = {name: pa.array(values[order]) for name, values in lists.items()}
+    arrays["state"] = pa.DictionaryArray.from_arrays(arrays["state"], list(STATES)).cast(pa.string())
+    methods = pa.DictionaryArray.from_arrays(pa.array(rated.astype(np.int8)), [ORIGINAL, method])
+    return pa.table(
+        {
+            "image_id": ids,
+            **({} if label is None else {"label": label}),
+            "rated": pa.array(rated),
+            "usable": pa.array(usable),
+            **{name: pa.ListArray.from_arrays(offsets, values) for name, values in arrays.items()},
+            "method": methods.cast(pa.string()),
+        }
+    )
+
+
+def _notes(
+    result: Aggregate, experts: GoldenAnswers | None, golden: Golden | None, entry: registry.Entry
+) -> tuple[str, ...]:
+    notes = []
+    if not result.converged:
+        notes.append(f"stopped after {result.iterations:,} iterations, before it converged")
+    if experts is None or golden is None:
+        return tuple(notes)
+    unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
+    if unasked:
+        notes.append(
+            f"{unasked:,} golden questions with the truth yes are not among the votes: recall counts without"
+        )
+    if entry.about.get("needs") == "golden" and golden.raters is None:
+        notes.append(
+            "the golden questions that precision and recall are counted on taught the raters' matrices, too"
+        )
+    return tuple(notes)

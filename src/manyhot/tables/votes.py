@@ -1,0 +1,285 @@
+"""Votes and golden answers: tables of which each text is kept once, and each vote as three numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.errors import MatchError
+from manyhot.tables.definitions import ANSWERS
+from manyhot.tables.ids import check_range, examples, one_chunk
+from manyhot.tables.labels import Images
+from manyhot.tables.schemas import check, metadata, write
+
+_REQUIRED = ("image_id", "class_id", "rater_id", "answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """The answers of R raters to Q questions; a question is an (image, class) pair.
+
+    Attributes
+    ----------
+    image_id : pyarrow.Array of string, shape (Q,)
+    class_id : ndarray of int32, shape (Q,)
+        The image and the class of each question.
+    rater_id : pyarrow.Array of string, shape (R,)
+    question, rater : ndarray of int32, shape (m,)
+        Which question each of m votes answers, and whose it is.
+    answer : ndarray of int8, shape (m,)
+        0 no, 1 maybe, 2 yes.
+    n_classes : int
+    class_hash : str
+        The hash of the class list; empty where unknown.
+    name : str
+    more : pyarrow.Table, optional
+        The optional columns of the votes table, one row a vote.
+    left_out : tuple of str
+        What the file holds beside these votes.
+    """
+
+    image_id: pa.Array
+    class_id: npt.NDArray[np.int32]
+    rater_id: pa.Array
+    question: npt.NDArray[np.int32]
+    rater: npt.NDArray[np.int32]
+    answer: npt.NDArray[np.int8]
+    n_classes: int
+    class_hash: str = ""
+    name: str = ""
+    more: pa.Table | None = None
+    left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rows = np.arange(len(self.class_id))
+        check_range(self.class_id, rows, self.image_id, self.n_classes, self.name or "votes")
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self):,} votes, {self.n_questions:,} questions, {self.n_raters:,} raters"
+        return f"Votes({self.name!r}, {sizes})"
+
+    @property
+    def n_questions(self) -> int:
+        """Q."""
+        return len(self.class_id)
+
+    @property
+    def n_raters(self) -> int:
+        """R."""
+        return len(self.rater_id)
+
+    @cached_property
+    def images(self) -> pa.Array:
+        """The ids of the images asked about, in order of appearance."""
+        return self._encoded.dictionary
+
+    @cached_property
+    def image(self) -> npt.NDArray[np.int32]:
+        """Which of `images` each question is about, shape (Q,)."""
+        return np.asarray(self._encoded.indices.to_numpy(), np.int32)
+
+    @cached_property
+    def _encoded(self) -> pa.DictionaryArray:
+        return pc.dictionary_encode(self.image_id)
+
+    def to_table(self) -> pa.Table:
+        """Return the votes table."""
+        columns = {
+            "image_id": self.image_id.take(pa.array(self.question)),
+            "class_id": pa.array(self.class_id[self.question]),
+            "rater_id": self.rater_id.take(pa.array(self.rater)),
+            "answer": pa.DictionaryArray.from_arrays(pa.array(self.answer), list(ANSWERS)).cast(pa.string()),
+        }
+        more = {} if self.more is None else {n: self.more[n] for n in self.more.column_names}
+        return check(pa.table(columns | more), "votes", where=self.name or None)
+
+    def about(self) -> dict[str, str]:
+        """Return what the file's metadata must tell beside the table."""
+        return {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
+
+    def check_known(self, images: Images) -> None:
+        """Refuse votes on images that are not in an images table.
+
+        Raises
+        ------
+        MatchError
+            There are some.
+        """
+        strange = self.images.filter(pc.invert(pc.is_in(self.images, images.image_id)))
+        if len(strange):
+            raise MatchError(
+                "There are votes on images that are not in the images table.",
+                where=self.name or "votes",
+                got=f"{len(strange):,} of {len(self.images):,}, such as {examples(strange)}",
+                allowed=f"ids such as {examples(images.image_id)}",
+                do="give the images that the votes are on, or leave these votes out",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Questions whose truth experts told.
+
+    Attributes
+    ----------
+    experts : Votes
+        The experts' answers; `rater_id` are the experts.
+    raters : Votes, optional
+        Raters' answers to these questions, where they were asked apart; by default those among the votes.
+    """
+
+    experts: Votes
+    raters: Votes | None = None
+
+    def __len__(self) -> int:
+        return self.experts.n_questions
+
+    def to_table(self) -> pa.Table:
+        """Return the golden table: the experts' answers."""
+        names = ["image_id", "class_id", "expert_id", "answer"]
+        return check(self.experts.to_table().select(list(_REQUIRED)).rename_columns(names), "golden")
+
+
+def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Votes:
+    """Read a votes table, with what its metadata tells; the arguments stand in otherwise.
+
+    Where a rater answers a question again, the last answer by `round` and `answered_at` counts.
+
+    Raises
+    ------
+    InputError
+        The table is not one of votes, or a class is out of range.
+    MatchError
+        A rater answers a question twice, and nothing tells which answer is the later one.
+    """
+    about = metadata(table)
+    return _encode(
+        check(table, "votes", where=name),
+        "rater_id",
+        about.get("name") or name,
+        int(about.get("n_classes", 0)) or n_classes,
+        about.get("classes", class_hash),
+    )
+
+
+def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Golden:
+    """Read a golden table, with what its metadata tells; the arguments stand in otherwise.
+
+    Raises
+    ------
+    InputError, MatchError
+        As `votes_from_table`.
+    """
+    about = metadata(table)
+    experts = _encode(
+        check(table, "golden", where=name),
+        "expert_id",
+        about.get("name") or name,
+        int(about.get("n_classes", 0)) or n_classes,
+        about.get("classes", class_hash),
+    )
+    return Golden(experts)
+
+
+def write_votes(
+    votes: Votes, path: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
+) -> Path:
+    """Write votes to a Parquet file."""
+    return write(votes.to_table(), path, "votes", call=call, inputs=inputs, about=votes.about())
+
+
+def write_golden(
+    golden: Golden, path: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
+) -> Path:
+    """Write experts' answers to a Parquet file."""
+    return write(golden.to_table(), path, "golden", call=call, inputs=inputs, about=golden.experts.about())
+
+
+def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:
+    """Return the number that each question of `asked` has in `among`, shape (Q,); -1 where it has none."""
+    image = pc.fill_null(pc.index_in(asked.images, among.images), -1).to_numpy().astype(np.int64)[asked.image]
+    n = np.int64(max(asked.n_classes, among.n_classes, 1))
+    wanted, there = image * n + asked.class_id, among.image.astype(np.int64) * n + among.class_id
+    order = np.argsort(there, kind="stable")
+    at = np.searchsorted(there, wanted, sorter=order)
+    at = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(wanted), np.int64)
+    found = (image >= 0) & (len(order) > 0)
+    found[found] = there[at[found]] == wanted[found]
+    return np.where(found, at, -1)
+
+
+def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: str) -> Votes:
+    image = pc.dictionary_encode(one_chunk(table["image_id"]))
+    rater = pc.dictionary_encode(one_chunk(table[who]))
+    class_id = one_chunk(table["class_id"]).to_numpy().astype(np.int64)
+    check_range(class_id, np.arange(len(table)), one_chunk(table["image_id"]), n_classes, name)
+    pairs = image.indices.to_numpy().astype(np.int64) * max(n_classes, 1) + class_id
+    known, question = np.unique(pairs, return_inverse=True)
+    extra = [n for n in table.column_names if n not in (*_REQUIRED, who)]
+    votes = Votes(
+        image.dictionary.take(pa.array(known // max(n_classes, 1))),
+        (known % max(n_classes, 1)).astype(np.int32),
+        rater.dictionary,
+        question.astype(np.int32),
+        rater.indices.to_numpy().astype(np.int32),
+        pc.index_in(one_chunk(table["answer"]), pa.array(ANSWERS)).to_numpy().astype(np.int8),
+        n_classes,
+        class_hash,
+        name,
+        table.select(extra) if extra else None,
+    )
+    return _last_answers(votes, who.removesuffix("_id"))
+
+
+def _last_answers(votes: Votes, who: str) -> Votes:
+    """Return the votes without those that the same rater changed later."""
+    cells = votes.question.astype(np.int64) * votes.n_raters + votes.rater
+    ordered = np.sort(cells)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return votes
+    times = _times(votes)
+    order = np.lexsort((*reversed(times), cells))
+    same = cells[order][1:] == cells[order][:-1]
+    unclear = same & np.all([t[order][1:] == t[order][:-1] for t in times] or [same], axis=0)
+    if unclear.any():
+        raise _twice(votes, who, int(order[np.argmax(unclear)]), int(np.count_nonzero(unclear)), bool(times))
+    kept = np.sort(order[np.append(~same, True)])
+    return replace(
+        votes,
+        question=votes.question[kept],
+        rater=votes.rater[kept],
+        answer=votes.answer[kept],
+        more=None if votes.more is None else votes.more.take(pa.array(kept)),
+    )
+
+
+def _times(votes: Votes) -> list[npt.NDArray[np.int64]]:
+    """Return what tells which answer is the later one, the weightiest first."""
+    told = [] if votes.more is None else [n for n in ("round", "answered_at") if n in votes.more.column_names]
+    return [
+        pc.fill_null(votes.more[n].cast(pa.int64()), 0).to_numpy() for n in told if votes.more is not None
+    ]
+
+
+def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError:
+    question = int(votes.question[vote])
+    image, class_id = votes.image_id[question], votes.class_id[question]
+    return MatchError(
+        f"{'An expert' if who == 'expert' else 'A rater'} answers a question twice.",
+        where=f"{votes.name or 'votes'}, image {image}, class {class_id}"
+        + (f" and {n - 1:,} more" if n > 1 else ""),
+        got=f"{who} {votes.rater_id[int(votes.rater[vote])]}" + (", in one round and at one time" * timed),
+        allowed=f"one answer of each {who} to each question, or `round` or `answered_at` to tell the last",
+        do="leave one of the answers out",
+    )

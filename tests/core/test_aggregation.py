@@ -1,0 +1,266 @@
+"""Aggregators against plain loops, worked examples, and raters whose quality is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from manyhot.core.aggregation import (
+    dawid_skene,
+    golden_bayes,
+    golden_matrices,
+    majority,
+    one_coin,
+    yes_share,
+)
+from manyhot.core.answers import SILENT, Answers, Golden
+from manyhot.errors import InputError
+from manyhot.registry import get, names
+from manyhot.testing import check_aggregator, random_votes
+
+SPECS = [
+    *names("aggregator"),
+    "majority(maybe='half')",
+    "majority(maybe='yes')",
+    "yes-share(maybe='half')",
+    "dawid-skene(truth='answers')",
+    "dawid-skene(smoothing=0)",
+    "dawid-skene(pool_below=60)",
+    "one-coin(maybe='yes')",
+    "one-coin(smoothing=0)",
+    "golden-bayes(original=False)",
+]
+
+
+def votes(rows, n_raters=None):
+    """Return answers of rows of (question, rater, answer)."""
+    question, rater, answer = map(np.array, zip(*rows, strict=True))
+    return Answers(question, rater, answer.astype(np.int8), question.max() + 1, n_raters or rater.max() + 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spec", SPECS)
+def test_aggregator(spec, seed):
+    check_aggregator(spec, seed=seed)
+
+
+# Question 0: yes yes no; 1: yes maybe no; 2: yes no; 3: maybe maybe yes.
+BY_HAND = [(0, 0, 2), (0, 1, 2), (0, 2, 0), (1, 0, 2), (1, 1, 1), (1, 2, 0), (2, 0, 2), (2, 1, 0)]
+BY_HAND += [(3, 0, 1), (3, 1, 1), (3, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("maybe", "shares", "decided"),
+    [
+        ("no", [2 / 3, 1 / 3, 1 / 2, 1 / 3], [1, 0, 0.5, 0]),
+        ("half", [2 / 3, 1 / 2, 1 / 2, 2 / 3], [1, 0.5, 0.5, 1]),
+        ("yes", [2 / 3, 2 / 3, 1 / 2, 1], [1, 1, 0.5, 1]),
+    ],
+)
+def test_majority_and_shares_by_hand(maybe, shares, decided):
+    assert yes_share(votes(BY_HAND), maybe=maybe).p == pytest.approx(shares)
+    assert majority(votes(BY_HAND), maybe=maybe).p.tolist() == decided
+
+
+def slow_dawid_skene(answers, n_truths, smoothing, iterations):
+    """Dawid and Skene's algorithm as their paper has it, in loops over votes."""
+    by_question = [[] for _ in range(answers.n_questions)]
+    for q, r, a in zip(answers.question, answers.rater, answers.answer, strict=True):
+        by_question[q].append((r, a))
+    posterior = []
+    for cell in by_question:
+        share = [sum(a == k for _, a in cell) for k in range(3)]
+        share = share if n_truths == 3 else [share[0] + share[1] / 2, share[2] + share[1] / 2]
+        posterior.append([s / sum(share) for s in share])
+    for _ in range(iterations):
+        prior = np.mean(posterior, 0)
+        counts = np.full((answers.n_raters, n_truths, 3), float(smoothing))
+        for cell, p in zip(by_question, posterior, strict=True):
+            for (r, a), k in itertools.product(cell, range(n_truths)):
+                counts[r, k, a] += p[k]
+        matrices = counts / counts.sum(2, keepdims=True)
+        likelihood, posterior = 0.0, []
+        for cell in by_question:
+            joint = [prior[k] * np.prod([matrices[r, k, a] for r, a in cell]) for k in range(n_truths)]
+            likelihood += np.log(sum(joint))
+            posterior.append([j / sum(joint) for j in joint])
+    return np.array(posterior)[:, -1], matrices, prior, likelihood
+
+
+@pytest.mark.parametrize(("truth", "n_truths"), [("binary", 2), ("answers", 3)])
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_dawid_skene_against_loops(truth, n_truths, smoothing):
+    answers, _, _ = random_votes(np.random.default_rng(1), n=60, skill=0.6)
+    p, matrices, prior, likelihood = slow_dawid_skene(answers, n_truths, smoothing, 12)
+    found = dawid_skene(answers, truth=truth, smoothing=smoothing, iterations=12, tolerance=-1.0)
+    assert found.iterations == 12
+    assert not found.converged
+    assert found.p == pytest.approx(p, abs=1e-9)
+    assert found.matrices == pytest.approx(matrices, abs=1e-9)
+    assert found.prior == pytest.approx(prior, abs=1e-9)
+    assert found.log_likelihood == pytest.approx(likelihood, abs=1e-8)
+
+
+@pytest.mark.parametrize("method", [dawid_skene, one_coin])
+def test_likelihood_never_falls_and_the_fit_stops_on_it(method):
+    answers, _, _ = random_votes(np.random.default_rng(2), skill=0.6)
+    course = [
+        method(answers, smoothing=0.0, iterations=i, tolerance=-1.0).log_likelihood for i in range(1, 40)
+    ]
+    rises = np.diff(course)
+    assert (rises >= -1e-9).all()
+    done = method(answers, smoothing=0.0, tolerance=1e-4)
+    assert done.converged
+    # It stops at the first rise of no more than 1e-4 a vote.
+    assert done.iterations == int(np.argmax(rises <= 1e-4 * len(answers))) + 2
+
+
+def test_one_coin_against_loops():
+    answers, _, _ = random_votes(np.random.default_rng(3), n=60, skill=0.6)
+    said = answers.answer == 2
+    p = np.array([said[answers.question == q].mean() for q in range(60)])
+    for _ in range(8):
+        prior = p.mean()
+        right = np.zeros(answers.n_raters)
+        for q, r, yes in zip(answers.question, answers.rater, said, strict=True):
+            right[r] += p[q] if yes else 1 - p[q]
+        share = (right + 1) / (np.bincount(answers.rater, minlength=answers.n_raters) + 2)
+        odds = np.full(60, prior / (1 - prior))
+        for q, r, yes in zip(answers.question, answers.rater, said, strict=True):
+            odds[q] *= share[r] / (1 - share[r]) if yes else (1 - share[r]) / share[r]
+        p = odds / (1 + odds)
+    found = one_coin(answers, iterations=8, tolerance=-1.0)
+    assert found.p == pytest.approx(p, abs=1e-9)
+    assert found.matrices[:, 1, 1] == pytest.approx(share)
+    assert found.matrices[:, 0, 0] == pytest.approx(share)
+
+
+def test_raters_with_few_answers_share_a_matrix():
+    answers, _, _ = random_votes(np.random.default_rng(4), n=80)
+    few = Answers(
+        np.append(answers.question, [0, 1, 2]), np.append(answers.rater, [9, 10, 10]),
+        np.append(answers.answer, [2, 0, 2]).astype(np.int8), 80, 12,
+    )  # fmt: skip
+    matrices = dawid_skene(few, pool_below=5).matrices
+    assert matrices.shape == (12, 2, 3)
+    assert (matrices[9] == matrices[10]).all()
+    assert (matrices[9] == matrices[11]).all()  # who answered nothing, too
+    assert len(np.unique(matrices[:9], axis=0)) == 9
+
+
+def golden_questions(yes, rows, original=None, n_raters=3):
+    answers = votes(rows, n_raters)
+    yes = np.array(yes)
+    answers = Answers(answers.question, answers.rater, answers.answer, len(yes), n_raters, original)
+    return Golden(answers, yes, np.full(len(yes), 5), np.full(len(yes), -1))
+
+
+# Two golden questions with the truth no, two with yes; raters 0 and 1 answer them all, rater 2 none.
+GOLDEN = [(0, 0, 0), (1, 0, 1), (2, 0, 2), (3, 0, 2), (0, 1, 2), (1, 1, 0), (2, 1, 2), (3, 1, 0)]
+
+
+def test_golden_bayes_by_hand():
+    golden = golden_questions([0, 2, 3, 5], GOLDEN)
+    matrices = golden_matrices(golden.answers, golden.truth(), 1.0)
+    assert matrices[0].tolist() == [[2 / 5, 2 / 5, 1 / 5], [1 / 5, 1 / 5, 3 / 5]]
+    assert matrices[1].tolist() == [[2 / 5, 1 / 5, 2 / 5], [2 / 5, 1 / 5, 2 / 5]]
+    assert matrices[2] == pytest.approx((matrices[0] + matrices[1]) / 2)
+    found = golden_bayes(votes([(0, 0, 2), (0, 1, 2), (1, 2, 0)], 3), golden)
+    # Prior 1/2. Question 0: odds 3/5 : 1/5 of rater 0, 1 of rater 1. Question 1: 3/10 : 4/10.
+    assert found.p == pytest.approx([3 / 4, 3 / 7])
+    assert found.log_likelihood == pytest.approx(np.log(0.5 * 2 / 5 * (3 / 5 + 1 / 5)) + np.log(0.5 * 0.7))
+    assert (found.iterations, found.converged) == (0, True)
+
+
+def test_the_original_label_is_one_more_rater():
+    # Its truth is yes for two of five experts: three questions, of which it says yes to two.
+    golden = golden_questions([0, 2, 3, 5], GOLDEN, np.array([1, 1, 1, 0], np.int8))
+    asked = votes([(0, 0, 2), (1, 0, 2), (2, 0, 2)], 3)
+    original = np.array([1, 0, SILENT], np.int8)
+    asked = Answers(asked.question, asked.rater, asked.answer, 3, 3, original)
+    # (k + 1) / (N + 3): under yes 3/6 and, for no, 2/6; under no 2/4 and 1/4.
+    assert golden_bayes(asked, golden).p == pytest.approx([3 / 4, 4 / (4 + 1), 3 / 4])
+    assert golden_bayes(asked, golden, original=False).p == pytest.approx([3 / 4] * 3)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (
+            lambda: votes([(0, 0, 2), (1, 0, 2), (0, 0, 0)]),
+            "A rater answers a question twice.\n  got:     rater 0, question 0\n"
+            "  allowed: one answer of each rater to each question",
+        ),
+        (
+            lambda: votes([(0, 0, 3)]),
+            "The answer of a vote does not exist.\n  got:     3\n  allowed: 0 to 2",
+        ),
+        (
+            lambda: Answers(np.array([0, 1]), np.array([0]), np.array([0], np.int8), 2, 1),
+            "A vote is one question, one rater and one answer.\n"
+            "  got:     2 questions, 1 raters and 1 answers\n  allowed: three arrays of one length",
+        ),
+        (
+            lambda: golden_bayes(votes(BY_HAND)),
+            "This method needs golden answers: questions that experts answered, and raters too.\n"
+            "  got:     none\n  do:      give golden answers, or use dawid-skene, which needs none",
+        ),
+        (
+            lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
+            "Golden questions all have the same truth, so that nothing is known about the other.\n"
+            "  got:     no in all 4\n  allowed: golden questions of both kinds\n"
+            "  do:      add some, or use dawid-skene, which needs none",
+        ),
+        (
+            lambda: majority(votes(BY_HAND), maybe="perhaps"),
+            "There is no such reading of maybe.\n  got:     perhaps\n  allowed: no, half, yes",
+        ),
+        (
+            lambda: one_coin(votes(BY_HAND), maybe="half"),
+            "There is no such reading of maybe.\n  got:     half\n  allowed: no, yes",
+        ),
+        (
+            lambda: dawid_skene(votes(BY_HAND), truth="three"),
+            "There is no such truth.\n  got:     three\n  allowed: binary, answers",
+        ),
+        (
+            lambda: dawid_skene(votes(BY_HAND), smoothing=-1),
+            "Smoothing adds answers.\n  got:     -1\n  allowed: 0 or more",
+        ),
+        (
+            lambda: dawid_skene(votes(BY_HAND), iterations=0),
+            "There is nothing to iterate.\n  got:     0\n  allowed: 1 iteration or more",
+        ),
+    ],
+)
+def test_bad_input(work, message):
+    with pytest.raises(InputError) as error:
+        work()
+    assert str(error.value) == message
+
+
+def test_golden_questions_that_no_rater_answered():
+    nothing = np.empty(0, np.int64)
+    golden = Golden(
+        Answers(nothing, nothing, nothing.astype(np.int8), 2, 3), np.array([5, 0]), np.array([5, 5]), nothing
+    )
+    with pytest.raises(InputError) as error:
+        golden_bayes(votes(BY_HAND), golden)
+    assert str(error.value) == (
+        "This method needs golden answers: questions that experts answered, and raters too.\n"
+        "  got:     2, which no rater answered\n"
+        "  do:      give golden answers, or use dawid-skene, which needs none"
+    )
+
+
+def test_every_aggregator_registers_a_threshold():
+    assert {name: get("aggregator", name).about["threshold"] for name in names("aggregator")} == {
+        "majority": 0.5,
+        "yes-share": 0.5,
+        "dawid-skene": 0.8,
+        "one-coin": 0.8,
+        "golden-bayes": 0.8,
+    }

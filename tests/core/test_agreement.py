@@ -1,0 +1,269 @@
+"""Agreement against the package krippendorff, published examples and plain loops."""
+
+import itertools
+
+import krippendorff
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+from manyhot.core.agreement import MEASURES, SET_MEASURES, measure_answers, measure_sets
+from manyhot.core.answers import Answers, Golden
+from manyhot.core.quality import (
+    agreement_with_others,
+    always_no,
+    golden_quality,
+    peer_quality,
+    rater_pairs,
+    too_fast,
+)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def answers_of_matrix(matrix):
+    """Return answers of a matrix of raters and questions, -1 where there is none."""
+    rater, question = np.nonzero(matrix >= 0)
+    return Answers(question, rater, matrix[rater, question].astype(np.int8), matrix.shape[1], len(matrix))
+
+
+def random_matrix(seed, raters=6, questions=60, gaps=0.3):
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 3, questions)
+    said = np.where(
+        generator.random((raters, questions)) < 0.6, truth, generator.integers(0, 3, (raters, questions))
+    )
+    return np.where(generator.random((raters, questions)) < gaps, -1, said)
+
+
+def measured(answers, image=None, **options):
+    image = np.arange(answers.n_questions) if image is None else image
+    found = measure_answers(answers, image, rng=rng(), **{"resamples": 0, **options})
+    return {m.name: m for m in found}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_alpha_is_that_of_the_package_krippendorff(seed):
+    matrix = random_matrix(seed)
+    data = np.where(matrix < 0, np.nan, matrix)
+    found = measured(answers_of_matrix(matrix))
+    for level in ("nominal", "ordinal"):
+        expected = krippendorff.alpha(data, level_of_measurement=level, value_domain=[0, 1, 2])
+        assert found[f"alpha_{level}"].value == pytest.approx(expected, abs=1e-12)
+    several = (matrix >= 0).sum(0)
+    assert found["alpha_nominal"].n == (several > 1).sum()
+    assert found["alpha_nominal"].n_skipped == (several == 1).sum()
+
+
+def test_fleiss_kappa_by_hand():
+    # Four questions of three raters: counts of no, maybe and yes.
+    counts = [(3, 0, 0), (1, 1, 1), (0, 0, 3), (2, 0, 1)]
+    matrix = np.array([[a for a, k in enumerate(row) for _ in range(k)] for row in counts]).T
+    found = measured(answers_of_matrix(matrix))
+    # P = (1 + 0 + 1 + 1/3) / 4 = 7/12; shares 6/12, 1/12, 5/12; P_e = (36 + 1 + 25) / 144 = 31/72.
+    assert found["fleiss_kappa"].value == pytest.approx((7 / 12 - 31 / 72) / (1 - 31 / 72))
+    assert found["pairwise"].value == pytest.approx((3 + 0 + 3 + 1) / 12)
+    assert tuple(found) == MEASURES
+
+
+def test_intervals_are_over_images():
+    matrix = random_matrix(7, questions=400, gaps=0)
+    image = np.arange(400) // 4
+    found = measured(answers_of_matrix(matrix), image, resamples=1000)
+    drawn = np.random.default_rng(5)
+    alphas = []
+    for _ in range(200):
+        picked = drawn.integers(0, 100, 100)
+        columns = (picked[:, None] * 4 + np.arange(4)).ravel()
+        alphas.append(measured(answers_of_matrix(matrix[:, columns]))["alpha_nominal"].value)
+    lo, hi = np.quantile(alphas, [0.025, 0.975])
+    assert found["alpha_nominal"].lo == pytest.approx(lo, abs=0.015)
+    assert found["alpha_nominal"].hi == pytest.approx(hi, abs=0.015)
+    for m in found.values():
+        assert m.lo < m.value < m.hi
+
+
+def jaccard(a, b):
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def masi(a, b):
+    monotone = 1 if a == b else 2 / 3 if a <= b or b <= a else 1 / 3 if a & b else 0
+    return jaccard(a, b) * monotone
+
+
+def slow_alpha(units, similarity):
+    """Krippendorff's alpha of lists of sets, in loops."""
+    units = [u for u in units if len(u) > 1]
+    values = [v for u in units for v in u]
+    n = len(values)
+    observed = sum(
+        sum(1 - similarity(a, b) for a, b in itertools.permutations(u, 2)) / (len(u) - 1) for u in units
+    )
+    expected = sum(1 - similarity(a, b) for a, b in itertools.permutations(values, 2))
+    return 1 - (observed / n) / (expected / (n * (n - 1)))
+
+
+def test_masi_of_the_paper():
+    # Passonneau 2006: of {1, 2} and {1, 2, 3, 4} half is common, and one holds the other.
+    assert masi({1, 2}, {1, 2, 3, 4}) == pytest.approx(1 / 2 * 2 / 3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_alpha_of_label_sets_against_loops(seed):
+    generator = np.random.default_rng(seed)
+    image, class_id, rows, sheets = [], [], [], {}
+    for i in range(25):
+        classes = generator.choice(8, generator.integers(1, 5), replace=False)
+        # Some images are asked about in two parts, each by raters of its own or by the same.
+        for part in filter(len, np.array_split(classes, generator.integers(1, 3))):
+            raters = generator.choice(4, generator.integers(1, 5), replace=False).tolist()
+            sets = sheets.setdefault((i, frozenset(raters)), {r: set() for r in raters})
+            for c in part.tolist():
+                for r in raters:
+                    said = generator.choice([0, 1, 2], p=[0.4, 0.1, 0.5])
+                    rows.append((len(image), r, said))
+                    sets[r] |= {c} if said == 2 else set()
+                image.append(i)
+                class_id.append(c)
+    merged = [list(sets.values()) for sets in sheets.values()]
+    question, rater, answer = map(np.array, zip(*rows, strict=True))
+    answers = Answers(question, rater, answer.astype(np.int8), len(image), 4)
+    found = measure_sets(answers, np.array(image), np.array(class_id), resamples=0, rng=rng())
+    for m, similarity in zip(found, (jaccard, masi), strict=True):
+        assert m.value == pytest.approx(slow_alpha(merged, similarity), abs=1e-12)
+        assert m.n == sum(len(u) > 1 for u in merged)
+        assert m.n_skipped == sum(len(u) == 1 for u in merged)
+    assert tuple(m.name for m in found) == SET_MEASURES
+
+
+def test_one_rater_only_is_nan_with_n_0():
+    answers = Answers(np.arange(4), np.zeros(4, int), np.array([0, 2, 1, 2], np.int8), 4, 1)
+    image = np.array([0, 0, 1, 2])
+    sets = measure_sets(answers, image, np.arange(4), resamples=10, rng=rng())
+    for m in [*measure_answers(answers, image, resamples=10, rng=rng()), *sets]:
+        assert np.isnan([m.value, m.lo, m.hi]).all()
+        assert m.n == 0
+    assert sets[0].n_skipped == 3
+    assert len(rater_pairs(answers).a) == 0
+    assert np.isnan(agreement_with_others(answers)[0][0])
+
+
+def test_raters_who_always_say_the_same_have_no_kappa():
+    found = measured(answers_of_matrix(np.zeros((3, 5), int)))
+    assert found["pairwise"].value == 1
+    assert np.isnan([found[n].value for n in ("fleiss_kappa", "alpha_nominal", "alpha_ordinal")]).all()
+    assert found["fleiss_kappa"].n == 5
+
+
+def golden(rows, yes):
+    question, rater, answer = map(np.array, zip(*rows, strict=True))
+    n = len(yes)
+    told = Answers(question, rater, answer.astype(np.int8), n, rater.max() + 1)
+    return Golden(told, np.array(yes) * 5, np.full(n, 5), np.full(n, -1))
+
+
+def test_quality_by_hand():
+    # Truth: no, no, yes, yes. Rater 0: no, maybe, yes, maybe. Rater 1: always no.
+    found = golden_quality(
+        golden([(0, 0, 0), (1, 0, 1), (2, 0, 2), (3, 0, 1), *((q, 1, 0) for q in range(4))], [0, 0, 1, 1])
+    )
+    assert found.accuracy.tolist() == [3 / 4, 1 / 2]
+    assert found.sensitivity.tolist() == [1 / 2, 0]
+    assert found.specificity.tolist() == [1, 1]
+    value, lo, hi = found.informedness()
+    # Of four pairs of answers three are the right way round and one is equal.
+    assert value.tolist() == [3 / 4, 0]
+    assert (lo[1], hi[1]) == (0, 0)
+    assert lo[0] < 3 / 4 < hi[0]
+    assert not found.spammers().any()  # too few to say
+
+
+def test_informedness_is_twice_the_area_under_the_curve_less_one():
+    generator = np.random.default_rng(1)
+    truth = generator.random(200) < 0.3
+    said = np.clip(truth * 2 + generator.integers(-1, 2, 200), 0, 2)
+    rows = [(q, 0, a) for q, a in enumerate(said)]
+    found = golden_quality(golden(rows, truth.astype(int)))
+    value, lo, hi = found.informedness()
+    assert value[0] == pytest.approx(2 * roc_auc_score(truth, said) - 1)
+    drawn = []
+    for _ in range(500):
+        yes, no = generator.choice(said[truth], truth.sum()), generator.choice(said[~truth], (~truth).sum())
+        drawn.append(2 * roc_auc_score(np.repeat([1, 0], [len(yes), len(no)]), np.concatenate([yes, no])) - 1)
+    assert (hi[0] - lo[0]) / 2 == pytest.approx(1.96 * np.std(drawn), rel=0.1)
+
+
+def test_without_golden_yes_there_is_no_sensitivity():
+    found = golden_quality(golden([(q, 0, 0) for q in range(30)], [0] * 30))
+    assert (found.n[0], found.n_yes[0]) == (30, 0)
+    assert np.isnan([found.sensitivity[0], found.informedness()[0][0]]).all()
+    assert found.specificity[0] == 1
+    assert not found.spammers()[0]
+
+
+def test_always_no():
+    assert always_no(golden([(0, 0, 0)], [0, 0, 0, 1])) == 3 / 4
+
+
+def crowd(seed=0, n=800, honest=8, skill=0.85):
+    """Return answers of honest raters, one who says what comes to mind, and one who copies the first."""
+    generator = np.random.default_rng(seed)
+    truth = generator.random(n) < 0.3
+    right = generator.random((honest, n)) < skill
+    matrix = np.where(right, truth * 2, 2 - truth * 2)
+    spam = generator.integers(0, 3, n)
+    copied = np.where(generator.random(n) < 0.97, matrix[0], truth * 2)
+    return answers_of_matrix(np.vstack([matrix, spam, copied])), truth
+
+
+def test_spammers_and_copiers_are_found_and_nobody_else():
+    answers, truth = crowd()
+    assert np.flatnonzero(peer_quality(answers).spammers()).tolist() == [8]
+    on_golden = Golden(answers, truth * 5, np.full(len(truth), 5), np.full(len(truth), -1))
+    assert np.flatnonzero(golden_quality(on_golden).spammers()).tolist() == [8]
+    pairs = rater_pairs(answers)
+    copies = pairs.copiers()
+    assert list(zip(pairs.a[copies].tolist(), pairs.b[copies].tolist(), strict=True)) == [(0, 9)]
+
+
+def test_pairs_against_loops():
+    matrix = random_matrix(3, raters=6, questions=50)
+    pairs = rater_pairs(answers_of_matrix(matrix))
+    assert list(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)) == list(
+        itertools.combinations(range(6), 2)
+    )
+    for i, (a, b) in enumerate(zip(pairs.a, pairs.b, strict=True)):
+        both = (matrix[a] >= 0) & (matrix[b] >= 0)
+        assert pairs.n[i] == both.sum()
+        assert pairs.agreement[i] == pytest.approx((matrix[a] == matrix[b])[both].mean())
+        assert pairs.kappa[i] == pytest.approx(
+            cohen_kappa_score(matrix[a][both], matrix[b][both], labels=[0, 1, 2])
+        )
+        wrong = same = 0
+        for q in np.flatnonzero(both):
+            others = [v for r, v in enumerate(matrix[:, q]) if v >= 0 and r not in (a, b)]
+            most = max(range(3), key=others.count)
+            if len(others) > 1 and 2 * others.count(most) > len(others):
+                one, two = matrix[a, q], matrix[b, q]
+                wrong += one != most or two != most
+                same += one == two != most
+        assert (pairs.wrong[i], pairs.same_wrong[i]) == (wrong, same)
+
+
+def test_likeness_to_others_by_hand():
+    # Question 0: yes yes no, question 1: no of rater 2 alone.
+    answers = Answers(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 2]), np.array([2, 2, 0, 0], np.int8), 2, 3)
+    share, n = agreement_with_others(answers)
+    assert share.tolist() == [1 / 2, 1 / 2, 0]
+    assert n.tolist() == [2, 2, 2]
+
+
+def test_too_fast():
+    seconds = np.array([3.0, 2.0, 2.4, 0.7, 0.1, np.nan])
+    # The median of those known is 2; a third of it 0.67; the fifth has too few pages to tell.
+    assert too_fast(seconds, np.array([50] * 6)).tolist() == [False, False, False, False, True, False]
+    assert not too_fast(seconds, np.array([50, 50, 50, 50, 9, 0])).any()
+    assert not too_fast(np.full(3, np.nan), np.zeros(3, int)).any()

@@ -116,7 +116,7 @@ def test_partial_overlap_is_said_aloud(run, small):
         (
             ("convert", "labels.csv", "out.xml"),
             3,
-            "Error: Cannot write this kind of file.\n  where:   out.xml\n  allowed: .parquet, .csv\n",
+            "Error: Cannot write this kind of file.\n  where:   out.xml\n  allowed: .parquet, .csv; with ",
         ),
     ],
 )

@@ -68,7 +68,20 @@ def test_only_literals(spec):
 def test_unknown_kind():
     assert message(InputError, lambda: get("metrics", "x")) == (
         "There is no kind 'metrics' in the registry.\n"
-        "  allowed: metric, format, model, aggregator, proposer, loss"
+        "  allowed: metric, format, model, aggregator, proposer, loss, writer"
+    )
+
+
+def test_an_option_of_another_kind():
+    def mine(case, *, name="", exact=False):
+        """Mine."""
+
+    register("metric", "mine", better="higher")(mine)
+    assert message(InputError, lambda: get("metric", "mine(name=3)")) == (
+        "The option 'name' is a text.\n  got:     mine(name=3)\n  allowed: name='…'"
+    )
+    assert message(InputError, lambda: get("metric", "mine(exact=3)")) == (
+        "The option 'exact' is a flag.\n  got:     mine(exact=3)\n  allowed: exact=True or exact=False"
     )
 
 

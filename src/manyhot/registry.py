@@ -34,6 +34,9 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.real",
         "manyhot.formats.real_scores",
         "manyhot.formats.multilabelfy",
+        "manyhot.formats.fiftyone",
+        "manyhot.formats.label_studio",
+        "manyhot.formats.label_studio_tasks",
         "manyhot.formats.tfds_multilabel",
         "manyhot.formats.chen",
         "manyhot.formats.hf_labels",
@@ -61,6 +64,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "proposer": (),
     "loss": (),
 }
+BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
 
 ENTRY_POINT_GROUP = "manyhot"
@@ -152,7 +156,7 @@ def get(kind: str, spec: str) -> Entry:
             got=spec,
             allowed=", ".join(allowed) or "no options",
         )
-    _check_flags(entry, options, spec)
+    _check_values(entry, options, spec)
     if not options:
         return entry
     return replace(entry, name=spec.strip(), function=functools.partial(entry.function, **options))
@@ -174,13 +178,15 @@ def missing_options(entry: Entry) -> list[str]:
     ]
 
 
-def _check_flags(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
+def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
     parameters = inspect.signature(_innermost(entry.function)).parameters
     for name, value in options.items():
         if isinstance(parameters[name].default, bool) and not isinstance(value, bool):
             raise InputError(
                 f"The option {name!r} is a flag.", got=spec, allowed=f"{name}=True or {name}=False"
             )
+        if isinstance(parameters[name].default, str) and not isinstance(value, str):
+            raise InputError(f"The option {name!r} is a text.", got=spec, allowed=f"{name}='…'")
 
 
 def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:

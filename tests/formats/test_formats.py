@@ -18,8 +18,9 @@ from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
 LABEL_FORMATS = (
-    "chen (.tsv .txt); hf-labels (folder .parquet); image-folder (folder); labels-table (.parquet .csv); "
-    "multilabelfy (.json); real (.json); real-scores (.npz); tfds-multilabel (.json .parquet)"
+    "chen (.tsv .txt); fiftyone (.json); hf-labels (folder .parquet); image-folder (folder); "
+    "labels-table (.parquet .csv); multilabelfy (.json); real (.json); real-scores (.npz); "
+    "tfds-multilabel (.json .parquet)"
 )
 
 

@@ -19,6 +19,7 @@ from manyhot.formats import (
     read_images,
     read_labels,
     read_predictions,
+    read_proposals,
     read_results,
     read_votes,
 )
@@ -108,7 +109,31 @@ TFDS = {
 TIMM = {"filename": IDS, "index": [[1, 2]] * 3, "prob": [[0.5, 0.25]] * 3}
 IMAGES = [{"bytes": b"x" * 9, "path": name} for name in IDS]
 
+PAIRS = {"image_id": IDS, "class_id": [1, 2, 3]}
+PROPOSALS = PAIRS | {"score": [0.5, 1, 2], "n_models": [1] * 3, "source": ["x"] * 3}
+ANNOTATION = {
+    "id": 11,
+    "completed_by": {"id": 7},
+    "result": [{"from_name": "classes", "type": "choices", "value": {"choices": ["tench"]}}],
+    "was_cancelled": False,
+    "created_at": "2026-03-09T22:16:08.500000Z",
+    "lead_time": 4.25,
+}
+
+
+def export(path, **more):
+    data = {"image": "/data/local-files/?d=a.jpg", "classes": [{"value": "tench"}, {"value": "goldfish"}]}
+    as_json([{"id": 1, "annotations": [ANNOTATION | more], "data": data}])(path)
+
+
 FILES = {
+    "fiftyone.json": (
+        read_labels,
+        as_json({"classes": ["x", "y"], "labels": {"a": [{"label": 0, "confidence": 0.5}], "b": None}}),
+    ),
+    "export.json": (read_votes, export),
+    "golden.json": (read_golden, lambda path: export(path, ground_truth=True)),
+    "proposals.parquet": (read_proposals, parquet(PROPOSALS)),
     "real.json": (read_labels, text("[" + ", ".join(["[1]", "[]"] * 25_000) + "]")),
     "multilabelfy.json": (read_labels, as_json({"a.jpeg": ["1", "2"], "b.jpeg": []})),
     "tfds.json": (

@@ -289,7 +289,7 @@ def test_names_are_looked_up_in_a_class_list(tmp_path, message):
     labels = read_labels(path, classes=from_keys(["horse", "cat", "dog"]))
     assert labels.table["classes"].to_pylist() == [[1, 0], [], []]
     assert message(lambda: read_labels(path, classes=from_keys(["cat", "dog"], "pets"))) == (
-        f"A name of the feature is not in the class list.\n  where:   {path}\n  got:     horse\n"
+        f"A name in the file is not in the class list.\n  where:   {path}\n  got:     horse\n"
         "  allowed: keys and names of pets, or 0 to 1\n"
         "  do:      leave the class list out: the data set has its own"
     )

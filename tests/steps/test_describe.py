@@ -41,6 +41,7 @@ def test_a_data_card_by_hand(labels):
         "rated": 5,
         "asked": 9,  # of the rated images; the other has its label unasked
         "confirmed": 6,
+        "unclear": 1,
         "labels": 7,
         "empty": 2,
         "multi": 2,

@@ -9,14 +9,23 @@ from typing import Annotated
 import typer
 
 from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
-from manyhot.cli.printing import options_text, print_catalog, print_table, print_written, show_progress
+from manyhot.cli.printing import (
+    options_text,
+    print_catalog,
+    print_saved,
+    print_table,
+    print_written,
+    show_progress,
+)
 
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="Labels, predictions, images, results or votes in any format.")
+        Path, typer.Argument(help="Labels, predictions, images, results, proposals or votes in any format.")
     ],
-    target: Annotated[Path, typer.Argument(help="File to write: .parquet or .csv.")],
+    target: Annotated[
+        Path, typer.Argument(help="File to write: .parquet or .csv; with --to what that format is.")
+    ],
     rows: RowsOption = None,
     classes: ClassesOption = None,
     scores: Annotated[
@@ -25,28 +34,38 @@ def convert(
     format_: Annotated[
         str | None, typer.Option("--format", help="The format, or a call string: 'chen(threshold=0.9)'.")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="Write another tool's format: real, multilabelfy, hf-labels, label-studio, fiftyone; "
+            "or a call string: 'hf-labels(split=\"validation\")'.",
+        ),
+    ] = None,
     long: Annotated[
         bool, typer.Option("--long", help="CSV with one row for each (image, class) pair.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert labels, predictions, images, results or votes to Parquet or CSV.
+    """Convert any file that manyhot reads to Parquet or CSV, or label sets to another tool's format.
 
-    Example: manyhot convert real.json labels.parquet
+    What the new file cannot hold is said. Example: manyhot convert real.json labels.parquet ·
+    manyhot convert labels.parquet hub --to hf-labels
     """
     from manyhot import pipeline
 
-    written = pipeline.convert(
+    saved = pipeline.convert(
         source,
         target,
         rows=rows,
         classes=classes,
         scores=scores,
         format=format_,
+        to=to,
         long=long,
         call=call(),
     )
-    print_written([written], as_json)
+    print_saved(saved, target, as_json)
 
 
 def fetch(

@@ -192,17 +192,43 @@ def describe(
         Path | None, typer.Option("--rows", help="Original labels, where a file has none.")
     ] = None,
     classes: ClassesOption = None,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", help="Data card to write, Markdown: who, when, protocol, agreement, counts."),
+    ] = None,
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="For the card: the votes that the labels rest on.")
+    ] = None,
+    agreement: Annotated[
+        Path | None,
+        typer.Option("--agreement", help="For the card: agreement.parquet of `manyhot agreement`."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="For the card: of the labels, such as cc-by-4.0.")
+    ] = None,
+    named: Annotated[
+        bool, typer.Option("--named", help="For the card: call raters by their ids, not by numbers.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.
 
-    Example: manyhot describe imagenet
+    Example: manyhot describe imagenet ·
+    manyhot describe labels.parquet --card README.md --votes votes.parquet --licence cc-by-4.0
     """
     from manyhot import pipeline
 
+    told = votes or agreement or licence or named
     with show_progress() as progress:
         description, written = pipeline.describe_files(
-            labels, out, rows=rows, classes=classes, call=call(), progress=progress
+            labels,
+            out,
+            rows=rows,
+            classes=classes,
+            card=card,
+            facts=pipeline.CardFacts(votes, agreement, licence, named) if told else None,
+            call=call(),
+            progress=progress,
         )
     print_description(description, written, as_json)
 

@@ -15,7 +15,17 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Compared, Description, Finding, Kinds, Listed, Outcome, Progress, Similar
+    from manyhot.pipeline import (
+        Compared,
+        Description,
+        Finding,
+        Kinds,
+        Listed,
+        Outcome,
+        Progress,
+        Saved,
+        Similar,
+    )
     from manyhot.registry import Entry
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -122,6 +132,17 @@ def print_written(written: list[Path], as_json: bool) -> None:
         typer.echo(f"wrote {path}")
     if len(written) > 8:
         typer.echo(f"wrote {len(written)} files to {written[0].parent}")
+
+
+def print_saved(saved: Saved, target: Path, as_json: bool) -> None:
+    """Print the files that were written, and what they do not hold."""
+    files = [str(path) for path in saved.files]
+    if as_json:
+        typer.echo(json.dumps({"written": files, "left_out": saved.left_out}))
+        return
+    print_written([*saved.files], as_json)
+    if saved.left_out:
+        typer.echo(f"Note: {target.name} does not hold {', '.join(saved.left_out)}: left out.", err=True)
 
 
 def print_undrawn(as_json: bool) -> None:

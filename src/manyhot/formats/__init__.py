@@ -22,7 +22,17 @@ from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
 from manyhot.tables import Golden, Images, Labels, Predictions, Results, Votes
 
-HOLDS = ("labels", "predictions", "images", "classes", "results", "findings", "votes", "golden")
+HOLDS = (
+    "labels",
+    "predictions",
+    "images",
+    "classes",
+    "results",
+    "findings",
+    "proposals",
+    "votes",
+    "golden",
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -169,6 +179,19 @@ def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str
     golden = _read(path, "golden", format, classes=classes)
     assert isinstance(golden, Golden)
     return golden
+
+
+def read_proposals(
+    path: PathLike, *, classes: ClassList | None = None, format: str | None = None
+) -> pa.Table:
+    """Read a proposals table from any registered format.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`.
+    """
+    return _read(path, "proposals", format, classes=classes)
 
 
 def read_classes(name_or_path: PathLike) -> ClassList:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.tables import one_chunk
 
 FOLDER = "folder"
 """What stands for a folder among the suffixes of a format."""
+
+_SAME = 0.99
+# Of ImageNet-1k, Hugging Face and timm write a few names in their own ways.
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
@@ -137,3 +141,46 @@ def numbers(names: Sequence[str]) -> list[int] | None:
     if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
         return None
     return [int(name) for name in names]
+
+
+def named_classes(
+    names: Sequence[str], given: ClassList | None, path: Path
+) -> tuple[ClassList, npt.NDArray[np.int32]]:
+    """Return the class list that a file names, and the class id of each name.
+
+    Without a given list it is ImageNet-1k where the names are, else that of the names.
+
+    Raises
+    ------
+    InputError
+        If a name is not in the given list.
+    """
+    if given is None:
+        known = class_list()
+        same = len(names) == len(known) and _share(names, known) >= _SAME
+        return known if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
+    described = descriptions(given)
+    return given, np.array([_index(name, given, described, path) for name in names], np.int32)
+
+
+def _share(names: Sequence[str], known: ClassList) -> float:
+    described = descriptions(known)
+    return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
+
+
+def _index(name: str, known: ClassList, described: dict[str, set[int]], path: Path) -> int:
+    found = described.get(name, set())
+    if len(found) == 1:
+        return min(found)
+    try:
+        return known.index(name)
+    except (LookupError, InputError) as error:
+        if numbers([name]) and int(name) < len(known):
+            return int(name)
+        raise InputError(
+            "A name in the file is not in the class list.",
+            where=path,
+            got=name,
+            allowed=f"keys and names of {known.name}, or 0 to {len(known) - 1}",
+            do="leave the class list out: the data set has its own",
+        ) from error

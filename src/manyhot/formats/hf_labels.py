@@ -6,6 +6,8 @@ columns.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
+from manyhot.files import atomic_write
 from manyhot.formats.columns import (
     FOLDER,
     base_names,
     class_ids,
     class_lists,
     constant,
-    descriptions,
-    numbers,
+    named_classes,
     ragged,
 )
 from manyhot.formats.json_files import load, parse
+from manyhot.formats.writing import Saved, classes_of, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 
@@ -36,8 +39,8 @@ IDS = ("image_id", "file_name", "filename", "path")
 """Columns that name an image, best first; else the path within an image column does."""
 
 _LISTS = ("Sequence", "List", "LargeList")
-_SAME = 0.99
-# Of ImageNet-1k, Hugging Face and timm write a few names in their own ways.
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
+"""What a file of ``data/`` is called on the hub: split, number, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class _Feature:
 
 def _matches(path: Path) -> bool:
     if path.is_dir():
-        return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+        return any((path / name).is_file() for name in ("dataset_dict.json", "state.json")) or bool(
+            _splits(path)
+        )
     try:
         return bool(_label_features(_features_of_parquet(path)))
     except InputError:
@@ -59,17 +64,19 @@ def _matches(path: Path) -> bool:
 
 
 @register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
-def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "") -> Labels:
+def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
     """A Hugging Face data set with a ``ClassLabel`` feature or a list of them.
 
-    A folder written by ``save_to_disk``, or Parquet with the schema metadata ``huggingface``. Only the
-    columns of labels and of names are read: images stay on the disk. An image whose label is null or -1
-    is not usable.
+    A folder written by ``save_to_disk``, a folder as on the hub with Parquet in ``data/``, or Parquet, with
+    the schema metadata ``huggingface``. Only the columns of labels and of names are read: images stay on the
+    disk. An image whose label is null or -1 is not usable.
 
     Parameters
     ----------
     column : str
         Which column holds the labels, where several do: ``hf-labels(column='fine_label')``.
+    split : str
+        Which split of a folder as on the hub, where it holds several: ``hf-labels(split='validation')``.
 
     Notes
     -----
@@ -80,16 +87,20 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "") -
     ----------
     https://huggingface.co/docs/datasets/about_dataset_features
     """
-    features = _features_of_folder(path) if path.is_dir() else _features_of_parquet(path)
+    shards = _shards(path, split) if path.is_dir() and _splits(path) else [path]
+    features = _features_of_folder(path) if shards[0].is_dir() else _features_of_parquet(shards[0])
     main, single = _chosen(_label_features(features), column, path)
     wanted = [main.column, *([single.column] if single else [])]
-    table = _read_folder(path, features, wanted) if path.is_dir() else _read_parquet(path, features, wanted)
-    known, position = _class_list(main.names, classes, path)
-    lengths, flat, usable = _sets(table, main, path)
+    if shards[0].is_dir():
+        table = _read_folder(path, features, wanted)
+    else:
+        table = pa.concat_tables([_read_parquet(shard, features, wanted) for shard in shards])
+    known, position = named_classes(main.names, classes, path)
+    lengths, flat, fit = _sets(table, main, path)
     n = len(table)
     columns = {
         "image_id": table["image_id"],
-        "usable": pa.array(usable),
+        "usable": pa.array(fit),
         "classes": ragged(lengths, pa.array(position[flat])),
         "state": ragged(lengths, constant("yes", len(flat), pa.string())),
         "method": constant("ClassLabel", n, pa.string()),
@@ -97,6 +108,39 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "") -
     if single:
         columns["label"] = _original(_singles(table, single, path), position)
     return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.resolve().stem)
+
+
+def _splits(path: Path) -> dict[str, list[tuple[Path, int]]]:
+    """Return the files of each split of a folder as on the hub, with how many there should be."""
+    found: dict[str, list[tuple[Path, int]]] = {}
+    for file in sorted((path / "data").glob("*.parquet")):
+        if name := _SHARD.fullmatch(file.name):
+            found.setdefault(name[1], []).append((file, int(name[3])))
+    return found
+
+
+def _shards(path: Path, split: str) -> list[Path]:
+    """Return the files of a split, all of them."""
+    splits = _splits(path)
+    name = split or next(iter(splits))
+    if (len(splits) > 1 and not split) or name not in splits:
+        raise InputError(
+            "The folder holds several splits, each a data set."
+            if len(splits) > 1
+            else "There is no such split.",
+            where=path,
+            got=split or None,
+            allowed=", ".join(splits),
+            do=f"name one: format=\"hf-labels(split='{next(iter(splits))}')\"",
+        )
+    files, n = [file for file, _ in splits[name]], splits[name][0][1]
+    wanted = [path / "data" / f"{name}-{i:05d}-of-{n:05d}.parquet" for i in range(n)]
+    absent = [file.name for file in wanted if file not in files]
+    if absent:
+        raise InputError(
+            "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
+        )
+    return wanted
 
 
 def _features_of_parquet(path: Path) -> dict[str, Any]:
@@ -273,41 +317,6 @@ def _paths(images: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     return pc.struct_field(images, "path")
 
 
-def _class_list(
-    names: tuple[str, ...], given: ClassList | None, path: Path
-) -> tuple[ClassList, np.ndarray[Any, np.dtype[np.int32]]]:
-    """Return the class list, and the class id of each name of the feature."""
-    if given is None:
-        known = class_list()
-        same = len(names) == len(known) and _share(names, known) >= _SAME
-        return known if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
-    described = descriptions(given)
-    return given, np.array([_index(name, given, described, path) for name in names], np.int32)
-
-
-def _share(names: Sequence[str], known: ClassList) -> float:
-    described = descriptions(known)
-    return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
-
-
-def _index(name: str, known: ClassList, described: dict[str, set[int]], path: Path) -> int:
-    found = described.get(name, set())
-    if len(found) == 1:
-        return min(found)
-    try:
-        return known.index(name)
-    except (LookupError, InputError) as error:
-        if numbers([name]) and int(name) < len(known):
-            return int(name)
-        raise InputError(
-            "A name of the feature is not in the class list.",
-            where=path,
-            got=name,
-            allowed=f"keys and names of {known.name}, or 0 to {len(known) - 1}",
-            do="leave the class list out: the data set has its own",
-        ) from error
-
-
 def _sets(
     table: pa.Table, feature: _Feature, path: Path
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -344,3 +353,71 @@ def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, n
 def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -> pa.Array:
     known = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
     return pa.array(position).take(known)
+
+
+@register(
+    "writer",
+    "hf-labels",
+    holds=("labels",),
+    suffixes=(FOLDER, ".parquet"),
+    keeps=("original labels", "unusable images"),
+)
+def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, split: str = "train") -> Saved:
+    """Write label sets as a Hugging Face data set: ``labels``, a ``Sequence(ClassLabel)``.
+
+    A folder as on the hub, which ``datasets.load_dataset`` reads with the names of the classes, or one
+    Parquet file. The features stand in the Parquet's schema metadata, as ``datasets`` itself writes them;
+    it need not be installed. ``Sequence`` rather than ``List`` is what versions before 4 know as well.
+
+    Columns: ``image_id``; ``label``, the original label, where any is known; ``labels``, null for images
+    that are not usable.
+
+    Parameters
+    ----------
+    split : str
+        What the split is called, in a folder.
+
+    Raises
+    ------
+    InputError
+        The class list is not known, or the folder holds other files of this split.
+    """
+    known = classes_of(labels, classes)
+    target = path
+    if path.suffix.lower() != ".parquet":
+        target = path / "data" / f"{split}-00000-of-00001.parquet"
+        _check_alone(path, split, target)
+    table = _hf_table(labels, {"names": list(unique_names(known)), "_type": "ClassLabel"})
+    with atomic_write(target) as part:
+        pq.write_table(table, part, compression="zstd")
+    return Saved((target,), lost_keys(known))
+
+
+def _check_alone(path: Path, split: str, target: Path) -> None:
+    if not re.fullmatch(r"\w+", split):
+        raise InputError(
+            "This cannot be the name of a split.", got=repr(split), allowed="letters, digits and _"
+        )
+    others = [file for file, _ in _splits(path).get(split, []) if file != target]
+    if others:
+        raise InputError(
+            "The folder holds other files of this split, which would be read along.",
+            where=path,
+            got=others[0].name,
+            do="remove them, or write to another folder",
+        )
+
+
+def _hf_table(labels: Labels, feature: dict[str, Any]) -> pa.Table:
+    lengths, flat, _ = with_state(labels)
+    known = pa.array(usable(labels))
+    sets = ragged(lengths, pa.array(flat, pa.int64()))
+    columns = {"image_id": labels.image_id}
+    features: dict[str, Any] = {"image_id": {"dtype": "string", "_type": "Value"}}
+    if "label" in labels.table.column_names and labels.table["label"].null_count < len(labels):
+        columns["label"] = one_chunk(labels.table["label"]).cast(pa.int64())
+        features["label"] = feature
+    columns["labels"] = pc.if_else(known, sets, pa.scalar(None, sets.type))
+    features["labels"] = {"feature": feature, "_type": "Sequence"}
+    told = json.dumps({"info": {"features": features}}, ensure_ascii=False)
+    return pa.table(columns).replace_schema_metadata({"huggingface": told})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
+from manyhot.files import write_text
 from manyhot.formats.json_files import head, load
 from manyhot.formats.real import labels_of_sets
+from manyhot.formats.writing import Saved, lists_of, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -34,3 +37,16 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
     return labels_of_sets(
         ids, list(sets.values()), classes, path, rated=True, method="Multilabelfy", name="Multilabelfy"
     )
+
+
+@register("writer", "multilabelfy", holds=("labels",), suffixes=(".json",), keeps=())
+def write_multilabelfy(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
+    """Write label sets as Multilabelfy's JSON; images that are not usable are not in it.
+
+    Classes are written as numbers, as there. `classes` is not needed.
+    """
+    lengths, flat, _ = with_state(labels)
+    sets = lists_of(lengths, [str(c) for c in flat.tolist()])
+    images = zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
+    write_text(path, json.dumps({image: s for image, s, use in images if use}, ensure_ascii=False))
+    return Saved((path,))

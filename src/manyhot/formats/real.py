@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,17 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.files import write_text
 from manyhot.formats.json_files import class_index, head, load
+from manyhot.formats.writing import Saved, classes_of, lists_of, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels
 
 N_IMAGES = 50_000
+
+
+def _ids() -> list[str]:
+    return [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, N_IMAGES + 1)]
 
 
 def _matches(path: Path) -> bool:
@@ -43,8 +50,7 @@ def read_real(path: Path, *, classes: ClassList | None) -> Labels:
             allowed=f"{N_IMAGES:,}",
             do="for another data set use a table of image_id and classes",
         )
-    ids = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, N_IMAGES + 1)]
-    return labels_of_sets(ids, lists, classes, path, rated=None, method="ReaL", name="ReaL")
+    return labels_of_sets(_ids(), lists, classes, path, rated=None, method="ReaL", name="ReaL")
 
 
 def labels_of_sets(
@@ -75,3 +81,41 @@ def labels_of_sets(
         }
     )
     return Labels(table, n, classes.hash, asked_known=False, name=name)
+
+
+@register("writer", "real", holds=("labels",), suffixes=(".json",), keeps=())
+def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
+    """Write the label sets of ImageNet's 50,000 validation images as ``real.json``.
+
+    An image that is not usable gets an empty list, for lists are told apart by their place alone.
+
+    Raises
+    ------
+    InputError
+        The labels are not those of all the 50,000 images, or not over ImageNet-1k.
+    """
+    if classes_of(labels, classes or class_list()).hash != class_list().hash:
+        raise InputError("real.json is over ImageNet-1k.", where=path, got=f"{labels.n_classes:,} classes")
+    lengths, flat, _ = with_state(labels)
+    sets = lists_of(lengths, flat.tolist())
+    of_image = {
+        image: s if use else []
+        for image, s, use in zip(labels.image_id.to_pylist(), sets, usable(labels), strict=True)
+    }
+    ids = _ids()
+    if len(of_image) != len(ids) or not of_image.keys() >= set(ids):
+        raise _other_images(of_image, ids, path)
+    write_text(path, json.dumps([of_image[image] for image in ids]))
+    return Saved((path,))
+
+
+def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> InputError:
+    absent = [image for image in ids if image not in of_image]
+    got = f"{len(absent):,} are not there, such as {absent[0]}" if absent else f"{len(of_image):,} images"
+    return InputError(
+        "real.json holds ImageNet's validation images, all of them and no others.",
+        where=path,
+        got=got,
+        allowed=f"{N_IMAGES:,} images, {ids[0]} to {ids[-1]}",
+        do="write another format, such as hf-labels or multilabelfy",
+    )

@@ -46,7 +46,7 @@ _LIST_COLUMNS = {
     "scores": pl.Float32,
 }
 
-_NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "task", "worker")
+_NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
 """Columns of names, even where these look like numbers: 007 is not 7."""
 
 
@@ -92,6 +92,8 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
         return ("results",)
+    if names >= {"image_id", "class_id", "n_models"}:
+        return ("proposals",)
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
         # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
         return () if names else ("predictions",)
@@ -215,6 +217,23 @@ def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
 def read_findings_table(path: Path) -> pa.Table:
     """A findings table that manyhot wrote."""
     return read_own(path, "findings")
+
+
+@register(
+    "format",
+    "proposals-table",
+    holds="proposals",
+    suffixes=(".parquet", ".csv"),
+    matches=_matches("proposals"),
+)
+def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
+    """A proposals table: one image and class to ask about a row."""
+    if declared(path):
+        return read_own(path, "proposals")
+    frame = read_frame(path)
+    if frame["class_id"].dtype == pl.String:
+        frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+    return check(_arrow(frame, "proposals"), "proposals", where=path)
 
 
 def read_own(path: Path, table: str) -> pa.Table:

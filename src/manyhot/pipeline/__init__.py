@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
+    from manyhot.formats.writing import Saved
     from manyhot.models import Done, Trial, families
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
     from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
     from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+    from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
@@ -40,6 +42,7 @@ _HOME = {
     "Agreement": "manyhot.steps.agreement",
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
     "Benchmark": "manyhot.pipeline.benchmarks",
+    "CardFacts": "manyhot.pipeline.card",
     "Compared": "manyhot.pipeline.compare",
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
@@ -53,6 +56,7 @@ _HOME = {
     "Outcome": "manyhot.pipeline.common",
     "PUBLISHED": "manyhot.pipeline.aggregate",
     "Progress": "manyhot.pipeline.common",
+    "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "Trial": "manyhot.models",
@@ -87,6 +91,7 @@ __all__ = [
     "Aggregated",
     "Agreement",
     "Benchmark",
+    "CardFacts",
     "Compared",
     "DataSet",
     "Description",
@@ -99,6 +104,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Progress",
+    "Saved",
     "Similar",
     "Trial",
     "aggregate_files",

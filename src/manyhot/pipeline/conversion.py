@@ -1,9 +1,10 @@
-"""Files of any known format to our Parquet or CSV."""
+"""Files of any known format to our Parquet or CSV, or to the formats of other tools."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -19,14 +20,26 @@ from manyhot.formats import (
     read_images,
     read_labels,
     read_predictions,
+    read_proposals,
     read_results,
     read_votes,
 )
 from manyhot.formats.tabular import write_csv
+from manyhot.formats.writing import Saved, save
 from manyhot.pipeline.common import PathLike, check_apart
-from manyhot.registry import get
+from manyhot.registry import get, names
 
-_TABLES = ("labels", "predictions", "images", "results", "findings", "votes", "golden")
+_TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
+
+_Found: TypeAlias = (
+    tables.Labels
+    | tables.Predictions
+    | tables.Images
+    | tables.Results
+    | tables.Votes
+    | tables.Golden
+    | pa.Table
+)
 
 
 def convert(
@@ -37,67 +50,108 @@ def convert(
     classes: PathLike | None = None,
     scores: str | None = None,
     format: str | None = None,
+    to: str | None = None,
     long: bool = False,
     call: str = "",
-) -> Path:
-    """Convert labels, predictions, images, results, findings, votes or golden answers to our Parquet or CSV.
+) -> Saved:
+    """Convert a file of any known format to our Parquet or CSV, or labels and proposals to another tool's.
 
     Parameters
     ----------
     source, target : path-like
-        What the file or folder `source` holds is found out, the format to write told by the suffix of
-        `target`.
+        What the file or folder `source` holds is found out. Without `to`, the suffix of `target` tells
+        whether Parquet or CSV is written.
     rows, scores
         As in `manyhot.formats.read_predictions`.
     classes : path-like, optional
         As in `evaluate_files`.
     format : str, optional
-        A registered format or call string, such as ``chen(threshold=0.9)``.
+        The format of `source`, or a call string, such as ``chen(threshold=0.9)``.
+    to : str, optional
+        The format to write: a registered writer or call string, such as ``hf-labels(split='validation')``.
     long : bool
         CSV with one row for each (image, class) pair.
+
+    Returns
+    -------
+    Saved
+        The files, and what `source` holds that they do not.
 
     Raises
     ------
     InputError
-        If the source is of no known format or the target has another suffix.
+        If the source is of no known format, or the target is not of the kind that is written.
     """
     source, target = Path(source), Path(target)
-    if target.suffix.lower() not in (".parquet", ".csv"):
-        raise InputError("Cannot write this kind of file.", where=target, allowed=".parquet, .csv")
-    if long and target.suffix.lower() != ".csv":
-        raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
-    check_apart([source, rows, classes], target)
+    _check_target(target, to, long)
+    # A folder that is written may hold what is read, however deep.
+    check_apart([source, rows, classes, *(p for p in source.resolve().parents if to is not None)], target)
     known = read_classes(classes) if classes else None
-    name, table, about = _read_any(source, rows, known, scores, format)
+    holds, found = _read_any(source, rows, known, scores, format)
+    if to is not None:
+        return save(found, target, to, holds=holds, classes=known)
+    table, about = _table_of(holds, found)
     if target.suffix.lower() == ".csv":
-        return write_csv(table, target, long=long)
+        return Saved((write_csv(table, target, long=long),), _left_out(found))
     files = [Path(f) for f in (source, rows) if f and Path(f).is_file()]
-    return tables.write(
-        table, target, name, call=call, inputs={f.name: sha256(f) for f in files}, about=about
+    written = tables.write(
+        table, target, holds, call=call, inputs={f.name: sha256(f) for f in files}, about=about
     )
+    return Saved((written,), _left_out(found))
+
+
+def _check_target(target: Path, to: str | None, long: bool) -> None:
+    suffix = target.suffix.lower()
+    if to is None and suffix not in (".parquet", ".csv"):
+        raise InputError(
+            "Cannot write this kind of file.",
+            where=target,
+            allowed=f".parquet, .csv; with --to {', '.join(names('writer'))}",
+        )
+    if long and (to is not None or suffix != ".csv"):
+        raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
 
 
 def _read_any(
     source: Path, rows: PathLike | None, classes: ClassList | None, scores: str | None, format: str | None
-) -> tuple[str, pa.Table, Mapping[str, str]]:
-    """Return which table a file holds, the table, and what its metadata must tell."""
+) -> tuple[str, _Found]:
+    """Return which table a file holds, and what it reads as."""
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
     holds = entry.about["holds"] if entry else "labels"
     if holds == "predictions":
-        predictions = read_predictions(source, rows=rows, classes=classes, scores=scores, format=format)
-        return holds, predictions.to_table(), predictions.about()
+        return holds, read_predictions(source, rows=rows, classes=classes, scores=scores, format=format)
     if holds == "images":
-        return holds, read_images(source, classes=classes, format=format).table, {}
+        return holds, read_images(source, classes=classes, format=format)
     if holds == "results":
-        results = read_results(source, format=format)
-        return holds, results.table, {k: v for k, v in results.about.items() if k == "metrics"}
+        return holds, read_results(source, format=format)
     if holds == "findings":
-        return holds, read_findings(source, format=format), {}
+        return holds, read_findings(source, format=format)
+    if holds == "proposals":
+        return holds, read_proposals(source, classes=classes, format=format)
     if holds == "votes":
-        votes = read_votes(source, classes=classes, format=format)
-        return holds, votes.to_table(), votes.about()
+        return holds, read_votes(source, classes=classes, format=format)
     if holds == "golden":
-        golden = read_golden(source, classes=classes, format=format)
-        return holds, golden.to_table(), golden.experts.about()
-    labels = read_labels(source, classes=classes, format=format)
-    return "labels", labels.table, labels.about()
+        return holds, read_golden(source, classes=classes, format=format)
+    return "labels", read_labels(source, classes=classes, format=format)
+
+
+def _table_of(holds: str, found: _Found) -> tuple[pa.Table, Mapping[str, str]]:
+    """Return the table itself, and what its metadata must tell."""
+    if isinstance(found, tables.Predictions | tables.Votes):
+        return found.to_table(), found.about()
+    if isinstance(found, tables.Golden):
+        return found.to_table(), found.experts.about()
+    if isinstance(found, tables.Labels):
+        return found.table, found.about()
+    if isinstance(found, tables.Results):
+        return found.table, {k: v for k, v in found.about.items() if k == "metrics"}
+    return (found.table if isinstance(found, tables.Images) else found), {}
+
+
+def _left_out(found: _Found) -> tuple[str, ...]:
+    """Return what the source holds beside the table."""
+    if isinstance(found, tables.Votes):
+        return found.left_out
+    if isinstance(found, tables.Golden) and found.raters is not None:
+        return ("raters' answers to golden questions",)
+    return ()

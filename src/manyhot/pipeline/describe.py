@@ -11,6 +11,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
 from manyhot.pipeline.benchmarks import BENCHMARKS
+from manyhot.pipeline.card import CardFacts, write_card
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.outputs import save_label_figures, write_tables
 from manyhot.steps.describe import Description, describe
@@ -22,6 +23,8 @@ def describe_files(
     *,
     rows: PathLike | None = None,
     classes: PathLike | None = None,
+    card: PathLike | None = None,
+    facts: CardFacts | None = None,
     call: str = "",
     progress: Progress | None = None,
 ) -> tuple[Description, list[Path]]:
@@ -39,12 +42,18 @@ def describe_files(
         Original labels, where a file has none.
     classes : path-like, optional
         The class list; see `manyhot.formats.read_classes`.
+    card : path-like, optional
+        Markdown file for the data card of the one data set.
+    facts : CardFacts, optional
+        What the card tells beside the labels.
 
     Raises
     ------
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
+    if facts is not None and card is None:
+        raise InputError("Only a data card tells this.", do="say where to write it: --card README.md")
     known = read_classes(classes) if classes else None
     images = read_images(rows, classes=known) if rows else None
     parts: list[Description] = []
@@ -61,9 +70,13 @@ def describe_files(
         inputs |= {Path(source).name: sha256(source)} if Path(source).is_file() else {}
     _check_names(parts)
     description = Description.concat(parts)
+    written: list[Path] = []
+    if card is not None:
+        first = labels if isinstance(labels, str | os.PathLike) else labels[0]
+        written.append(write_card(description, card, facts or CardFacts(), labels=first, classes=known))
     if out is None:
-        return description, []
-    written = write_tables(description.tables, out, call=call, inputs=inputs)
+        return description, written
+    written += write_tables(description.tables, out, call=call, inputs=inputs)
     return description, [*written, *save_label_figures(description.tables, out, call)]
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.sets import YES, LabelSets, pairs_within
+from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
 from manyhot.errors import InputError
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Labels, one_chunk, schema
@@ -103,6 +103,7 @@ def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
         "rated": _rated(labels),
         "asked": asked[0],
         "confirmed": asked[1],
+        "unclear": asked[2],
         "labels": int(size.sum()),
         "empty": int(np.count_nonzero(size == 0)),
         "multi": int(np.count_nonzero(size > 1)),
@@ -118,18 +119,19 @@ def _rated(labels: Labels) -> int | None:
     return int(pc.sum(labels.table["rated"]).as_py() or 0)
 
 
-def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None]:
-    """Return how many pairs people were asked about and found valid.
+def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
+    """Return how many pairs people were asked about, found valid and could not tell.
 
     An image that nobody rated has its label unasked.
     """
     if not sets.asked_known:
-        return None, None
-    valid = (sets.state == YES) & sets.usable[sets.rows]
-    if _rated(labels) is None:
-        return len(sets.classes), int(np.count_nonzero(valid))
-    asked = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)[sets.rows]
-    return int(np.count_nonzero(asked)), int(np.count_nonzero(asked & valid))
+        return None, None, None
+    asked = np.ones(len(sets.classes), bool)
+    if _rated(labels) is not None:
+        asked = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)[sets.rows]
+    there = asked & sets.usable[sets.rows]
+    valid, unclear = (int(np.count_nonzero(there & (sets.state == s))) for s in (YES, UNCLEAR))
+    return int(np.count_nonzero(asked)), valid, unclear
 
 
 def _methods(labels: Labels) -> str | None:

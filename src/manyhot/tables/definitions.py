@@ -401,6 +401,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "of the pairs asked about, those found valid; null where no noes are recorded",
             nullable=True,
         ),
+        _optional(
+            "unclear",
+            pa.int64(),
+            "of the pairs asked about, those of which raters could not tell; null where no noes are recorded",
+        ),
         Column(
             "labels", pa.int64(), "valid (image, class) pairs, those of images that nobody looked at included"
         ),

@@ -42,6 +42,8 @@ class Votes:
     name : str
     more : pyarrow.Table, optional
         The optional columns of the votes table, one row a vote.
+    left_out : tuple of str
+        What the file holds beside these votes.
     """
 
     image_id: pa.Array
@@ -54,6 +56,7 @@ class Votes:
     class_hash: str = ""
     name: str = ""
     more: pa.Table | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rows = np.arange(len(self.class_id))

@@ -1,0 +1,179 @@
+"""FiftyOne's ``FiftyOneImageClassificationDataset``: label sets as ``Classifications``."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list
+from manyhot.errors import InputError, MatchError
+from manyhot.files import write_text
+from manyhot.formats.columns import base_names, constant, named_classes, ragged
+from manyhot.formats.json_files import cut, head, load
+from manyhot.formats.writing import (
+    Saved,
+    classes_of,
+    lists_of,
+    lost_keys,
+    shortest,
+    unique_names,
+    usable,
+    with_state,
+)
+from manyhot.registry import register
+from manyhot.tables import Labels
+
+_START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels"\s*:\s*\{)')
+
+
+@register(
+    "format", "fiftyone", holds="labels", suffixes=(".json",), matches=lambda p: bool(_START.match(head(p)))
+)
+def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") -> Labels:
+    """FiftyOne's ``labels.json`` of a classification data set: a list, a label or null for each image.
+
+    `p` is the confidence. An image whose target is null is not usable.
+
+    Parameters
+    ----------
+    suffix : str
+        What is added to names that are no paths, such as ``fiftyone(suffix='.JPEG')``: FiftyOne drops the
+        suffix of images in its folder ``data``.
+
+    Notes
+    -----
+    As the importer of fiftyone 1.22.1 reads it (``fiftyone/utils/data``); attributes of a label are passed
+    over.
+
+    References
+    ----------
+    https://docs.voxel51.com/user_guide/import_datasets.html#fiftyoneimageclassificationdataset
+    """
+    names, targets = _content(path)
+    asked = [_targets(target, names, f"{path}, image {image}") for image, target in targets.items()]
+    found = [pair for pairs in asked for pair in pairs or ()]
+    texts = names or list(dict.fromkeys(text for text, _ in found))
+    known, position = named_classes(texts, classes, path) if texts else (classes or class_list(), None)
+    place = {text: i for i, text in enumerate(texts)}
+    flat = [] if position is None else position[[place[text] for text, _ in found]].tolist()
+    lengths = [len(pairs or ()) for pairs in asked]
+    columns = {
+        "image_id": _ids(list(targets), suffix, path),
+        "usable": pa.array([pairs is not None for pairs in asked]),
+        "classes": ragged(lengths, pa.array(flat, pa.int32())),
+        "state": ragged(lengths, constant("yes", len(flat), pa.string())),
+        "method": constant("FiftyOne", len(asked), pa.string()),
+    }
+    p = [p for _, p in found]
+    if not all(map(math.isnan, p)):
+        columns["p"] = ragged(lengths, pa.array(p, pa.float32()))
+    return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.stem)
+
+
+def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
+    content = load(path)
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise InputError(
+            "The file is not a classification data set of FiftyOne.",
+            where=path,
+            allowed="an object with 'labels', an object, and 'classes', a list of names or null",
+        )
+    names = content.get("classes") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError("The classes are not a list of names.", where=f"{path}, classes")
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise InputError("A class is listed twice.", where=f"{path}, classes", got=cut(repr(twice)))
+    return names, content["labels"]
+
+
+def _targets(target: Any, names: list[str], where: str) -> list[tuple[str, float]] | None:
+    """Return the name and the p of each label of an image; None for an image without a target."""
+    if target is None:
+        return None
+    return [_target(one, names, where) for one in (target if isinstance(target, list) else [target])]
+
+
+def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
+    label, p = (one.get("label"), one.get("confidence")) if isinstance(one, dict) else (one, None)
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
+        label = names[label]
+    if not isinstance(label, str) or (names and label not in names):
+        allowed = f"0 to {len(names) - 1}, or one of the names in 'classes'" if names else "a name"
+        raise InputError("This is not a class.", where=where, got=cut(repr(label)), allowed=allowed)
+    if p is None:
+        return label, math.nan
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise InputError("This is not a confidence.", where=where, got=cut(repr(p)), allowed="0 to 1")
+    return label, float(p)
+
+
+def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
+    full = [key if Path(key).is_absolute() else f"{key}{suffix}" for key in keys]
+    return base_names(pa.array(full, pa.string()), path)
+
+
+@register("writer", "fiftyone", holds=("labels",), suffixes=(".json",), keeps=("unusable images", "p"))
+def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, folder: str = "") -> Saved:
+    """Write label sets as ``labels.json`` of a FiftyOne classification data set.
+
+    Each image has a list of labels, which FiftyOne imports as ``Classifications``, with p as `confidence`
+    where it is known; images that are not usable have null::
+
+        fo.Dataset.from_dir(
+            data_path="/data/val",
+            labels_path="labels.json",
+            dataset_type=fo.types.FiftyOneImageClassificationDataset,
+        )
+
+    Parameters
+    ----------
+    folder : str
+        Where the images lie, an absolute path, which is then written before each name. Without it FiftyOne
+        wants names without suffix.
+
+    Raises
+    ------
+    InputError
+        The class list is not known, or `folder` is not an absolute path.
+    MatchError
+        Two images differ in their suffix alone, and there is no `folder`.
+    """
+    if folder and not Path(folder).is_absolute():
+        raise InputError("The folder of the images is not an absolute path.", got=folder)
+    known = classes_of(labels, classes)
+    lengths, flat, p = with_state(labels)
+    told = [
+        {"label": c} if np.isnan(x) else {"label": c, "confidence": x}
+        for c, x in zip(flat.tolist(), shortest(p), strict=True)
+    ]
+    keys = _keys(labels.image_id.to_pylist(), folder, path)
+    rows = zip(keys, lists_of(lengths, told), usable(labels), strict=True)
+    content = {"classes": list(unique_names(known)), "labels": {k: s if use else None for k, s, use in rows}}
+    write_text(path, json.dumps(content, ensure_ascii=False))
+    lost = () if folder else ("suffixes of image names",)
+    return Saved((path,), (*lost, *lost_keys(known)))
+
+
+def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
+    if folder:
+        return [str(Path(folder) / image) for image in ids]
+    first: dict[str, str] = {}
+    for image in ids:
+        key = Path(image).stem
+        if key in first:
+            raise MatchError(
+                "Two images differ in their suffix alone, which FiftyOne drops.",
+                where=path,
+                got=f"{first[key]} and {image}",
+                do="say where they lie: --to \"fiftyone(folder='/data/images')\"",
+            )
+        first[key] = image
+    return list(first)

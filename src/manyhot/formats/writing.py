@@ -1,0 +1,218 @@
+"""Our tables to foreign files: one look-up for all writers, and what a format cannot hold is said.
+
+A writer is registered under the name of the format that reads its files, with three facts about it: which
+tables it `holds`, the `suffixes` of its files, and what it `keeps` of a labels table beside the label sets,
+in the words of `FACTS`. It takes the table, the path and a class list or None, and returns what it wrote.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot import registry
+from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.errors import InputError, MatchError
+from manyhot.formats.columns import FOLDER
+from manyhot.tables import Labels, one_chunk
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What was written.
+
+    Attributes
+    ----------
+    files : tuple of Path
+    left_out : tuple of str
+        What the table holds and the files do not.
+    """
+
+    files: tuple[Path, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def _holds(column: str) -> Callable[[Labels], bool]:
+    def told(labels: Labels) -> bool:
+        table = labels.table
+        return column in table.column_names and table[column].null_count < len(table)
+
+    return told
+
+
+def _has_state(state: str) -> Callable[[Labels], bool]:
+    return lambda labels: bool(pc.any(pc.equal(pc.list_flatten(labels.table["state"]), state)).as_py())
+
+
+FACTS: Mapping[str, Callable[[Labels], bool]] = {
+    "original labels": _holds("label"),
+    "which images were rated": _holds("rated"),
+    "unusable images": lambda labels: not pc.all(labels.table["usable"]).as_py(),
+    "classes answered no": _has_state("no"),
+    "unclear classes": _has_state("unclear"),
+    "p": _holds("p"),
+    "n_votes": _holds("n_votes"),
+    "method": _holds("method"),
+}
+"""What a labels table may hold beside its label sets, and whether a given one does."""
+
+
+def save(
+    found: Labels | pa.Table,
+    path: str | os.PathLike[str],
+    to: str,
+    *,
+    holds: str = "labels",
+    classes: ClassList | None = None,
+) -> Saved:
+    """Write a table in a foreign format, all or nothing.
+
+    Parameters
+    ----------
+    found : Labels or pyarrow.Table
+    path : path-like
+        The file or folder to write.
+    to : str
+        A registered writer or call string, such as ``label-studio(prefix='https://example.org/')``.
+    holds : str
+        Which table `found` is.
+    classes : ClassList, optional
+        The class list of `found`; by default the built-in one that it names.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such writer.
+    InputError
+        If the format does not hold such tables, is written under another suffix, or cannot hold this table.
+    """
+    path = Path(path)
+    entry = registry.get("writer", to)
+    if holds not in entry.about["holds"]:
+        raise InputError(
+            f"The format {entry.name!r} does not hold {holds}.",
+            where=path,
+            allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without --to'}",
+        )
+    _check_suffix(entry, path)
+    saved = entry(found, path, classes)
+    assert isinstance(saved, Saved)
+    if not isinstance(found, Labels):
+        return saved
+    lost = [fact for fact, there in FACTS.items() if fact not in entry.about["keeps"] and there(found)]
+    return Saved(saved.files, (*lost, *saved.left_out))
+
+
+def _writers_of(holds: str) -> list[str]:
+    return [n for n in registry.names("writer") if holds in registry.get("writer", n).about["holds"]]
+
+
+def _check_suffix(entry: registry.Entry, path: Path) -> None:
+    suffixes = entry.about["suffixes"]
+    if path.suffix.lower() in suffixes or (FOLDER in suffixes and not path.is_file()):
+        return
+    raise InputError(
+        f"The format {entry.name!r} is written under another suffix.",
+        where=path,
+        allowed=", ".join("a folder" if s == FOLDER else s for s in suffixes),
+    )
+
+
+def classes_of(labels: Labels, given: ClassList | None) -> ClassList:
+    """Return the class list of labels, for formats that write names.
+
+    Raises
+    ------
+    InputError
+        If it is not known.
+    MatchError
+        If the given one is another.
+    """
+    found = given or class_list_of(labels.class_hash)
+    where = labels.name or "labels"
+    if found is None:
+        raise InputError(
+            "The names of the classes are not known.",
+            where=where,
+            got=f"class list {labels.class_hash or 'unknown'} of {labels.n_classes:,} classes",
+            do="give the class list: --classes",
+        )
+    if len(found) != labels.n_classes or labels.class_hash not in ("", found.hash):
+        raise MatchError(
+            "The labels are over another class list.",
+            where=where,
+            got=f"{found.name}: {len(found):,} classes, hash {found.hash}",
+            allowed=f"{labels.n_classes:,} classes, hash {labels.class_hash or 'unknown'}",
+            do="give the class list of the labels: --classes",
+        )
+    return found
+
+
+def unique_names(classes: ClassList) -> tuple[str, ...]:
+    """Return what the classes are called where each needs a name of its own: names, or keys."""
+    return classes.names if len(set(classes.names)) == len(classes) else classes.keys
+
+
+def lost_keys(classes: ClassList) -> tuple[str, ...]:
+    """Return that keys are left out, where names alone are written and do not tell the list again."""
+    told = classes.keys == unique_names(classes) or classes.hash == class_list().hash
+    return () if told else ("keys of classes",)
+
+
+def with_state(
+    labels: Labels, state: str = "yes"
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return the classes that have a state.
+
+    Returns
+    -------
+    lengths : ndarray of int64, shape (n,)
+        How many such classes each image has.
+    classes : ndarray of int32, shape (m,)
+        These, image by image.
+    p : ndarray of float32, shape (m,)
+        Their probabilities, NaN where unknown.
+    """
+    states = one_chunk(labels.table["state"])
+    rows = pc.list_parent_indices(states).to_numpy()
+    chosen = pc.equal(pc.list_flatten(states), state).to_numpy(zero_copy_only=False)
+    classes = pc.list_flatten(one_chunk(labels.table["classes"])).to_numpy()
+    lengths = np.bincount(rows[chosen], minlength=len(labels)).astype(np.int64)
+    return lengths, classes[chosen], _probabilities(labels, len(classes), rows)[chosen]
+
+
+def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    found = np.full(n, np.nan, np.float32)
+    if "p" in labels.table.column_names:
+        column = one_chunk(labels.table["p"])
+        # An image may have no list of p at all, and others of the table theirs.
+        told = column.is_valid().to_numpy(zero_copy_only=False)[rows]
+        found[told] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    return found
+
+
+def lists_of(lengths: npt.NDArray[np.int64], values: list[_T]) -> list[list[_T]]:
+    """Return values as one list an image."""
+    ends = np.cumsum(lengths).tolist()
+    return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
+
+
+def shortest(values: npt.NDArray[np.float32]) -> list[float]:
+    """Return 32-bit numbers as the shortest decimals that give them back: 0.9, not 0.8999999761581421."""
+    return [float(str(value)) for value in values]
+
+
+def usable(labels: Labels) -> list[bool]:
+    """Return which images are usable."""
+    flags: list[bool] = labels.table["usable"].to_pylist()
+    return flags

@@ -1,0 +1,222 @@
+"""The data card of a re-assessed data set, as Markdown: who, when, protocol, agreement, counts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.errors import InputError
+from manyhot.steps.describe import Description
+from manyhot.tables import Votes, check
+
+MOST_RATERS = 100
+"""Raters that are listed, those with the most answers first."""
+
+_SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"))
+_UNKNOWN = "not recorded"
+
+
+def data_card(
+    description: Description,
+    *,
+    votes: Votes | None = None,
+    agreement: pa.Table | None = None,
+    protocol: Mapping[str, str] | None = None,
+    licence: str | None = None,
+    named: bool = False,
+) -> str:
+    """Write the data card of one data set.
+
+    It opens with the front matter that Hugging Face's hub reads; there it is called ``README.md``.
+
+    Parameters
+    ----------
+    description : Description
+        Of one data set.
+    votes : Votes, optional
+        The votes that its labels rest on: who answered, when, how often.
+    agreement : pyarrow.Table, optional
+        The table ``agreement`` of these votes; nothing is computed here.
+    protocol : Mapping of str to str, optional
+        What is known of how the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
+    licence : str, optional
+        As the hub writes it, such as ``cc-by-4.0``; else that of the description.
+    named : bool
+        Whether raters are called by their ids. They get numbers otherwise, for an id may be a name.
+
+    Returns
+    -------
+    str
+        The same for the same inputs: no date of today is in it.
+
+    Raises
+    ------
+    InputError
+        The description is of several data sets, or the agreement breaks its table.
+
+    References
+    ----------
+    Front matter: https://huggingface.co/docs/hub/datasets-cards. The questions are those of T. Gebru et al.
+    Datasheets for datasets. CACM 64(12), 2021, as far as the tables answer them.
+    """
+    if len(description.datasets) != 1:
+        raise InputError(
+            "A data card is of one data set.",
+            got=", ".join(description.datasets["dataset"].to_pylist()),
+            do="make one for each",
+        )
+    (card,) = description.datasets.to_pylist()
+    sections = {
+        "Who": _who(votes, named),
+        "When": _when(votes),
+        "Protocol": _protocol(card, votes, protocol or {}),
+        "Agreement": _agreement(agreement),
+        "Counts": _counts(card, description.set_sizes),
+        "Licence and citation": _rights(card, licence),
+    }
+    name = _text(card["dataset"])
+    head = f"# {name}: label sets\n\n{_opening(card)}"
+    parts = [head, *(f"## {title}\n\n{text}" for title, text in sections.items())]
+    return _front_matter(card, licence) + "\n\n".join(parts) + "\n"
+
+
+def _front_matter(card: Mapping[str, Any], licence: str | None) -> str:
+    # Texts as JSON: each is a text in YAML too, whatever it holds.
+    lines = ["---", f"pretty_name: {json.dumps(card['dataset'])}"]
+    if licence:
+        lines.append(f"license: {json.dumps(licence)}")
+    lines += ["task_categories:", "- image-classification", "task_ids:", "- multi-label-image-classification"]
+    lines += ["size_categories:", f"- {json.dumps(_size(card['images']))}", "tags:", "- multi-label", "---"]
+    return "\n".join(lines) + "\n\n"
+
+
+def _size(n: int) -> str:
+    """Return the class of sizes that the hub sorts data sets into."""
+    below = ""
+    for most, name in _SIZES:
+        if n < most:
+            return f"{below}<n<{name}" if below else f"n<{name}"
+        below = name
+    return f"n>{below}"
+
+
+def _opening(card: Mapping[str, Any]) -> str:
+    usable = card["images"] - card["unusable"]
+    return (
+        f"Every class that is in an image, not one alone: {card['labels']:,} labels on "
+        f"{usable - card['empty']:,} of {card['images']:,} images."
+    )
+
+
+def _who(votes: Votes | None, named: bool) -> str:
+    if votes is None or not len(votes):
+        return f"Raters: {_UNKNOWN}."
+    counts = np.bincount(votes.rater, minlength=votes.n_raters)
+    ids = votes.rater_id.to_pylist()
+    order = sorted(range(len(ids)), key=lambda r: (-counts[r], ids[r]))
+    names = {r: _text(ids[r]) if named else str(place) for place, r in enumerate(order, 1)}
+    text = f"{len(ids):,} raters gave {len(votes):,} answers: {_spread(counts)} each.\n\n"
+    text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
+    more = len(ids) - MOST_RATERS
+    text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
+    return text if named else f"{text}\n\nRaters are numbered by how much they answered, not named."
+
+
+def _when(votes: Votes | None) -> str:
+    if votes is None or votes.more is None or "answered_at" not in votes.more.column_names:
+        return f"Times of answers: {_UNKNOWN}."
+    times = votes.more["answered_at"]
+    if times.null_count == len(times):
+        return f"Times of answers: {_UNKNOWN}."
+    ends = pc.min_max(times).as_py()
+    first, last = (ends[end].strftime("%Y-%m-%d %H:%M UTC") for end in ("min", "max"))
+    partly = f" The times of {times.null_count:,} answers are {_UNKNOWN}." if times.null_count else ""
+    return f"First answer {first}, last answer {last}.{partly}"
+
+
+def _protocol(card: Mapping[str, Any], votes: Votes | None, told: Mapping[str, str]) -> str:
+    facts = {"proposer": _UNKNOWN, "questions an image": _UNKNOWN, "answers a question": _UNKNOWN}
+    if votes is not None and len(votes):
+        questions = np.bincount(votes.question)
+        asked = np.bincount(votes.image[questions > 0])
+        facts["questions an image"] = _spread(asked[asked > 0])
+        facts["answers a question"] = _spread(questions[questions > 0])
+    facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(told)
+    return _table(("what", "how"), [(_text(k), _text(v)) for k, v in facts.items()])
+
+
+def _agreement(found: pa.Table | None) -> str:
+    if found is None:
+        return "Not measured."
+    rows = [
+        (_text(r["measure"]), _number(r["value"]), _interval(r["lo"], r["hi"]), f"{r['n']:,}")
+        for r in check(found, "agreement").to_pylist()
+    ]
+    return _table(("measure", "value", "95 % interval", "n"), rows)
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "none" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+
+
+def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
+    facts = {
+        "images": card["images"],
+        "not usable, left out": card["unusable"],
+        "looked at by people": card["rated"],
+        "(image, class) pairs asked about": card["asked"],
+        "of these valid": card["confirmed"],
+        "of these unclear": card["unclear"],
+        "labels in all": card["labels"],
+        "images without a valid class": card["empty"],
+        "images with two or more": card["multi"],
+        "images with an original label": card["labelled"],
+        "of these rejected: not in the label set": card["rejected"],
+    }
+    rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
+    shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
+    return f"{_table(('what', 'n'), rows)}\n\n{_table(('labels of an image', 'images', 'share'), shares)}"
+
+
+def _rights(card: Mapping[str, Any], licence: str | None) -> str:
+    facts = {
+        "licence of the labels": licence or card["licence"],
+        "citation": card["citation"],
+        "home": card["home"],
+    }
+    return _table(("what", ""), [(k, _text(v) if v else "not said") for k, v in facts.items()])
+
+
+def _spread(counts: Sequence[int] | npt.NDArray[np.integer]) -> str:
+    values = np.asarray(counts)
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return f"{low:,}"
+    return f"{low:,} to {high:,}, median {float(np.median(values)):,.6g}"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    def lines() -> Iterator[str]:
+        for cells in (head, ("---",) * len(head), *rows):
+            yield f"| {' | '.join(cells)} |"
+
+    return "\n".join(lines())
+
+
+def _text(value: object) -> str:
+    """Return a text that stays in its cell and is no markup."""
+    text = " ".join(str(value).split())
+    for mark in ("\\", "|", "<", ">", "`", "*", "_", "[", "]"):
+        text = text.replace(mark, f"\\{mark}")
+    return text

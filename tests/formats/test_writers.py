@@ -1,0 +1,451 @@
+"""Label sets out to other tools' formats and back: what comes back, what does not, and what is refused."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manyhot import read_labels, registry
+from manyhot.classes import class_list, from_keys
+from manyhot.errors import MatchError, UnknownNameError
+from manyhot.formats.writing import FACTS, save
+from manyhot.tables import Labels
+
+CLASSES = from_keys(["cat", "dog", "cup", "pot", "é"], "five")
+VAL = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 50_001)]
+
+
+def labels_of(columns, classes=CLASSES, **about):
+    return Labels(pa.table(columns), len(classes), classes.hash, **about)
+
+
+@pytest.fixture
+def labels():
+    """Everything that a labels table can hold."""
+    columns = {
+        "image_id": ["a.jpg", "b.jpg", "c.png", "d.jpg"],
+        "label": pa.array([0, 2, None, 4], pa.int32()),
+        "rated": [True, True, True, False],
+        "usable": [True, True, True, False],
+        "classes": [[0, 4], [1, 2, 3], [3], [4]],
+        "state": [["yes", "yes"], ["no", "unclear", "yes"], ["no"], ["yes"]],
+        "p": [[0.9, 0.8], [0.1, 0.5, 0.95], [0.3], None],
+        "n_votes": [[5, 5], [5, 5, 5], [5], [0]],
+        "method": ["majority"] * 4,
+    }
+    return labels_of(columns, asked_known=True, name="mine")
+
+
+def sets_of(labels):
+    """Return the label set of each usable image."""
+    rows = labels.table.select(["image_id", "usable", "classes", "state"]).to_pylist()
+    return {
+        r["image_id"]: [c for c, s in zip(r["classes"], r["state"], strict=True) if s == "yes"]
+        for r in rows
+        if r["usable"]
+    }
+
+
+SETS = {"a.jpg": [0, 4], "b.jpg": [3], "c.png": []}
+OUT = {
+    "multilabelfy": ("m.json", {"classes": CLASSES}, ()),
+    "fiftyone(folder='/data')": ("f.json", {}, ("p", "unusable images")),
+    "hf-labels": ("hub", {}, ("original labels", "unusable images")),
+    "hf-labels(split='validation')": ("hub.parquet", {}, ("original labels", "unusable images")),
+}
+
+
+@pytest.mark.parametrize("to", OUT)
+def test_label_sets_come_back(labels, tmp_path, to):
+    name, options, keeps = OUT[to]
+    saved = save(labels, tmp_path / name, to, classes=CLASSES)
+    back = read_labels(tmp_path / name, **options)
+    assert sets_of(back) == SETS
+    assert back.n_classes == 5
+    assert back.class_hash == CLASSES.hash
+    assert set(saved.left_out) == set(FACTS) - set(keeps)
+    assert all(file.is_file() for file in saved.files)
+
+
+@pytest.mark.parametrize("to", ["hf-labels", "hf-labels(split='validation')"])
+def test_original_labels_and_unusable_images_come_back(labels, tmp_path, to):
+    save(labels, tmp_path / OUT[to][0], to, classes=CLASSES)
+    back = read_labels(tmp_path / OUT[to][0]).table
+    assert back["label"].to_pylist() == [0, 2, None, 4]
+    assert back["usable"].to_pylist() == [True, True, True, False]
+
+
+def test_p_comes_back_as_it_was(labels, tmp_path):
+    save(labels, tmp_path / "f.json", "fiftyone(folder='/data')", classes=CLASSES)
+    assert json.loads((tmp_path / "f.json").read_text(encoding="utf-8")) == {
+        "classes": ["cat", "dog", "cup", "pot", "é"],
+        "labels": {
+            "/data/a.jpg": [{"label": 0, "confidence": 0.9}, {"label": 4, "confidence": 0.8}],
+            "/data/b.jpg": [{"label": 3, "confidence": 0.95}],
+            "/data/c.png": [],
+            "/data/d.jpg": None,
+        },
+    }
+    back = read_labels(tmp_path / "f.json").table
+    assert back["p"].to_pylist()[:2] == pa.array([[0.9, 0.8], [0.95]], pa.list_(pa.float32())).to_pylist()
+    assert back["usable"].to_pylist() == [True, True, True, False]
+
+
+def test_what_a_plain_table_lacks_is_not_called_lost(tmp_path):
+    plain = labels_of({"image_id": ["a.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]})
+    for to, (name, _, _) in OUT.items():
+        assert save(plain, tmp_path / name, to, classes=CLASSES).left_out == ()
+
+
+def test_keys_are_lost_where_names_are_written(tmp_path):
+    from dataclasses import replace
+
+    named = replace(CLASSES, keys=("n1", "n2", "n3", "n4", "n5"))
+    table = {"image_id": ["a.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]}
+    saved = save(labels_of(table, named), tmp_path / "hub", "hf-labels", classes=named)
+    assert saved.left_out == ("keys of classes",)
+    assert read_labels(tmp_path / "hub", classes=named).class_hash == named.hash
+
+
+def test_imagenet_is_known_again_by_its_names(tmp_path):
+    known = class_list()
+    table = {"image_id": ["a.jpg"], "usable": [True], "classes": [[134, 517]], "state": [["yes"] * 2]}
+    for to, name in (("hf-labels", "hub"), ("fiftyone(folder='/data')", "f.json")):
+        saved = save(labels_of(table, known), tmp_path / name, to)
+        assert saved.left_out == ()
+        back = read_labels(tmp_path / name)
+        assert (back.class_hash, sets_of(back)) == (known.hash, {"a.jpg": [134, 517]})
+
+
+# real.json and Multilabelfy: the published files themselves.
+
+
+def test_the_published_real_json_comes_out_as_the_same_bytes(published, tmp_path):
+    path = published("reassessed-imagenet/bcd006fe12e929f055e0ec7fe39dbf4d64a6881a/real.json")
+    saved = save(read_labels(path), tmp_path / "real.json", "real")
+    assert saved.left_out == ("method",)
+    assert (tmp_path / "real.json").read_bytes() == path.read_bytes()
+
+
+def test_the_published_multilabelfy_comes_out_as_the_same_bytes(published, tmp_path):
+    path = published("imagenetv2_refined_labels.json")
+    save(read_labels(path), tmp_path / "m.json", "multilabelfy")
+    assert (tmp_path / "m.json").read_bytes() == path.read_bytes()
+
+
+def real(ids, usable=None, sets=None, classes=None):
+    columns = {
+        "image_id": ids,
+        "usable": usable or [True] * len(ids),
+        "classes": pa.array(sets or [[]] * len(ids), pa.list_(pa.int32())),
+        "state": pa.array(
+            [["yes"] * len(s) for s in sets] if sets else [[]] * len(ids), pa.list_(pa.string())
+        ),
+    }
+    return labels_of(columns, classes or class_list())
+
+
+def test_real_json_is_written_by_name_not_by_place(tmp_path):
+    sets = [[i % 7] for i in range(50_000)]
+    usable = [True] * 50_000
+    usable[-1] = False  # the first image, for the table is the other way round
+    save(real(VAL[::-1], usable, sets[::-1]), tmp_path / "real.json", "real")
+    found = json.loads((tmp_path / "real.json").read_text())
+    assert found == [[], *sets[1:]]
+
+
+def test_real_json_of_other_images(tmp_path, message):
+    path = tmp_path / "real.json"
+    assert message(lambda: save(real(VAL[:-2]), path, "real")) == (
+        "real.json holds ImageNet's validation images, all of them and no others.\n"
+        f"  where:   {path}\n"
+        "  got:     2 are not there, such as ILSVRC2012_val_00049999.JPEG\n"
+        "  allowed: 50,000 images, ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG\n"
+        "  do:      write another format, such as hf-labels or multilabelfy"
+    )
+    assert message(lambda: save(real([*VAL, "x.JPEG"]), path, "real")) == (
+        "real.json holds ImageNet's validation images, all of them and no others.\n"
+        f"  where:   {path}\n"
+        "  got:     50,001 images\n"
+        "  allowed: 50,000 images, ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG\n"
+        "  do:      write another format, such as hf-labels or multilabelfy"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_real_json_over_other_classes(labels, tmp_path, message):
+    assert message(lambda: save(labels, tmp_path / "real.json", "real"), MatchError) == (
+        "The labels are over another class list.\n"
+        "  where:   mine\n"
+        f"  got:     imagenet1k: 1,000 classes, hash {class_list().hash}\n"
+        f"  allowed: 5 classes, hash {CLASSES.hash}\n"
+        "  do:      give the class list of the labels: --classes"
+    )
+    path = tmp_path / "real.json"
+    assert message(lambda: save(labels, path, "real", classes=CLASSES)) == (
+        f"real.json is over ImageNet-1k.\n  where:   {path}\n  got:     5 classes"
+    )
+
+
+# What is refused, whatever the format.
+
+
+def test_unknown_writer(labels, tmp_path, message):
+    assert message(lambda: save(labels, tmp_path / "x", "hf-label"), UnknownNameError) == (
+        "There is no writer 'hf-label'.\n"
+        f"  allowed: {', '.join(registry.names('writer'))}\n"
+        "  do:      did you mean 'hf-labels'?"
+    )
+
+
+def test_a_table_that_the_format_does_not_hold(tmp_path, message):
+    path, votes = tmp_path / "x.json", pa.table({"image_id": ["a"]})
+    assert message(lambda: save(votes, path, "real", holds="votes")) == (
+        "The format 'real' does not hold votes.\n"
+        f"  where:   {path}\n"
+        "  allowed: votes as .parquet or .csv, without --to"
+    )
+    assert message(lambda: save(votes, path, "real", holds="proposals")) == (
+        f"The format 'real' does not hold proposals.\n  where:   {path}\n  allowed: proposals as label-studio"
+    )
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "allowed"),
+    [("real", "real.txt", ".json"), ("fiftyone", "f", ".json"), ("hf-labels", "x.csv", "a folder, .parquet")],
+)
+def test_another_suffix(labels, tmp_path, message, to, name, allowed):
+    (tmp_path / "x.csv").write_text("")
+    assert message(lambda: save(labels, tmp_path / name, to)) == (
+        f"The format {to!r} is written under another suffix.\n"
+        f"  where:   {tmp_path / name}\n"
+        f"  allowed: {allowed}"
+    )
+
+
+@pytest.mark.parametrize("to", ["fiftyone", "hf-labels", "label-studio"])
+def test_names_that_nobody_knows(labels, tmp_path, message, to):
+    path = tmp_path / ("hub" if to == "hf-labels" else "x.json")
+    assert message(lambda: save(labels, path, to)) == (
+        "The names of the classes are not known.\n"
+        "  where:   mine\n"
+        f"  got:     class list {CLASSES.hash} of 5 classes\n"
+        "  do:      give the class list: --classes"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_option_of_another_kind(labels, tmp_path, message):
+    assert message(lambda: save(labels, tmp_path / "hub", "hf-labels(split=1)", classes=CLASSES)) == (
+        "The option 'split' is a text.\n  got:     hf-labels(split=1)\n  allowed: split='…'"
+    )
+
+
+def test_nothing_half_written(labels, tmp_path, monkeypatch):
+    monkeypatch.setattr(pq, "write_table", lambda *_, **__: 1 / 0)
+    (tmp_path / "h.parquet").write_bytes(b"before")
+    with pytest.raises(ZeroDivisionError):
+        save(labels, tmp_path / "h.parquet", "hf-labels", classes=CLASSES)
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("h.parquet", b"before")]
+
+
+# Hugging Face.
+
+
+@pytest.fixture
+def hub(require, tmp_path, monkeypatch):
+    """The library itself, off the network."""
+    require(importlib.util.find_spec("datasets"), "datasets, which the extra hub installs")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def test_datasets_reads_the_folder_with_its_names(labels, hub, tmp_path):
+    save(labels, tmp_path / "hub", "hf-labels(split='validation')", classes=CLASSES)
+    (tmp_path / "hub" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n\n# Mine\n")
+    found = hub.load_dataset(str(tmp_path / "hub"), cache_dir=str(tmp_path / "cache"))
+    assert list(found) == ["validation"]
+    rows = found["validation"]
+    assert rows.features["labels"].feature.names == list(CLASSES.names)
+    assert rows.features["label"].names == list(CLASSES.names)
+    assert rows["image_id"][:] == ["a.jpg", "b.jpg", "c.png", "d.jpg"]
+    assert rows["labels"][:] == [[0, 4], [3], [], None]
+    assert rows["label"][:] == [0, 2, None, 4]
+    assert rows.features["labels"].feature.int2str(rows["labels"][0]) == ["cat", "é"]
+
+
+def test_datasets_saves_what_manyhot_reads_again(labels, hub, tmp_path):
+    save(labels, tmp_path / "hub.parquet", "hf-labels", classes=CLASSES)
+    rows = hub.Dataset.from_parquet(str(tmp_path / "hub.parquet"), cache_dir=str(tmp_path / "cache"))
+    rows.save_to_disk(str(tmp_path / "disk"))
+    assert hub.load_from_disk(str(tmp_path / "disk")).features == rows.features
+    back = read_labels(tmp_path / "disk")
+    assert (sets_of(back), back.class_hash) == (SETS, CLASSES.hash)
+
+
+def test_several_splits_on_the_hub(labels, tmp_path, message):
+    path = tmp_path / "hub"
+    for split in ("train", "test"):
+        save(labels, path, f"hf-labels(split={split!r})", classes=CLASSES)
+    assert message(lambda: read_labels(path)) == (
+        "The folder holds several splits, each a data set.\n"
+        f"  where:   {path}\n"
+        "  allowed: test, train\n"
+        "  do:      name one: format=\"hf-labels(split='test')\""
+    )
+    assert sets_of(read_labels(path, format="hf-labels(split='train')")) == SETS
+    assert message(lambda: read_labels(path, format="hf-labels(split='val')")).splitlines()[2:4] == [
+        "  got:     val",
+        "  allowed: test, train",
+    ]
+
+
+def test_a_split_that_is_not_whole(labels, tmp_path, message):
+    save(labels, tmp_path / "hub", "hf-labels", classes=CLASSES)
+    file = tmp_path / "hub" / "data" / "train-00000-of-00001.parquet"
+    file.rename(file.with_name("train-00000-of-00002.parquet"))
+    assert message(lambda: read_labels(tmp_path / "hub")) == (
+        "The data set is not complete.\n"
+        f"  where:   {tmp_path / 'hub'}\n"
+        "  got:     no train-00001-of-00002.parquet\n"
+        "  do:      make or fetch it again"
+    )
+    assert message(lambda: save(labels, tmp_path / "hub", "hf-labels", classes=CLASSES)) == (
+        "The folder holds other files of this split, which would be read along.\n"
+        f"  where:   {tmp_path / 'hub'}\n"
+        "  got:     train-00000-of-00002.parquet\n"
+        "  do:      remove them, or write to another folder"
+    )
+
+
+def test_shards_of_a_split_are_read_in_order(labels, tmp_path):
+    save(labels, tmp_path / "hub", "hf-labels", classes=CLASSES)
+    first = tmp_path / "hub" / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(first)
+    first.unlink()
+    for i in (1, 0):
+        pq.write_table(table.slice(2 * i, 2), first.with_name(f"train-{i:05d}-of-00002.parquet"))
+    back = read_labels(tmp_path / "hub")
+    assert back.image_id.to_pylist() == ["a.jpg", "b.jpg", "c.png", "d.jpg"]
+    assert sets_of(back) == SETS
+
+
+def test_a_split_without_a_name(labels, tmp_path, message):
+    for split in ("", "../x", "a b"):
+        assert message(
+            lambda s=split: save(labels, tmp_path / "hub", f"hf-labels(split={s!r})", classes=CLASSES)
+        ) == (f"This cannot be the name of a split.\n  got:     {split!r}\n  allowed: letters, digits and _")
+
+
+# FiftyOne.
+
+
+class Importer:
+    """What fiftyone 1.22.1 does with labels.json: FiftyOneImageClassificationDatasetImporter, by its source.
+
+    ``fiftyone/utils/data/importers.py`` (setup, __next__) and ``parsers.py`` (_parse_label). The library
+    itself is too large to be installed for a test.
+    """
+
+    def __init__(self, labels, images):
+        self.classes, self.targets = labels.get("classes"), labels["labels"]
+        self.paths = {str(Path(name).with_suffix("")): f"data/{name}" for name in images}
+
+    def __iter__(self):
+        for uuid in sorted(self.targets):
+            path = uuid if Path(uuid).is_absolute() else self.paths[uuid]
+            yield path, self.label(self.targets[uuid])
+
+    def label(self, target):
+        if target is None:
+            return None
+        assert isinstance(target, list), "a list is what makes Classifications"
+        return [(self.classes[one["label"]], one.get("confidence")) for one in target]
+
+
+def test_fiftyone_finds_images_and_labels(labels, tmp_path):
+    wanted = [[("cat", 0.9), ("é", 0.8)], [("pot", 0.95)], [], None]
+    images = labels.image_id.to_pylist()
+    for folder, start in (("", "data/"), ("/data/val", "/data/val/")):
+        to = f"fiftyone(folder={folder!r})" if folder else "fiftyone"
+        saved = save(labels, tmp_path / "labels.json", to, classes=CLASSES)
+        content = json.loads((tmp_path / "labels.json").read_text(encoding="utf-8"))
+        assert [*Importer(content, images)] == [(start + i, w) for i, w in zip(images, wanted, strict=True)]
+        assert ("suffixes of image names" in saved.left_out) == (not folder)
+
+
+def test_fiftyones_names_get_their_suffix(labels, tmp_path):
+    save(labels, tmp_path / "f.json", "fiftyone", classes=CLASSES)
+    assert read_labels(tmp_path / "f.json").image_id.to_pylist() == ["a", "b", "c", "d"]
+    back = read_labels(tmp_path / "f.json", format="fiftyone(suffix='.jpg')")
+    assert back.image_id.to_pylist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+
+
+def test_fiftyones_single_labels_names_and_no_confidence(tmp_path):
+    path = tmp_path / "f.json"
+    path.write_text('{"classes": null, "labels": {"x/a": "dog", "b": {"label": "cat"}, "c": ["cat", "dog"]}}')
+    back = read_labels(path)
+    assert sets_of(back) == {"a": [0], "b": [1], "c": [1, 0]}
+    assert "p" not in back.table.column_names
+
+
+def test_images_that_differ_in_their_suffix_alone(tmp_path, message):
+    table = {
+        "image_id": ["a.jpg", "a.png"],
+        "usable": [True, True],
+        "classes": [[1], [2]],
+        "state": [["yes"]] * 2,
+    }
+    path = tmp_path / "f.json"
+    assert message(lambda: save(labels_of(table), path, "fiftyone", classes=CLASSES), MatchError) == (
+        "Two images differ in their suffix alone, which FiftyOne drops.\n"
+        f"  where:   {path}\n"
+        "  got:     a.jpg and a.png\n"
+        "  do:      say where they lie: --to \"fiftyone(folder='/data/images')\""
+    )
+    assert message(lambda: save(labels_of(table), path, "fiftyone(folder='data')", classes=CLASSES)) == (
+        "The folder of the images is not an absolute path.\n  got:     data"
+    )
+    assert not path.exists()
+
+
+HEAD = '{"classes": ["cat", "dog"], "labels": '
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (HEAD + '{"a": [0', "The file is not complete JSON."),
+        (HEAD + "[]}", "The file is not a classification data set of FiftyOne."),
+        (
+            HEAD + '{"a": 2}}',
+            "This is not a class.\n  where:   {path}, image a\n  got:     2\n  allowed: 0 to 1",
+        ),
+        (HEAD + '{"a": true}}', "This is not a class.\n  where:   {path}, image a\n  got:     True\n"),
+        (HEAD + '{"a": "cow"}}', "This is not a class.\n  where:   {path}, image a\n  got:     'cow'\n"),
+        (HEAD + '{"a": [[0]]}}', "This is not a class.\n  where:   {path}, image a\n  got:     [0]\n"),
+        (
+            HEAD + '{"a": {"label": 0, "confidence": 1.5}}}',
+            "This is not a confidence.\n  where:   {path}, image a\n  got:     1.5\n  allowed: 0 to 1",
+        ),
+        (HEAD + '{"a": [0], "a": [1]}}', "The JSON holds a key twice."),
+        (HEAD + '{"x/a": [0], "y/a": [1]}}', "An image is listed more than once."),
+        (HEAD + '{"a": [0, "cat"]}}', "An image lists a class twice."),
+        (
+            '{"classes": ["cat", "cat"], "labels": {}}',
+            "A class is listed twice.\n  where:   {path}, classes\n",
+        ),
+        ('{"classes": ["cat", 2], "labels": {}}', "The classes are not a list of names.\n"),
+    ],
+)
+def test_broken_files_of_fiftyone(tmp_path, message, content, text):
+    path = tmp_path / "f.json"
+    path.write_text(content)
+    assert message(lambda: read_labels(path)).startswith(text.replace("{path}", str(path)))

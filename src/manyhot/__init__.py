@@ -18,23 +18,28 @@ if TYPE_CHECKING:
     from manyhot.formats import read_findings, read_images, read_labels, read_predictions, read_results
     from manyhot.models.predict import predict
     from manyhot.pipeline import (
+        campaign_status,
         compare_files,
         convert,
         describe_files,
         evaluate_benchmark,
         evaluate_files,
+        init_campaign,
         leaderboard,
         predict_files,
+        propose_files,
         report_folder,
         similar_files,
     )
     from manyhot.registry import register
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
+    from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.results import Evaluation
-    from manyhot.tables import Images, Labels, Predictions, Results, write_labels, write_predictions
+    from manyhot.tables import Campaign, Images, Labels, Predictions, Results, write_labels, write_predictions
 
 _HOME = {
+    "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
     "Comparison": "manyhot.steps.compare",
     "Description": "manyhot.steps.describe",
@@ -44,7 +49,9 @@ _HOME = {
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
     "Predictions": "manyhot.tables",
+    "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
+    "campaign_status": "manyhot.pipeline",
     "class_list": "manyhot.classes",
     "compare": "manyhot.api",
     "compare_files": "manyhot.pipeline",
@@ -55,9 +62,12 @@ _HOME = {
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
     "fetch": "manyhot.catalog",
+    "init_campaign": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
+    "propose": "manyhot.steps.propose",
+    "propose_files": "manyhot.pipeline",
     "read_findings": "manyhot.formats",
     "read_images": "manyhot.formats",
     "read_labels": "manyhot.formats",
@@ -71,6 +81,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Campaign",
     "ClassList",
     "Comparison",
     "Description",
@@ -80,8 +91,10 @@ __all__ = [
     "Labels",
     "ManyhotError",
     "Predictions",
+    "Proposals",
     "Results",
     "__version__",
+    "campaign_status",
     "class_list",
     "compare",
     "compare_files",
@@ -92,9 +105,12 @@ __all__ = [
     "evaluate_benchmark",
     "evaluate_files",
     "fetch",
+    "init_campaign",
     "leaderboard",
     "predict",
     "predict_files",
+    "propose",
+    "propose_files",
     "read_findings",
     "read_images",
     "read_labels",

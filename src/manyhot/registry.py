@@ -56,7 +56,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.models.adapters.function",
     ),
     "aggregator": (),
-    "proposer": (),
+    "proposer": ("manyhot.core.proposers", "manyhot.core.confident"),
     "loss": (),
 }
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""

@@ -18,6 +18,7 @@ from manyhot._version import __version__
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, leaderboard, report
 from manyhot.cli.predicting import doctor, models, predict, similar
+from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.errors import ManyhotError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def _root(
 
 
 app.command(cls=ManyValues)(evaluate)
+app.command(cls=ManyValues)(init)
 for command in (
     compare,
     describe,
@@ -54,6 +56,9 @@ for command in (
     models,
     doctor,
     similar,
+    status,
+    propose,
+    proposers,
     convert,
     fetch,
     metrics,

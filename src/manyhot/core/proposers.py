@@ -23,7 +23,7 @@ _EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""
 
 
-@register("proposer", "union")
+@register("proposer", "union", monotone=True)
 def union(
     ensemble: Ensemble,
     *,

@@ -265,8 +265,8 @@ def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:
     with np.errstate(invalid="ignore"):
         values = num.sum(0, dtype=np.float64) / den.sum(0, dtype=np.float64)
     recall, precision = (Share(*map(float, row)) for row in zip(values, low, high, strict=True))
-    counts = (int(v.sum()) for v in (c.labels, c.questions, c.unasked))
-    return Expected(recall, precision, len(num), *counts, held_out=learns)
+    labels, questions, unasked = (int(v.sum()) for v in (c.labels, c.questions, c.unasked))
+    return Expected(recall, precision, len(num), labels, questions, unasked, held_out=learns)
 
 
 def _check_rate(seconds: float, raters: int) -> None:

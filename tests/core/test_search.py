@@ -30,8 +30,8 @@ def packed(pairs, valid, labels, sets):
     right = np.array([p in valid for p in pairs])
     fine = np.array([i in labels for i in range(IMAGES)])
     assert flags.shape[1] == levels
-    parts = [flags[..., right], asked[..., fine], flags[..., ~right], asked[..., ~fine]]
-    return Proposing.of(parts, n_labels=len(valid) + len(labels), n_given=len(labels))
+    models = [(f[:, right], a[:, fine], f[:, ~right], a[:, ~fine]) for f, a in zip(flags, asked, strict=True)]
+    return Proposing.of(models, n_labels=len(valid) + len(labels), n_given=len(labels))
 
 
 def measured(valid, labels, sets, codes):
@@ -118,7 +118,7 @@ def test_by_hand():
     p = packed(pairs, valid, set(range(IMAGES)), sets)
     choice = search(p, 1.0)
     assert (choice.codes.tolist(), choice.recall, choice.precision) == ([0, 1], 1.0, 1.0)
-    first = p.measure(p.bits[0, 0][:, None])
+    first = p.measure(p.bits[0, 1][:, None])
     assert (first.asked[0], first.valid[0], first.precision[0]) == (4, 3, 0.75)
 
 

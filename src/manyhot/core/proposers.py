@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -133,11 +134,10 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     proposing = _proposing(sub, limits, by)
     choice = search(proposing, recall)
     if choice is None:
-        loosest = proposing.measure(np.bitwise_or.reduce(proposing.bits[:, -1], axis=0)[:, None])
         raise InputError(
             "No choice of models reaches this recall on the known label sets.",
             got=f"recall {recall:g}",
-            allowed=f"up to {float(loosest.recall[0]):.4f}, which all models together reach",
+            allowed=f"up to {float(proposing.loosest().recall[0]):.4f}, which all models together reach",
             do="lower the recall, or add models or longer lists",
         )
     about = _told(ranked, choice, limits)
@@ -225,21 +225,36 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
     universe = count_models(loosest, sub.n_classes)
     universe = universe.where(universe.class_id != sub.label[universe.image])
     keys = universe.keys(sub.n_classes)
-    shape = (len(limits), len(limits[0]))
-    pairs, images = np.zeros((*shape, len(keys)), bool), np.zeros((*shape, len(sub)), bool)
-    for m, chosen in enumerate(loosest):
-        rows, places = np.nonzero(chosen != NO_LABEL)
-        own = rows * sub.n_classes + chosen[rows, places].astype(np.int64)
-        other = among(own, keys)
-        rows, places, at = rows[other], places[other], np.searchsorted(keys, own[other])
-        first = _first_level(sub, m, by, limits[m], rows, places)
-        for level in range(shape[1]):
-            pairs[m, level, at[first <= level]] = True
-            images[m, level, rows[first <= level]] = True
     right = states(sub.known, keys) == YES
     valid, labelled = label_is_valid(sub), sub.label != NO_LABEL
-    parts = [pairs[..., right], images[..., valid], pairs[..., ~right], images[..., labelled & ~valid]]
-    return Proposing.of(parts, n_labels=int(sub.known.size.sum()), n_given=int(valid.sum()))
+    # Each at its bit: what is right first. Images without a label add no question.
+    pair_at, image_at = _ranks(~right), _ranks(np.where(valid, 0, np.where(labelled, 1, 2)))
+    n_right, n_valid, n_labelled = (int(np.count_nonzero(f)) for f in (right, valid, labelled))
+
+    def flags(m: int) -> list[npt.NDArray[np.bool_]]:
+        rows, places = np.nonzero(loosest[m] != NO_LABEL)
+        own = rows * sub.n_classes + loosest[m][rows, places].astype(np.int64)
+        other = among(own, keys)
+        rows, places, own = rows[other], places[other], own[other]
+        first = _first_level(sub, m, by, limits[m], rows, places)
+        pairs = np.zeros((len(limits[m]), len(keys)), bool)
+        pairs[first, pair_at[np.searchsorted(keys, own)]] = True
+        images = np.zeros((len(limits[m]), len(sub)), bool)
+        images[first, image_at[rows]] = True
+        for each in (pairs, images):  # what is proposed at a threshold is at all looser ones
+            for tighter, looser in itertools.pairwise(each):
+                looser |= tighter
+        return [pairs[:, :n_right], images[:, :n_valid], pairs[:, n_right:], images[:, n_valid:n_labelled]]
+
+    models = map(flags, range(len(limits)))
+    return Proposing.of(models, n_labels=int(sub.known.size.sum()), n_given=n_valid)
+
+
+def _ranks(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Return the place of each element when they are sorted by group."""
+    ranks = np.empty(len(groups), np.intp)
+    ranks[np.argsort(groups, kind="stable")] = np.arange(len(groups))
+    return ranks
 
 
 def _first_level(

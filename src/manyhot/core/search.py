@@ -8,7 +8,7 @@ to a set costs a pass over some hundred words, so that half a million sets take 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,8 @@ class Proposing:
 
     Attributes
     ----------
-    bits : ndarray of uint64, shape (M, L, W)
+    bits : ndarray of uint64, shape (M, L + 1, W)
+        At level 0 nothing, for a model that is left out.
         Words ``[0, edges[0])`` are pairs of a known label that is not the original one, up to ``edges[1]``
         images whose original label is valid, and the rest pairs and images for which it is not. The bit of an
         image says that the model proposes a class beside its original label: the image is asked about.
@@ -52,24 +53,35 @@ class Proposing:
     n_given: int
 
     @classmethod
-    def of(cls, parts: Sequence[npt.NDArray[np.bool_]], *, n_labels: int, n_given: int) -> Proposing:
+    def of(
+        cls, models: Iterable[Sequence[npt.NDArray[np.bool_]]], *, n_labels: int, n_given: int
+    ) -> Proposing:
         """Pack flags: right pairs, images with a right original label, wrong pairs, other images.
 
         Parameters
         ----------
-        parts : sequence of 4 ndarray of bool, shapes (M, L, ·)
+        models : iterable of M sequences of 4 ndarray of bool, shapes (L, ·)
         """
-        packed = [_packed(part) for part in parts]
-        right, images = packed[0].shape[2], packed[1].shape[2]
-        return cls(np.concatenate(packed, axis=2), (right, right + images), n_labels, n_given)
+        bits, edges = [], (0, 0)
+        for parts in models:
+            packed = [_packed(part) for part in parts]
+            edges = (packed[0].shape[1], packed[0].shape[1] + packed[1].shape[1])
+            words = np.concatenate(packed, axis=1)
+            bits.append(np.concatenate([np.zeros_like(words[:1]), words]))
+        return cls(np.stack(bits), edges, n_labels, n_given)
 
-    def measure(self, union: Bits) -> Measured:
-        """Count what unions of shape (W, N) propose."""
-        counts = np.bitwise_count(union)
-        right = counts[: self.edges[0]].sum(0, dtype=np.int64)
-        valid = right + counts[self.edges[0] : self.edges[1]].sum(0, dtype=np.int64)
-        asked = valid + counts[self.edges[1] :].sum(0, dtype=np.int64)
+    def measure(self, unions: Bits, axis: int = 0) -> Measured:
+        """Count what N unions propose, whose words lie along `axis`."""
+        counts = np.bitwise_count(unions)
+        first, second, third = np.split(counts, self.edges, axis=axis)
+        right = first.sum(axis, dtype=np.int64)
+        valid = right + second.sum(axis, dtype=np.int64)
+        asked = valid + third.sum(axis, dtype=np.int64)
         return Measured((right + self.n_given) / max(self.n_labels, 1), valid, asked)
+
+    def loosest(self) -> Measured:
+        """Count what all models at their loosest propose, N = 1."""
+        return self.measure(_union(self.bits[:, -1])[:, None])
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,8 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | Non
     thresholds were found model by model is from memory.
     """
     n_models, levels, words = p.bits.shape
-    if float(p.measure(_union(p.bits[:, -1])[:, None]).recall[0]) < recall:
+    levels -= 1
+    if float(p.loosest().recall[0]) < recall:
         return None
     cost = words + _OVERHEAD
     if (levels + 1) ** n_models * cost <= budget:
@@ -151,7 +164,7 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | Non
 def _by_steps(p: Proposing, recall: float) -> Choice:
     """Start with all models at the tightest and the loosest level that reach the recall, and go on."""
     n_models, levels, _ = p.bits.shape
-    starts = [_chosen(p, np.full(n_models, level), "steps") for level in range(1, levels + 1)]
+    starts = [_chosen(p, np.full(n_models, level), "steps") for level in range(1, levels)]
     fine = [c for c in starts if c.recall >= recall]
     best: Choice | None = None
     for start in (fine[0], fine[-1]):
@@ -179,7 +192,7 @@ def _unions(p: Proposing, codes: Sequence[Codes]) -> Iterator[tuple[Codes, Bits]
     """Yield all combinations of codes, a few thousand at once, shapes (N, M) and (W, N)."""
     sizes = np.cumprod([len(c) for c in codes])
     first = max(int(np.searchsorted(sizes, _TABLE // p.bits.shape[2], side="right")), 1)
-    rows = [_rows(p, m, c) for m, c in enumerate(codes)]
+    rows = [p.bits[m, c] for m, c in enumerate(codes)]
     table = np.zeros((p.bits.shape[2], 1), np.uint64)
     for row in rows[:first]:
         table = (table[:, :, None] | row.T[:, None, :]).reshape(len(table), -1)
@@ -203,57 +216,52 @@ def _improved(p: Proposing, start: Choice, recall: float) -> Choice:
 
 
 def _best_of(p: Proposing, moves: Iterator[tuple[Codes, Bits]], recall: float, how: str) -> Choice | None:
+    """Return the best of choices that come some at a time, shapes (N, M) and (N, W)."""
     best: Choice | None = None
     for codes, unions in moves:
-        m = p.measure(unions)
-        for i in np.flatnonzero(m.recall >= recall):
-            if best is not None and m.precision[i] < best.precision:
-                continue
-            found = Choice(codes[i], float(m.recall[i]), float(m.precision[i]), how)
+        m = p.measure(unions, axis=1)
+        precision = np.where(m.recall >= recall, m.precision, -1)
+        for i in np.flatnonzero(precision >= (0 if best is None else best.precision)):
+            found = Choice(codes[i], float(m.recall[i]), float(precision[i]), how)
             best = found if found.better_than(best) else best
     return best
 
 
 def _changes(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
     """Yield, model by model, all its thresholds with the other models as they are."""
-    everything = np.arange(p.bits.shape[1] + 1)
     for m, others in enumerate(_without_each(p, codes)):
-        changed = np.tile(codes, (len(everything), 1))
-        changed[:, m] = everything
-        yield changed, (others | _rows(p, m, everything)).T
+        yield _with_every_level(p, codes, m), others | p.bits[m]
 
 
 def _exchanges(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
-    """Yield, for each model that is in, all that may stand in its place."""
-    for m in np.flatnonzero(codes):
+    """Yield, for each model that is in, all that are not in its place."""
+    for gone in np.flatnonzero(codes):
         without = codes.copy()
-        without[m] = 0
-        yield from _changes(p, without)
+        without[gone] = 0
+        others = _union(p.bits[np.arange(len(codes)), without])
+        for m in np.flatnonzero(codes == 0):
+            yield _with_every_level(p, without, m), others | p.bits[m]
+
+
+def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
+    changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
+    changed[:, m] = np.arange(p.bits.shape[1])
+    return changed
 
 
 def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
     """Yield for each model the union of all others, from unions of those before and those after it."""
-    rows = [_rows(p, m, np.array([c]))[0] for m, c in enumerate(codes)]
-    after = [np.zeros_like(rows[0])]
-    for row in rows[:0:-1]:
-        after.append(after[-1] | row)
+    rows = p.bits[np.arange(len(codes)), codes]
+    after = np.bitwise_or.accumulate(rows[::-1], axis=0)[::-1]
     before = np.zeros_like(rows[0])
-    for row, rest in zip(rows, reversed(after), strict=True):
-        yield before | rest
+    for m, row in enumerate(rows):
+        yield before | after[m + 1] if m + 1 < len(rows) else before
         before = before | row
 
 
 def _chosen(p: Proposing, codes: Codes, how: str) -> Choice:
-    rows = np.array([_rows(p, m, np.array([c]))[0] for m, c in enumerate(codes)])
-    m = p.measure(_union(rows)[:, None])
+    m = p.measure(_union(p.bits[np.arange(len(codes)), codes])[:, None])
     return Choice(codes, float(m.recall[0]), float(m.precision[0]), how)
-
-
-def _rows(p: Proposing, m: int, codes: Codes) -> Bits:
-    """Return what model m proposes at each code, shape (len(codes), W); at code 0 nothing."""
-    rows: Bits = p.bits[m, np.maximum(codes - 1, 0)]
-    rows[codes == 0] = 0
-    return rows
 
 
 def _union(rows: Bits) -> Bits:

@@ -204,15 +204,24 @@ def _unions(p: Proposing, codes: Sequence[Codes]) -> Iterator[tuple[Codes, Bits]
 
 
 def _improved(p: Proposing, start: Choice, recall: float) -> Choice:
-    """Change one model, or put one in place of another, as long as that gives a better choice."""
+    """Change one model, or take one out and change another, as long as that gives a better choice."""
     best = start
     while True:
-        found = _best_of(p, _changes(p, best.codes), recall, best.how)
-        if found is None or not found.better_than(best):
-            found = _best_of(p, _exchanges(p, best.codes), recall, best.how)
-        if found is None or not found.better_than(best):
+        # A change is looked for among all, an exchange model by model: there are as many times more of these.
+        steps = itertools.chain([best.codes], _without_one(best.codes))
+        found = (_best_of(p, _changes(p, codes), recall, best.how) for codes in steps)
+        better = next((c for c in found if c is not None and c.better_than(best)), None)
+        if better is None:
             return best
-        best = found
+        best = better
+
+
+def _without_one(codes: Codes) -> Iterator[Codes]:
+    """Yield the codes with each of the models that are in left out."""
+    for gone in np.flatnonzero(codes):
+        without = codes.copy()
+        without[gone] = 0
+        yield without
 
 
 def _best_of(p: Proposing, moves: Iterator[tuple[Codes, Bits]], recall: float, how: str) -> Choice | None:
@@ -233,16 +242,6 @@ def _changes(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
         yield _with_every_level(p, codes, m), others | p.bits[m]
 
 
-def _exchanges(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
-    """Yield, for each model that is in, all that are not in its place."""
-    for gone in np.flatnonzero(codes):
-        without = codes.copy()
-        without[gone] = 0
-        others = _union(p.bits[np.arange(len(codes)), without])
-        for m in np.flatnonzero(codes == 0):
-            yield _with_every_level(p, without, m), others | p.bits[m]
-
-
 def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
     changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
     changed[:, m] = np.arange(p.bits.shape[1])
@@ -252,11 +251,16 @@ def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
 def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
     """Yield for each model the union of all others, from unions of those before and those after it."""
     rows = p.bits[np.arange(len(codes)), codes]
-    after = np.bitwise_or.accumulate(rows[::-1], axis=0)[::-1]
-    before = np.zeros_like(rows[0])
+    everything = _union(rows)
+    inside = np.flatnonzero(codes)
+    after = {m: _union(rows[inside[i + 1 :]]) for i, m in enumerate(inside)}
+    before = np.zeros_like(everything)
     for m, row in enumerate(rows):
-        yield before | after[m + 1] if m + 1 < len(rows) else before
-        before = before | row
+        if m not in after:
+            yield everything
+            continue
+        yield before | after[m]
+        before |= row
 
 
 def _chosen(p: Proposing, codes: Codes, how: str) -> Choice:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("accuracy", "bootstrap", "imagenet", "compare", "dense", "similar", "predict")
+NAMES = ("accuracy", "bootstrap", "imagenet", "compare", "dense", "similar", "predict", "propose")
 
 if __name__ == "__main__":
     for name in NAMES:

@@ -129,6 +129,14 @@ def test_every_format_is_described(name):
         assert suffix.strip(".") in text.lower(), f"docs/formats.md, `{name}`: name the suffix {suffix}"
 
 
+@pytest.mark.parametrize("name", registry.names("proposer"))
+def test_every_rule_is_described(name):
+    text = section("proposing", name)
+    assert text, f"docs/proposing.md: add a section '### `{name}`': what it proposes, options, source"
+    for option in registry.options_of(registry.get("proposer", name)):
+        assert f"`{option}`" in text, f"docs/proposing.md, `{name}`: describe the option `{option}`"
+
+
 @pytest.mark.parametrize("kind", registry.BUILT_IN)
 def test_every_registered_name_is_in_the_docs(kind):
     text = "".join(page(p.stem) for p in PAGES)
@@ -419,6 +427,13 @@ def parse(monkeypatch):
             registry.get("metric", by)
         raise ParsedError
 
+    def propose(_, *, rule, **__):
+        registry.get("proposer", rule)
+        raise ParsedError
+
+    monkeypatch.setattr(pipeline, "propose_files", propose)
+    for name in ("init_campaign", "campaign_status"):
+        monkeypatch.setattr(pipeline, name, stop)
     for name in ("compare_files", "convert", "describe_files", "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
     monkeypatch.setattr(pipeline, "leaderboard", rank)

@@ -2,9 +2,9 @@
 
     python benchmarks/propose.py
 
-Data: the catalogue's `imagenet-val-predictions`, 67 models of 50,000 images, and `imagenet-real`, ReaL's label
-sets and questions. The published predictions are ranks alone, and the rules here go by rank. ReaL asked 184,962
-questions about 24,889 images, chosen with the scores of other, better models.
+Data: the catalogue's `imagenet-val-predictions`, 67 models of 50,000 images, and `imagenet-real`, ReaL's
+label sets and questions. The published predictions are ranks alone, and the rules here go by rank. ReaL asked
+184,962 questions about 24,889 images, chosen with models of its own.
 
 "questions" are ours, "ReaL's" is how many of ReaL's questions are among them; a question about the original
 label of an image that is not asked about counts as neither. "labels" is the share of the 32,442 labels of the

@@ -123,7 +123,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159, section 3.
+    Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
     """
     check_share("recall", recall)
     check_known(ensemble, "real-search")

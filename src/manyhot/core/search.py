@@ -140,8 +140,8 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | Non
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159, section 3: an exhaustive search over sets of 19 models. That their
-    thresholds were found model by model is from memory.
+    Beyer et al. 2020, arXiv 2006.07159. That the search was exhaustive over sets of 19 models, and how their
+    thresholds were found, is from memory.
     """
     n_models, levels, words = p.bits.shape
     levels -= 1

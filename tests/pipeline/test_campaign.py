@@ -355,7 +355,7 @@ def test_models_that_came_or_went_after_the_proposals(photos):
     Path("camp/predictions/two.parquet").unlink()
     assert campaign_status("camp").notes == (
         "the proposals were made without 1 of the models that are here now",
-        "the proposals were made with 1 models that are not here any more",
+        "1 of the models that the proposals were made with are not here any more",
     )
 
 

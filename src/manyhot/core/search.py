@@ -252,7 +252,7 @@ def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
     """Yield for each model the union of all others, from unions of those before and those after it."""
     rows = p.bits[np.arange(len(codes)), codes]
     everything = _union(rows)
-    inside = np.flatnonzero(codes)
+    inside = np.flatnonzero(codes).tolist()
     after = {m: _union(rows[inside[i + 1 :]]) for i, m in enumerate(inside)}
     before = np.zeros_like(everything)
     for m, row in enumerate(rows):

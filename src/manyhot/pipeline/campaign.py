@@ -175,7 +175,7 @@ def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
     if more := len(set(models) - used):
         yield f"the proposals were made without {more} of the models that are here now"
     if gone := len(used - set(models)):
-        yield f"the proposals were made with {gone} models that are not here any more"
+        yield f"{gone} of the models that the proposals were made with are not here any more"
 
 
 def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.proposals import Coverage, coverage, held_out
+from manyhot.core.proposals import Coverage, Proposed, coverage, held_out
 from manyhot.core.proposals import propose as propose_pairs
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
@@ -184,21 +184,8 @@ def propose(
     if known is not None:
         counted = held_out(ensemble, entry, leave_out=leave_out) if learns else coverage(ensemble, proposed)
         expected = _expected(counted, learns, resamples, seed)
-    pairs = proposed.pairs
-    source = pa.DictionaryArray.from_arrays(
-        pa.array(proposed.given.astype(np.int8)), pa.array([entry.name, ORIGINAL])
-    )
-    table = pa.table(
-        {
-            "image_id": images.image_id.take(pa.array(pairs.image)),
-            "class_id": pa.array(pairs.class_id),
-            "score": pa.array(pairs.score),
-            "n_models": pa.array(pairs.n_models),
-            "source": source.cast(pa.string()),
-        }
-    )
     return Proposals(
-        table,
+        _table(images, proposed, entry.name),
         entry.name,
         len(ensemble),
         int(np.count_nonzero(proposed.left_out)),
@@ -206,7 +193,7 @@ def propose(
         seconds,
         raters,
         expected,
-        dict(pairs.about),
+        dict(proposed.pairs.about),
         n_classes,
         class_hash,
     )
@@ -252,6 +239,21 @@ def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) 
     rows = asked.group_by("image_id", maintain_order=True).agg(classes=pl.col("class_id"), state=state)
     table = rows.with_columns(usable=pl.lit(True), rated=pl.lit(True)).to_arrow()
     return Labels(table, n_classes, class_hash, asked_known=True, name=name)
+
+
+def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
+    pairs = proposed.pairs
+    given = pa.array(proposed.given.astype(np.int8))
+    source = pa.DictionaryArray.from_arrays(given, pa.array([rule, ORIGINAL]))
+    return pa.table(
+        {
+            "image_id": images.image_id.take(pa.array(pairs.image)),
+            "class_id": pa.array(pairs.class_id),
+            "score": pa.array(pairs.score),
+            "n_models": pa.array(pairs.n_models),
+            "source": source.cast(pa.string()),
+        }
+    )
 
 
 def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:

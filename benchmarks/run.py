@@ -14,10 +14,11 @@ NAMES = (
     "compare",
     "dense",
     "similar",
+    "predict",
+    "propose",
     "aggregate",
     "asking",
     "errors",
-    "predict",
 )
 
 if __name__ == "__main__":

@@ -22,10 +22,13 @@ from manyhot.tables import TABLES, Column
 _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
 
 ROWS = {
-    "classes": ("a class", ""),
-    "images": ("an image", "`manyhot predict`, `manyhot convert` and `manyhot kinds`"),
-    "predictions": ("an image, in one file for each model", "`manyhot predict` and `manyhot convert`"),
-    "proposals": ("an (image, class) pair", ""),
+    "classes": ("a class", "`manyhot init`"),
+    "images": ("an image", "`manyhot predict`, `manyhot init`, `manyhot convert` and `manyhot kinds`"),
+    "predictions": (
+        "an image, in one file for each model",
+        "`manyhot predict`, `manyhot init` and `manyhot convert`",
+    ),
+    "proposals": ("an (image, class) pair: a question", "`manyhot propose` and `manyhot convert`"),
     "votes": ("one answer of one rater about one (image, class) pair", "`manyhot convert`"),
     "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
     "raters": (
@@ -114,6 +117,15 @@ def formats() -> str:
         for e in (registry.get("format", name) for name in registry.names("format"))
     ]
     return _grid(("format", "holds", "suffixes"), rows)
+
+
+def proposers() -> str:
+    """Return a table of the rules that propose labels."""
+    rows = [
+        (f"`{e.name}`", ", ".join(f"`{o}`" for o in registry.options_of(e)), e.summary)
+        for e in (registry.get("proposer", name) for name in registry.names("proposer"))
+    ]
+    return _grid(("rule", "options", "what it proposes"), rows)
 
 
 def models() -> str:

@@ -129,6 +129,14 @@ def test_every_format_is_described(name):
         assert suffix.strip(".") in text.lower(), f"docs/formats.md, `{name}`: name the suffix {suffix}"
 
 
+@pytest.mark.parametrize("name", registry.names("proposer"))
+def test_every_rule_is_described(name):
+    text = section("proposing", name)
+    assert text, f"docs/proposing.md: add a section '### `{name}`': what it proposes, options, source"
+    for option in registry.options_of(registry.get("proposer", name)):
+        assert f"`{option}`" in text, f"docs/proposing.md, `{name}`: describe the option `{option}`"
+
+
 @pytest.mark.parametrize("kind", registry.BUILT_IN)
 def test_every_registered_name_is_in_the_docs(kind):
     text = "".join(page(p.stem) for p in PAGES)
@@ -436,8 +444,13 @@ def parse(monkeypatch):
             registry.get("metric", by)
         raise ParsedError
 
-    stopped = ("agreement_files", "compare_files", "convert", "describe_files")
-    for name in (*stopped, "kinds_files", "next_files", "report_folder", "similar_files"):
+    def propose(_, *, rule, **__):
+        registry.get("proposer", rule)
+        raise ParsedError
+
+    monkeypatch.setattr(pipeline, "propose_files", propose)
+    stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
+    for name in (*stopped, "init_campaign", "kinds_files", "next_files", "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 
     def combine(*_, method, **__):

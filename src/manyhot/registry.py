@@ -61,7 +61,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.models.adapters.function",
     ),
     "aggregator": ("manyhot.core.aggregation",),
-    "proposer": (),
+    "proposer": ("manyhot.core.proposers", "manyhot.core.confident"),
     "loss": (),
 }
 BUILT_IN["writer"] = BUILT_IN["format"]

@@ -18,7 +18,9 @@ from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import MAYBE, Answers, Golden
 from manyhot.core.answers import NO as NO_ANSWER
 from manyhot.core.answers import YES as YES_ANSWER
+from manyhot.core.ensembles import Ensemble, Pairs
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
+from manyhot.core.proposals import propose
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get
@@ -323,3 +325,128 @@ def _check_without_votes(entry: Entry, answers: Answers, golden: Golden) -> None
     except InputError:
         return
     assert np.isnan(p), f"{entry.name}: without any votes p is {p}"
+
+
+def random_ensemble(
+    rng: np.random.Generator, *, n: int = N_IMAGES, c: int = N_CLASSES, k: int = 8
+) -> Ensemble:
+    """Return four models that are right more often than not, a third of whose images have known label sets.
+
+    There are images without an original label, empty label sets, and a list of another length.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n, c, k : int
+        Images, classes, and classes listed by most models.
+    """
+    yes = rng.random((n, c)) < 0.08
+    first = np.where(yes.any(1), yes.argmax(1), rng.integers(0, c, n))
+    label = np.where(rng.random(n) < 0.9, first, NO_LABEL).astype(np.int32)
+    usable = np.arange(n) % 3 == 0
+    known = LabelSets.from_lists([np.flatnonzero(row) for row in yes], c, label=label, usable=usable)
+    names = ("a", "b", "c", "d")
+    tops, scores, probabilities = [], [], []
+    for m in range(len(names)):
+        logits = rng.normal(size=(n, c)) * (1 + m / 4) + 3 * yes
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        top = top_k(logits.astype(np.float32), k - m % 2)
+        tops.append(top)
+        scores.append(np.take_along_axis(logits, top, 1).astype(np.float32))
+        probabilities.append(np.take_along_axis(p, top, 1).astype(np.float32))
+    return Ensemble(c, names, tuple(tops), tuple(scores), tuple(probabilities), label, known)
+
+
+def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
+    """Check what holds for all rules that propose labels; a breach raises an AssertionError that names it.
+
+    Pairs are distinct, in order and in range, and the same at each call; the original label is always among
+    them; the order of images and of models and the numbering of classes do not matter; inputs are not
+    changed. Where the rule is registered as `monotone`, one more model loses no proposal.
+
+    Parameters
+    ----------
+    proposer : str or Entry
+        A registered name, a call string or an entry; the models of the trial are a, b, c and d.
+    seed : int
+    """
+    entry = get("proposer", proposer) if isinstance(proposer, str) else proposer
+    rng = np.random.default_rng(seed)
+    ensemble = random_ensemble(rng)
+    before = _arrays_of(ensemble)
+    pairs = entry(ensemble)
+    assert isinstance(pairs, Pairs), f"{entry.name} returns no pairs"
+    assert all(np.array_equal(a, b) for a, b in zip(before, _arrays_of(ensemble), strict=True)), (
+        "inputs were changed"
+    )
+    _check_pairs(entry, ensemble, pairs)
+    _check_label(entry, ensemble)
+    _check_orders(entry, ensemble, pairs, rng)
+    if entry.about.get("monotone"):
+        fewer = entry(ensemble.only([0, 1, 2])).keys(ensemble.n_classes)
+        assert np.isin(fewer, pairs.keys(ensemble.n_classes)).all(), (
+            f"{entry.name}: a model more loses proposals"
+        )
+
+
+def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
+    keys = pairs.keys(ensemble.n_classes)
+    assert (np.diff(keys) > 0).all(), f"{entry.name}: pairs are not distinct, by image and class"
+    assert ((pairs.class_id >= 0) & (pairs.class_id < ensemble.n_classes)).all(), (
+        f"{entry.name}: no such class"
+    )
+    assert ((pairs.image >= 0) & (pairs.image < len(ensemble))).all(), f"{entry.name}: no such image"
+    assert np.isfinite(pairs.score).all(), f"{entry.name}: a score is not finite"
+    assert (pairs.n_models >= 0).all(), f"{entry.name}: fewer than no models"
+    assert (pairs.n_models <= len(ensemble.names)).all(), f"{entry.name}: more models than there are"
+    again = entry(ensemble)
+    assert np.array_equal(again.keys(ensemble.n_classes), keys), f"{entry.name} is not the same at each call"
+    assert np.array_equal(again.score, pairs.score), f"{entry.name}: scores are not the same at each call"
+
+
+def _check_label(entry: Entry, ensemble: Ensemble) -> None:
+    proposed = propose(ensemble, entry)
+    asked = np.flatnonzero(~proposed.left_out & (ensemble.label != NO_LABEL))
+    wanted = asked * ensemble.n_classes + ensemble.label[asked]
+    keys = proposed.pairs.keys(ensemble.n_classes)
+    assert np.isin(wanted, keys).all(), f"{entry.name}: an original label is not asked about"
+    assert not proposed.left_out[proposed.pairs.image].any(), f"{entry.name}: asks about what it leaves out"
+
+
+def _check_orders(entry: Entry, ensemble: Ensemble, pairs: Pairs, rng: np.random.Generator) -> None:
+    images, models = rng.permutation(len(ensemble)), rng.permutation(len(ensemble.names))
+    moved = entry(ensemble.take(images))
+    moved = replace(moved, image=images[moved.image])
+    _same_pairs(pairs, moved, ensemble.n_classes, f"{entry.name}: the order of images matters")
+    moved = entry(ensemble.only(models.tolist()))
+    _same_pairs(pairs, moved, ensemble.n_classes, f"{entry.name}: the order of models matters")
+    new = rng.permutation(ensemble.n_classes)
+    moved = entry(_renumbered(ensemble, new))
+    moved = replace(moved, class_id=np.argsort(new)[moved.class_id].astype(np.int32))
+    _same_pairs(pairs, moved, ensemble.n_classes, f"{entry.name}: the numbering of classes matters")
+
+
+def _same_pairs(pairs: Pairs, moved: Pairs, n_classes: int, breach: str) -> None:
+    order = np.argsort(moved.keys(n_classes))
+    assert np.array_equal(moved.keys(n_classes)[order], pairs.keys(n_classes)), breach
+    assert np.allclose(moved.score[order], pairs.score, rtol=1e-6, atol=1e-9), f"{breach}, for scores"
+    assert np.array_equal(moved.n_models[order], pairs.n_models), f"{breach}, for n_models"
+
+
+def _renumbered(ensemble: Ensemble, new: npt.NDArray[np.integer]) -> Ensemble:
+    known = ensemble.known
+    assert known is not None
+
+    def moved(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        return np.where(classes == NO_LABEL, NO_LABEL, new[np.maximum(classes, 0)]).astype(np.int32)
+
+    sets = replace(known, classes=moved(known.classes), label=moved(known.label))
+    return replace(ensemble, top=tuple(map(moved, ensemble.top)), label=moved(ensemble.label), known=sets)
+
+
+def _arrays_of(ensemble: Ensemble) -> list[npt.NDArray[np.generic]]:
+    known = ensemble.known
+    assert known is not None
+    arrays = (*ensemble.top, *ensemble.scores, *ensemble.probabilities, ensemble.label)
+    sets = (known.indptr, known.classes, known.state, known.label, known.usable)
+    return [np.array(a) for a in (*arrays, *sets) if a is not None]

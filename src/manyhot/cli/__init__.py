@@ -20,6 +20,7 @@ from manyhot.cli.asking import next_questions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.predicting import doctor, models, predict, similar
+from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.errors import ManyhotError
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ def _root(
 
 
 app.command(cls=ManyValues)(evaluate)
+app.command(cls=ManyValues)(init)
 app.command(cls=ManyValues)(kinds)
 app.command("next")(next_questions)
 for command in (
@@ -58,6 +60,9 @@ for command in (
     models,
     doctor,
     similar,
+    status,
+    propose,
+    proposers,
     aggregate,
     agreement,
     convert,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
     from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+    from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
     from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
+    from manyhot.pipeline.propose import propose_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from manyhot.steps.describe import Description
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
+    from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
@@ -47,6 +50,7 @@ _HOME = {
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
+    "Expected": "manyhot.steps.propose",
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
     "Listed": "manyhot.models.listing",
@@ -56,13 +60,17 @@ _HOME = {
     "Outcome": "manyhot.pipeline.common",
     "PUBLISHED": "manyhot.pipeline.aggregate",
     "Progress": "manyhot.pipeline.common",
+    "Proposals": "manyhot.steps.propose",
     "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
+    "Stage": "manyhot.pipeline.campaign",
+    "Status": "manyhot.pipeline.campaign",
     "Trial": "manyhot.models",
     "WARNING": "manyhot.steps.sensitivity",
     "aggregate_files": "manyhot.pipeline.aggregate",
     "agreement_files": "manyhot.pipeline.aggregate",
+    "campaign_status": "manyhot.pipeline.campaign",
     "check_apart": "manyhot.pipeline.common",
     "compare_files": "manyhot.pipeline.compare",
     "convert": "manyhot.pipeline.conversion",
@@ -71,6 +79,7 @@ _HOME = {
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
     "families": "manyhot.models",
+    "init_campaign": "manyhot.pipeline.campaign",
     "kinds_files": "manyhot.pipeline.kinds",
     "leaderboard": "manyhot.pipeline.compare",
     "leaderboard_text": "manyhot.pipeline.compare",
@@ -78,6 +87,7 @@ _HOME = {
     "narrow": "manyhot.steps.leaderboard",
     "next_files": "manyhot.pipeline.asking",
     "predict_files": "manyhot.pipeline.predict",
+    "propose_files": "manyhot.pipeline.propose",
     "report_folder": "manyhot.pipeline.outputs",
     "similar_files": "manyhot.pipeline.similar",
     "undrawn": "manyhot.pipeline.outputs",
@@ -96,6 +106,7 @@ __all__ = [
     "DataSet",
     "Description",
     "Done",
+    "Expected",
     "Finding",
     "Kinds",
     "Listed",
@@ -104,11 +115,15 @@ __all__ = [
     "Options",
     "Outcome",
     "Progress",
+    "Proposals",
     "Saved",
     "Similar",
+    "Stage",
+    "Status",
     "Trial",
     "aggregate_files",
     "agreement_files",
+    "campaign_status",
     "check_apart",
     "compare_files",
     "convert",
@@ -117,6 +132,7 @@ __all__ = [
     "evaluate_files",
     "examine",
     "families",
+    "init_campaign",
     "kinds_files",
     "leaderboard",
     "leaderboard_text",
@@ -124,6 +140,7 @@ __all__ = [
     "narrow",
     "next_files",
     "predict_files",
+    "propose_files",
     "report_folder",
     "similar_files",
     "undrawn",

@@ -125,7 +125,7 @@ def aggregate_files(
     out = Path(out)
     if out.suffix.lower() != ".parquet":
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
-    source = _read(votes, golden, images, classes, format, progress)
+    source = read_answers(votes, golden, images, classes, format, progress)
     check_apart(source.files, out)
     named = source.original_classes if original_classes is None else original_classes
     done = aggregate(
@@ -173,7 +173,7 @@ def agreement_files(
     ManyhotError
         As in `aggregate_files`.
     """
-    source = _read(votes, golden, None, classes, format, progress)
+    source = read_answers(votes, golden, None, classes, format, progress)
     found = agreement(source.votes, source.golden, resamples=resamples, seed=seed)
     if out is None:
         return found, []
@@ -186,7 +186,7 @@ def agreement_files(
     return found, written
 
 
-def _read(
+def read_answers(
     votes: PathLike,
     golden: PathLike | None,
     images: PathLike | None,
@@ -194,6 +194,13 @@ def _read(
     format: str | None,
     progress: Progress | None,
 ) -> _Source:
+    """Return votes, golden answers and original labels, from files, a campaign or the catalogue.
+
+    Raises
+    ------
+    FormatError, InputError, MatchError
+        See `aggregate_files`.
+    """
     if str(votes) in PUBLISHED:
         return _published(str(votes), golden, images, progress)
     folder = Path(votes)

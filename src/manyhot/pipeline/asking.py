@@ -8,7 +8,7 @@ from manyhot import tables
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
-from manyhot.pipeline.aggregate import _class_ids, _read
+from manyhot.pipeline.aggregate import class_ids, read_answers
 from manyhot.pipeline.common import PathLike, Progress, check_apart
 from manyhot.steps.aggregate import METHOD, aggregate
 from manyhot.steps.asking import Next, ask_next, with_proposals
@@ -60,7 +60,7 @@ def next_files(
     out = Path(out)
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError("Cannot write this kind of file.", where=out, allowed=".csv, .parquet")
-    source = _read(votes, golden, images, classes, format, progress)
+    source = read_answers(votes, golden, images, classes, format, progress)
     beside = Path(votes) / "proposals.parquet"
     proposals = proposals or (beside if beside.is_file() else None)
     check_apart([*source.files, *([proposals] if proposals else [])], out)

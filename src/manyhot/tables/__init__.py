@@ -5,12 +5,14 @@ the manyhot version, the call that made it, hashes of its inputs and of its clas
 same inputs give the same bytes.
 """
 
+from manyhot.tables.campaign import DESCRIPTION, Campaign
 from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES, Column
 from manyhot.tables.ids import Alignment, align, count_shared, one_chunk
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.predictions import (
     SCORE_KINDS,
     Predictions,
+    check_class_list,
     check_same_classes,
     list_matrix,
     predictions_file_name,
@@ -48,12 +50,14 @@ from manyhot.tables.votes import (
 __all__ = [
     "ANALYSES",
     "ANSWERS",
+    "DESCRIPTION",
     "SCALES",
     "SCHEMA_VERSION",
     "SCORE_KINDS",
     "STATES",
     "TABLES",
     "Alignment",
+    "Campaign",
     "Column",
     "End",
     "Golden",
@@ -65,6 +69,7 @@ __all__ = [
     "Votes",
     "align",
     "check",
+    "check_class_list",
     "check_same_classes",
     "count_shared",
     "digest",

@@ -141,21 +141,32 @@ def check_same_classes(labels: Labels, predictions: Predictions) -> None:
     MatchError
         If the number of classes or the hashes of the class lists differ, where both are known.
     """
-    ours, theirs = labels.n_classes, predictions.n_classes
-    if ours and theirs and ours != theirs:
+    check_class_list(predictions, labels.n_classes, labels.class_hash, labels.name or "the labels")
+
+
+def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, name: str) -> None:
+    """Refuse predictions over another class list than this one, which messages call that of `name`.
+
+    Raises
+    ------
+    MatchError
+        If the number of classes or the hashes differ, where both are known.
+    """
+    theirs = predictions.n_classes
+    if n_classes and theirs and n_classes != theirs:
         raise MatchError(
-            f"{predictions.model} predicts another number of classes than {labels.name or 'the labels'}.",
+            f"{predictions.model} predicts another number of classes than {name}.",
             where=predictions.source or None,
             got=f"{theirs:,} classes",
-            allowed=f"{ours:,} classes",
+            allowed=f"{n_classes:,} classes",
             do="predict over the same class list, or convert the file",
         )
-    if labels.class_hash and predictions.class_hash and labels.class_hash != predictions.class_hash:
+    if class_hash and predictions.class_hash and class_hash != predictions.class_hash:
         raise MatchError(
-            f"{predictions.model} predicts over another class list than {labels.name or 'the labels'}.",
+            f"{predictions.model} predicts over another class list than {name}.",
             where=predictions.source or None,
             got=f"class list {predictions.class_hash}",
-            allowed=f"class list {labels.class_hash}",
+            allowed=f"class list {class_hash}",
             do="predict over the same class list, or convert the file",
         )
 

@@ -1,0 +1,228 @@
+"""Several models on the same images: what a rule that proposes labels sees, and sums over the models.
+
+Sums are taken over blocks of images in a dense table of images and classes, which stays in the processor's
+cache: 67 models of 50,000 images with five classes each are 17 million additions, where sorting as many pairs
+takes ten times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.calibration import Tail, calibrated
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.errors import InputError
+
+_CELLS = 2**21
+"""Cells of the dense table at once: 4 MB of counts, 16 MB of probabilities."""
+
+Classes = npt.NDArray[np.integer]
+Scores = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The best classes of M models on the same n images, row for row.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    names : tuple of str, length M
+        Of the models.
+    top : tuple of ndarray of int, shapes (n, k)
+        Best first; `NO_LABEL` fills ragged lists. Each model has its own k.
+    scores, probabilities : tuple of ndarray of float32 or None, shapes (n, k)
+        Of each entry of `top`; None for a model that has none. Scores rank classes, probabilities are of the
+        softmax over all C.
+    label : ndarray of int32, shape (n,)
+        The original single label; `NO_LABEL` where there is none.
+    known : LabelSets, optional
+        Known label sets of the same n images; those that are not `usable` are not known.
+    """
+
+    n_classes: int
+    names: tuple[str, ...]
+    top: tuple[Classes, ...]
+    scores: tuple[Scores | None, ...]
+    probabilities: tuple[Scores | None, ...]
+    label: npt.NDArray[np.int32]
+    known: LabelSets | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def known_images(self) -> npt.NDArray[np.intp]:
+        """The images whose label sets are known, in order."""
+        return np.empty(0, np.intp) if self.known is None else np.flatnonzero(self.known.usable)
+
+    def values(self, by: str, m: int) -> Scores:
+        """Return the scores or probabilities of model m, shape (n, k).
+
+        Raises
+        ------
+        InputError
+            If the model has none, or `by` is neither.
+        """
+        if by not in ("probability", "score"):
+            raise InputError("This is nothing to take a threshold of.", got=by, allowed="probability, score")
+        found = self.probabilities[m] if by == "probability" else self.scores[m]
+        if found is None:
+            kind = {"probability": "probabilities", "score": "scores"}[by]
+            has_scores = self.scores[m] is not None
+            raise InputError(
+                f"The predictions of {self.names[m]} have no {kind}.",
+                got="scores without their sum over all classes" if has_scores else "ranks alone",
+                allowed=f"predictions with {kind}, as manyhot predict writes them",
+                do="use a rule on ranks, such as union(k=5)",
+            )
+        return found
+
+    def take(self, images: npt.NDArray[np.integer]) -> Ensemble:
+        """Return the given images, in that order."""
+        return replace(
+            self,
+            top=tuple(t[images] for t in self.top),
+            scores=tuple(None if s is None else s[images] for s in self.scores),
+            probabilities=tuple(None if p is None else p[images] for p in self.probabilities),
+            label=self.label[images],
+            known=None if self.known is None else self.known.take(images),
+        )
+
+    def only(self, models: Sequence[int]) -> Ensemble:
+        """Return the given models, in that order."""
+        return replace(
+            self,
+            names=tuple(self.names[m] for m in models),
+            top=tuple(self.top[m] for m in models),
+            scores=tuple(self.scores[m] for m in models),
+            probabilities=tuple(self.probabilities[m] for m in models),
+        )
+
+    def knowing(self, images: npt.NDArray[np.integer]) -> Ensemble:
+        """Return the ensemble with the label sets of the given images alone known."""
+        assert self.known is not None
+        usable = np.zeros(len(self), bool)
+        usable[images] = True
+        return replace(self, known=replace(self.known, usable=usable & self.known.usable))
+
+    def tail(self, m: int) -> Tail:
+        """Return the probabilities of model m, with what its list leaves to the other classes.
+
+        Raises
+        ------
+        InputError
+            If the model has no probabilities.
+        """
+        return Tail.of(self.top[m], self.values("probability", m), self.n_classes)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Distinct (image, class) pairs, by image and class.
+
+    Attributes
+    ----------
+    image, class_id : ndarray of int, shape (m,)
+    score : ndarray of float64, shape (m,)
+        Of the rule that proposed them, higher first.
+    n_models : ndarray of int32, shape (m,)
+        Models that proposed them.
+    about : Mapping
+        What the rule found on its way, such as the models and thresholds it chose.
+    """
+
+    image: npt.NDArray[np.int64]
+    class_id: npt.NDArray[np.int32]
+    score: npt.NDArray[np.float64]
+    n_models: npt.NDArray[np.int32]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def keys(self, n_classes: int) -> npt.NDArray[np.int64]:
+        """Return one ascending number a pair, shape (m,)."""
+        return self.image * n_classes + self.class_id
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Pairs:
+        """Return the pairs that a mask keeps."""
+        return replace(
+            self,
+            image=self.image[keep],
+            class_id=self.class_id[keep],
+            score=self.score[keep],
+            n_models=self.n_models[keep],
+        )
+
+
+def count_models(chosen: Sequence[Classes], n_classes: int) -> Pairs:
+    """Return the union of the classes that models chose, and how many chose each; the score is their share.
+
+    Parameters
+    ----------
+    chosen : sequence of M ndarray of int, shapes (n, k)
+        Of each model; `NO_LABEL` is no choice. No class stands twice in a row.
+    n_classes : int
+    """
+    found = [*_counted(chosen, n_classes)]
+    image, class_id, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Pairs(image, class_id, counts / len(chosen), counts)
+
+
+def mean_probabilities(
+    ensemble: Ensemble, temperatures: npt.NDArray[np.float64]
+) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """Yield the mean of the models' calibrated probabilities over all classes, block by block.
+
+    Yields
+    ------
+    start : int
+        The first image of the block.
+    mean : ndarray of float64, shape (b, C)
+        Every class outside a model's list has an equal share of what the list leaves.
+    """
+    given = [ensemble.values("probability", m) for m in range(len(ensemble.names))]
+    for start, stop in _blocks(len(ensemble), ensemble.n_classes):
+        table = np.zeros((stop - start, ensemble.n_classes + 1))
+        shares = np.zeros((stop - start, 1))
+        for top, probability, t in zip(ensemble.top, given, temperatures, strict=True):
+            tail = Tail.of(top[start:stop], probability[start:stop], ensemble.n_classes)
+            listed, share = calibrated(tail, float(t))
+            table.ravel()[_cells(top[start:stop], ensemble.n_classes)] += listed - share
+            shares += share
+        yield start, (table[:, :-1] + shares) / len(given)
+
+
+def _counted(
+    chosen: Sequence[Classes], n_classes: int
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+    """Yield image, class and number of models of each pair that any model chose, block by block."""
+    for start, stop in _blocks(len(chosen[0]), n_classes):
+        table = np.zeros((stop - start, n_classes + 1), np.uint16)
+        flat = table.ravel()
+        for classes in chosen:
+            flat[_cells(classes[start:stop], n_classes)] += 1
+        table[:, n_classes] = 0  # what no choice was counted as
+        cells = np.flatnonzero(flat != 0)
+        rows, columns = np.divmod(cells, n_classes + 1)
+        yield start + rows, columns.astype(np.int32), flat[cells].astype(np.int32)
+
+
+def _blocks(n: int, n_classes: int) -> Iterator[tuple[int, int]]:
+    size = max(_CELLS // (n_classes + 1), 1)
+    for start in range(0, n, size):
+        yield start, min(start + size, n)
+
+
+def _cells(top: Classes, n_classes: int) -> npt.NDArray[np.int64]:
+    """Return where each entry lies in a flat table of C + 1 columns; no choice goes to the last."""
+    columns = np.where(top == NO_LABEL, n_classes, top).astype(np.int64)
+    columns += np.arange(len(top), dtype=np.int64)[:, None] * (n_classes + 1)
+    return columns

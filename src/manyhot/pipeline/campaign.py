@@ -1,0 +1,373 @@
+"""Making a campaign, and saying how far it is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manyhot import tables
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.files import refused, sha256
+from manyhot.formats import prediction_files, read_classes, read_images, read_predictions
+from manyhot.pipeline.benchmarks import BENCHMARKS, Fetched
+from manyhot.pipeline.common import PathLike
+from manyhot.tables import Campaign, Images, Predictions
+from manyhot.tables.ids import check_range
+
+STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
+
+
+def init_campaign(
+    folder: PathLike,
+    *,
+    images: PathLike,
+    classes: PathLike,
+    predictions: Sequence[PathLike] = (),
+    rows: PathLike | None = None,
+    call: str = "",
+) -> tuple[Campaign, bool]:
+    """Make a campaign: one folder with the images, the class list and the predictions as our tables.
+
+    All or nothing: the folder appears when it is complete. The same call again changes nothing.
+
+    Parameters
+    ----------
+    folder : path-like
+        New, empty, or the campaign of the same files.
+    images : path-like
+        An images table in any format, a folder that ``manyhot predict`` wrote, or a data set of a benchmark,
+        such as ``imagenet-val``.
+    classes : path-like
+        A class list: a file, or the name of one that is known.
+    predictions : sequence of path-like
+        Files, folders that are searched for files, or a data set of a benchmark.
+    rows : path-like, optional
+        The image of each row, for files that hold arrays alone.
+    call : str
+        The command, for the metadata.
+
+    Returns
+    -------
+    Campaign
+    bool
+        Whether it was made now.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else, or as the readers.
+    MatchError
+        If images, classes and predictions do not belong together.
+    OutputError
+        If the folder cannot be written.
+    """
+    folder, known = Path(folder), read_classes(classes)
+    found = _Inputs.of(images, predictions, rows, known)
+    inputs = found.inputs | (
+        {f"classes/{Path(classes).name}": sha256(classes)} if Path(classes).is_file() else {}
+    )
+    campaign = Campaign(folder, known.name, known.hash, len(known), len(found.images), call, inputs)
+    if (standing := _standing(campaign)) is not None:
+        return standing, False
+    _check_images(found.images, known)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        try:
+            _fill(replace(campaign, folder=part), found, known)
+            _settle(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise refused(folder, error) from error
+    return campaign, True
+
+
+def campaign_status(folder: PathLike) -> Status:
+    """Say what of a campaign is done, and what comes next.
+
+    Only the ends of the files are read, which tell their columns and numbers of rows.
+
+    Raises
+    ------
+    InputError
+        If the folder is no campaign.
+    """
+    campaign = Campaign.read(folder)
+    models = [m for m, _ in campaign_models(campaign)]
+    stages = [
+        Stage("predictions", len(models), "models") if name == "predictions" else _stage(campaign, name)
+        for name in STAGES
+    ]
+    by_name = {stage.name: stage for stage in stages}
+    stages = [s for s in stages if s.count is not None or s.name != "golden"]
+    return Status(campaign, tuple(stages), tuple(_notes(campaign, models)), *_next(campaign, by_name))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A table of a campaign: how much there is of what, None where there is nothing."""
+
+    name: str
+    count: int | None
+    what: str
+
+    @property
+    def done(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.count)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a campaign is, and what comes next: in words, and as a command where there is one."""
+
+    campaign: Campaign
+    stages: tuple[Stage, ...]
+    notes: tuple[str, ...]
+    next: str
+    command: str
+
+
+def campaign_models(campaign: Campaign) -> list[tuple[str, Path]]:
+    """Return the model and the file of each predictions table of a campaign, by file name."""
+    found = []
+    for path in sorted(campaign.path("predictions").glob("*.parquet")):
+        about = _about(path)
+        if about.get("table") == "predictions":
+            found.append((about.get("model") or path.stem.replace("--", "/"), path))
+    return found
+
+
+_COUNTED = {
+    "images": "images",
+    "proposals": "questions",
+    "votes": "answers",
+    "golden": "answers of experts",
+    "labels": "images",
+}
+
+
+def _stage(campaign: Campaign, name: str) -> Stage:
+    path = campaign.path(name)
+    if not path.is_file():
+        return Stage(name, None, "none yet")
+    try:
+        return Stage(name, pq.read_metadata(path).num_rows, _COUNTED[name])
+    except (pa.ArrowException, OSError):
+        return Stage(name, None, "the file is not a complete Parquet file")
+
+
+def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
+    told = _about(campaign.path("proposals")).get("models")
+    used = set(told.split("\n")) if told else set(models)
+    if more := len(set(models) - used):
+        yield f"the proposals were made without {more} of the models that are here now"
+    if gone := len(used - set(models)):
+        yield f"{gone} of the models that the proposals were made with are not here any more"
+
+
+def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
+    folder = shlex.quote(str(campaign.folder))
+    if not stages["predictions"].done:
+        return "predict the images with several models", (
+            f"manyhot predict {_source(campaign)} --model efficientnet-lite0 "
+            f"--classes {folder}/classes.parquet --out {folder}/predictions"
+        )
+    if not stages["proposals"].done:
+        return "propose the classes to ask about", f"manyhot propose {folder}"
+    if not stages["votes"].done:
+        return f"ask raters the questions, and put their answers into {campaign.path('votes')}", ""
+    if not stages["labels"].done:
+        method = "golden-bayes" if stages["golden"].done else "dawid-skene"
+        return "aggregate the answers", (
+            f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
+        )
+    return "judge models on the label sets", (
+        f"manyhot evaluate --labels {folder}/labels.parquet --predictions {folder}/predictions "
+        f"--out {folder}/results"
+    )
+
+
+def _source(campaign: Campaign) -> str:
+    """Return the folder of the images where they lie in one, for a command; else a word in its place."""
+    path = campaign.path("images")
+    if "uri" not in pq.read_schema(path).names:
+        return "IMAGES"
+    uris = pq.read_table(path, columns=["uri"])["uri"].drop_null()
+    parents = {str(Path(uri).parent) for uri in uris[:1000].to_pylist()}
+    return shlex.quote(parents.pop()) if len(parents) == 1 else "IMAGES"
+
+
+def _about(path: Path) -> dict[str, str]:
+    try:
+        return tables.metadata(pq.read_schema(path))
+    except (pa.ArrowException, OSError):
+        return {}
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a campaign is made from, with the sha256 of each file."""
+
+    images: Images
+    predictions: tuple[tuple[Predictions, Path | None], ...]
+    inputs: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, images: PathLike, predictions: Sequence[PathLike], rows: PathLike | None, classes: ClassList
+    ) -> _Inputs:
+        own: list[tuple[Predictions, Path | None]] = []
+        table, inputs = _read_images(images, classes)
+        order = None if rows is None else read_images(rows, classes=classes)
+        for given in predictions:
+            if (fetched := fetched_set(given)) is not None:
+                own += [(p, None) for p in fetched.published]
+                inputs |= fetched.inputs
+                continue
+            for path in prediction_files([given]):
+                own.append((read_predictions(path, rows=order, classes=classes), path))
+                inputs[f"predictions/{path.name}"] = sha256(path)
+        return cls(table, tuple(own), inputs)
+
+
+def fetched_set(name: PathLike) -> Fetched | None:
+    """Return a data set of a benchmark by name, fetched, or None where the name is none or is a file."""
+    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
+    if str(name) not in found or Path(name).exists():
+        return None
+    return found[str(name)].fetch()
+
+
+def _read_images(given: PathLike, classes: ClassList) -> tuple[Images, dict[str, str]]:
+    if (fetched := fetched_set(given)) is not None:
+        return fetched.rows, dict(fetched.inputs)
+    path = Path(given)
+    if path.is_dir():
+        if not (path / "images.parquet").is_file():
+            raise InputError(
+                "The folder holds no images table.",
+                where=path,
+                got="no images.parquet in it",
+                allowed="a folder that manyhot predict wrote, or a table with image_id and label",
+                do=f"predict its images first: manyhot predict {shlex.quote(str(path))} --out predictions",
+            )
+        path = path / "images.parquet"
+    return read_images(path, classes=classes), {f"images/{path.name}": sha256(path)}
+
+
+def _standing(campaign: Campaign) -> Campaign | None:
+    """Return the campaign that is there already, made of the same files; refuse anything else."""
+    folder = campaign.folder
+    if folder.is_dir() and not any(folder.iterdir()):
+        return None
+    if not folder.exists():
+        return None
+    if not folder.is_dir() or not (folder / tables.DESCRIPTION).is_file():
+        raise InputError(
+            "The folder holds something else." if folder.is_dir() else "This is a file, not a folder.",
+            where=folder,
+            allowed="a folder that is new or empty",
+            do="choose another one",
+        )
+    standing = Campaign.read(folder)
+    if not standing.same_as(campaign):
+        raise InputError(
+            "The folder holds another campaign.",
+            where=folder,
+            got=f"made by: {standing.call or 'unknown'}",
+            allowed="the same images, classes and predictions, or a new folder",
+            do="choose another folder; predictions of more models go into its folder predictions",
+        )
+    return standing
+
+
+def _check_images(images: Images, classes: ClassList) -> None:
+    theirs = tables.metadata(images.table).get("classes", "")
+    if images.label is not None and theirs and theirs != classes.hash:
+        raise MatchError(
+            "The images' labels are of another class list.",
+            where=images.name,
+            got=f"class list {theirs}",
+            allowed=f"class list {classes.hash} ({classes.name})",
+            do="give the class list that the images were labelled with",
+        )
+    if images.label is not None:
+        label = images.label.drop_null().to_numpy()
+        rows = images.label.is_valid().to_numpy(zero_copy_only=False).nonzero()[0]
+        check_range(label, rows, images.image_id, len(classes), images.name)
+
+
+def _fill(campaign: Campaign, found: _Inputs, classes: ClassList) -> None:
+    call, inputs = campaign.call, campaign.inputs
+    about = {"classes": classes.hash, "n_classes": str(len(classes))}
+    tables.write(_class_table(classes), campaign.path("classes"), "classes", call=call, inputs=inputs)
+    tables.write(found.images.table, campaign.path("images"), "images", call=call, inputs=inputs, about=about)
+    campaign.path("predictions").mkdir()
+    written: dict[str, str] = {}
+    for predictions, source in found.predictions:
+        _check_predictions(predictions, found.images, classes, written)
+        target = campaign.path("predictions") / tables.predictions_file_name(predictions.model)
+        if source is not None and _about(source).get("classes") == classes.hash:
+            shutil.copyfile(source, target)  # with all that its metadata tells
+            continue
+        whole = replace(predictions, n_classes=len(classes), class_hash=classes.hash)
+        inputs = {source.name: sha256(source)} if source is not None else {}
+        tables.write_predictions(replace(whole, inputs=inputs), target, call=call)
+    campaign.write()
+
+
+def _check_predictions(
+    predictions: Predictions, images: Images, classes: ClassList, written: dict[str, str]
+) -> None:
+    model, source = predictions.model, predictions.source
+    tables.check_class_list(predictions, len(classes), classes.hash, "the campaign")
+    tables.align(images.image_id, predictions.image_id, left_name="the campaign", right_name=source or model)
+    if model in written:
+        raise InputError(
+            f"There are two predictions of {model}.",
+            where=" and ".join(filter(None, (written[model], source))) or None,
+            do="leave one of them out",
+        )
+    written[model] = source
+
+
+def _class_table(classes: ClassList) -> pa.Table:
+    kind = pa.list_(pa.string())
+    return pa.table(
+        {
+            "class_id": pa.array(range(len(classes)), pa.int32()),
+            "key": pa.array(classes.keys, pa.string()),
+            "name": pa.array(classes.names, pa.string()),
+            "synonyms": pa.array(list(map(list, classes.synonyms)), kind),
+            "definition": pa.array(classes.definitions, pa.string()),
+            "hypernyms": pa.array(list(map(list, classes.hypernyms)), kind),
+        }
+    )
+
+
+def _settle(part: Path, folder: Path) -> None:
+    """Give a complete folder its final name; an empty folder there makes room."""
+    for path in (part, *(p for p in part.rglob("*") if p.is_dir())):
+        path.chmod(0o777 & ~_umask())
+    if folder.exists():
+        folder.rmdir()
+    part.rename(folder)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,0 +1,145 @@
+"""A campaign: one folder that holds the tables of a re-assessment under their own names.
+
+::
+
+    campaign.json          what the campaign is about
+    classes.parquet        the class list
+    images.parquet         the images with their original labels
+    predictions/           one table a model
+    proposals.parquet      what is asked
+    votes.parquet          what raters answered
+    golden.parquet         what experts answered
+    remarks.parquet        what raters wrote
+    labels.parquet         the label sets
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from manyhot._version import __version__
+from manyhot.errors import InputError
+from manyhot.files import write_text
+
+DESCRIPTION = "campaign.json"
+CAMPAIGN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a campaign is about, as its ``campaign.json`` tells.
+
+    Attributes
+    ----------
+    folder : Path
+    classes : str
+        The name of the class list.
+    class_hash : str
+    n_classes, n_images : int
+    call : str
+        The command that made it.
+    inputs : Mapping of str to str
+        The sha256 of each file it was made from, by name.
+    version : str
+        Of manyhot.
+    campaign : int
+        Of the description itself.
+    """
+
+    folder: Path
+    classes: str
+    class_hash: str
+    n_classes: int
+    n_images: int
+    call: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    version: str = __version__
+    campaign: int = CAMPAIGN_VERSION
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> Campaign:
+        """Read the description of a campaign.
+
+        Raises
+        ------
+        InputError
+            If the folder is none, or its description is broken, has an unknown key or lacks one.
+        """
+        folder = Path(folder)
+        path = folder / DESCRIPTION
+        if not path.is_file():
+            raise InputError(
+                "This is no campaign." if folder.is_dir() else "There is no such campaign.",
+                where=folder,
+                got=f"no {DESCRIPTION} in it" if folder.is_dir() else "no such folder",
+                do="make one: manyhot init DIR --images FILE --classes LIST",
+            )
+        return cls(folder, **_described(path))
+
+    def write(self) -> Path:
+        """Write the description, all or nothing."""
+        told = {k: v for k, v in asdict(self).items() if k != "folder"}
+        path = self.folder / DESCRIPTION
+        write_text(path, json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        return path
+
+    def path(self, table: str) -> Path:
+        """Return where a table lies; of predictions it is a folder."""
+        return self.folder / (table if table == "predictions" else f"{table}.parquet")
+
+    def same_as(self, other: Campaign) -> bool:
+        """Whether both were made from the same files."""
+        return (self.class_hash, dict(self.inputs)) == (other.class_hash, dict(other.inputs))
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(
+            "The description of the campaign is broken.", where=path, got=str(error).partition("\n")[0]
+        ) from error
+    kinds = {f.name: str(f.type) for f in fields(Campaign) if f.name != "folder"}
+    if not isinstance(told, dict):
+        raise InputError(
+            "The description of the campaign is no object.", where=path, allowed=", ".join(kinds)
+        )
+    _check_keys(told, kinds, path)
+    for key, kind in kinds.items():
+        if type(told[key]) is not {"str": str, "int": int}.get(kind, dict):
+            raise InputError(
+                f"The key {key!r} of a campaign has another type.",
+                where=path,
+                got=json.dumps(told[key]),
+                allowed={"str": "text", "int": "a whole number"}.get(kind, "an object"),
+            )
+    if told["campaign"] > CAMPAIGN_VERSION:
+        raise InputError(
+            "The campaign was made by a later manyhot.",
+            where=path,
+            got=f"campaign {told['campaign']} of manyhot {told['version']}",
+            allowed=f"campaign {CAMPAIGN_VERSION} and earlier",
+            do="upgrade manyhot",
+        )
+    return told
+
+
+def _check_keys(told: Mapping[str, Any], known: Mapping[str, str], path: Path) -> None:
+    unknown = sorted(set(told) - set(known))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise InputError(
+            f"A campaign has no key {unknown[0]!r}.",
+            where=path,
+            allowed=", ".join(known),
+            do=f"did you mean {near[0]!r}?" if near else "drop it",
+        )
+    missing = [key for key in known if key not in told]
+    if missing:
+        raise InputError(f"The campaign lacks the key {missing[0]!r}.", where=path, allowed=", ".join(known))

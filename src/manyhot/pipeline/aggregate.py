@@ -137,7 +137,7 @@ def aggregate_files(
         unclear_from=unclear_from,
         precision=precision,
         recall=recall,
-        original_classes=_class_ids(named, source.votes.n_classes) if named else None,
+        original_classes=class_ids(named, source.votes.n_classes) if named else None,
         resamples=resamples,
         seed=seed,
         name=source.name,
@@ -245,7 +245,14 @@ def _if_there(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _class_ids(text: str, n_classes: int) -> frozenset[int]:
+def class_ids(text: str, n_classes: int) -> frozenset[int]:
+    """Return the classes of a text such as ``0-397, 500``.
+
+    Raises
+    ------
+    InputError
+        It is none, or there are not so many classes.
+    """
     found: set[int] = set()
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)

@@ -74,7 +74,7 @@ def next_files(
         source.images,
         method=method or (METHOD if source.golden is None else WITH_GOLDEN),
         threshold=threshold,
-        original_classes=_class_ids(named, asked.n_classes) if named else None,
+        original_classes=class_ids(named, asked.n_classes) if named else None,
         resamples=0,
     )
     found = ask_next(aggregated, budget=budget, by=by, most=most, at_most=at_most, rater=rater)

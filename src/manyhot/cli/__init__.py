@@ -47,11 +47,8 @@ def _root(
     pass
 
 
-app.command(cls=ManyValues)(evaluate)
-app.command(cls=ManyValues)(init)
-app.command(cls=ManyValues)(kinds)
-app.command("next")(next_questions)
 for command in (
+    evaluate,
     compare,
     describe,
     leaderboard,
@@ -60,16 +57,20 @@ for command in (
     models,
     doctor,
     similar,
+    init,
     status,
     propose,
     proposers,
     aggregate,
     agreement,
+    next_questions,
+    kinds,
     convert,
     fetch,
     metrics,
 ):
-    app.command()(command)
+    several = command in (evaluate, init, kinds)
+    app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from manyhot.tables import Images, Predictions
 LABEL_FORMATS = (
     "chen (.tsv .txt); fiftyone (.json); hf-labels (folder .parquet); image-folder (folder); "
     "labels-table (.parquet .csv); multilabelfy (.json); real (.json); real-scores (.npz); "
-    "tfds-multilabel (.json .parquet)"
+    "tfds-multilabel (.json .parquet); tsipras-main (.pkl)"
 )
 
 

@@ -194,6 +194,7 @@ FILES = {
     "images.parquet": (read_images, parquet({"image_id": IDS, "label": [1, 2, 3], "split": ["x"] * 3})),
     "rows.txt": (read_images, text("a.jpg\nb.jpg\ncaf\u00e9.jpg\n")),
     "image_info.pkl": (read_images, pickle_of_2020),
+    "annotations_classify_task.pkl": (read_labels, pickle_of_2020),
     "results-imagenet.csv": (
         read_results,
         text(
@@ -278,11 +279,11 @@ def test_every_format_is_broken(tmp_path):
     """The files above are of all formats, and fine until they are changed."""
     from manyhot import registry
 
-    found = {"hf-labels", "image-folder", "real-scores", "tsipras"}
+    found = {"hf-labels", "image-folder", "real-scores", "tsipras", "tsipras-main"}
     for name, (read, make) in FILES.items():
         path = tmp_path / name
         make(path)
-        if name not in ("scores.npz", "image_info.pkl"):
+        if name not in ("scores.npz", "image_info.pkl", "annotations_classify_task.pkl"):
             read(path, **({"rows": ROWS} if read is read_predictions else {}))
             found.add(detect(path, (read.__name__.removeprefix("read_"),)).name)
     assert zipfile.is_zipfile(tmp_path / "scores.npz")

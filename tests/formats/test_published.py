@@ -68,7 +68,7 @@ def test_published_scores_stay_with_their_classes(scores, real_folder):
 
 def test_archives_of_real_are_no_predictions(real_folder, tmp_path):
     assert detect(real_folder / "scores.npz").name == "real-scores"
-    assert detect(real_folder / "raters.npz") is None
+    assert detect(real_folder / "raters.npz").name == "real-votes"
     shutil.copy(real_folder / "scores.npz", tmp_path)
     np.savez(tmp_path / "model.npz", classes=np.tile(np.arange(5), (2, 1)), ids=np.array(["a", "b"]))
     assert [p.name for p in prediction_files([tmp_path])] == ["model.npz"]

@@ -22,6 +22,9 @@ Floats = npt.NDArray[np.float64]
 MAYBES = {"no": 0.0, "half": 0.5, "yes": 1.0}
 """How much of a yes a maybe is."""
 
+BLOCK = 32_768
+"""Patterns of votes that are worked on at once."""
+
 _TINY = 1e-300
 """Stands for a probability of 0, whose logarithm no sum survives."""
 
@@ -286,6 +289,11 @@ class _Patterns:
     weight: Floats
     pattern: npt.NDArray[np.intp]
 
+    def blocks(self) -> list[tuple[slice, csr_array]]:
+        """Return patterns in blocks: in one piece, each iteration asks the system for fresh memory of all."""
+        starts = range(0, len(self.weight), BLOCK)
+        return [(slice(i, i + BLOCK), self.votes[i : i + BLOCK]) for i in starts]
+
     @classmethod
     def of(
         cls, question: npt.NDArray[np.integer], symbol: npt.NDArray[np.integer], n: int, n_symbols: int
@@ -339,22 +347,24 @@ def _maximise(
     smoothing : float
         The power of each cell of a matrix in the prior.
     """
-    weight, n_votes = patterns.weight, patterns.votes.sum(1) @ patterns.weight
+    weight, n_votes = patterns.weight, float(np.sum(patterns.votes.sum(1) * patterns.weight))
     posterior = _first_of(patterns, start)
+    blocks = patterns.blocks()
+    counts = sum(votes.T @ np.ascontiguousarray((posterior[:, at] * weight[at]).T) for at, votes in blocks)
     before, converged, done = -np.inf, False, 0
-    transposed = patterns.votes.T
     while not converged and done < iterations:
         done += 1
-        weighted = posterior * weight
-        prior = weighted.sum(1) / weight.sum()
-        # A sparse product with all truths at once takes half as long as one by one.
-        matrices = estimate(transposed @ np.ascontiguousarray(weighted.T))
+        prior = np.sum(posterior * weight, axis=1) / weight.sum()
+        matrices = estimate(counts)
         logs = np.log(np.maximum(matrices, _TINY))
         by_symbol = logs.transpose(0, 2, 1).reshape(-1, len(prior))
-        by_truth = np.ascontiguousarray((patterns.votes @ by_symbol).T)
-        by_truth += np.log(np.maximum(prior, _TINY))[:, None]
-        posterior, logsum = _normalised(by_truth)
-        likelihood = float(np.sum(logsum * weight))
+        log_prior = np.log(np.maximum(prior, _TINY))[:, None]
+        likelihood, counts = 0.0, np.zeros_like(by_symbol)
+        for at, votes in blocks:
+            # A sparse product with all truths at once takes half as long as one by one.
+            posterior[:, at], logsum = _normalised(np.ascontiguousarray((votes @ by_symbol).T) + log_prior)
+            likelihood += float(np.sum(logsum * weight[at]))
+            counts += votes.T @ np.ascontiguousarray((posterior[:, at] * weight[at]).T)
         objective = likelihood + (smoothing * float(logs.sum()) if smoothing else 0.0)
         converged = bool(objective - before <= tolerance * n_votes)
         before = objective

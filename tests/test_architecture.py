@@ -28,12 +28,13 @@ ALLOWED = {
     "formats": BASE | {"registry", "core", "classes", "families", "tables"},
     "models": BASE | {"registry", "core", "classes", "tables"},
     "report": BASE | {"classes", "families", "tables"},
+    "web": BASE | {"lazy", "classes", "tables"},
     "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},
     "reassess": BASE | {"classes", "tables", "steps", "formats"},
     "pipeline": BASE
-    | {"lazy", "registry", "catalog", "classes", "tables", "steps", "formats", "models", "report"},
+    | {"lazy", "registry", "catalog", "classes", "tables", "steps", "formats", "models", "report", "web"},
     "testing": BASE | {"registry", "core"},
-    "cli": BASE | {"registry", "catalog", "pipeline"},
+    "cli": BASE | {"registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }
 FOREIGN_IN_CORE = {"numpy", "scipy"}

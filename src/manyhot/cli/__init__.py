@@ -16,6 +16,7 @@ import typer
 
 from manyhot._version import __version__
 from manyhot.cli.aggregating import aggregate, agreement
+from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
@@ -61,6 +62,9 @@ for command in (
     status,
     propose,
     proposers,
+    annotate,
+    invite,
+    export,
     aggregate,
     agreement,
     next_questions,

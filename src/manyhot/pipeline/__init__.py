@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from manyhot.models.doctor import Finding, examine
     from manyhot.models.listing import Listed, list_models
     from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
+    from manyhot.pipeline.annotate import Annotation, export_votes, open_annotation
     from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
     from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
+    from manyhot.pipeline.serving import serve
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Aggregated": "manyhot.steps.aggregate",
     "Agreement": "manyhot.steps.agreement",
+    "Annotation": "manyhot.pipeline.annotate",
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
     "Benchmark": "manyhot.pipeline.benchmarks",
     "CardFacts": "manyhot.pipeline.card",
@@ -78,6 +81,7 @@ _HOME = {
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
+    "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
     "init_campaign": "manyhot.pipeline.campaign",
     "kinds_files": "manyhot.pipeline.kinds",
@@ -87,8 +91,10 @@ _HOME = {
     "narrow": "manyhot.steps.leaderboard",
     "next_files": "manyhot.pipeline.asking",
     "predict_files": "manyhot.pipeline.predict",
+    "open_annotation": "manyhot.pipeline.annotate",
     "propose_files": "manyhot.pipeline.propose",
     "report_folder": "manyhot.pipeline.outputs",
+    "serve": "manyhot.pipeline.serving",
     "similar_files": "manyhot.pipeline.similar",
     "undrawn": "manyhot.pipeline.outputs",
 }
@@ -100,6 +106,7 @@ __all__ = [
     "WARNING",
     "Aggregated",
     "Agreement",
+    "Annotation",
     "Benchmark",
     "CardFacts",
     "Compared",
@@ -131,6 +138,7 @@ __all__ = [
     "evaluate_benchmark",
     "evaluate_files",
     "examine",
+    "export_votes",
     "families",
     "init_campaign",
     "kinds_files",
@@ -139,9 +147,11 @@ __all__ = [
     "list_models",
     "narrow",
     "next_files",
+    "open_annotation",
     "predict_files",
     "propose_files",
     "report_folder",
+    "serve",
     "similar_files",
     "undrawn",
 ]

@@ -1,0 +1,269 @@
+"""A campaign to the annotation app, and its votes back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, MissingExtraError
+from manyhot.files import sha256
+from manyhot.formats import read_classes, read_golden, read_images
+from manyhot.pipeline.common import PathLike
+from manyhot.steps.propose import golden_labels
+from manyhot.tables import Campaign, Images
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from manyhot.web.store import Asked, Example, Settings, Store
+
+ANSWERS = ("no", "maybe", "yes")
+DATABASE = "annotation.sqlite"
+CACHE = ".pictures"
+EXAMPLES = 24
+"""Example images that are kept of each class: eight are shown, never the image that is asked about."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """A campaign whose questions can be answered: its database, and the app."""
+
+    campaign: Campaign
+    store: Store
+    app: FastAPI
+
+
+@contextlib.contextmanager
+def open_annotation(
+    folder: PathLike,
+    *,
+    database: str | None = None,
+    examples: PathLike | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Annotation]:
+    """Open the database of a campaign, filled from its tables the first time, and make the app.
+
+    Parameters
+    ----------
+    folder : path-like
+        A campaign with proposals.
+    database : str, optional
+        Its address; by default a SQLite file in the folder.
+    examples : path-like, optional
+        An images table with labels whose images are examples of their classes; by default the campaign's own.
+    settings : Settings, optional
+        Of a campaign whose database is new.
+
+    Raises
+    ------
+    InputError
+        The campaign has no proposals, or its images say not where they lie.
+    MissingExtraError
+        The extra ``web`` is not installed.
+    """
+    web = _web()
+    campaign = Campaign.read(folder)
+    classes = read_classes(campaign.path("classes"))
+    store = web.Store(database or f"sqlite:///{campaign.folder / DATABASE}")
+    try:
+        _fill(web, store, campaign, classes, examples, settings or web.Settings())
+        yield Annotation(
+            campaign,
+            store,
+            web.create_app(store, classes, campaign.folder / CACHE, title=campaign.folder.resolve().name),
+        )
+    finally:
+        store.close()
+
+
+def export_votes(folder: PathLike, *, database: str | None = None, call: str = "") -> list[Path]:
+    """Write the votes and remarks of a campaign's database as its tables.
+
+    Each answer is a row, changes of mind included: the last one of a rater by ``answered_at`` counts.
+
+    Raises
+    ------
+    InputError
+        The campaign has no database yet.
+    """
+    web = _web()
+    campaign = Campaign.read(folder)
+    if database is None and not (campaign.folder / DATABASE).is_file():
+        raise InputError(
+            "Nobody has answered questions of this campaign yet.",
+            where=campaign.folder,
+            got=f"no {DATABASE} in it",
+            do=f"ask: manyhot annotate {campaign.folder}",
+        )
+    from manyhot.web.store.answers import all_remarks, all_votes
+
+    store = web.Store(database or f"sqlite:///{campaign.folder / DATABASE}")
+    try:
+        votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
+    finally:
+        store.close()
+    about = {
+        "n_classes": str(campaign.n_classes),
+        "classes": campaign.class_hash,
+        "name": campaign.folder.resolve().name,
+    }
+    inputs = {"proposals.parquet": sha256(campaign.path("proposals"))}
+    written = [
+        tables.write(
+            _votes_table(votes), campaign.path("votes"), "votes", call=call, inputs=inputs, about=about
+        )
+    ]
+    if remarks:
+        written.append(
+            tables.write(
+                _remarks_table(remarks),
+                campaign.path("remarks"),
+                "remarks",
+                call=call,
+                inputs=inputs,
+                about=about,
+            )
+        )
+    return written
+
+
+def _web() -> Any:
+    try:
+        import manyhot.web as web
+        import manyhot.web.app  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "The annotation app needs packages that are not installed.",
+            got=error,
+            do='pip install "manyhot[web]"',
+        ) from error
+    return web
+
+
+def _fill(
+    web: Any,
+    store: Store,
+    campaign: Campaign,
+    classes: ClassList,
+    examples: PathLike | None,
+    settings: Settings,
+) -> None:
+    proposals = campaign.path("proposals")
+    if not proposals.is_file():
+        raise InputError(
+            "The campaign has no proposals yet.",
+            where=campaign.folder,
+            got="no proposals.parquet in it",
+            do=f"propose the classes to ask about: manyhot propose {campaign.folder}",
+        )
+    images = read_images(campaign.path("images"), classes=classes)
+    shown = images if examples is None else read_images(examples, classes=classes)
+    store.fill(
+        list(_asked(web, campaign, classes, images)),
+        _examples(web, shown),
+        settings,
+        sha256(proposals),
+    )
+
+
+def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[Asked]:
+    proposals = tables.read(campaign.path("proposals"), "proposals")
+    asked: dict[str, list[int]] = {}
+    for image_id, class_id in zip(
+        proposals["image_id"].to_pylist(), proposals["class_id"].to_pylist(), strict=True
+    ):
+        asked.setdefault(image_id, []).append(class_id)
+    known = _places(images)
+    golden = _golden(campaign, classes)
+    for image_id, class_ids in asked.items():
+        if image_id not in known:
+            raise InputError(
+                "A proposal is about an image that is not in the campaign.",
+                where=campaign.path("proposals"),
+                got=image_id,
+                do=f"propose again: manyhot propose {campaign.folder}",
+            )
+        uri, label = known[image_id]
+        yield web.Asked(image_id, uri, label, tuple(class_ids), golden.get(image_id, {}))
+
+
+def _places(images: Images) -> dict[str, tuple[str, int | None]]:
+    names = images.table.column_names
+    if "uri" not in names:
+        raise InputError(
+            "The images table does not say where the images lie.",
+            where=images.name,
+            got=f"columns {', '.join(names)}",
+            allowed="a column uri: paths or addresses",
+            do="make the campaign from the images.parquet that manyhot predict wrote",
+        )
+    labels = images.table["label"].to_pylist() if "label" in names else [None] * len(images)
+    rows = zip(images.image_id.to_pylist(), images.table["uri"].to_pylist(), labels, strict=True)
+    return {image_id: (uri, label) for image_id, uri, label in rows}
+
+
+def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]]:
+    path = campaign.path("golden")
+    if not path.is_file():
+        return {}
+    truths: dict[str, dict[int, bool]] = {}
+    table = golden_labels(
+        read_golden(path, classes=classes).to_table(), len(classes), classes.hash, "golden"
+    ).table
+    for image_id, asked, states in zip(
+        *(table[name].to_pylist() for name in ("image_id", "classes", "state")), strict=True
+    ):
+        truths[image_id] = {c: state == "yes" for c, state in zip(asked, states, strict=True)}
+    return truths
+
+
+def _examples(web: Any, images: Images) -> Iterator[Example]:
+    counts: dict[int, int] = {}
+    if images.label is None or "uri" not in images.table.column_names:
+        return
+    for image_id, (uri, label) in _places(images).items():
+        if label is not None and counts.get(label, 0) < EXAMPLES:
+            counts[label] = counts.get(label, 0) + 1
+            yield web.Example(label, image_id, uri)
+
+
+def _votes_table(rows: Iterable[Any]) -> pa.Table:
+    image, class_id, rater, answer, main, page, shown, answered, round_ = _columns(rows, 9)
+    return pa.table(
+        {
+            "image_id": pa.array(image, pa.string()),
+            "class_id": pa.array(class_id, pa.int32()),
+            "rater_id": pa.array(rater, pa.string()),
+            "answer": pa.array([ANSWERS[a] for a in answer], pa.string()),
+            "main": pa.array(main, pa.bool_()),
+            "page_id": pa.array(page, pa.string()),
+            "shown_at": pa.array(shown, pa.timestamp("us", "UTC")),
+            "answered_at": pa.array(answered, pa.timestamp("us", "UTC")),
+            "round": pa.array(round_, pa.int32()),
+        }
+    )
+
+
+def _remarks_table(rows: Iterable[Any]) -> pa.Table:
+    image, rater, text, missing, at = _columns(rows, 5)
+    return pa.table(
+        {
+            "image_id": pa.array(image, pa.string()),
+            "rater_id": pa.array(rater, pa.string()),
+            "text": pa.array(text, pa.string()),
+            "missing_class_id": pa.array(missing, pa.int32()),
+            "at": pa.array(at, pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def _columns(rows: Iterable[Any], count: int) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return columns or [[] for _ in range(count)]

@@ -1,0 +1,53 @@
+"""Running the annotation app."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from manyhot.errors import InputError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve an app until Ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    app : FastAPI
+    host : str
+    port : int
+        0 takes a free one.
+    ready : callable
+        Is told the address as soon as it answers.
+
+    Raises
+    ------
+    InputError
+        The address cannot be listened on.
+    """
+    import uvicorn
+
+    with _listen(host, port) as listening:
+        name = f"[{host}]" if ":" in host else host
+        ready(f"http://{name}:{listening.getsockname()[1]}")
+        # No log of requests: their addresses hold invitations.
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=256
+        )
+    except OSError as error:
+        raise InputError(
+            "The address cannot be listened on.",
+            where=f"{host}:{port}",
+            got=error.strerror or error,
+            do="choose another --port, or 0 for a free one",
+        ) from error

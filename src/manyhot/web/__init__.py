@@ -1,0 +1,23 @@
+"""The annotation app: people answer the questions of a campaign, and their votes come out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manyhot.lazy import lazily
+
+if TYPE_CHECKING:
+    from manyhot.web.app import create_app
+    from manyhot.web.store import Asked, Example, Settings, Store
+
+_HOME = {
+    "Asked": "manyhot.web.store",
+    "Example": "manyhot.web.store",
+    "Settings": "manyhot.web.store",
+    "Store": "manyhot.web.store",
+    "create_app": "manyhot.web.app",
+}
+
+__all__ = ["Asked", "Example", "Settings", "Store", "create_app"]
+
+__getattr__, __dir__ = lazily(__name__, _HOME)

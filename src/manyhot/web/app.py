@@ -1,0 +1,50 @@
+"""The app: routes, and what holds for every answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from manyhot._version import __version__
+from manyhot.classes import ClassList
+from manyhot.web.context import Context
+from manyhot.web.guard import Guard
+from manyhot.web.pictures import Pictures
+from manyhot.web.routes import answering, images, joining
+from manyhot.web.store import Store
+
+
+def create_app(store: Store, classes: ClassList, cache: Path, *, title: str) -> FastAPI:
+    """Return the app of a campaign.
+
+    Parameters
+    ----------
+    store : Store
+        Filled.
+    classes : ClassList
+    cache : Path
+        Folder for images that were made smaller.
+    title : str
+        Of the campaign.
+    """
+    app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None)
+    app.state.context = Context(store, classes, Pictures(cache), title)
+    for module in (joining, answering, images):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.add_middleware(Guard)
+    app.add_exception_handler(HTTPException, _refused)
+    return app
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known: Context = request.app.state.context
+    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    told = {"title": known.title, "message": error.detail}
+    return known.templates.TemplateResponse(request, "refused.html", told, error.status_code)

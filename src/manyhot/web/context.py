@@ -1,0 +1,121 @@
+"""What every route needs, and who asks."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.templating import Jinja2Templates
+
+from manyhot.classes import ClassList
+from manyhot.web.pictures import Pictures
+from manyhot.web.search import Search
+from manyhot.web.store import Rater, Store
+
+COOKIE = "manyhot"
+T = TypeVar("T")
+
+
+@dataclass
+class Context:
+    """What the app is made of.
+
+    Attributes
+    ----------
+    store : Store
+    classes : ClassList
+    pictures : Pictures
+    title : str
+        Of the campaign.
+    """
+
+    store: Store
+    classes: ClassList
+    pictures: Pictures
+    title: str
+    templates: Jinja2Templates = field(
+        default_factory=lambda: Jinja2Templates(Path(__file__).parent / "templates")
+    )
+
+    @cached_property
+    def search(self) -> Callable[[str], list[int]]:
+        """What finds classes by words."""
+        return Search(self.classes)
+
+    @cached_property
+    def left(self) -> Briefly[int]:
+        """How many looks at pages are still wanted."""
+        return Briefly(self.store.count_free)
+
+    @cached_property
+    def show_label(self) -> Briefly[bool]:
+        """Whether raters see the original label."""
+        return Briefly(lambda: self.store.settings().show_label)
+
+
+class Briefly(Generic[T]):
+    """A value that is found out again after some seconds: counting a million rows takes its time."""
+
+    def __init__(self, find: Callable[[], T], seconds: float = 5.0) -> None:
+        self._find, self._seconds = find, seconds
+        self._known: tuple[float, T] | None = None
+
+    def __call__(self) -> T:
+        """Return the value, some seconds old at most."""
+        known = self._known
+        if known is None or time.monotonic() - known[0] > self._seconds:
+            self._known = known = (time.monotonic(), self._find())
+        return known[1]
+
+
+def context(request: Request) -> Context:
+    """Return what the app is made of."""
+    found: Context = request.app.state.context
+    return found
+
+
+Known = Annotated[Context, Depends(context)]
+
+
+def maybe_rater(request: Request, known: Known) -> Rater | None:
+    """Return who asks, None where nobody is logged in."""
+    token = request.cookies.get(COOKIE)
+    return known.store.of_session(token) if token else None
+
+
+def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
+    """Return who asks; answer 401 where nobody is logged in."""
+    if found is None:
+        raise HTTPException(401, "Open your invitation link to go on.")
+    return found
+
+
+def owner(found: Annotated[Rater, Depends(rater)]) -> Rater:
+    """Return the owner who asks; answer 403 to anybody else."""
+    if not found.is_owner:
+        raise HTTPException(403, "Only the owner of the campaign may see this.")
+    return found
+
+
+def csrf_token(session: str) -> str:
+    """Return what a page of a session must send along with a change; other sites cannot know it."""
+    return hmac.new(session.encode(), b"manyhot csrf", hashlib.sha256).hexdigest()
+
+
+def check_csrf(request: Request) -> None:
+    """Refuse a change that another site sent in the rater's name."""
+    sent = request.headers.get("x-csrf", "")
+    session = request.cookies.get(COOKIE, "")
+    if not hmac.compare_digest(sent.encode(), csrf_token(session).encode()):
+        raise HTTPException(403, "The request did not come from a page of this app; reload the page.")
+
+
+AnyRater = Annotated[Rater, Depends(rater)]
+Owner = Annotated[Rater, Depends(owner)]

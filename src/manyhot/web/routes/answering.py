@@ -1,0 +1,174 @@
+"""The questions and answers of a rater, for the page's script."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from manyhot.web.context import AnyRater, Context, Known, check_csrf
+from manyhot.web.store import Remark, Visit, Vote
+
+router = APIRouter(
+    prefix="/api",
+    responses={
+        401: {"description": "no session"},
+        403: {"description": "the request did not come from a page of this app"},
+    },
+)
+ANSWERS = ("no", "maybe", "yes")
+SHOWN_EXAMPLES = 8
+_FOUND = 20
+
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SentVote(Strict):
+    """An answer."""
+
+    key: Key
+    page: Key
+    class_id: int = Field(ge=0, lt=1 << 31)
+    answer: Literal["no", "maybe", "yes"]
+    main: bool = False
+
+
+class SentRemark(Strict):
+    """A comment, or a class that is missing."""
+
+    key: Key
+    page: Key
+    text: str | None = Field(None, max_length=2000)
+    missing_class_id: int | None = Field(None, ge=0, lt=1 << 31)
+
+
+class Sent(Strict):
+    """What a page sends, in the order in which it happened."""
+
+    items: list[SentVote | SentRemark] = Field(max_length=200)
+
+
+class Kept(BaseModel):
+    """What became of it: keys, and why those refused were."""
+
+    kept: list[str]
+    refused: dict[str, str]
+
+
+class Shown(BaseModel):
+    """A class as it is shown."""
+
+    class_id: int
+    name: str
+    synonyms: list[str]
+    definition: str
+    examples: list[str]
+    answer: str | None
+    main: bool
+
+
+class Page(BaseModel):
+    """An image with its questions."""
+
+    page: str
+    image: str
+    label: str | None
+    classes: list[Shown]
+    done: bool
+
+
+class Pages(BaseModel):
+    """What a rater has to do."""
+
+    pages: list[Page]
+    reason: str
+    done: int
+    left: int
+
+
+class Found(BaseModel):
+    """A class that was searched for."""
+
+    class_id: int
+    name: str
+    definition: str
+
+
+@router.post("/queue", dependencies=[Depends(check_csrf)])
+def queue(known: Known, rater: AnyRater) -> Pages:
+    """Give the rater pages: the one to look at first, and the next, to load it meanwhile."""
+    found = known.store.queue(rater)
+    return Pages(
+        pages=[_page(known, v) for v in found.visits],
+        reason=found.reason,
+        done=found.done,
+        left=known.left(),
+    )
+
+
+@router.get("/back", responses={404: {"description": "nothing before it"}})
+def back(known: Known, rater: AnyRater, before: Key | None = None) -> Page:
+    """Return the page that the rater finished last, or last before another, to change an answer."""
+    visit = known.store.last_done(rater, before)
+    if visit is None:
+        raise HTTPException(404, "There is nothing before it.")
+    return _page(known, visit)
+
+
+@router.post("/answers", dependencies=[Depends(check_csrf)])
+def answers(sent: Sent, known: Known, rater: AnyRater) -> Kept:
+    """Store answers and remarks. What is sent again is stored once."""
+    stored = known.store.store(rater, [_read(known, item) for item in sent.items])
+    return Kept(kept=stored.kept, refused=stored.refused)
+
+
+@router.get("/classes")
+def classes(known: Known, rater: AnyRater, q: Annotated[str, Query(max_length=100)] = "") -> list[Found]:
+    """Search classes by name, synonym and definition."""
+    return [
+        Found(class_id=c, name=known.classes.names[c], definition=known.classes.definitions[c])
+        for c in known.search(q)[:_FOUND]
+    ]
+
+
+def _read(known: Context, item: SentVote | SentRemark) -> Vote | Remark:
+    if isinstance(item, SentVote):
+        return Vote(item.key, item.page, item.class_id, ANSWERS.index(item.answer), item.main)
+    if item.missing_class_id is not None and item.missing_class_id >= len(known.classes):
+        raise HTTPException(422, f"There is no class {item.missing_class_id}.")
+    return Remark(item.key, item.page, item.text, item.missing_class_id)
+
+
+def _page(known: Context, visit: Visit) -> Page:
+    examples = known.store.examples(visit.shown)
+    label = None
+    if known.show_label() and visit.label is not None:
+        label = known.classes.names[visit.label]
+    return Page(
+        page=visit.key,
+        image=f"/images/{visit.image}/large",
+        label=label,
+        classes=[_shown(known, visit, c, examples.get(c, [])) for c in visit.shown],
+        done=visit.state == "done",
+    )
+
+
+def _shown(known: Context, visit: Visit, class_id: int, examples: list[tuple[int, str]]) -> Shown:
+    answer, main = visit.answers.get(class_id, (None, False))
+    return Shown(
+        class_id=class_id,
+        name=known.classes.names[class_id],
+        synonyms=list(known.classes.synonyms[class_id]),
+        definition=known.classes.definitions[class_id],
+        # Its own image among the examples would give the original label away.
+        examples=[f"/examples/{class_id}/{p}" for p, name in examples if name != visit.name][:SHOWN_EXAMPLES],
+        answer=None if answer is None else ANSWERS[answer],
+        main=main,
+    )

@@ -1,0 +1,193 @@
+"""Votes and remarks: added, never changed.
+
+Each carries a key that the browser made. What is sent again, after a lost connection or from a second tab, is
+recognised by it and stored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from manyhot.web.store import schema
+from manyhot.web.store.clock import now
+from manyhot.web.store.people import Rater
+from manyhot.web.store.settings import read_settings
+from manyhot.web.store.visits import Visit, find_visit, take_back
+
+
+@dataclass(frozen=True)
+class Vote:
+    """An answer to one question of a visit.
+
+    Attributes
+    ----------
+    key : str
+        Made by the browser.
+    visit : str
+        The key of the visit.
+    class_id : int
+    answer : int
+        0 no, 1 maybe, 2 yes.
+    main : bool
+        Whether the class is the main object.
+    """
+
+    key: str
+    visit: str
+    class_id: int
+    answer: int
+    main: bool = False
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A comment, or a class that is missing among those asked about."""
+
+    key: str
+    visit: str
+    text: str | None = None
+    missing_class_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of what was sent.
+
+    Attributes
+    ----------
+    kept : list of str
+        The keys of what is stored now, or was already.
+    refused : dict of str to str
+        The keys of what is not, and why.
+    """
+
+    kept: list[str]
+    refused: dict[str, str]
+
+
+def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
+    """Store what a rater sent, in this order."""
+    visits: dict[str, Visit | None] = {}
+    result = Stored([], {})
+    closed = read_settings(connection).state == "closed"
+    for one in sent:
+        if one.visit not in visits:
+            visits[one.visit] = find_visit(connection, rater, one.visit)
+        why = "the campaign is closed" if closed else _store(connection, rater, visits[one.visit], one)
+        if why and not _is_known(connection, rater, one):
+            result.refused[one.key] = why
+        else:
+            result.kept.append(one.key)
+    for visit in visits.values():
+        if visit is not None:
+            _finish(connection, rater, visit)
+    return result
+
+
+def _store(connection: sa.Connection, rater: Rater, visit: Visit | None, one: Vote | Remark) -> str:
+    """Store a vote or a remark and return why not; empty where it is stored."""
+    if visit is None:
+        return "no such page"
+    if isinstance(one, Remark):
+        _add(
+            connection,
+            schema.remarks,
+            key=one.key,
+            rater_id=rater.id,
+            visit_id=visit.id,
+            text=one.text,
+            missing_class_id=one.missing_class_id,
+            at=now(),
+        )
+        return ""
+    if one.class_id not in visit.shown:
+        return "no such class on the page"
+    # To change what one has answered takes nothing from anybody; to go on needs the page back.
+    if visit.state == "returned" and one.class_id not in visit.answers and not take_back(connection, visit):
+        return "the page was open for too long and went to another rater"
+    question = connection.scalar(
+        sa.select(schema.questions.c.id).where(
+            schema.questions.c.page_id == visit.page, schema.questions.c.class_id == one.class_id
+        )
+    )
+    _add(
+        connection,
+        schema.votes,
+        key=one.key,
+        rater_id=rater.id,
+        visit_id=visit.id,
+        question_id=question,
+        answer=one.answer,
+        main=one.main,
+        answered_at=now(),
+    )
+    return ""
+
+
+def _is_known(connection: sa.Connection, rater: Rater, one: Vote | Remark) -> bool:
+    table = schema.votes if isinstance(one, Vote) else schema.remarks
+    known = sa.select(table.c.id).where(table.c.rater_id == rater.id, table.c.key == one.key)
+    return connection.scalar(known) is not None
+
+
+def _add(connection: sa.Connection, table: sa.Table, **values: object) -> None:
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
+    connection.execute(
+        dialect.insert(table).values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
+    )
+
+
+def _finish(connection: sa.Connection, rater: Rater, visit: Visit) -> None:
+    """Close a visit all of whose questions are answered."""
+    seen = find_visit(connection, rater, visit.key)
+    if seen is None or seen.state != "open" or len(seen.answers) < len(seen.shown):
+        return
+    connection.execute(
+        schema.visits.update().where(schema.visits.c.id == visit.id).values(state="done", done_at=now())
+    )
+
+
+def count_votes(connection: sa.Connection) -> int:
+    """Return how many votes there are, changes of mind included."""
+    return connection.execute(sa.select(sa.func.count()).select_from(schema.votes)).scalar_one()
+
+
+def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
+    """Yield all votes in the order of their coming: image, class, rater, answer, main, page, times, round."""
+    v, q, p = schema.votes, schema.questions, schema.pages
+    return connection.execution_options(yield_per=10_000).execute(
+        sa.select(
+            schema.images.c.name,
+            q.c.class_id,
+            schema.raters.c.name,
+            v.c.answer,
+            v.c.main,
+            schema.visits.c.key,
+            schema.visits.c.shown_at,
+            v.c.answered_at,
+            schema.visits.c.round,
+        )
+        .join(q, q.c.id == v.c.question_id)
+        .join(p, p.c.id == q.c.page_id)
+        .join(schema.images, schema.images.c.id == p.c.image_id)
+        .join(schema.visits, schema.visits.c.id == v.c.visit_id)
+        .join(schema.raters, schema.raters.c.id == v.c.rater_id)
+        .order_by(v.c.id)
+    )
+
+
+def all_remarks(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
+    """Yield all remarks in the order of their coming: image, rater, text, missing class, time."""
+    r = schema.remarks
+    return connection.execute(
+        sa.select(schema.images.c.name, schema.raters.c.name, r.c.text, r.c.missing_class_id, r.c.at)
+        .join(schema.visits, schema.visits.c.id == r.c.visit_id)
+        .join(schema.pages, schema.pages.c.id == schema.visits.c.page_id)
+        .join(schema.images, schema.images.c.id == schema.pages.c.image_id)
+        .join(schema.raters, schema.raters.c.id == r.c.rater_id)
+        .order_by(r.c.id)
+    )

@@ -1,0 +1,101 @@
+"""What the owner of a campaign decides."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from manyhot.errors import InputError
+from manyhot.web.store import schema
+
+STATES = ("running", "paused", "closed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a campaign asks its questions.
+
+    Attributes
+    ----------
+    raters : int
+        Wanted for each question.
+    per_page : int
+        Classes on a page at most.
+    show_label : bool
+        Whether raters see the original label.
+    qualify : int
+        Golden pages that come first.
+    golden_every : int
+        One page in so many is golden; 0: none after the first.
+    least_informedness : float
+        A rater whose informedness on golden questions is below it after the first pages is stopped.
+    lease_minutes : float
+        After which an open page goes to somebody else.
+    max_pages : int
+        Of one rater; 0: as many as there are.
+    state : str
+        One of `STATES`.
+    """
+
+    raters: int = 5
+    per_page: int = 8
+    show_label: bool = False
+    qualify: int = 0
+    golden_every: int = 20
+    least_informedness: float = 0.2
+    lease_minutes: float = 60.0
+    max_pages: int = 0
+    state: str = "running"
+
+    def __post_init__(self) -> None:
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(
+                    f"The setting {name!r} of a campaign is out of range.",
+                    got=f"{value:g}",
+                    allowed=f"{least:g} to {most:g}",
+                )
+
+
+_RANGES = (
+    ("raters", 1, 1000),
+    ("per_page", 1, 8),
+    ("qualify", 0, 10_000),
+    ("golden_every", 0, 10_000),
+    ("least_informedness", -1, 1),
+    ("lease_minutes", 0.01, 100_000),
+    ("max_pages", 0, 10_000_000),
+)
+
+
+def read_settings(connection: sa.Connection) -> Settings:
+    """Return the settings as they are now."""
+    rows = connection.execute(sa.select(schema.settings.c.key, schema.settings.c.value))
+    known = {field.name for field in fields(Settings)}
+    return Settings(**{key: json.loads(value) for key, value in rows if key in known})
+
+
+def change_settings(connection: sa.Connection, **changes: Any) -> Settings:
+    """Change some settings and return all."""
+    changed = replace(read_settings(connection), **changes)
+    for key, value in asdict(changed).items():
+        put(connection, key, value)
+    return changed
+
+
+def put(connection: sa.Connection, key: str, value: Any) -> None:
+    """Keep a value under a key, in place of what was there."""
+    text = json.dumps(value)
+    done = connection.execute(schema.settings.update().where(schema.settings.c.key == key).values(value=text))
+    if not done.rowcount:
+        connection.execute(schema.settings.insert().values(key=key, value=text))
+
+
+def get(connection: sa.Connection, key: str) -> Any:
+    """Return the value that was kept under a key; None where there is none."""
+    text = connection.scalar(sa.select(schema.settings.c.value).where(schema.settings.c.key == key))
+    return None if text is None else json.loads(text)

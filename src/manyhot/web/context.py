@@ -55,6 +55,11 @@ class Context:
         return Briefly(self.store.count_free)
 
     @cached_property
+    def pages(self) -> Briefly[int]:
+        """How many pages a rater can be asked about."""
+        return Briefly(self.store.count_pages, 60)
+
+    @cached_property
     def show_label(self) -> Briefly[bool]:
         """Whether raters see the original label."""
         return Briefly(lambda: self.store.settings().show_label)

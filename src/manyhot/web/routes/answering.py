@@ -22,6 +22,7 @@ SHOWN_EXAMPLES = 8
 _FOUND = 20
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40)]
 
 
 class Strict(BaseModel):
@@ -38,6 +39,8 @@ class SentVote(Strict):
     class_id: int = Field(ge=0, lt=1 << 31)
     answer: Literal["no", "maybe", "yes"]
     main: bool = False
+    age_ms: Milliseconds = 0
+    seen_ms: Milliseconds | None = None
 
 
 class SentRemark(Strict):
@@ -47,6 +50,7 @@ class SentRemark(Strict):
     page: Key
     text: str | None = Field(None, max_length=2000)
     missing_class_id: int | None = Field(None, ge=0, lt=1 << 31)
+    age_ms: Milliseconds = 0
 
 
 class Sent(Strict):
@@ -105,11 +109,13 @@ class Found(BaseModel):
 def queue(known: Known, rater: AnyRater) -> Pages:
     """Give the rater pages: the one to look at first, and the next, to load it meanwhile."""
     found = known.store.queue(rater)
+    held = len(found.visits)
+    left = min(known.left() + held, max(known.pages() - found.done, held))
     return Pages(
         pages=[_page(known, v) for v in found.visits],
         reason=found.reason,
         done=found.done,
-        left=known.left(),
+        left=left,
     )
 
 
@@ -140,10 +146,19 @@ def classes(known: Known, rater: AnyRater, q: Annotated[str, Query(max_length=10
 
 def _read(known: Context, item: SentVote | SentRemark) -> Vote | Remark:
     if isinstance(item, SentVote):
-        return Vote(item.key, item.page, item.class_id, ANSWERS.index(item.answer), item.main)
+        seen = None if item.seen_ms is None else item.seen_ms * 1000
+        return Vote(
+            item.key,
+            item.page,
+            item.class_id,
+            ANSWERS.index(item.answer),
+            item.main,
+            item.age_ms * 1000,
+            seen,
+        )
     if item.missing_class_id is not None and item.missing_class_id >= len(known.classes):
         raise HTTPException(422, f"There is no class {item.missing_class_id}.")
-    return Remark(item.key, item.page, item.text, item.missing_class_id)
+    return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000)
 
 
 def _page(known: Context, visit: Visit) -> Page:

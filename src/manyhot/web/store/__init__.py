@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from manyhot.web.store import answers, filling, people, schema, visits
+from manyhot.web.store import answers, filling, people, schema, settings, visits
 from manyhot.web.store.answers import Remark, Stored, Vote
 from manyhot.web.store.database import Database
 from manyhot.web.store.filling import Asked, Example
@@ -93,6 +93,14 @@ class Store:
     def count_free(self) -> int:
         """Return how many looks at pages are still wanted from anybody."""
         return self._database.read(visits.count_free)
+
+    def count_pages(self) -> int:
+        """Return how many pages a rater can be asked about."""
+        return self._database.read(visits.count_pages)
+
+    def campaign_id(self) -> str:
+        """Return what tells this campaign from any other at the same address."""
+        return str(self._database.read(lambda c: settings.get(c, "id")))
 
     def store(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
         """Store what a rater sent; see `answers.store`."""

@@ -34,6 +34,10 @@ class Vote:
         0 no, 1 maybe, 2 yes.
     main : bool
         Whether the class is the main object.
+    age : int
+        How many microseconds ago it was given: what waited for a connection comes late.
+    seen : int, optional
+        How many microseconds the page had been looked at then.
     """
 
     key: str
@@ -41,6 +45,8 @@ class Vote:
     class_id: int
     answer: int
     main: bool = False
+    age: int = 0
+    seen: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Remark:
     visit: str
     text: str | None = None
     missing_class_id: int | None = None
+    age: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit | None, one: Vo
             visit_id=visit.id,
             text=one.text,
             missing_class_id=one.missing_class_id,
-            at=now(),
+            at=_given_at(visit, one),
         )
         return ""
     if one.class_id not in visit.shown:
@@ -114,6 +121,7 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit | None, one: Vo
             schema.questions.c.page_id == visit.page, schema.questions.c.class_id == one.class_id
         )
     )
+    _begin(connection, visit, one)
     _add(
         connection,
         schema.votes,
@@ -123,9 +131,25 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit | None, one: Vo
         question_id=question,
         answer=one.answer,
         main=one.main,
-        answered_at=now(),
+        answered_at=_given_at(visit, one),
     )
     return ""
+
+
+def _given_at(visit: Visit, one: Vote | Remark) -> int:
+    """Return when it was given by our clock; clocks of raters are wrong, but never before the page was."""
+    return max(now() - one.age, visit.shown_at)
+
+
+def _begin(connection: sa.Connection, visit: Visit, one: Vote) -> None:
+    """Note with the first answer since when the page has been looked at: it was opened early, to load it."""
+    began = now() - one.age - (one.seen or 0)
+    if one.seen is not None and began > visit.shown_at:
+        connection.execute(
+            schema.visits.update()
+            .where(schema.visits.c.id == visit.id, ~sa.exists().where(schema.votes.c.visit_id == visit.id))
+            .values(shown_at=began)
+        )
 
 
 def _is_known(connection: sa.Connection, rater: Rater, one: Vote | Remark) -> bool:

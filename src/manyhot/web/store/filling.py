@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -67,6 +68,7 @@ def fill(
     if get(connection, "source") is not None:
         return False
     put(connection, "source", source)
+    put(connection, "id", secrets.token_hex(8))
     change_settings(connection, **settings.__dict__)
     images = {a.image_id: number for number, a in enumerate(asked, start=1)}
     _insert(

@@ -15,8 +15,10 @@ from manyhot.web.store.clock import MINUTE, now
 from manyhot.web.store.people import Rater
 from manyhot.web.store.settings import Settings, read_settings
 
-AHEAD = 2
-"""Pages that a rater holds at once: the one that is looked at, and the next, which is loaded meanwhile."""
+AHEAD = 4
+"""Pages that a rater holds at once: the one that is looked at, and the next, which are loaded meanwhile.
+
+Where the connection is lost, they are what can still be answered."""
 
 _VISITS, _SLOTS, _PAGES, _VOTES = schema.visits, schema.slots, schema.pages, schema.votes
 
@@ -40,6 +42,8 @@ class Visit:
     state : str
         open, done or returned.
     round : int
+    shown_at : int
+        When it was opened; once it has an answer, when the rater began to look at it.
     """
 
     id: int
@@ -53,6 +57,7 @@ class Visit:
     answers: dict[int, tuple[int, bool]]
     state: str
     round: int
+    shown_at: int
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
             answers.get(row.id, {}),
             row.state,
             row.round,
+            row.shown_at,
         )
         for row in connection.execute(
             sa.select(
@@ -304,4 +310,11 @@ def count_free(connection: sa.Connection) -> int:
     """Return how many looks at pages are still wanted from anybody."""
     return connection.execute(
         sa.select(sa.func.count()).select_from(_SLOTS).where(_SLOTS.c.visit_id.is_(None), _SLOTS.c.round == 0)
+    ).scalar_one()
+
+
+def count_pages(connection: sa.Connection) -> int:
+    """Return how many pages a rater can be asked about."""
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
     ).scalar_one()

@@ -34,7 +34,6 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,6 +41,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import PIL.Image
 import pyarrow as pa
+import sqlalchemy as sa
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO / "tools"))
@@ -109,9 +109,9 @@ def warm(folder: Path, images: int) -> None:
     pictures = Pictures(folder / CACHE)
     photos = sorted((folder.parent / "photos").iterdir())
     for photo in photos:
-        pictures.file(str(photo), "small")
+        pictures.read(str(photo), "small")
     for photo in photos[:images]:
-        pictures.file(str(photo), "large")
+        pictures.read(str(photo), "large")
 
 
 # ── The server ──
@@ -167,7 +167,9 @@ class Connection:
     def __init__(self, host: str, port: int) -> None:
         self._place, self._streams = (host, port), None
 
-    async def send(self, method: str, path: str, headers: str = "", body: bytes = b"") -> tuple[int, bytes, bytes]:
+    async def send(
+        self, method: str, path: str, headers: str = "", body: bytes = b""
+    ) -> tuple[int, bytes, bytes]:
         """Return status, headers and body."""
         request = f"{method} {path} HTTP/1.1\r\nHost: {self._place[0]}\r\n{headers}"
         if body:
@@ -191,6 +193,7 @@ class Connection:
         return int(head[9:12]), head, content
 
     def close(self) -> None:
+        """Give it up; the next request opens another."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
@@ -228,6 +231,7 @@ class Browser:
         self._busy = asyncio.Lock()
 
     async def come_in(self) -> None:
+        """Open the invitation, and the page."""
         status, head, _ = await self._api.send("POST", self._join)
         assert status == 303, status
         self._cookie = re.search(rb"(?i)set-cookie: ([^;]+)", head)[1].decode()
@@ -400,51 +404,45 @@ def compare(seen: Seen, rows: list[tuple[str, str, int, str]]) -> str:
 
 def add_votes(folder: Path, database: str | None, count: int) -> int:
     """Fill the database with about `count` votes of raters who have gone; return how many there are now."""
-    import sqlalchemy as sa
-
     from manyhot.pipeline import open_annotation
-    from manyhot.web.store import schema as s
 
     with open_annotation(folder, database=database) as annotation:
-        store = annotation.store
-        store.invite("gone")
+        annotation.store.invite("gone")
+        return annotation.store._database.write(lambda c: _insert_votes(c, count))
 
-        def fill(c: sa.Connection) -> int:
-            rater = c.scalar(sa.select(s.raters.c.id).where(s.raters.c.name == "gone"))
-            questions = defaultdict(list)
-            for number, page in c.execute(sa.select(s.questions.c.id, s.questions.c.page_id)):
-                questions[page].append(number)
-            visit = vote = 0
-            rng = random.Random(0)
-            waiting = defaultdict(list)
-            rounds = -(-count // sum(map(len, questions.values())))
-            for turn in range(rounds):
-                for page, asked in questions.items():
-                    visit += 1
-                    waiting[s.visits].append(
-                        dict(id=visit, key=f"old{visit}", page_id=page, rater_id=rater, round=100 + turn,
-                             slot_id=None, shown=json.dumps(asked), shown_at=visit, expires_at=visit, state="done",
-                             done_at=visit)
-                    )  # fmt: skip
-                    for number in asked:
-                        vote += 1
-                        waiting[s.votes].append(
-                            dict(id=vote, key=f"old{vote}", rater_id=rater, visit_id=visit, question_id=number,
-                                 answer=rng.choice((0, 0, 1, 2)), main=False, answered_at=vote)
-                        )  # fmt: skip
-                    if len(waiting[s.votes]) > 5000:
-                        for table in (s.visits, s.votes):
-                            c.execute(table.insert(), waiting.pop(table))
-            for table in (s.visits, s.votes):
-                if waiting[table]:
-                    c.execute(table.insert(), waiting.pop(table))
-            if c.dialect.name == "postgresql":
-                for table in ("visits", "votes"):
-                    c.execute(sa.text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), "
-                                      f"(SELECT max(id) FROM {table}))"))  # fmt: skip
-            return vote
 
-        return store._database.write(fill)
+def _insert_votes(c: sa.Connection, count: int) -> int:
+    from manyhot.web.store import schema as s
+
+    rater = c.scalar(sa.select(s.raters.c.id).where(s.raters.c.name == "gone"))
+    questions = defaultdict(list)
+    for number, page in c.execute(sa.select(s.questions.c.id, s.questions.c.page_id)):
+        questions[page].append(number)
+    rng = random.Random(0)
+    waiting = {s.visits: [], s.votes: []}
+    visit = vote = 0
+    for turn in range(-(-count // sum(map(len, questions.values())))):
+        for page, asked in questions.items():
+            visit += 1
+            waiting[s.visits].append(
+                {"id": visit, "key": f"old{visit}", "page_id": page, "rater_id": rater, "round": 100 + turn}
+                | {"shown": json.dumps(asked), "shown_at": visit, "expires_at": visit, "state": "done"}
+                | {"done_at": visit}
+            )
+            for number in asked:
+                vote += 1
+                waiting[s.votes].append(
+                    {"id": vote, "key": f"old{vote}", "rater_id": rater, "visit_id": visit, "main": False}
+                    | {"question_id": number, "answer": rng.choice((0, 0, 1, 2)), "answered_at": vote}
+                )
+        for table, rows in waiting.items():
+            c.execute(table.insert(), rows)
+            rows.clear()
+    if c.dialect.name == "postgresql":
+        for table in waiting:
+            numbers = f"pg_get_serial_sequence('{table.name}', 'id')"
+            c.execute(sa.text(f"SELECT setval({numbers}, (SELECT max(id) FROM {table.name}))"))
+    return vote
 
 
 def main() -> None:
@@ -501,9 +499,12 @@ def report(
     """Print the latencies."""
     print(
         f"{options.raters} raters, {options.database}, {options.seconds:g} s, {options.kills} kills, "
-        f"{before:,} votes before: {seen.pages:,} pages, {len(seen.errors)} errors, {seen.lost} connections lost"
+        f"{before:,} votes before: {seen.pages:,} pages, {len(seen.errors)} errors, "
+        f"{seen.lost} connections lost"
     )
-    print(f"CPU seconds a second: server {server / took:.2f}, raters {cpu / took:.2f}; {os.cpu_count()} cores")
+    print(
+        f"CPU seconds a second: server {server / took:.2f}, raters {cpu / took:.2f}; {os.cpu_count()} cores"
+    )
     print(f"{'':<10}{'n':>9}{'50 %':>9}{'95 %':>9}{'99 %':>9}{'most':>9}  ms")
     requests = [t for kind, times in seen.latencies.items() if kind not in ("kept", "waited") for t in times]
     for kind, times in [*sorted(seen.latencies.items()), ("requests", requests)]:

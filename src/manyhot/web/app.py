@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from manyhot._version import __version__
@@ -14,7 +13,8 @@ from manyhot.classes import ClassList
 from manyhot.web.context import Context
 from manyhot.web.guard import Guard
 from manyhot.web.pictures import Pictures
-from manyhot.web.routes import answering, images, joining
+from manyhot.web.routes import answering, joining
+from manyhot.web.routes.images import Images
 from manyhot.web.store import Store
 
 
@@ -32,10 +32,11 @@ def create_app(store: Store, classes: ClassList, cache: Path, *, title: str) -> 
         Of the campaign.
     """
     app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None)
-    app.state.context = Context(store, classes, Pictures(cache), title)
-    for module in (joining, answering, images):
+    app.state.context = known = Context(store, classes, Pictures(cache), title)
+    for module in (joining, answering):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.mount("/static", known.static, name="static")
+    app.add_middleware(Images, known=known)
     app.add_middleware(Guard)
     app.add_exception_handler(HTTPException, _refused)
     return app

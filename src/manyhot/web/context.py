@@ -17,9 +17,9 @@ from fastapi.templating import Jinja2Templates
 from manyhot.classes import ClassList
 from manyhot.web.pictures import Pictures
 from manyhot.web.search import Search
+from manyhot.web.static_files import StaticFiles
 from manyhot.web.store import Rater, Store
 
-COOKIE = "manyhot"
 T = TypeVar("T")
 
 
@@ -40,9 +40,32 @@ class Context:
     classes: ClassList
     pictures: Pictures
     title: str
-    templates: Jinja2Templates = field(
-        default_factory=lambda: Jinja2Templates(Path(__file__).parent / "templates")
-    )
+    static: StaticFiles = field(default_factory=StaticFiles)
+
+    @cached_property
+    def templates(self) -> Jinja2Templates:
+        """The pages; in them, ``static`` is where scripts and styles are."""
+        templates = Jinja2Templates(Path(__file__).parent / "templates")
+        templates.env.globals["static"] = f"/static/{self.static.version}"
+        return templates
+
+    @cached_property
+    def campaign_id(self) -> str:
+        """What tells this campaign from any other at the same address."""
+        return self.store.campaign_id()
+
+    @cached_property
+    def cookie(self) -> str:
+        """The name of the session's cookie: those of one host see each other's, whatever their ports."""
+        return f"manyhot-{self.campaign_id}"
+
+    def image_address(self, number: int) -> str:
+        """Return where a browser finds an image of the campaign, ``/small`` or ``/large`` to follow."""
+        return f"/images/{self.campaign_id}/{number}"
+
+    def example_address(self, class_id: int, position: int) -> str:
+        """Return where a browser finds an example image of a class, ``/small`` or ``/large`` to follow."""
+        return f"/examples/{self.campaign_id}/{class_id}/{position}"
 
     @cached_property
     def search(self) -> Callable[[str], list[int]]:
@@ -80,7 +103,10 @@ class Briefly(Generic[T]):
         return known[1]
 
 
-def context(request: Request) -> Context:
+# Those that wait for nothing are coroutines: each plain function is a hop to a thread and back, 0.2 ms.
+
+
+async def context(request: Request) -> Context:
     """Return what the app is made of."""
     found: Context = request.app.state.context
     return found
@@ -91,18 +117,18 @@ Known = Annotated[Context, Depends(context)]
 
 def maybe_rater(request: Request, known: Known) -> Rater | None:
     """Return who asks, None where nobody is logged in."""
-    token = request.cookies.get(COOKIE)
+    token = request.cookies.get(known.cookie)
     return known.store.of_session(token) if token else None
 
 
-def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
+async def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
     """Return who asks; answer 401 where nobody is logged in."""
     if found is None:
         raise HTTPException(401, "Open your invitation link to go on.")
     return found
 
 
-def owner(found: Annotated[Rater, Depends(rater)]) -> Rater:
+async def owner(found: Annotated[Rater, Depends(rater)]) -> Rater:
     """Return the owner who asks; answer 403 to anybody else."""
     if not found.is_owner:
         raise HTTPException(403, "Only the owner of the campaign may see this.")
@@ -114,10 +140,10 @@ def csrf_token(session: str) -> str:
     return hmac.new(session.encode(), b"manyhot csrf", hashlib.sha256).hexdigest()
 
 
-def check_csrf(request: Request) -> None:
+async def check_csrf(request: Request, known: Known) -> None:
     """Refuse a change that another site sent in the rater's name."""
     sent = request.headers.get("x-csrf", "")
-    session = request.cookies.get(COOKIE, "")
+    session = request.cookies.get(known.cookie, "")
     if not hmac.compare_digest(sent.encode(), csrf_token(session).encode()):
         raise HTTPException(403, "The request did not come from a page of this app; reload the page.")
 

@@ -6,11 +6,13 @@ ever becomes part of a path.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 import tarfile
+import tempfile
 import threading
-import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,15 +20,20 @@ from pathlib import Path
 import PIL.Image
 import PIL.ImageOps
 
-from manyhot.errors import InputError, MissingExtraError
-from manyhot.files import atomic_write
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """The longer side in pixels at most: of an example, and of the image that is asked about."""
 
-MAX_BYTES = 200 << 20
+MAX_BYTES = 100 << 20
+MAX_PIXELS = 90_000_000
+"""Decoded, they take 270 MB."""
+
+# Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
+_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "MPO", "AVIF", "JPEG2000")
 _DECODING = threading.Semaphore(2)
-"""Large photographs take 100 MB each while they are decoded."""
+_VERSION = 1
+"""Of how files are made smaller: another one makes all anew."""
 
 
 class Pictures:
@@ -35,27 +42,58 @@ class Pictures:
     Parameters
     ----------
     cache : Path
-        Folder of the files that were made; it may be deleted at any time.
+        Folder of the files that were made. It may be deleted at any time; where it cannot be written, all is
+        made anew each time.
     """
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
 
-    def file(self, uri: str, size: str) -> Path:
-        """Return the file of an image in a size of `SIDES`, made now if it is not there.
+    def read(self, uri: str, size: str) -> bytes:
+        """Return an image in a size of `SIDES`.
 
         Raises
         ------
         InputError
             The image cannot be read or decoded.
         """
-        name = hashlib.sha256(f"{SIDES[size]} {uri}".encode(errors="surrogateescape")).hexdigest()
-        path = self._cache / name[:2] / f"{name}.jpg"
-        if not path.exists():
-            with _DECODING:
-                if not path.exists():
-                    _shrink(uri, SIDES[size], path)
-        return path
+        path = self._path(uri, size)
+        if kept := _kept(path):
+            return kept
+        original = read_bytes(uri)
+        with _DECODING:
+            if kept := _kept(path):  # somebody else asked for it, too
+                return kept
+            data = _shrink(original, uri, SIDES[size])
+        _keep(path, data)
+        return data
+
+    def _path(self, uri: str, size: str) -> Path:
+        told = f"{_VERSION} {SIDES[size]} {uri}"
+        name = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        return self._cache / name[:2] / f"{name}.jpg"
+
+
+def _kept(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()  # empty where the machine went down before it was written
+    except OSError:
+        return None
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; a full disk is no reason not to show the image."""
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(part).replace(path)
+    except OSError:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                Path(part).unlink()
 
 
 def read_bytes(uri: str) -> bytes:
@@ -73,11 +111,15 @@ def read_bytes(uri: str) -> bytes:
             return _remote(uri)
         path = Path(uri.removeprefix("file://"))
         if path.is_file():
-            _check_size(path.stat().st_size, uri)
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return _limited(file.read(MAX_BYTES + 1), uri)
         return _member(path, uri)
-    except OSError as error:
-        raise InputError("The image cannot be read.", where=uri, got=error.strerror or error) from error
+    except ManyhotError:
+        raise
+    except (OSError, ValueError, tarfile.TarError) as error:  # ValueError: a null byte in a path
+        raise InputError(
+            "The image cannot be read.", where=uri, got=getattr(error, "strerror", None) or error
+        ) from error
 
 
 def _member(path: Path, uri: str) -> bytes:
@@ -88,10 +130,9 @@ def _member(path: Path, uri: str) -> bytes:
             if place is None:
                 break
             offset, size = place
-            _check_size(size, uri)
             with archive.open("rb") as file:
                 file.seek(offset)
-                return file.read(size)
+                return _limited(file.read(min(size, MAX_BYTES + 1)), uri)
     raise InputError("The image is not there.", where=uri, do="put it back, or start with --images FOLDER")
 
 
@@ -108,28 +149,39 @@ def _remote(uri: str) -> bytes:
         raise MissingExtraError(
             "Remote images need fsspec.", where=uri, do='pip install "manyhot[remote]"'
         ) from error
-    with fsspec.open(uri, "rb") as file:
-        data: bytes = file.read(MAX_BYTES + 1)
-    _check_size(len(data), uri)
+    try:
+        with fsspec.open(uri, "rb") as file:
+            return _limited(file.read(MAX_BYTES + 1), uri)
+    except ManyhotError:
+        raise
+    except Exception as error:
+        # Each kind of storage has errors of its own: aiohttp's, botocore's, …
+        raise InputError(
+            "The image cannot be read.", where=uri, got=f"{type(error).__name__}: {error}".partition("\n")[0]
+        ) from error
+
+
+def _limited(data: bytes, uri: str) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            "The image is too large.", where=uri, got=f"over {MAX_BYTES:,} bytes", allowed="fewer"
+        )
     return data
 
 
-def _check_size(size: int, uri: str) -> None:
-    if size > MAX_BYTES:
-        raise InputError(
-            "The image is too large.", where=uri, got=f"{size:,} bytes", allowed=f"{MAX_BYTES:,} at most"
-        )
-
-
-def _shrink(uri: str, side: int, path: Path) -> None:
-    data = read_bytes(uri)
+def _shrink(data: bytes, uri: str, side: int) -> bytes:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(io.BytesIO(data)) as opened:
-                opened.draft("RGB", (side, side))
-                image = _on_white(PIL.ImageOps.exif_transpose(opened))
+        with PIL.Image.open(io.BytesIO(data), formats=_KINDS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width} × {opened.height} pixels, {MAX_PIXELS:,} at most")
+            profile = opened.info.get("icc_profile")
+            opened.draft("RGB", (side, side))
+            image = _on_white(PIL.ImageOps.exif_transpose(opened))
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+        made = io.BytesIO()
+        # What a camera meant by its colours stays; all else of its notes, places included, goes.
+        kept = profile if profile and profile[16:20] == b"RGB " else None
+        image.save(made, "JPEG", quality=88, optimize=True, progressive=True, icc_profile=kept)
     except Exception as error:
         # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
         raise InputError(
@@ -137,8 +189,7 @@ def _shrink(uri: str, side: int, path: Path) -> None:
             where=uri,
             got=f"{type(error).__name__}: {error}".partition("\n")[0],
         ) from error
-    with atomic_write(path) as part:
-        image.save(part, "JPEG", quality=88, optimize=True, progressive=True)
+    return made.getvalue()
 
 
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:

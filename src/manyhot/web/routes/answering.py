@@ -168,7 +168,7 @@ def _page(known: Context, visit: Visit) -> Page:
         label = known.classes.names[visit.label]
     return Page(
         page=visit.key,
-        image=f"/images/{visit.image}/large",
+        image=f"{known.image_address(visit.image)}/large",
         label=label,
         classes=[_shown(known, visit, c, examples.get(c, [])) for c in visit.shown],
         done=visit.state == "done",
@@ -177,13 +177,14 @@ def _page(known: Context, visit: Visit) -> Page:
 
 def _shown(known: Context, visit: Visit, class_id: int, examples: list[tuple[int, str]]) -> Shown:
     answer, main = visit.answers.get(class_id, (None, False))
+    # Its own image among the examples would give the original label away.
+    others = [position for position, name in examples if name != visit.name]
     return Shown(
         class_id=class_id,
         name=known.classes.names[class_id],
         synonyms=list(known.classes.synonyms[class_id]),
         definition=known.classes.definitions[class_id],
-        # Its own image among the examples would give the original label away.
-        examples=[f"/examples/{class_id}/{p}" for p, name in examples if name != visit.name][:SHOWN_EXAMPLES],
+        examples=[known.example_address(class_id, p) for p in others[:SHOWN_EXAMPLES]],
         answer=None if answer is None else ANSWERS[answer],
         main=main,
     )

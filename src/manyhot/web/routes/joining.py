@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from manyhot.web.context import COOKIE, Known, check_csrf, csrf_token, maybe_rater
+from manyhot.web.context import Known, check_csrf, csrf_token, maybe_rater
 from manyhot.web.store import Rater
 from manyhot.web.store.people import SESSION_DAYS
 
@@ -33,7 +33,7 @@ def join(request: Request, token: str, known: Known) -> Response:
         raise HTTPException(404, "This invitation is not valid any more. Ask for a new one.")
     response = RedirectResponse("/", 303)
     response.set_cookie(
-        COOKIE,
+        known.cookie,
         known.store.begin_session(rater),
         max_age=SESSION_DAYS * 86400,
         httponly=True,
@@ -46,9 +46,9 @@ def join(request: Request, token: str, known: Known) -> Response:
 @router.post("/leave", dependencies=[Depends(check_csrf)])
 def leave(request: Request, known: Known) -> Response:
     """End the session."""
-    known.store.end_session(request.cookies.get(COOKIE, ""))
+    known.store.end_session(request.cookies.get(known.cookie, ""))
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE)
+    response.delete_cookie(known.cookie)
     return response
 
 
@@ -60,6 +60,6 @@ def home(request: Request, known: Known, rater: Annotated[Rater | None, Depends(
     told = {
         "title": known.title,
         "rater": rater,
-        "csrf": csrf_token(request.cookies[COOKIE]),
+        "csrf": csrf_token(request.cookies[known.cookie]),
     }
     return known.templates.TemplateResponse(request, "annotate.html", told)

@@ -10,15 +10,43 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from manyhot.web.store import answers, filling, people, schema, settings, visits
+from manyhot.web.store import (
+    answers,
+    assigning,
+    filling,
+    hearing,
+    people,
+    refining,
+    schema,
+    settings,
+    visits,
+)
 from manyhot.web.store.answers import Remark, Stored, Vote
+from manyhot.web.store.assigning import Queue
 from manyhot.web.store.database import Database
 from manyhot.web.store.filling import Asked, Example
-from manyhot.web.store.people import Rater
+from manyhot.web.store.hearing import Heard
+from manyhot.web.store.overview import Taken, Tally
+from manyhot.web.store.people import Rater, Role
+from manyhot.web.store.refining import Dispute
 from manyhot.web.store.settings import Settings, change_settings, read_settings
-from manyhot.web.store.visits import Queue, Visit
+from manyhot.web.store.visits import Visit
 
-__all__ = ["Asked", "Example", "Queue", "Rater", "Remark", "Settings", "Store", "Stored", "Visit", "Vote"]
+__all__ = [
+    "Asked",
+    "Dispute",
+    "Example",
+    "Heard",
+    "Queue",
+    "Rater",
+    "Remark",
+    "Settings",
+    "Store",
+    "Stored",
+    "Taken",
+    "Visit",
+    "Vote",
+]
 
 T = TypeVar("T")
 
@@ -35,6 +63,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._database.upgrade()
+        self._tally = Tally()
 
     def close(self) -> None:
         """Finish what is being written, and close."""
@@ -51,16 +80,60 @@ class Store:
         return self._database.read(read_settings)
 
     def change_settings(self, **changes: object) -> Settings:
-        """Change some settings and return all."""
-        return self._database.write(lambda c: change_settings(c, **changes))
+        """Change some settings and return all; another number of raters holds for all pages at once."""
+        return self._database.write(lambda c: _change_settings(c, **changes))
 
-    def invite(self, name: str, *, role: str = "rater", max_pages: int | None = None) -> str:
+    def invite(
+        self,
+        name: str,
+        *,
+        role: Role = "rater",
+        max_pages: int | None = None,
+        refines: bool | None = None,
+        keep_sessions: bool = False,
+    ) -> str:
         """Invite a rater and return the token; see `people.invite`."""
-        return self._database.write(lambda c: people.invite(c, name, role=role, max_pages=max_pages))
+        return self._database.write(
+            lambda c: people.invite(
+                c, name, role=role, max_pages=max_pages, refines=refines, keep_sessions=keep_sessions
+            )
+        )
 
     def revoke(self, rater_id: int) -> None:
-        """End a rater's invitation and sessions; answers stay."""
-        self._database.write(lambda c: people.revoke(c, rater_id))
+        """End a rater's invitation and sessions; answers stay, and open pages go to others."""
+
+        def change(connection: sa.Connection) -> None:
+            people.revoke(connection, rater_id)
+            assigning.give_back_of(connection, rater_id)
+
+        self._database.write(change)
+
+    def stop(self, rater_id: int) -> None:
+        """Let a rater answer no more; see `assigning.stop`."""
+        self._database.write(lambda c: assigning.stop(c, rater_id))
+
+    def let_go_on(self, rater_id: int) -> None:
+        """Let a rater who was stopped go on, whatever the first golden pages said."""
+        self._database.write(lambda c: people.let_go_on(c, rater_id))
+
+    def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
+        """Say whether a rater decides where others disagree, and how many pages there are for this rater."""
+        self._database.write(lambda c: people.change(c, rater_id, refines=refines, max_pages=max_pages))
+
+    def owners(self) -> list[tuple[str, bool]]:
+        """Return the names of owners, and whether each has a password."""
+        return self._database.read(people.owners)
+
+    def set_password(self, token: str, password: str) -> Rater | None:
+        """Give an owner who was invited a password; see `people.set_password`."""
+        kept = people.hash_password(password)
+        return self._database.write(lambda c: people.set_password(c, token, kept))
+
+    def log_in(self, name: str, password: str) -> Rater | None:
+        """Return the owner with this name and password; None where there is none."""
+        found = self._database.read(lambda c: people.find_password(c, name))
+        right = people.is_password(password, found[1] if found else None)
+        return found[0] if found and right else None
 
     def invited(self, token: str) -> Rater | None:
         """Return whom an invitation is for."""
@@ -83,8 +156,8 @@ class Store:
         return self._database.read(people.all_raters)
 
     def queue(self, rater: Rater) -> Queue:
-        """Give a rater pages and return those that are open; see `visits.fill_queue`."""
-        return self._database.write(lambda c: visits.fill_queue(c, rater))
+        """Give a rater pages and return those that are open; see `assigning.fill_queue`."""
+        return self._database.write(lambda c: assigning.fill_queue(c, rater))
 
     def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
         """Return the visit that a rater finished last, or last before another of his visits."""
@@ -92,7 +165,7 @@ class Store:
 
     def count_free(self) -> int:
         """Return how many looks at pages are still wanted from anybody."""
-        return self._database.read(visits.count_free)
+        return self._database.read(assigning.count_free)
 
     def count_pages(self) -> int:
         """Return how many pages a rater can be asked about."""
@@ -105,6 +178,36 @@ class Store:
     def store(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
         """Store what a rater sent; see `answers.store`."""
         return self._database.write(lambda c: answers.store(c, rater, sent))
+
+    def votes(self) -> Taken:
+        """Return the votes so far, of which those that are new were read now."""
+        return self._database.read(self._tally.read)
+
+    def dispute(self, page: int) -> Dispute | None:
+        """Return a page with all that was said about it."""
+        return self._database.read(lambda c: refining.find_dispute(c, page))
+
+    def disputes(self, pages: Sequence[int]) -> list[Dispute]:
+        """Return some pages with all that was said about them."""
+        return self._database.read(
+            lambda c: [found for p in pages if (found := refining.find_dispute(c, p)) is not None]
+        )
+
+    def refine(self, rater: Rater, pages: Iterable[int]) -> Visit | None:
+        """Let a rater decide on the first of some pages on which that is possible."""
+        return self._database.write(lambda c: refining.begin_next(c, rater, pages))
+
+    def heard(self, *, missing: int | None = None, before: int | None = None) -> list[Heard]:
+        """Return remarks, the latest first; see `hearing.latest`."""
+        return self._database.read(lambda c: hearing.latest(c, missing=missing, before=before))
+
+    def missing_classes(self) -> list[tuple[int, int]]:
+        """Return the classes that raters missed, and on how many images, the most frequent first."""
+        return self._database.read(hearing.missing_classes)
+
+    def count_remarks(self) -> int:
+        """Return how many comments there are."""
+        return self._database.read(hearing.count)
 
     def image(self, number: int) -> str | None:
         """Return where an image of the campaign lies."""
@@ -132,3 +235,11 @@ class Store:
     def read_all(self, query: Callable[[sa.Connection], Iterable[T]]) -> list[T]:
         """Return all rows of one of the queries of `answers`."""
         return self._database.read(lambda c: list(query(c)))
+
+
+def _change_settings(connection: sa.Connection, **changes: object) -> Settings:
+    before = read_settings(connection)
+    after = change_settings(connection, **changes)
+    if after.raters != before.raters:
+        assigning.want_raters(connection, after.raters)
+    return after

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from manyhot.web.store import schema
+from manyhot.web.store import assigning, refining, schema
 from manyhot.web.store.clock import now
-from manyhot.web.store.people import Rater
-from manyhot.web.store.settings import read_settings
-from manyhot.web.store.visits import Visit, find_visit, take_back
+from manyhot.web.store.people import Rater, find_rater
+from manyhot.web.store.settings import Settings, read_settings
+from manyhot.web.store.visits import Visit, find_visit
 
 
 @dataclass(frozen=True)
@@ -78,27 +78,56 @@ class Stored:
 
 def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
     """Store what a rater sent, in this order."""
+    settings = read_settings(connection)
+    rater = find_rater(connection, rater.id) or rater  # as it is now, behind other changes
+    barred = _why_barred(rater, settings)
     visits: dict[str, Visit | None] = {}
     result = Stored([], {})
-    closed = read_settings(connection).state == "closed"
     for one in sent:
         if one.visit not in visits:
             visits[one.visit] = find_visit(connection, rater, one.visit)
-        why = "the campaign is closed" if closed else _store(connection, rater, visits[one.visit], one)
+        visit = visits[one.visit]
+        if barred:
+            why = barred
+        elif visit is None:
+            why = "no such page"
+        else:
+            if _goes_on(one, visit) and _reopen(connection, rater, visit, settings):
+                visits[one.visit] = visit = find_visit(connection, rater, one.visit) or visit
+            why = _store(connection, rater, visit, one)
         if why and not _is_known(connection, rater, one):
             result.refused[one.key] = why
         else:
             result.kept.append(one.key)
+    if result.kept and not barred:
+        assigning.renew(connection, rater, settings)
     for visit in visits.values():
         if visit is not None:
             _finish(connection, rater, visit)
     return result
 
 
-def _store(connection: sa.Connection, rater: Rater, visit: Visit | None, one: Vote | Remark) -> str:
+def _why_barred(rater: Rater, settings: Settings) -> str:
+    if settings.state == "closed":
+        return "the campaign is closed"
+    if rater.state != "active":
+        return "you were asked to stop"
+    return ""
+
+
+def _goes_on(one: Vote | Remark, visit: Visit) -> bool:
+    """Return whether an answer needs a page back, as a change of an earlier answer does not."""
+    return visit.state == "returned" and isinstance(one, Vote) and one.class_id not in visit.answers
+
+
+def _reopen(connection: sa.Connection, rater: Rater, visit: Visit, settings: Settings) -> bool:
+    if visit.round:
+        return refining.reopen(connection, rater, visit)
+    return assigning.reopen(connection, visit, settings)
+
+
+def _store(connection: sa.Connection, rater: Rater, visit: Visit, one: Vote | Remark) -> str:
     """Store a vote or a remark and return why not; empty where it is stored."""
-    if visit is None:
-        return "no such page"
     if isinstance(one, Remark):
         _add(
             connection,
@@ -111,11 +140,12 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit | None, one: Vo
             at=_given_at(visit, one),
         )
         return ""
+    if visit.round and not rater.may_refine:
+        return "you do not decide any more"
+    if _goes_on(one, visit):
+        return "the page was open for too long and went to another rater"
     if one.class_id not in visit.shown:
         return "no such class on the page"
-    # To change what one has answered takes nothing from anybody; to go on needs the page back.
-    if visit.state == "returned" and one.class_id not in visit.answers and not take_back(connection, visit):
-        return "the page was open for too long and went to another rater"
     question = connection.scalar(
         sa.select(schema.questions.c.id).where(
             schema.questions.c.page_id == visit.page, schema.questions.c.class_id == one.class_id
@@ -170,9 +200,7 @@ def _finish(connection: sa.Connection, rater: Rater, visit: Visit) -> None:
     seen = find_visit(connection, rater, visit.key)
     if seen is None or seen.state != "open" or len(seen.answers) < len(seen.shown):
         return
-    connection.execute(
-        schema.visits.update().where(schema.visits.c.id == visit.id).values(state="done", done_at=now())
-    )
+    assigning.finish(connection, seen)
 
 
 def count_votes(connection: sa.Connection) -> int:

@@ -110,7 +110,7 @@ def _add_pages(
         connection,
         schema.slots,
         (
-            {"page_id": page["id"], "position": page["position"], "round": 0}
+            {"page_id": page["id"], "position": page["position"]}
             for page in pages
             if not page["golden"]
             for _ in range(settings.raters)

@@ -5,7 +5,10 @@ Times are whole microseconds since 1970 in UTC: both databases keep and order th
 A *visit* is a rater's look at a *page*: an image with some of its questions. A page has as many *slots* as
 raters are wanted. A visit holds one slot until it is done. A slot that is given back keeps the answers that
 it got, and who takes it next is asked the rest: each question gets exactly the wanted number of raters, and
-no answer is thrown away.
+no answer is thrown away. A rater may so have several visits to a page, each to other classes.
+
+Golden pages, whose truth experts told, have no slots: each rater may see each of them once. Neither have
+visits of round 1, in which one person decides where the raters of a page disagree.
 
 Votes and remarks are only ever added.
 """
@@ -93,6 +96,9 @@ raters = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False, comment="of the last page taken"),
     sa.Column("max_pages", sa.Integer, comment="null: as many as there are"),
     sa.Column("state", sa.Text, nullable=False, comment="active, stopped or revoked"),
+    sa.Column("refines", sa.Boolean, nullable=False, comment="decides where others disagree"),
+    sa.Column("qualified", sa.Boolean, comment="by the first golden pages; null: not yet known"),
+    sa.Column("password", sa.Text, comment="of an owner: what Argon2 made of it"),
     sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 
@@ -112,13 +118,14 @@ visits = sa.Table(
     _to("pages"),
     _to("raters"),
     sa.Column("round", sa.Integer, nullable=False, comment="0 first, 1 refinement"),
-    sa.Column("slot_id", sa.BigInteger, comment="null: golden"),
+    sa.Column("slot_id", sa.BigInteger, comment="null: golden, or refinement"),
     sa.Column("shown", sa.Text, nullable=False, comment="JSON: class ids in the order shown"),
+    sa.Column("partial", sa.Boolean, nullable=False, comment="whether the page has more classes"),
     sa.Column("shown_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False, comment="open, done or returned"),
     sa.Column("done_at", sa.BigInteger),
-    sa.UniqueConstraint("page_id", "rater_id", "round"),
+    sa.Index("visits_of_page", "page_id", "rater_id", "round"),
     sa.Index("visits_of_rater", "rater_id", "state"),
     sa.Index(
         "visits_open",
@@ -134,11 +141,9 @@ slots = sa.Table(
     _id(),
     _to("pages"),
     sa.Column("position", sa.BigInteger, nullable=False, comment="of its page"),
-    sa.Column("round", sa.Integer, nullable=False),
     sa.Column("visit_id", sa.BigInteger, comment="who holds it; null: free"),
     sa.Index(
         "slots_free",
-        "round",
         "position",
         sqlite_where=sa.text("visit_id IS NULL"),
         postgresql_where=sa.text("visit_id IS NULL"),

@@ -29,13 +29,15 @@ class Settings:
     qualify : int
         Golden pages that come first.
     golden_every : int
-        One page in so many is golden; 0: none after the first.
+        After these, one page in so many is golden, at random; 0: none.
     least_informedness : float
         A rater whose informedness on golden questions is below it after the first pages is stopped.
     lease_minutes : float
         After which an open page goes to somebody else.
     max_pages : int
         Of one rater; 0: as many as there are.
+    refine_from : int
+        Answers that a question needs before somebody decides on it; 0: as many as raters are wanted.
     state : str
         One of `STATES`.
     """
@@ -48,6 +50,7 @@ class Settings:
     least_informedness: float = 0.2
     lease_minutes: float = 60.0
     max_pages: int = 0
+    refine_from: int = 0
     state: str = "running"
 
     def __post_init__(self) -> None:
@@ -59,6 +62,10 @@ class Settings:
                     got=f"{value:g}",
                     allowed=f"{least:g} to {most:g}",
                 )
+        if self.state not in STATES:
+            raise InputError(
+                "This is no state of a campaign.", got=repr(self.state), allowed=", ".join(STATES)
+            )
 
 
 _RANGES = (
@@ -69,6 +76,7 @@ _RANGES = (
     ("least_informedness", -1, 1),
     ("lease_minutes", 0.01, 100_000),
     ("max_pages", 0, 10_000_000),
+    ("refine_from", 0, 1000),
 )
 
 

@@ -38,6 +38,11 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger(), nullable=False, comment="of the last page taken"),
         sa.Column("max_pages", sa.Integer(), nullable=True, comment="null: as many as there are"),
         sa.Column("state", sa.Text(), nullable=False, comment="active, stopped or revoked"),
+        sa.Column("refines", sa.Boolean(), nullable=False, comment="decides where others disagree"),
+        sa.Column(
+            "qualified", sa.Boolean(), nullable=True, comment="by the first golden pages; null: not yet known"
+        ),
+        sa.Column("password", sa.Text(), nullable=True, comment="of an owner: what Argon2 made of it"),
         sa.Column("made_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("invitation"),
@@ -92,7 +97,6 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("page_id", sa.BigInteger(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False, comment="of its page"),
-        sa.Column("round", sa.Integer(), nullable=False),
         sa.Column("visit_id", sa.BigInteger(), nullable=True, comment="who holds it; null: free"),
         sa.ForeignKeyConstraint(
             ["page_id"],
@@ -103,7 +107,7 @@ def upgrade() -> None:
     with op.batch_alter_table("slots", schema=None) as batch_op:
         batch_op.create_index(
             "slots_free",
-            ["round", "position"],
+            ["position"],
             unique=False,
             sqlite_where=sa.text("visit_id IS NULL"),
             postgresql_where=sa.text("visit_id IS NULL"),
@@ -117,8 +121,9 @@ def upgrade() -> None:
         sa.Column("page_id", sa.BigInteger(), nullable=False),
         sa.Column("rater_id", sa.BigInteger(), nullable=False),
         sa.Column("round", sa.Integer(), nullable=False, comment="0 first, 1 refinement"),
-        sa.Column("slot_id", sa.BigInteger(), nullable=True, comment="null: golden"),
+        sa.Column("slot_id", sa.BigInteger(), nullable=True, comment="null: golden, or refinement"),
         sa.Column("shown", sa.Text(), nullable=False, comment="JSON: class ids in the order shown"),
+        sa.Column("partial", sa.Boolean(), nullable=False, comment="whether the page has more classes"),
         sa.Column("shown_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False, comment="open, done or returned"),
@@ -133,9 +138,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
-        sa.UniqueConstraint("page_id", "rater_id", "round"),
     )
     with op.batch_alter_table("visits", schema=None) as batch_op:
+        batch_op.create_index("visits_of_page", ["page_id", "rater_id", "round"], unique=False)
         batch_op.create_index("visits_of_rater", ["rater_id", "state"], unique=False)
         batch_op.create_index(
             "visits_open",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -162,7 +164,7 @@ def _read(known: Context, item: SentVote | SentRemark) -> Vote | Remark:
 
 
 def _page(known: Context, visit: Visit) -> Page:
-    examples = known.store.examples(visit.shown)
+    examples = fair_examples(visit.name, known.store.examples(visit.shown))
     label = None
     if known.show_label() and visit.label is not None:
         label = known.classes.names[visit.label]
@@ -175,16 +177,30 @@ def _page(known: Context, visit: Visit) -> Page:
     )
 
 
-def _shown(known: Context, visit: Visit, class_id: int, examples: list[tuple[int, str]]) -> Shown:
+def fair_examples(image: str, examples: Mapping[int, Sequence[tuple[int, str]]]) -> dict[int, list[int]]:
+    """Return the positions of the examples of classes that are shown beside an image.
+
+    An image is no example beside itself. Where it is one of a class, each other class loses one, too, drawn by
+    the image: to count them, or to miss one, tells nothing of the original label.
+    """
+    own = any(name == image for known in examples.values() for _, name in known)
+    found: dict[int, list[int]] = {}
+    for class_id, known in examples.items():
+        others = [position for position, name in known if name != image]
+        if own and len(others) == len(known):
+            others.pop(random.Random(f"{image}/{class_id}").randrange(len(others)))  # noqa: S311
+        found[class_id] = others[:SHOWN_EXAMPLES]
+    return found
+
+
+def _shown(known: Context, visit: Visit, class_id: int, examples: Sequence[int]) -> Shown:
     answer, main = visit.answers.get(class_id, (None, False))
-    # Its own image among the examples would give the original label away.
-    others = [position for position, name in examples if name != visit.name]
     return Shown(
         class_id=class_id,
         name=known.classes.names[class_id],
         synonyms=list(known.classes.synonyms[class_id]),
         definition=known.classes.definitions[class_id],
-        examples=[known.example_address(class_id, p) for p in others[:SHOWN_EXAMPLES]],
+        examples=[known.example_address(class_id, p) for p in examples],
         answer=None if answer is None else ANSWERS[answer],
         main=main,
     )

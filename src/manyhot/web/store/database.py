@@ -3,28 +3,29 @@
 One thread makes all changes. Those that wait while it works become one transaction: a disk that takes 5 ms
 to be sure costs that once for all of them. Each stands or falls alone, behind a savepoint. Who asked for a
 change gets its answer when it is on disk.
+
+Several processes may use one database: SQLite lets one write at a time, and in PostgreSQL a lock does.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
-from manyhot.errors import InputError, OutputError
+from manyhot.errors import OutputError
+from manyhot.web.store import engines, upgrading
 
 T = TypeVar("T")
 Change = Callable[[sa.Connection], T]
+_Waiting = tuple[Change[Any], Future[Any]]
 TOGETHER = 64
 """Changes of one transaction at most: those who wait for the first wait for the last, too."""
-_BUSY_MS = 10_000
 
 
 class Database:
@@ -39,129 +40,179 @@ class Database:
     ------
     InputError
         The address is none, or of another kind of database.
-    OutputError
-        The database cannot be opened.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
-        self._waiting: queue.SimpleQueue[tuple[Change[Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._reads, self._writes = engines.reader(url), engines.writer(url)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._process = os.getpid()
 
     def upgrade(self) -> None:
-        """Make the tables, or bring those of an earlier version up to date."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        try:
-            with self.engine.connect() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
-        except sa.exc.OperationalError as error:
-            raise OutputError(
-                "The database cannot be opened.",
-                where=self.engine.url.render_as_string(hide_password=True),
-                got=str(error.orig).partition("\n")[0],
-                do="check the address and that the server runs",
-            ) from error
+        """Make the tables, or bring those of an earlier version up to date.
+
+        Raises
+        ------
+        InputError
+            The database is of a later version, or holds something else.
+        OutputError
+            It cannot be opened.
+        """
+        upgrading.upgrade(self._writes)
 
     def read(self, query: Change[T]) -> T:
-        """Run a query and return what it returns."""
-        with self.engine.connect() as connection:
-            return query(connection)
+        """Run a query and return what it returns.
+
+        Raises
+        ------
+        OutputError
+            The database cannot be used just now.
+        """
+        try:
+            return self._read(query)
+        except sa.exc.DBAPIError as error:
+            if not engines.is_lost(error):
+                raise self._told(error) from error
+        # The server was started anew, and the pool has forgotten the connections to the old one.
+        return self._read(query)
+
+    def read_together(self, query: Change[T]) -> T:
+        """Run queries that all see the database at one moment; errors as `read`."""
+        options = {"begin": "BEGIN"} if self._writes.dialect.name == "sqlite" else {}
+        level = {} if options else {"isolation_level": "REPEATABLE READ"}
+        try:
+            with self._writes.connect().execution_options(**options, **level) as connection:
+                return query(connection)
+        except sa.exc.SQLAlchemyError as error:
+            raise self._told(error) from error
 
     def write(self, change: Change[T]) -> T:
-        """Make a change and return what it returns, once it is on disk."""
+        """Make a change and return what it returns, once it is on disk.
+
+        Where the connection is lost it may be made a second time, in a transaction of its own.
+
+        Raises
+        ------
+        OutputError
+            The database cannot be used just now. The change may be there nevertheless, if the connection was
+            lost while it was being confirmed.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError("A database belongs to the process that opened it.")
         waiting: Future[T] = Future()
-        self._waiting.put((change, waiting))
-        self._start()
+        with self._lock:
+            if self._closed:
+                raise OutputError("The database is closed: the app ends.", where=self._where())
+            self._queue.put((change, waiting))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
+                self._thread.start()
         return waiting.result()
 
     def close(self) -> None:
         """Make the changes that wait, and close all connections."""
         with self._lock:
+            self._closed = True
             thread, self._thread = self._thread, None
-        if thread is not None:
-            self._waiting.put(None)
+            self._queue.put(None)
+        if thread is not None and self._process == os.getpid():
             thread.join()
-        self.engine.dispose()
+        self._reads.dispose()
+        self._writes.dispose()
 
-    def _start(self) -> None:
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
-                    self._thread.start()
+    def _read(self, query: Change[T]) -> T:
+        try:
+            with self._reads.connect() as connection:
+                return query(connection)
+        except sa.exc.TimeoutError as error:
+            raise self._told(error) from error
 
     def _run(self) -> None:
-        while (first := self._waiting.get()) is not None:
+        while (first := self._queue.get()) is not None:
             batch, ended = [first], False
-            while len(batch) < TOGETHER and not self._waiting.empty():
-                if (more := self._waiting.get()) is None:
+            while len(batch) < TOGETHER and not self._queue.empty():
+                if (more := self._queue.get()) is None:
                     ended = True
                     break
                 batch.append(more)
-            self._together(batch)
+            self._settle(batch)
             if ended:
                 return
 
-    def _together(self, batch: list[tuple[Change[Any], Future[Any]]]) -> None:
-        done: list[tuple[Future[Any], Any]] = []
+    def _settle(self, batch: list[_Waiting]) -> None:
+        """Make changes and tell those who wait; whatever happens, nobody waits for ever."""
         try:
-            with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
-                for change, waiting in batch:
-                    try:
-                        with connection.begin_nested():
-                            done.append((waiting, change(connection)))
-                    except sa.exc.DBAPIError as error:
-                        if error.connection_invalidated:
-                            raise
-                        waiting.set_exception(error)
-                    except Exception as error:  # the asker's own: only it hears of it
-                        waiting.set_exception(error)
-        except Exception as error:  # the disk, the server: nothing of this is there
+            try:
+                results = self._together(batch)
+            except _LostError:  # before anything could be kept; most often a server that was started anew
+                results = self._together(batch)
+        except BaseException as error:
             for _, waiting in batch:
                 if not waiting.done():
-                    waiting.set_exception(error)
+                    waiting.set_exception(self._told(error))
             return
-        for waiting, result in done:
+        for waiting, result in results:
             waiting.set_result(result)
 
+    def _together(self, batch: list[_Waiting]) -> list[tuple[Future[Any], Any]]:
+        results: list[tuple[Future[Any], Any]] = []
+        committing = False
+        options = {"begin": "BEGIN IMMEDIATE"}
+        try:
+            with self._writes.connect().execution_options(**options) as connection, connection.begin():
+                engines.lock(connection)
+                for change, waiting in batch:
+                    if waiting.done():  # refused before the connection was lost
+                        continue
+                    try:
+                        result = change(connection) if len(batch) == 1 else _apart(connection, change)
+                    except Exception as error:
+                        if len(batch) == 1 or engines.is_lost(error) or not _goes_on(connection):
+                            raise
+                        waiting.set_exception(self._told(error))  # the asker's own
+                    else:
+                        results.append((waiting, result))
+                committing = True
+        except sa.exc.DBAPIError as error:
+            if engines.is_lost(error) and not committing:
+                raise _LostError from error
+            raise
+        return results
 
-def _engine(url: str) -> sa.Engine:
+    def _told(self, error: BaseException) -> BaseException:
+        """Return what those who asked are told of an error."""
+        cause = error.__cause__ if isinstance(error, _LostError) and error.__cause__ else error
+        told = engines.trouble(self._writes, cause)
+        if told is not None:
+            told.__cause__ = cause
+        return told or cause
+
+    def _where(self) -> str:
+        return self._writes.url.render_as_string(hide_password=True)
+
+
+class _LostError(Exception):
+    """The connection was lost before the transaction was to be kept."""
+
+
+def _apart(connection: sa.Connection, change: Change[T]) -> T:
+    """Make a change that stands or falls alone."""
+    connection.exec_driver_sql("SAVEPOINT change")
     try:
-        address = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise InputError(
-            "This is no address of a database.", got=url, allowed="sqlite:///PATH or postgresql://HOST/NAME"
-        ) from error
-    if address.get_backend_name() == "sqlite":
-        engine = sa.create_engine(
-            address, connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}
-        )
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    if address.get_backend_name() == "postgresql":
-        # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
-        return sa.create_engine(address.set(drivername="postgresql+pg8000"), pool_pre_ping=True, pool_size=8)
-    raise InputError(
-        "This kind of database is not supported.",
-        got=address.get_backend_name(),
-        allowed="sqlite:///PATH or postgresql://HOST/NAME",
-    )
+        result = change(connection)
+    except Exception:
+        if _goes_on(connection):
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT change")
+        raise
+    connection.exec_driver_sql("RELEASE SAVEPOINT change")
+    return result
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = (
-        None  # transactions begin where SQLAlchemy says, not where the driver guesses
-    )
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer that begins as a reader cannot wait for another writer: it fails at once.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _goes_on(connection: sa.Connection) -> bool:
+    """Whether the transaction is still there: SQLite drops it where a disk is full."""
+    if connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name != "sqlite" or bool(driver.in_transaction)

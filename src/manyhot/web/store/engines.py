@@ -1,0 +1,136 @@
+"""From an address to connections, and what the two databases call their troubles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import ExceptionContext
+
+from manyhot.errors import InputError, OutputError
+
+_BUSY_MS = 10_000
+"""How long SQLite waits for another process that writes."""
+
+_READERS, _MORE = 8, 32
+"""Connections that are kept for reading, and those that a rush adds to them: no thread waits for one."""
+
+_LOCK = 0x6D616E79
+"""Of PostgreSQL's advisory locks, the one that who changes something holds."""
+
+# Of PostgreSQL: connection, conflict between transactions, resources, shutdown, the system.
+_TROUBLES = ("08", "40", "53", "57", "58")
+
+
+def reader(url: str) -> sa.Engine:
+    """Return connections that read: each statement sees what is there when it begins.
+
+    Raises
+    ------
+    InputError
+        The address is none, or of another kind of database.
+    """
+    # A transaction around each read would be two more journeys to PostgreSQL.
+    return _engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS, max_overflow=_MORE)
+
+
+def writer(url: str) -> sa.Engine:
+    """Return connections for transactions; errors as `reader`."""
+    return _engine(url, pool_size=1, max_overflow=4)
+
+
+def lock(connection: sa.Connection) -> None:
+    """Wait until nobody else changes anything, until the end of the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    # SQLite's transaction began as a writer's.
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the connection is lost."""
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+
+
+def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
+    """Return what to raise for an error that is the database's and not ours; None for others."""
+    if isinstance(error, sa.exc.TimeoutError):
+        got = "too many connections at once"
+    elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
+        got = said(error)
+    else:
+        return None
+    return OutputError(
+        "The database cannot be used just now.",
+        where=engine.url.render_as_string(hide_password=True),
+        got=got,
+        do="check that there is room on the disk and that the server runs",
+    )
+
+
+def said(error: sa.exc.DBAPIError) -> str:
+    """Return what a database says in one line."""
+    told = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
+    return str(told.get("M", told) if isinstance(told, dict) else told).partition("\n")[0]
+
+
+def _is_trouble(error: sa.exc.DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    if _code(error.orig):
+        return _code(error.orig).startswith(_TROUBLES)
+    # SQLite: locked, full, read-only, malformed; pg8000: there is no server.
+    return type(error) in (sa.exc.OperationalError, sa.exc.DatabaseError, sa.exc.InterfaceError)
+
+
+def _code(error: BaseException | None) -> str:
+    """Return PostgreSQL's code of an error; empty where it is another's."""
+    told = error.args[0] if error is not None and error.args else None
+    return str(told.get("C", "")) if isinstance(told, dict) else ""
+
+
+def _engine(url: str, **options: Any) -> sa.Engine:
+    try:
+        address = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise InputError(
+            "This is no address of a database.", got=url, allowed="sqlite:///PATH or postgresql://HOST/NAME"
+        ) from error
+    kind = address.get_backend_name()
+    # Parameters of statements hold what raters wrote, and hashes of tokens: not for logs.
+    options["hide_parameters"] = True
+    if kind == "sqlite" and address.database:
+        engine = sa.create_engine(
+            address, connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}, **options
+        )
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if kind == "postgresql":
+        # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
+        engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
+        sa.event.listen(engine, "handle_error", _notice_lost)
+        return engine
+    raise InputError(
+        "This kind of database is not supported.",
+        got=address.render_as_string(hide_password=True),
+        allowed="sqlite:///PATH or postgresql://HOST/NAME",
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer that begins as a reader cannot wait for another writer: it fails at once.
+    begin = connection.get_execution_options().get("begin")
+    if begin:
+        connection.exec_driver_sql(begin)
+
+
+def _notice_lost(context: ExceptionContext) -> None:
+    # A server that goes down says so with a code, of which SQLAlchemy's dialect knows nothing.
+    if _code(context.original_exception).startswith(("57P", "08")):
+        context.is_disconnect = True

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manyhot import read_images, read_labels, read_predictions, tables
@@ -419,6 +420,29 @@ def test_class_list_of_ones_own(tmp_path):
     assert labels.table["classes"].to_pylist() == [[2, 0]]
     assert (labels.n_classes, labels.class_hash) == (3, table.hash)
     assert read_classes("imagenet1k") is class_list()
+
+
+def test_class_list_with_synonyms_and_definitions(tmp_path):
+    (tmp_path / "c.csv").write_text(
+        "key,name,synonyms,definition,hypernyms\nn1,cat,tabby; tomcat,a pet,\nn2,dog,,,n9 animal;n8 thing\n"
+    )
+    pq.write_table(
+        pa.table(
+            {
+                "key": ["n1", "n2"],
+                "synonyms": [["tabby; striped", "tomcat"], None],
+                "definition": ["a pet", None],
+                "hypernyms": [[], ["n9 animal", "n8 thing"]],
+            }
+        ),
+        tmp_path / "c.parquet",
+    )
+    text, table = read_classes(tmp_path / "c.csv"), read_classes(tmp_path / "c.parquet")
+    assert text.synonyms == (("tabby", "tomcat"), ())
+    assert table.synonyms == (("tabby; striped", "tomcat"), ())
+    for known in (text, table):
+        assert known.definitions == ("a pet", "")
+        assert known.hypernyms == ((), ("n9 animal", "n8 thing"))
 
 
 def test_class_list_in_another_order_than_it_says(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import polars as pl
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
@@ -16,9 +19,10 @@ def _matches(path: Path) -> bool:
 
 @register("format", "class-list", holds="classes", suffixes=(".txt", ".csv", ".parquet"), matches=_matches)
 def read_class_list(path: Path) -> ClassList:
-    """A class list: a text file with one key a line, or a table with ``key`` and, where known, ``name``.
+    """A class list: a text file with one key a line, or a table with ``key`` and, where known, more.
 
-    The class id is the position, from 0; a column ``class_id`` must agree.
+    That is ``name``, ``synonyms``, ``definition`` and ``hypernyms``; semicolons separate several of a class in
+    one cell of a CSV. The class id is the position, from 0; a column ``class_id`` must agree.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -35,6 +39,31 @@ def read_class_list(path: Path) -> ClassList:
         )
     keys = [str(key) for key in frame["key"]]
     names = tuple(str(name) for name in frame["name"]) if "name" in frame.columns else tuple(keys)
-    blank = tuple("" for _ in keys)
-    nothing: tuple[tuple[str, ...], ...] = tuple(() for _ in keys)
-    return ClassList(path.stem, tuple(keys), names, nothing, blank, nothing)
+    return ClassList(
+        path.stem,
+        tuple(keys),
+        names,
+        _several(frame, "synonyms"),
+        _definitions(frame),
+        _several(frame, "hypernyms"),
+    )
+
+
+def _definitions(frame: pl.DataFrame) -> tuple[str, ...]:
+    if "definition" not in frame.columns:
+        return ("",) * len(frame)
+    return tuple("" if text is None else str(text) for text in frame["definition"])
+
+
+def _several(frame: pl.DataFrame, column: str) -> tuple[tuple[str, ...], ...]:
+    if column not in frame.columns:
+        return ((),) * len(frame)
+    return tuple(tuple(_split(cell)) for cell in frame[column].to_list())
+
+
+def _split(cell: object) -> Iterator[str]:
+    """Yield what a cell lists: a list in Parquet, a text with semicolons in a CSV."""
+    parts = cell if isinstance(cell, list) else str("" if cell is None else cell).split(";")
+    for part in parts:
+        if part is not None and (text := str(part).strip()):
+            yield text

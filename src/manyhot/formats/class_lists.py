@@ -21,8 +21,8 @@ def _matches(path: Path) -> bool:
 def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key a line, or a table with ``key`` and, where known, more.
 
-    That is ``name``, ``synonyms``, ``definition`` and ``hypernyms``; semicolons separate several of a class in
-    one cell of a CSV. The class id is the position, from 0; a column ``class_id`` must agree.
+    That is ``name``, ``synonyms``, ``definition`` and ``hypernyms``; semicolons separate several of a class
+    in a cell of a CSV. The class id is the position, from 0; a column ``class_id`` must agree.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -22,6 +22,7 @@ router = APIRouter(
 ANSWERS = ("no", "maybe", "yes")
 SHOWN_EXAMPLES = 8
 _FOUND = 20
+_FOUND_EXAMPLES = 4
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40)]
@@ -104,7 +105,9 @@ class Found(BaseModel):
 
     class_id: int
     name: str
+    synonyms: list[str]
     definition: str
+    examples: list[str]
 
 
 @router.post("/queue", dependencies=[Depends(check_csrf)])
@@ -138,11 +141,25 @@ def answers(sent: Sent, known: Known, rater: AnyRater) -> Kept:
 
 
 @router.get("/classes")
-def classes(known: Known, rater: AnyRater, q: Annotated[str, Query(max_length=100)] = "") -> list[Found]:
-    """Search classes by name, synonym and definition."""
+def classes(
+    known: Known,
+    rater: AnyRater,
+    q: Annotated[str, Query(max_length=100)] = "",
+    page: Key | None = None,
+) -> list[Found]:
+    """Search classes by name, synonym and definition, for a page whose image is no example of them."""
+    found = known.search(q)[:_FOUND]
+    own = known.store.image_name(rater, page) if page else None
+    examples = fair_examples(own or "", known.store.examples(found))
     return [
-        Found(class_id=c, name=known.classes.names[c], definition=known.classes.definitions[c])
-        for c in known.search(q)[:_FOUND]
+        Found(
+            class_id=c,
+            name=known.classes.names[c],
+            synonyms=list(known.classes.synonyms[c]),
+            definition=known.classes.definitions[c],
+            examples=[known.example_address(c, p) for p in examples.get(c, [])[:_FOUND_EXAMPLES]],
+        )
+        for c in found
     ]
 
 

@@ -60,6 +60,7 @@ def home(request: Request, known: Known, rater: Annotated[Rater | None, Depends(
     told = {
         "title": known.title,
         "rater": rater,
+        "campaign": known.campaign_id,
         "csrf": csrf_token(request.cookies[known.cookie]),
     }
     return known.templates.TemplateResponse(request, "annotate.html", told)

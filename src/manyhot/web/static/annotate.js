@@ -1,158 +1,416 @@
-// A page asks for pages and sends answers. Each answer waits in the browser's storage, under a key of its own,
-// until the server says that it is kept: a lost connection, a closed tab or a crash loses none of them.
+// The rater's page: which image is shown, what the keys do, and what the rater is told.
 
-const CSRF = document.querySelector('meta[name="csrf"]').content;
-const OUTBOX = "manyhot-outbox:" + document.querySelector('meta[name="rater"]').content + ":";
+import * as dialogs from "./dialogs.js";
+import { enlarge, isEnlarged, preview, shrink } from "./examples.js";
+import { Outbox } from "./outbox.js";
+import { Pace } from "./pace.js";
+import { ask, CAMPAIGN, kindOf, newKey, RATER, session, useSession } from "./server.js";
+import { tell, Told } from "./told.js";
+import { isAnswered, Trail } from "./trail.js";
+import { View } from "./view.js";
+import { Zoom } from "./zoom.js";
+
 const $ = (id) => document.getElementById(id);
+const BOUNCE_MS = 250; // a second Enter that comes sooner was not meant for the next image
+const SOON_MS = 300;
+const RETRY_MS = 3000;
+const POLL_MS = 15_000;
+const AWAY_MS = 10 * 60_000;
 
-let pages = [];
-let current = null;
+const trail = new Trail();
+const pace = new Pace();
+const told = new Told(() => pace.tell(told.left));
+const zoom = new Zoom($("frame"), (scale) => { $("zoom-reset").hidden = scale === 1; });
+const tabs = "BroadcastChannel" in window ? new BroadcastChannel(`manyhot:${CAMPAIGN}:${RATER}`) : null;
+const outbox = new Outbox(`${CAMPAIGN}:${RATER}`, {
+  waiting: (count) => told.waiting(count),
+  trouble: (kind) => told.trouble(kind),
+  refused: (item, why) => told.refused(item, why),
+  fragile: () => told.fragile(),
+});
+const actions = []; // what can be undone: [page, [[shown, answer, main], …] before it]
 
-const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
-
-async function ask(path, body) {
-  const response = await fetch(path, body === undefined ? {} : {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-csrf": CSRF },
-    body: JSON.stringify(body),
-  });
-  if (!response.ok) throw Object.assign(new Error((await response.json()).detail), { status: response.status });
-  return response.json();
-}
-
-// ── Sending ──
-
-let number = 0;
-let sending = null;
-
-function keep(item) {
-  // Time first: they are sent in the order in which they were made, whichever tab sends them.
-  const at = Date.now().toString().padStart(15, "0") + "-" + (number++).toString().padStart(6, "0");
-  localStorage.setItem(OUTBOX + at + "-" + item.key, JSON.stringify(item));
-  send();
-}
-
-const waiting = () => Object.keys(localStorage).filter((k) => k.startsWith(OUTBOX)).sort();
-
-function send() {
-  sending ??= sendAll().finally(() => { sending = null; });
-  return sending;
-}
-
-async function sendAll() {
-  for (let names = waiting(); names.length; names = waiting()) {
-    const batch = names.slice(0, 100);
-    const items = batch.map((name) => JSON.parse(localStorage.getItem(name)));
-    try {
-      const { refused } = await ask("/api/answers", { items });
-      batch.forEach((name) => localStorage.removeItem(name));
-      const why = Object.values(refused)[0];
-      tell(why ? `Not stored: ${why}.` : "");
-    } catch (error) {
-      tell(`${names.length} answers wait for the connection.`);
-      setTimeout(send, 2000);
-      return;
-    }
-  }
-}
-
-function tell(text) { $("connection").textContent = text; }
+let marked = 0; // the row that Y, M, N and E are about
+let subject = 0; // the row that S is about: the one that was answered or gone to last
+let shownAt = 0;
+let refreshing = null;
+let preparing = null;
+let timer = 0;
+let hiddenAt = 0;
 
 // ── Pages ──
 
+function refresh() {
+  clearTimeout(timer);
+  refreshing ??= fetchPages().finally(() => { refreshing = null; });
+  return refreshing;
+}
+
 async function fetchPages() {
-  await send();
-  const queue = await ask("/api/queue", {});
-  pages = queue.pages;
-  $("progress").textContent = `${queue.done} done, ${queue.left} left`;
-  for (const page of pages) preload(page);
-  return queue;
-}
-
-function preload(page) {
-  for (const address of [page.image, ...page.classes.flatMap((c) => c.examples.map((e) => e + "/small"))]) {
-    new Image().src = address;
-  }
-}
-
-async function next() {
-  if (current) {
-    for (const shown of current.classes) if (!shown.answer) answer(shown, "no");
-    pages = pages.filter((p) => p.page !== current.page);
-  }
-  if (pages.length) {
-    show(pages[0]);
-    fetchPages();
+  await outbox.send();
+  const sent = told.uncounted(outbox.items());
+  let queue;
+  try {
+    queue = await ask("/api/queue", {});
+  } catch (error) {
+    const kind = kindOf(error);
+    told.trouble(kind);
+    if (!trail.current) empty(kind);
+    if (kind !== "session" && kind !== "elsewhere") later(error.wait || RETRY_MS);
     return;
   }
-  const queue = await fetchPages();
-  if (pages.length) show(pages[0]);
-  else finish(queue.reason);
+  if (!outbox.size) told.trouble("");
+  told.count(queue, sent);
+  trail.receive(queue.pages);
+  prepare();
+  if (trail.current) return;
+  if (trail.forward()) show();
+  else if (!queue.reason) later(SOON_MS); // what closes its pages is on the way
+  else {
+    empty(queue.reason);
+    later(POLL_MS);
+  }
 }
 
-function show(page) {
-  current = page;
-  $("page").hidden = false;
+function later(ms) {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, ms);
+}
+
+function viewOf(page) {
+  page.view ??= new View(page, {
+    answer: (shown, value) => answer(shown, value),
+    main: (shown) => toggleMain(shown),
+    mark: (index) => mark(index),
+    enlarge: (index) => { mark(index); toggleExamples(); },
+    point: (image) => preview(image),
+    loaded: (view) => { if (trail.current?.view === view) drawImage(); },
+  });
+  return page.view;
+}
+
+// Load and decode what is shown, then what comes next, one page after the other.
+function prepare() {
+  preparing ??= (async () => {
+    for (const page of [trail.current, ...trail.ahead]) if (page) await viewOf(page).prepare();
+  })().finally(() => { preparing = null; });
+}
+
+function show() {
+  const page = trail.current, view = viewOf(page);
+  shrink();
+  preview(null);
+  $("waiting").hidden = true;
   $("empty").hidden = true;
-  $("image").src = page.image;
+  $("page").hidden = false;
+  $("classes").replaceChildren(...view.rows);
+  $("classes").style.setProperty("--rows", page.classes.length);
+  $("classes").scrollTop = 0;
+  $("frame").querySelector("img")?.remove();
+  $("frame").prepend(view.image);
+  zoom.show(view.image);
+  view.draw();
+  drawImage();
+  drawAbove(page);
+  mark(0);
+  if (!dialogs.isOpen()) $("questions").focus({ preventScroll: true });
+  scrollTo(0, 0);
+  shownAt = performance.now();
+  pace.start();
+  told.progress();
+  tell(`${page.label ? `Original label ${page.label}. ` : ""}Classes: ${page.classes.map((c) => c.name).join(", ")}.`);
+  prepare();
+}
+
+function drawAbove(page) {
   $("label").hidden = !page.label;
   $("label").textContent = page.label ? `Original label: ${page.label}` : "";
-  $("classes").replaceChildren(...page.classes.map(row));
+  $("earlier").hidden = !(trail.looksBack || page.done);
+  $("missing").dataset.count = page.missing?.length || "";
+  $("comment").dataset.count = page.comments?.length || "";
 }
 
-function row(shown, index) {
-  const item = $("class").content.cloneNode(true).firstElementChild;
-  item.querySelector("kbd").textContent = index + 1;
-  item.querySelector("b").textContent = shown.name;
-  item.querySelector("span").textContent = shown.synonyms.filter((s) => s !== shown.name).join(", ");
-  item.querySelector("p").textContent = shown.definition;
-  item.querySelector(".examples").append(...shown.examples.map((address) => {
-    const image = new Image();
-    image.src = address + "/small";
-    image.alt = "";
-    return image;
-  }));
-  for (const button of item.querySelectorAll(".answers button")) {
-    button.addEventListener("click", () => answer(shown, button.dataset.answer));
+function drawImage() {
+  const { loaded, failed } = trail.current.view;
+  $("image-loading").hidden = loaded || failed;
+  $("image-failed").hidden = !failed;
+}
+
+// Everything not answered is no, and the next image comes.
+function next() {
+  const page = trail.current;
+  if (!page) return;
+  if (!isAnswered(page)) {
+    if (performance.now() - shownAt < BOUNCE_MS) return;
+    if (!page.view.loaded) {
+      tell("The image is not there yet.");
+      return;
+    }
   }
-  mark(item, shown);
-  return item;
+  const first = !page.done && !told.isCounted(page.page);
+  change(page, page.classes.filter((c) => c.answer === null).map((c) => [c, "no", false]));
+  told.endHint();
+  if (first) {
+    pace.finish();
+    told.finished(page.page);
+  }
+  tabs?.postMessage({ left: page.page });
+  goOn();
 }
 
-function mark(item, shown) {
-  for (const button of item.querySelectorAll(".answers button")) {
-    button.setAttribute("aria-checked", String(button.dataset.answer === shown.answer));
+function goOn() {
+  performance.mark("next");
+  if (trail.forward()) {
+    show();
+    afterPaint(() => performance.measure("next image", "next"));
+  } else {
+    trail.leave();
+    $("page").hidden = true;
+    $("waiting").hidden = false;
+  }
+  refresh();
+}
+
+function none() {
+  const page = trail.current;
+  if (!page || performance.now() - shownAt < BOUNCE_MS || !page.view.loaded) return;
+  change(page, page.classes.map((c) => [c, "no", false]));
+  next();
+}
+
+async function back() {
+  if (trail.backward()) {
+    show();
+    return;
+  }
+  try {
+    const before = trail.first ? `?before=${trail.first.page}` : "";
+    trail.recall(await ask(`/api/back${before}`));
+    show();
+  } catch (error) {
+    told.say(error.status === 404 ? "There is no image before this one." : "Earlier images need the connection.");
   }
 }
 
-function answer(shown, value) {
-  shown.answer = value;
-  keep({ key: newKey(), page: current.page, class_id: shown.class_id, answer: value, main: shown.main });
-  mark($("classes").children[current.classes.indexOf(shown)], shown);
-}
-
-function finish(reason) {
-  current = null;
+function empty(reason) {
+  $("waiting").hidden = true;
   $("page").hidden = true;
   $("empty").hidden = false;
-  $("reason").textContent = {
-    finished: "Done: there is nothing left for you to answer. Thank you.",
-    paused: "The campaign is paused.",
-    closed: "The campaign is closed.",
-    limit: "You have done all pages that you were asked for. Thank you.",
-    stopped: "Please ask the owner of the campaign how to go on.",
-  }[reason] ?? reason;
+  told.empty(reason);
+  if (document.activeElement === document.body) $("empty").focus();
 }
 
+function afterPaint(done) {
+  requestAnimationFrame(() => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = done;
+    channel.port2.postMessage(null);
+  });
+}
+
+// ── Answers ──
+
+function answer(shown, value, main = shown.main) {
+  const page = trail.current;
+  if (!page) return;
+  const kept = main && value !== "no";
+  const wanted = [[shown, value, kept]];
+  // One main object at most: the one before is sent again without.
+  if (kept) for (const other of page.classes) if (other !== shown && other.main) wanted.unshift([other, other.answer, false]);
+  change(page, wanted);
+  mark(page.classes.indexOf(shown));
+  tell(`${shown.name}: ${value}${kept ? ", the main object" : ""}.`);
+}
+
+function toggleMain(shown) {
+  if (shown.main) answer(shown, shown.answer, false);
+  else answer(shown, shown.answer === "maybe" ? "maybe" : "yes", true);
+}
+
+function change(page, wanted) {
+  const news = wanted.filter(([shown, value, main]) => shown.answer !== value || shown.main !== main);
+  if (!news.length) return;
+  actions.push([page, news.map(([shown]) => [shown, shown.answer, shown.main])]);
+  for (const [shown, value, main] of news) put(page, shown, value, main);
+  page.view.draw();
+}
+
+function put(page, shown, value, main) {
+  Object.assign(shown, { answer: value, main });
+  // A first answer that is taken back is a no for the server: that is what it becomes unless one answers anew.
+  const said = { answer: value ?? "no", main };
+  if (shown.stored?.answer === said.answer && shown.stored.main === main) return;
+  shown.stored = said;
+  const seen_ms = Math.round(pace.sinceStart);
+  outbox.put({ key: newKey(), page: page.page, class_id: shown.class_id, ...said, seen_ms });
+  tabs?.postMessage({ page: page.page, class_id: shown.class_id, ...said });
+}
+
+function undo() {
+  if (!actions.length) {
+    back();
+    return;
+  }
+  const [page, before] = actions.at(-1);
+  if (page !== trail.current) {
+    if (trail.goTo(page)) show();
+    else actions.length = 0;
+    return;
+  }
+  actions.pop();
+  for (const [shown, value, main] of before.reverse()) put(page, shown, value, main);
+  page.view.draw();
+  mark(page.classes.indexOf(before[0][0]));
+  told.say("Undone.");
+}
+
+function remark(page, what) {
+  outbox.put({ key: newKey(), page: page.page, ...what });
+}
+
+function openMissing() {
+  const page = trail.current;
+  dialogs.missing(page, (found, shown) => {
+    if (shown >= 0) {
+      mark(shown);
+      return;
+    }
+    remark(page, { missing_class_id: found.class_id });
+    page.missing = [...(page.missing ?? []), found.name];
+    drawAbove(page);
+    told.say(`Noted: ${found.name} is missing.`);
+  }, (text) => saveComment(page, `Missing: ${text}`));
+}
+
+function saveComment(page, text) {
+  remark(page, { text });
+  page.comments = [...(page.comments ?? []), text];
+  drawAbove(page);
+  told.say("The comment is kept.");
+}
+
+// ── Rows ──
+
+function mark(index) {
+  const rows = $("classes").children;
+  if (!rows.length) return;
+  rows[marked]?.classList.remove("marked");
+  marked = subject = Math.min(Math.max(index, 0), rows.length - 1);
+  rows[marked].classList.add("marked");
+  rows[marked].scrollIntoView({ block: "nearest" });
+  if (isEnlarged()) enlarge(trail.current.classes[marked], marked + 1);
+}
+
+function move(step) {
+  mark(marked + step);
+  if (document.activeElement?.type === "radio") {
+    const row = $("classes").children[marked];
+    (row.querySelector("input:checked") ?? row.querySelector("input")).focus();
+  }
+  tell(trail.current.classes[marked].name);
+}
+
+function answerMarked(value) {
+  const answered = marked;
+  answer(trail.current.classes[answered], value);
+  mark(answered + 1);
+  subject = answered;
+}
+
+function toggleExamples() {
+  if (!shrink()) enlarge(trail.current.classes[marked], marked + 1);
+}
+
+// ── Keys ──
+
+const KEYS = {
+  Enter: next, ArrowDown: () => move(1), ArrowUp: () => move(-1), j: () => move(1), k: () => move(-1),
+  y: () => answerMarked("yes"), m: () => answerMarked("maybe"), n: () => answerMarked("no"),
+  s: () => toggleMain(trail.current.classes[subject]), e: toggleExamples, 0: none, x: none,
+  u: undo, z: undo, b: back, Backspace: back, PageUp: back,
+  a: openMissing, "/": openMissing, c: () => dialogs.comment(trail.current, (text) => saveComment(trail.current, text)),
+  "+": () => zoom.in(), "=": () => zoom.in(), "-": () => zoom.out(), f: () => zoom.toggle(),
+  Escape: () => { if (!shrink()) zoom.reset(); },
+};
+const PANS = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] };
+
 document.addEventListener("keydown", (event) => {
-  if (!current || event.ctrlKey || event.metaKey || event.altKey) return;
-  const shown = current.classes[Number(event.code.replace("Digit", "")) - 1];
-  if (shown) answer(shown, event.shiftKey ? "maybe" : shown.answer === "yes" ? "no" : "yes");
-  else if (event.key === "Enter") next();
-  else return;
+  if (dialogs.isOpen() || event.isComposing || event.altKey) return;
+  const action = keyed(event);
+  if (!action) return;
   event.preventDefault();
+  action();
 });
-$("next").addEventListener("click", next);
-$("none").addEventListener("click", () => { current.classes.forEach((c) => answer(c, "no")); next(); });
-window.addEventListener("online", send);
-next();
+
+function keyed(event) {
+  if (event.key === "?") return () => $("help").showModal();
+  if (!trail.current) return !$("empty").hidden && ["b", "Backspace", "u", "z"].includes(event.key) ? back : null;
+  if (event.ctrlKey || event.metaKey) return event.key === "z" && !event.shiftKey ? undo : null;
+  const onButton = event.target.matches?.("button:focus-visible, a:focus-visible");
+  if (onButton && (event.key === "Enter" || event.key === " ")) return null;
+  if (event.shiftKey && PANS[event.key]) return () => zoom.pan(...PANS[event.key]);
+  const digit = /^(Digit|Numpad)([1-8])$/.exec(event.code)?.[2];
+  const shown = digit && trail.current.classes[digit - 1];
+  if (digit) return event.repeat || !shown ? () => {} : () => answer(shown, valueOf(event, shown));
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  const repeats = /^(Arrow|[-+=jk]$)/.test(event.key);
+  return event.repeat && !repeats ? action && (() => {}) : action;
+}
+
+function valueOf(event, shown) {
+  if (event.shiftKey) return shown.answer === "maybe" ? "no" : "maybe";
+  return shown.answer === "yes" ? "no" : "yes";
+}
+
+// ── Buttons, other tabs, coming and going ──
+
+function onClick(id, action) {
+  $(id).addEventListener("click", (event) => {
+    if (event.detail > 1) return; // the second of a double click
+    action();
+  });
+}
+
+for (const [id, action] of Object.entries({
+  next, none, back, undo, missing: openMissing, comment: KEYS.c,
+  "zoom-in": () => zoom.in(), "zoom-out": () => zoom.out(), "zoom-reset": () => zoom.reset(),
+  "help-button": () => $("help").showModal(), "enlarged-close": shrink, "image-again": () => trail.current.view.retry(),
+  "empty-back": back, reload: () => location.reload(), leave,
+})) onClick(id, action);
+
+async function leave() {
+  const count = outbox.size;
+  if (count && !confirm(`${count} answers are not sent yet. They stay in this browser until you come back. Leave?`)) return;
+  await ask("/leave", {}).catch(() => {});
+  location.assign("/");
+}
+
+if (tabs) {
+  tabs.onmessage = ({ data }) => {
+    if (data.session) {
+      useSession(data.session);
+      outbox.unblock().then(refresh);
+    } else if (data.left) {
+      told.finished(data.left);
+      if (trail.current?.page === data.left && !document.hasFocus() && isAnswered(trail.current)) goOn();
+    } else {
+      trail.note(data.page, data.class_id, data.answer, data.main);
+      if (trail.current?.page === data.page) trail.current.view.draw();
+    }
+  };
+  tabs.postMessage({ session: session() });
+}
+
+addEventListener("online", refresh);
+addEventListener("offline", () => told.trouble("offline"));
+addEventListener("pagehide", () => { if (outbox.size) outbox.send(); });
+addEventListener("beforeunload", (event) => { if (outbox.fragile) event.preventDefault(); });
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hiddenAt = performance.now();
+  else if (performance.now() - hiddenAt > AWAY_MS) refresh();
+});
+addEventListener("resize", () => zoom.reset());
+
+dialogs.prepareDialogs();
+for (const item of outbox.items()) if (item.class_id !== undefined) trail.note(item.page, item.class_id, item.answer, item.main);
+refresh();

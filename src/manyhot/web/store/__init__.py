@@ -163,6 +163,10 @@ class Store:
         """Return the visit that a rater finished last, or last before another of his visits."""
         return self._database.read(lambda c: visits.last_done(c, rater, before))
 
+    def image_name(self, rater: Rater, visit: str) -> str | None:
+        """Return the image_id of a rater's own visit."""
+        return self._database.read(lambda c: visits.image_name(c, rater, visit))
+
     def count_free(self) -> int:
         """Return how many looks at pages are still wanted from anybody."""
         return self._database.read(assigning.count_free)

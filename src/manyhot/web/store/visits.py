@@ -100,6 +100,16 @@ def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | Non
     return None if number is None else find_visits(connection, [number])[0]
 
 
+def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
+    """Return the image_id of a rater's own visit; None where there is no such visit."""
+    return connection.scalar(
+        sa.select(schema.images.c.name)
+        .join(_PAGES, _PAGES.c.image_id == schema.images.c.id)
+        .join(_VISITS, _VISITS.c.page_id == _PAGES.c.id)
+        .where(_VISITS.c.key == key, _VISITS.c.rater_id == rater.id)
+    )
+
+
 def last_done(connection: sa.Connection, rater: Rater, before: str | None = None) -> Visit | None:
     """Return the visit that a rater finished last, or last before another of the same rater's."""
     query = sa.select(_VISITS.c.id).where(

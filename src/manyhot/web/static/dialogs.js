@@ -1,0 +1,115 @@
+// What opens over the page: keys, a comment, and the search for a class that is missing.
+
+import { ask } from "./server.js";
+
+const $ = (id) => document.getElementById(id);
+const PAUSE_MS = 60;
+
+export const isOpen = () => document.querySelector("dialog[open]") !== null;
+
+export function prepareDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.querySelector(".close").addEventListener("click", () => dialog.close());
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); }); // beside it
+  }
+}
+
+// Ask for a comment and hand it over. A text that was not saved is there again the next time.
+export function comment(page, save) {
+  const dialog = $("comment-dialog"), text = $("comment-text");
+  text.value = page.draft ?? "";
+  text.oninput = () => { page.draft = text.value; };
+  text.onkeydown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    done();
+  };
+  $("comment-save").onclick = done;
+  dialog.showModal();
+
+  function done() {
+    const said = text.value.trim();
+    page.draft = "";
+    dialog.close();
+    if (said) save(said);
+  }
+}
+
+// Search for a class. found(class) is told which; unknown(text) that it is none of the list.
+export function missing(page, found, unknown) {
+  const dialog = $("missing-dialog"), input = $("missing-input"), list = $("missing-list");
+  let options = [], at = 0, asked = 0, timer = 0;
+  input.value = "";
+  list.replaceChildren();
+  tell("");
+  input.oninput = () => { clearTimeout(timer); timer = setTimeout(search, PAUSE_MS); };
+  input.onkeydown = (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) mark(Math.min(Math.max(at + step, 0), options.length - 1));
+    else if (event.key === "Enter" && !event.isComposing) options[at]?.click();
+    else return;
+    event.preventDefault();
+  };
+  dialog.onclose = () => { clearTimeout(timer); asked += 1; };
+  dialog.showModal();
+
+  async function search() {
+    const text = input.value.trim(), mine = (asked += 1);
+    let answer = [], trouble = "";
+    if (text) {
+      try {
+        answer = await ask(`/api/classes?q=${encodeURIComponent(text)}&page=${page.page}`);
+      } catch (error) {
+        trouble = error.status ? "The search does not work now." : "No connection: classes cannot be searched now.";
+      }
+    }
+    if (mine !== asked) return; // a later one is on its way
+    options = answer.map((one) => option(one, page.classes.findIndex((c) => c.class_id === one.class_id)));
+    if (text) options.push(other(text));
+    list.replaceChildren(...options);
+    tell(trouble || (text ? `${answer.length || "No"} ${answer.length === 1 ? "class" : "classes"} found.` : ""));
+    mark(0);
+  }
+
+  function option(one, shown) {
+    const item = $("found").content.cloneNode(true).firstElementChild;
+    item.querySelector("b").textContent = one.name;
+    item.querySelector(".also").textContent = shown >= 0 ? `is asked about: number ${shown + 1}` : one.synonyms.join(", ");
+    item.querySelector("p").textContent = one.definition;
+    item.querySelector(".pictures").append(...one.examples.map((address) => {
+      const image = new Image();
+      image.alt = "";
+      image.src = `${address}/small`;
+      image.addEventListener("error", () => image.remove());
+      return image;
+    }));
+    return choice(item, () => found(one, shown));
+  }
+
+  function other(text) {
+    const item = $("found").content.cloneNode(true).firstElementChild;
+    item.querySelector("b").textContent = "None of these";
+    item.querySelector("p").textContent = `Leave “${text}” as a comment: it is in the image, and in no class.`;
+    return choice(item, () => unknown(text));
+  }
+
+  function choice(item, chosen) {
+    item.addEventListener("click", () => { dialog.close(); chosen(); });
+    item.addEventListener("pointermove", () => mark(options.indexOf(item), false));
+    return item;
+  }
+
+  function mark(index, scroll = true) {
+    at = Math.max(index, 0);
+    options.forEach((item, i) => {
+      item.id = `missing-${i}`;
+      item.setAttribute("aria-selected", String(i === at));
+    });
+    if (options.length) input.setAttribute("aria-activedescendant", `missing-${at}`);
+    else input.removeAttribute("aria-activedescendant");
+    input.setAttribute("aria-expanded", String(options.length > 0));
+    if (scroll) options[at]?.scrollIntoView({ block: "nearest" });
+  }
+
+  function tell(text) { $("missing-status").textContent = text; }
+}

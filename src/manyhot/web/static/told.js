@@ -1,0 +1,126 @@
+// What the rater is told: progress, pace, what is saved, and what went wrong.
+
+const $ = (id) => document.getElementById(id);
+const SHORTLY_MS = 2500;
+const HINT = "manyhot-hint";
+
+const TROUBLES = {
+  offline: "No connection. What you answer is kept in this browser and sent as soon as the connection is back.",
+  server: "The server does not answer as it should. What you answer is kept in this browser and sent later.",
+  busy: "The server is busy. What you answer is kept in this browser and sent in a moment.",
+  session: "Your session has ended. Open your invitation link again in this browser: what is not sent yet is kept here, and is sent then.",
+  elsewhere: "This browser has come in again in another tab. Reload this page to go on; what is not sent yet is kept.",
+};
+
+const EMPTY = {
+  finished: ["All done", "There is nothing left for you to answer. Thank you."],
+  paused: ["A break", "The campaign is paused. This page goes on by itself when the campaign does."],
+  closed: ["Closed", "The campaign is closed. Thank you for your answers."],
+  limit: ["All done", "You have done all the images that you were asked for. Thank you."],
+  stopped: ["Please wait", "Ask the owner of the campaign how to go on."],
+  offline: ["No connection", "The next images come as soon as the connection is back."],
+  server: ["The server does not answer", "The next images come as soon as it does."],
+  busy: ["The server is busy", "The next images come in a moment."],
+  session: ["Your session has ended", "Open your invitation link again in this browser to go on."],
+  elsewhere: ["You came in again in another tab", "Reload this page to go on."],
+};
+
+// For screen readers.
+export function tell(text) { $("say").textContent = text; }
+
+export class Told {
+  left = 0;
+  #done = 0; #uncounted = new Set(); #counted = new Set(); #pace; #kind = ""; #refused = new Map(); #timer = 0;
+
+  constructor(paceInWords) {
+    this.#pace = paceInWords;
+    let seen = null;
+    try { seen = localStorage.getItem(HINT); } catch { /* forbidden: tell again */ }
+    $("hint").hidden = seen !== null;
+  }
+
+  endHint() {
+    if ($("hint").hidden) return;
+    $("hint").hidden = true;
+    try { localStorage.setItem(HINT, "seen"); } catch { /* full or forbidden */ }
+  }
+
+  // A page was finished here or in another tab; the server may not know yet.
+  finished(page) {
+    if (this.#counted.has(page)) return;
+    this.#counted.add(page);
+    this.#uncounted.add(page);
+    this.left = Math.max(0, this.left - 1);
+  }
+
+  isCounted(page) { return this.#counted.has(page); }
+
+  // The finished pages of which nothing waits: the server counts them from now on.
+  uncounted(waiting) {
+    const pages = new Set(waiting.map((item) => item.page));
+    return [...this.#uncounted].filter((page) => !pages.has(page));
+  }
+
+  count(queue, sent) {
+    for (const page of sent) this.#uncounted.delete(page);
+    this.#done = queue.done;
+    this.left = Math.max(0, queue.left - this.#uncounted.size);
+    this.progress();
+  }
+
+  progress() {
+    const done = this.#done + this.#uncounted.size;
+    const [have, all] = [done.toLocaleString(), (done + this.left).toLocaleString()];
+    $("progress-text").textContent = `${have} of ${all}`;
+    $("progress").max = Math.max(1, done + this.left);
+    $("progress").value = done;
+    $("pace").textContent = this.#pace();
+  }
+
+  waiting(count) {
+    $("saved").textContent = count ? `${count} not sent yet` : "All sent";
+    $("saved").classList.toggle("waits", count > 0);
+  }
+
+  trouble(kind) {
+    if (kind === this.#kind) return;
+    this.#kind = kind;
+    $("trouble").hidden = !kind;
+    $("trouble-text").textContent = kind ? TROUBLES[kind] : "";
+    $("reload").hidden = kind !== "elsewhere";
+  }
+
+  refused(item, why) {
+    this.#refused.set(why, (this.#refused.get(why) ?? 0) + 1);
+    $("refused").replaceChildren(...[...this.#refused].map(([reason, count]) => {
+      const line = document.createElement("p"), close = document.createElement("button");
+      line.append(`${count === 1 ? "An answer was" : `${count} answers were`} not stored: ${reason}. `);
+      close.textContent = "I see";
+      close.addEventListener("click", () => { this.#refused.delete(reason); line.remove(); });
+      line.append(close);
+      return line;
+    }));
+  }
+
+  fragile() {
+    $("fragile").hidden = false;
+  }
+
+  // Say something for a moment.
+  say(text) {
+    tell(text);
+    $("toast").textContent = text;
+    $("toast").hidden = false;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => { $("toast").hidden = true; }, SHORTLY_MS);
+  }
+
+  empty(reason) {
+    const [title, text] = EMPTY[reason] ?? ["", reason];
+    if ($("reason").textContent === text) return;
+    $("empty-title").textContent = title;
+    $("reason").textContent = text;
+    $("empty-back").hidden = reason in TROUBLES || !this.#done;
+    tell(`${title}. ${text}`);
+  }
+}

@@ -1,0 +1,93 @@
+// A page as nodes, made before it is shown, with its pictures loaded and decoded.
+
+const $ = (id) => document.getElementById(id);
+const ANSWERS = ["no", "maybe", "yes"];
+
+export class View {
+  #page; #retries = 0;
+
+  // on: answer(shown, value), main(shown), mark(index), enlarge(index), point(image or null), loaded(view)
+  constructor(page, on) {
+    this.#page = page;
+    this.rows = page.classes.map((shown, index) => makeRow(page, shown, index, on));
+    this.image = new Image();
+    this.image.alt = "The image that is asked about";
+    this.image.draggable = false;
+    this.image.decoding = "sync"; // the picture and its questions appear together
+    this.failed = false;
+    this.image.addEventListener("load", () => { this.failed = false; on.loaded(this); });
+    this.image.addEventListener("error", () => { this.failed = true; on.loaded(this); });
+    this.image.src = page.image;
+    this.draw();
+  }
+
+  get loaded() { return this.image.complete && this.image.naturalWidth > 0; }
+
+  retry() { this.image.src = `${this.#page.image}?again=${(this.#retries += 1)}`; }
+
+  // Resolves when all that can be loaded is decoded. What could not be loaded before is tried again.
+  async prepare() {
+    if (this.failed) this.retry();
+    await this.image.decode().catch(() => {});
+    const examples = this.rows.flatMap((row) => [...row.querySelectorAll(".examples img")]);
+    await Promise.all(examples.map((image) => {
+      if (!image.naturalWidth) image.src = image.dataset.src;
+      return image.decode().then(() => { image.hidden = false; }, () => { image.hidden = true; });
+    }));
+  }
+
+  draw() {
+    this.#page.classes.forEach((shown, index) => {
+      const row = this.rows[index];
+      row.dataset.answer = shown.answer ?? "";
+      for (const input of row.querySelectorAll("input")) input.checked = input.value === shown.answer;
+      row.querySelector(".main").setAttribute("aria-pressed", String(shown.main));
+    });
+  }
+}
+
+function makeRow(page, shown, index, on) {
+  const item = $("class").content.cloneNode(true).firstElementChild;
+  const find = (selector) => item.querySelector(selector);
+  const id = `${page.page}-${shown.class_id}`;
+  item.id = `row-${id}`;
+  find(".number").textContent = index + 1;
+  const name = find(".name");
+  name.textContent = shown.name;
+  name.id = `name-${id}`;
+  const also = shown.synonyms.filter((s) => s !== shown.name).join(", ");
+  find(".also").textContent = also;
+  find(".definition").textContent = shown.definition;
+  find(".text").title = [shown.name + (also ? ` (${also})` : ""), shown.definition].filter(Boolean).join(": ");
+  find(".answers").setAttribute("aria-labelledby", name.id);
+  for (const [at, input] of [...item.querySelectorAll("input")].entries()) {
+    input.name = `answer-${id}`;
+    input.value = ANSWERS[at];
+    input.addEventListener("change", () => on.answer(shown, input.value));
+  }
+  find(".text").addEventListener("click", () => on.answer(shown, shown.answer === "yes" ? "no" : "yes"));
+  find(".main").setAttribute("aria-label", `${shown.name} is the main object`);
+  find(".main").addEventListener("click", () => on.main(shown));
+  for (const name of ["pointerdown", "focusin"]) item.addEventListener(name, () => on.mark(index));
+  fillExamples(find(".examples"), shown, index, on);
+  return item;
+}
+
+function fillExamples(strip, shown, index, on) {
+  strip.hidden = !shown.examples.length;
+  strip.style.setProperty("--count", shown.examples.length);
+  strip.style.setProperty("--half", Math.max(4, Math.ceil(shown.examples.length / 2)));
+  strip.setAttribute("aria-label", `Enlarge the examples of ${shown.name}`);
+  strip.addEventListener("click", () => on.enlarge(index));
+  strip.addEventListener("pointerleave", () => on.point(null));
+  strip.append(...shown.examples.map((address) => {
+    const image = new Image();
+    image.alt = "";
+    image.decoding = "sync";
+    image.draggable = false;
+    image.dataset.src = `${address}/small`; // loaded by `prepare`, after the image itself
+    image.dataset.large = `${address}/large`;
+    image.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") on.point(image); });
+    return image;
+  }));
+}

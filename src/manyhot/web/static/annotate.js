@@ -92,7 +92,8 @@ function viewOf(page) {
 // Load and decode what is shown, then what comes next, one page after the other.
 function prepare() {
   preparing ??= (async () => {
-    for (const page of [trail.current, ...trail.ahead]) if (page) await viewOf(page).prepare();
+    const unprepared = () => [trail.current, ...trail.ahead].find((page) => page && !viewOf(page).prepared);
+    for (let page = unprepared(); page; page = unprepared()) await page.view.prepare();
   })().finally(() => { preparing = null; });
 }
 
@@ -401,7 +402,10 @@ if (tabs) {
   tabs.postMessage({ session: session() });
 }
 
-addEventListener("online", refresh);
+addEventListener("online", () => {
+  for (const page of [trail.current, ...trail.ahead]) if (page?.view?.lacks) page.view.prepared = false;
+  refresh();
+});
 addEventListener("offline", () => told.trouble("offline"));
 addEventListener("pagehide", () => { if (outbox.size) outbox.send(); });
 addEventListener("beforeunload", (event) => { if (outbox.fragile) event.preventDefault(); });

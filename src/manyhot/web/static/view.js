@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 const ANSWERS = ["no", "maybe", "yes"];
 
 export class View {
+  prepared = false; // whether its pictures were asked for
+  lacks = false; // whether some did not come
   #page; #retries = 0;
 
   // on: answer(shown, value), main(shown), mark(index), enlarge(index), point(image or null), loaded(view)
@@ -27,13 +29,15 @@ export class View {
 
   // Resolves when all that can be loaded is decoded. What could not be loaded before is tried again.
   async prepare() {
+    this.prepared = true;
     if (this.failed) this.retry();
-    await this.image.decode().catch(() => {});
     const examples = this.rows.flatMap((row) => [...row.querySelectorAll(".examples img")]);
-    await Promise.all(examples.map((image) => {
+    const there = [await decoded(this.image)];
+    there.push(...await Promise.all(examples.map((image) => {
       if (!image.naturalWidth) image.src = image.dataset.src;
-      return image.decode().then(() => { image.hidden = false; }, () => { image.hidden = true; });
-    }));
+      return decoded(image).then((fine) => !(image.hidden = !fine));
+    })));
+    this.lacks = there.includes(false);
   }
 
   draw() {
@@ -45,6 +49,8 @@ export class View {
     });
   }
 }
+
+const decoded = (image) => image.decode().then(() => true, () => false);
 
 function makeRow(page, shown, index, on) {
   const item = $("class").content.cloneNode(true).firstElementChild;

@@ -197,7 +197,7 @@ def _page(known: Context, visit: Visit) -> Page:
 def fair_examples(image: str, examples: Mapping[int, Sequence[tuple[int, str]]]) -> dict[int, list[int]]:
     """Return the positions of the examples of classes that are shown beside an image.
 
-    An image is no example beside itself. Where it is one of a class, each other class loses one, too, drawn by
+    An image is no example beside itself. Where it is one of a class, each other class loses one too, drawn by
     the image: to count them, or to miss one, tells nothing of the original label.
     """
     own = any(name == image for known in examples.values() for _, name in known)

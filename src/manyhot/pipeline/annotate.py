@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images
 from manyhot.pipeline.common import PathLike
+from manyhot.steps.agreement import agreement
 from manyhot.steps.propose import golden_labels
 from manyhot.tables import Campaign, Images
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 ANSWERS = ("no", "maybe", "yes")
 DATABASE = "annotation.sqlite"
 CACHE = ".pictures"
+_RESAMPLES = 100
+"""For the intervals on the owner's page, which are found again every few minutes with a million votes."""
+
 EXAMPLES = 24
 """Example images that are kept of each class: eight are shown, never the image that is asked about."""
 
@@ -47,6 +52,7 @@ def open_annotation(
     database: str | None = None,
     examples: PathLike | None = None,
     settings: Settings | None = None,
+    alone: bool = False,
 ) -> Iterator[Annotation]:
     """Open the database of a campaign, filled from its tables the first time, and make the app.
 
@@ -60,6 +66,8 @@ def open_annotation(
         An images table with labels whose images are examples of their classes; by default the campaign's own.
     settings : Settings, optional
         Of a campaign whose database is new.
+    alone : bool
+        One person at a laptop: who opens an owner's link needs no password.
 
     Raises
     ------
@@ -71,13 +79,23 @@ def open_annotation(
     web = _web()
     campaign = Campaign.read(folder)
     classes = read_classes(campaign.path("classes"))
-    store = web.Store(database or f"sqlite:///{campaign.folder / DATABASE}")
+    store = web.Store(_address(campaign, database))
     try:
         _fill(web, store, campaign, classes, examples, settings or web.Settings())
         yield Annotation(
             campaign,
             store,
-            web.create_app(store, classes, campaign.folder / CACHE, title=campaign.folder.resolve().name),
+            web.create_app(
+                store,
+                classes,
+                campaign.folder / CACHE,
+                title=campaign.folder.resolve().name,
+                outside=web.Outside(
+                    judge=partial(agreement, resamples=_RESAMPLES),
+                    export=lambda folder: _write(store, campaign, folder),
+                    alone=alone,
+                ),
+            ),
         )
     finally:
         store.close()
@@ -102,36 +120,33 @@ def export_votes(folder: PathLike, *, database: str | None = None, call: str = "
             got=f"no {DATABASE} in it",
             do=f"ask: manyhot annotate {campaign.folder}",
         )
-    from manyhot.web.store.answers import all_remarks, all_votes
-
-    store = web.Store(database or f"sqlite:///{campaign.folder / DATABASE}")
+    store = web.Store(_address(campaign, database))
     try:
-        votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
+        return _write(store, campaign, campaign.folder, call)
     finally:
         store.close()
+
+
+def _write(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:
+    """Write votes, and remarks where there are any, into a folder."""
+    from manyhot.web.store.answers import all_remarks, all_votes
+
+    votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
     about = {
         "n_classes": str(campaign.n_classes),
         "classes": campaign.class_hash,
         "name": campaign.folder.resolve().name,
     }
     inputs = {"proposals.parquet": sha256(campaign.path("proposals"))}
-    written = [
-        tables.write(
-            _votes_table(votes), campaign.path("votes"), "votes", call=call, inputs=inputs, about=about
-        )
+    parts = {"votes": _votes_table(votes)} | ({"remarks": _remarks_table(remarks)} if remarks else {})
+    return [
+        tables.write(table, folder / campaign.path(name).name, name, call=call, inputs=inputs, about=about)
+        for name, table in parts.items()
     ]
-    if remarks:
-        written.append(
-            tables.write(
-                _remarks_table(remarks),
-                campaign.path("remarks"),
-                "remarks",
-                call=call,
-                inputs=inputs,
-                about=about,
-            )
-        )
-    return written
+
+
+def _address(campaign: Campaign, database: str | None) -> str:
+    return database or f"sqlite:///{campaign.folder / DATABASE}"
 
 
 def _web() -> Any:

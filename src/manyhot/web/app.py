@@ -12,13 +12,16 @@ from manyhot._version import __version__
 from manyhot.classes import ClassList
 from manyhot.web.context import Context
 from manyhot.web.guard import Guard
+from manyhot.web.numbers import Outside
 from manyhot.web.pictures import Pictures
-from manyhot.web.routes import answering, joining
+from manyhot.web.routes import answering, joining, owner, refining
 from manyhot.web.routes.images import Images
 from manyhot.web.store import Store
 
 
-def create_app(store: Store, classes: ClassList, cache: Path, *, title: str) -> FastAPI:
+def create_app(
+    store: Store, classes: ClassList, cache: Path, *, title: str, outside: Outside | None = None
+) -> FastAPI:
     """Return the app of a campaign.
 
     Parameters
@@ -30,10 +33,12 @@ def create_app(store: Store, classes: ClassList, cache: Path, *, title: str) -> 
         Folder for images that were made smaller.
     title : str
         Of the campaign.
+    outside : Outside, optional
+        What the app cannot do by itself.
     """
     app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None)
-    app.state.context = known = Context(store, classes, Pictures(cache), title)
-    for module in (joining, answering):
+    app.state.context = known = Context(store, classes, Pictures(cache), title, outside or Outside())
+    for module in (joining, answering, owner, refining):
         app.include_router(module.router)
     app.mount("/static", known.static, name="static")
     app.add_middleware(Images, known=known)
@@ -48,4 +53,4 @@ def _refused(request: Request, error: Exception) -> Response:
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
     told = {"title": known.title, "message": error.detail}
-    return known.templates.TemplateResponse(request, "refused.html", told, error.status_code)
+    return known.templates.TemplateResponse(request, "refused.html", told, error.status_code, error.headers)

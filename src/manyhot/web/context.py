@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Form, HTTPException, Request
 from fastapi.templating import Jinja2Templates
 
 from manyhot.classes import ClassList
+from manyhot.web.meanwhile import Meanwhile
+from manyhot.web.numbers import Numbers, Outside
 from manyhot.web.pictures import Pictures
 from manyhot.web.search import Search
 from manyhot.web.static_files import StaticFiles
@@ -34,12 +36,14 @@ class Context:
     pictures : Pictures
     title : str
         Of the campaign.
+    outside : Outside
     """
 
     store: Store
     classes: ClassList
     pictures: Pictures
     title: str
+    outside: Outside = field(default_factory=Outside)
     static: StaticFiles = field(default_factory=StaticFiles)
 
     @cached_property
@@ -81,6 +85,11 @@ class Context:
     def pages(self) -> Briefly[int]:
         """How many pages a rater can be asked about."""
         return Briefly(self.store.count_pages, 60)
+
+    @cached_property
+    def numbers(self) -> Meanwhile[Numbers]:
+        """How far the campaign is, and how good its answers are."""
+        return Meanwhile(lambda: Numbers.of(self.store, self.classes, self.outside))
 
     @cached_property
     def show_label(self) -> Briefly[bool]:
@@ -135,6 +144,13 @@ async def owner(found: Annotated[Rater, Depends(rater)]) -> Rater:
     return found
 
 
+async def visiting_owner(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
+    """Return the owner who opens a page; lead who is not logged in to where owners log in."""
+    if found is None:
+        raise HTTPException(303, "Log in.", {"Location": "/owner/login"})
+    return await owner(found)
+
+
 def csrf_token(session: str) -> str:
     """Return what a page of a session must send along with a change; other sites cannot know it."""
     return hmac.new(session.encode(), b"manyhot csrf", hashlib.sha256).hexdigest()
@@ -142,7 +158,15 @@ def csrf_token(session: str) -> str:
 
 async def check_csrf(request: Request, known: Known) -> None:
     """Refuse a change that another site sent in the rater's name."""
-    sent = request.headers.get("x-csrf", "")
+    _check_csrf(request, known, request.headers.get("x-csrf", ""))
+
+
+async def check_form(request: Request, known: Known, csrf: Annotated[str, Form()] = "") -> None:
+    """As `check_csrf`, of a form."""
+    _check_csrf(request, known, csrf)
+
+
+def _check_csrf(request: Request, known: Context, sent: str) -> None:
     session = request.cookies.get(known.cookie, "")
     if not hmac.compare_digest(sent.encode(), csrf_token(session).encode()):
         raise HTTPException(403, "The request did not come from a page of this app; reload the page.")
@@ -150,3 +174,4 @@ async def check_csrf(request: Request, known: Known) -> None:
 
 AnyRater = Annotated[Rater, Depends(rater)]
 Owner = Annotated[Rater, Depends(owner)]
+VisitingOwner = Annotated[Rater, Depends(visiting_owner)]

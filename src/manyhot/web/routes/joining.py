@@ -1,55 +1,75 @@
-"""Coming in by an invitation, and going."""
+"""Coming in, by an invitation or a password, and going."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from manyhot.web.context import Known, check_csrf, csrf_token, maybe_rater
+from manyhot.errors import InputError
+from manyhot.web.context import Context, Known, check_csrf, check_form, csrf_token, maybe_rater
 from manyhot.web.store import Rater
-from manyhot.web.store.people import SESSION_DAYS
+from manyhot.web.store.people import LEAST_PASSWORD, OWNER, SESSION_DAYS
 
 router = APIRouter(include_in_schema=False)
+
+Field = Annotated[str, Form(max_length=1000)]
 
 
 @router.get("/join/{token}", response_class=HTMLResponse)
 def invitation(request: Request, token: str, known: Known) -> Response:
     """Greet who was invited. Nothing begins yet: mail programs open links to look at them."""
-    rater = known.store.invited(token)
-    if rater is None:
-        raise HTTPException(404, "This invitation is not valid any more. Ask for a new one.")
+    rater = _invited(known, token)
+    if _needs_password(known, rater):
+        return _ask_password(request, known, rater, token)
     return known.templates.TemplateResponse(
         request, "join.html", {"title": known.title, "name": rater.name, "token": token}
     )
 
 
 @router.post("/join/{token}")
-def join(request: Request, token: str, known: Known) -> Response:
-    """Begin a session."""
-    rater = known.store.invited(token)
-    if rater is None:
-        raise HTTPException(404, "This invitation is not valid any more. Ask for a new one.")
-    response = RedirectResponse("/", 303)
-    response.set_cookie(
-        known.cookie,
-        known.store.begin_session(rater),
-        max_age=SESSION_DAYS * 86400,
-        httponly=True,
-        samesite="lax",
-        secure=request.url.scheme == "https",
-    )
-    return response
+def join(request: Request, token: str, known: Known, password: Field = "", again: Field = "") -> Response:
+    """Begin a session; an owner sets a password first, and the link is of no use any more."""
+    rater = _invited(known, token)
+    if not _needs_password(known, rater):
+        return _begin(request, known, rater, "/")
+    if password != again:
+        return _ask_password(request, known, rater, token, "The two are not the same.")
+    try:
+        owner = known.store.set_password(token, password)
+    except InputError as error:
+        return _ask_password(request, known, rater, token, error.what)
+    if owner is None:
+        raise HTTPException(404, _INVALID)
+    return _begin(request, known, owner, "/owner")
+
+
+@router.get("/owner/login", response_class=HTMLResponse)
+def login_page(request: Request, known: Known) -> Response:
+    """Ask the owner for the password."""
+    return _ask_login(request, known)
+
+
+@router.post("/owner/login")
+def log_in(request: Request, known: Known, name: Field, password: Field) -> Response:
+    """Begin an owner's session. Whoever limits guesses does it here: no other route takes a password."""
+    owner = known.store.log_in(name.strip(), password)
+    if owner is None:
+        return _ask_login(request, known, "Name or password is wrong.", name)
+    return _begin(request, known, owner, "/owner")
 
 
 @router.post("/leave", dependencies=[Depends(check_csrf)])
 def leave(request: Request, known: Known) -> Response:
     """End the session."""
-    known.store.end_session(request.cookies.get(known.cookie, ""))
-    response = Response(status_code=204)
-    response.delete_cookie(known.cookie)
-    return response
+    return _end(request, known, Response(status_code=204))
+
+
+@router.post("/owner/leave", dependencies=[Depends(check_form)])
+def log_out(request: Request, known: Known) -> Response:
+    """End the session of an owner."""
+    return _end(request, known, RedirectResponse("/", 303))
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -64,3 +84,46 @@ def home(request: Request, known: Known, rater: Annotated[Rater | None, Depends(
         "csrf": csrf_token(request.cookies[known.cookie]),
     }
     return known.templates.TemplateResponse(request, "annotate.html", told)
+
+
+_INVALID = "This invitation is not valid any more. Ask for a new one."
+
+
+def _invited(known: Context, token: str) -> Rater:
+    rater = known.store.invited(token)
+    if rater is None:
+        raise HTTPException(404, _INVALID)
+    return rater
+
+
+def _needs_password(known: Context, rater: Rater) -> bool:
+    return rater.is_owner and not known.outside.alone
+
+
+def _ask_password(request: Request, known: Context, rater: Rater, token: str, wrong: str = "") -> Response:
+    told = {"title": known.title, "name": rater.name, "token": token, "wrong": wrong, "least": LEAST_PASSWORD}
+    return known.templates.TemplateResponse(request, "owner_begin.html", told, 422 if wrong else 200)
+
+
+def _ask_login(request: Request, known: Context, wrong: str = "", name: str = OWNER) -> Response:
+    told = {"title": known.title, "name": name, "wrong": wrong}
+    return known.templates.TemplateResponse(request, "owner_login.html", told, 403 if wrong else 200)
+
+
+def _begin(request: Request, known: Context, rater: Rater, to: str) -> Response:
+    response = RedirectResponse(to, 303)
+    response.set_cookie(
+        known.cookie,
+        known.store.begin_session(rater),
+        max_age=SESSION_DAYS * 86400,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+def _end(request: Request, known: Context, response: Response) -> Response:
+    known.store.end_session(request.cookies.get(known.cookie, ""))
+    response.delete_cookie(known.cookie)
+    return response

@@ -197,9 +197,15 @@ class Store:
             lambda c: [found for p in pages if (found := refining.find_dispute(c, p)) is not None]
         )
 
-    def refine(self, rater: Rater, pages: Iterable[int]) -> Visit | None:
-        """Let a rater decide on the first of some pages on which that is possible."""
-        return self._database.write(lambda c: refining.begin_next(c, rater, pages))
+    def refine(
+        self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
+    ) -> Visit | None:
+        """Let a rater decide on the first of some pages that can be; see `refining.begin_next`."""
+        return self._database.write(lambda c: refining.begin_next(c, rater, pages, only=only, skip=skip))
+
+    def visit(self, rater: Rater, key: str) -> Visit | None:
+        """Return a rater's own visit by its key."""
+        return self._database.read(lambda c: visits.find_visit(c, rater, key))
 
     def heard(self, *, missing: int | None = None, before: int | None = None) -> list[Heard]:
         """Return remarks, the latest first; see `hearing.latest`."""

@@ -132,14 +132,29 @@ def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     return find_visits(connection, [visit])[0]
 
 
-def begin_next(connection: sa.Connection, rater: Rater, pages: Iterable[int]) -> Visit | None:
-    """Let a rater decide on the first of some pages on which that is possible."""
-    own = connection.scalar(
-        sa.select(_VISITS.c.page_id).where(
-            _VISITS.c.rater_id == rater.id, _VISITS.c.round == 1, _VISITS.c.state == "open"
+def begin_next(
+    connection: sa.Connection,
+    rater: Rater,
+    pages: Iterable[int],
+    *,
+    only: bool = False,
+    skip: int | None = None,
+) -> Visit | None:
+    """Let a rater decide on the first of some pages on which that is possible.
+
+    A page that the rater has begun comes first, unless `only` these pages are meant or that page is to be
+    skipped.
+    """
+    own = (
+        None
+        if only
+        else connection.scalar(
+            sa.select(_VISITS.c.page_id).where(
+                _VISITS.c.rater_id == rater.id, _VISITS.c.round == 1, _VISITS.c.state == "open"
+            )
         )
     )
-    for page in pages if own is None else [own, *pages]:
+    for page in pages if own in (None, skip) else [own, *pages]:
         visit = begin(connection, rater, page)
         if visit is not None:
             return visit

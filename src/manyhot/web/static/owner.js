@@ -1,0 +1,18 @@
+// The numbers of the owner's page are fetched again every ten seconds, while somebody looks at them.
+
+const SECONDS = 10;
+
+async function refresh() {
+  if (document.hidden || !document.querySelector("[data-live]")) return;
+  const response = await fetch("/owner");
+  if (!response.ok || response.redirected) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    // What somebody is about to change stays as it is.
+    if (part.querySelector("details[open]") || part.contains(document.activeElement)) continue;
+    const other = fresh.getElementById(part.id);
+    if (other) part.replaceChildren(...other.childNodes);
+  }
+}
+
+setInterval(() => refresh().catch(() => {}), SECONDS * 1000);

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import shlex
+import socket
 import threading
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,32 +28,64 @@ DatabaseOption = Annotated[
 def annotate(
     campaign: CampaignArgument,
     open_: Annotated[
-        bool, typer.Option("--open", help="For you alone: no invitations, and the browser opens.")
+        bool, typer.Option("--open", help="For you alone: no accounts, one rater, and the browser opens.")
     ] = False,
     raters: Annotated[
         int | None,
         typer.Option("--raters", help="Raters of each question; 5, with --open 1.", min=1, max=1000),
+    ] = None,
+    per_page: Annotated[
+        int | None,
+        typer.Option("--per-page", help="Classes of a page at most; for good once it began.", min=1, max=8),
+    ] = None,
+    qualify: Annotated[
+        int | None,
+        typer.Option("--qualify", help="Golden pages that each rater answers first.", min=0, max=10_000),
     ] = None,
     examples: Annotated[
         Path | None,
         typer.Option("--examples", help="Images table with labels: example images of the classes."),
     ] = None,
     database: DatabaseOption = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; by default this machine alone.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Where people reach it: https://rate.example.org.")
+    ] = None,
 ) -> None:
-    """Ask people the questions of a campaign, in the browser."""
+    """Ask people the questions of a campaign, in the browser.
+
+    Options that are given hold for a campaign that runs already, too; all others are on the owner's page.
+    """
     from manyhot.pipeline import open_annotation, serve
     from manyhot.web import Settings
 
-    settings = Settings(raters=raters or (1 if open_ else 5))
-    with open_annotation(campaign, database=database, examples=examples, settings=settings) as annotation:
-        serve(annotation.app, host, port, lambda address: _ready(annotation, address, open_))
+    given = {"raters": raters, "per_page": per_page, "qualify": qualify}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    settings = Settings(**({"raters": 1 if open_ else 5} | changes))
+    with open_annotation(
+        campaign, database=database, examples=examples, settings=settings, alone=open_
+    ) as annotation:
+        changes.pop("per_page", None)
+        if changes:
+            annotation.store.change_settings(**changes)
+        serve(annotation.app, host, port, lambda at: _ready(annotation, host, address or _reached(at), open_))
 
 
 def invite(
     campaign: CampaignArgument,
     names: Annotated[list[str], typer.Argument(help="Of raters.", metavar="NAME...")],
+    refines: Annotated[
+        bool, typer.Option("--refines", help="They decide where others disagree, too.")
+    ] = False,
+    max_pages: Annotated[
+        int | None, typer.Option("--max-pages", help="Pages of each at most.", min=1, max=10_000_000)
+    ] = None,
+    owner: Annotated[
+        bool, typer.Option("--owner", help="One-time links by which owners set a new password.")
+    ] = False,
     database: DatabaseOption = None,
     address: Annotated[
         str, typer.Option("--address", help="Where raters reach the app.")
@@ -61,7 +96,13 @@ def invite(
 
     with open_annotation(campaign, database=database) as annotation:
         for name in names:
-            typer.echo(f"{name}  {address.rstrip('/')}/join/{annotation.store.invite(name)}")
+            token = annotation.store.invite(
+                name,
+                role="owner" if owner else "rater",
+                refines=refines or None,
+                max_pages=max_pages,
+            )
+            typer.echo(f"{name}  {address.rstrip('/')}/join/{token}")
 
 
 def export(campaign: CampaignArgument, database: DatabaseOption = None) -> None:
@@ -71,11 +112,40 @@ def export(campaign: CampaignArgument, database: DatabaseOption = None) -> None:
     print_written(export_votes(campaign, database=database, call=call()), False)
 
 
-def _ready(annotation: Annotation, address: str, open_: bool) -> None:
-    typer.echo(f"Annotating {annotation.campaign.folder} at {address}. Ctrl-C ends it; answers are kept.")
+def _ready(annotation: Annotation, host: str, address: str, open_: bool) -> None:
+    address, folder = address.rstrip("/"), shlex.quote(str(annotation.campaign.folder))
+    typer.echo(f"Annotating {folder} at {address}. Ctrl-C ends it; answers are kept.")
+    for note in annotation.notes:
+        typer.echo(f"Note: {note}.")
+    if not _is_loopback(host):
+        typer.echo(
+            f"Note: it listens on {host}, for all who can reach this machine. Without https in front of it, "
+            "links and passwords can be read on the way."
+        )
     if open_:
-        link = f"{address}/join/{annotation.store.invite('me', role='owner')}"
+        link = f"{address}/join/{annotation.store.invite('me', role='owner', keep_sessions=True)}"
         typer.echo(f"  {link}")
         threading.Timer(0.5, webbrowser.open, [link]).start()
+        return
+    owners = annotation.store.owners()
+    if any(has_password for _, has_password in owners):
+        typer.echo(f"  owner's page: {address}/owner")
     else:
-        typer.echo(f"  invite raters: manyhot invite {annotation.campaign.folder} NAME --address {address}")
+        name = owners[0][0] if owners else "owner"
+        token = annotation.store.invite(name, role="owner", keep_sessions=True)
+        typer.echo(f"  owner's page, a password first: {address}/join/{token}")
+    typer.echo(f"  invite raters there, or: manyhot invite {folder} NAME --address {address}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reached(address: str) -> str:
+    """Return an address that others can use where it listens on all of the machine's."""
+    for everywhere in ("//0.0.0.0:", "//[::]:"):
+        address = address.replace(everywhere, f"//{socket.gethostname()}:")
+    return address

@@ -16,6 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images
+from manyhot.pipeline.campaign import APP as DATABASE
 from manyhot.pipeline.common import PathLike
 from manyhot.steps.agreement import agreement
 from manyhot.steps.propose import golden_labels
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from manyhot.web.store import Asked, Example, Settings, Store
 
 ANSWERS = ("no", "maybe", "yes")
-DATABASE = "annotation.sqlite"
 CACHE = ".pictures"
 _RESAMPLES = 100
 """For the intervals on the owner's page, which are found again every few minutes with a million votes."""
@@ -38,11 +38,22 @@ EXAMPLES = 24
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """A campaign whose questions can be answered: its database, and the app."""
+    """A campaign whose questions can be answered.
+
+    Attributes
+    ----------
+    campaign : Campaign
+    store : Store
+        Its database.
+    app : FastAPI
+    notes : tuple of str
+        What the owner should know.
+    """
 
     campaign: Campaign
     store: Store
     app: FastAPI
+    notes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -96,6 +107,7 @@ def open_annotation(
                     alone=alone,
                 ),
             ),
+            tuple(_notes(campaign, store)),
         )
     finally:
         store.close()
@@ -186,6 +198,20 @@ def _fill(
         settings,
         sha256(proposals),
     )
+
+
+def _notes(campaign: Campaign, store: Store) -> Iterator[str]:
+    if store.source() != sha256(campaign.path("proposals")):
+        yield (
+            "the proposals have changed since it began; it goes on with those of then. To ask about the new "
+            f"ones, export, and move {DATABASE} away"
+        )
+    asked, with_examples = store.count_examples()
+    if with_examples * 2 < asked:
+        yield (
+            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two images in the "
+            "campaign, and so no example beside an image of their own; --examples takes other images"
+        )
 
 
 def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[Asked]:

@@ -22,6 +22,10 @@ from manyhot.pipeline.benchmarks import BENCHMARKS, Fetched
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.ids import check_range
+from manyhot.web.peek import count_votes
+
+APP = "annotation.sqlite"
+"""The database of the annotation app, where it is a file."""
 
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
@@ -112,7 +116,9 @@ def campaign_status(folder: PathLike) -> Status:
     ]
     by_name = {stage.name: stage for stage in stages}
     stages = [s for s in stages if s.count is not None or s.name != "golden"]
-    return Status(campaign, tuple(stages), tuple(_notes(campaign, models)), *_next(campaign, by_name))
+    return Status(
+        campaign, tuple(stages), tuple(_notes(campaign, models, by_name["votes"])), *_next(campaign, by_name)
+    )
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,9 @@ def _stage(campaign: Campaign, name: str) -> Stage:
         return Stage(name, None, "the file is not a complete Parquet file")
 
 
-def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
+def _notes(campaign: Campaign, models: Sequence[str], votes: Stage) -> Iterator[str]:
+    if new := _answers_to_export(campaign, votes):
+        yield f"{APP} holds {new:,} answers that are not in {campaign.path('votes').name} yet"
     told = _about(campaign.path("proposals")).get("models")
     used = set(told.split("\n")) if told else set(models)
     if more := len(set(models) - used):
@@ -187,8 +195,12 @@ def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
         )
     if not stages["proposals"].done:
         return "propose the classes to ask about", f"manyhot propose {folder}"
+    if _answers_to_export(campaign, stages["votes"]):
+        return "write the answers of the app as a table", f"manyhot export {folder}"
     if not stages["votes"].done:
-        return f"ask raters the questions, and put their answers into {campaign.path('votes')}", ""
+        return f"ask raters the questions, or put answers into {campaign.path('votes')}", (
+            f"manyhot annotate {folder}"
+        )
     if not stages["labels"].done:
         method = "golden-bayes" if stages["golden"].done else "dawid-skene"
         return "aggregate the answers", (
@@ -198,6 +210,13 @@ def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
         f"manyhot evaluate --labels {folder}/labels.parquet --predictions {folder}/predictions "
         f"--out {folder}/results"
     )
+
+
+def _answers_to_export(campaign: Campaign, votes: Stage) -> int:
+    """Return how many answers the app has that are not in the votes table."""
+    path = campaign.folder / APP
+    there = count_votes(path) if path.is_file() else None
+    return max((there or 0) - (votes.count or 0), 0)
 
 
 def _source(campaign: Campaign) -> str:

@@ -230,6 +230,14 @@ class Store:
         query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position == position)
         return self._database.read(lambda c: c.scalar(query))
 
+    def count_examples(self) -> tuple[int, int]:
+        """Return how many classes are asked about, and how many of these have two example images or more."""
+        return self._database.read(filling.count_examples)
+
+    def source(self) -> str:
+        """Return the sha256 of what was proposed."""
+        return str(self._database.read(lambda c: settings.get(c, "source")))
+
     def examples(self, class_ids: Sequence[int]) -> dict[int, list[tuple[int, str]]]:
         """Return position and image_id of the example images of some classes, the better ones first."""
         table, found = schema.examples, dict[int, list[tuple[int, str]]]()

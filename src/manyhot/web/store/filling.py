@@ -81,6 +81,14 @@ def fill(
     return True
 
 
+def count_examples(connection: sa.Connection) -> tuple[int, int]:
+    """Return how many classes are asked about, and how many of these have two example images or more."""
+    asked, examples = schema.questions, schema.examples
+    classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
+    two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)
+    return connection.execute(classes).scalar_one(), connection.execute(classes.where(two)).scalar_one()
+
+
 def _add_pages(
     connection: sa.Connection, asked: Sequence[Asked], images: Mapping[str, int], settings: Settings
 ) -> None:

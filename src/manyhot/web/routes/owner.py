@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from starlette.background import BackgroundTask
 
 from manyhot.errors import InputError
+from manyhot.tables import TABLES
 from manyhot.web.context import Context, Known, VisitingOwner, check_form, csrf_token
 from manyhot.web.numbers import duration, number, share, time_left, work_left
 from manyhot.web.store import Rater
@@ -224,7 +225,8 @@ def _has_rated(rater: Rater, numbers: Any) -> bool:
 def _person(rater: Rater, numbers: Any) -> dict[str, Any]:
     """Return a row of the table of raters: what the database knows, what was counted and what was judged."""
     count = numbers.counted.raters.get(rater.id) if numbers else None
-    quality = numbers.raters.get(rater.name, {}) if numbers else {}
+    judged = numbers.raters.get(rater.name, {}) if numbers else {}
+    quality = {column.name: judged.get(column.name) for column in TABLES["raters"]}
     golden, golden_yes = quality.get("golden") or 0, quality.get("golden_yes") or 0
     return {
         **asdict(rater),

@@ -30,6 +30,7 @@ def aggregate(
     precision: float | None = None,
     recall: float | None = None,
     original_classes: Collection[int] | None = None,
+    refined: str = "decides",
     resamples: int = 1000,
     seed: int = 0,
 ) -> Aggregated:
@@ -45,7 +46,7 @@ def aggregate(
         All images with their original labels.
     n_classes : int, optional
         Of a table that does not tell; by default one more than its highest class.
-    method, threshold, unclear_from, precision, recall, original_classes, resamples, seed
+    method, threshold, unclear_from, precision, recall, original_classes, refined, resamples, seed
         As in `manyhot.steps.aggregate.aggregate`.
 
     Raises
@@ -75,6 +76,7 @@ def aggregate(
         precision=precision,
         recall=recall,
         original_classes=original_classes,
+        refined=refined,
         resamples=resamples,
         seed=seed,
     )

@@ -128,7 +128,7 @@ def table(**more):
 
 def test_a_change_of_mind_is_the_last_answer():
     changed = ["yes", "no", "maybe", "no", "no", "no", "yes", "yes"]
-    votes = votes_from_table(table(answer=changed, round=[1, 1, 1, 1, 2, 0, 2, 2]), name="v", n_classes=5)
+    votes = votes_from_table(table(answer=changed, round=[2, 2, 2, 2, 3, 1, 3, 3]), name="v", n_classes=5)
     assert len(votes) == 4
     assert rows(votes) == sorted(
         [
@@ -138,7 +138,7 @@ def test_a_change_of_mind_is_the_last_answer():
             ("b.jpg", 3, "007", "yes"),
         ]
     )
-    assert sorted(votes.more["round"].to_pylist()) == [1, 2, 2, 2]
+    assert sorted(votes.more["round"].to_pylist()) == [2, 3, 3, 3]
 
 
 def test_questions_are_found_by_image_and_class():

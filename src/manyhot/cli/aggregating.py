@@ -73,6 +73,10 @@ def aggregate(
             help="Classes for which the original label counts as a rater in golden-bayes: 0-397.",
         ),
     ] = None,
+    refined: Annotated[
+        str,
+        typer.Option("--refined", help="Decisions where raters disagreed: decides, counts, ignored."),
+    ] = "decides",
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -98,6 +102,7 @@ def aggregate(
             precision=precision,
             recall=recall,
             original_classes=original_classes,
+            refined=refined,
             resamples=resamples,
             seed=seed,
             call=call(),

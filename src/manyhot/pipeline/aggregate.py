@@ -89,6 +89,7 @@ def aggregate_files(
     precision: float | None = None,
     recall: float | None = None,
     original_classes: str | None = None,
+    refined: str = "decides",
     resamples: int = 1000,
     seed: int = 0,
     call: str = "",
@@ -112,7 +113,7 @@ def aggregate_files(
         Of the votes: a registered format or call string.
     original_classes : str, optional
         Class ids and ranges, such as ``0-397,500``: those for which the original label counts as a rater.
-    method, threshold, unclear_from, precision, recall, resamples, seed
+    method, threshold, unclear_from, precision, recall, refined, resamples, seed
         As in `manyhot.steps.aggregate.aggregate`.
 
     Raises
@@ -138,6 +139,7 @@ def aggregate_files(
         precision=precision,
         recall=recall,
         original_classes=class_ids(named, source.votes.n_classes) if named else None,
+        refined=refined,
         resamples=resamples,
         seed=seed,
         name=source.name,

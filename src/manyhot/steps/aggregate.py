@@ -14,16 +14,19 @@ import pyarrow.compute as pc
 
 from manyhot import registry
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import SILENT, Answers
+from manyhot.core.answers import MAYBE, SILENT, YES, Answers
 from manyhot.core.answers import Golden as GoldenAnswers
 from manyhot.core.thresholds import Curve, curve
 from manyhot.errors import InputError
 from manyhot.steps.raters import raters_table
 from manyhot.steps.votes import answers_of, golden_of
-from manyhot.tables import STATES, Golden, Images, Labels, Votes, schema
+from manyhot.tables import STATES, Golden, Images, Labels, Refined, Votes, schema
 
 METHOD = "dawid-skene"
 """The method by default: it needs no golden answers."""
+
+REFINED = ("decides", "counts", "ignored")
+"""What decisions are to the label sets."""
 
 ORIGINAL = "original label"
 """The method of images that nobody rated."""
@@ -64,7 +67,7 @@ class Aggregated:
 
     @property
     def p(self) -> npt.NDArray[np.float64]:
-        """The probability of each question of `votes`, shape (Q,), in float64."""
+        """The probability of each question of `votes` by the method, shape (Q,), in float64."""
         return self.result.p
 
     def about(self) -> dict[str, str]:
@@ -93,6 +96,7 @@ def aggregate(
     precision: float | None = None,
     recall: float | None = None,
     original_classes: Collection[int] | None = None,
+    refined: str = "decides",
     resamples: int = 1000,
     seed: int = 0,
     name: str = "",
@@ -119,6 +123,9 @@ def aggregate(
         answers; or with this recall, and the best precision.
     original_classes : collection of int, optional
         Where the original label counts as a rater, the classes for which it does; all by default.
+    refined : {"decides", "counts", "ignored"}
+        What decisions are, which were made where raters disagreed: they stand, whatever the method says, and
+        maybe is unclear; each is one more answer; or they are left out.
     resamples, seed : int
         Of the bootstrap over images for the intervals of the curve.
     name : str
@@ -137,6 +144,10 @@ def aggregate(
     if images is not None:
         votes.check_known(images)
     _check_thresholds(threshold, precision, recall, golden)
+    if refined not in REFINED:
+        raise InputError("There is no such reading of decisions.", got=refined, allowed=", ".join(REFINED))
+    votes = votes.with_refined() if refined == "counts" else votes
+    decided = votes.refined if refined == "decides" else None
     answers = answers_of(votes, images, original_classes)
     experts = None if golden is None else golden_of(golden, votes, images)
     result = entry(answers, experts)
@@ -150,7 +161,7 @@ def aggregate(
             allowed=f"up to {chosen:g}, the threshold",
         )
     return Aggregated(
-        _labels(votes, images, answers, result.p, (unclear, chosen), entry.name, name or votes.name),
+        _labels(votes, images, answers, result.p, (unclear, chosen), entry.name, name or votes.name, decided),
         votes,
         result,
         entry.name,
@@ -158,7 +169,7 @@ def aggregate(
         unclear,
         raters_table(votes, answers, experts, result),
         _curve_table(found),
-        _notes(result, experts, golden, entry),
+        (*_notes(result, experts, golden, entry), *_of_refined(votes.refined, refined)),
     )
 
 
@@ -231,6 +242,7 @@ def _labels(
     levels: tuple[float, float],
     method: str,
     name: str,
+    decided: Refined | None,
 ) -> Labels:
     ids = votes.images if images is None else images.image_id
     row = votes.image if images is None else pc.index_in(votes.images, ids).to_numpy()[votes.image]
@@ -243,6 +255,11 @@ def _labels(
     order = np.argsort(np.concatenate([row, alone]), kind="stable")
     more = len(alone)
     state = (p >= levels[0]).astype(np.int8) + (p >= levels[1])
+    if decided is not None:
+        state[decided.question] = decided.answer
+        p = p.copy()
+        sure = decided.answer != MAYBE
+        p[decided.question[sure]] = decided.answer[sure] == YES
     lists = {
         "classes": np.concatenate([votes.class_id, known[alone]]),
         "state": np.concatenate([state, np.full(more, 2, np.int8)]),
@@ -278,6 +295,13 @@ def _table(
             "method": methods.cast(pa.string()),
         }
     )
+
+
+def _of_refined(refined: Refined | None, how: str) -> tuple[str, ...]:
+    if refined is None:
+        return ()
+    said = "left out" if how == "ignored" else "their state and p are the decision's, not the method's"
+    return (f"{len(refined):,} questions were decided where raters disagreed: {said}",)
 
 
 def _notes(

@@ -100,6 +100,8 @@ def ask_next(
     odds, matrix = logit(aggregated.p), _matrix(aggregated, rater)
     left = np.clip(np.minimum(most - n_votes, budget), 0, MAX_AHEAD)
     free = (left > 0) & ~_answered(votes, rater)
+    if votes.refined is not None:
+        free[votes.refined.question] = False  # somebody decided
     done = settled(odds, matrix, left, threshold=aggregated.threshold, at_most=at_most)
     unsettled = free & ~done
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)

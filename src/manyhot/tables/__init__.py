@@ -39,6 +39,7 @@ from manyhot.tables.schemas import (
 )
 from manyhot.tables.votes import (
     Golden,
+    Refined,
     Votes,
     find_questions,
     golden_from_table,
@@ -65,6 +66,7 @@ __all__ = [
     "Labels",
     "Number",
     "Predictions",
+    "Refined",
     "Results",
     "Votes",
     "align",

@@ -23,6 +23,28 @@ _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
 
 
 @dataclass(frozen=True, eq=False)
+class Refined:
+    """Decisions on questions, made with the answers of others in view: votes of round 1 and later.
+
+    Attributes
+    ----------
+    question : ndarray of int32, shape (d,)
+        The d questions that were decided.
+    answer : ndarray of int8, shape (d,)
+        The last decision on each: 0 no, 1 maybe, 2 yes.
+    rows : pyarrow.Table
+        All decisions, as the votes table has them.
+    """
+
+    question: npt.NDArray[np.int32]
+    answer: npt.NDArray[np.int8]
+    rows: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+
+@dataclass(frozen=True, eq=False)
 class Votes:
     """The answers of R raters to Q questions; a question is an (image, class) pair.
 
@@ -44,6 +66,8 @@ class Votes:
         The optional columns of the votes table, one row a vote.
     left_out : tuple of str
         What the file holds beside these votes.
+    refined : Refined, optional
+        Decisions where raters disagreed. They are not among the votes: who decides has seen these.
     """
 
     image_id: pa.Array
@@ -57,6 +81,7 @@ class Votes:
     name: str = ""
     more: pa.Table | None = None
     left_out: tuple[str, ...] = ()
+    refined: Refined | None = None
 
     def __post_init__(self) -> None:
         rows = np.arange(len(self.class_id))
@@ -94,7 +119,7 @@ class Votes:
         return pc.dictionary_encode(self.image_id)
 
     def to_table(self) -> pa.Table:
-        """Return the votes table."""
+        """Return the votes table, decisions last."""
         columns = {
             "image_id": self.image_id.take(pa.array(self.question)),
             "class_id": pa.array(self.class_id[self.question]),
@@ -102,7 +127,17 @@ class Votes:
             "answer": pa.DictionaryArray.from_arrays(pa.array(self.answer), list(ANSWERS)).cast(pa.string()),
         }
         more = {} if self.more is None else {n: self.more[n] for n in self.more.column_names}
-        return check(pa.table(columns | more), "votes", where=self.name or None)
+        table = check(pa.table(columns | more), "votes", where=self.name or None)
+        if self.refined is None:
+            return table
+        return pa.concat_tables([table, self.refined.rows.select(table.column_names).cast(table.schema)])
+
+    def with_refined(self) -> Votes:
+        """Return the votes with decisions among them: each is one more answer, or a rater's last one."""
+        if self.refined is None:
+            return self
+        whole = _encode(self.to_table(), "rater_id", self.name, self.n_classes, self.class_hash)
+        return _last_answers(replace(whole, left_out=self.left_out), "rater")
 
     def about(self) -> dict[str, str]:
         """Return what the file's metadata must tell beside the table."""
@@ -154,7 +189,8 @@ class Golden:
 def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Votes:
     """Read a votes table, with what its metadata tells; the arguments stand in otherwise.
 
-    Where a rater answers a question again, the last answer by `round` and `answered_at` counts.
+    Where a rater answers a question again, the last answer by `round` and `answered_at` counts. Answers of
+    round 1 and later, beside such of round 0, are decisions: `Votes.refined`.
 
     Raises
     ------
@@ -164,13 +200,15 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
         A rater answers a question twice, and nothing tells which answer is the later one.
     """
     about = metadata(table)
-    return _encode(
-        check(table, "votes", where=name),
+    table = check(table, "votes", where=name)
+    votes = _encode(
+        table,
         "rater_id",
         about.get("name") or name,
         int(about.get("n_classes", 0)) or n_classes,
         about.get("classes", class_hash),
     )
+    return _last_answers(_without_decisions(votes, table), "rater")
 
 
 def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Golden:
@@ -189,7 +227,7 @@ def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
         int(about.get("n_classes", 0)) or n_classes,
         about.get("classes", class_hash),
     )
-    return Golden(experts)
+    return Golden(_last_answers(experts, "expert"))
 
 
 def write_votes(
@@ -227,7 +265,7 @@ def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: st
     pairs = image.indices.to_numpy().astype(np.int64) * max(n_classes, 1) + class_id
     known, question = np.unique(pairs, return_inverse=True)
     extra = [n for n in table.column_names if n not in (*_REQUIRED, who)]
-    votes = Votes(
+    return Votes(
         image.dictionary.take(pa.array(known // max(n_classes, 1))),
         (known % max(n_classes, 1)).astype(np.int32),
         rater.dictionary,
@@ -239,7 +277,31 @@ def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: st
         name,
         table.select(extra) if extra else None,
     )
-    return _last_answers(votes, who.removesuffix("_id"))
+
+
+def _without_decisions(votes: Votes, table: pa.Table) -> Votes:
+    """Take answers of later rounds out of the votes, where there are others; rows are those of the table."""
+    if votes.more is None or "round" not in votes.more.column_names:
+        return votes
+    late = pc.fill_null(pc.greater(votes.more["round"], 0), False).to_numpy()
+    if not late.any() or late.all():
+        return votes
+    rows = np.flatnonzero(late)
+    keys = [t[rows] for t in reversed(_times(votes))] + [votes.question[rows].astype(np.int64)]
+    order = rows[np.lexsort(keys)]
+    last = order[np.append(np.diff(votes.question[order]) > 0, True)]
+    refined = Refined(votes.question[last], votes.answer[last], table.take(pa.array(rows)))
+    kept = np.flatnonzero(~late)
+    known, rater = np.unique(votes.rater[kept], return_inverse=True)
+    return replace(
+        votes,
+        rater_id=votes.rater_id.take(pa.array(known)),
+        question=votes.question[kept],
+        rater=rater.astype(np.int32),
+        answer=votes.answer[kept],
+        more=votes.more.take(pa.array(kept)),
+        refined=refined,
+    )
 
 
 def _last_answers(votes: Votes, who: str) -> Votes:

@@ -1,8 +1,5 @@
 """A small report, and a browser to look at it."""
 
-import os
-import shutil
-
 import pyarrow as pa
 import pytest
 from report_pages import (
@@ -78,27 +75,3 @@ def drawn():
 @pytest.fixture(scope="session")
 def page(small):
     return parse(small)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A headless browser; skips, or fails where everything must be there, if there is none."""
-
-    def absent(what):
-        if os.environ.get("MANYHOT_REQUIRE_ALL"):
-            pytest.fail(f"absent: {what}")
-        pytest.skip(f"absent: {what}")
-
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        absent("chromium, to look at reports with (apt-get install chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("playwright, to drive chromium (pip install playwright)")
-    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
-    arguments = ["--no-first-run", *(f"--disable-{name}" for name in quiet)]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()

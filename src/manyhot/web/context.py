@@ -22,6 +22,7 @@ from manyhot.web.search import Search
 from manyhot.web.static_files import StaticFiles
 from manyhot.web.store import Rater, Store
 
+NO_SESSION = "Open your invitation link to go on."
 T = TypeVar("T")
 
 
@@ -133,7 +134,7 @@ def maybe_rater(request: Request, known: Known) -> Rater | None:
 async def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
     """Return who asks; answer 401 where nobody is logged in."""
     if found is None:
-        raise HTTPException(401, "Open your invitation link to go on.")
+        raise HTTPException(401, NO_SESSION)
     return found
 
 
@@ -168,6 +169,8 @@ async def check_form(request: Request, known: Known, csrf: Annotated[str, Form()
 
 def _check_csrf(request: Request, known: Context, sent: str) -> None:
     session = request.cookies.get(known.cookie, "")
+    if not session:
+        raise HTTPException(401, NO_SESSION)
     if not hmac.compare_digest(sent.encode(), csrf_token(session).encode()):
         raise HTTPException(403, "The request did not come from a page of this app; reload the page.")
 

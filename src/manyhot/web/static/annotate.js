@@ -336,7 +336,7 @@ const KEYS = {
 const PANS = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] };
 
 document.addEventListener("keydown", (event) => {
-  if (dialogs.isOpen() || event.isComposing || event.altKey) return;
+  if (event.defaultPrevented || dialogs.isOpen() || event.isComposing || event.altKey) return;
   const action = keyed(event);
   if (!action) return;
   event.preventDefault();

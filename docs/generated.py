@@ -29,7 +29,7 @@ ROWS = {
         "`manyhot predict`, `manyhot init` and `manyhot convert`",
     ),
     "proposals": ("an (image, class) pair: a question", "`manyhot propose` and `manyhot convert`"),
-    "votes": ("one answer of one rater about one (image, class) pair", "`manyhot convert`"),
+    "votes": ("one answer of one rater about one (image, class) pair", "`manyhot export` and `manyhot convert`"),
     "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
     "raters": (
         "a rater",
@@ -46,7 +46,7 @@ ROWS = {
         "`manyhot aggregate` with golden answers, as `…-curve.csv` beside the labels",
     ),
     "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
-    "remarks": ("a comment", ""),
+    "remarks": ("a comment, or a class that is missing", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
     "results": ("a number", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),

@@ -450,7 +450,8 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(pipeline, "propose_files", propose)
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
-    for name in (*stopped, "init_campaign", "kinds_files", "next_files", "report_folder", "similar_files"):
+    stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
+    for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 
     def combine(*_, method, **__):

@@ -9,7 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList
@@ -209,8 +212,8 @@ def _notes(campaign: Campaign, store: Store) -> Iterator[str]:
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
         yield (
-            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two images in the "
-            "campaign, and so no example beside an image of their own; --examples takes other images"
+            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images; "
+            "others can be given by --examples"
         )
 
 
@@ -286,10 +289,26 @@ def _votes_table(rows: Iterable[Any]) -> pa.Table:
             "main": pa.array(main, pa.bool_()),
             "page_id": pa.array(page, pa.string()),
             "shown_at": pa.array(shown, pa.timestamp("us", "UTC")),
-            "answered_at": pa.array(answered, pa.timestamp("us", "UTC")),
+            "answered_at": pa.array(_in_order(page, class_id, answered), pa.timestamp("us", "UTC")),
             "round": pa.array(round_, pa.int32()),
         }
     )
+
+
+def _in_order(page: list[str], class_id: list[int], answered: list[int]) -> npt.NDArray[np.int64]:
+    """Return times in which each answer is later than the one of the same rater that it replaces.
+
+    The clock of a browser that was not connected says when, and may be wrong; what came later replaced the
+    earlier for all who looked.
+    """
+    visit = pc.dictionary_encode(pa.array(page, pa.string())).indices.to_numpy().astype(np.int64)
+    cells = visit * (max(class_id, default=0) + 1) + np.array(class_id, np.int64)
+    order = np.argsort(cells, kind="stable")
+    times = np.array(answered, np.int64)
+    for at in np.flatnonzero(np.diff(cells[order]) == 0):
+        before, after = order[at], order[at + 1]
+        times[after] = max(times[after], times[before] + 1)
+    return times
 
 
 def _remarks_table(rows: Iterable[Any]) -> pa.Table:

@@ -1,0 +1,165 @@
+"""The commands around the annotation app, as people see them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from manyhot import cli, pipeline, tables
+from manyhot.cli import annotating
+from manyhot.web.store import Store
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch):
+    """Return the name of a campaign in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    (tmp_path / "classes.csv").write_text("key,name\nn0,tench\nn1,goldfish\n")
+    (tmp_path / "images.csv").write_text(f"image_id,uri,label\na.png,{tmp_path}/a.png,0\n")
+    pipeline.init_campaign("camp", images="images.csv", classes="classes.csv")
+    predictions = tables.Predictions(pa.array(["a.png"]), "model", np.array([[0, 1]]), n_classes=2)
+    tables.write_predictions(predictions, "camp/predictions/model.parquet")
+    pipeline.propose_files("camp", rule="top-k(k=2)")
+    return "camp"
+
+
+def run(*words):
+    result = CliRunner().invoke(cli.app, list(words))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Return what was served, which ends at once, and the addresses that the browser opened."""
+    opened, given = [], []
+
+    def serve(app, host, port, ready):
+        given.append((app, host, port))
+        ready(f"http://{host}:{port or 4321}")
+
+    class Now:
+        def __init__(self, seconds, call, arguments):
+            self.start = lambda: call(*arguments)
+
+    monkeypatch.setattr(pipeline, "serve", serve)
+    monkeypatch.setattr(annotating.threading, "Timer", Now)
+    monkeypatch.setattr(annotating.webbrowser, "open", opened.append)
+    return given, opened
+
+
+def test_open_is_one_command(campaign, served):
+    given, opened = served
+    said = run("annotate", campaign, "--open", "--port", "0")
+    ((app, host, port),) = given
+    assert (host, port) == ("127.0.0.1", 0)
+    (link,) = opened
+    assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
+    assert said.splitlines() == [
+        "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are kept.",
+        "Note: 2 of 2 classes asked about have fewer than two example images; "
+        "others can be given by --examples.",
+        f"  {link}",
+    ]
+    assert app.state.context.outside.alone
+    with_one = Store("sqlite:///camp/annotation.sqlite")
+    assert with_one.settings().raters == 1
+    with_one.close()
+
+
+def test_with_raters_the_owner_sets_a_password_first(campaign, served):
+    said = run("annotate", campaign).splitlines()
+    link = re.fullmatch(
+        r"  owner's page, a password first: (http://127\.0\.0\.1:8000/join/([\w-]{43}))", said[2]
+    )
+    assert said[3] == "  invite raters there, or: manyhot invite camp NAME --address http://127.0.0.1:8000"
+    store = Store("sqlite:///camp/annotation.sqlite")
+    assert store.settings().raters == 5
+    assert store.set_password(link[2], "correct horse").name == "owner"
+    store.close()
+    said = run(
+        "annotate", campaign, "--raters", "3", "--qualify", "2", "--address", "https://rate.example.org/"
+    )
+    assert "  owner's page: https://rate.example.org/owner" in said.splitlines()
+    store = Store("sqlite:///camp/annotation.sqlite")
+    assert (store.settings().raters, store.settings().qualify, store.count_free()) == (3, 2, 3)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("rate.example.org", True),
+    ],
+)
+def test_it_says_when_others_can_reach_it(campaign, served, host, warned):
+    said = run("annotate", campaign, "--host", host)
+    note = (
+        f"Note: it listens on {host}, for all who can reach this machine. Without https in front of it, "
+        "links and passwords can be read on the way."
+    )
+    assert (note in said.splitlines()) == warned
+    assert "//0.0.0.0" not in said
+
+
+def test_invite_prints_a_link_for_each(campaign):
+    said = run(
+        "invite",
+        campaign,
+        "ann",
+        "Bob B.",
+        "--max-pages",
+        "7",
+        "--refines",
+        "--address",
+        "https://r.example/",
+    )
+    links = dict(re.findall(r"^(.+)  https://r\.example/join/([\w-]{43})$", said, re.MULTILINE))
+    assert list(links) == ["ann", "Bob B."]
+    store = Store("sqlite:///camp/annotation.sqlite")
+    ann = store.invited(links["ann"])
+    assert (ann.name, ann.max_pages, ann.may_refine, ann.is_owner) == ("ann", 7, True, False)
+    token = re.search(r"join/(\S+)", run("invite", campaign, "boss", "--owner"))[1]
+    assert store.set_password(token, "correct horse").is_owner
+    store.close()
+
+
+def test_a_name_that_is_taken(campaign):
+    run("invite", campaign, "boss", "--owner")
+    result = CliRunner().invoke(cli.app, ["invite", campaign, "boss"])
+    assert str(result.exception) == (
+        "The name is taken.\n"
+        "  got:     'boss'\n"
+        "  allowed: a name that is no owner's\n"
+        "  do:      choose another name"
+    )
+
+
+def test_it_serves_and_ends(campaign):
+    """The real program, from the first line to the end by SIGTERM."""
+    command = [sys.executable, "-m", "manyhot", "annotate", campaign, "--port", "0"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+        link = re.search(r"(http://127\.0\.0\.1:\d+/join/\S+)", lines[2])[1]
+        with urllib.request.urlopen(link) as answer:
+            assert b"Choose a password" in answer.read()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        process.stdout.close()

@@ -1,4 +1,5 @@
-// The numbers of the owner's page are fetched again every ten seconds, while somebody looks at them.
+// The numbers of the owner's page are fetched again every ten seconds while somebody looks at them, and at once for
+// whoever comes back to them.
 
 const SECONDS = 10;
 
@@ -15,4 +16,7 @@ async function refresh() {
   }
 }
 
-setInterval(() => refresh().catch(() => {}), SECONDS * 1000);
+const quietly = () => refresh().catch(() => {}); // without a connection the numbers stay as they are
+
+setInterval(quietly, SECONDS * 1000);
+document.addEventListener("visibilitychange", quietly);

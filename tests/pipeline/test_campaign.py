@@ -320,7 +320,11 @@ def test_the_way_of_a_campaign(photos):
     assert told()[1:] == ("propose the classes to ask about", "manyhot propose camp")
     propose_files("camp")
     assert told()[0]["proposals"] == 4
-    assert told()[1:] == ("ask raters the questions, and put their answers into camp/votes.parquet", "")
+    assert told()[1:] == (
+        "ask raters the questions, and put their answers into camp/votes.parquet; in Label Studio",
+        "manyhot convert camp/proposals.parquet camp/tasks.json --to label-studio\n"
+        "manyhot convert export.json camp/votes.parquet",
+    )
     votes = {"image_id": ["b.jpg"] * 2, "class_id": pa.array([1, 2], pa.int32()), "answer": ["yes", "no"]}
     tables.write(pa.table(votes | {"rater_id": ["r", "r"]}), "camp/votes.parquet", "votes")
     assert told()[1:] == (

@@ -120,7 +120,7 @@ def test_label_studios_answers(files):
     )
     done = manyhot("convert", "e.json", "e.csv", "--classes", "classes.txt")
     assert done.stderr == "Note: e.csv does not hold 1 annotations (cancelled): left out.\n"
-    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1,,", "a.jpg,1,3,no,1,,"]
+    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1", "a.jpg,1,3,no,1"]
 
 
 def test_proposals_to_label_studio(files):
@@ -134,7 +134,8 @@ def test_targets_that_are_refused(files):
     assert manyhot("convert", "labels.parquet", "x.xml", code=3).stderr == (
         "Error: Cannot write this kind of file.\n"
         "  where:   x.xml\n"
-        "  allowed: .parquet, .csv; with --to real, multilabelfy, fiftyone, label-studio, hf-labels\n"
+        "  allowed: .parquet, .csv; with --to real, multilabelfy, fiftyone, label-studio, "
+        "label-studio-golden, hf-labels\n"
     )
     for long, to in ((True, "hf-labels"), (True, None)):
         assert message(

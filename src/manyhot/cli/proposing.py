@@ -39,8 +39,13 @@ def init(
         ),
     ],
     classes: Annotated[
-        str, typer.Option("--classes", help="Class list: a file, or imagenet1k, imagenet-a, imagenet-r.")
-    ],
+        str | None,
+        typer.Option(
+            "--classes",
+            help="Class list: a file, or imagenet1k, imagenet-a, imagenet-r; by default the one of these "
+            "that images or predictions name.",
+        ),
+    ] = None,
     predictions: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +61,7 @@ def init(
     The same command again changes nothing; another campaign is never written over.
 
     Examples: manyhot init campaign --images photos.csv --classes classes.txt --predictions predictions ·
-    manyhot init real --images imagenet-val --classes imagenet1k --predictions imagenet-val
+    manyhot init real --images imagenet-val --predictions imagenet-val
     """
     from manyhot import pipeline
 
@@ -66,7 +71,9 @@ def init(
     if as_json:
         print_written([campaign.folder] if made else [], True)
         return
-    typer.echo(f"{'made' if made else 'nothing to do, this is'} the campaign {campaign.folder}")
+    what = "made the campaign" if made else "nothing to do, this is the campaign"
+    over = f"{campaign.n_classes:,} classes of {campaign.classes}"
+    typer.echo(f"{what} {campaign.folder}, over the {over}")
     print_status(pipeline.campaign_status(folder))
 
 
@@ -177,8 +184,8 @@ def print_status(found: Status) -> None:
     for note in found.notes:
         typer.secho(f"Note: {note}.", err=True)
     typer.echo(f"next: {found.next}")
-    if found.command:
-        typer.echo(f"  {found.command}")
+    for command in found.command.splitlines():
+        typer.echo(f"  {command}")
 
 
 def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:

@@ -25,8 +25,8 @@ from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_
 _WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
 _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-_LONGEST = 1e8
-# Seconds, three years: a lead time beyond it is none.
+LONGEST = 1e8
+"""Seconds, three years: a lead time beyond it is none."""
 
 
 def _matches(path: Path) -> bool:
@@ -158,7 +158,8 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
             got=", ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or None,
             do=None if golden else "annotate the tasks in Label Studio and export the project as JSON",
         )
-    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in _COLUMNS})
+    kept = [n for n in _COLUMNS if any(value is not None for value in rows[n])]
+    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in kept})
     return table, tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
 
 
@@ -376,7 +377,7 @@ def _times(found: _Annotation) -> tuple[datetime | None, datetime | None]:
         raise _no_time(found, told)
     if seconds is None:
         return None, answered
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
         raise InputError(
             "The lead time is no number of seconds.",
             where=found.where,

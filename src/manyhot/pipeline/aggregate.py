@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 
 from manyhot import catalog, tables
@@ -142,7 +145,8 @@ def aggregate_files(
         seed=seed,
         name=source.name,
     )
-    return done, _write(done, out, source.hashes(), call)
+    inputs, proposer = source.hashes(), _proposer(Path(votes) / "proposals.parquet", source)
+    return done, _write(done, out, inputs, call, {"proposer": proposer} if proposer else {})
 
 
 def agreement_files(
@@ -204,6 +208,13 @@ def read_answers(
     if str(votes) in PUBLISHED:
         return _published(str(votes), golden, images, progress)
     folder = Path(votes)
+    if (folder / tables.DESCRIPTION).is_file() and not (folder / "votes.parquet").is_file():
+        raise InputError(
+            "The campaign holds no votes yet.",
+            where=folder,
+            got="no votes.parquet in it",
+            do=f"see what comes next: manyhot status {shlex.quote(str(folder))}",
+        )
     if folder.is_dir():
         golden = golden or _if_there(folder / "golden.parquet")
         images = images or _if_there(folder / "images.parquet")
@@ -268,8 +279,29 @@ def class_ids(text: str, n_classes: int) -> frozenset[int]:
     return frozenset(found)
 
 
-def _write(done: Aggregated, out: Path, inputs: Mapping[str, str], call: str) -> list[Path]:
-    about = done.labels.about() | done.about()
+def _proposer(path: Path, source: _Source) -> str:
+    """Return the rule of a campaign's proposals; none where raters answered other questions than these."""
+    if not path.is_file():
+        return ""
+    proposals = tables.read(path, "proposals")
+    pairs = ["image_id", "class_id"]
+    known = [pl.DataFrame(proposals.select(pairs))]
+    if source.golden is not None:
+        known.append(pl.DataFrame(source.golden.to_table().select(pairs)))
+    asked = pl.DataFrame({"image_id": source.votes.image_id, "class_id": source.votes.class_id})
+    if len(asked.join(pl.concat(known), on=pairs, how="anti")):
+        return ""
+    try:
+        told = json.loads(tables.metadata(proposals).get("rule", "null"))
+    except ValueError:
+        return ""
+    return str(told.get("rule", "")) if isinstance(told, dict) else ""
+
+
+def _write(
+    done: Aggregated, out: Path, inputs: Mapping[str, str], call: str, more: Mapping[str, str]
+) -> list[Path]:
+    about = {**done.labels.about(), **done.about(), **more}
     written = [tables.write(done.labels.table, out, "labels", call=call, inputs=inputs, about=about)]
     beside = out.with_name(f"{out.stem}-raters.parquet")
     written.append(tables.write(done.raters, beside, "raters", call=call, inputs=inputs))

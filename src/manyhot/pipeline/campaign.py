@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot import tables
-from manyhot.classes import ClassList
+from manyhot.classes import BUILT_IN, ClassList, class_list, class_list_of
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import refused, sha256
 from manyhot.formats import prediction_files, read_classes, read_images, read_predictions
-from manyhot.pipeline.benchmarks import BENCHMARKS, Fetched
+from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, Fetched
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.ids import check_range
@@ -30,7 +30,7 @@ def init_campaign(
     folder: PathLike,
     *,
     images: PathLike,
-    classes: PathLike,
+    classes: PathLike | None = None,
     predictions: Sequence[PathLike] = (),
     rows: PathLike | None = None,
     call: str = "",
@@ -46,8 +46,9 @@ def init_campaign(
     images : path-like
         An images table in any format, a folder that ``manyhot predict`` wrote, or a data set of a benchmark,
         such as ``imagenet-val``.
-    classes : path-like
-        A class list: a file, or the name of one that is known.
+    classes : path-like, optional
+        A class list: a file, or the name of one that is built in; by default the built-in one that the images
+        or the predictions name.
     predictions : sequence of path-like
         Files, folders that are searched for files, or a data set of a benchmark.
     rows : path-like, optional
@@ -70,10 +71,10 @@ def init_campaign(
     OutputError
         If the folder cannot be written.
     """
-    folder, known = Path(folder), read_classes(classes)
+    folder, known = Path(folder), _class_list(classes, images, predictions)
     found = _Inputs.of(images, predictions, rows, known)
     inputs = found.inputs | (
-        {f"classes/{Path(classes).name}": sha256(classes)} if Path(classes).is_file() else {}
+        {f"classes/{Path(classes).name}": sha256(classes)} if classes and Path(classes).is_file() else {}
     )
     campaign = Campaign(folder, known.name, known.hash, len(known), len(found.images), call, inputs)
     if (standing := _standing(campaign)) is not None:
@@ -131,7 +132,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a campaign is, and what comes next: in words, and as a command where there is one."""
+    """How far a campaign is, and what comes next: in words, and as commands, one a line."""
 
     campaign: Campaign
     stages: tuple[Stage, ...]
@@ -188,7 +189,11 @@ def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
     if not stages["proposals"].done:
         return "propose the classes to ask about", f"manyhot propose {folder}"
     if not stages["votes"].done:
-        return f"ask raters the questions, and put their answers into {campaign.path('votes')}", ""
+        asked = f"ask raters the questions, and put their answers into {folder}/votes.parquet"
+        return f"{asked}; in Label Studio", (
+            f"manyhot convert {folder}/proposals.parquet {folder}/tasks.json --to label-studio\n"
+            f"manyhot convert export.json {folder}/votes.parquet"
+        )
     if not stages["labels"].done:
         method = "golden-bayes" if stages["golden"].done else "dawid-skene"
         return "aggregate the answers", (
@@ -243,12 +248,36 @@ class _Inputs:
         return cls(table, tuple(own), inputs)
 
 
+def _class_list(given: PathLike | None, images: PathLike, predictions: Sequence[PathLike]) -> ClassList:
+    """Return the given class list, or the built-in one that the first file which names any names."""
+    if given is not None:
+        return read_classes(given)
+    for source in (images, *predictions):
+        if _data_set(source) is not None:
+            return class_list()
+        folder = Path(source)
+        for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
+            if (found := class_list_of(_about(path).get("classes", ""))) is not None:
+                return found
+    raise InputError(
+        "The class list is not known.",
+        where=str(images),
+        got="no file that names a built-in class list",
+        allowed=f"a file with one key a line, or {', '.join(BUILT_IN)}",
+        do="give it: --classes",
+    )
+
+
+def _data_set(name: PathLike) -> DataSet | None:
+    """Return a data set of a benchmark by name, or None where the name is none or is a file."""
+    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
+    return None if Path(name).exists() else found.get(str(name))
+
+
 def fetched_set(name: PathLike) -> Fetched | None:
     """Return a data set of a benchmark by name, fetched, or None where the name is none or is a file."""
-    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    if str(name) not in found or Path(name).exists():
-        return None
-    return found[str(name)].fetch()
+    found = _data_set(name)
+    return None if found is None else found.fetch()
 
 
 def _read_images(given: PathLike, classes: ClassList) -> tuple[Images, dict[str, str]]:

@@ -385,11 +385,11 @@ def test_command_lines(campaign, tmp_path):
     done = run("aggregate", campaign, "--out", out, "--method", "yes-share", "--resamples", 10)
     lines = done.stdout.splitlines()
     assert lines[:3] == [
-        "9 votes of 3 raters on 3 questions about 2 images",
-        "yes-share, in closed form; a class counts from 0.5 on",
-        "2 labels on 2 of 4 images, 0 with two or more",
+        "votes           9  of 3 raters on 3 questions about 2 images",
+        "labels          2  on 2 of 4 images, 0 with two or more",
+        "threshold     0.5  yes-share, in closed form",
     ]
-    assert lines[3].startswith("precision 1.0000 (")
+    assert lines[3].startswith("precision  1.0000  ")
     assert lines[-4:] == [
         f"wrote {tmp_path}/labels{e}" for e in (".parquet", "-raters.parquet", "-raters.csv", "-curve.csv")
     ]

@@ -69,8 +69,9 @@ def test_command_line(campaign):
     done = CliRunner().invoke(app, line)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0] == "24 questions: 20 get no more answers, 1 are settled, 3 are open"
-    assert lines[2:] == ["asked next: 1", f"wrote {campaign / 'next.csv'}"]
+    assert [line.split()[:2] for line in lines[:3]] == [["questions", "24"], ["full", "20"], ["settled", "1"]]
+    assert lines[3].startswith("open         3  of which ")
+    assert lines[4:] == ["asked next   1  one answer each (--budget)", f"wrote {campaign / 'next.csv'}"]
     told = json.loads(CliRunner().invoke(app, [*line, "--json"]).output)
     assert {k: told[k] for k in ("questions", "full", "settled", "open", "asked")} == {
         "questions": 24, "full": 20, "settled": 1, "open": 3, "asked": 1
@@ -116,3 +117,19 @@ def test_real_votes(mirror, tmp_path, monkeypatch):
     # With as many answers as there are, nothing is left to ask.
     full, _ = next_files("imagenet-real", tmp_path / "none.csv", budget=10)
     assert (len(full.table), full.n_full, full.changes) == (0, 184_962, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--max-answers", "1"], "--max-answers 4"),
+        (["--max-answers", "9", "--settled", "0.99"], "a lower --settled"),
+    ],
+)
+def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
+    (campaign / "proposals.parquet").unlink()
+    out = campaign / "none.csv"
+    done = CliRunner().invoke(app, ["next", str(campaign), "--budget", "5", "--out", str(out), *options])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"Note: nothing is open; to ask on: {note}.\n"
+    assert len(pl.read_csv(out)) == 0

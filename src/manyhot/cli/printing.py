@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -173,19 +174,33 @@ def print_catalog(as_json: bool) -> None:
     print_table(("name", "size", "licence", "cached", "what"), rows)
 
 
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?|[–…]?")
+
+
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table; away from a terminal nothing of it is cut."""
+    """Print a table, numbers to the right; away from a terminal nothing of it is cut."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in head:
-        table.add_column(name, no_wrap=name in ("model", "name"))
+    for i, name in enumerate(head):
+        right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
+        table.add_column(name, no_wrap=name in ("model", "name"), justify="right" if right else "left")
     for row in rows:
         table.add_row(*row)
     # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:
+    """Print what is what: a name, its number, and what more there is to say about it."""
+    names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
+    for name, number, more in facts:
+        typer.echo(f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip())
 
 
 def options_text(entry: Entry) -> str:
@@ -355,7 +370,7 @@ def print_description(description: Description, written: list[Path], as_json: bo
             )
         typer.echo()
     print_written(written, False)
-    if written and not any(p.suffix == ".svg" for p in written):
+    if len(written) > 1 and not any(p.suffix == ".svg" for p in written):
         typer.echo('Note: figures need Altair: pip install "manyhot[report]".', err=True)
 
 
@@ -363,13 +378,15 @@ def _print_card(card: dict[str, Any]) -> None:
     sets = card["images"] - card["unusable"] - card["empty"]
     typer.echo(f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels")
     share = card["multi"] / max(sets, 1)
-    typer.echo(f"  two or more labels: {card['multi']:,} of {sets:,} images with any ({share:.1%})")
-    typer.echo(f"  no valid class: {card['empty']:,}")
+    facts = [("two or more labels", f"{card['multi']:,}", f"of {sets:,} images with any ({share:.1%})")]
+    facts.append(("no valid class", f"{card['empty']:,}", ""))
     if card["labelled"]:
         share = card["rejected"] / card["labelled"]
-        typer.echo(f"  original label not valid: {card['rejected']:,} of {card['labelled']:,} ({share:.1%})")
+        of = f"of {card['labelled']:,} ({share:.1%})"
+        facts.append(("original label not valid", f"{card['rejected']:,}", of))
     if card["rated"] is not None:
-        typer.echo(f"  looked at by people: {card['rated']:,}")
+        facts.append(("looked at by people", f"{card['rated']:,}", ""))
+    print_facts(facts)
     typer.echo()
 
 
@@ -391,13 +408,21 @@ def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10
         typer.echo()
     if found.annotated and found.check.sum():
         several, of = found.several_counted, found.annotated
-        typer.echo(f"raters counted two or more objects in {several:,} of {of:,} images ({several / of:.1%})")
         (one, more), (missed, told) = found.check.tolist()
         n = one + more + missed + told
-        typer.echo(
-            f"labels alone tell one object from several in {(one + told) / n:.1%} of the {n:,} with two or "
-            f"more labels that raters counted: {told:,} of {missed + told:,} with several objects, "
-            f"{one:,} of {one + more:,} with one"
+        right = (
+            f"of the {n:,} of them with two or more labels ({(one + told) / n:.1%}): "
+            f"{told:,} of {missed + told:,} with several objects, {one:,} of {one + more:,} with one"
+        )
+        print_facts(
+            [
+                (
+                    "counted by raters",
+                    f"{of:,}",
+                    f"images, {several:,} with two or more objects ({several / of:.1%})",
+                ),
+                ("labels tell it right", f"{one + told:,}", right),
+            ]
         )
     print_written(written, as_json)
 

@@ -229,6 +229,7 @@ def read_answers(
             for f in (folder / "votes.parquet" if folder.is_dir() else votes, golden, images, classes)
             if f
         ),
+        name=folder.resolve().name if (folder / tables.DESCRIPTION).is_file() else "",
     )
 
 

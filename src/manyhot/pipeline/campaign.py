@@ -259,6 +259,8 @@ def _class_list(given: PathLike | None, images: PathLike, predictions: Sequence[
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
             if (found := class_list_of(_about(path).get("classes", ""))) is not None:
                 return found
+    if not Path(images).exists():
+        read_images(images)  # which says so
     raise InputError(
         "The class list is not known.",
         where=str(images),

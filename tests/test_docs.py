@@ -347,7 +347,9 @@ def outputs():
         lines = text.splitlines()
         for commands, shown in itertools.pairwise(fences(path, text)):
             end = commands.line + commands.body.count("\n") + 1
-            if commands.language == "console" and not any(lines[end : shown.line - 1]):
+            if (commands.language, shown.language) == ("console", "text") and not any(
+                lines[end : shown.line - 1]
+            ):
                 found.setdefault((path.stem, commands.body), []).append(shown.body)
     return found
 

@@ -1,13 +1,14 @@
 """From files of votes to the questions to ask next, on a campaign of a few images and on ReaL's votes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import catalog, next_files
+from manyhot import aggregate_files, catalog, next_files
 from manyhot.cli import app
 from manyhot.errors import InputError
 from manyhot.tables import metadata, read
@@ -133,3 +134,14 @@ def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
     assert done.exit_code == 0, done.output
     assert done.stderr == f"Note: nothing is open; to ask on: {note}.\n"
     assert len(pl.read_csv(out)) == 0
+
+
+def test_a_campaign_keeps_what_is_made_of_it(campaign, tmp_path_factory, monkeypatch):
+    """A folder is a campaign by its description; of other votes files are written here."""
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    assert next_files(campaign, budget=5)[1] == [Path("next.csv")]
+    (campaign / "campaign.json").write_text("{}")
+    assert next_files(campaign, budget=5)[1] == [campaign / "next.csv"]
+    assert aggregate_files(campaign, method="majority", resamples=0)[1][0] == campaign / "labels.parquet"
+    assert [p.name for p in here.iterdir()] == ["next.csv"]

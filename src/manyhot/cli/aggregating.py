@@ -92,7 +92,7 @@ def aggregate(
     with show_progress() as progress:
         done, written = pipeline.aggregate_files(
             votes,
-            out or in_campaign(votes, "labels.parquet"),
+            out,
             golden=golden,
             images=images,
             classes=classes,
@@ -142,14 +142,6 @@ def agreement(
             progress=progress,
         )
     _print_agreement(found, written, as_json)
-
-
-def in_campaign(votes: str, name: str) -> Path:
-    """Return where a file is written by default: into the folder of a campaign, else here."""
-    from manyhot.tables import DESCRIPTION
-
-    folder = Path(votes)
-    return folder / name if (folder / DESCRIPTION).is_file() else Path(name)
 
 
 def _print_aggregated(done: Aggregated, written: Sequence[Path], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manyhot.cli.aggregating import FormatOption, GoldenOption, VotesArgument, in_campaign
+from manyhot.cli.aggregating import FormatOption, GoldenOption, VotesArgument
 from manyhot.cli.options import ClassesOption, JsonOption, call
 from manyhot.cli.printing import print_facts, print_written, show_progress
 
@@ -82,7 +82,7 @@ def next_questions(
     with show_progress() as progress:
         found, written = pipeline.next_files(
             votes,
-            out or in_campaign(votes, "next.csv"),
+            out,
             budget=budget,
             by=by.value,
             most=max_answers,

@@ -17,7 +17,7 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
 from manyhot.formats.tabular import write_csv
-from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.common import PathLike, Progress, check_apart, in_campaign
 from manyhot.steps.aggregate import METHOD, Aggregated, aggregate
 from manyhot.steps.agreement import Agreement, agreement
 from manyhot.tables import Golden, Images, Votes
@@ -80,7 +80,7 @@ class _Source:
 
 def aggregate_files(
     votes: PathLike,
-    out: PathLike,
+    out: PathLike | None = None,
     *,
     golden: PathLike | None = None,
     images: PathLike | None = None,
@@ -104,9 +104,9 @@ def aggregate_files(
     votes : path-like
         Votes in any format, a campaign folder, or a name of `PUBLISHED`; a folder called like one is meant by
         ``./imagenet-real``.
-    out : path-like
-        The labels, a Parquet file. Beside it ``…-raters.parquet`` and ``.csv`` are written, and with golden
-        answers ``…-curve.csv``.
+    out : path-like, optional
+        The labels, a Parquet file; by default ``labels.parquet``, of a campaign in its folder. Beside it
+        ``…-raters.parquet`` and ``.csv`` are written, and with golden answers ``…-curve.csv``.
     golden, images : path-like, optional
         Experts' answers, and all images with their original labels; by default those of the campaign.
     classes : path-like, optional
@@ -125,7 +125,7 @@ def aggregate_files(
     OutputError
         If a file cannot be written.
     """
-    out = Path(out)
+    out = in_campaign(votes, "labels.parquet") if out is None else Path(out)
     if out.suffix.lower() != ".parquet":
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
     source = read_answers(votes, golden, images, classes, format, progress)

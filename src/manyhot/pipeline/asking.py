@@ -9,7 +9,7 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.aggregate import class_ids, read_answers
-from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.common import PathLike, Progress, check_apart, in_campaign
 from manyhot.steps.aggregate import METHOD, aggregate
 from manyhot.steps.asking import Next, ask_next, with_proposals
 
@@ -19,7 +19,7 @@ WITH_GOLDEN = "golden-bayes"
 
 def next_files(
     votes: PathLike,
-    out: PathLike = "next.csv",
+    out: PathLike | None = None,
     *,
     budget: int,
     by: str = "expected-change",
@@ -43,8 +43,8 @@ def next_files(
     ----------
     votes, golden, images, classes, format, threshold, original_classes
         As in `manyhot.aggregate_files`.
-    out : path-like
-        The table ``questions``, as CSV or Parquet.
+    out : path-like, optional
+        The table ``questions``, as CSV or Parquet; by default ``next.csv``, of a campaign in its folder.
     budget, by, most, at_most, rater
         See `manyhot.steps.asking.ask_next`.
     proposals : path-like, optional
@@ -57,7 +57,7 @@ def next_files(
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
-    out = Path(out)
+    out = in_campaign(votes, "next.csv") if out is None else Path(out)
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError("Cannot write this kind of file.", where=out, allowed=".csv, .parquet")
     source = read_answers(votes, golden, images, classes, format, progress)

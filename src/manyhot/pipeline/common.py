@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
+from manyhot.tables import DESCRIPTION
 
 if TYPE_CHECKING:
     from manyhot.steps.compare import Comparison
@@ -46,6 +47,12 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
                 got=source,
                 do="choose another place to write to",
             )
+
+
+def in_campaign(votes: PathLike, name: str) -> Path:
+    """Return where a file made of votes is written by default: into the folder of a campaign, else here."""
+    folder = Path(votes)
+    return folder / name if (folder / DESCRIPTION).is_file() else Path(name)
 
 
 Progress = Callable[[str, int, int], None]

@@ -69,7 +69,7 @@ CROWDS = (
     Crowd("good raters, all alike", good),
     Crowd("raters as ReaL's"),
     Crowd("as ReaL's, two votes each", votes=2),
-    Crowd("as ReaL's, one question in fifty is yes", prior=0.02),
+    Crowd("as ReaL's, 1 question in 50 is yes", prior=0.02),
     Crowd("a third are spammers", with_spammers),
     Crowd("a third copy one rater", copies=1 / 3),
     Crowd("60 questions in all", questions=60),
@@ -125,12 +125,14 @@ def compare(crowd: Crowd, repeats: int) -> list[float]:
 
 
 def main(repeats: int) -> None:
-    print(f"{'':42}" + "".join(f"{m:>14}" for m in METHODS))
+    # Narrow enough for a page of the docs.
+    widths = [len(m) + 1 for m in METHODS]
+    print(f"{'':36}" + "".join(f"{m:>{w}}" for m, w in zip(METHODS, widths, strict=True)))
     for crowd in CROWDS:
         scores = compare(crowd, repeats)
         best = max(scores)
         cells = (f"{s:.3f}{'*' if s >= best - 0.01 else ' '}" for s in scores)
-        print(f"{crowd.name:42}" + "".join(f"{c:>14}" for c in cells))
+        print(f"{crowd.name:36}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
 
 
 if __name__ == "__main__":

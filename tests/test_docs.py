@@ -368,7 +368,7 @@ def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, 
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     output = ""
-    for line in commands.splitlines():
+    for line in commands.replace("\\\n", " ").splitlines():
         done = CliRunner().invoke(cli.app, shlex.split(line)[1:])
         assert done.exit_code == 0, done.output
         output += done.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -275,7 +276,8 @@ def _print_flags(raters: list[dict[str, Any]]) -> None:
         flagged = [r["rater_id"] for r in raters if flag in r["flags"]]
         if flagged:
             shown = ", ".join(flagged[:10]) + (", …" if len(flagged) > 10 else "")
-            typer.echo(f"{flag}: {shown} ({rule})")
+            for line in textwrap.wrap(f"{flag}: {shown} ({rule})", 88, subsequent_indent="  "):
+                typer.echo(line)
 
 
 def _print_notes(notes: Sequence[str]) -> None:

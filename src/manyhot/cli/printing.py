@@ -410,18 +410,17 @@ def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10
         several, of = found.several_counted, found.annotated
         (one, more), (missed, told) = found.check.tolist()
         n = one + more + missed + told
-        right = (
-            f"of the {n:,} of them with two or more labels ({(one + told) / n:.1%}): "
-            f"{told:,} of {missed + told:,} with several objects, {one:,} of {one + more:,} with one"
-        )
         print_facts(
             [
                 (
                     "counted by raters",
                     f"{of:,}",
-                    f"images, {several:,} with two or more objects ({several / of:.1%})",
+                    f"images, {several:,} ({several / of:.1%}) with several objects",
                 ),
-                ("labels tell it right", f"{one + told:,}", right),
+                ("of these with several labels", f"{n:,}", ""),
+                ("  told right by labels alone", f"{one + told:,}", f"({(one + told) / n:.1%})"),
+                ("    several objects", f"{told:,}", f"of {missed + told:,}"),
+                ("    one object", f"{one:,}", f"of {one + more:,}"),
             ]
         )
     print_written(written, as_json)

@@ -94,6 +94,11 @@ def test_partial_overlap_is_said_aloud(run, small):
         "Note: mine, two: 2 of 4 predicted images have no labels and were left out.",
         "Note: mine, two: 2 of 4 labelled images have no prediction and were left out.",
     ]
+    done = run(*ARGUMENTS, "--predictions", "models", "two.npy", "--dataset", "mine", "--resamples", 0)
+    assert done.stderr.splitlines() == [
+        "Note: mine, 2 models: 2 of 4 predicted images have no labels and were left out.",
+        "Note: mine, 2 models: 2 of 4 labelled images have no prediction and were left out.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,16 @@ def _print_changes(outcome: Outcome) -> None:
 
 
 def _print_notes(outcome: Outcome, most: int = 5) -> None:
-    notes = outcome.evaluation.notes
-    for note in notes[:most]:
-        typer.secho(f"Note: {note.dataset}, {note.model}: {note.text}.", err=True)
-    if len(notes) > most:
+    """Print the notes; what is said of several models of a data set is said once."""
+    models: dict[tuple[str, str], list[str]] = {}
+    for note in outcome.evaluation.notes:
+        models.setdefault((note.dataset, note.text), []).append(note.model)
+    for (dataset, text), of in list(models.items())[:most]:
+        who = of[0] if len(of) == 1 else f"{len(of):,} models"
+        typer.secho(f"Note: {dataset}, {who}: {text}.", err=True)
+    if len(models) > most:
         typer.echo(
-            f"Note: {len(notes) - most} more, all recorded in results.parquet and the report.", err=True
+            f"Note: {len(models) - most} more, all recorded in results.parquet and the report.", err=True
         )
 
 

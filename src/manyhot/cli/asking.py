@@ -75,7 +75,7 @@ def next_questions(
 ) -> None:
     """Say which questions are worth another answer, and which are settled.
 
-    Example: manyhot next campaign --budget 1000 --by expected-change --out next.csv
+    Example: manyhot next campaign --budget 1000
     """
     from manyhot import pipeline
 

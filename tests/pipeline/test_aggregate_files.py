@@ -124,7 +124,7 @@ def test_agreement_of_real(published_cache, tmp_path):
     assert found.value("always_no") == 887 / 1135
     rows = {r["measure"]: r for r in found.agreement.to_pylist()}
     assert (rows["golden_accuracy"]["n"], rows["golden_accuracy"]["n_skipped"]) == (78, 7)
-    # Raters and images of the golden files redrawn 4,000 times in a plain loop; raters alone give 0.48 to 0.55.
+    # Raters and images of the golden files redrawn 4,000 times in a loop; raters alone: 0.48 to 0.55.
     assert rows["golden_sensitivity"]["lo"] == pytest.approx(0.4590, abs=0.012)
     assert rows["golden_sensitivity"]["hi"] == pytest.approx(0.5685, abs=0.012)
     # The package krippendorff on the same votes, and plain loops over 38,187 sheets of sets.

@@ -214,6 +214,13 @@ def test_tables_of_any_library_and_files(campaign):
         assert (done.threshold, done.labels.n_classes) == (0.5, 5)
     done = mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), precision=1.0, method="yes-share")
     assert done.threshold == pytest.approx(2 / 3)
+    assert done.notes[-1] == (
+        "the threshold was chosen on the golden questions that precision and recall are counted on: "
+        "expect a little less elsewhere"
+    )
+    assert (
+        len(done.notes) == len(mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), method="yes-share").notes) + 1
+    )
     done = mh.aggregate(campaign, campaign, recall=1.0, method="yes-share")
     assert done.threshold == pytest.approx(2 / 3)
 

@@ -158,7 +158,7 @@ def aggregate(
         unclear,
         raters_table(votes, answers, experts, result),
         _curve_table(found),
-        _notes(result, experts, golden, entry),
+        _notes(result, experts, golden, entry, chosen=precision is not None or recall is not None),
     )
 
 
@@ -281,7 +281,12 @@ def _table(
 
 
 def _notes(
-    result: Aggregate, experts: GoldenAnswers | None, golden: Golden | None, entry: registry.Entry
+    result: Aggregate,
+    experts: GoldenAnswers | None,
+    golden: Golden | None,
+    entry: registry.Entry,
+    *,
+    chosen: bool,
 ) -> tuple[str, ...]:
     notes = []
     if not result.converged:
@@ -292,6 +297,11 @@ def _notes(
     if unasked:
         notes.append(
             f"{unasked:,} golden questions with the truth yes are not among the votes: recall counts without"
+        )
+    if chosen:
+        notes.append(
+            "the threshold was chosen on the golden questions that precision and recall are counted on: "
+            "expect a little less elsewhere"
         )
     if entry.about.get("needs") == "golden" and golden.raters is None:
         notes.append(

@@ -18,7 +18,7 @@ from manyhot.errors import InputError
 from manyhot.registry import register
 
 RECALL = 0.97
-"""ReaL's target."""
+"""What ReaL wanted, from memory of the paper."""
 
 _EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""

@@ -148,6 +148,8 @@ def golden_quality(golden: Golden) -> Quality:
 def peer_quality(answers: Answers, image: npt.NDArray[np.integer] | None = None) -> Quality:
     """Return raters' quality against the majority of the others, where these are not split.
 
+    A maybe counts as no in the majority, and stands between the two as an answer.
+
     Parameters
     ----------
     answers : Answers

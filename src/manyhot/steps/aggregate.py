@@ -140,8 +140,9 @@ def aggregate(
     answers = answers_of(votes, images, original_classes)
     experts = None if golden is None else golden_of(golden, votes, images)
     result = entry(answers, experts)
-    found = None if experts is None else _curve(result, experts, votes, resamples, seed)
-    chosen = _threshold(threshold, precision, recall, found, float(entry.about["threshold"]))
+    default = float(entry.about["threshold"]) if threshold is None else threshold
+    found = None if experts is None else _curve(result, experts, votes, default, resamples, seed)
+    chosen = _threshold(precision, recall, found, default)
     unclear = chosen if unclear_from is None else unclear_from
     if unclear > chosen:
         raise InputError(
@@ -158,7 +159,7 @@ def aggregate(
         unclear,
         raters_table(votes, answers, experts, result),
         _curve_table(found),
-        _notes(result, experts, golden, entry),
+        _notes(result, experts, golden, entry, chosen=precision is not None or recall is not None),
     )
 
 
@@ -180,15 +181,7 @@ def _check_thresholds(
         )
 
 
-def _threshold(
-    threshold: float | None,
-    precision: float | None,
-    recall: float | None,
-    found: Curve | None,
-    default: float,
-) -> float:
-    if threshold is not None:
-        return threshold
+def _threshold(precision: float | None, recall: float | None, found: Curve | None, default: float) -> float:
     if precision is None and recall is None:
         return default
     if found is None or not found.n_questions:
@@ -199,7 +192,9 @@ def _threshold(
     return found.for_precision(precision) if precision is not None else found.for_recall(recall or 0.0)
 
 
-def _curve(result: Aggregate, experts: GoldenAnswers, votes: Votes, resamples: int, seed: int) -> Curve:
+def _curve(
+    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int, seed: int
+) -> Curve:
     asked = experts.asked >= 0
     at = experts.asked[asked]
     return curve(
@@ -208,6 +203,7 @@ def _curve(result: Aggregate, experts: GoldenAnswers, votes: Votes, resamples: i
         votes.image[at],
         resamples=resamples,
         rng=np.random.default_rng(seed),
+        wanted=[threshold],
     )
 
 
@@ -281,7 +277,12 @@ def _table(
 
 
 def _notes(
-    result: Aggregate, experts: GoldenAnswers | None, golden: Golden | None, entry: registry.Entry
+    result: Aggregate,
+    experts: GoldenAnswers | None,
+    golden: Golden | None,
+    entry: registry.Entry,
+    *,
+    chosen: bool,
 ) -> tuple[str, ...]:
     notes = []
     if not result.converged:
@@ -292,6 +293,11 @@ def _notes(
     if unasked:
         notes.append(
             f"{unasked:,} golden questions with the truth yes are not among the votes: recall counts without"
+        )
+    if chosen:
+        notes.append(
+            "the threshold was chosen on the golden questions that precision and recall are counted on: "
+            "expect a little less elsewhere"
         )
     if entry.about.get("needs") == "golden" and golden.raters is None:
         notes.append(

@@ -74,7 +74,7 @@ def ask_next(
     aggregated : Aggregated
         By a method that knows how raters answer: ``golden-bayes``, ``dawid-skene``, ``one-coin``.
     budget : int
-        Answers that may be asked for; one a question.
+        Answers that may be asked for now, one a question; what is open or settled does not depend on it.
     by : {"expected-change", "entropy", "disagreement"}
         See `manyhot.core.asking`.
     most : int
@@ -83,7 +83,8 @@ def ask_next(
         A question is settled if all the answers that it may still get change its state with no more than this
         probability; with 0, if they cannot.
     rater : str
-        Who will answer: questions that this rater answered are left out, and the rater's own quality counts.
+        Who will answer: questions that this rater answered are left out, and the rater's own quality counts,
+        as if all raters of further answers were as good.
         By default somebody, as good as the mean of the raters, each weighed by the answers given.
 
     Raises
@@ -98,7 +99,7 @@ def ask_next(
     counts = answers_of(votes).counts()
     n_votes = counts.sum(1)
     odds, matrix = logit(aggregated.p), _matrix(aggregated, rater)
-    left = np.clip(np.minimum(most - n_votes, budget), 0, MAX_AHEAD)
+    left = np.clip(most - n_votes, 0, MAX_AHEAD)
     free = (left > 0) & ~_answered(votes, rater)
     done = settled(odds, matrix, left, threshold=aggregated.threshold, at_most=at_most)
     unsettled = free & ~done

@@ -59,6 +59,7 @@ def fail(images):
     raise RuntimeError("out of something")
 
 def tint(): return of("tint")
+def twin(): return of("tint")
 def other(): return of("other")
 def fragile(): return of("fragile", die_once)
 def deadly(): return of("deadly", die)
@@ -306,12 +307,22 @@ def test_a_network_in_memory(tint, folder, tmp_path):
         )
 
 
-def test_a_model_twice(cluster, source, tmp_path):
+TWICE = "A model is given twice.\n  got:     python:mine:{}\n  do:      leave one out"
+
+
+def test_a_model_twice(source, tmp_path, monkeypatch):
+    """Said before a cluster is started or reached, which takes seconds."""
+    monkeypatch.setattr(on_ray, "connected", pytest.fail)
     with pytest.raises(InputError) as error:
-        spread(source, ["tint", "tint"], tmp_path)
-    assert str(error.value) == (
-        "A model is given twice.\n  got:     python:mine:tint\n  do:      leave one out"
-    )
+        spread(source, ["tint", "other", "tint"], tmp_path)
+    assert str(error.value) == TWICE.format("tint")
+
+
+def test_two_models_of_one_name(cluster, source, tmp_path):
+    """Only known when the second is built."""
+    with pytest.raises(InputError) as error:
+        spread(source, ["tint", "twin"], tmp_path, engine="own")  # no engine is timed when workers are there
+    assert str(error.value) == TWICE.format("twin")
 
 
 def test_without_ray(source, tmp_path, monkeypatch):

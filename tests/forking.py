@@ -3,7 +3,7 @@
 A command has its own arguments, folder, environment, output and exit code, as one that a shell starts; only
 the second, or with PyTorch the three seconds, that a new interpreter imports are spent once for all of them.
 
-Run as ``python forking.py MODULES``; takes requests as lines of JSON, answers with exit codes.
+Run as ``python forking.py MODULES``; takes requests as lines of JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 MAIN = "from manyhot.cli import main; main()"
@@ -37,8 +37,33 @@ NETWORKS = ("torch", "torchvision", "timm", "manyhot.cli", "manyhot.models")
 """What commands that predict import."""
 
 
+class Process:
+    """A script that runs, as `Forks.start` begins it."""
+
+    def __init__(self, pid: int, files: Sequence[Path], ended: Callable[[float], str]) -> None:
+        self.pid, self._files, self._ended = pid, files, ended
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        if self._code is None and (status := self._ended(0)):
+            self._code = os.waitstatus_to_exitcode(int(status))
+        return self._code
+
+    def wait(self, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Return what it printed and its exit code when it has ended."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(int(self._ended(timeout)))
+        out, err = (file.read_text(encoding="utf-8") for file in self._files)
+        return subprocess.CompletedProcess(self.pid, self._code, out, err)
+
+
 class Forks:
-    """Runs Python in forks of a process that has imported some modules; it starts with the first."""
+    """Runs Python in forks of a process that has imported some modules, one at a time."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._command = [sys.executable, __file__, *modules]
@@ -52,37 +77,50 @@ class Forks:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         script: str = MAIN,
-        timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a script, by default manyhot's command line, and check its exit code.
+        """Run a script, by default manyhot's command line, and check its exit code."""
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.start(*arguments, folder=Path(folder), cwd=cwd, env=env, script=script).wait()
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def start(
+        self,
+        *arguments: object,
+        folder: Path,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        script: str = MAIN,
+    ) -> Process:
+        """Start a script; it is to end, or be killed, before the next is started.
 
         Parameters
         ----------
         *arguments
-        code
+        folder
+            For two files with what it prints.
         cwd, env
             Those of this process by default.
         script
-        timeout
-            In seconds.
         """
-        words = ["manyhot", *map(str, arguments)]
-        with tempfile.TemporaryDirectory() as folder:
-            told = {
-                "script": script,
-                "argv": words,
-                "cwd": os.fspath(cwd or Path.cwd()),
-                "env": dict(os.environ if env is None else env),
-                "files": [str(Path(folder, name)) for name in ("out", "err")],
-            }
-            status = self._ask(json.dumps(told), timeout)
-            out, err = (Path(file).read_text(encoding="utf-8") for file in told["files"])
-        done = subprocess.CompletedProcess(words, os.waitstatus_to_exitcode(status), out, err)
-        assert done.returncode == code, out + err
-        return done
+        files = [folder / "stdout", folder / "stderr"]
+        told = {
+            "script": script,
+            "argv": ["manyhot", *map(str, arguments)],
+            "cwd": os.fspath(cwd or Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+            "files": list(map(str, files)),
+        }
+        if self._server is None:
+            pipe = subprocess.PIPE
+            self._server = subprocess.Popen(
+                self._command, stdin=pipe, stdout=pipe, text=True, bufsize=1, start_new_session=True
+            )
+        self._server.stdin.write(json.dumps(told) + "\n")
+        return Process(int(self._answer(120)), files, self._answer)
 
     def close(self) -> None:
-        """End the process; one that is busy, too."""
+        """End the process, and what it runs."""
         if self._server is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._server.pid, signal.SIGKILL)
@@ -91,18 +129,14 @@ class Forks:
             self._server.stdout.close()
             self._server = None
 
-    def _ask(self, line: str, timeout: float) -> int:
-        if self._server is None:
-            pipe = subprocess.PIPE
-            self._server = subprocess.Popen(
-                self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True
-            )
-        self._server.stdin.write(f"{line}\n")
-        self._server.stdin.flush()
-        if not select.select([self._server.stdout], [], [], timeout)[0]:
+    def _answer(self, timeout: float) -> str:
+        """Return the next line of the server; nothing where it has none yet and nobody wants to wait."""
+        if select.select([self._server.stdout], [], [], timeout)[0]:
+            return self._server.stdout.readline()
+        if timeout:
             self.close()
-            raise TimeoutError(f"not done after {timeout} s: {line}")
-        return int(self._server.stdout.readline())
+            raise TimeoutError(f"a script is not done after {timeout} s")
+        return ""
 
 
 commands = Forks(CORE)
@@ -110,13 +144,14 @@ predictions = Forks(NETWORKS)
 
 
 def serve() -> str:
-    """Fork for each request, and answer when the fork has ended; return in the fork, with its script."""
+    """Fork for each request; tell its id and, when it has ended, how. In the fork, return its script."""
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
         if not child:
             _become(**request)
             return request["script"]
+        print(child, flush=True)
         print(os.waitpid(child, 0)[1], flush=True)
     os._exit(0)
 

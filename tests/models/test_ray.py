@@ -3,9 +3,7 @@
 import importlib
 import os
 import platform
-import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +15,7 @@ import pytest
 from PIL import Image
 from small_models import COLOURS
 
+from forking import predictions
 from manyhot._version import __version__
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.models import Settings, find_model, open_source, run
@@ -274,8 +273,7 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         f"run_on_ray(Source('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
         " Settings(workers=1), 'a call')\n"
     )
-    (place / "driver.py").write_text(code)
-    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.DEVNULL)
+    driver = predictions.start(folder=tmp_path, script=code)
     until = time.monotonic() + 60
     while not list((tmp_path / "ray").rglob("0*.parquet")):
         assert driver.poll() is None
@@ -283,7 +281,7 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         time.sleep(0.02)
     started = _children(driver.pid)
     assert len(started) > 3
-    driver.send_signal(signal.SIGKILL)
+    driver.kill()
     driver.wait()
     until = time.monotonic() + 15
     while alive := [pid for pid in started if _is_at_work(pid)]:

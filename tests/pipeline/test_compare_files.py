@@ -1,13 +1,12 @@
 """Comparing, describing, ranking and reporting from files, as commands do."""
 
 import json
-import subprocess
-import sys
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from forking import commands
 from manyhot import compare, describe_files, leaderboard, read_labels, read_results, report_folder
 from manyhot import describe as describe_labels
 from manyhot.errors import InputError, MatchError, OutputError
@@ -191,15 +190,7 @@ def test_an_output_folder_that_is_a_file(two, tmp_path):
 
 
 def manyhot(*arguments, cwd, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "manyhot", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return commands.run(*arguments, code=code, cwd=cwd)
 
 
 def test_commands(two, tmp_path):

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from forking import commands
 from manyhot import catalog, pipeline, tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
@@ -48,10 +47,7 @@ def files(tmp_path, monkeypatch):
 
 def manyhot(*arguments, code=0):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MANYHOT")}
-    command = [sys.executable, "-m", "manyhot", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode == code, done.stderr
-    return done
+    return commands.run(*arguments, code=code, env=environment)
 
 
 def message(make):

@@ -26,7 +26,7 @@ from manyhot.formats import (
 )
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import Saved, save
-from manyhot.pipeline.common import PathLike, check_apart
+from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.registry import get, names
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
@@ -85,11 +85,14 @@ def convert(
     source, target = Path(source), Path(target)
     _check_target(target, to, long)
     # A folder that is written may hold what is read, however deep.
-    check_apart([source, rows, classes, *(p for p in source.resolve().parents if to is not None)], target)
+    check_apart([source, rows, classes, *_around(source, to)], target)
+    if source.is_dir() and target.exists():
+        check_apart([target], source, {target.stem})
     known = read_classes(classes) if classes else None
     holds, found = _read_any(source, rows, known, scores, format)
     if to is not None:
         return save(found, target, to, holds=holds, classes=known)
+    check_place(target, holds)
     table, about = _table_of(holds, found)
     if target.suffix.lower() == ".csv":
         return Saved((write_csv(table, target, long=long),), _left_out(found))
@@ -98,6 +101,12 @@ def convert(
         table, target, holds, call=call, inputs={f.name: sha256(f) for f in files}, about=about
     )
     return Saved((written,), _left_out(found))
+
+
+def _around(source: Path, to: str | None) -> list[Path]:
+    if to is None or not source.exists():
+        return []
+    return list(source.resolve().parents)
 
 
 def _check_target(target: Path, to: str | None, long: bool) -> None:

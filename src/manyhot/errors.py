@@ -42,8 +42,27 @@ class ManyhotError(Exception):
     ) -> None:
         self.what = what
         self.details = {"where": where, "got": got, "allowed": allowed, "do": do}
-        lines = [f"  {key + ':':<9}{value}" for key, value in self.details.items() if value is not None]
-        super().__init__("\n".join([what, *lines]))
+        lines = [
+            f"  {key + ':':<9}{_shown(str(value))}"
+            for key, value in self.details.items()
+            if value is not None
+        ]
+        super().__init__("\n".join([_shown(what), *lines]))
+
+
+_LONGEST = 2000
+"""Characters of a value that are shown: a cell may hold ten million."""
+
+
+def _shown(text: str) -> str:
+    """Return a text for one line of a message: cut, and without what a terminal would obey.
+
+    File names, ids and cells come from anywhere; a line break in one could forge a line of the message.
+    """
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class InputError(ManyhotError, ValueError):

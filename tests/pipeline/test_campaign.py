@@ -285,11 +285,12 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         ({"n_images": None}, f"The campaign lacks the key 'n_images'.\n  allowed: {KEYS}"),
         (
             {"n_images": "4"},
-            "The key 'n_images' of a campaign has another type.\n  got:     \"4\"\n  allowed: a whole number",
+            "The key 'n_images' of a campaign has another type.\n  got:     \"4\"\n"
+            "  allowed: a whole number, 1 and up",
         ),
         (
             {"inputs": []},
-            "The key 'inputs' of a campaign has another type.\n  got:     []\n  allowed: an object",
+            "The key 'inputs' of a campaign has another type.\n  got:     []\n  allowed: an object of texts",
         ),
         (
             {"campaign": 2, "version": "9.0"},

@@ -13,11 +13,12 @@ import polars as pl
 import pyarrow as pa
 
 from manyhot import catalog, tables
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
 from manyhot.formats.tabular import write_csv
-from manyhot.pipeline.common import PathLike, Progress, check_apart, in_campaign
+from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place, in_campaign
 from manyhot.steps.aggregate import METHOD, Aggregated, aggregate
 from manyhot.steps.agreement import Agreement, agreement
 from manyhot.tables import Golden, Images, Votes
@@ -73,6 +74,7 @@ class _Source:
     files: tuple[Path, ...]
     original_classes: str = ""
     name: str = ""
+    classes: ClassList | None = None
 
     def hashes(self) -> dict[str, str]:
         return {file.name: sha256(file) for file in self.files if file.is_file()}
@@ -129,7 +131,9 @@ def aggregate_files(
     if out.suffix.lower() != ".parquet":
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
     source = read_answers(votes, golden, images, classes, format, progress)
-    check_apart(source.files, out)
+    for path in (out, *_beside(out).values()):
+        check_apart(source.files, path)
+    check_place(out, "labels")
     named = source.original_classes if original_classes is None else original_classes
     done = aggregate(
         source.votes,
@@ -216,6 +220,7 @@ def read_answers(
             do=f"see what comes next: manyhot status {shlex.quote(str(folder))}",
         )
     if folder.is_dir():
+        _check_campaign(folder)
         golden = golden or _if_there(folder / "golden.parquet")
         images = images or _if_there(folder / "images.parquet")
         classes = classes or _if_there(folder / "classes.parquet")
@@ -230,6 +235,7 @@ def read_answers(
             if f
         ),
         name=folder.resolve().name if (folder / tables.DESCRIPTION).is_file() else "",
+        classes=known,
     )
 
 
@@ -253,8 +259,30 @@ def _published(
     )
 
 
+def _check_campaign(folder: Path) -> None:
+    """Refuse a campaign without what it was made with, or without votes."""
+    if not (folder / tables.DESCRIPTION).is_file():
+        return
+    campaign = tables.Campaign.read(folder)
+    for table in ("classes", "images"):
+        if not campaign.path(table).exists():
+            raise InputError(
+                "The campaign is not complete.",
+                where=campaign.path(table),
+                got="no such file",
+                do="make the campaign anew in another folder, and put this one's votes into it",
+            )
+    if not campaign.path("votes").exists():
+        raise InputError(
+            "Nobody has answered this campaign's questions yet.",
+            where=campaign.path("votes"),
+            got="no such file",
+            do="ask raters the questions, and put their answers there",
+        )
+
+
 def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None
+    return path if path.exists() else None
 
 
 def class_ids(text: str, n_classes: int) -> frozenset[int]:
@@ -304,9 +332,20 @@ def _write(
 ) -> list[Path]:
     about = {**done.labels.about(), **done.about(), **more}
     written = [tables.write(done.labels.table, out, "labels", call=call, inputs=inputs, about=about)]
-    beside = out.with_name(f"{out.stem}-raters.parquet")
-    written.append(tables.write(done.raters, beside, "raters", call=call, inputs=inputs))
-    written.append(write_csv(done.raters, beside.with_suffix(".csv")))
+    beside = _beside(out)
+    written.append(tables.write(done.raters, beside["raters"], "raters", call=call, inputs=inputs))
+    written.append(write_csv(done.raters, beside["raters.csv"]))
     if len(done.curve):
-        written.append(write_csv(pa.table(done.curve), out.with_name(f"{out.stem}-curve.csv")))
+        written.append(write_csv(pa.table(done.curve), beside["curve"]))
+    else:
+        beside["curve"].unlink(missing_ok=True)  # of an earlier run, with other labels
     return written
+
+
+def _beside(out: Path) -> dict[str, Path]:
+    """Return the files that are written beside the labels."""
+    return {
+        "raters": out.with_name(f"{out.stem}-raters.parquet"),
+        "raters.csv": out.with_name(f"{out.stem}-raters.csv"),
+        "curve": out.with_name(f"{out.stem}-curve.csv"),
+    }

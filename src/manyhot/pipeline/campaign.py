@@ -17,7 +17,8 @@ from manyhot import tables
 from manyhot.classes import BUILT_IN, ClassList, class_list, class_list_of
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import refused, sha256
-from manyhot.formats import prediction_files, read_classes, read_images, read_predictions
+from manyhot.formats import detect, prediction_files, read_classes, read_images, read_predictions
+from manyhot.formats.broken import check_whole
 from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, Fetched
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign, Images, Predictions
@@ -106,14 +107,14 @@ def campaign_status(folder: PathLike) -> Status:
         If the folder is no campaign.
     """
     campaign = Campaign.read(folder)
-    models = [m for m, _ in campaign_models(campaign)]
+    models, wrong = _models_there(campaign)
     stages = [
         Stage("predictions", len(models), "models") if name == "predictions" else _stage(campaign, name)
         for name in STAGES
     ]
     by_name = {stage.name: stage for stage in stages}
     stages = [s for s in stages if s.count is not None or s.name != "golden"]
-    return Status(campaign, tuple(stages), tuple(_notes(campaign, models)), *_next(campaign, by_name))
+    return Status(campaign, tuple(stages), (*wrong, *_notes(campaign, models)), *_next(campaign, by_name))
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,35 @@ class Status:
 
 
 def campaign_models(campaign: Campaign) -> list[tuple[str, Path]]:
-    """Return the model and the file of each predictions table of a campaign, by file name."""
+    """Return the model and the file of each predictions table of a campaign, by file name.
+
+    Other tables are passed over: ``manyhot predict`` leaves its images table there, too.
+
+    Raises
+    ------
+    InputError
+        A file is not complete: without it a model would be missing, and nobody would know.
+    """
     found = []
     for path in sorted(campaign.path("predictions").glob("*.parquet")):
-        about = _about(path)
-        if about.get("table") == "predictions":
-            found.append((about.get("model") or path.stem.replace("--", "/"), path))
+        check_whole(path)
+        if detect(path, ("predictions",)) is not None:
+            found.append((_about(path).get("model") or path.stem.replace("--", "/"), path))
     return found
+
+
+def _models_there(campaign: Campaign) -> tuple[list[str], list[str]]:
+    """Return the models of the predictions of a campaign, and what is wrong with other files of them."""
+    models, wrong = [], []
+    for path in sorted(campaign.path("predictions").glob("*.parquet")):
+        try:
+            check_whole(path)
+        except InputError:
+            wrong.append(f"{path.name} among the predictions is not a complete Parquet file")
+            continue
+        if detect(path, ("predictions",)) is not None:
+            models.append(_about(path).get("model") or path.stem.replace("--", "/"))
+    return models, wrong
 
 
 _COUNTED = {
@@ -207,18 +230,20 @@ def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
 
 def _source(campaign: Campaign) -> str:
     """Return the folder of the images where they lie in one, for a command; else a word in its place."""
-    path = campaign.path("images")
-    if "uri" not in pq.read_schema(path).names:
+    try:
+        images = tables.read(campaign.path("images"), "images")
+    except InputError:
         return "IMAGES"
-    uris = pq.read_table(path, columns=["uri"])["uri"].drop_null()
-    parents = {str(Path(uri).parent) for uri in uris[:1000].to_pylist()}
+    if "uri" not in images.column_names:
+        return "IMAGES"
+    parents = {str(Path(uri).parent) for uri in images["uri"].drop_null()[:1000].to_pylist()}
     return shlex.quote(parents.pop()) if len(parents) == 1 else "IMAGES"
 
 
 def _about(path: Path) -> dict[str, str]:
     try:
         return tables.metadata(pq.read_schema(path))
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return {}
 
 
@@ -318,11 +343,17 @@ def _standing(campaign: Campaign) -> Campaign | None:
         raise InputError(
             "The folder holds another campaign.",
             where=folder,
-            got=f"made by: {standing.call or 'unknown'}",
+            got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
             allowed="the same images, classes and predictions, or a new folder",
             do="choose another folder; predictions of more models go into its folder predictions",
         )
     return standing
+
+
+def _changed(standing: Campaign, campaign: Campaign) -> str:
+    """Return which files of one name are not the same any more."""
+    changed = [n for n, h in campaign.inputs.items() if standing.inputs.get(n, h) != h]
+    return f"; changed since: {', '.join(sorted(changed))}" if changed else ""
 
 
 def _check_images(images: Images, classes: ClassList) -> None:

@@ -27,7 +27,7 @@ from manyhot.formats import (
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import Saved, save
 from manyhot.pipeline.card import CardFacts, card_text, check_facts
-from manyhot.pipeline.common import PathLike, check_apart
+from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.registry import get, names
 from manyhot.steps.describe import describe
 
@@ -95,7 +95,9 @@ def convert(
     check_facts(card, facts)
     classes = classes or _of_campaign(source, source.parent, target.parent)
     # A folder that is written may hold what is read, however deep.
-    check_apart([source, rows, classes, *(p for p in source.resolve().parents if to is not None)], target)
+    check_apart([source, rows, classes, *_around(source, to)], target)
+    if source.is_dir() and target.exists():
+        check_apart([target], source, {target.stem})
     known = read_classes(classes) if classes else None
     holds, found = _read_any(source, rows, known, scores, format)
     told = None
@@ -105,6 +107,7 @@ def convert(
     if to is not None:
         saved = save(found, target, to, holds=holds, classes=known)
     else:
+        check_place(target, holds)
         saved = Saved((_write(holds, found, source, target, rows, long, call),))
     if card is not None and told is not None:
         write_text(card, told)
@@ -140,6 +143,12 @@ def _write(
         return write_csv(table, target, long=long)
     inputs = {f.name: sha256(f) for f in (Path(f) for f in (source, rows) if f) if f.is_file()}
     return tables.write(table, target, holds, call=call, inputs=inputs, about=about)
+
+
+def _around(source: Path, to: str | None) -> list[Path]:
+    if to is None or not source.exists():
+        return []
+    return list(source.resolve().parents)
 
 
 def _check_target(target: Path, to: str | None, long: bool, card: PathLike | None) -> None:

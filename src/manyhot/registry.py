@@ -145,6 +145,8 @@ def get(kind: str, spec: str) -> Entry:
         If the call string does not parse or sets an option that does not exist.
     """
     _load(kind)
+    if not isinstance(spec, str):
+        raise _unknown(kind, str(spec))
     name, options = _parse(kind, spec)
     entry = _entries.get((kind, name))
     if entry is None:

@@ -218,7 +218,8 @@ def test_the_original_label_is_one_more_rater():
         (
             lambda: golden_bayes(votes(BY_HAND)),
             "This method needs golden answers: questions that experts answered, and raters too.\n"
-            "  got:     none\n  do:      give golden answers, or use dawid-skene, which needs none",
+            "  got:     none\n"
+            "  do:      give golden answers with --golden, or use dawid-skene, which needs none",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
@@ -271,7 +272,7 @@ def test_golden_questions_that_no_rater_answered():
     assert str(error.value) == (
         "This method needs golden answers: questions that experts answered, and raters too.\n"
         "  got:     2, which no rater answered\n"
-        "  do:      give golden answers, or use dawid-skene, which needs none"
+        "  do:      give golden answers with --golden, or use dawid-skene, which needs none"
     )
 
 

@@ -283,13 +283,13 @@ BAD = [
         {"method": "golden-bayes"},
         InputError,
         "This method needs golden answers: questions that experts answered, and raters too.\n"
-        "  got:     none\n  do:      give golden answers, or use dawid-skene, which needs none",
+        "  got:     none\n  do:      give golden answers with --golden, or use dawid-skene, which needs none",
     ),
     (
         {"precision": 0.9},
         InputError,
         "A threshold by precision needs golden answers: questions that experts answered.\n"
-        "  do:      give golden answers, or a threshold",
+        "  do:      give golden answers with --golden, or a threshold",
     ),
     (
         {"precision": 0.9, "threshold": 0.5},
@@ -304,7 +304,7 @@ BAD = [
     (
         {"unclear_from": 0.9},
         InputError,
-        "What is unclear lies below what is in the set.\n  got:     0.9\n  allowed: up to 0.8, the threshold",
+        "What is unclear lies below what is in the set.\n  got:     0.9\n  allowed: 0 to 0.8, the threshold",
     ),
     (
         {"original_classes": "0-5"},

@@ -434,7 +434,7 @@ def _checked(golden: Golden | None) -> Golden:
         raise InputError(
             "This method needs golden answers: questions that experts answered, and raters too.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
-            do="give golden answers, or use dawid-skene, which needs none",
+            do="give golden answers with --golden, or use dawid-skene, which needs none",
         )
     n_yes = int(np.count_nonzero(golden.truth()))
     if n_yes in (0, len(golden)):

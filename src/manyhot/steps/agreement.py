@@ -13,6 +13,7 @@ from manyhot.core import quality
 from manyhot.core.agreement import Measure, measure_answers, measure_sets
 from manyhot.core.answers import Answers
 from manyhot.core.answers import Golden as GoldenAnswers
+from manyhot.steps.numbers import check_draws
 from manyhot.steps.raters import raters_table
 from manyhot.steps.votes import answers_of, golden_of
 from manyhot.tables import ANSWERS, Golden, Votes, schema
@@ -70,7 +71,15 @@ def agreement(
         Experts' answers.
     resamples, seed : int
         Of the bootstrap: over images for measures of agreement, over raters and images for means over raters.
+
+    Raises
+    ------
+    InputError
+        A number is out of range.
+    MatchError
+        Votes and golden answers are over different class lists.
     """
+    check_draws(resamples, seed)
     answers = answers_of(votes)
     experts = None if golden is None else golden_of(golden, votes)
     rng = np.random.default_rng(seed)
@@ -144,6 +153,8 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
         notes.append("no question has the answers of two raters: there is no agreement to measure")
     if golden is None:
         notes.append("no golden answers are given: raters are compared with the majority of the others")
+    elif not len(golden.answers):
+        notes.append("no rater answered a golden question: they are compared with the majority of the others")
     elif not golden.truth().any():
         notes.append("no golden question has the truth yes: there is no sensitivity")
     else:

@@ -24,6 +24,7 @@ from manyhot.core.asking import (
 )
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.steps.aggregate import Aggregated
+from manyhot.steps.numbers import is_number, is_whole
 from manyhot.steps.votes import answers_of
 from manyhot.tables import Votes, check, one_chunk, schema
 
@@ -211,9 +212,9 @@ def _table(
 def _check(budget: int, by: str, most: int, at_most: float) -> None:
     if by not in RANKINGS:
         raise UnknownNameError(f"There is no ranking {by!r}.", allowed=", ".join(RANKINGS))
-    if budget < 1:
+    if not is_whole(budget) or budget < 1:
         raise InputError("The budget buys no answer.", got=budget, allowed="1 and up")
-    if most < 1:
+    if not is_whole(most) or most < 1:
         raise InputError("A question gets at least one answer.", got=most, allowed="1 and up")
-    if not 0 <= at_most < 1:
+    if not is_number(at_most) or not 0 <= at_most < 1:
         raise InputError("The accepted chance of a change is no probability.", got=at_most, allowed="0 to 1")

@@ -304,3 +304,22 @@ def test_what_the_system_refuses_is_named(run, tmp_path):
     done = run("report", "loop", code=3)
     assert "standard output" not in done.stderr
     assert str(loop.name) in done.stderr
+
+
+def test_names_do_not_command_the_terminal(run):
+    """Rater ids come from anywhere: an escape in one could clear the screen, a line break forge a line."""
+    hostile = ["\x1b[2Jann", "bob\r\nwrote all.txt", "\u202eeve", "c\x07y"]
+    rows = [
+        (image, 0, rater, "yes" if (n % 2 == 0) ^ ((7 * n + 3 * r) % 11 == 0) else "no")
+        for n, image in enumerate(f"{i}.jpg" for i in range(40))
+        for r, rater in enumerate(hostile)
+    ]
+    frame = pl.DataFrame(rows, ["image_id", "class_id", "rater_id", "answer"], orient="row")
+    frame.write_parquet("v.parquet")
+    for line in ("aggregate v.parquet", "agreement v.parquet", "agreement v.parquet --seed -1"):
+        done = run(*line.split(), code=3 if "seed" in line else 0)
+        shown = done.stdout + done.stderr
+        assert all(part.isprintable() for part in shown.split("\n")), shown
+        assert "\nwrote all.txt" not in shown
+    shown = run("agreement", "v.parquet").stdout
+    assert all(name in shown for name in ("\\x1b[2Jann", "bob\\r\\nwrote all.txt", "\\u202eeve", "c\\x07y"))

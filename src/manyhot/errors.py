@@ -59,7 +59,11 @@ def _shown(text: str) -> str:
 
     File names, ids and cells come from anywhere; a line break in one could forge a line of the message.
     """
-    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey: escapes and line breaks as Python writes them."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

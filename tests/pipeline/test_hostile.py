@@ -123,8 +123,8 @@ def test_a_campaign_without_what_it_was_made_with(camp, table):
 
 def test_nobody_has_answered_yet(camp):
     assert error_of(pipeline.agreement_files, camp) == (
-        "Nobody has answered this campaign's questions yet.\n  where:   camp/votes.parquet\n"
-        "  got:     no such file\n  do:      ask raters the questions, and put their answers there"
+        "The campaign holds no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
+        "  do:      see what comes next: manyhot status camp"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyhot.cli.options import ClassesOption, JsonOption, call
-from manyhot.cli.printing import print_facts, print_table, print_written, show_progress
+from manyhot.cli.printing import print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Aggregated, Agreement
@@ -277,12 +277,12 @@ def _print_flags(raters: list[dict[str, Any]]) -> None:
         if flagged:
             shown = ", ".join(flagged[:10]) + (", …" if len(flagged) > 10 else "")
             for line in textwrap.wrap(f"{flag}: {shown} ({rule})", 88, subsequent_indent="  "):
-                typer.echo(line)
+                say(line)
 
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        typer.secho(f"Note: {note}.", err=True)
+        say(f"Note: {note}.", err=True)
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from manyhot.cli.aggregating import FormatOption, GoldenOption, VotesArgument
 from manyhot.cli.options import ClassesOption, JsonOption, call
-from manyhot.cli.printing import print_facts, print_written, show_progress
+from manyhot.cli.printing import print_facts, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Next
@@ -125,5 +125,5 @@ def _print_next(found: Next, written: list[Path], as_json: bool, most: int) -> N
     )
     if not found.n_open:
         what = f"--max-answers {most + 3}" if found.n_full else "a lower --settled"
-        typer.secho(f"Note: nothing is open; to ask on: {what}.", err=True)
+        say(f"Note: nothing is open; to ask on: {what}.", err=True)
     print_written(written, False)

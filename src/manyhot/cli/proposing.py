@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyhot.cli.options import JsonOption, RowsOption, call
-from manyhot.cli.printing import options_text, print_facts, print_table, print_written, show_progress
+from manyhot.cli.printing import options_text, print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Expected, Proposals, Status
@@ -73,7 +73,7 @@ def init(
         return
     what = "made the campaign" if made else "nothing to do, this is the campaign"
     over = f"{campaign.n_classes:,} classes of {campaign.classes}"
-    typer.echo(f"{what} {campaign.folder}, over the {over}")
+    say(f"{what} {campaign.folder}, over the {over}")
     print_status(pipeline.campaign_status(folder))
 
 
@@ -182,10 +182,10 @@ def print_status(found: Status) -> None:
     ]
     print_table(("table", "", "what"), rows)
     for note in found.notes:
-        typer.secho(f"Note: {note}.", err=True)
-    typer.echo(f"next: {found.next}")
+        say(f"Note: {note}.", err=True)
+    say(f"next: {found.next}")
     for command in found.command.splitlines():
-        typer.echo(f"  {command}")
+        say(f"  {command}")
 
 
 def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
@@ -207,7 +207,7 @@ def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
         }
         typer.echo(json.dumps(_without_nan(numbers)))
         return
-    typer.echo(f"{found.rule}, {len(found.models)} models")
+    say(f"{found.rule}, {len(found.models)} models")
     each = "" if math.isnan(per_image) else f", {per_image:.2f} an image"
     cost = f"{found.raters} answers each, {found.seconds:g} seconds an answer"
     facts = [
@@ -219,15 +219,13 @@ def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
     fitted = {key: found.about[key] for key in ("recall", "precision") if key in found.about}
     for key, value in found.about.items():
         if key not in fitted:
-            typer.echo(f"{key}: {_told(value)}")
+            say(f"{key}: {_told(value)}")
     if fitted:
-        typer.echo(
-            f"on the images that it was chosen on: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
-        )
+        say(f"on the images that it was chosen on: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}")
     if not len(found):
-        typer.echo("Note: no image is asked about; all are with --leave-out nothing.", err=True)
+        say("Note: no image is asked about; all are with --leave-out nothing.", err=True)
     if found.expected is None:
-        typer.echo("Note: recall and precision need label sets that are known: --known.", err=True)
+        say("Note: recall and precision need label sets that are known: --known.", err=True)
     print_written([written], False)
 
 

@@ -260,7 +260,7 @@ def _published(
 
 
 def _check_campaign(folder: Path) -> None:
-    """Refuse a campaign without what it was made with, or without votes."""
+    """Refuse a campaign without what it was made with."""
     if not (folder / tables.DESCRIPTION).is_file():
         return
     campaign = tables.Campaign.read(folder)
@@ -272,13 +272,6 @@ def _check_campaign(folder: Path) -> None:
                 got="no such file",
                 do="make the campaign anew in another folder, and put this one's votes into it",
             )
-    if not campaign.path("votes").exists():
-        raise InputError(
-            "Nobody has answered this campaign's questions yet.",
-            where=campaign.path("votes"),
-            got="no such file",
-            do="ask raters the questions, and put their answers there",
-        )
 
 
 def _if_there(path: Path) -> Path | None:

@@ -68,6 +68,34 @@ def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     assert "another class list" in error_of(propose_files, camp, kind=MatchError)
 
 
+@pytest.mark.parametrize("kind", ["table", "csv", "folder", "real"])
+def test_golden_answers_in_any_format_are_known_sets(camp, kind):
+    ids = [f"ILSVRC2012_val_{i:08}.JPEG" for i in (1, 2, 3)]
+    Path("real.csv").write_text("image_id,label\n" + "".join(f"{i},{n}\n" for n, i in enumerate(ids)))
+    top = np.array([(0, 1), (2, 1), (2, 4)])
+    tables.write_predictions(tables.Predictions(pa.array(ids), "m", top, n_classes=5), "m.parquet")
+    init_campaign("small", images="real.csv", classes="classes.txt", predictions=["m.parquet"])
+    # One expert: class 0 is in the first image, class 2 in the second, class 1 in neither.
+    asked = [(ids[0], 0, "yes"), (ids[0], 1, "no"), (ids[1], 1, "no"), (ids[1], 2, "yes")]
+    columns = dict(zip(("image_id", "class_id", "answer"), zip(*asked, strict=True), strict=True))
+    golden = pl.DataFrame(columns | {"expert_id": ["e"] * 4})
+    if kind == "real":
+        said = np.zeros((1, 4, 3))
+        said[0, range(4), [2 if answer == "yes" else 0 for *_, answer in asked]] = 1
+        info = np.array([(image, str(class_id)) for image, class_id, _ in asked])
+        np.savez("golden.npz", tensor=said, info=info, ids=np.array([7]))
+    elif kind == "csv":
+        golden.write_csv("g.csv")
+    else:
+        tables.write(pa.table(golden.to_dict(as_series=False)), "of/golden.parquet", "golden")
+    path = {"table": "of/golden.parquet", "csv": "g.csv", "folder": "of", "real": "golden.npz"}[kind]
+    found, _ = propose_files("small", known=path, rule="top-k(k=1)", leave_out="nothing", resamples=0)
+    expected = found.expected
+    # Proposed: 0 of the first image; 2 and the original label 1 of the second.
+    assert (expected.n_images, expected.n_labels, expected.n_questions) == (2, 2, 3)
+    assert (expected.recall.value, expected.precision.value) == (1, 2 / 3)
+
+
 def test_proposals_over_another_class_list_than_the_votes(camp):
     put_votes(camp)
     propose_files(camp, out="p.parquet")

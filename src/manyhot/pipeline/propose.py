@@ -52,7 +52,7 @@ def propose_files(
     models : sequence of str
         Patterns of the models to take, such as ``timm/*``; all by default.
     known : path-like, optional
-        Label sets of some of the images: a file, a table of golden answers, or a data set of a benchmark. By
+        Label sets of some of the images, golden answers, both in any format, or a data set of a benchmark. By
         default the campaign's golden answers, if it has any.
     leave_out, seconds, raters, resamples, seed
         As in `manyhot.steps.propose.propose`.
@@ -184,9 +184,9 @@ def _known(home: Campaign, given: PathLike | None, classes: ClassList) -> tuple[
     if (fetched := fetched_set(given)) is not None:
         return fetched.labels, None
     path = Path(given)
-    entry = detect(path, ("labels", "golden")) if path.is_file() else None
+    entry = detect(path, ("labels", "golden")) if path.exists() else None
     if entry is not None and entry.about["holds"] == "golden":
-        return _golden(path, classes), path
+        return _golden(path, classes), path if path.is_file() else path / "golden.parquet"
     return read_labels(path, classes=classes), path if path.is_file() else None
 
 

@@ -17,6 +17,8 @@ Each message says what is wrong, where, what was got, what is allowed and what t
 
 from __future__ import annotations
 
+import functools
+
 
 class ManyhotError(Exception):
     """Base of all errors that manyhot raises on purpose.
@@ -48,6 +50,11 @@ class ManyhotError(Exception):
             if value is not None
         ]
         super().__init__("\n".join([_shown(what), *lines]))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the parts of the message apart where an error goes from one process to another."""
+        again: functools.partial[ManyhotError] = functools.partial(type(self), **self.details)  # type: ignore[arg-type]
+        return again, (self.what,), self.__dict__
 
 
 _LONGEST = 2000

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from manyhot import aggregate_files, catalog, next_files
 from manyhot.cli import app
 from manyhot.errors import InputError
-from manyhot.tables import metadata, read
+from manyhot.formats import read_classes
+from manyhot.tables import Campaign, metadata, read
 
 SCHEMA = {"image_id": pl.String, "class_id": pl.Int32}
 
@@ -136,12 +137,24 @@ def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
     assert len(pl.read_csv(out)) == 0
 
 
+def describe(folder):
+    """Make the folder of tables a campaign."""
+    ids = pl.read_parquet(folder / "votes.parquet")["image_id"].unique().sort().to_list()
+    pl.DataFrame({"image_id": ids}).write_parquet(folder / "images.parquet")
+    classes = pl.DataFrame(
+        {"class_id": pl.Series(range(10), dtype=pl.Int32), "key": [f"k{i}" for i in range(10)]}
+    )
+    classes.write_parquet(folder / "classes.parquet")
+    known = read_classes(folder / "classes.parquet")
+    Campaign(folder, known.name, known.hash, len(known), len(ids)).write()
+
+
 def test_a_campaign_keeps_what_is_made_of_it(campaign, tmp_path_factory, monkeypatch):
     """A folder is a campaign by its description; of other votes files are written here."""
     here = tmp_path_factory.mktemp("here")
     monkeypatch.chdir(here)
     assert next_files(campaign, budget=5)[1] == [Path("next.csv")]
-    (campaign / "campaign.json").write_text("{}")
+    describe(campaign)
     assert next_files(campaign, budget=5)[1] == [campaign / "next.csv"]
     assert aggregate_files(campaign, method="majority", resamples=0)[1][0] == campaign / "labels.parquet"
     assert [p.name for p in here.iterdir()] == ["next.csv"]

@@ -216,9 +216,9 @@ def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
         ("hours", f"{found.hours:,.1f}", cost),
     ]
     print_facts([*facts, *_expected_facts(found.expected)])
-    fitted = {key: found.about[key] for key in ("recall", "precision") if key in found.about}
+    fitted = {k.removeprefix("searched_"): v for k, v in found.about.items() if k.startswith("searched_")}
     for key, value in found.about.items():
-        if key not in fitted:
+        if not key.startswith("searched_"):
             say(f"{key}: {_told(value)}")
     if fitted:
         say(f"on the images that it was chosen on: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}")

@@ -212,13 +212,6 @@ def read_answers(
     if str(votes) in PUBLISHED:
         return _published(str(votes), golden, images, progress)
     folder = Path(votes)
-    if (folder / tables.DESCRIPTION).is_file() and not (folder / "votes.parquet").is_file():
-        raise InputError(
-            "The campaign holds no votes yet.",
-            where=folder,
-            got="no votes.parquet in it",
-            do=f"see what comes next: manyhot status {shlex.quote(str(folder))}",
-        )
     if folder.is_dir():
         _check_campaign(folder)
         golden = golden or _if_there(folder / "golden.parquet")
@@ -260,7 +253,7 @@ def _published(
 
 
 def _check_campaign(folder: Path) -> None:
-    """Refuse a campaign without what it was made with."""
+    """Refuse a campaign without what it was made with, or without votes."""
     if not (folder / tables.DESCRIPTION).is_file():
         return
     campaign = tables.Campaign.read(folder)
@@ -272,6 +265,13 @@ def _check_campaign(folder: Path) -> None:
                 got="no such file",
                 do="make the campaign anew in another folder, and put this one's votes into it",
             )
+    if not campaign.path("votes").exists():
+        raise InputError(
+            "The campaign holds no votes yet.",
+            where=folder,
+            got="no votes.parquet in it",
+            do=f"see what comes next: manyhot status {shlex.quote(str(folder))}",
+        )
 
 
 def _if_there(path: Path) -> Path | None:

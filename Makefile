@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GROUPS := --group test --group lint --group demo
+# Where the machine says to write no bytecode, each process that a test starts would compile all of manyhot.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test imagenet lint docs bench clean
 
@@ -14,7 +16,7 @@ demo: $(STAMP)
 	@echo "Open demo/report/index.html"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

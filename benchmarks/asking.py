@@ -291,6 +291,16 @@ def report(name: str, courses: dict[str, list[np.ndarray]], full: int) -> None:
         print(f"| {strategy} | {' | '.join(cells)} |", flush=True)
 
 
+def report_settled(draw: Draw, at_most: float = 0.01) -> None:
+    """Print how many questions are settled after some answers of at most five, and open after all five."""
+    done = np.zeros(len(draw.odds), bool)
+    for n in range(1, FIVE):
+        done |= settled(draw.odds[:, n], draw.average, FIVE - n, threshold=THRESHOLD, at_most=at_most)
+        print(f"settled ({at_most:.0%}) after {n} of at most five answers: {done.mean():.1%}")
+    more = settled(draw.odds[:, FIVE], draw.average, MORE - FIVE, threshold=THRESHOLD, at_most=at_most)
+    print(f"not settled after five of at most eight answers: {1 - more.mean():.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeat", type=int, default=10)
@@ -310,6 +320,8 @@ def main() -> None:
                 if limit <= most:
                     courses.setdefault(strategy, []).append(ask(drawn, score, limit, at_most))
         report(name, courses, full)
+        if most == FIVE:
+            report_settled(drawn)
         print(f"\n{time.process_time() - begun:.0f} s of CPU")
 
 

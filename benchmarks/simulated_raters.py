@@ -2,9 +2,10 @@
 
     python benchmarks/simulated_raters.py [--repeats 20]
 
-A row is a crowd, a number the mean F1 of the labels found, with a class counted from 0.5 on; the best and
-what is within 0.01 of it is marked. F1 is the harmonic mean of precision and recall: somebody who always says
-no has 0, whatever their accuracy.
+A row is a crowd, a number the mean F1 of the labels found over all repeats, with a class counted from 0.5 on,
+and half its 95 % interval by Student's t. Methods get the same crowds, so that they are compared in pairs:
+the best is marked, and all that are not worse than it at 5 %. F1 is the harmonic mean of precision and
+recall: somebody who always says no has 0, whatever their accuracy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
 from manyhot.core.answers import Answers, Golden
 from manyhot.registry import get
@@ -69,7 +71,7 @@ CROWDS = (
     Crowd("good raters, all alike", good),
     Crowd("raters as ReaL's"),
     Crowd("as ReaL's, two votes each", votes=2),
-    Crowd("as ReaL's, one question in fifty is yes", prior=0.02),
+    Crowd("as ReaL's, 1 question in 50 is yes", prior=0.02),
     Crowd("a third are spammers", with_spammers),
     Crowd("a third copy one rater", copies=1 / 3),
     Crowd("60 questions in all", questions=60),
@@ -114,23 +116,34 @@ def f1(found: np.ndarray, truth: np.ndarray) -> float:
     return 2 * right / max(np.count_nonzero(found) + np.count_nonzero(truth), 1)
 
 
-def compare(crowd: Crowd, repeats: int) -> list[float]:
-    """Return the mean F1 of each method."""
-    scores = np.zeros(len(METHODS))
+def compare(crowd: Crowd, repeats: int) -> np.ndarray:
+    """Return the F1 of each method in each repeat, shape (repeats, methods)."""
+    scores = np.zeros((repeats, len(METHODS)))
     for seed in range(repeats):
         answers, golden, truth = simulate(crowd, np.random.default_rng(seed))
         for i, method in enumerate(METHODS):
-            scores[i] += f1(get("aggregator", method)(answers, golden).p >= THRESHOLD, truth)
-    return (scores / repeats).tolist()
+            scores[seed, i] = f1(get("aggregator", method)(answers, golden).p >= THRESHOLD, truth)
+    return scores
+
+
+def half_width(values: np.ndarray) -> np.ndarray:
+    """Return half the 95 % interval of the mean over repeats."""
+    n = len(values)
+    return student.ppf(0.975, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
 
 
 def main(repeats: int) -> None:
-    print(f"{'':42}" + "".join(f"{m:>14}" for m in METHODS))
+    # Narrow enough for a page of the docs.
+    widths = [max(len(m), 13) + 1 for m in METHODS]
+    print(f"{'':34}" + "".join(f"{m:>{w}}" for m, w in zip(METHODS, widths, strict=True)))
     for crowd in CROWDS:
         scores = compare(crowd, repeats)
-        best = max(scores)
-        cells = (f"{s:.3f}{'*' if s >= best - 0.01 else ' '}" for s in scores)
-        print(f"{crowd.name:42}" + "".join(f"{c:>14}" for c in cells))
+        mean, half = scores.mean(0), half_width(scores)
+        behind = scores[:, [int(mean.argmax())]] - scores
+        best = behind.mean(0) <= half_width(behind)
+        cells = (f"{m:.3f} ±{h:.3f}{'*' if b else ' '}" for m, h, b in zip(mean, half, best, strict=True))
+        line = f"{crowd.name:34}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        print(line.rstrip())
 
 
 if __name__ == "__main__":

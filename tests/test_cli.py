@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forking import commands
 from manyhot.tables import Predictions, write_predictions
 
 
@@ -19,19 +20,8 @@ def run(tmp_path, monkeypatch):
     """Return a function that runs manyhot in an empty folder."""
     monkeypatch.chdir(tmp_path)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MANYHOT_")}
-
-    def go(*arguments, code=0, **more):
-        done = subprocess.run(
-            [sys.executable, "-m", "manyhot", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment | {"MANYHOT_CACHE": str(tmp_path / "cache")} | more,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    return go
+    environment["MANYHOT_CACHE"] = str(tmp_path / "cache")
+    return lambda *arguments, code=0, **more: commands.run(*arguments, code=code, env=environment | more)
 
 
 @pytest.fixture
@@ -55,8 +45,11 @@ def small(tmp_path):
 ARGUMENTS = ("evaluate", "--labels", "labels.csv", "--rows", "rows.txt", "--out", "out")
 
 
-def test_version(run):
-    assert run("--version").stdout.startswith("manyhot 0.")
+def test_version():
+    """Started as by a shell; the other commands are forked from an interpreter that is there."""
+    done = subprocess.run([sys.executable, "-m", "manyhot", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("manyhot 0.")
 
 
 def test_evaluate_writes_everything(run, small):
@@ -93,6 +86,11 @@ def test_partial_overlap_is_said_aloud(run, small):
     assert done.stderr.splitlines() == [
         "Note: mine, two: 2 of 4 predicted images have no labels and were left out.",
         "Note: mine, two: 2 of 4 labelled images have no prediction and were left out.",
+    ]
+    done = run(*ARGUMENTS, "--predictions", "models", "two.npy", "--dataset", "mine", "--resamples", 0)
+    assert done.stderr.splitlines() == [
+        "Note: mine, 2 models: 2 of 4 predicted images have no labels and were left out.",
+        "Note: mine, 2 models: 2 of 4 labelled images have no prediction and were left out.",
     ]
 
 
@@ -306,3 +304,22 @@ def test_what_the_system_refuses_is_named(run, tmp_path):
     done = run("report", "loop", code=3)
     assert "standard output" not in done.stderr
     assert str(loop.name) in done.stderr
+
+
+def test_names_do_not_command_the_terminal(run):
+    """Rater ids come from anywhere: an escape in one could clear the screen, a line break forge a line."""
+    hostile = ["\x1b[2Jann", "bob\r\nwrote all.txt", "\u202eeve", "c\x07y"]
+    rows = [
+        (image, 0, rater, "yes" if (n % 2 == 0) ^ ((7 * n + 3 * r) % 11 == 0) else "no")
+        for n, image in enumerate(f"{i}.jpg" for i in range(40))
+        for r, rater in enumerate(hostile)
+    ]
+    frame = pl.DataFrame(rows, ["image_id", "class_id", "rater_id", "answer"], orient="row")
+    frame.write_parquet("v.parquet")
+    for line in ("aggregate v.parquet", "agreement v.parquet", "agreement v.parquet --seed -1"):
+        done = run(*line.split(), code=3 if "seed" in line else 0)
+        shown = done.stdout + done.stderr
+        assert all(part.isprintable() for part in shown.split("\n")), shown
+        assert "\nwrote all.txt" not in shown
+    shown = run("agreement", "v.parquet").stdout
+    assert all(name in shown for name in ("\\x1b[2Jann", "bob\\r\\nwrote all.txt", "\\u202eeve", "c\\x07y"))

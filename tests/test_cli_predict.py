@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from forking import MAIN, predictions
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 MODEL = """
@@ -51,12 +53,7 @@ def photos(tmp_path, monkeypatch):
 
 def manyhot(*arguments, code=0, before="pass"):
     """Run the command in a process; `before` is Python that runs first in it."""
-    start = f"import sys; {before}; from manyhot.cli import main; sys.argv[0] = 'manyhot'; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", start, *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return predictions.run(*arguments, code=code, script=f"import sys; {before}; {MAIN}")
 
 
 PREDICT = ("predict", "photos", "--model", "python:mine:model", "--out", "out")

@@ -39,8 +39,8 @@ INIT = "init camp --images photos.csv --classes classes.txt --predictions models
 
 
 def test_init_says_what_is_there_and_what_comes_next(run):
-    assert [line.rstrip() for line in run(INIT).splitlines()] == [
-        "made the campaign camp",
+    assert run(INIT).splitlines() == [
+        "made the campaign camp, over the 5 classes of classes",
         "table              what",
         "images       done  4 images",
         "predictions  done  2 models",
@@ -50,7 +50,8 @@ def test_init_says_what_is_there_and_what_comes_next(run):
         "next: propose the classes to ask about",
         "  manyhot propose camp",
     ]
-    assert run(INIT).splitlines()[0] == "nothing to do, this is the campaign camp"
+    again = "nothing to do, this is the campaign camp, over the 5 classes of classes"
+    assert run(INIT).splitlines()[0] == again
     assert json.loads(run(f"{INIT} --json")) == {"written": []}
 
 
@@ -58,24 +59,42 @@ def test_propose_says_what_it_costs_and_finds(run):
     run(INIT)
     assert run("propose camp --known known.csv --resamples 0").splitlines() == [
         "union, 2 models",
-        "  questions: 4 about 2 images, 2.00 an image",
-        "  not asked about: 2 of 4 images",
-        "  hours: 0.0 (5 answers each, 5 seconds an answer)",
-        "  recall: 100.0% of 3 known labels of 3 images",
-        "  precision: 50.0% of 4 questions of 3 images",
-        "  1 of these questions the known sets do not answer; they count as no",
+        "questions        4  about 2 images, 2.00 an image",
+        "left out         2  of 4 images, which need no question",
+        "hours          0.0  5 answers each, 5 seconds an answer",
+        "recall      100.0%  of 3 known labels of 3 images",
+        "precision    50.0%  of 4 questions of 3 images",
+        "unanswered       1  of these questions by the known sets: no",
         "wrote camp/proposals.parquet",
     ]
     shown = run("propose camp --known known.csv --rule \"real-search(by='rank')\"").splitlines()
-    assert shown[4].endswith(" of 3 known labels of 3 images, each judged under a rule chosen without it")
-    assert "  search: all" in shown
+    # Every known label is an original label: no question is needed.
+    assert shown[1:7] == [
+        "questions       0  about 0 images",
+        "left out        4  of 4 images, which need no question",
+        "hours         0.0  5 answers each, 5 seconds an answer",
+        "recall     100.0%  100.0% to 100.0%, of 3 known labels of 3 images",
+        "precision       –  of 0 questions of 3 images",
+        "                   each image judged under a rule chosen without it",
+    ]
+    assert "search: all" in shown
+    assert any(line.startswith("on the images that it was chosen on: recall 100.0%") for line in shown)
 
 
 def test_without_known_sets(run):
     run(INIT)
-    assert "  recall, precision: unknown without known label sets; give some with --known" in run(
-        "propose camp --model one --seconds 3 --raters 2"
-    )
+    shown = run("propose camp --model one --seconds 3 --raters 2").splitlines()
+    assert [line.split()[0] for line in shown] == ["union,", "questions", "left", "hours", "wrote"]
+
+
+def test_status_says_how_to_ask(run):
+    run(INIT)
+    run("propose camp")
+    assert run("status camp").splitlines()[-3:] == [
+        "next: ask raters the questions, and put their answers into camp/votes.parquet; in Label Studio",
+        "  manyhot convert camp/proposals.parquet camp/tasks.json --to label-studio",
+        "  manyhot convert export.json camp/votes.parquet",
+    ]
 
 
 def test_propose_as_json(run):

@@ -320,7 +320,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
     (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
     for dataset in pipeline.BENCHMARKS["imagenet"].datasets:
         part = block.partition(f"{dataset.name}: ")[2].partition("…")[0]
-        rows = re.findall(r"^\d+ +(\w+) +(.+%)", part, re.MULTILINE)
+        rows = re.findall(r"^ *\d+ +(\w+) +(.+%)", part, re.MULTILINE)
         assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
         columns = part.splitlines()[1].split()[1:]
         wanted = [f"{model}.npy" for model, _ in rows]
@@ -336,34 +336,47 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
             assert values.split() == got.split(), f"docs/tour.md, {dataset.name}, {model}: write {got}"
 
 
-@pytest.mark.parametrize(
-    ("name", "command"),
-    [
-        ("comparing", "describe imagenet"),
-        ("comparing", "compare timm-results --out timm"),
-        ("reassessing", "aggregate imagenet-real --method golden-bayes --out labels.parquet"),
-        ("reassessing", "aggregate imagenet-real --method dawid-skene --out em.parquet"),
-        ("reassessing", "agreement imagenet-real"),
-    ],
-)
-def test_output_shown_is_that_of_the_command(name, command, mirror, tmp_path, monkeypatch):
+def outputs():
+    """Return the blocks of text that show what a command prints, by page and command.
+
+    A block of text right beneath a block of commands is what these print.
+    """
+    found = {}
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for commands, shown in itertools.pairwise(fences(path, text)):
+            end = commands.line + commands.body.count("\n") + 1
+            if (commands.language, shown.language) == ("console", "text") and not any(
+                lines[end : shown.line - 1]
+            ):
+                found.setdefault((path.stem, commands.body), []).append(shown.body)
+    return found
+
+
+SHOWN = outputs()
+
+
+def test_outputs_are_found():
+    """The pages that show what commands print, so that a block which is not found is missed here."""
+    assert {page for page, _ in SHOWN} == {"comparing", "reassessing", "asking", "accepted", "proposing"}
+
+
+@pytest.mark.parametrize(("name", "commands"), SHOWN)
+def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
-    done = CliRunner().invoke(cli.app, shlex.split(command))
-    assert done.exit_code == 0, done.output
-    printed = {" ".join(line.split()) for line in done.output.splitlines()}
-    path = DOCS / f"{name}.md"
-    shown = fences(path)
-    # A block of text belongs to the last command before it.
-    blocks = [
-        b.body
-        for a, b in itertools.pairwise(shown)
-        if b.language == "text" and a.body.splitlines()[-1] == f"manyhot {command}"
-    ]
-    assert blocks, f"docs/{name}.md: show what `manyhot {command}` prints"
-    for line in "".join(blocks).splitlines():
-        assert line.strip() in ("", "…") or " ".join(line.split()) in printed, f"docs/{name}.md: {line}"
+    output = ""
+    for line in commands.replace("\\\n", " ").splitlines():
+        done = CliRunner().invoke(cli.app, shlex.split(line)[1:])
+        assert done.exit_code == 0, done.output
+        output += done.output
+    for block in SHOWN[name, commands]:
+        printed = iter(line.rstrip() for line in output.splitlines())
+        for line in block.splitlines():
+            # In the order of the output, and with its columns; an ellipsis stands for what is left out.
+            assert line.strip() in ("", "…") or line.rstrip() in printed, f"docs/{name}.md: {line}"
 
 
 def test_simulation_shown_is_that_of_the_command():

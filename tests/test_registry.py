@@ -7,7 +7,8 @@ from manyhot.registry import get, names, options_of, register
 
 @pytest.fixture(autouse=True)
 def own_entries(monkeypatch):
-    names("metric")
+    for kind in registry.BUILT_IN:  # first: what a module registers while it is imported would be lost
+        names(kind)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
 

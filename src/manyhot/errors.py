@@ -17,6 +17,8 @@ Each message says what is wrong, where, what was got, what is allowed and what t
 
 from __future__ import annotations
 
+import functools
+
 
 class ManyhotError(Exception):
     """Base of all errors that manyhot raises on purpose.
@@ -42,8 +44,36 @@ class ManyhotError(Exception):
     ) -> None:
         self.what = what
         self.details = {"where": where, "got": got, "allowed": allowed, "do": do}
-        lines = [f"  {key + ':':<9}{value}" for key, value in self.details.items() if value is not None]
-        super().__init__("\n".join([what, *lines]))
+        lines = [
+            f"  {key + ':':<9}{_shown(str(value))}"
+            for key, value in self.details.items()
+            if value is not None
+        ]
+        super().__init__("\n".join([_shown(what), *lines]))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the parts of the message apart where an error goes from one process to another."""
+        again: functools.partial[ManyhotError] = functools.partial(type(self), **self.details)  # type: ignore[arg-type]
+        return again, (self.what,), self.__dict__
+
+
+_LONGEST = 2000
+"""Characters of a value that are shown: a cell may hold ten million."""
+
+
+def _shown(text: str) -> str:
+    """Return a text for one line of a message: cut, and without what a terminal would obey.
+
+    File names, ids and cells come from anywhere; a line break in one could forge a line of the message.
+    """
+    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey: escapes and line breaks as Python writes them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class InputError(ManyhotError, ValueError):

@@ -26,6 +26,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the system refuses: disk full, no permission, read-only.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise OutputError(
+            "The name of the file holds a NUL.", where=path, do="choose a place that can be written to"
+        )
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -148,6 +148,18 @@ def test_raters_with_few_answers_share_a_matrix():
     assert len(np.unique(matrices[:9], axis=0)) == 9
 
 
+@pytest.mark.parametrize("spec", ["dawid-skene", "dawid-skene(truth='answers', smoothing=0)", "one-coin"])
+def test_questions_without_votes_change_nothing(spec):
+    answers, _, _ = random_votes(np.random.default_rng(5), n=60, skill=0.6)
+    more = Answers(answers.question, answers.rater, answers.answer, 5_000, answers.n_raters)
+    few, many = (get("aggregator", spec)(a) for a in (answers, more))
+    assert many.iterations == few.iterations
+    assert many.p[:60] == pytest.approx(few.p)
+    assert many.p[60:] == pytest.approx(np.full(4_940, few.prior[-1]), abs=1e-4)
+    assert many.prior == pytest.approx(few.prior)
+    assert many.log_likelihood == pytest.approx(few.log_likelihood)
+
+
 def golden_questions(yes, rows, original=None, n_raters=3):
     answers = votes(rows, n_raters)
     yes = np.array(yes)
@@ -206,13 +218,21 @@ def test_the_original_label_is_one_more_rater():
         (
             lambda: golden_bayes(votes(BY_HAND)),
             "This method needs golden answers: questions that experts answered, and raters too.\n"
-            "  got:     none\n  do:      give golden answers, or use dawid-skene, which needs none",
+            "  got:     none\n"
+            "  do:      give golden answers with --golden, or use dawid-skene, which needs none",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
             "Golden questions all have the same truth, so that nothing is known about the other.\n"
             "  got:     no in all 4\n  allowed: golden questions of both kinds\n"
             "  do:      add some, or use dawid-skene, which needs none",
+        ),
+        (
+            lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),
+            "No rater answered a golden question whose truth is yes, so that nothing is known about it.\n"
+            "  got:     8 answers to the others\n"
+            "  allowed: answers of raters to golden questions of both kinds\n"
+            "  do:      ask raters these golden questions, too, or use dawid-skene, which needs none",
         ),
         (
             lambda: majority(votes(BY_HAND), maybe="perhaps"),
@@ -252,7 +272,7 @@ def test_golden_questions_that_no_rater_answered():
     assert str(error.value) == (
         "This method needs golden answers: questions that experts answered, and raters too.\n"
         "  got:     2, which no rater answered\n"
-        "  do:      give golden answers, or use dawid-skene, which needs none"
+        "  do:      give golden answers with --golden, or use dawid-skene, which needs none"
     )
 
 

@@ -12,6 +12,7 @@ from manyhot.core.answers import Answers, Golden
 from manyhot.core.quality import (
     agreement_with_others,
     always_no,
+    golden_measures,
     golden_quality,
     peer_quality,
     rater_pairs,
@@ -158,11 +159,11 @@ def test_raters_who_always_say_the_same_have_no_kappa():
     assert found["fleiss_kappa"].n == 5
 
 
-def golden(rows, yes):
+def golden(rows, yes, image=None):
     question, rater, answer = map(np.array, zip(*rows, strict=True))
     n = len(yes)
     told = Answers(question, rater, answer.astype(np.int8), n, rater.max() + 1)
-    return Golden(told, np.array(yes) * 5, np.full(n, 5), np.full(n, -1))
+    return Golden(told, np.array(yes) * 5, np.full(n, 5), np.full(n, -1), image)
 
 
 def test_quality_by_hand():
@@ -194,6 +195,80 @@ def test_informedness_is_twice_the_area_under_the_curve_less_one():
         yes, no = generator.choice(said[truth], truth.sum()), generator.choice(said[~truth], (~truth).sum())
         drawn.append(2 * roc_auc_score(np.repeat([1, 0], [len(yes), len(no)]), np.concatenate([yes, no])) - 1)
     assert (hi[0] - lo[0]) / 2 == pytest.approx(1.96 * np.std(drawn), rel=0.1)
+
+
+def clustered(seed=2, images=120, each=4, raters=3):
+    """Return golden questions, some images of which all raters find easy; gaps in what they answered."""
+    generator = np.random.default_rng(seed)
+    image = np.repeat(np.arange(images), each)
+    truth = generator.random(images * each) < 0.3
+    easy = (generator.random(images) < 0.5)[image]
+    said = [
+        np.where(easy | (generator.random(len(image)) < 0.3), truth * 2, generator.integers(0, 3, len(image)))
+        for _ in range(raters)
+    ]
+    rows = [(q, r, a) for r, of in enumerate(said) for q, a in enumerate(of) if r or q % 7]
+    return golden(rows, truth.astype(int), image), rows, truth, image
+
+
+def test_interval_of_informedness_is_over_images():
+    questions, rows, truth, image = clustered()
+    value, lo, hi = golden_quality(questions).informedness()
+    for rater in range(3):
+        q = np.array([q for q, r, _ in rows if r == rater])
+        a = np.array([a for _, r, a in rows if r == rater])
+        yes, no = a[truth[q]], a[~truth[q]]
+        beats = np.sign(yes[:, None] - no[None])
+        assert value[rater] == pytest.approx(beats.mean())
+        # Obuchowski 1997, as written there: sums of components of each image, less their expectation.
+        sums = np.zeros((120, 2))
+        np.add.at(sums[:, 0], image[q][truth[q]], beats.mean(1) - beats.mean())
+        np.add.at(sums[:, 1], image[q][~truth[q]], beats.mean(0) - beats.mean())
+        i_yes, i_no, i_all = (len(set(image[q][flags])) for flags in (truth[q], ~truth[q], truth[q] | True))
+        variance = (
+            i_yes / (i_yes - 1) * (sums[:, 0] ** 2).sum() / len(yes) ** 2
+            + i_no / (i_no - 1) * (sums[:, 1] ** 2).sum() / len(no) ** 2
+            + 2 * i_all / (i_all - 1) * (sums[:, 0] * sums[:, 1]).sum() / (len(yes) * len(no))
+        )
+        assert (hi - lo)[rater] / 2 == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-6)
+
+
+def test_means_on_golden_questions_redraw_raters_and_images():
+    questions, rows, truth, _ = clustered(raters=12)
+    found = {m.name: m for m in golden_measures(questions, resamples=2000, rng=rng())}
+    table = np.full((12, 480), -1)
+    for q, r, a in rows:
+        table[r, q] = a
+    there, right = table >= 0, (table == 2) == truth
+    generator, drawn = np.random.default_rng(9), []
+    for _ in range(1500):
+        columns = (generator.integers(0, 120, 120)[:, None] * 4 + np.arange(4)).ravel()
+        raters = generator.integers(0, 12, 12)
+        t, r = there[raters][:, columns], right[raters][:, columns]
+        kinds = (np.full(480, True), truth[columns], ~truth[columns])
+        drawn.append([*(((r & t)[:, k].sum(1) / t[:, k].sum(1)).mean() for k in kinds), kinds[2].mean()])
+    lo, hi = np.quantile(drawn, [0.025, 0.975], axis=0)
+    names = ("golden_accuracy", "golden_sensitivity", "golden_specificity", "always_no")
+    assert tuple(found) == names
+    assert [found[n].lo for n in names] == pytest.approx(lo, abs=0.006)
+    assert [found[n].hi for n in names] == pytest.approx(hi, abs=0.006)
+    assert [found[n].n for n in names] == [12, 12, 12, 480]
+    quality = golden_quality(questions)
+    means = [quality.accuracy.mean(), quality.sensitivity.mean(), quality.specificity.mean(), (~truth).mean()]
+    assert [found[n].value for n in names] == pytest.approx(means)
+
+
+def test_golden_questions_of_no_rater_and_of_nobody():
+    nothing = np.empty(0, int)
+    for n in (2, 0):
+        told = Answers(nothing, nothing, nothing.astype(np.int8), n, 3)
+        questions = Golden(told, np.arange(n) * 5, np.full(n, 5), np.full(n, -1))
+        measures = golden_measures(questions, resamples=50, rng=rng())
+        for m in measures[:3]:
+            assert np.isnan([m.value, m.lo, m.hi]).all()
+            assert (m.n, m.n_skipped) == (0, 3)
+        assert measures[3].n == n
+        assert np.isnan(measures[3].value) == (n == 0)
 
 
 def test_without_golden_yes_there_is_no_sensitivity():

@@ -100,7 +100,12 @@ def test_the_search_by_hand():
     # which asks about class 1 of the first image, too.
     e = ensemble(sets=[[0], [1, 2], []], usable=[True, True, False])
     pairs = get("proposer", "real-search(by='rank')")(e)
-    assert pairs.about == {"models": {"two": 1}, "search": "all", "recall": 1.0, "precision": 1.0}
+    assert pairs.about == {
+        "models": {"two": 1},
+        "search": "all",
+        "searched_recall": 1.0,
+        "searched_precision": 1.0,
+    }
     assert listed(pairs) == [(0, 0, 1), (1, 2, 1), (2, 3, 1)]
 
 

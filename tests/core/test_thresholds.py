@@ -64,6 +64,11 @@ def test_many_probabilities_make_a_curve_of_a_thousand():
     assert len(found.threshold) == MOST
     assert (found.threshold[0], found.threshold[-1]) == (p.min(), p.max())
     assert found.kept[0] == 5000
+    # Where the labels are cut it is exact: between two of a thousand lie about five questions.
+    exact = curve(p, p > 0.5, np.arange(5000), resamples=0, rng=rng, wanted=[0.8, 0.123, 1.5])
+    assert MOST <= len(exact.threshold) <= MOST + 2
+    for threshold in (0.8, 0.123):
+        assert exact.kept[exact.at(threshold)] == np.count_nonzero(p >= threshold)
 
 
 def test_golden_questions_that_are_all_no(data):

@@ -1,21 +1,24 @@
 """Label Studio: tasks out, answers in, and each kind of broken export.
 
-The exports are written by hand after labelstud.io/guide/task_format and label_studio_sdk 2.1.2.
+The exports are written by hand after labelstud.io/guide/task_format and label_studio_sdk 2.1.2; what an
+import makes of annotations after label_studio/tasks/serializers.py of HumanSignal/label-studio @ 00124457.
 """
 
 import copy
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import MatchError
 from manyhot.formats import detect, read_golden, read_votes
 from manyhot.formats.writing import save
-from manyhot.tables import Labels, check
+from manyhot.tables import ANSWERS, Golden, Labels, check, schema, votes_from_table
 
 CLASSES = from_keys(["cat", "dog", "cup", "pot"], "four")
 
@@ -123,7 +126,7 @@ def votes(path, **options):
 def test_answers_by_hand(write):
     path = write(EXPORT)
     assert detect(path).name == "label-studio"
-    table = votes(path)
+    table = votes(path).sort_by([(c, "ascending") for c in ("page_id", "class_id")])
     columns = ("image_id", "class_id", "rater_id", "answer")
     assert [tuple(row[c] for c in columns) for row in table.to_pylist()] == VOTES
     assert table["page_id"].to_pylist() == ["11"] * 3 + ["12"] * 3 + ["21"]
@@ -161,7 +164,7 @@ def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
     assert message(lambda: votes(path), MatchError) == (
         "A rater answers a question twice.\n"
         "  where:   export, image a.jpg, class 0\n"
-        "  got:     rater 7, in one round and at one time\n"
+        "  got:     rater 7\n"
         "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
         "  do:      leave one of the answers out"
     )
@@ -195,8 +198,8 @@ def test_projects_that_ask_in_other_words(write):
     content[0]["data"]["shown"] = ["dog", "cat"]
     table = votes(write(content), format=told.replace("'*'", "'shown'"))
     assert list(zip(table["class_id"].to_pylist(), table["answer"].to_pylist(), strict=True)) == [
-        (1, "no"),
         (0, "yes"),
+        (1, "no"),
     ]
 
 
@@ -545,3 +548,182 @@ def test_names_of_imagenet_come_back(tmp_path, write):
     table = read_votes(write([one])).to_table()
     assert table["class_id"].to_pylist() == [*range(1000)]
     assert [c for c, a in enumerate(table["answer"].to_pylist()) if a == "yes"] == [134, 517]
+
+
+# Answers, the way out and in again.
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), min_size=1, max_size=6
+)
+RATERS = st.one_of(NAMES, st.sampled_from(["0", "7", "007", "+7", "٧", "r@example.org"]))
+START = datetime(2026, 3, 9, 22, 16, 8, 500_001, UTC)
+
+
+@st.composite
+def pages(draw):
+    """Pages as raters answer them: each of one image and one rater, no question twice by one rater."""
+    given = draw(
+        st.lists(
+            st.tuples(
+                NAMES, RATERS, st.dictionaries(st.integers(0, 3), st.sampled_from(ANSWERS), min_size=1)
+            ),
+            min_size=1,
+            max_size=8,
+        )
+    )
+    timed = draw(st.sampled_from(["never", "answered", "both"]))
+    numbered = draw(st.booleans())
+    asked, rows = set(), []
+    for number, (image, rater, answers) in enumerate(given):
+        seconds = draw(st.integers(0, 10**14))
+        answered = None if timed == "never" else START + timedelta(microseconds=draw(st.integers(0, 10**12)))
+        for c, answer in answers.items():
+            if (image, rater, c) not in asked:
+                asked.add((image, rater, c))
+                rows.append(
+                    {"image_id": image, "class_id": c, "rater_id": rater, "answer": answer}
+                    | ({"page_id": str(number)} if numbered else {})
+                    | ({"answered_at": answered} if timed != "never" else {})
+                    | ({"shown_at": answered - timedelta(microseconds=seconds)} if timed == "both" else {})
+                )
+    return rows
+
+
+def sorted_rows(table):
+    return table.sort_by([(n, "ascending") for n in ("image_id", "rater_id", "class_id")]).to_pylist()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pages())
+def test_votes_come_back_the_same(tmp_path, rows):
+    fields = [f for f in schema("votes") if f.name in rows[0]]
+    table = pa.Table.from_pylist(rows, pa.schema(fields))
+    before = votes_from_table(table, name="mine", n_classes=4, class_hash=CLASSES.hash)
+    saved = save(before, tmp_path / "v.json", "label-studio", holds="votes", classes=CLASSES)
+    assert saved.left_out == ()
+    after = read_votes(tmp_path / "v.json", classes=CLASSES)
+    assert sorted_rows(after.to_table()) == sorted_rows(before.to_table())
+    assert (after.n_classes, after.class_hash) == (4, CLASSES.hash)
+
+
+def votes_of(rows, *columns):
+    fields = [schema("votes").field(n) for n in ("image_id", "class_id", "rater_id", "answer", *columns)]
+    table = pa.Table.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), fields, strict=True)],
+        schema=pa.schema(fields),
+    )
+    return votes_from_table(table, name="mine", n_classes=4, class_hash=CLASSES.hash)
+
+
+def test_votes_as_annotations_by_hand(tmp_path):
+    """Two raters were shown the same two classes, one of them a third one later."""
+    rows = [
+        ("a b.jpg", 1, "7", "maybe", "11", START - timedelta(seconds=4.25), START),
+        ("a b.jpg", 0, "7", "yes", "11", START - timedelta(seconds=4.25), START),
+        ("a b.jpg", 0, "ann", "no", "x", None, START),
+        ("a b.jpg", 1, "ann", "no", "x", None, START),
+        ("a b.jpg", 3, "7", "no", None, None, None),
+    ]
+    found = votes_of(rows, "page_id", "shown_at", "answered_at")
+    tasks, _ = save(found, tmp_path / "v.json", "label-studio", holds="votes", classes=CLASSES).files
+    choice = {"to_name": "image", "type": "choices"}
+    said = {"was_cancelled": False, "ground_truth": False}
+    at = "2026-03-09T22:16:08.500001Z"
+    data = {"image": "/data/local-files/?d=a%20b.jpg", "image_id": "a b.jpg"}
+    assert json.loads(tasks.read_text(encoding="utf-8")) == [
+        {
+            "data": data | {"classes": [{"value": "cat"}, {"value": "dog"}]},
+            "annotations": [
+                {
+                    "id": 11,
+                    "completed_by": 7,
+                    "created_at": at,
+                    "lead_time": 4.25,
+                    "result": [
+                        choice | {"from_name": "classes", "value": {"choices": ["cat"]}},
+                        choice | {"from_name": "maybe", "value": {"choices": ["dog"]}},
+                    ],
+                    **said,
+                },
+                {
+                    "id": "x",
+                    "completed_by": {"id": "ann", "email": "ann"},
+                    "created_at": at,
+                    "result": [],
+                    **said,
+                },
+            ],
+        },
+        {
+            "data": data | {"classes": [{"value": "pot"}]},
+            "annotations": [{"completed_by": 7, "result": [], **said}],
+        },
+    ]
+
+
+def test_what_annotations_do_not_hold_is_said(tmp_path):
+    late = START + timedelta(seconds=1)
+    rows = [
+        ("a.jpg", 0, "7", "yes", True, "1", late, START, 0),
+        ("b.jpg", 0, "7", "yes", False, "1", START, None, 1),
+        ("b.jpg", 1, "7", "yes", False, "1", START, None, 1),
+    ]
+    found = votes_of(rows, "main", "page_id", "shown_at", "answered_at", "round")
+    saved = save(found, tmp_path / "v.json", "label-studio", holds="votes", classes=CLASSES)
+    assert saved.left_out == ("main", "round", "page_id", "shown_at of 3 answers")
+    after = read_votes(tmp_path / "v.json", classes=CLASSES).to_table()
+    assert after.column_names == ["image_id", "class_id", "rater_id", "answer", "answered_at"]
+    assert after["answered_at"].to_pylist() == [START, None, None]
+
+
+def test_experts_come_back_as_experts(tmp_path):
+    rows = [("a.jpg", 0, "e1", "yes"), ("a.jpg", 2, "e1", "no"), ("a.jpg", 0, "2", "no")]
+    golden = Golden(votes_of(rows))
+    saved = save(golden, tmp_path / "g.json", "label-studio-golden", holds="golden", classes=CLASSES)
+    assert saved.left_out == ()
+    back = read_golden(tmp_path / "g.json", classes=CLASSES)
+    columns = ("image_id", "class_id", "expert_id", "answer")
+    assert {tuple(r[c] for c in columns) for r in back.to_table().to_pylist()} == set(rows)
+
+
+def test_labels_as_annotations_come_back_as_answers(labels, tmp_path):
+    to = "label-studio(by='ann')"
+    save(labels, tmp_path / "a.json", to, classes=CLASSES)
+    assert not any("predictions" in one for one in shown(tmp_path / "a.json")[1])
+    table = read_votes(tmp_path / "a.json", classes=CLASSES).to_table().to_pylist()
+    assert [(r["image_id"], r["class_id"], r["rater_id"], r["answer"]) for r in table] == [
+        ("a b.jpg", 0, "ann", "yes"),
+        ("a b.jpg", 1, "ann", "no"),
+        ("a b.jpg", 2, "ann", "maybe"),
+        ("c&d.jpg", 3, "ann", "no"),
+    ]
+
+
+@pytest.mark.parametrize("by", ["''", "True", "0.5"])
+def test_nobody_to_answer(labels, tmp_path, message, by):
+    assert message(lambda: save(labels, tmp_path / "a.json", f"label-studio(by={by})", classes=CLASSES)) == (
+        f"The option 'by' is a rater.\n  got:     {by}\n  allowed: a number or a name"
+    )
+
+
+def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
+    """Class 0 of four is no tench, though nobody gave the list."""
+    told = proposals.replace_schema_metadata({"manyhot.classes": CLASSES.hash, "manyhot.n_classes": "4"})
+    assert message(lambda: save(told, tmp_path / "t.json", "label-studio", holds="proposals")) == (
+        "The names of the classes are not known.\n  where:   t.json\n"
+        f"  got:     class list {CLASSES.hash} of 4 classes\n  do:      give the class list: --classes"
+    )
+    other = from_keys(["a", "b", "c", "d"], "other")
+    for found, holds in ((told, "proposals"), (votes_of([("a.jpg", 0, "7", "yes")]), "votes")):
+        said = message(
+            lambda f=found, h=holds: save(f, tmp_path / "t.json", "label-studio", holds=h, classes=other),
+            MatchError,
+        )
+        assert said == (
+            f"The {holds} are over another class list.\n"
+            f"  where:   {'t.json' if holds == 'proposals' else 'mine'}\n"
+            f"  got:     other: 4 classes, hash {other.hash}\n"
+            f"  allowed: 4 classes, hash {CLASSES.hash}\n"
+            f"  do:      give the class list of the {holds}: --classes"
+        )
+    assert not list(tmp_path.iterdir())

@@ -202,15 +202,11 @@ def test_unknown_writer(labels, tmp_path, message):
 
 
 def test_a_table_that_the_format_does_not_hold(tmp_path, message):
-    path, votes = tmp_path / "x.json", pa.table({"image_id": ["a"]})
-    assert message(lambda: save(votes, path, "real", holds="votes")) == (
-        "The format 'real' does not hold votes.\n"
-        f"  where:   {path}\n"
-        "  allowed: votes as .parquet or .csv, without --to"
-    )
-    assert message(lambda: save(votes, path, "real", holds="proposals")) == (
-        f"The format 'real' does not hold proposals.\n  where:   {path}\n  allowed: proposals as label-studio"
-    )
+    path, table = tmp_path / "x.json", pa.table({"image_id": ["a"]})
+    for holds, allowed in (("images", ".parquet or .csv, without --to"), ("votes", "label-studio")):
+        assert message(lambda h=holds: save(table, path, "real", holds=h)) == (
+            f"The format 'real' does not hold {holds}.\n  where:   {path}\n  allowed: {holds} as {allowed}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ class Slow:
 )
 def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch):
     """By what is left to do at the rate of the best so far: torch needs 4, 8 and 300 s here."""
-    rates = {"torch": 100, "openvino": 200, "onnx": 150}
+    rates = {"torch": 100, "openvino": 400, "onnx": 150}
     patched(monkeypatch, {name: Slow(name, rate) for name, rate in rates.items()})
     choice = choose("auto", network, images, n)
     assert [t.engine for t in choice.trials if not t.why_not] == tried

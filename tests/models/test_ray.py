@@ -3,9 +3,7 @@
 import importlib
 import os
 import platform
-import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +15,7 @@ import pytest
 from PIL import Image
 from small_models import COLOURS
 
+from forking import predictions
 from manyhot._version import __version__
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.models import Settings, find_model, open_source, run
@@ -59,6 +58,7 @@ def fail(images):
     raise RuntimeError("out of something")
 
 def tint(): return of("tint")
+def twin(): return of("tint")
 def other(): return of("other")
 def fragile(): return of("fragile", die_once)
 def deadly(): return of("deadly", die)
@@ -273,8 +273,7 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         f"run_on_ray(Source('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
         " Settings(workers=1), 'a call')\n"
     )
-    (place / "driver.py").write_text(code)
-    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.DEVNULL)
+    driver = predictions.start(folder=tmp_path, script=code)
     until = time.monotonic() + 60
     while not list((tmp_path / "ray").rglob("0*.parquet")):
         assert driver.poll() is None
@@ -282,7 +281,7 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         time.sleep(0.02)
     started = _children(driver.pid)
     assert len(started) > 3
-    driver.send_signal(signal.SIGKILL)
+    driver.kill()
     driver.wait()
     until = time.monotonic() + 15
     while alive := [pid for pid in started if _is_at_work(pid)]:
@@ -306,12 +305,22 @@ def test_a_network_in_memory(tint, folder, tmp_path):
         )
 
 
-def test_a_model_twice(cluster, source, tmp_path):
+TWICE = "A model is given twice.\n  got:     python:mine:{}\n  do:      leave one out"
+
+
+def test_a_model_twice(source, tmp_path, monkeypatch):
+    """Said before a cluster is started or reached, which takes seconds."""
+    monkeypatch.setattr(on_ray, "connected", pytest.fail)
     with pytest.raises(InputError) as error:
-        spread(source, ["tint", "tint"], tmp_path)
-    assert str(error.value) == (
-        "A model is given twice.\n  got:     python:mine:tint\n  do:      leave one out"
-    )
+        spread(source, ["tint", "other", "tint"], tmp_path)
+    assert str(error.value) == TWICE.format("tint")
+
+
+def test_two_models_of_one_name(cluster, source, tmp_path):
+    """Only known when the second is built."""
+    with pytest.raises(InputError) as error:
+        spread(source, ["tint", "twin"], tmp_path, engine="own")  # no engine is timed when workers are there
+    assert str(error.value) == TWICE.format("twin")
 
 
 def test_without_ray(source, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from small_models import COLOURS
 
+from forking import predictions
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.models import Settings, Source, open_source, run
@@ -164,13 +165,9 @@ def test_killed_at_each_step(few, tint, tmp_path):
     names = sorted(path.name for path in few.iterdir())
     parts = tuple(Files(f"{i:05}", str(few), tuple(names[4 * i :][:4])) for i in range(2))
     run(Source(str(few), parts), tint, tmp_path / "undisturbed", Settings())
-    here = Path(__file__).parent
-    told = subprocess.run(
-        [sys.executable, here / "dying.py", few, tmp_path / "out", tmp_path / "undisturbed"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    script = f"import runpy, sys; sys.path[0] = {here!r}; runpy.run_path({here + '/dying.py'!r})"
+    told = predictions.run(few, tmp_path / "out", tmp_path / "undisturbed", script=script)
     steps, _, wrong = told.stdout.strip().partition(" ")
     assert wrong == "[]"
     assert int(steps) > 30
@@ -183,12 +180,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW.format(tests=os.path.dirname(__file__)))  # noqa: PTH120
     words = ["predict", str(many), "--model", "python:slow:model", "--out", str(out)]
     for i in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "manyhot", *words],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = predictions.start(*words, folder=tmp_path, cwd=tmp_path)
         until = time.monotonic() + 60
         while len(list((out / ".parts").rglob("0*.parquet"))) <= i and time.monotonic() < until:
             assert process.poll() is None
@@ -197,7 +189,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
         process.kill()
         process.wait()
         assert not (out / "tint.parquet").exists()
-    subprocess.run([sys.executable, "-m", "manyhot", *words], cwd=tmp_path, check=True, capture_output=True)
+    predictions.run(*words, cwd=tmp_path)
     assert set(contents(out)) == set(contents(tmp_path / "undisturbed"))
     for name in ("tint.parquet", "images.parquet"):  # their metadata tell the call
         assert pq.read_table(out / name).equals(pq.read_table(tmp_path / "undisturbed" / name))

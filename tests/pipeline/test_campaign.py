@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from manyhot import tables
+from manyhot.classes import class_list
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.pipeline.campaign import campaign_status, init_campaign
 from manyhot.pipeline.propose import propose_files
@@ -84,6 +85,29 @@ def test_the_same_again_changes_nothing(photos):
     again, made = make()
     assert (again, made) == (first, False)
     assert contents("camp") == before
+
+
+def test_the_class_list_that_predictions_name(photos):
+    """The first file that names a built-in list tells it."""
+    known = class_list("imagenet-a")
+    predictions = tables.Predictions(
+        pa.array(IDS), "a", np.array(ONE), n_classes=len(known), class_hash=known.hash
+    )
+    tables.write_predictions(predictions, "a/a.parquet")
+    campaign, _ = make(classes=None, predictions=["a"])
+    assert (campaign.classes, campaign.class_hash) == ("imagenet-a", known.hash)
+    assert make("known", classes="imagenet-a", predictions=["a"])[0].class_hash == known.hash
+
+
+def test_a_class_list_that_nothing_names(photos):
+    assert error_of(make, classes=None) == (
+        "The class list is not known.\n  where:   photos.csv\n"
+        "  got:     no file that names a built-in class list\n"
+        "  allowed: a file with one key a line, or imagenet1k, imagenet-a, imagenet-r\n"
+        "  do:      give it: --classes"
+    )
+    assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
+    assert not Path("camp").exists()
 
 
 def test_an_empty_folder_may_be_there(photos):
@@ -261,11 +285,12 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         ({"n_images": None}, f"The campaign lacks the key 'n_images'.\n  allowed: {KEYS}"),
         (
             {"n_images": "4"},
-            "The key 'n_images' of a campaign has another type.\n  got:     \"4\"\n  allowed: a whole number",
+            "The key 'n_images' of a campaign has another type.\n  got:     \"4\"\n"
+            "  allowed: a whole number, 1 and up",
         ),
         (
             {"inputs": []},
-            "The key 'inputs' of a campaign has another type.\n  got:     []\n  allowed: an object",
+            "The key 'inputs' of a campaign has another type.\n  got:     []\n  allowed: an object of texts",
         ),
         (
             {"campaign": 2, "version": "9.0"},

@@ -1,13 +1,12 @@
 """Comparing, describing, ranking and reporting from files, as commands do."""
 
 import json
-import subprocess
-import sys
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from forking import commands
 from manyhot import compare, describe_files, leaderboard, read_labels, read_results, report_folder
 from manyhot import describe as describe_labels
 from manyhot.errors import InputError, MatchError, OutputError
@@ -191,15 +190,7 @@ def test_an_output_folder_that_is_a_file(two, tmp_path):
 
 
 def manyhot(*arguments, cwd, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "manyhot", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return commands.run(*arguments, code=code, cwd=cwd)
 
 
 def test_commands(two, tmp_path):
@@ -219,9 +210,9 @@ def test_commands(two, tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[:5] == [
         "labels: 2 images, 3 labels",
-        "  two or more labels: 1 of 2 images with any (50.0%)",
-        "  no valid class: 0",
-        "  original label not valid: 0 of 2 (0.0%)",
+        "two or more labels        1  of 2 images with any (50.0%)",
+        "no valid class            0",
+        "original label not valid  0  of 2 (0.0%)",
         "",
     ]
 

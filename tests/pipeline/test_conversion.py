@@ -2,17 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from manyhot import pipeline, tables
+from forking import commands
+from manyhot import catalog, pipeline, tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
-from manyhot.formats import read_labels, read_proposals, read_votes
+from manyhot.formats import read_golden, read_labels, read_proposals, read_votes
 from manyhot.tables import Labels, write, write_labels
 
 CLASSES = from_keys(["cat", "dog", "cup"], "three")
@@ -48,10 +47,7 @@ def files(tmp_path, monkeypatch):
 
 def manyhot(*arguments, code=0):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MANYHOT")}
-    command = [sys.executable, "-m", "manyhot", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode == code, done.stderr
-    return done
+    return commands.run(*arguments, code=code, env=environment)
 
 
 def message(make):
@@ -120,7 +116,7 @@ def test_label_studios_answers(files):
     )
     done = manyhot("convert", "e.json", "e.csv", "--classes", "classes.txt")
     assert done.stderr == "Note: e.csv does not hold 1 annotations (cancelled): left out.\n"
-    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1,,", "a.jpg,1,3,no,1,,"]
+    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1", "a.jpg,1,3,no,1"]
 
 
 def test_proposals_to_label_studio(files):
@@ -134,7 +130,8 @@ def test_targets_that_are_refused(files):
     assert manyhot("convert", "labels.parquet", "x.xml", code=3).stderr == (
         "Error: Cannot write this kind of file.\n"
         "  where:   x.xml\n"
-        "  allowed: .parquet, .csv; with --to real, multilabelfy, fiftyone, label-studio, hf-labels\n"
+        "  allowed: .parquet, .csv; with --to real, multilabelfy, fiftyone, label-studio, "
+        "label-studio-golden, hf-labels\n"
     )
     for long, to in ((True, "hf-labels"), (True, None)):
         assert message(
@@ -218,3 +215,125 @@ def test_votes_for_an_agreement(files):
         "The file holds another table.\n  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
     )
     assert not (files / "card.md").exists()
+
+
+def test_a_card_of_what_is_not_known(files):
+    line = ("convert", "labels.parquet", "m.json", "--to", "multilabelfy", "--card", "card.md", "--classes")
+    assert manyhot(*line, "classes.txt").stdout == "wrote m.json\nwrote card.md\n"
+    card = (files / "card.md").read_text(encoding="utf-8")
+    assert "\nRaters: not recorded.\n" in card
+    assert "\nNot measured.\n" in card
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "card", "text"),
+    [
+        (
+            "votes.parquet",
+            "v.csv",
+            "card.md",
+            "A data card is of labels.\n  where:   votes.parquet\n  got:     votes",
+        ),
+        (
+            "labels.parquet",
+            "l.csv",
+            "l.csv",
+            "The card and the labels are one file.\n  where:   l.csv\n  do:      give them two names",
+        ),
+        (
+            "labels.parquet",
+            "l.csv",
+            "classes.txt",
+            "The output would be written over what is read.\n  where:   classes.txt\n"
+            "  got:     classes.txt\n  do:      choose another place to write to",
+        ),
+    ],
+)
+def test_cards_that_are_refused(files, source, target, card, text):
+    before = (files / "classes.txt").read_bytes()
+    assert message(lambda: pipeline.convert(source, target, card=card, classes="classes.txt")) == text
+    assert (files / "classes.txt").read_bytes() == before
+    assert not (files / target).exists()
+
+
+@pytest.fixture
+def campaign(files):
+    """A campaign of the labels' class list, which is no built-in one, with votes on what was proposed."""
+    (files / "photos.csv").write_text("image_id,label\na.jpg,0\nb.jpg,1\n")
+    (files / "one.csv").write_text("image_id,classes\na.jpg,1 0\nb.jpg,1 0\n")
+    manyhot("init", "pets", "--images", "photos.csv", "--classes", "classes.txt", "--predictions", "one.csv")
+    manyhot("propose", "pets")
+    manyhot("convert", "pets/proposals.parquet", "pets/tasks.json", "--to", "label-studio")
+    export = json.loads((files / "pets" / "tasks.json").read_text(encoding="utf-8"))
+    for task in export:
+        answers = [{"from_name": "classes", "type": "choices", "value": {"choices": ["dog"]}}]
+        task["annotations"] = [{"completed_by": r, "result": answers} for r in (1, 2, 3)]
+    (files / "export.json").write_text(json.dumps(export))
+    manyhot("convert", "export.json", "pets/votes.parquet")
+    return files / "pets"
+
+
+def test_a_campaign_from_proposals_to_a_card(files, campaign):
+    """No command names the class list, the proposer or the votes: the campaign's folder tells them."""
+    assert [
+        c["value"] for t in json.loads((campaign / "tasks.json").read_text()) for c in t["data"]["classes"]
+    ] == [
+        "dog",
+        "cat",
+    ]
+    manyhot("aggregate", "pets", "--method", "majority")
+    assert read_labels("pets/labels.parquet").table["state"].to_pylist() == [["no", "yes"], ["yes"]]
+    done = manyhot("convert", "pets/labels.parquet", "hub", "--to", "hf-labels", "--card", "hub/README.md")
+    assert done.stdout.splitlines()[1] == "wrote hub/README.md"
+    card = (files / "hub" / "README.md").read_text(encoding="utf-8")
+    for line in (
+        "# pets: label sets",
+        "3 raters gave 6 answers: 2 each.",
+        "| proposer | union |",
+        "| method | majority |",
+        "| threshold | 0.5 |",
+        "| pairwise | 1.0000 | 1.0000 to 1.0000 | 2 |",
+    ):
+        assert f"\n{line}\n" in card
+
+
+def test_of_other_votes_than_the_labels_were_made_of_a_card_says_nothing(files, campaign):
+    manyhot("aggregate", "pets", "--method", "majority")
+    more = tables.read("pets/votes.parquet", "votes")
+    more = more.set_column(2, "rater_id", pa.array(["9"] * len(more)))
+    write(more, "pets/votes.parquet", "votes", about=read_votes("pets").about())
+    pipeline.convert("pets/labels.parquet", "labels.csv", card="card.md")
+    assert "\nRaters: not recorded.\n" in (files / "card.md").read_text(encoding="utf-8")
+
+
+def test_of_questions_that_were_not_proposed_no_proposer_is_told(files, campaign):
+    about = read_votes("pets").about()
+    votes = tables.read("pets/votes.parquet", "votes").select(["image_id", "class_id", "rater_id", "answer"])
+    other = {"image_id": ["b.jpg"], "class_id": [2], "rater_id": ["1"], "answer": ["no"]}
+    other = pa.table({n: pa.array(c, votes.schema.field(n).type) for n, c in other.items()})
+    write(pa.concat_tables([votes, other]), "pets/votes.parquet", "votes", about=about)
+    pipeline.aggregate_files("pets", "pets/labels.parquet", method="majority")
+    assert "proposer" not in tables.metadata(tables.read("pets/labels.parquet", "labels"))
+    # Golden questions are hidden among the others: an expert's question is no other one.
+    golden = other.rename_columns(["image_id", "class_id", "expert_id", "answer"])
+    write(golden, "pets/golden.parquet", "golden", about=about)
+    pipeline.aggregate_files("pets", "pets/labels.parquet", method="majority")
+    assert tables.metadata(tables.read("pets/labels.parquet", "labels"))["proposer"] == "union"
+
+
+def test_names_of_another_list_are_not_written(files, campaign):
+    (files / "alone").mkdir()
+    (campaign / "proposals.parquet").rename("alone/p.parquet")
+    key = CLASSES.hash
+    assert message(lambda: pipeline.convert("alone/p.parquet", "t.json", to="label-studio")) == (
+        "The names of the classes are not known.\n  where:   t.json\n"
+        f"  got:     class list {key} of 3 classes\n  do:      give the class list: --classes"
+    )
+
+
+def test_what_golden_answers_leave_out_is_said(files, mirror):
+    names = ["golden.npz", "raters_golden.npz"]
+    found = catalog.fetch("imagenet-real", only=names, cache=files / "cache", mirror=mirror)
+    saved = pipeline.convert(found["golden.npz"], "g.json", to="label-studio-golden", classes="imagenet1k")
+    assert saved.left_out == ("raters' answers to golden questions",)
+    assert len(read_golden("g.json")) == 1135

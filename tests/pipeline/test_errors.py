@@ -120,6 +120,11 @@ def test_kinds_of_imagenet(mirror, tmp_path, monkeypatch):
     }  # fmt: skip
     assert (counted.filter(pl.col("n_objects") > 1)["kind"] == "several-objects").all()
     assert found.check.sum() == counted.filter(pl.col("n_labels") > 1).height
+    # Counted again in loops over real.json's sets, the 64 networks' two best classes and WordNet's paths.
+    assert found.check.tolist() == [[259, 214], [172, 705]]
+    assert found.counts == {"one": 38_169, "several-objects": 6_314, "ambiguous": 1_976, "near-synonyms": 432}
+    assert found.synonyms[0][2:] == (153, 161)
+    assert len(found.synonyms) == 13
     # ReaL has two or more labels on 7,443 images, none on 3,163, and one on 39,394.
     assert table.filter(pl.col("n_labels") > 1)["kind"].null_count() == 0
     assert table.filter(n_labels=1)["kind"].is_in(["one", "several-objects"]).all()

@@ -1,16 +1,18 @@
 """From files of votes to the questions to ask next, on a campaign of a few images and on ReaL's votes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import catalog, next_files
+from manyhot import aggregate_files, catalog, next_files
 from manyhot.cli import app
 from manyhot.errors import InputError
-from manyhot.tables import metadata, read
+from manyhot.formats import read_classes
+from manyhot.tables import Campaign, metadata, read
 
 SCHEMA = {"image_id": pl.String, "class_id": pl.Int32}
 
@@ -69,8 +71,9 @@ def test_command_line(campaign):
     done = CliRunner().invoke(app, line)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0] == "24 questions: 20 get no more answers, 1 are settled, 3 are open"
-    assert lines[2:] == ["asked next: 1", f"wrote {campaign / 'next.csv'}"]
+    assert [line.split()[:2] for line in lines[:3]] == [["questions", "24"], ["full", "20"], ["settled", "1"]]
+    assert lines[3].startswith("open         3  of which ")
+    assert lines[4:] == ["asked next   1  one answer each (--budget)", f"wrote {campaign / 'next.csv'}"]
     told = json.loads(CliRunner().invoke(app, [*line, "--json"]).output)
     assert {k: told[k] for k in ("questions", "full", "settled", "open", "asked")} == {
         "questions": 24, "full": 20, "settled": 1, "open": 3, "asked": 1
@@ -116,3 +119,42 @@ def test_real_votes(mirror, tmp_path, monkeypatch):
     # With as many answers as there are, nothing is left to ask.
     full, _ = next_files("imagenet-real", tmp_path / "none.csv", budget=10)
     assert (len(full.table), full.n_full, full.changes) == (0, 184_962, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--max-answers", "1"], "--max-answers 4"),
+        (["--max-answers", "9", "--settled", "0.99"], "a lower --settled"),
+    ],
+)
+def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
+    (campaign / "proposals.parquet").unlink()
+    out = campaign / "none.csv"
+    done = CliRunner().invoke(app, ["next", str(campaign), "--budget", "5", "--out", str(out), *options])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"Note: nothing is open; to ask on: {note}.\n"
+    assert len(pl.read_csv(out)) == 0
+
+
+def describe(folder):
+    """Make the folder of tables a campaign."""
+    ids = pl.read_parquet(folder / "votes.parquet")["image_id"].unique().sort().to_list()
+    pl.DataFrame({"image_id": ids}).write_parquet(folder / "images.parquet")
+    classes = pl.DataFrame(
+        {"class_id": pl.Series(range(10), dtype=pl.Int32), "key": [f"k{i}" for i in range(10)]}
+    )
+    classes.write_parquet(folder / "classes.parquet")
+    known = read_classes(folder / "classes.parquet")
+    Campaign(folder, known.name, known.hash, len(known), len(ids)).write()
+
+
+def test_a_campaign_keeps_what_is_made_of_it(campaign, tmp_path_factory, monkeypatch):
+    """A folder is a campaign by its description; of other votes files are written here."""
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    assert next_files(campaign, budget=5)[1] == [Path("next.csv")]
+    describe(campaign)
+    assert next_files(campaign, budget=5)[1] == [campaign / "next.csv"]
+    assert aggregate_files(campaign, method="majority", resamples=0)[1][0] == campaign / "labels.parquet"
+    assert [p.name for p in here.iterdir()] == ["next.csv"]

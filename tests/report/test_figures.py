@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_all_are_there_in_reading_order(figures):
 
 def test_every_figure_is_valid_and_told_in_words(figures):
     for figure in figures:
-        alt.ConcatChart.from_dict(dict(figure.spec))
+        alt.ConcatChart.validate(dict(figure.spec))  # as a whole, not once more at each level
         assert figure.title
         assert len(figure.caption) > 60
         assert len(figure.alt) > 10
@@ -478,15 +479,17 @@ print(digest.hexdigest())
 """
 
 
-def test_two_processes_make_the_same_bytes(tmp_path):
-    said = []
-    for seed in ("1", "2"):
-        command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path / seed)]
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        said.append(
-            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-        )
-    assert said[0] == said[1]
+def test_two_processes_make_the_same_bytes(tmp_path, monkeypatch, capsys):
+    """This one and another, which hashes texts otherwise."""
+    words = ["-c", str(Path(__file__).parent), str(tmp_path)]
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    command = [sys.executable, words[0], SCRIPT, *words[1:]]
+    other = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    monkeypatch.setattr(sys, "argv", words)
+    exec(SCRIPT, {})
+    assert capsys.readouterr().out == other
+    assert re.fullmatch(r"[0-9a-f]{64}\n", other)
 
 
 def test_many_models_make_a_small_page():

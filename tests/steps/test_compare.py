@@ -311,9 +311,9 @@ def test_an_end_without_numbers_is_refused():
         (
             {"resamples": -1},
             InputError,
-            "The option 'resamples' is negative.\n  got:     -1\n  allowed: 0 and up",
+            "The number of resamples is negative.\n  got:     -1\n  allowed: 0 (no intervals) and up",
         ),
-        ({"seed": -1}, InputError, "The option 'seed' is negative.\n  got:     -1\n  allowed: 0 and up"),
+        ({"seed": -1}, InputError, "The seed is negative.\n  got:     -1\n  allowed: 0 and up"),
         (
             {"families": {"resnet-18": "resnet"}},
             MatchError,

@@ -101,6 +101,20 @@ def test_budget_and_most():
     assert set(asked(ask_next(aggregated(), budget=100, most=6, at_most=0.0))) >= {"4.jpg"}
 
 
+def test_a_small_budget_settles_nothing():
+    # Three of 20 golden questions are yes: no single answer lifts a new question to 0.8, several do.
+    said = [(f"g{i}.jpg", 0, f"e{e}", "yes" if i < 3 else "no") for i in range(20) for e in range(3)]
+    experts = golden_from_table(table(said, "expert_id"), name="golden", n_classes=10)
+    votes = votes_from_table(table([*golden()[1], ("5.jpg", 1, "b", "maybe")]), name="votes", n_classes=10)
+    new = {"image_id": ["9.jpg"], "class_id": pa.array([4], pa.int32()), "score": [0.5]}
+    new |= {"n_models": pa.array([1], pa.int32()), "source": ["union"]}
+    done = aggregate(with_proposals(votes, pa.table(new)), experts, method="golden-bayes", resamples=0)
+    found = [ask_next(done, budget=b) for b in (1, 2, 50)]
+    assert [len(f.table) for f in found] == [1, 2, 2]
+    assert {(f.n_open, f.n_settled, f.n_full, f.changes) for f in found} == {(2, 0, 20, found[2].changes)}
+    assert found[0].table.to_pylist() == found[2].table.to_pylist()[:1]
+
+
 def test_entropy_and_disagreement():
     done = aggregated()
     by_entropy = ask_next(done, budget=10, by="entropy").table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyhot.cli.options import ClassesOption, JsonOption, call
-from manyhot.cli.printing import print_table, print_written, show_progress
+from manyhot.cli.printing import print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Aggregated, Agreement
@@ -40,8 +41,13 @@ def aggregate(
         str, typer.Option("--method", help="An aggregator or call string: \"majority(maybe='half')\".")
     ] = "dawid-skene",
     out: Annotated[
-        Path, typer.Option("--out", help="Labels to write: a Parquet file.", dir_okay=False)
-    ] = Path("labels.parquet"),
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Labels to write, a Parquet file; by default labels.parquet, of a campaign in its folder.",
+            dir_okay=False,
+        ),
+    ] = None,
     golden: GoldenOption = None,
     images: Annotated[
         Path | None,
@@ -153,20 +159,23 @@ def _print_aggregated(done: Aggregated, written: Sequence[Path], as_json: bool) 
         numbers = {**sizes, **told, "at_threshold": row, "notes": done.notes}
         typer.echo(json.dumps(numbers | {"written": [str(p) for p in written]}))
         return
-    typer.echo(
-        f"{sizes['votes']:,} votes of {sizes['raters']:,} raters on {sizes['questions']:,} questions "
-        f"about {sizes['rated']:,} images"
+    with_any = sizes["images"] - sizes["empty"]
+    asked = (
+        f"of {sizes['raters']:,} raters on {sizes['questions']:,} questions about {sizes['rated']:,} images"
     )
-    typer.echo(f"{done.method}, {_course(done)}; a class counts from {done.threshold:g} on")
-    typer.echo(
-        f"{sizes['labels']:,} labels on {sizes['images'] - sizes['empty']:,} of {sizes['images']:,} images, "
-        f"{sizes['multi']:,} with two or more"
-    )
+    held = f"on {with_any:,} of {sizes['images']:,} images, {sizes['multi']:,} with two or more"
+    facts = [
+        ("votes", f"{sizes['votes']:,}", asked),
+        ("labels", f"{sizes['labels']:,}", held),
+        ("threshold", f"{done.threshold:g}", f"{done.method}, {_course(done)}"),
+    ]
     if row is not None:
+        golden = f"{row['n_questions']:,} golden questions of {row['n_images']:,} images"
         for name in ("precision", "recall"):
-            value = _with_interval(row[name], row[f"{name}_lo"], row[f"{name}_hi"])
-            n = f"{row['n_questions']:,} golden questions of {row['n_images']:,} images"
-            typer.echo(f"{name} {value} on {n}")
+            span = _interval(row[f"{name}_lo"], row[f"{name}_hi"])
+            more = f"on {golden}" if span == "–" else f"{span}, on {golden}"
+            facts.append((name, _number(row[name]), more))
+    print_facts(facts)
     _print_flags(done.raters.to_pylist())
     _print_notes(done.notes)
     print_written(list(written), False)
@@ -259,7 +268,10 @@ def _print_raters(raters: list[dict[str, Any]], most: int = 5) -> None:
         for r in shown
     ]
     shares = ("like others", "accuracy", "sensitivity", "specificity")
-    print_table(("rater", "votes", *shares, "informedness", "flags"), rows)
+    head = ("rater", "votes", *shares, "informedness", "flags")
+    # Without golden answers some columns are empty, and mostly nobody is flagged.
+    kept = [i for i in range(len(head)) if any(row[i] not in ("", "–", "…") for row in rows)]
+    print_table(tuple(head[i] for i in kept), [tuple(row[i] for i in kept) for row in rows])
 
 
 def _print_flags(raters: list[dict[str, Any]]) -> None:
@@ -269,12 +281,13 @@ def _print_flags(raters: list[dict[str, Any]]) -> None:
         flagged = [r["rater_id"] for r in raters if flag in r["flags"]]
         if flagged:
             shown = ", ".join(flagged[:10]) + (", …" if len(flagged) > 10 else "")
-            typer.echo(f"{flag}: {shown} ({rule})")
+            for line in textwrap.wrap(f"{flag}: {shown} ({rule})", 88, subsequent_indent="  "):
+                say(line)
 
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        typer.secho(f"Note: {note}.", err=True)
+        say(f"Note: {note}.", err=True)
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from manyhot.cli.aggregating import FormatOption, GoldenOption, VotesArgument
 from manyhot.cli.options import ClassesOption, JsonOption, call
-from manyhot.cli.printing import print_written, show_progress
+from manyhot.cli.printing import print_facts, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Next
@@ -30,8 +30,13 @@ def next_questions(
     budget: Annotated[int, typer.Option("--budget", help="Answers to ask for, one a question.")],
     by: Annotated[Ranking, typer.Option("--by", help="What ranks a question.")] = Ranking.expected_change,
     out: Annotated[
-        Path, typer.Option("--out", help="Questions to write: .csv or .parquet.", dir_okay=False)
-    ] = Path("next.csv"),
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Questions to write, .csv or .parquet; by default next.csv, of a campaign in its folder.",
+            dir_okay=False,
+        ),
+    ] = None,
     max_answers: Annotated[
         int, typer.Option("--max-answers", help="Answers that a question gets at most, in all.")
     ] = 5,
@@ -70,7 +75,7 @@ def next_questions(
 ) -> None:
     """Say which questions are worth another answer, and which are settled.
 
-    Example: manyhot next campaign --budget 1000 --by expected-change --out next.csv
+    Example: manyhot next campaign --budget 1000
     """
     from manyhot import pipeline
 
@@ -94,10 +99,10 @@ def next_questions(
             call=call(),
             progress=progress,
         )
-    _print_next(found, written, as_json)
+    _print_next(found, written, as_json, max_answers)
 
 
-def _print_next(found: Next, written: list[Path], as_json: bool) -> None:
+def _print_next(found: Next, written: list[Path], as_json: bool, most: int) -> None:
     numbers = {
         "questions": found.n_questions,
         "full": found.n_full,
@@ -109,10 +114,16 @@ def _print_next(found: Next, written: list[Path], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(numbers | {"written": [str(p) for p in written]}))
         return
-    typer.echo(
-        f"{found.n_questions:,} questions: {found.n_full:,} get no more answers, {found.n_settled:,} are "
-        f"settled, {found.n_open:,} are open"
+    print_facts(
+        [
+            ("questions", f"{found.n_questions:,}", ""),
+            ("full", f"{found.n_full:,}", f"get no more answers: {most} at most (--max-answers)"),
+            ("settled", f"{found.n_settled:,}", "will hardly change any more (--settled)"),
+            ("open", f"{found.n_open:,}", f"of which {found.changes:,.1f} are expected to change"),
+            ("asked next", f"{len(found.table):,}", "one answer each (--budget)"),
+        ]
     )
-    typer.echo(f"all that may still be asked is expected to change {found.changes:,.1f} states")
-    typer.echo(f"asked next: {len(found.table):,}")
+    if not found.n_open:
+        what = f"--max-answers {most + 3}" if found.n_full else "a lower --settled"
+        say(f"Note: nothing is open; to ask on: {what}.", err=True)
     print_written(written, False)

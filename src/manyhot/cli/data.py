@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
+from manyhot.cli.options import (
+    CardAgreementOption,
+    CardOption,
+    CardVotesOption,
+    ClassesOption,
+    JsonOption,
+    LicenceOption,
+    NamedOption,
+    RowsOption,
+    call,
+    card_facts,
+)
 from manyhot.cli.printing import (
     options_text,
     print_catalog,
@@ -38,19 +49,25 @@ def convert(
         str | None,
         typer.Option(
             "--to",
-            help="Write another tool's format: real, multilabelfy, hf-labels, label-studio, fiftyone; "
-            "or a call string: 'hf-labels(split=\"validation\")'.",
+            help="Write another tool's format: real, multilabelfy, hf-labels, label-studio, "
+            "label-studio-golden, fiftyone; or a call string: 'hf-labels(split=\"validation\")'.",
         ),
     ] = None,
     long: Annotated[
         bool, typer.Option("--long", help="CSV with one row for each (image, class) pair.")
     ] = False,
+    card: CardOption = None,
+    votes: CardVotesOption = None,
+    agreement: CardAgreementOption = None,
+    licence: LicenceOption = None,
+    named: NamedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert any file that manyhot reads to Parquet or CSV, or label sets to another tool's format.
+    """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
 
-    What the new file cannot hold is said. Example: manyhot convert real.json labels.parquet ·
-    manyhot convert labels.parquet hub --to hf-labels
+    What the new file cannot hold is said. Examples: manyhot convert real.json labels.parquet ·
+    manyhot convert labels.parquet hub --to hf-labels --card hub/README.md ·
+    manyhot convert votes.parquet export.json --to label-studio
     """
     from manyhot import pipeline
 
@@ -63,6 +80,8 @@ def convert(
         format=format_,
         to=to,
         long=long,
+        card=card,
+        facts=card_facts(votes, agreement, licence, named),
         call=call(),
     )
     print_saved(saved, target, as_json)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manyhot.cli.printing import print_written
+from manyhot.cli.printing import print_written, say
+from manyhot.errors import printable
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Done, Notify, Trial
@@ -84,9 +85,9 @@ class _Log:
     def __call__(self, kind: str, told: dict[str, Any]) -> None:
         if kind == "progress" and time.monotonic() - self.last >= LINE_EVERY_S:
             self.last = time.monotonic()
-            typer.echo(_progress(told), err=True)
+            say(_progress(told), err=True)
         for line in _lines(kind, told, self.out):
-            typer.echo(line)
+            say(line)
 
 
 def _lines(kind: str, told: dict[str, Any], out: Path) -> Iterator[str]:
@@ -124,9 +125,9 @@ class _Bars:
             self.bars.update(self.tasks[model], visible=False)
         for line in _lines(kind, told, self.out):
             if sys.stdout.isatty():  # above the bars
-                self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self.bars.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             else:
-                typer.echo(line)
+                say(line)
 
 
 def _chosen(told: dict[str, Any]) -> Iterator[str]:

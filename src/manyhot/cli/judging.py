@@ -10,13 +10,19 @@ import typer
 from typer.core import TyperCommand
 
 from manyhot.cli.options import (
+    CardAgreementOption,
+    CardOption,
+    CardVotesOption,
     ClassesOption,
     JsonOption,
+    LicenceOption,
     MetricOption,
+    NamedOption,
     OutOption,
     RowsOption,
     SliceOption,
     call,
+    card_facts,
 )
 from manyhot.cli.printing import (
     print_comparison,
@@ -192,33 +198,20 @@ def describe(
         Path | None, typer.Option("--rows", help="Original labels, where a file has none.")
     ] = None,
     classes: ClassesOption = None,
-    card: Annotated[
-        Path | None,
-        typer.Option("--card", help="Data card to write, Markdown: who, when, protocol, agreement, counts."),
-    ] = None,
-    votes: Annotated[
-        Path | None, typer.Option("--votes", help="For the card: the votes that the labels rest on.")
-    ] = None,
-    agreement: Annotated[
-        Path | None,
-        typer.Option("--agreement", help="For the card: agreement.parquet of `manyhot agreement`."),
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", help="For the card: of the labels, such as cc-by-4.0.")
-    ] = None,
-    named: Annotated[
-        bool, typer.Option("--named", help="For the card: call raters by their ids, not by numbers.")
-    ] = False,
+    card: CardOption = None,
+    votes: CardVotesOption = None,
+    agreement: CardAgreementOption = None,
+    licence: LicenceOption = None,
+    named: NamedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.
 
     Example: manyhot describe imagenet ·
-    manyhot describe labels.parquet --card README.md --votes votes.parquet --licence cc-by-4.0
+    manyhot describe labels.parquet --card README.md --votes campaign --licence cc-by-4.0
     """
     from manyhot import pipeline
 
-    told = votes or agreement or licence or named
     with show_progress() as progress:
         description, written = pipeline.describe_files(
             labels,
@@ -226,7 +219,7 @@ def describe(
             rows=rows,
             classes=classes,
             card=card,
-            facts=pipeline.CardFacts(votes, agreement, licence, named) if told else None,
+            facts=card_facts(votes, agreement, licence, named),
             call=call(),
             progress=progress,
         )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from manyhot.errors import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +58,11 @@ def show_progress() -> Iterator[Progress | None]:
         yield show
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line; ids and names come from anywhere, and what a terminal would obey is shown, not sent."""
+    typer.echo(printable(text), err=err)
+
+
 def print_outcome(outcome: Outcome, as_json: bool) -> None:
     """Print the best models, the notes and what was written."""
     evaluation = outcome.evaluation
@@ -87,13 +95,15 @@ def _print_changes(outcome: Outcome) -> None:
 
 
 def _print_notes(outcome: Outcome, most: int = 5) -> None:
-    notes = outcome.evaluation.notes
-    for note in notes[:most]:
-        typer.secho(f"Note: {note.dataset}, {note.model}: {note.text}.", err=True)
-    if len(notes) > most:
-        typer.echo(
-            f"Note: {len(notes) - most} more, all recorded in results.parquet and the report.", err=True
-        )
+    """Print the notes; what is said of several models of a data set is said once."""
+    models: dict[tuple[str, str], list[str]] = {}
+    for note in outcome.evaluation.notes:
+        models.setdefault((note.dataset, note.text), []).append(note.model)
+    for (dataset, text), of in list(models.items())[:most]:
+        who = of[0] if len(of) == 1 else f"{len(of):,} models"
+        say(f"Note: {dataset}, {who}: {text}.", err=True)
+    if len(models) > most:
+        say(f"Note: {len(models) - most} more, all recorded in results.parquet and the report.", err=True)
 
 
 def _print_headline(outcome: Outcome, most: int = 15) -> None:
@@ -113,7 +123,7 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
             (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
             for r in kept.iter_rows(named=True)
         ]
-        typer.echo(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
+        say(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
         print_table(("", "model", *shown), rows)
 
 
@@ -129,9 +139,9 @@ def print_written(written: list[Path], as_json: bool) -> None:
         typer.echo(json.dumps({"written": [str(p) for p in written]}))
         return
     for path in written if len(written) <= 8 else []:
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")
     if len(written) > 8:
-        typer.echo(f"wrote {len(written)} files to {written[0].parent}")
+        say(f"wrote {len(written)} files to {written[0].parent}")
 
 
 def print_saved(saved: Saved, target: Path, as_json: bool) -> None:
@@ -142,7 +152,7 @@ def print_saved(saved: Saved, target: Path, as_json: bool) -> None:
         return
     print_written([*saved.files], as_json)
     if saved.left_out:
-        typer.echo(f"Note: {target.name} does not hold {', '.join(saved.left_out)}: left out.", err=True)
+        say(f"Note: {target.name} does not hold {', '.join(saved.left_out)}: left out.", err=True)
 
 
 def print_undrawn(as_json: bool) -> None:
@@ -150,7 +160,7 @@ def print_undrawn(as_json: bool) -> None:
     from manyhot.pipeline import undrawn
 
     if not as_json and (why := undrawn()):
-        typer.echo(f"without figures: {why}")
+        say(f"without figures: {why}")
 
 
 def print_catalog(as_json: bool) -> None:
@@ -173,19 +183,33 @@ def print_catalog(as_json: bool) -> None:
     print_table(("name", "size", "licence", "cached", "what"), rows)
 
 
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?|[–…]?")
+
+
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table; away from a terminal nothing of it is cut."""
+    """Print a table, numbers to the right; away from a terminal nothing of it is cut."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in head:
-        table.add_column(name, no_wrap=name in ("model", "name"))
+    for i, name in enumerate(head):
+        right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
+        table.add_column(name, no_wrap=name in ("model", "name"), justify="right" if right else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:
+    """Print what is what: a name, its number, and what more there is to say about it."""
+    names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
+    for name, number, more in facts:
+        say(f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip())
 
 
 def options_text(entry: Entry) -> str:
@@ -212,7 +236,7 @@ def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
     _print_orders(tables["ranks"].to_pylist())
     _print_sensitivity(tables["sensitivity"].to_pylist())
     print_written(list(done.written), False)
-    typer.echo(f"draw them with: manyhot report {out}")
+    say(f"draw them with: manyhot report {out}")
 
 
 def _print_apart(done: Compared) -> None:
@@ -229,7 +253,7 @@ def _print_apart(done: Compared) -> None:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            typer.echo(f"{first} and {dataset} have {shared} in common and are not compared.")
+            say(f"{first} and {dataset} have {shared} in common and are not compared.")
 
 
 _ANALYSES = {
@@ -260,7 +284,7 @@ def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
         for r in rows
     ]
     print_table(("metric", "sensitivity", "drop", "95 % over families", "sets of two or more"), cells)
-    typer.echo(f"Warning: {WARNING}")
+    say(f"Warning: {WARNING}")
 
 
 def _print_drops(drops: list[dict[str, Any]]) -> None:
@@ -355,21 +379,23 @@ def print_description(description: Description, written: list[Path], as_json: bo
             )
         typer.echo()
     print_written(written, False)
-    if written and not any(p.suffix == ".svg" for p in written):
-        typer.echo('Note: figures need Altair: pip install "manyhot[report]".', err=True)
+    if len(written) > 1 and not any(p.suffix == ".svg" for p in written):
+        say('Note: figures need Altair: pip install "manyhot[report]".', err=True)
 
 
 def _print_card(card: dict[str, Any]) -> None:
     sets = card["images"] - card["unusable"] - card["empty"]
-    typer.echo(f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels")
+    say(f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels")
     share = card["multi"] / max(sets, 1)
-    typer.echo(f"  two or more labels: {card['multi']:,} of {sets:,} images with any ({share:.1%})")
-    typer.echo(f"  no valid class: {card['empty']:,}")
+    facts = [("two or more labels", f"{card['multi']:,}", f"of {sets:,} images with any ({share:.1%})")]
+    facts.append(("no valid class", f"{card['empty']:,}", ""))
     if card["labelled"]:
         share = card["rejected"] / card["labelled"]
-        typer.echo(f"  original label not valid: {card['rejected']:,} of {card['labelled']:,} ({share:.1%})")
+        of = f"of {card['labelled']:,} ({share:.1%})"
+        facts.append(("original label not valid", f"{card['rejected']:,}", of))
     if card["rated"] is not None:
-        typer.echo(f"  looked at by people: {card['rated']:,}")
+        facts.append(("looked at by people", f"{card['rated']:,}", ""))
+    print_facts(facts)
     typer.echo()
 
 
@@ -391,13 +417,20 @@ def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10
         typer.echo()
     if found.annotated and found.check.sum():
         several, of = found.several_counted, found.annotated
-        typer.echo(f"raters counted two or more objects in {several:,} of {of:,} images ({several / of:.1%})")
         (one, more), (missed, told) = found.check.tolist()
         n = one + more + missed + told
-        typer.echo(
-            f"labels alone tell one object from several in {(one + told) / n:.1%} of the {n:,} with two or "
-            f"more labels that raters counted: {told:,} of {missed + told:,} with several objects, "
-            f"{one:,} of {one + more:,} with one"
+        print_facts(
+            [
+                (
+                    "counted by raters",
+                    f"{of:,}",
+                    f"images, {several:,} ({several / of:.1%}) with several objects",
+                ),
+                ("of these with several labels", f"{n:,}", ""),
+                ("  told right by labels alone", f"{one + told:,}", f"({(one + told) / n:.1%})"),
+                ("    several objects", f"{told:,}", f"of {missed + told:,}"),
+                ("    one object", f"{one:,}", f"of {one + more:,}"),
+            ]
         )
     print_written(written, as_json)
 
@@ -410,7 +443,10 @@ def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:
         _print_ranked(narrow(ranked))
         return
     text = leaderboard_text(ranked, "" if kind == "table" else kind, out)
-    typer.echo(f"wrote {out}" if out else text, nl=bool(out))
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    say(f"wrote {out}")
 
 
 def _print_ranked(shown: pa.Table) -> None:
@@ -422,7 +458,7 @@ def _print_ranked(shown: pa.Table) -> None:
         if r["lo"] is not None:
             cells[value] += f" ({_span(r['lo'], r['hi'])})"
         rows.append(tuple(cells.values()))
-    typer.echo(f"{len(shown):,} models, the best by {value} first")
+    say(f"{len(shown):,} models, the best by {value} first")
     print_table(tuple(c.replace("_", " ") for c in columns), rows)
 
 
@@ -440,9 +476,9 @@ def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(numbers | {"notes": found.notes, "written": [str(p) for p in written]}))
         return
-    typer.echo(f"{found.n_images:,} images, {len(found.table):,} rows, {found.n_empty:,} without neighbours")
+    say(f"{found.n_images:,} images, {len(found.table):,} rows, {found.n_empty:,} without neighbours")
     for note in found.notes:
-        typer.secho(f"Note: {note}.", err=True)
+        say(f"Note: {note}.", err=True)
     print_written(written, False)
 
 
@@ -457,7 +493,7 @@ def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
         rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
         print_table(("name", "size", "classes", "from"), rows)
     count = f"{len(listed):,} model{' fits' if len(listed) == 1 else 's fit'} {pattern!r}"
-    typer.echo(f"{count}. What predict takes besides: {', '.join(pipeline.families().values())}")
+    say(f"{count}. What predict takes besides: {', '.join(pipeline.families().values())}")
 
 
 def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
@@ -469,4 +505,4 @@ def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
     print_table(("kind", "name", "there", "what"), rows)
     for finding in findings:
         if finding.do:
-            typer.echo(f"for {finding.name}: {finding.do}")
+            say(f"for {finding.name}: {finding.do}")

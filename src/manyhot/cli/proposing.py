@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manyhot.cli.options import JsonOption, RowsOption, call
-from manyhot.cli.printing import options_text, print_table, print_written, show_progress
+from manyhot.cli.printing import options_text, print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Expected, Proposals, Status
@@ -39,8 +39,13 @@ def init(
         ),
     ],
     classes: Annotated[
-        str, typer.Option("--classes", help="Class list: a file, or imagenet1k, imagenet-a, imagenet-r.")
-    ],
+        str | None,
+        typer.Option(
+            "--classes",
+            help="Class list: a file, or imagenet1k, imagenet-a, imagenet-r; by default the one of these "
+            "that images or predictions name.",
+        ),
+    ] = None,
     predictions: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +61,7 @@ def init(
     The same command again changes nothing; another campaign is never written over.
 
     Examples: manyhot init campaign --images photos.csv --classes classes.txt --predictions predictions ·
-    manyhot init real --images imagenet-val --classes imagenet1k --predictions imagenet-val
+    manyhot init real --images imagenet-val --predictions imagenet-val
     """
     from manyhot import pipeline
 
@@ -66,7 +71,9 @@ def init(
     if as_json:
         print_written([campaign.folder] if made else [], True)
         return
-    typer.echo(f"{'made' if made else 'nothing to do, this is'} the campaign {campaign.folder}")
+    what = "made the campaign" if made else "nothing to do, this is the campaign"
+    over = f"{campaign.n_classes:,} classes of {campaign.classes}"
+    say(f"{what} {campaign.folder}, over the {over}")
     print_status(pipeline.campaign_status(folder))
 
 
@@ -175,10 +182,10 @@ def print_status(found: Status) -> None:
     ]
     print_table(("table", "", "what"), rows)
     for note in found.notes:
-        typer.secho(f"Note: {note}.", err=True)
-    typer.echo(f"next: {found.next}")
-    if found.command:
-        typer.echo(f"  {found.command}")
+        say(f"Note: {note}.", err=True)
+    say(f"next: {found.next}")
+    for command in found.command.splitlines():
+        say(f"  {command}")
 
 
 def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
@@ -200,33 +207,45 @@ def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
         }
         typer.echo(json.dumps(_without_nan(numbers)))
         return
-    typer.echo(f"{found.rule}, {len(found.models)} models")
-    typer.echo(f"  questions: {len(found):,} about {found.n_asked:,} images, {per_image:.2f} an image")
-    typer.echo(f"  not asked about: {found.n_left_out:,} of {found.n_images:,} images")
+    say(f"{found.rule}, {len(found.models)} models")
+    each = "" if math.isnan(per_image) else f", {per_image:.2f} an image"
     cost = f"{found.raters} answers each, {found.seconds:g} seconds an answer"
-    typer.echo(f"  hours: {found.hours:,.1f} ({cost})")
-    _print_expected(found.expected)
+    facts = [
+        ("questions", f"{len(found):,}", f"about {found.n_asked:,} images" + each),
+        ("left out", f"{found.n_left_out:,}", f"of {found.n_images:,} images, which need no question"),
+        ("hours", f"{found.hours:,.1f}", cost),
+    ]
+    print_facts([*facts, *_expected_facts(found.expected)])
+    fitted = {k.removeprefix("searched_"): v for k, v in found.about.items() if k.startswith("searched_")}
     for key, value in found.about.items():
-        typer.echo(f"  {key}: {_told(value)}")
+        if not key.startswith("searched_"):
+            say(f"{key}: {_told(value)}")
+    if fitted:
+        say(f"on the images that it was chosen on: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}")
+    if not len(found):
+        say("Note: no image is asked about; all are with --leave-out nothing.", err=True)
+    if found.expected is None:
+        say("Note: recall and precision need label sets that are known: --known.", err=True)
     print_written([written], False)
 
 
-def _print_expected(expected: Expected | None) -> None:
+def _expected_facts(expected: Expected | None) -> list[tuple[str, str, str]]:
     if expected is None:
-        typer.echo("  recall, precision: unknown without known label sets; give some with --known")
-        return
-    basis = f"{expected.n_images:,} images"
-    if expected.held_out:
-        basis += ", each judged under a rule chosen without it"
-    for name, n in (("recall", expected.n_labels), ("precision", expected.n_questions)):
+        return []
+    facts = []
+    for name, n, of in (
+        ("recall", expected.n_labels, "known labels"),
+        ("precision", expected.n_questions, "questions"),
+    ):
         share = getattr(expected, name)
-        span = "" if math.isnan(share.lo) else f" ({share.lo:.1%} to {share.hi:.1%})"
-        of = "known labels" if name == "recall" else "questions"
-        typer.echo(f"  {name}: {share.value:.1%}{span} of {n:,} {of} of {basis}")
+        span = "" if math.isnan(share.lo) else f"{share.lo:.1%} to {share.hi:.1%}, "
+        value = "–" if math.isnan(share.value) else f"{share.value:.1%}"
+        facts.append((name, value, f"{span}of {n:,} {of} of {expected.n_images:,} images"))
+    if expected.held_out:
+        facts.append(("", "", "each image judged under a rule chosen without it"))
     if expected.n_unasked:
-        typer.echo(
-            f"  {expected.n_unasked:,} of these questions the known sets do not answer; they count as no"
-        )
+        facts.append(("unanswered", f"{expected.n_unasked:,}", "of these questions by the known sets: no"))
+    return facts
 
 
 def _told(value: Any) -> str:

@@ -223,7 +223,7 @@ def golden_bayes(
     Beyer et al. 2020, arXiv 2006.07159, which names Dawid and Skene; that the released scores are this closed
     form was found from them, and gives them back to 4.4e-16.
     """
-    golden = _checked(golden, answers)
+    golden = _checked(golden)
     truth = golden.truth()
     matrices = golden_matrices(golden.answers, truth, smoothing)
     prior = np.array([1 - truth.mean(), truth.mean()])
@@ -347,7 +347,9 @@ def _maximise(
     smoothing : float
         The power of each cell of a matrix in the prior.
     """
-    weight, n_votes = patterns.weight, float(np.sum(patterns.votes.sum(1) * patterns.weight))
+    lengths = patterns.votes.sum(1)
+    # A question without votes says nothing of how frequent a yes is: counted in, it only drags the prior.
+    weight, n_votes = patterns.weight * (lengths > 0), float(np.sum(lengths * patterns.weight))
     posterior = _first_of(patterns, start)
     blocks = patterns.blocks()
     counts = sum(votes.T @ np.ascontiguousarray((posterior[:, at] * weight[at]).T) for at, votes in blocks)
@@ -427,12 +429,12 @@ def _original_matrix(golden: Golden, share: float, smoothing: float) -> Floats:
     return np.asarray((counts + smoothing) / total)
 
 
-def _checked(golden: Golden | None, answers: Answers) -> Golden:
+def _checked(golden: Golden | None) -> Golden:
     if golden is None or not len(golden) or not len(golden.answers):
         raise InputError(
             "This method needs golden answers: questions that experts answered, and raters too.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
-            do="give golden answers, or use dawid-skene, which needs none",
+            do="give golden answers with --golden, or use dawid-skene, which needs none",
         )
     n_yes = int(np.count_nonzero(golden.truth()))
     if n_yes in (0, len(golden)):
@@ -441,6 +443,15 @@ def _checked(golden: Golden | None, answers: Answers) -> Golden:
             got=f"{'yes' if n_yes else 'no'} in all {len(golden):,}",
             allowed="golden questions of both kinds",
             do="add some, or use dawid-skene, which needs none",
+        )
+    answered = set(golden.truth()[golden.answers.question].tolist())
+    if len(answered) < 2:
+        kind = "yes" if False in answered else "no"
+        raise InputError(
+            f"No rater answered a golden question whose truth is {kind}, so that nothing is known about it.",
+            got=f"{len(golden.answers):,} answers to the others",
+            allowed="answers of raters to golden questions of both kinds",
+            do="ask raters these golden questions, too, or use dawid-skene, which needs none",
         )
     return golden
 

@@ -95,15 +95,23 @@ class Golden:
         Experts who said yes, and who said anything.
     asked : ndarray of int, shape (G,)
         The number of each question among the votes, -1 where the votes do not ask it.
+    image : ndarray of int, shape (G,), optional
+        The image of each question; by default each has its own.
     """
 
     answers: Answers
     yes: npt.NDArray[np.int64]
     experts: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
+    image: npt.NDArray[np.integer] | None = None
 
     def __len__(self) -> int:
         return len(self.yes)
+
+    @property
+    def images(self) -> npt.NDArray[np.integer]:
+        """The image of each question, shape (G,)."""
+        return np.arange(len(self)) if self.image is None else self.image
 
     def truth(self, share: float = MAJORITY) -> npt.NDArray[np.bool_]:
         """Return whether more than `share` of the experts said yes, shape (G,)."""

@@ -18,7 +18,7 @@ from manyhot.errors import InputError
 from manyhot.registry import register
 
 RECALL = 0.97
-"""ReaL's target."""
+"""What ReaL wanted, from memory of the paper."""
 
 _EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""
@@ -119,7 +119,8 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     Notes
     -----
     Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes an image to its best
-    one. `manyhot.core.search.search` says how far the search is exhaustive.
+    one. `manyhot.core.search.search` says how far the search is exhaustive. `searched_recall` and
+    `searched_precision` are those on the images that were searched, and lower on others.
 
     References
     ----------
@@ -277,8 +278,8 @@ def _told(ensemble: Ensemble, choice: Choice, limits: list[list[float]]) -> dict
     return {
         "models": chosen,
         "search": choice.how,
-        "recall": choice.recall,
-        "precision": choice.precision,
+        "searched_recall": choice.recall,
+        "searched_precision": choice.precision,
     }
 
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from manyhot.core.aggregation import golden_counts
+from manyhot.core.agreement import Measure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, Golden
-from manyhot.core.resampling import LEVEL
+from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,9 +35,35 @@ class Quality:
     ----------
     counts : ndarray of int64, shape (R, 2, 3)
         How often each rater gave each answer where the truth is no and where it is yes.
+    rater, image : ndarray of int64, shape (P,)
+        The parts of the answers: those of one rater about one image. Questions of one image are alike, so
+        that images and not questions are what intervals count.
+    parts : ndarray of int64, shape (P, 2, 3)
+        As `counts`, part by part.
     """
 
     counts: npt.NDArray[np.int64]
+    rater: npt.NDArray[np.int64]
+    image: npt.NDArray[np.int64]
+    parts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        rater: npt.NDArray[np.integer],
+        image: npt.NDArray[np.integer],
+        truth: npt.NDArray[np.bool_],
+        answer: npt.NDArray[np.int8],
+        n_raters: int,
+    ) -> Quality:
+        """Count answers, given as arrays of shape (m,)."""
+        n_images = int(image.max(initial=0)) + 1
+        known, part = np.unique(rater.astype(np.int64) * n_images + image, return_inverse=True)
+        cell = truth * N_ANSWERS + answer
+        size = 2 * N_ANSWERS
+        parts = np.bincount(part * size + cell, minlength=len(known) * size).reshape(-1, 2, N_ANSWERS)
+        counts = np.bincount(rater.astype(np.int64) * size + cell, minlength=n_raters * size)
+        return cls(counts.reshape(-1, 2, N_ANSWERS), *np.divmod(known, n_images), parts)
 
     @property
     def n(self) -> npt.NDArray[np.int64]:
@@ -73,7 +99,8 @@ class Quality:
 
         References
         ----------
-        Somers 1962, doi 10.2307/2090408; the interval: DeLong et al. 1988, doi 10.2307/2531595.
+        Somers 1962, doi 10.2307/2090408; the interval: Obuchowski 1997, doi 10.2307/2533958, that of DeLong
+        et al. 1988 for questions in clusters, which are images here.
         """
         under_no, under_yes = (
             _share(c, c.sum(1, keepdims=True)) for c in (self.counts[:, 0], self.counts[:, 1])
@@ -81,11 +108,24 @@ class Quality:
         above, below = _net_share_below(under_no), -_net_share_below(under_yes)
         value = (above * under_yes).sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            error = np.sqrt(
-                _variance(above, under_yes) / (self.n_yes - 1)
-                + _variance(below, under_no) / (self.n - self.n_yes - 1)
-            )
+            error = np.sqrt(self._variance(above - value[:, None], below - value[:, None]))
         return value, value - Z * error, value + Z * error
+
+    def _variance(self, above: Floats, below: Floats) -> Floats:
+        """Return the variance of informedness, of the components of each answer, less their mean."""
+        n_yes = self.n_yes
+        of_yes = (self.parts[:, 1] * above[self.rater]).sum(1) / n_yes[self.rater]
+        of_no = (self.parts[:, 0] * below[self.rater]).sum(1) / (self.n - n_yes)[self.rater]
+        has_no, has_yes = (self.parts.sum(2) > 0).T
+        found = np.zeros(len(self.counts))
+        for one, other, there in (
+            (of_yes, of_yes, has_yes),
+            (of_no, of_no, has_no),
+            (2 * of_yes, of_no, has_yes | has_no),
+        ):
+            images = np.bincount(self.rater[there], minlength=len(found))
+            found += np.bincount(self.rater, one * other, len(found)) * images / (images - 1)
+        return np.maximum(found, 0)
 
     def spammers(self) -> npt.NDArray[np.bool_]:
         """Return whose answers tell nothing: informedness below `SPAMMER`, at the upper end too.
@@ -100,19 +140,92 @@ class Quality:
 
 def golden_quality(golden: Golden) -> Quality:
     """Return raters' quality on golden questions."""
-    return Quality(golden_counts(golden.answers, golden.truth()))
+    answers = golden.answers
+    truth, image = golden.truth()[answers.question], golden.images[answers.question]
+    return Quality.of(answers.rater, image, truth, answers.answer, answers.n_raters)
 
 
-def peer_quality(answers: Answers) -> Quality:
-    """Return raters' quality against the majority of the others, where these are not split."""
+def peer_quality(answers: Answers, image: npt.NDArray[np.integer] | None = None) -> Quality:
+    """Return raters' quality against the majority of the others, where these are not split.
+
+    A maybe counts as no in the majority, and stands between the two as an answer.
+
+    Parameters
+    ----------
+    answers : Answers
+    image : ndarray of int, shape (Q,), optional
+        The image of each question; by default each has its own.
+    """
     counts = answers.counts()
     yes = counts[answers.question, YES] - (answers.answer == YES)
     others = counts.sum(1)[answers.question] - 1
     decided = 2 * yes != others
-    truth = (2 * yes > others)[decided]
-    cells = (answers.rater[decided].astype(np.int64) * 2 + truth) * N_ANSWERS + answers.answer[decided]
-    found = np.bincount(cells, minlength=answers.n_raters * 2 * N_ANSWERS)
-    return Quality(found.reshape(-1, 2, N_ANSWERS))
+    question = answers.question[decided]
+    return Quality.of(
+        answers.rater[decided],
+        question if image is None else image[question],
+        (2 * yes > others)[decided],
+        answers.answer[decided],
+        answers.n_raters,
+    )
+
+
+def golden_measures(golden: Golden, *, resamples: int, rng: np.random.Generator) -> list[Measure]:
+    """Return the means over raters on golden questions, and what somebody has who always says no.
+
+    Parameters
+    ----------
+    golden : Golden
+    resamples : int
+        0 for no intervals.
+    rng : numpy.random.Generator
+
+    Notes
+    -----
+    Raters and images are both redrawn, each by itself, for both are samples: other raters, or other golden
+    images, would have given other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
+    """
+    found, truth = golden_quality(golden), golden.truth()
+    names, image = np.unique(golden.images, return_inverse=True)
+    of_images = _drawn(len(names), resamples, rng)
+    raters = np.flatnonzero(found.n)
+    of_raters = _drawn(len(raters), resamples, rng)
+    shown = np.searchsorted(names, found.image)
+    right = np.stack([found.parts[:, 0, :YES].sum(1), found.parts[:, 1, YES]], 1)
+    measures = []
+    for name, values, truths in (
+        ("accuracy", found.accuracy, [0, 1]),
+        ("sensitivity", found.sensitivity, [1]),
+        ("specificity", found.specificity, [0]),
+    ):
+        sums = (
+            csr_array((s, (found.rater, shown)), shape=(len(values), len(names)))[raters] @ of_images.T
+            for s in (right[:, truths].sum(1), found.parts[:, truths].sum((1, 2)))
+        )
+        known = values[~np.isnan(values)]
+        mean = float(known.mean()) if len(known) else float("nan")
+        lo, hi = _interval(_mean_of_drawn(_share(*sums), of_raters.T))
+        measures.append(Measure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
+    no, all_ = (of_images @ np.bincount(image[kept], minlength=len(names)) for kept in (~truth, truth | True))
+    lo, hi = _interval(_share(no, all_))
+    return [*measures, Measure("always_no", always_no(golden), lo, hi, len(golden), 0)]
+
+
+def _drawn(n: int, resamples: int, rng: np.random.Generator) -> Floats:
+    return draw_counts(n, resamples, rng).astype(np.float64) if n else np.zeros((resamples, 0))
+
+
+def _mean_of_drawn(values: Floats, times: Floats) -> Floats:
+    """Return the mean over raters, each drawn so many times, of values of shape (R, B); NaN is left out."""
+    known = ~np.isnan(values)
+    return _share((np.where(known, values, 0) * times).sum(0), (known * times).sum(0))
+
+
+def _interval(samples: Floats) -> tuple[float, float]:
+    if not len(samples):
+        return float("nan"), float("nan")
+    lo, hi = percentile_interval(samples[None])
+    return float(lo[0]), float(hi[0])
 
 
 def _net_share_below(shares: Floats) -> Floats:
@@ -120,12 +233,6 @@ def _net_share_below(shares: Floats) -> Floats:
     up_to = np.cumsum(shares, 1)
     net: Floats = up_to - shares - (up_to[:, -1:] - up_to)
     return net
-
-
-def _variance(values: Floats, shares: Floats) -> Floats:
-    mean = (values * shares).sum(1, keepdims=True)
-    variance: Floats = ((values - mean) ** 2 * shares).sum(1)
-    return variance
 
 
 @dataclass(frozen=True)
@@ -248,7 +355,7 @@ def always_no(golden: Golden) -> float:
     return float(1 - golden.truth().mean()) if len(golden) else float("nan")
 
 
-def _share(k: npt.ArrayLike, n: npt.NDArray[np.int64]) -> Floats:
+def _share(k: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        share: Floats = np.asarray(k, np.float64) / n
+        share: Floats = np.asarray(k, np.float64) / np.asarray(n)
     return share

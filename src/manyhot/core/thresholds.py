@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from manyhot.core.resampling import draw_counts, percentile_interval
 from manyhot.errors import InputError
 
 MOST = 1000
-"""Thresholds of a curve at most; where more probabilities differ, so many of them by rank."""
+"""Thresholds of a curve at most, beside those asked for; where more probabilities differ, so many by rank."""
 
 _CHUNK = 200
 """Thresholds resampled at once: 8 MB for 10,000 images."""
@@ -104,6 +105,7 @@ def curve(
     *,
     resamples: int,
     rng: np.random.Generator,
+    wanted: Sequence[float] = (),
 ) -> Curve:
     """Return precision and recall at every probability that a golden question has.
 
@@ -116,10 +118,14 @@ def curve(
     resamples : int
         0 for no intervals.
     rng : numpy.random.Generator
+    wanted : sequence of float
+        Thresholds at which the curve is exact, however many probabilities differ.
     """
     threshold = np.unique(p)
     if len(threshold) > MOST:
-        threshold = threshold[np.linspace(0, len(threshold) - 1, MOST).round().astype(int)]
+        ranks = np.linspace(0, len(threshold) - 1, MOST).round().astype(int)
+        exact = np.searchsorted(threshold, wanted)
+        threshold = threshold[np.union1d(ranks, exact[exact < len(threshold)])]
     images, row = np.unique(image, return_inverse=True)
     kept, right = (_at_or_above(p[flags], threshold) for flags in (np.full(len(p), True), truth))
     n_yes = int(np.count_nonzero(truth))

@@ -252,6 +252,8 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
         _check_there(path, holds)
         entry = detect(path, (holds,)) if format is None else _asked_for(format, holds, path)
         if entry is None:
+            if path.suffix.lower() in (".csv", ".tsv") and not path.stat().st_size:
+                raise InputError("The file is empty.", where=path, do="make or fetch it again")
             check_whole(path)
             raise _unreadable(path, holds)
         found = entry(path, **options)

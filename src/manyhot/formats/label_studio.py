@@ -25,8 +25,8 @@ from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_
 _WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
 _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-_LONGEST = 1e8
-# Seconds, three years: a lead time beyond it is none.
+LONGEST = 1e8
+"""Seconds, three years: a lead time beyond it is none."""
 
 
 def _matches(path: Path) -> bool:
@@ -143,6 +143,7 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
     """Return the answers of raters or of experts as a votes table, and what was left out."""
     left_out = {"cancelled": 0, "ground truth": 0}
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    other = ""
     for found in _annotations(path, layout):
         expert = _flag(found, "ground_truth")
         if _flag(found, "was_cancelled"):
@@ -151,6 +152,7 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
             left_out["ground truth"] += expert
         else:
             _add(rows, found, layout)
+            other = other or _names_classes(found)
     if not rows["answer"]:
         raise InputError(
             "No annotation of the file answers anything.",
@@ -158,7 +160,9 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
             got=", ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or None,
             do=None if golden else "annotate the tasks in Label Studio and export the project as JSON",
         )
-    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in _COLUMNS})
+    _check_chosen(rows, other, path, layout)
+    kept = [n for n in _COLUMNS if any(value is not None for value in rows[n])]
+    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in kept})
     return table, tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
 
 
@@ -297,12 +301,12 @@ def _chosen(found: _Annotation, layout: _Layout) -> dict[int, str]:
     class_of: dict[str, int] = {}
     for one in result:
         question = one.get("from_name")
-        if question in answers:
+        if isinstance(question, str) and question in answers:
             for text in _choices(one, found):
                 c = _class(text, layout, class_of, found.where)
                 _check_answer(c, answers[question], chosen, found, layout)
                 chosen[c] = answers[question]
-        elif one.get("type") == "choices" and question not in layout.skip:
+        elif one.get("type") == "choices" and not (isinstance(question, str) and question in layout.skip):
             raise InputError(
                 "A question of the project is not known.",
                 where=found.where,
@@ -311,6 +315,24 @@ def _chosen(found: _Annotation, layout: _Layout) -> dict[int, str]:
                 do="say what it is: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
             )
     return chosen
+
+
+def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout: _Layout) -> None:
+    """Refuse a file in which nothing is chosen, but classes are named in another way: all would be no."""
+    if other and set(rows["answer"]) == {"no"}:
+        raise InputError(
+            "Nobody chose a class, but some are named in another way.",
+            where=path,
+            got=f"results of type {other}",
+            allowed=f"type 'choices', of the questions {layout.yes!r} and {layout.maybe!r}",
+            do="ask with choices; boxes and taxonomies are not read",
+        )
+
+
+def _names_classes(found: _Annotation) -> str:
+    """Return the type of a result that names classes, but not as choices; else nothing."""
+    kinds = (str(one.get("type")) for one in found.content["result"])
+    return next((cut(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
 
 
 def _choices(one: Mapping[str, Any], found: _Annotation) -> list[Any]:
@@ -376,7 +398,7 @@ def _times(found: _Annotation) -> tuple[datetime | None, datetime | None]:
         raise _no_time(found, told)
     if seconds is None:
         return None, answered
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
         raise InputError(
             "The lead time is no number of seconds.",
             where=found.where,

@@ -1,4 +1,4 @@
-"""Label Studio, the way out: label sets and proposals as tasks, with a labelling configuration beside them.
+"""Label Studio, the way out: tasks and the answers to them, with a labelling configuration beside them.
 
 `label_studio` is the way in, and says what the two questions of a task mean.
 """
@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import write_text
-from manyhot.formats.writing import Saved, classes_of, unique_names, usable
+from manyhot.formats.label_studio import LONGEST
+from manyhot.formats.writing import Saved, classes_of, named_classes, unique_names, usable
 from manyhot.registry import register
-from manyhot.tables import Labels, check
+from manyhot.tables import Golden, Labels, Votes, check, metadata
 
 CONFIG = """\
 <View>
@@ -39,23 +43,25 @@ LOCAL = "/data/local-files/?d="
 @register(
     "writer",
     "label-studio",
-    holds=("labels", "proposals"),
+    holds=("labels", "proposals", "votes"),
     suffixes=(".json",),
     keeps=("classes answered no", "unclear classes"),
 )
 def write_label_studio(
-    found: Labels | pa.Table,
+    found: Labels | Votes | pa.Table,
     path: Path,
     classes: ClassList | None,
     *,
     prefix: str = LOCAL,
     checked: float | None = None,
+    by: str | int | None = None,
 ) -> Saved:
     """Write tasks to import into Label Studio, and the labelling configuration beside them, ``.xml``.
 
     Of labels, every class asked about is shown, and a prediction holds their states: it is what the project
     shows as chosen where predictions are switched on. Of proposals, every class proposed is shown, best
-    first, and nothing is chosen unless `checked` says so: raters follow what is chosen for them.
+    first, and nothing is chosen unless `checked` says so: raters follow what is chosen for them. Of votes,
+    each task holds its raters' annotations, and `read_label_studio` gives the same votes again.
 
     Parameters
     ----------
@@ -64,25 +70,60 @@ def write_label_studio(
         own machine from.
     checked : float, optional
         The score from which on proposals are in a prediction.
+    by : str or int, optional
+        Write labels as annotations of this rater instead of as predictions.
 
     Raises
     ------
     InputError
         The class list is not known, or no image has a class to ask about.
+    MatchError
+        It is another one.
+
+    Notes
+    -----
+    Label Studio knows who annotated by number or by the address of a member. A rater whose id is a whole
+    number is written as that number, any other as an object with ``id`` and ``email``.
 
     References
     ----------
     https://labelstud.io/guide/task_format, https://labelstud.io/guide/predictions and
     https://labelstud.io/tags/choices (choices from the task's data).
     """
+    lost: list[str] = []
     if isinstance(found, Labels):
-        names = unique_names(classes_of(found, classes))
-        pages, lost = _pages_of_labels(found, names), []
+        pages = _pages_of_labels(found, unique_names(classes_of(found, classes)), by)
+    elif isinstance(found, Votes):
+        pages, lost = _pages_of_votes(found, classes)
     else:
-        names = unique_names(classes or class_list())
+        names = unique_names(_classes_of_proposals(found, classes, path))
         pages, lost = _pages_of_proposals(found, names, checked, path), ["scores", "n_models"]
+    return _write(pages, lost, path, prefix)
+
+
+@register("writer", "label-studio-golden", holds=("golden",), suffixes=(".json",), keeps=())
+def write_label_studio_golden(
+    found: Golden, path: Path, classes: ClassList | None, *, prefix: str = LOCAL
+) -> Saved:
+    """Write experts' answers as annotations that are marked as ground truth, as `write_label_studio` does.
+
+    Parameters
+    ----------
+    prefix : str
+        As in `write_label_studio`.
+
+    Raises
+    ------
+    InputError, MatchError
+        As in `write_label_studio`.
+    """
+    pages, lost = _pages_of_votes(found.experts, classes, golden=True)
+    return _write(pages, lost, path, prefix)
+
+
+def _write(pages: Sequence[_Page], lost: list[str], path: Path, prefix: str) -> Saved:
     # One object a class, not one a question: 210,073 questions of ReaL share 1,000.
-    choice = {name: {"value": name} for name in names}
+    choice = {name: {"value": name} for page in pages for name in page.asked}
     tasks = [_task(page, prefix, choice) for page in pages if page.asked]
     if not tasks:
         raise InputError("No image has a class to ask about.", where=path)
@@ -96,15 +137,17 @@ def write_label_studio(
 
 @dataclass(frozen=True)
 class _Page:
-    """One task: an image, the names of the classes shown, and what is chosen beforehand."""
+    """One task: an image, the names of the classes shown, what is chosen beforehand, and the answers."""
 
     image: str
-    asked: list[str]
-    prediction: dict[str, list[str]] | None
-    version: str
+    asked: Sequence[str]
+    prediction: dict[str, Any] | None = None
+    annotations: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _pages_of_labels(labels: Labels, names: Sequence[str]) -> list[_Page]:
+def _pages_of_labels(labels: Labels, names: Sequence[str], by: str | int | None) -> list[_Page]:
+    if by is not None and (isinstance(by, bool) or not isinstance(by, int | str) or by == ""):
+        raise InputError("The option 'by' is a rater.", got=repr(by), allowed="a number or a name")
     columns = labels.table.select(["image_id", "classes", "state"]).to_pydict()
     version = _version(labels)
     pages = []
@@ -112,17 +155,109 @@ def _pages_of_labels(labels: Labels, names: Sequence[str]) -> list[_Page]:
         if not use:
             continue
         asked = [names[c] for c in ids]
-        of = {
-            question: [name for name, s in zip(asked, states, strict=True) if s == state]
-            for question, state in (("classes", "yes"), ("maybe", "unclear"))
-        }
-        pages.append(_Page(image, asked, of, version))
+        result = _result(zip(asked, states, strict=True))
+        if by is None:
+            pages.append(_Page(image, asked, {"model_version": version, "result": result}))
+        else:
+            pages.append(_Page(image, asked, None, [_annotation(str(by), result)]))
     return pages
 
 
 def _version(labels: Labels) -> str:
     methods = labels.table["method"].unique().drop_null() if "method" in labels.table.column_names else ()
     return ", ".join(str(m) for m in methods) or labels.name or "labels"
+
+
+_WHEN = ("page_id", "shown_at", "answered_at")
+"""Optional columns of votes that an annotation has a place for."""
+
+
+def _pages_of_votes(
+    votes: Votes, classes: ClassList | None, *, golden: bool = False
+) -> tuple[list[_Page], list[str]]:
+    """Return a task for each set of classes that was asked about an image at once, and what is lost."""
+    names = unique_names(classes_of(votes, classes))
+    table = votes.to_table()
+    answers = _by_annotation(table)
+    # A page of several images, or of several raters, is several annotations: its id cannot be all of theirs.
+    used = Counter(page for _, _, page, _, _ in answers if page is not None)
+    unique = all(n == 1 for n in used.values())
+    untimed = 0
+    pages: dict[tuple[Any, ...], _Page] = {}
+    for (image, rater, page, shown, answered), given in answers.items():
+        asked = tuple(names[c] for c, _ in given)
+        result = _result(zip(asked, (answer for _, answer in given), strict=True))
+        seconds = _seconds(shown, answered)
+        untimed += len(given) if shown is not None and seconds is None else 0
+        one = _annotation(rater, result, golden)
+        one |= {"id": _number(page)} if page is not None and unique else {}
+        one |= {"created_at": _iso(answered)} if answered is not None else {}
+        one |= {"lead_time": seconds} if seconds is not None else {}
+        pages.setdefault((image, asked), _Page(image, asked)).annotations.append(one)
+    lost = [n for n in ("main", "round") if n in table.column_names and table[n].null_count < len(table)]
+    lost += [] if unique else ["page_id"]
+    lost += [f"shown_at of {untimed:,} answers"] if untimed else []
+    return list(pages.values()), lost
+
+
+def _by_annotation(table: pa.Table) -> dict[tuple[Any, ...], list[tuple[int, str]]]:
+    """Return what a rater answered about an image at once: class and answer, in the order of classes."""
+    told = [table[n].to_pylist() if n in table.column_names else [None] * len(table) for n in _WHEN]
+    columns = (table[n].to_pylist() for n in ("image_id", "rater_id", "class_id", "answer"))
+    answers: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
+    for image, rater, c, answer, *when in zip(*columns, *told, strict=True):
+        answers.setdefault((image, rater, *when), []).append((c, answer))
+    for given in answers.values():
+        given.sort()
+    return answers
+
+
+def _seconds(shown: datetime | None, answered: datetime | None) -> float | None:
+    """Return the lead time, or None where there is none that Label Studio's format can hold."""
+    if shown is None or answered is None:
+        return None
+    seconds = (answered - shown).total_seconds()
+    return seconds if 0 <= seconds <= LONGEST else None
+
+
+def _annotation(rater: str, result: list[dict[str, Any]], golden: bool = False) -> dict[str, Any]:
+    by = _number(rater)
+    return {
+        "completed_by": by if isinstance(by, int) else {"id": by, "email": by},
+        "result": result,
+        "was_cancelled": False,
+        "ground_truth": golden,  # what does not say so Label Studio imports as ground truth
+    }
+
+
+def _number(text: str) -> int | str:
+    """Return an id as Label Studio has them, a number, where the number gives the text again."""
+    return int(text) if re.fullmatch(r"0|[1-9]\d{0,17}", text, re.ASCII) else text
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat().removesuffix("+00:00") + "Z"
+
+
+def _result(answers: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return what is chosen in the two questions, of names with their answers or states."""
+    chosen: dict[str, list[str]] = {"classes": [], "maybe": []}
+    for name, answer in answers:
+        if answer != "no":
+            chosen["classes" if answer == "yes" else "maybe"].append(name)
+    return [
+        {"from_name": question, "to_name": "image", "type": "choices", "value": {"choices": names}}
+        for question, names in chosen.items()
+        if names
+    ]
+
+
+def _classes_of_proposals(table: pa.Table, given: ClassList | None, path: Path) -> ClassList:
+    about = metadata(table)
+    key, n = about.get("classes", ""), int(about.get("n_classes", 0))
+    if given is not None and not key:
+        return given
+    return named_classes("proposals", n, key, given, path.name)
 
 
 def _pages_of_proposals(
@@ -140,8 +275,11 @@ def _pages_of_proposals(
     pages = []
     for image, pairs in of_image.items():
         best = sorted(pairs, key=lambda pair: -pair[0])
-        chosen = None if checked is None else {"classes": [name for score, name in best if score >= checked]}
-        pages.append(_Page(image, [name for _, name in best], chosen, version))
+        prediction = None
+        if checked is not None:
+            result = _result((name, "yes") for score, name in best if score >= checked)
+            prediction = {"model_version": version, "result": result}
+        pages.append(_Page(image, [name for _, name in best], prediction))
     return pages
 
 
@@ -165,11 +303,9 @@ def _task(page: _Page, prefix: str, choice: Mapping[str, dict[str, str]]) -> dic
     # Within a query nothing may stay as it is; within a path the name has no folders.
     address = prefix + quote(page.image, safe="")
     data = {"image": address, "image_id": page.image, "classes": [choice[name] for name in page.asked]}
-    if page.prediction is None:
-        return {"data": data}
-    result = [
-        {"from_name": question, "to_name": "image", "type": "choices", "value": {"choices": chosen}}
-        for question, chosen in page.prediction.items()
-        if chosen
-    ]
-    return {"data": data, "predictions": [{"model_version": page.version, "result": result}]}
+    task: dict[str, Any] = {"data": data}
+    if page.annotations:
+        task["annotations"] = page.annotations
+    if page.prediction is not None:
+        task["predictions"] = [page.prediction]
+    return task

@@ -54,10 +54,11 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
         raise
     except damages() as error:
         raise incomplete(path, error) from error
-    image_rows(path, info[:, 0])
+    image, class_id = image_rows(path, info[:, 0]), class_ids(path, info[:, 1], len(classes))
+    _check_once(path, "question", image * len(classes) + class_id, info)
     return Votes(
         pa.array(info[:, 0], pa.string()),
-        class_ids(path, info[:, 1], len(classes)).astype(np.int32),
+        class_id.astype(np.int32),
         pa.array([str(i) for i in ids.tolist()], pa.string()),
         question,
         rater,
@@ -96,6 +97,21 @@ def _check_shapes(path: Path, info: npt.NDArray[Any], ids: npt.NDArray[Any]) -> 
             got=f"info of {info.dtype} {info.shape}, ids of {ids.dtype} {ids.shape}",
             allowed="info of text (n, 2), ids of int64 (r,)",
         )
+    if not len(info):
+        raise InputError("The file has no rows.", where=path)
+    _check_once(path, "rater", ids, ids)
+
+
+def _check_once(path: Path, what: str, keys: npt.NDArray[Any], names: npt.NDArray[Any]) -> None:
+    known, first = np.unique(keys, return_index=True)
+    if len(known) < len(keys):
+        again = int(np.setdiff1d(np.arange(len(keys)), first)[0])
+        raise InputError(
+            f"A {what} is listed twice.",
+            where=path,
+            got=" ".join(map(str, np.atleast_1d(names[again]))),
+            allowed=f"each {what} once",
+        )
 
 
 def _answers(
@@ -121,7 +137,7 @@ def _rows(
             raise InputError(
                 "The file is not ReaL's table of answers.",
                 where=path,
-                got=f"tensor of {dtype} {found}",
+                got=f"tensor of {dtype} {found}{', the first index fastest' if fortran else ''}",
                 allowed=f"tensor of float64 {shape}: raters, questions and the answers {', '.join(ANSWERS)}",
             )
         size = shape[1] * shape[2] * dtype.itemsize

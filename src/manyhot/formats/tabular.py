@@ -8,6 +8,7 @@ WordNet ids, or names of the class list.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.broken import read_parquet, reading
-from manyhot.formats.columns import FOLDER, numbers
+from manyhot.formats.columns import FOLDER
+from manyhot.formats.json_files import cut
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,
@@ -35,6 +37,7 @@ from manyhot.tables import (
     predictions_from_table,
     read,
     read_results_folder,
+    told_number,
 )
 from manyhot.tables import metadata as table_metadata
 
@@ -63,7 +66,8 @@ def column_names(path: Path) -> list[str]:
 
 
 def _raw_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    # As the reader of the rest has it: a file with the line ends of old Macs is one line, and refused so.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         return [c.strip('"') for c in file.readline().rstrip("\r\n").split(",")]
 
 
@@ -247,13 +251,7 @@ def read_own(path: Path, table: str) -> pa.Table:
     with reading(path):
         about = table_metadata(pq.read_schema(path))
     for key in ("schema", "n_classes"):
-        if key in about and numbers([about[key]]) is None:
-            raise InputError(
-                f"The metadata of the file tells a {key!r} that is no number.",
-                where=path,
-                got=repr(about[key]),
-                do="make or fetch it again",
-            )
+        told_number(about, key, path)
     return read(path, table)
 
 
@@ -294,6 +292,7 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
 
 def read_frame(path: Path) -> pl.DataFrame:
     """Read any table without checking its columns."""
+    _check_packed(path)
     try:
         if path.suffix.lower() == ".parquet":
             frame = pl.from_arrow(read_parquet(path))
@@ -313,6 +312,20 @@ def read_frame(path: Path) -> pl.DataFrame:
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
         ) from error
+
+
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and zlib begin."""
+
+
+def _check_packed(path: Path) -> None:
+    """Refuse packed files, which polars would unpack, whatever comes out: 40 kB of zeros make 40 MB."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_PACKED):
+        raise InputError(
+            "The file is packed; it was not read.", where=path, do="unpack it first, as gunzip does"
+        )
 
 
 def _check_columns(frame: pl.DataFrame, path: Path) -> None:
@@ -431,20 +444,24 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
         if value.strip() == "":
             continue
         try:
-            table[value] = _within_int32(value) if value.lstrip("-").isdigit() else known.index(value)
+            table[value] = _within_int32(value) if _DIGITS.fullmatch(value) else known.index(value)
         except LookupError as error:
             raise InputError(
                 "A class is not in the class list.",
                 where=path,
-                got=value,
+                got=value if value.isprintable() and len(value) <= 80 else cut(repr(value)),
                 allowed=f"0 to {len(known) - 1}, or a key or name of {known.name}",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
 
 
+_DIGITS = re.compile(r"-?[0-9]+")
+# Python takes more for digits than it can read as a number, such as ².
+
+
 def _within_int32(digits: str) -> int:
-    # Out of any class list, and not wrapped around into one.
-    return max(-(2**31), min(int(digits), 2**31 - 1))
+    # Out of any class list, and not wrapped around into one. Python reads no number of over 4,300 digits.
+    return max(-(2**31), min(int(digits), 2**31 - 1)) if len(digits.lstrip("-0")) < 20 else 2**31 - 1
 
 
 def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:

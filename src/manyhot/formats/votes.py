@@ -10,7 +10,10 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
+from manyhot.formats.broken import reading
+from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.columns import FOLDER
+from manyhot.formats.json_files import cut
 from manyhot.formats.tabular import (
     class_indices,
     column_names,
@@ -49,7 +52,7 @@ _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
 )
 def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     """A votes table, one answer a row; or a campaign folder with ``votes.parquet``."""
-    path = path / "votes.parquet" if path.is_dir() else path
+    path, classes = _of_campaign(path, "votes", classes)
     n_classes, key = size_and_hash(classes)
     return votes_from_table(
         _table(path, "votes", classes), name=path.stem, n_classes=n_classes, class_hash=key
@@ -65,7 +68,7 @@ def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
 )
 def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
     """A golden table, one answer of an expert a row; or a campaign folder with ``golden.parquet``."""
-    path = path / "golden.parquet" if path.is_dir() else path
+    path, classes = _of_campaign(path, "golden", classes)
     n_classes, key = size_and_hash(classes)
     table = _table(path, "golden", classes)
     return golden_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
@@ -104,6 +107,17 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
     return votes_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
 
 
+def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Path, ClassList | None]:
+    """Return the file of a table and its class list, which a campaign's folder holds beside it."""
+    if not path.is_dir():
+        return path, classes
+    beside = path / "classes.parquet"
+    if classes is None and beside.exists():
+        with reading(beside):
+            classes = read_class_list(beside)
+    return path / f"{table}.parquet", classes
+
+
 def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
     if declared(path):
         return read_own(path, name)
@@ -115,9 +129,23 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.T
     _check_answers(frame, path)
     if frame["class_id"].dtype == pl.String:
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+    _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
     ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
     return narrow(frame.with_columns(ids, *(pl.col(c).cast(pl.String) for c in texts)).to_arrow())
+
+
+def _check_ids(frame: pl.DataFrame, path: Path) -> None:
+    """Refuse ids that are neither texts nor whole numbers: 1.0 is not what another file calls 1."""
+    for name in ("image_id", "rater_id", "expert_id"):
+        kind = frame[name].dtype if name in frame.columns else pl.String()
+        if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)):
+            raise InputError(
+                f"The column {name!r} does not hold names.",
+                where=path,
+                got=kind,
+                allowed="texts or whole numbers",
+            )
 
 
 def _check_answers(frame: pl.DataFrame, path: Path) -> None:
@@ -127,7 +155,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
         raise InputError(
             "This is not an answer.",
             where=path,
-            got=f"{strange[0]!r} in {len(strange):,} of {len(answer):,} rows",
+            got=f"{cut(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
             do="write these words; nothing is guessed from numbers",
         )

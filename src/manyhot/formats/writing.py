@@ -22,7 +22,7 @@ from manyhot import registry
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.columns import FOLDER
-from manyhot.tables import Labels, one_chunk
+from manyhot.tables import Golden, Labels, Votes, one_chunk
 
 _T = TypeVar("_T")
 
@@ -68,7 +68,7 @@ FACTS: Mapping[str, Callable[[Labels], bool]] = {
 
 
 def save(
-    found: Labels | pa.Table,
+    found: Labels | Votes | Golden | pa.Table,
     path: str | os.PathLike[str],
     to: str,
     *,
@@ -79,7 +79,7 @@ def save(
 
     Parameters
     ----------
-    found : Labels or pyarrow.Table
+    found : Labels, Votes, Golden or pyarrow.Table
     path : path-like
         The file or folder to write.
     to : str
@@ -128,8 +128,20 @@ def _check_suffix(entry: registry.Entry, path: Path) -> None:
     )
 
 
-def classes_of(labels: Labels, given: ClassList | None) -> ClassList:
-    """Return the class list of labels, for formats that write names.
+def classes_of(found: Labels | Votes, given: ClassList | None) -> ClassList:
+    """Return the class list of labels or votes, for formats that write names.
+
+    Raises
+    ------
+    InputError, MatchError
+        As `named_classes`.
+    """
+    what = "labels" if isinstance(found, Labels) else "votes"
+    return named_classes(what, found.n_classes, found.class_hash, given, found.name)
+
+
+def named_classes(what: str, n: int, key: str, given: ClassList | None, name: str = "") -> ClassList:
+    """Return the class list of n classes with this hash: the given one, or the built-in one.
 
     Raises
     ------
@@ -138,22 +150,22 @@ def classes_of(labels: Labels, given: ClassList | None) -> ClassList:
     MatchError
         If the given one is another.
     """
-    found = given or class_list_of(labels.class_hash)
-    where = labels.name or "labels"
+    found = given or class_list_of(key)
+    where = name or what
     if found is None:
         raise InputError(
             "The names of the classes are not known.",
             where=where,
-            got=f"class list {labels.class_hash or 'unknown'} of {labels.n_classes:,} classes",
+            got=f"class list {key or 'unknown'} of {n:,} classes",
             do="give the class list: --classes",
         )
-    if len(found) != labels.n_classes or labels.class_hash not in ("", found.hash):
+    if len(found) != n or key not in ("", found.hash):
         raise MatchError(
-            "The labels are over another class list.",
+            f"The {what} are over another class list.",
             where=where,
             got=f"{found.name}: {len(found):,} classes, hash {found.hash}",
-            allowed=f"{labels.n_classes:,} classes, hash {labels.class_hash or 'unknown'}",
-            do="give the class list of the labels: --classes",
+            allowed=f"{n:,} classes, hash {key or 'unknown'}",
+            do=f"give the class list of the {what}: --classes",
         )
     return found
 

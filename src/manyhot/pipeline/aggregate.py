@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 
 from manyhot import catalog, tables
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
 from manyhot.formats.tabular import write_csv
-from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place, in_campaign
 from manyhot.steps.aggregate import METHOD, Aggregated, aggregate
 from manyhot.steps.agreement import Agreement, agreement
 from manyhot.tables import Golden, Images, Votes
@@ -70,6 +74,7 @@ class _Source:
     files: tuple[Path, ...]
     original_classes: str = ""
     name: str = ""
+    classes: ClassList | None = None
 
     def hashes(self) -> dict[str, str]:
         return {file.name: sha256(file) for file in self.files if file.is_file()}
@@ -77,7 +82,7 @@ class _Source:
 
 def aggregate_files(
     votes: PathLike,
-    out: PathLike,
+    out: PathLike | None = None,
     *,
     golden: PathLike | None = None,
     images: PathLike | None = None,
@@ -102,9 +107,9 @@ def aggregate_files(
     votes : path-like
         Votes in any format, a campaign folder, or a name of `PUBLISHED`; a folder called like one is meant by
         ``./imagenet-real``.
-    out : path-like
-        The labels, a Parquet file. Beside it ``…-raters.parquet`` and ``.csv`` are written, and with golden
-        answers ``…-curve.csv``.
+    out : path-like, optional
+        The labels, a Parquet file; by default ``labels.parquet``, of a campaign in its folder. Beside it
+        ``…-raters.parquet`` and ``.csv`` are written, and with golden answers ``…-curve.csv``.
     golden, images : path-like, optional
         Experts' answers, and all images with their original labels; by default those of the campaign.
     classes : path-like, optional
@@ -123,11 +128,13 @@ def aggregate_files(
     OutputError
         If a file cannot be written.
     """
-    out = Path(out)
+    out = in_campaign(votes, "labels.parquet") if out is None else Path(out)
     if out.suffix.lower() != ".parquet":
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
     source = read_answers(votes, golden, images, classes, format, progress)
-    check_apart(source.files, out)
+    for path in (out, *_beside(out).values()):
+        check_apart(source.files, path)
+    check_place(out, "labels")
     named = source.original_classes if original_classes is None else original_classes
     done = aggregate(
         source.votes,
@@ -144,7 +151,8 @@ def aggregate_files(
         seed=seed,
         name=source.name,
     )
-    return done, _write(done, out, source.hashes(), call)
+    inputs, proposer = source.hashes(), _proposer(Path(votes) / "proposals.parquet", source)
+    return done, _write(done, out, inputs, call, {"proposer": proposer} if proposer else {})
 
 
 def agreement_files(
@@ -207,6 +215,7 @@ def read_answers(
         return _published(str(votes), golden, images, progress)
     folder = Path(votes)
     if folder.is_dir():
+        _check_campaign(folder)
         golden = golden or _if_there(folder / "golden.parquet")
         images = images or _if_there(folder / "images.parquet")
         classes = classes or _if_there(folder / "classes.parquet")
@@ -220,6 +229,8 @@ def read_answers(
             for f in (folder / "votes.parquet" if folder.is_dir() else votes, golden, images, classes)
             if f
         ),
+        name=folder.resolve().name if (folder / tables.DESCRIPTION).is_file() else "",
+        classes=known,
     )
 
 
@@ -243,8 +254,30 @@ def _published(
     )
 
 
+def _check_campaign(folder: Path) -> None:
+    """Refuse a campaign without what it was made with, or without votes."""
+    if not (folder / tables.DESCRIPTION).is_file():
+        return
+    campaign = tables.Campaign.read(folder)
+    for table in ("classes", "images"):
+        if not campaign.path(table).exists():
+            raise InputError(
+                "The campaign is not complete.",
+                where=campaign.path(table),
+                got="no such file",
+                do="make the campaign anew in another folder, and put this one's votes into it",
+            )
+    if not campaign.path("votes").exists():
+        raise InputError(
+            "The campaign holds no votes yet.",
+            where=folder,
+            got="no votes.parquet in it",
+            do=f"see what comes next: manyhot status {shlex.quote(str(folder))}",
+        )
+
+
 def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None
+    return path if path.exists() else None
 
 
 def class_ids(text: str, n_classes: int) -> frozenset[int]:
@@ -270,12 +303,44 @@ def class_ids(text: str, n_classes: int) -> frozenset[int]:
     return frozenset(found)
 
 
-def _write(done: Aggregated, out: Path, inputs: Mapping[str, str], call: str) -> list[Path]:
-    about = done.labels.about() | done.about()
+def _proposer(path: Path, source: _Source) -> str:
+    """Return the rule of a campaign's proposals; none where raters answered other questions than these."""
+    if not path.is_file():
+        return ""
+    proposals = tables.read(path, "proposals")
+    pairs = ["image_id", "class_id"]
+    known = [pl.DataFrame(proposals.select(pairs))]
+    if source.golden is not None:
+        known.append(pl.DataFrame(source.golden.to_table().select(pairs)))
+    asked = pl.DataFrame({"image_id": source.votes.image_id, "class_id": source.votes.class_id})
+    if len(asked.join(pl.concat(known), on=pairs, how="anti")):
+        return ""
+    try:
+        told = json.loads(tables.metadata(proposals).get("rule", "null"))
+    except ValueError:
+        return ""
+    return str(told.get("rule", "")) if isinstance(told, dict) else ""
+
+
+def _write(
+    done: Aggregated, out: Path, inputs: Mapping[str, str], call: str, more: Mapping[str, str]
+) -> list[Path]:
+    about = {**done.labels.about(), **done.about(), **more}
     written = [tables.write(done.labels.table, out, "labels", call=call, inputs=inputs, about=about)]
-    beside = out.with_name(f"{out.stem}-raters.parquet")
-    written.append(tables.write(done.raters, beside, "raters", call=call, inputs=inputs))
-    written.append(write_csv(done.raters, beside.with_suffix(".csv")))
+    beside = _beside(out)
+    written.append(tables.write(done.raters, beside["raters"], "raters", call=call, inputs=inputs))
+    written.append(write_csv(done.raters, beside["raters.csv"]))
     if len(done.curve):
-        written.append(write_csv(pa.table(done.curve), out.with_name(f"{out.stem}-curve.csv")))
+        written.append(write_csv(pa.table(done.curve), beside["curve"]))
+    else:
+        beside["curve"].unlink(missing_ok=True)  # of an earlier run, with other labels
     return written
+
+
+def _beside(out: Path) -> dict[str, Path]:
+    """Return the files that are written beside the labels."""
+    return {
+        "raters": out.with_name(f"{out.stem}-raters.parquet"),
+        "raters.csv": out.with_name(f"{out.stem}-raters.csv"),
+        "curve": out.with_name(f"{out.stem}-curve.csv"),
+    }

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from manyhot import tables
-from manyhot.errors import InputError
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
+from manyhot.formats import read_proposals
 from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.aggregate import class_ids, read_answers
-from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place, in_campaign
 from manyhot.steps.aggregate import METHOD, aggregate
 from manyhot.steps.asking import Next, ask_next, with_proposals
+from manyhot.tables import Votes
 
 WITH_GOLDEN = "golden-bayes"
 """The method by default where there are golden answers: it fits nothing, so that it takes no time."""
@@ -19,7 +24,7 @@ WITH_GOLDEN = "golden-bayes"
 
 def next_files(
     votes: PathLike,
-    out: PathLike = "next.csv",
+    out: PathLike | None = None,
     *,
     budget: int,
     by: str = "expected-change",
@@ -43,8 +48,8 @@ def next_files(
     ----------
     votes, golden, images, classes, format, threshold, original_classes
         As in `manyhot.aggregate_files`.
-    out : path-like
-        The table ``questions``, as CSV or Parquet.
+    out : path-like, optional
+        The table ``questions``, as CSV or Parquet; by default ``next.csv``, of a campaign in its folder.
     budget, by, most, at_most, rater
         See `manyhot.steps.asking.ask_next`.
     proposals : path-like, optional
@@ -57,16 +62,17 @@ def next_files(
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
-    out = Path(out)
+    out = in_campaign(votes, "next.csv") if out is None else Path(out)
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError("Cannot write this kind of file.", where=out, allowed=".csv, .parquet")
     source = read_answers(votes, golden, images, classes, format, progress)
     beside = Path(votes) / "proposals.parquet"
     proposals = proposals or (beside if beside.is_file() else None)
+    check_place(out, "questions")
     check_apart([*source.files, *([proposals] if proposals else [])], out)
     asked = source.votes
     if proposals:
-        asked = with_proposals(asked, tables.read(proposals, "proposals"))
+        asked = with_proposals(asked, _proposals(proposals, asked, source.classes))
     named = source.original_classes if original_classes is None else original_classes
     aggregated = aggregate(
         asked,
@@ -83,3 +89,18 @@ def next_files(
     inputs = source.hashes() | ({Path(proposals).name: sha256(proposals)} if proposals else {})
     about = {"method": aggregated.method, "by": by}
     return found, [tables.write(found.table, out, "questions", call=call, inputs=inputs, about=about)]
+
+
+def _proposals(path: PathLike, votes: Votes, classes: ClassList | None) -> pa.Table:
+    """Read proposals, and refuse those over another class list than the votes."""
+    table = read_proposals(path, classes=classes)
+    theirs = tables.metadata(table).get("classes", "")
+    if theirs and votes.class_hash and theirs != votes.class_hash:
+        raise MatchError(
+            "The proposals are over another class list than the votes.",
+            where=path,
+            got=f"class list {theirs}",
+            allowed=f"class list {votes.class_hash}",
+            do="give the proposals that the votes answer",
+        )
+    return table

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyhot import tables
-from manyhot.classes import ClassList
+from manyhot.classes import BUILT_IN, ClassList, class_list, class_list_of
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import refused, sha256
-from manyhot.formats import prediction_files, read_classes, read_images, read_predictions
-from manyhot.pipeline.benchmarks import BENCHMARKS, Fetched
+from manyhot.formats import detect, prediction_files, read_classes, read_images, read_predictions
+from manyhot.formats.broken import check_whole
+from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, Fetched
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.ids import check_range
@@ -34,7 +35,7 @@ def init_campaign(
     folder: PathLike,
     *,
     images: PathLike,
-    classes: PathLike,
+    classes: PathLike | None = None,
     predictions: Sequence[PathLike] = (),
     rows: PathLike | None = None,
     call: str = "",
@@ -50,8 +51,9 @@ def init_campaign(
     images : path-like
         An images table in any format, a folder that ``manyhot predict`` wrote, or a data set of a benchmark,
         such as ``imagenet-val``.
-    classes : path-like
-        A class list: a file, or the name of one that is known.
+    classes : path-like, optional
+        A class list: a file, or the name of one that is built in; by default the built-in one that the images
+        or the predictions name.
     predictions : sequence of path-like
         Files, folders that are searched for files, or a data set of a benchmark.
     rows : path-like, optional
@@ -74,10 +76,10 @@ def init_campaign(
     OutputError
         If the folder cannot be written.
     """
-    folder, known = Path(folder), read_classes(classes)
+    folder, known = Path(folder), _class_list(classes, images, predictions)
     found = _Inputs.of(images, predictions, rows, known)
     inputs = found.inputs | (
-        {f"classes/{Path(classes).name}": sha256(classes)} if Path(classes).is_file() else {}
+        {f"classes/{Path(classes).name}": sha256(classes)} if classes and Path(classes).is_file() else {}
     )
     campaign = Campaign(folder, known.name, known.hash, len(known), len(found.images), call, inputs)
     if (standing := _standing(campaign)) is not None:
@@ -109,16 +111,15 @@ def campaign_status(folder: PathLike) -> Status:
         If the folder is no campaign.
     """
     campaign = Campaign.read(folder)
-    models = [m for m, _ in campaign_models(campaign)]
+    models, wrong = _models_there(campaign)
     stages = [
         Stage("predictions", len(models), "models") if name == "predictions" else _stage(campaign, name)
         for name in STAGES
     ]
     by_name = {stage.name: stage for stage in stages}
     stages = [s for s in stages if s.count is not None or s.name != "golden"]
-    return Status(
-        campaign, tuple(stages), tuple(_notes(campaign, models, by_name["votes"])), *_next(campaign, by_name)
-    )
+    notes = (*wrong, *_notes(campaign, models, by_name["votes"]))
+    return Status(campaign, tuple(stages), notes, *_next(campaign, by_name))
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a campaign is, and what comes next: in words, and as a command where there is one."""
+    """How far a campaign is, and what comes next: in words, and as commands, one a line."""
 
     campaign: Campaign
     stages: tuple[Stage, ...]
@@ -147,13 +148,35 @@ class Status:
 
 
 def campaign_models(campaign: Campaign) -> list[tuple[str, Path]]:
-    """Return the model and the file of each predictions table of a campaign, by file name."""
+    """Return the model and the file of each predictions table of a campaign, by file name.
+
+    Other tables are passed over: ``manyhot predict`` leaves its images table there, too.
+
+    Raises
+    ------
+    InputError
+        A file is not complete: without it a model would be missing, and nobody would know.
+    """
     found = []
     for path in sorted(campaign.path("predictions").glob("*.parquet")):
-        about = _about(path)
-        if about.get("table") == "predictions":
-            found.append((about.get("model") or path.stem.replace("--", "/"), path))
+        check_whole(path)
+        if detect(path, ("predictions",)) is not None:
+            found.append((_about(path).get("model") or path.stem.replace("--", "/"), path))
     return found
+
+
+def _models_there(campaign: Campaign) -> tuple[list[str], list[str]]:
+    """Return the models of the predictions of a campaign, and what is wrong with other files of them."""
+    models, wrong = [], []
+    for path in sorted(campaign.path("predictions").glob("*.parquet")):
+        try:
+            check_whole(path)
+        except InputError:
+            wrong.append(f"{path.name} among the predictions is not a complete Parquet file")
+            continue
+        if detect(path, ("predictions",)) is not None:
+            models.append(_about(path).get("model") or path.stem.replace("--", "/"))
+    return models, wrong
 
 
 _COUNTED = {
@@ -198,7 +221,7 @@ def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
     if _answers_to_export(campaign, stages["votes"]):
         return "write the answers of the app as a table", f"manyhot export {folder}"
     if not stages["votes"].done:
-        return f"ask raters the questions, or put answers into {campaign.path('votes')}", (
+        return f"ask raters the questions, or put answers into {folder}/votes.parquet", (
             f"manyhot annotate {folder}"
         )
     if not stages["labels"].done:
@@ -221,18 +244,20 @@ def _answers_to_export(campaign: Campaign, votes: Stage) -> int:
 
 def _source(campaign: Campaign) -> str:
     """Return the folder of the images where they lie in one, for a command; else a word in its place."""
-    path = campaign.path("images")
-    if "uri" not in pq.read_schema(path).names:
+    try:
+        images = tables.read(campaign.path("images"), "images")
+    except InputError:
         return "IMAGES"
-    uris = pq.read_table(path, columns=["uri"])["uri"].drop_null()
-    parents = {str(Path(uri).parent) for uri in uris[:1000].to_pylist()}
+    if "uri" not in images.column_names:
+        return "IMAGES"
+    parents = {str(Path(uri).parent) for uri in images["uri"].drop_null()[:1000].to_pylist()}
     return shlex.quote(parents.pop()) if len(parents) == 1 else "IMAGES"
 
 
 def _about(path: Path) -> dict[str, str]:
     try:
         return tables.metadata(pq.read_schema(path))
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return {}
 
 
@@ -262,12 +287,38 @@ class _Inputs:
         return cls(table, tuple(own), inputs)
 
 
+def _class_list(given: PathLike | None, images: PathLike, predictions: Sequence[PathLike]) -> ClassList:
+    """Return the given class list, or the built-in one that the first file which names any names."""
+    if given is not None:
+        return read_classes(given)
+    for source in (images, *predictions):
+        if _data_set(source) is not None:
+            return class_list()
+        folder = Path(source)
+        for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
+            if (found := class_list_of(_about(path).get("classes", ""))) is not None:
+                return found
+    if not Path(images).exists():
+        read_images(images)  # which says so
+    raise InputError(
+        "The class list is not known.",
+        where=str(images),
+        got="no file that names a built-in class list",
+        allowed=f"a file with one key a line, or {', '.join(BUILT_IN)}",
+        do="give it: --classes",
+    )
+
+
+def _data_set(name: PathLike) -> DataSet | None:
+    """Return a data set of a benchmark by name, or None where the name is none or is a file."""
+    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
+    return None if Path(name).exists() else found.get(str(name))
+
+
 def fetched_set(name: PathLike) -> Fetched | None:
     """Return a data set of a benchmark by name, fetched, or None where the name is none or is a file."""
-    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    if str(name) not in found or Path(name).exists():
-        return None
-    return found[str(name)].fetch()
+    found = _data_set(name)
+    return None if found is None else found.fetch()
 
 
 def _read_images(given: PathLike, classes: ClassList) -> tuple[Images, dict[str, str]]:
@@ -306,11 +357,17 @@ def _standing(campaign: Campaign) -> Campaign | None:
         raise InputError(
             "The folder holds another campaign.",
             where=folder,
-            got=f"made by: {standing.call or 'unknown'}",
+            got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
             allowed="the same images, classes and predictions, or a new folder",
             do="choose another folder; predictions of more models go into its folder predictions",
         )
     return standing
+
+
+def _changed(standing: Campaign, campaign: Campaign) -> str:
+    """Return which files of one name are not the same any more."""
+    changed = [n for n, h in campaign.inputs.items() if standing.inputs.get(n, h) != h]
+    return f"; changed since: {', '.join(sorted(changed))}" if changed else ""
 
 
 def _check_images(images: Images, classes: ClassList) -> None:

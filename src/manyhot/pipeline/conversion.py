@@ -11,7 +11,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.files import sha256
+from manyhot.files import sha256, write_text
 from manyhot.formats import (
     detect,
     read_classes,
@@ -26,8 +26,10 @@ from manyhot.formats import (
 )
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import Saved, save
-from manyhot.pipeline.common import PathLike, check_apart
+from manyhot.pipeline.card import CardFacts, card_text, check_facts
+from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.registry import get, names
+from manyhot.steps.describe import describe
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
@@ -52,9 +54,11 @@ def convert(
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
+    card: PathLike | None = None,
+    facts: CardFacts | None = None,
     call: str = "",
 ) -> Saved:
-    """Convert a file of any known format to our Parquet or CSV, or labels and proposals to another tool's.
+    """Convert a file of any known format to our Parquet or CSV, or to another tool's.
 
     Parameters
     ----------
@@ -64,13 +68,17 @@ def convert(
     rows, scores
         As in `manyhot.formats.read_predictions`.
     classes : path-like, optional
-        As in `evaluate_files`.
+        As in `evaluate_files`; by default that of the campaign in whose folder `source` or `target` lies.
     format : str, optional
         The format of `source`, or a call string, such as ``chen(threshold=0.9)``.
     to : str, optional
         The format to write: a registered writer or call string, such as ``hf-labels(split='validation')``.
     long : bool
         CSV with one row for each (image, class) pair.
+    card : path-like, optional
+        Markdown file for the data card of labels.
+    facts : CardFacts, optional
+        What the card tells beside the labels.
 
     Returns
     -------
@@ -83,24 +91,69 @@ def convert(
         If the source is of no known format, or the target is not of the kind that is written.
     """
     source, target = Path(source), Path(target)
-    _check_target(target, to, long)
+    _check_target(target, to, long, card)
+    check_facts(card, facts)
+    classes = classes or _of_campaign(source, source.parent, target.parent)
     # A folder that is written may hold what is read, however deep.
-    check_apart([source, rows, classes, *(p for p in source.resolve().parents if to is not None)], target)
+    check_apart([source, rows, classes, *_around(source, to)], target)
+    if source.is_dir() and target.exists():
+        check_apart([target], source, {target.stem})
     known = read_classes(classes) if classes else None
     holds, found = _read_any(source, rows, known, scores, format)
+    told = None
+    if card is not None:
+        check_apart([source, rows, classes, facts and facts.votes, facts and facts.agreement], card)
+        told = _card_of(found, holds, source, facts or CardFacts(), classes, known)
     if to is not None:
-        return save(found, target, to, holds=holds, classes=known)
+        saved = save(found, target, to, holds=holds, classes=known)
+    else:
+        check_place(target, holds)
+        saved = Saved((_write(holds, found, source, target, rows, long, call),))
+    if card is not None and told is not None:
+        write_text(card, told)
+        saved = Saved((*saved.files, Path(card)), saved.left_out)
+    return Saved(saved.files, (*_left_out(found), *saved.left_out))
+
+
+def _card_of(
+    found: _Found,
+    holds: str,
+    source: Path,
+    facts: CardFacts,
+    classes: PathLike | None,
+    known: ClassList | None,
+) -> str:
+    if not isinstance(found, tables.Labels):
+        raise InputError("A data card is of labels.", where=source, got=holds)
+    described = describe(found, classes=known, dataset=found.name or source.stem)
+    return card_text(described, facts, labels=source, classes=classes)
+
+
+def _of_campaign(*paths: Path) -> Path | None:
+    """Return the class list of the first of these folders that is a campaign."""
+    beside = [p / "classes.parquet" for p in paths if (p / tables.DESCRIPTION).is_file()]
+    return next((path for path in beside if path.is_file()), None)
+
+
+def _write(
+    holds: str, found: _Found, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
+) -> Path:
     table, about = _table_of(holds, found)
     if target.suffix.lower() == ".csv":
-        return Saved((write_csv(table, target, long=long),), _left_out(found))
-    files = [Path(f) for f in (source, rows) if f and Path(f).is_file()]
-    written = tables.write(
-        table, target, holds, call=call, inputs={f.name: sha256(f) for f in files}, about=about
-    )
-    return Saved((written,), _left_out(found))
+        return write_csv(table, target, long=long)
+    inputs = {f.name: sha256(f) for f in (Path(f) for f in (source, rows) if f) if f.is_file()}
+    return tables.write(table, target, holds, call=call, inputs=inputs, about=about)
 
 
-def _check_target(target: Path, to: str | None, long: bool) -> None:
+def _around(source: Path, to: str | None) -> list[Path]:
+    if to is None or not source.exists():
+        return []
+    return list(source.resolve().parents)
+
+
+def _check_target(target: Path, to: str | None, long: bool, card: PathLike | None) -> None:
+    if card is not None and Path(card).resolve() == target.resolve():
+        raise InputError("The card and the labels are one file.", where=target, do="give them two names")
     suffix = target.suffix.lower()
     if to is None and suffix not in (".parquet", ".csv"):
         raise InputError(

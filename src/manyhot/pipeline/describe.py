@@ -11,7 +11,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
 from manyhot.pipeline.benchmarks import BENCHMARKS
-from manyhot.pipeline.card import CardFacts, write_card
+from manyhot.pipeline.card import CardFacts, check_facts, write_card
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.outputs import save_label_figures, write_tables
 from manyhot.steps.describe import Description, describe
@@ -52,8 +52,7 @@ def describe_files(
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
-    if facts is not None and card is None:
-        raise InputError("Only a data card tells this.", do="say where to write it: --card README.md")
+    check_facts(card, facts)
     known = read_classes(classes) if classes else None
     images = read_images(rows, classes=known) if rows else None
     parts: list[Description] = []
@@ -73,7 +72,7 @@ def describe_files(
     written: list[Path] = []
     if card is not None:
         first = labels if isinstance(labels, str | os.PathLike) else labels[0]
-        written.append(write_card(description, card, facts or CardFacts(), labels=first, classes=known))
+        written.append(write_card(description, card, facts or CardFacts(), labels=first, classes=classes))
     if out is None:
         return description, written
     written += write_tables(description.tables, out, call=call, inputs=inputs)

@@ -12,7 +12,7 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.pipeline.benchmarks import BENCHMARKS
-from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
 from manyhot.steps.kinds import Kinds, kinds
 from manyhot.tables import Predictions
 
@@ -51,10 +51,12 @@ def kinds_files(
     """
     if Path(out).suffix.lower() != ".parquet":
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
+    if Path(out).stem in tables.TABLES:
+        check_place(out, "kinds")  # which is an images table, but never the images themselves
     if str(labels) in BENCHMARKS:
         found, inputs = _published(str(labels), progress)
     else:
-        check_apart([labels, *predictions, *(p for p in (rows, images) if p)], out)
+        check_apart([labels, *prediction_files(predictions), rows, images, classes], out)
         found, inputs = _own(labels, predictions, rows, images, classes, progress)
     return found, [tables.write(found.table, out, "images", call=call, inputs=inputs)]
 

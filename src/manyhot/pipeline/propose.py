@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from manyhot import tables
 from manyhot.classes import ClassList
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import read_classes, read_images, read_labels, read_predictions
+from manyhot.formats import (
+    detect,
+    read_classes,
+    read_golden,
+    read_images,
+    read_labels,
+    read_predictions,
+)
 from manyhot.pipeline.campaign import campaign_models, fetched_set
-from manyhot.pipeline.common import PathLike, Progress
+from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
 from manyhot.steps.propose import RATERS, SECONDS, Proposals, golden_labels, propose
 from manyhot.tables import Campaign, Images, Labels, Predictions
 
@@ -48,7 +52,7 @@ def propose_files(
     models : sequence of str
         Patterns of the models to take, such as ``timm/*``; all by default.
     known : path-like, optional
-        Label sets of some of the images: a file, a table of golden answers, or a data set of a benchmark. By
+        Label sets of some of the images, golden answers, both in any format, or a data set of a benchmark. By
         default the campaign's golden answers, if it has any.
     leave_out, seconds, raters, resamples, seed
         As in `manyhot.steps.propose.propose`.
@@ -65,7 +69,9 @@ def propose_files(
     _check_target(home, target)
     classes = read_classes(home.path("classes"))
     images = read_images(home.path("images"), classes=classes)
+    _check_described(home, images, classes)
     chosen = _chosen(home, models)
+    check_apart([*chosen.values(), known], target)
     predictions = _read(chosen, classes, progress)
     sets, source = _known(home, known, classes)
     found = propose(
@@ -108,6 +114,7 @@ def _told(found: Proposals) -> dict[str, str]:
 def _check_target(home: Campaign, target: Path) -> None:
     if target.suffix.lower() != ".parquet":
         raise InputError("Cannot write this kind of file.", where=target, allowed=".parquet")
+    check_place(target, "proposals")
     if target == home.path("proposals") and target.exists() and home.path("votes").exists():
         raise InputError(
             "People answer these proposals already.",
@@ -117,8 +124,30 @@ def _check_target(home: Campaign, target: Path) -> None:
         )
 
 
+def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
+    """Refuse a campaign whose description is not of its own images and classes."""
+    told = (home.class_hash, home.n_classes, home.n_images)
+    found = (classes.hash, len(classes), len(images))
+    if told != found:
+        raise MatchError(
+            "The description of the campaign is not of the classes and images beside it.",
+            where=home.folder / tables.DESCRIPTION,
+            got=f"class list {told[0]} of {told[1]:,} classes, {told[2]:,} images",
+            allowed=f"class list {found[0]} of {found[1]:,} classes, {found[2]:,} images",
+            do="put back what was changed, or make the campaign anew in another folder",
+        )
+
+
 def _chosen(home: Campaign, patterns: Sequence[str]) -> dict[str, Path]:
-    found = dict(campaign_models(home))
+    found: dict[str, Path] = {}
+    for model, path in campaign_models(home):
+        if model in found:
+            raise InputError(
+                f"There are two predictions of {model}.",
+                where=f"{found[model]} and {path}",
+                do="leave one of them out",
+            )
+        found[model] = path
     if not found:
         raise InputError(
             "The campaign holds no predictions.",
@@ -151,21 +180,16 @@ def _known(home: Campaign, given: PathLike | None, classes: ClassList) -> tuple[
     """Return known label sets, and the file they are from."""
     if given is None:
         golden = home.path("golden")
-        return (_golden(golden, classes), golden) if golden.is_file() else (None, None)
+        return (_golden(golden, classes), golden) if golden.exists() else (None, None)
     if (fetched := fetched_set(given)) is not None:
         return fetched.labels, None
     path = Path(given)
-    if path.suffix.lower() == ".parquet" and path.is_file() and _table(path) == "golden":
-        return _golden(path, classes), path
+    entry = detect(path, ("labels", "golden")) if path.exists() else None
+    if entry is not None and entry.about["holds"] == "golden":
+        return _golden(path, classes), path if path.is_file() else path / "golden.parquet"
     return read_labels(path, classes=classes), path if path.is_file() else None
 
 
 def _golden(path: Path, classes: ClassList) -> Labels:
-    return golden_labels(tables.read(path, "golden"), len(classes), classes.hash, path.name)
-
-
-def _table(path: Path) -> str:
-    try:
-        return tables.metadata(pq.read_schema(path)).get("table", "")
-    except (pa.ArrowException, OSError):
-        return ""
+    golden = read_golden(path, classes=classes)
+    return golden_labels(golden.to_table(), len(classes), classes.hash, path.name)

@@ -18,6 +18,7 @@ from manyhot.core.answers import MAYBE, SILENT, YES, Answers
 from manyhot.core.answers import Golden as GoldenAnswers
 from manyhot.core.thresholds import Curve, curve
 from manyhot.errors import InputError
+from manyhot.steps.numbers import check_draws, is_number, is_whole
 from manyhot.steps.raters import raters_table
 from manyhot.steps.votes import answers_of, golden_of
 from manyhot.tables import STATES, Golden, Images, Labels, Refined, Votes, schema
@@ -144,6 +145,8 @@ def aggregate(
     if images is not None:
         votes.check_known(images)
     _check_thresholds(threshold, precision, recall, golden)
+    _check_classes(original_classes, votes.n_classes)
+    check_draws(resamples, seed)
     if refined not in REFINED:
         raise InputError("There is no such reading of decisions.", got=refined, allowed=", ".join(REFINED))
     votes = votes.with_refined() if refined == "counts" else votes
@@ -151,14 +154,15 @@ def aggregate(
     answers = answers_of(votes, images, original_classes)
     experts = None if golden is None else golden_of(golden, votes, images)
     result = entry(answers, experts)
-    found = None if experts is None else _curve(result, experts, votes, resamples, seed)
-    chosen = _threshold(threshold, precision, recall, found, float(entry.about["threshold"]))
+    default = float(entry.about["threshold"]) if threshold is None else threshold
+    found = None if experts is None else _curve(result, experts, votes, default, resamples, seed)
+    chosen = _threshold(precision, recall, found, default)
     unclear = chosen if unclear_from is None else unclear_from
-    if unclear > chosen:
+    if not is_number(unclear) or not 0 <= unclear <= chosen:
         raise InputError(
             "What is unclear lies below what is in the set.",
-            got=unclear,
-            allowed=f"up to {chosen:g}, the threshold",
+            got=repr(unclear),
+            allowed=f"0 to {chosen:g}, the threshold",
         )
     return Aggregated(
         _labels(votes, images, answers, result.p, (unclear, chosen), entry.name, name or votes.name, decided),
@@ -169,7 +173,12 @@ def aggregate(
         unclear,
         raters_table(votes, answers, experts, result),
         _curve_table(found),
-        (*_notes(result, experts, golden, entry), *_of_refined(votes.refined, refined)),
+        (
+            *_notes(
+                votes, result, experts, golden, entry, chosen=precision is not None or recall is not None
+            ),
+            *_of_refined(votes.refined, refined),
+        ),
     )
 
 
@@ -182,24 +191,34 @@ def _check_thresholds(
         raise InputError(
             "One thing decides which classes count.", got=" and ".join(named), allowed="one of them"
         )
-    if threshold is not None and not 0 < threshold <= 1:
-        raise InputError("A threshold is a probability.", got=threshold, allowed="above 0, up to 1")
+    if threshold is not None and not (is_number(threshold) and 0 < threshold <= 1):
+        raise InputError("A threshold is a probability.", got=repr(threshold), allowed="above 0, up to 1")
     if golden is None and (precision is not None or recall is not None):
         raise InputError(
             f"A threshold by {named[0]} needs golden answers: questions that experts answered.",
-            do="give golden answers, or a threshold",
+            do="give golden answers with --golden, or a threshold",
+        )
+    for name, value in (("precision", precision), ("recall", recall)):
+        if value is not None and not (is_number(value) and 0 < value <= 1):
+            raise InputError(f"A {name} is a share.", got=repr(value), allowed="above 0, up to 1")
+
+
+def _check_classes(original_classes: Collection[int] | None, n_classes: int) -> None:
+    """Refuse classes that do not exist: that the original label counts for none of them would go unseen."""
+    if original_classes is None:
+        return
+    known = isinstance(original_classes, Collection) and not isinstance(original_classes, str)
+    strange = [c for c in original_classes if not is_whole(c) or not 0 <= c < n_classes] if known else []
+    if strange or not known:
+        raise InputError(
+            "This is no list of classes.",
+            where="original classes",
+            got=repr(strange[0] if strange else original_classes),
+            allowed=f"class ids from 0 to {n_classes - 1}, such as [0, 1]",
         )
 
 
-def _threshold(
-    threshold: float | None,
-    precision: float | None,
-    recall: float | None,
-    found: Curve | None,
-    default: float,
-) -> float:
-    if threshold is not None:
-        return threshold
+def _threshold(precision: float | None, recall: float | None, found: Curve | None, default: float) -> float:
     if precision is None and recall is None:
         return default
     if found is None or not found.n_questions:
@@ -210,7 +229,9 @@ def _threshold(
     return found.for_precision(precision) if precision is not None else found.for_recall(recall or 0.0)
 
 
-def _curve(result: Aggregate, experts: GoldenAnswers, votes: Votes, resamples: int, seed: int) -> Curve:
+def _curve(
+    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int, seed: int
+) -> Curve:
     asked = experts.asked >= 0
     at = experts.asked[asked]
     return curve(
@@ -219,6 +240,7 @@ def _curve(result: Aggregate, experts: GoldenAnswers, votes: Votes, resamples: i
         votes.image[at],
         resamples=resamples,
         rng=np.random.default_rng(seed),
+        wanted=[threshold],
     )
 
 
@@ -305,17 +327,33 @@ def _of_refined(refined: Refined | None, how: str) -> tuple[str, ...]:
 
 
 def _notes(
-    result: Aggregate, experts: GoldenAnswers | None, golden: Golden | None, entry: registry.Entry
+    votes: Votes,
+    result: Aggregate,
+    experts: GoldenAnswers | None,
+    golden: Golden | None,
+    entry: registry.Entry,
+    *,
+    chosen: bool,
 ) -> tuple[str, ...]:
     notes = []
     if not result.converged:
         notes.append(f"stopped after {result.iterations:,} iterations, before it converged")
+    if len(np.unique(votes.rater)) == 1:
+        notes.append("there is one rater only: no other rater's answers check these")
     if experts is None or golden is None:
+        return tuple(notes)
+    if (experts.asked < 0).all():
+        notes.append("no golden question is among the votes: precision and recall are not known")
         return tuple(notes)
     unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
     if unasked:
         notes.append(
             f"{unasked:,} golden questions with the truth yes are not among the votes: recall counts without"
+        )
+    if chosen:
+        notes.append(
+            "the threshold was chosen on the golden questions that precision and recall are counted on: "
+            "expect a little less elsewhere"
         )
     if entry.about.get("needs") == "golden" and golden.raters is None:
         notes.append(

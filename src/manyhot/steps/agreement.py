@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,7 +13,7 @@ from manyhot.core import quality
 from manyhot.core.agreement import Measure, measure_answers, measure_sets
 from manyhot.core.answers import Answers
 from manyhot.core.answers import Golden as GoldenAnswers
-from manyhot.core.resampling import draw_counts, percentile_interval
+from manyhot.steps.numbers import check_draws
 from manyhot.steps.raters import raters_table
 from manyhot.steps.votes import answers_of, golden_of
 from manyhot.tables import ANSWERS, Golden, Votes, schema
@@ -71,15 +70,23 @@ def agreement(
     golden : Golden, optional
         Experts' answers.
     resamples, seed : int
-        Of the bootstrap: over images for measures of agreement, over raters for means over raters.
+        Of the bootstrap: over images for measures of agreement, over raters and images for means over raters.
+
+    Raises
+    ------
+    InputError
+        A number is out of range.
+    MatchError
+        Votes and golden answers are over different class lists.
     """
+    check_draws(resamples, seed)
     answers = answers_of(votes)
     experts = None if golden is None else golden_of(golden, votes)
     rng = np.random.default_rng(seed)
     measures = [
         *measure_answers(answers, votes.image, resamples=resamples, rng=rng),
         *measure_sets(answers, votes.image, votes.class_id, resamples=resamples, rng=rng),
-        *([] if experts is None else _golden_measures(experts, resamples, rng)),
+        *([] if experts is None else quality.golden_measures(experts, resamples=resamples, rng=rng)),
     ]
     pairs = quality.rater_pairs(answers)
     raters = raters_table(votes, answers, experts, pairs=pairs)
@@ -90,27 +97,6 @@ def agreement(
         _confusion(experts, votes),
         _notes(answers, experts, raters),
     )
-
-
-def _golden_measures(golden: GoldenAnswers, resamples: int, rng: np.random.Generator) -> list[Measure]:
-    """Return means over raters, and what somebody would have who always says no."""
-    found = quality.golden_quality(golden)
-    values = {"accuracy": found.accuracy, "sensitivity": found.sensitivity, "specificity": found.specificity}
-    means = [_mean(f"golden_{name}", v, resamples, rng) for name, v in values.items()]
-    baseline = quality.always_no(golden)
-    return [*means, Measure("always_no", baseline, np.nan, np.nan, len(golden), 0)]
-
-
-def _mean(name: str, values: npt.NDArray[np.float64], resamples: int, rng: np.random.Generator) -> Measure:
-    known = values[~np.isnan(values)]
-    skipped = len(values) - len(known)
-    if not len(known):
-        return Measure(name, np.nan, np.nan, np.nan, 0, skipped)
-    if not resamples:
-        return Measure(name, float(known.mean()), np.nan, np.nan, len(known), skipped)
-    means = (draw_counts(len(known), resamples, rng) * known).sum(1) / len(known)
-    lo, hi = percentile_interval(means[None])
-    return Measure(name, float(known.mean()), float(lo[0]), float(hi[0]), len(known), skipped)
 
 
 def _measures_table(measures: list[Measure]) -> pa.Table:
@@ -167,6 +153,8 @@ def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> 
         notes.append("no question has the answers of two raters: there is no agreement to measure")
     if golden is None:
         notes.append("no golden answers are given: raters are compared with the majority of the others")
+    elif not len(golden.answers):
+        notes.append("no rater answered a golden question: they are compared with the majority of the others")
     elif not golden.truth().any():
         notes.append("no golden question has the truth yes: there is no sensitivity")
     else:

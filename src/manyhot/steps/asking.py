@@ -24,6 +24,7 @@ from manyhot.core.asking import (
 )
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.steps.aggregate import Aggregated
+from manyhot.steps.numbers import is_number, is_whole
 from manyhot.steps.votes import answers_of
 from manyhot.tables import Votes, check, one_chunk, schema
 
@@ -74,7 +75,7 @@ def ask_next(
     aggregated : Aggregated
         By a method that knows how raters answer: ``golden-bayes``, ``dawid-skene``, ``one-coin``.
     budget : int
-        Answers that may be asked for; one a question.
+        Answers that may be asked for now, one a question; what is open or settled does not depend on it.
     by : {"expected-change", "entropy", "disagreement"}
         See `manyhot.core.asking`.
     most : int
@@ -83,7 +84,8 @@ def ask_next(
         A question is settled if all the answers that it may still get change its state with no more than this
         probability; with 0, if they cannot.
     rater : str
-        Who will answer: questions that this rater answered are left out, and the rater's own quality counts.
+        Who will answer: questions that this rater answered are left out, and the rater's own quality counts,
+        as if all raters of further answers were as good.
         By default somebody, as good as the mean of the raters, each weighed by the answers given.
 
     Raises
@@ -98,7 +100,7 @@ def ask_next(
     counts = answers_of(votes).counts()
     n_votes = counts.sum(1)
     odds, matrix = logit(aggregated.p), _matrix(aggregated, rater)
-    left = np.clip(np.minimum(most - n_votes, budget), 0, MAX_AHEAD)
+    left = np.clip(most - n_votes, 0, MAX_AHEAD)
     free = (left > 0) & ~_answered(votes, rater)
     if votes.refined is not None:
         free[votes.refined.question] = False  # somebody decided
@@ -212,9 +214,9 @@ def _table(
 def _check(budget: int, by: str, most: int, at_most: float) -> None:
     if by not in RANKINGS:
         raise UnknownNameError(f"There is no ranking {by!r}.", allowed=", ".join(RANKINGS))
-    if budget < 1:
+    if not is_whole(budget) or budget < 1:
         raise InputError("The budget buys no answer.", got=budget, allowed="1 and up")
-    if most < 1:
+    if not is_whole(most) or most < 1:
         raise InputError("A question gets at least one answer.", got=most, allowed="1 and up")
-    if not 0 <= at_most < 1:
+    if not is_number(at_most) or not 0 <= at_most < 1:
         raise InputError("The accepted chance of a change is no probability.", got=at_most, allowed="0 to 1")

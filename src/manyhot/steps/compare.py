@@ -30,6 +30,7 @@ from manyhot.core.comparison import (
 from manyhot.core.resampling import holm, percentile_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.families import family_of
+from manyhot.steps.numbers import check_draws
 from manyhot.steps.sensitivity import sensitivity
 from manyhot.tables import SCALES, End, Number, Results, list_matrix, one_chunk, schema
 
@@ -203,9 +204,7 @@ def _check_options(best_from: float, resamples: int, seed: int) -> None:
         raise InputError(
             "The best models begin at a share.", got=best_from, allowed="between 0 and 1, such as 0.85"
         )
-    if resamples < 0 or seed < 0:
-        name, value = ("resamples", resamples) if resamples < 0 else ("seed", seed)
-        raise InputError(f"The option {name!r} is negative.", got=value, allowed="0 and up")
+    check_draws(resamples, seed)
 
 
 @dataclass

@@ -28,6 +28,7 @@ from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.registry import Entry, get, missing_options
 from manyhot.steps.columns import Column, grouped, stack
+from manyhot.steps.numbers import check_draws
 from manyhot.steps.results import Evaluation, Note, Number, pair_rows
 from manyhot.steps.sets import label_sets
 from manyhot.steps.slices import ALL, make_slices
@@ -473,12 +474,7 @@ def _share_right(case: Case) -> float:
 
 
 def _check_counts(resamples: int, map_resamples: int, seed: int) -> None:
-    if seed < 0:
-        raise InputError("The seed is negative.", got=seed, allowed="0 and up")
-    if resamples < 0:
-        raise InputError(
-            "The number of resamples is negative.", got=resamples, allowed="0 (no intervals) and up"
-        )
+    check_draws(resamples, seed)
     if not 0 <= map_resamples <= MAX_MAP_RESAMPLES:
         raise InputError(
             "The number of resamples for mAP is out of range.",

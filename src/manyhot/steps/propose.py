@@ -18,6 +18,7 @@ from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
 from manyhot.errors import InputError, MatchError
 from manyhot.registry import Entry, get
+from manyhot.steps.numbers import check_draws, is_number, is_whole
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Images, Labels, Predictions, align, check_class_list, one_chunk
 
@@ -176,6 +177,7 @@ def propose(
     """
     entry = get("proposer", rule) if isinstance(rule, str) else rule
     _check_rate(seconds, raters)
+    check_draws(resamples, seed)
     n_classes, class_hash = _class_list(predictions, n_classes, class_hash)
     ensemble = ensemble_of(images, predictions, n_classes, class_hash, known)
     proposed = propose_pairs(ensemble, entry, leave_out=leave_out)
@@ -272,9 +274,9 @@ def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:
 
 
 def _check_rate(seconds: float, raters: int) -> None:
-    if not seconds > 0:
-        raise InputError("A question takes some time.", got=f"{seconds:g} seconds", allowed="over 0")
-    if raters < 1:
+    if not is_number(seconds) or seconds <= 0:
+        raise InputError("A question takes some time.", got=f"{seconds} seconds", allowed="over 0")
+    if not is_whole(raters) or raters < 1:
         raise InputError("A question needs an answer.", got=f"{raters} raters", allowed="1 and up")
 
 

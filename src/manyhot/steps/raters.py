@@ -49,7 +49,7 @@ def raters_table(
     share = given / np.maximum(given.sum(1, keepdims=True), 1)
     alike, others = agreement_with_others(answers)
     on_golden = None if golden is None else golden_quality(golden)
-    informedness, suspicious = _informedness(answers, on_golden)
+    informedness, suspicious = _informedness(peer_quality(answers, votes.image), on_golden)
     seconds, pages = _seconds(votes)
     copiers = _copiers(rater_pairs(answers) if pairs is None else pairs, votes.n_raters)
     sensitivity, specificity = _estimated(result, votes.n_raters)
@@ -95,11 +95,8 @@ def _golden_columns(quality: Quality | None, n: int) -> dict[str, Any]:
     }
 
 
-def _informedness(
-    answers: Answers, golden: Quality | None
-) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
+def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
     """Return informedness with its interval, and who is a spammer by it."""
-    peers = peer_quality(answers)
     values, suspicious = peers.informedness(), peers.spammers()
     if golden is None:
         return values, suspicious

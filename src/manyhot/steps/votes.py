@@ -59,6 +59,7 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
         np.bincount(experts.question[experts.answer == YES], minlength=experts.n_questions),
         np.bincount(experts.question, minlength=experts.n_questions),
         find_questions(experts, votes),
+        experts.image,
     )
 
 

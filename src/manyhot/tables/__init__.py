@@ -34,6 +34,7 @@ from manyhot.tables.schemas import (
     metadata,
     read,
     schema,
+    told_number,
     write,
     write_stream,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "read_results_folder",
     "read_thresholds",
     "schema",
+    "told_number",
     "votes_from_table",
     "write",
     "write_golden",

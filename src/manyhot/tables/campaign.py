@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ class Campaign:
 
 def _described(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        told = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(
             "The description of the campaign is broken.", where=path, got=str(error).partition("\n")[0]
         ) from error
@@ -110,24 +110,50 @@ def _described(path: Path) -> dict[str, Any]:
         raise InputError(
             "The description of the campaign is no object.", where=path, allowed=", ".join(kinds)
         )
+    _check_version(told, path)
     _check_keys(told, kinds, path)
     for key, kind in kinds.items():
-        if type(told[key]) is not {"str": str, "int": int}.get(kind, dict):
+        if not _FITS[kind](told[key]):
             raise InputError(
                 f"The key {key!r} of a campaign has another type.",
                 where=path,
                 got=json.dumps(told[key]),
-                allowed={"str": "text", "int": "a whole number"}.get(kind, "an object"),
+                allowed=_ALLOWED[kind],
             )
-    if told["campaign"] > CAMPAIGN_VERSION:
+    return told
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int and value >= 1,
+    "Mapping[str, str]": lambda value: (
+        isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    ),
+}
+"""Whether a value is of the type of an attribute of `Campaign`."""
+
+_ALLOWED = {"str": "text", "int": "a whole number, 1 and up", "Mapping[str, str]": "an object of texts"}
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+    return found
+
+
+def _check_version(told: Mapping[str, Any], path: Path) -> None:
+    """Refuse what a later manyhot wrote, before any of its keys is found to be unknown."""
+    number = told.get("campaign")
+    if isinstance(number, int) and number > CAMPAIGN_VERSION:
         raise InputError(
             "The campaign was made by a later manyhot.",
             where=path,
-            got=f"campaign {told['campaign']} of manyhot {told['version']}",
+            got=f"campaign {number} of manyhot {told.get('version', '?')}",
             allowed=f"campaign {CAMPAIGN_VERSION} and earlier",
             do="upgrade manyhot",
         )
-    return told
 
 
 def _check_keys(told: Mapping[str, Any], known: Mapping[str, str], path: Path) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.tables.ids import check_range, check_unique, one_chunk
-from manyhot.tables.schemas import check, metadata, write
+from manyhot.tables.schemas import check, metadata, told_number, write
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +141,34 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
     states = pc.unique(pc.list_flatten(table["state"])).to_pylist()
     return Labels(
         table,
-        int(about.get("n_classes", 0)) or n_classes,
-        about.get("classes", class_hash),
+        *told_classes(table, n_classes, class_hash, name),
         # A foreign table that lists a rejected class records what was asked about.
         about.get("asked_known", str("no" in states).lower()) == "true",
         about.get("name") or name,
     )
+
+
+def told_classes(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:
+    """Return the number and the hash of the class list that a table is over; the arguments stand in.
+
+    Raises
+    ------
+    MatchError
+        The table tells another list than `class_hash`, where that is given.
+    """
+    about = metadata(table)
+    n = told_number(about, "n_classes", name)
+    key = about.get("classes", "")
+    differ = class_hash and ((key and key != class_hash) or (n and n != n_classes))
+    if differ:
+        raise MatchError(
+            "The table is over another class list than the one that is given.",
+            where=name,
+            got=f"{n:,} classes, class list {key or 'unknown'}",
+            allowed=f"{n_classes:,} classes, class list {class_hash}",
+            do="give the class list that the table was made with, or leave it out",
+        )
+    return n or n_classes, key or about.get("classes", class_hash)
 
 
 def _check_lists(labels: Labels) -> None:

@@ -198,6 +198,13 @@ def _check_no_null_items(table: pa.Table, where: str) -> None:
 
 def _check_predictions(p: Predictions) -> None:
     where = p.source or p.model
+    if not p.model.strip() or not p.model.isprintable():
+        raise InputError(
+            "A model is called by a text of one line that can be printed.",
+            where=p.source or None,
+            got=repr(p.model),
+            do="give the model another name",
+        )
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
     if p.score_kind not in SCORE_KINDS:

@@ -19,6 +19,9 @@ from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column
 
 SCHEMA_VERSION = 1
 
+IDS = ("image_id", "rater_id", "expert_id", "key", "model")
+"""Columns of names, none of which is blank."""
+
 
 def schema(name: str) -> pa.Schema:
     """Return the Arrow schema of a table with all its columns."""
@@ -125,21 +128,24 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     InputError
         If the file is no Parquet file, is truncated, holds another table or was written by a later schema.
     """
+    if Path(path).is_dir():
+        raise InputError("This is a folder, not a file.", where=path)
     try:
-        table = pq.read_table(path)
+        # Without partitioning: a folder called a=1 is no column.
+        table = pq.read_table(path, partitioning=None)
+        about = metadata(table)
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=path) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             "The file is not a complete Parquet file.",
             where=path,
             got=str(error).partition("\n")[0],
             do="make or fetch it again",
         ) from error
-    about = metadata(table)
     if about.get("table", name) != name:
         raise InputError("The file holds another table.", where=path, got=about["table"], allowed=name)
-    if int(about.get("schema", SCHEMA_VERSION)) > SCHEMA_VERSION:
+    if told_number(about, "schema", path) > SCHEMA_VERSION:
         raise InputError(
             "The file was written by a later manyhot.",
             where=path,
@@ -158,6 +164,25 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
         for key, value in raw.items()
         if key.startswith(b"manyhot.")
     }
+
+
+def told_number(about: Mapping[str, str], key: str, where: object) -> int:
+    """Return a whole number that a table's metadata tell, 0 where they do not.
+
+    Raises
+    ------
+    InputError
+        They tell something else.
+    """
+    told = about.get(key, "0")
+    if not (told.isascii() and told.isdigit() and len(told) < 10):
+        raise InputError(
+            f"The metadata of the file tells a {key!r} that is no number.",
+            where=where,
+            got=repr(told),
+            do="make or fetch it again",
+        )
+    return int(told)
 
 
 def _columns(name: str) -> tuple[Column, ...]:
@@ -195,6 +220,7 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
     if column.name == "scores" and pa.types.is_list(values.type) and values.type.value_type == pa.float16():
         kind = values.type
     if values.type != kind:
+        _check_conversion(values.type, column, name, where)
         try:
             values = values.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -213,7 +239,50 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
         )
     if column.values:
         _check_values(values, column, name, where)
+    if column.name in IDS:
+        _check_no_blank(values, column, name, where)
     return values
+
+
+def _check_conversion(given: pa.DataType, column: Column, name: str, where: object) -> None:
+    """Refuse what Arrow would convert and nobody means.
+
+    True is no class 1; 1.0 is not the rater that another table calls 1; and a whole number or a time
+    without zone says a time only to who knows the unit or the zone: seconds of 2021, read as microseconds,
+    are half past midnight on 1 January 1970.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(given):
+        given = given.value_type
+    do = None
+    if pa.types.is_timestamp(kind):
+        naive = pa.types.is_timestamp(given) and given.tz is None
+        if not (naive or pa.types.is_integer(given)):
+            return
+        do = "write times with their zone, such as 2021-03-09T22:16:08Z"
+    elif pa.types.is_integer(kind) and pa.types.is_boolean(given):
+        do = "write whole numbers"
+    elif column.name in IDS and (pa.types.is_floating(given) or pa.types.is_nested(given)):
+        do = "write texts or whole numbers"
+    if do is not None:
+        raise InputError(
+            f"The column {column.name!r} of the {name} table has another type.",
+            where=where,
+            got=given,
+            allowed=kind,
+            do=do,
+        )
+
+
+def _check_no_blank(values: pa.ChunkedArray, column: Column, name: str, where: object) -> None:
+    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
+    row = pc.index(blank, True).as_py()
+    if row >= 0:
+        raise InputError(
+            f"The column {column.name!r} of the {name} table may not be empty.",
+            where=f"{where or name}, row {row}",
+            got=repr(values[row].as_py()),
+        )
 
 
 def _check_values(values: pa.ChunkedArray, column: Column, name: str, where: object) -> None:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from manyhot.errors import MatchError
 from manyhot.tables.definitions import ANSWERS
 from manyhot.tables.ids import check_range, examples, one_chunk
-from manyhot.tables.labels import Images
+from manyhot.tables.labels import Images, told_classes
 from manyhot.tables.schemas import check, metadata, write
 
 _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
@@ -106,7 +106,7 @@ class Votes:
 
     @cached_property
     def images(self) -> pa.Array:
-        """The ids of the images asked about, in order of appearance."""
+        """The ids of the images asked about, in the order of the questions."""
         return self._encoded.dictionary
 
     @cached_property
@@ -144,13 +144,22 @@ class Votes:
         return {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
 
     def check_known(self, images: Images) -> None:
-        """Refuse votes on images that are not in an images table.
+        """Refuse votes on images that are not in an images table, or whose labels are of other classes.
 
         Raises
         ------
         MatchError
             There are some.
         """
+        theirs = metadata(images.table).get("classes", "")
+        if images.label is not None and self.class_hash and theirs and theirs != self.class_hash:
+            raise MatchError(
+                "The images' labels are of another class list than the votes.",
+                where=images.name or "images",
+                got=f"class list {theirs}",
+                allowed=f"class list {self.class_hash}",
+                do="give images and votes over the same class list",
+            )
         strange = self.images.filter(pc.invert(pc.is_in(self.images, images.image_id)))
         if len(strange):
             raise MatchError(
@@ -197,18 +206,13 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
     InputError
         The table is not one of votes, or a class is out of range.
     MatchError
-        A rater answers a question twice, and nothing tells which answer is the later one.
+        A rater answers a question twice, and nothing tells which answer is the later one; or the table is
+        over another class list than the given one.
     """
-    about = metadata(table)
-    table = check(table, "votes", where=name)
-    votes = _encode(
-        table,
-        "rater_id",
-        about.get("name") or name,
-        int(about.get("n_classes", 0)) or n_classes,
-        about.get("classes", class_hash),
-    )
-    return _last_answers(_without_decisions(votes, table), "rater")
+    told = metadata(table).get("name") or name
+    lists = told_classes(table, n_classes, class_hash, name)
+    votes = _encode(check(table, "votes", where=name), "rater_id", told, *lists)
+    return _last_answers(_without_decisions(votes), "rater")
 
 
 def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Golden:
@@ -219,15 +223,11 @@ def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
     InputError, MatchError
         As `votes_from_table`.
     """
-    about = metadata(table)
-    experts = _encode(
-        check(table, "golden", where=name),
-        "expert_id",
-        about.get("name") or name,
-        int(about.get("n_classes", 0)) or n_classes,
-        about.get("classes", class_hash),
+    told = metadata(table).get("name") or name
+    lists = told_classes(table, n_classes, class_hash, name)
+    return Golden(
+        _last_answers(_encode(check(table, "golden", where=name), "expert_id", told, *lists), "expert")
     )
-    return Golden(_last_answers(experts, "expert"))
 
 
 def write_votes(
@@ -258,29 +258,32 @@ def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:
 
 
 def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: str) -> Votes:
-    image = pc.dictionary_encode(one_chunk(table["image_id"]))
-    rater = pc.dictionary_encode(one_chunk(table[who]))
+    images, image = _numbered(table["image_id"])
+    raters, rater = _numbered(table[who])
     class_id = one_chunk(table["class_id"]).to_numpy().astype(np.int64)
     check_range(class_id, np.arange(len(table)), one_chunk(table["image_id"]), n_classes, name)
-    pairs = image.indices.to_numpy().astype(np.int64) * max(n_classes, 1) + class_id
+    pairs = image * max(n_classes, 1) + class_id
     known, question = np.unique(pairs, return_inverse=True)
+    # In one order whatever that of the rows is: sums of floats and drawn samples hang on it.
+    order = np.lexsort((np.arange(len(table)), rater, question))
     extra = [n for n in table.column_names if n not in (*_REQUIRED, who)]
+    answer = pc.index_in(one_chunk(table["answer"]), pa.array(ANSWERS)).to_numpy().astype(np.int8)
     return Votes(
-        image.dictionary.take(pa.array(known // max(n_classes, 1))),
+        images.take(pa.array(known // max(n_classes, 1))),
         (known % max(n_classes, 1)).astype(np.int32),
-        rater.dictionary,
-        question.astype(np.int32),
-        rater.indices.to_numpy().astype(np.int32),
-        pc.index_in(one_chunk(table["answer"]), pa.array(ANSWERS)).to_numpy().astype(np.int8),
+        raters,
+        question[order].astype(np.int32),
+        rater[order].astype(np.int32),
+        answer[order],
         n_classes,
         class_hash,
         name,
-        table.select(extra) if extra else None,
+        table.select(extra).take(pa.array(order)) if extra else None,
     )
 
 
-def _without_decisions(votes: Votes, table: pa.Table) -> Votes:
-    """Take answers of later rounds out of the votes, where there are others; rows are those of the table."""
+def _without_decisions(votes: Votes) -> Votes:
+    """Take answers of later rounds out of the votes, where there are others."""
     if votes.more is None or "round" not in votes.more.column_names:
         return votes
     late = pc.fill_null(pc.greater(votes.more["round"], 0), False).to_numpy()
@@ -290,7 +293,7 @@ def _without_decisions(votes: Votes, table: pa.Table) -> Votes:
     keys = [t[rows] for t in reversed(_times(votes))] + [votes.question[rows].astype(np.int64)]
     order = rows[np.lexsort(keys)]
     last = order[np.append(np.diff(votes.question[order]) > 0, True)]
-    refined = Refined(votes.question[last], votes.answer[last], table.take(pa.array(rows)))
+    refined = Refined(votes.question[last], votes.answer[last], votes.to_table().take(pa.array(rows)))
     kept = np.flatnonzero(~late)
     known, rater = np.unique(votes.rater[kept], return_inverse=True)
     return replace(
@@ -304,6 +307,15 @@ def _without_decisions(votes: Votes, table: pa.Table) -> Votes:
     )
 
 
+def _numbered(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """Return the distinct texts of a column in their order, and which of them each row is."""
+    found = pc.dictionary_encode(one_chunk(column))
+    order = pc.sort_indices(found.dictionary)
+    place = np.empty(len(order), np.int64)
+    place[order.to_numpy()] = np.arange(len(order))
+    return found.dictionary.take(order), place[found.indices.to_numpy()]
+
+
 def _last_answers(votes: Votes, who: str) -> Votes:
     """Return the votes without those that the same rater changed later."""
     cells = votes.question.astype(np.int64) * votes.n_raters + votes.rater
@@ -311,9 +323,9 @@ def _last_answers(votes: Votes, who: str) -> Votes:
     if not (ordered[1:] == ordered[:-1]).any():
         return votes
     times = _times(votes)
-    order = np.lexsort((*reversed(times), cells))
+    order = np.lexsort((*reversed([when for when, _ in times]), cells))
     same = cells[order][1:] == cells[order][:-1]
-    unclear = same & np.all([t[order][1:] == t[order][:-1] for t in times] or [same], axis=0)
+    unclear = same & ~_told_apart(times, order)
     if unclear.any():
         raise _twice(votes, who, int(order[np.argmax(unclear)]), int(np.count_nonzero(unclear)), bool(times))
     kept = np.sort(order[np.append(~same, True)])
@@ -326,12 +338,32 @@ def _last_answers(votes: Votes, who: str) -> Votes:
     )
 
 
-def _times(votes: Votes) -> list[npt.NDArray[np.int64]]:
-    """Return what tells which answer is the later one, the weightiest first."""
-    told = [] if votes.more is None else [n for n in ("round", "answered_at") if n in votes.more.column_names]
+_Times = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]
+
+
+def _times(votes: Votes) -> _Times:
+    """Return what tells which answer is the later one and whether it is known, the weightiest first."""
+    if votes.more is None:
+        return []
+    columns = [one_chunk(votes.more[n]) for n in ("round", "answered_at") if n in votes.more.column_names]
     return [
-        pc.fill_null(votes.more[n].cast(pa.int64()), 0).to_numpy() for n in told if votes.more is not None
+        (pc.fill_null(c.cast(pa.int64()), 0).to_numpy(), c.is_valid().to_numpy(zero_copy_only=False))
+        for c in columns
     ]
+
+
+def _told_apart(times: _Times, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return whether each vote is known to be later than the one before it in `order`, shape (m - 1,).
+
+    The first column in which two votes differ decides, and a time that is not known differs from any.
+    """
+    apart, decided = np.zeros(len(order) - 1, bool), np.zeros(len(order) - 1, bool)
+    for when, known in times:
+        both = known[order][1:] & known[order][:-1]
+        differ = (known[order][1:] != known[order][:-1]) | (both & (when[order][1:] != when[order][:-1]))
+        apart |= differ & both & ~decided
+        decided |= differ
+    return apart
 
 
 def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError:

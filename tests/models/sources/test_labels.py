@@ -59,7 +59,7 @@ IDS = "image_id, file_name, filename, file, path, image, uri, url, id, __key__"
             'path,label\n"a.jpg,1\n' + "b" * 300,
             "A row is not as long as the header.",
             ", row 2",
-            "a.jpg,1\n" + "b" * 192,
+            "a.jpg,1\\n" + "b" * 192,
             "path,label",
         ),
     ],

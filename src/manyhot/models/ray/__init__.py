@@ -69,6 +69,9 @@ def run_on_ray(
         The disk is full, or the folder cannot be written to.
     """
     ray = load()
+    for i, spec in enumerate(specs):  # before a cluster is started
+        if spec in specs[:i]:
+            raise _given_twice(spec)
     with connected(ray, settings.workers) as connect:
         run = _Run(ray, connect, source, out, settings, notify or (lambda *_: None))
         try:
@@ -125,7 +128,7 @@ class _Run:
         for spec in specs:
             network = find_model(spec, self.settings.classes)
             if any(job.network.name == network.name for job in jobs):
-                raise InputError("A model is given twice.", got=spec, do="leave one out")
+                raise _given_twice(spec)
             self._call_workers(network, len(specs))
             job = prepare(self.source, network, self.out, self.settings, self.tell)
             light = replace(network, module=None, forward=None)
@@ -147,6 +150,10 @@ class _Run:
         self.pool = Pool(self.ray, self.source, share, models * len(self.source.parts))
         if self.settings.engine == "auto":
             self.pool.wait()  # they would be in the way of what is timed
+
+
+def _given_twice(spec: str) -> InputError:
+    return InputError("A model is given twice.", got=spec, do="leave one out")
 
 
 def _sent(ray: Any, choice: Choice, settings: Settings) -> dict[str, Any]:

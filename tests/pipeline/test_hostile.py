@@ -1,6 +1,7 @@
 """What nobody should do to votes and campaigns: refused in our own words, and nothing is lost."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import manyhot as mh
 from manyhot import pipeline, tables
-from manyhot.errors import InputError, ManyhotError, MatchError
+from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.formats import read_votes
 from manyhot.pipeline.campaign import campaign_status, init_campaign
 from manyhot.pipeline.propose import propose_files
@@ -246,6 +247,19 @@ def test_links_that_lead_nowhere(camp):
     Path("loop.csv").symlink_to("loop.csv")
     assert error_of(pipeline.convert, "loop.csv", "o.parquet") == (
         "The file does not exist.\n  where:   loop.csv"
+    )
+
+
+def test_names_that_are_not_utf_8(camp):
+    put_votes(camp)
+    name = os.fsdecode(b"\xff.parquet")
+    said = "The name of a file or folder is not UTF-8.\n  where:   \\udcff.parquet\n  got:     b"
+    assert error_of(pipeline.aggregate_files, camp, name, kind=OutputError) == (
+        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another place to write to"
+    )
+    shutil.copy(camp / "votes.parquet", name)
+    assert error_of(pipeline.aggregate_files, name, "o.parquet") == (
+        f"{said}'\\xff.parquet'\n  do:      rename it"
     )
 
 

@@ -191,6 +191,19 @@ def test_descriptions_that_are_no_json_of_ours(camp, content, got):
     )
 
 
+def test_a_campaign_in_the_folder_where_one_stands(camp, monkeypatch):
+    here = Path("here")
+    (here / ".here.killed.part").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    options = {"images": "../photos.csv", "classes": "../classes.txt", "predictions": ["../models"]}
+    assert [init_campaign(".", **options)[1] for _ in range(2)] == [True, False]
+    assert Path.cwd().name == "here"
+    assert sorted(p.name for p in Path().iterdir()) == sorted(
+        [".here.killed.part", *(p.name for p in Path("../camp").iterdir())]
+    )
+    assert campaign_status(".").command == "manyhot propose ."
+
+
 def test_status_where_images_are_broken(camp):
     shutil.rmtree(camp / "predictions")
     (camp / "images.parquet").write_bytes(b"PAR1")

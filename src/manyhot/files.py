@@ -30,6 +30,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(
             "The name of the file holds a NUL.", where=path, do="choose a place that can be written to"
         )
+    if not is_utf8(path.absolute()):
+        raise OutputError(
+            "The name of a file or folder is not UTF-8.",
+            where=path,
+            got=repr(os.fsencode(path.absolute())),
+            do="choose another place to write to",
+        )
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +52,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Return whether a name is text that tables can hold."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,6 +1,7 @@
 """What nobody should do to votes and campaigns: refused in our own words, and nothing is lost."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import manyhot as mh
 from manyhot import pipeline, tables
-from manyhot.errors import InputError, ManyhotError, MatchError
+from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.formats import read_votes
 from manyhot.pipeline.campaign import campaign_status, init_campaign
 from manyhot.pipeline.propose import propose_files
@@ -65,7 +66,12 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
 
 def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
-    assert "another class list" in error_of(propose_files, camp, kind=MatchError)
+    key = tables.Campaign.read(camp).class_hash
+    assert error_of(propose_files, camp, kind=MatchError) == (
+        "The table is over another class list than the one that is given.\n  where:   golden\n"
+        f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
+        "  do:      give the class list that the table was made with, or leave it out"
+    )
 
 
 @pytest.mark.parametrize("kind", ["table", "csv", "folder", "real"])
@@ -116,9 +122,13 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
 def test_a_broken_model_is_not_passed_over(camp, content):
     (camp / "predictions/two.parquet").write_bytes(content)
-    assert error_of(propose_files, camp).startswith(
-        "The file is not a complete Parquet file.\n  where:   camp/predictions/two.parquet\n"
-    )
+    what, where, got, do = error_of(propose_files, camp).split("\n")
+    assert got.startswith("  got:     Parquet ")  # and on in Arrow's words
+    assert [what, where, do] == [
+        "The file is not a complete Parquet file.",
+        "  where:   camp/predictions/two.parquet",
+        "  do:      make or fetch it again",
+    ]
     (note,) = campaign_status(camp).notes
     assert note == "two.parquet among the predictions is not a complete Parquet file"
 
@@ -159,7 +169,11 @@ def test_nobody_has_answered_yet(camp):
 def test_golden_answers_that_are_a_folder_are_not_passed_over(camp):
     put_votes(camp)
     (camp / "golden.parquet").mkdir()
-    assert "camp/golden.parquet" in error_of(pipeline.aggregate_files, camp, "labels.parquet")
+    assert error_of(pipeline.aggregate_files, camp, "labels.parquet") == (
+        "The folder does not hold golden.\n  where:   camp/golden.parquet\n"
+        "  got:     a folder of no known format\n"
+        "  allowed: golden-table (.parquet .csv folder); label-studio-golden (.json); real-golden (.npz)"
+    )
 
 
 def test_a_description_that_was_changed_by_hand(camp):
@@ -190,16 +204,37 @@ def test_descriptions_that_are_no_json_of_ours(camp, content, got):
     )
 
 
+def test_a_campaign_in_the_folder_where_one_stands(camp, monkeypatch):
+    here = Path("here")
+    (here / ".here.killed.part").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    options = {"images": "../photos.csv", "classes": "../classes.txt", "predictions": ["../models"]}
+    assert [init_campaign(".", **options)[1] for _ in range(2)] == [True, False]
+    assert Path.cwd().name == "here"
+    assert sorted(p.name for p in Path().iterdir()) == sorted(
+        [".here.killed.part", *(p.name for p in Path("../camp").iterdir())]
+    )
+    assert campaign_status(".").command == "manyhot propose ."
+
+
 def test_status_where_images_are_broken(camp):
     shutil.rmtree(camp / "predictions")
     (camp / "images.parquet").write_bytes(b"PAR1")
-    assert campaign_status(camp).command.startswith("manyhot predict IMAGES ")
+    assert campaign_status(camp).command == (
+        "manyhot predict IMAGES --model efficientnet-lite0 --classes camp/classes.parquet "
+        "--out camp/predictions"
+    )
 
 
 def test_the_files_that_changed_are_named(camp):
     Path("photos.csv").write_text("image_id,label\na.jpg,1\n")
     said = error_of(init_campaign, "camp", images="photos.csv", classes="classes.txt", predictions=["models"])
-    assert "; changed since: images/photos.csv\n" in said
+    assert said == (
+        "The folder holds another campaign.\n  where:   camp\n"
+        "  got:     made by: unknown; changed since: images/photos.csv\n"
+        "  allowed: the same images, classes and predictions, or a new folder\n"
+        "  do:      choose another folder; predictions of more models go into its folder predictions"
+    )
 
 
 # Places that are not written over.
@@ -249,27 +284,51 @@ def test_links_that_lead_nowhere(camp):
     )
 
 
+def test_names_that_are_not_utf_8(camp):
+    put_votes(camp)
+    name = os.fsdecode(b"\xff.parquet")
+    said = "The name of a file or folder is not UTF-8.\n  where:   \\udcff.parquet\n  got:     b"
+    assert error_of(pipeline.aggregate_files, camp, name, kind=OutputError) == (
+        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another place to write to"
+    )
+    shutil.copy(camp / "votes.parquet", name)
+    assert error_of(pipeline.aggregate_files, name, "o.parquet") == (
+        f"{said}'\\xff.parquet'\n  do:      rename it"
+    )
+
+
 # Cells.
 
 HEAD = "image_id,class_id,rater_id,answer\n"
+UNKNOWN = "A class is not in the class list.\n  where:   v.csv\n  got:     "
+KNOWN = "\n  allowed: 0 to 4, or a key or name of classes"
+EMPTY = "The column '{}' of the votes table may not be empty.\n  where:   v, row 0\n  got:     "
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("a.jpg,\u00b2,x,yes\na.jpg,cat,x,no\n", "A class is not in the class list.\n"),
-        (f"a.jpg,{'9' * 5000},x,yes\na.jpg,cat,x,no\n", "A class is out of range.\n"),
-        ("a.jpg,--1,x,yes\na.jpg,cat,x,no\n", "A class is not in the class list.\n"),
-        ("a.jpg,true,x,yes\n", "The column 'class_id' of the votes table has another type.\n"),
-        ('"",1,x,yes\n', "The column 'image_id' of the votes table may not be empty.\n"),
-        ("dir/,1,x,yes\n", "The column 'image_id' of the votes table may not be empty.\n"),
-        ('a.jpg,1," ",yes\n', "The column 'rater_id' of the votes table may not be empty.\n"),
-        ("", "The file has no rows.\n"),
+        ("a.jpg,\u00b2,x,yes\na.jpg,cat,x,no\n", f"{UNKNOWN}\u00b2{KNOWN}"),
+        (
+            f"a.jpg,{'9' * 5000},x,yes\na.jpg,cat,x,no\n",
+            "A class is out of range.\n  where:   v, image a.jpg\n  got:     2147483647\n  allowed: 0 to 4\n"
+            "  do:      check which class list the file is over",
+        ),
+        ("a.jpg,--1,x,yes\na.jpg,cat,x,no\n", f"{UNKNOWN}--1{KNOWN}"),
+        (
+            "a.jpg,true,x,yes\n",
+            "The column 'class_id' of the votes table has another type.\n"
+            "  where:   v\n  got:     bool\n  allowed: int32\n  do:      write whole numbers",
+        ),
+        ('"",1,x,yes\n', f"{EMPTY.format('image_id')}''"),
+        ("dir/,1,x,yes\n", f"{EMPTY.format('image_id')}''"),
+        ('a.jpg,1," ",yes\n', f"{EMPTY.format('rater_id')}' '"),
+        ("", "The file has no rows.\n  where:   v.csv"),
     ],
 )
 def test_cells_that_are_not_what_they_should_be(camp, rows, said):
     Path("v.csv").write_text(HEAD + rows)
-    assert error_of(pipeline.aggregate_files, "v.csv", "o.parquet", classes="classes.txt").startswith(said)
+    assert error_of(pipeline.aggregate_files, "v.csv", "o.parquet", classes="classes.txt") == said
 
 
 @pytest.mark.parametrize(
@@ -293,7 +352,11 @@ def test_a_time_that_is_not_known_is_not_the_earlier_one():
     for known in (-1, 1):
         times = pa.array([known, None], pa.timestamp("us", "UTC"))
         said = error_of(mh.aggregate, pa.table(twice | {"answered_at": times}), kind=MatchError)
-        assert said.startswith("A rater answers a question twice.\n")
+        assert said == (
+            "A rater answers a question twice.\n  where:   votes, image a.jpg, class 0\n"
+            "  got:     rater x, in one round and at one time\n  allowed: one answer of each rater to each "
+            "question, or `round` or `answered_at` to tell the last\n  do:      leave one of the answers out"
+        )
 
 
 def test_messages_cannot_be_forged():
@@ -318,8 +381,12 @@ def test_packed_files_are_not_unpacked(camp):
 
 @pytest.mark.parametrize("given", [VOTES, None, [1], 3, b"votes.csv", pl.Series([1])])
 def test_what_is_no_table(given):
-    said = error_of(mh.aggregate, given)
-    assert said.startswith(f"This is not a table.\n  where:   votes\n  got:     {type(given).__name__} (")
+    why = "one column alone" if isinstance(given, pl.Series) else "no columns"
+    assert error_of(mh.aggregate, given) == (
+        f"This is not a table.\n  where:   votes\n  got:     {type(given).__name__} ({why})\n"
+        "  allowed: a table of pyarrow, Polars or pandas with the columns of the table votes, a file, or "
+        "what manyhot.read_votes gives"
+    )
 
 
 def test_tables_of_every_kind_are_taken():
@@ -347,7 +414,8 @@ def test_a_number_of_classes_that_is_none(n_classes):
 def test_options_that_are_no_numbers(option, said):
     with pytest.raises(ManyhotError) as error:
         mh.aggregate(pa.table(VOTES), method=f"dawid-skene({option})")
-    assert str(error.value).startswith(said)
+    example = f"{option.partition('=')[0]}=1"
+    assert str(error.value) == f"{said}\n  got:     dawid-skene({option})\n  allowed: {example}"
 
 
 # The order of rows.

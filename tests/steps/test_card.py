@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from markdown_it import MarkdownIt
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
@@ -234,6 +235,87 @@ def test_the_hub_reads_the_front_matter(require, votes):
         "size_categories": ["n<1K"],
         "tags": ["multi-label"],
     }
+
+
+HOSTILE = (
+    "\U0001f600 photos \U0001f468\u200d\U0001f33e",
+    "a\n---\nlicense: mit\n---\n# b",
+    "a\u2028b\x85c\ufeffd\x00e\x7ff",
+    "!!python/object/apply:os.system [ls]",
+    "&anchor *anchor {a: b} # c",
+    "\\\"'`%@",
+    "\u202egnp.exe \x1b[2J",
+    "<script>alert(1)</script><!-- &lt;b&gt; <http://a.example>",
+    "[x](javascript:alert(1)) ![y](http://a.example/z.png) [z]: /w",
+    "**a** __b__ ~~c~~ `d` $e$ *f* _g_ ``h | i``",
+    "a | b \\| c || d\r\n| e | f |",
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_front_matter_is_yaml_that_says_what_was_given(require, hostile):
+    require(importlib.util.find_spec("yaml"), "PyYAML, which `make docs` installs")
+    import yaml
+
+    made = data_card(describe(labels(), classes=CLASSES, dataset=hostile), licence=hostile)
+    opening, front, _ = made.split("---\n", 2)
+    assert opening == ""
+    assert yaml.safe_load(front) == {
+        "pretty_name": hostile,
+        "license": hostile,
+        "task_categories": ["image-classification"],
+        "task_ids": ["multi-label-image-classification"],
+        "size_categories": ["n<1K"],
+        "tags": ["multi-label"],
+    }
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_names_are_text_in_markdown(hostile):
+    """By a reader of Markdown: the same blocks as with harmless names, and texts alone in them."""
+    found = [markdown(name) for name in (hostile, "harmless")]
+    kinds = [[token.type for token in tokens] for tokens in found]
+    assert kinds[0] == kinds[1]
+    inner = [child for token in found[0] for child in token.children or ()]
+    assert {child.type for child in inner} <= {"text", "text_special"}
+    shown = [token.content for token in found[0] if token.type == "inline"]
+    assert all(line.isprintable() for line in shown)
+
+
+def markdown(name):
+    """Return what a reader of Markdown makes of a card in which everything is called like this."""
+    row = {"image_id": ["0.jpg"], "class_id": pa.array([0], pa.int32()), "answer": ["yes"]}
+    card = data_card(
+        describe(labels(method=[name] * 4), classes=CLASSES, dataset=name),
+        votes=to_votes(row | {"rater_id": [name]}),
+        agreement=AGREEMENT,
+        protocol={"proposer": name, "threshold": name},
+        licence=name,
+        named=True,
+    )
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    return reader.parse(card.split("---\n", 2)[2])
+
+
+def test_names_of_files_in_other_encodings():
+    made = data_card(describe(labels(), classes=CLASSES), licence="a\udcffb")
+    assert '\nlicense: "a?b"\n' in made
+    assert "\n| licence of the labels | a?b |\n" in made
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "said"),
+    [
+        (2**62, "148108-07-06 14:00 UTC"),
+        (253_402_300_800_000_000, "10000-01-01 00:00 UTC"),
+        (-1, "1969-12-31 23:59 UTC"),
+    ],
+)
+def test_times_that_python_has_no_dates_for(microseconds, said):
+    times = pa.array([microseconds], pa.timestamp("us", "UTC"))
+    row = {"image_id": ["0.jpg"], "class_id": pa.array([0], pa.int32()), "answer": ["yes"], "rater_id": ["x"]}
+    made = data_card(describe(labels(), classes=CLASSES), votes=to_votes(row | {"answered_at": times}))
+    assert f"\nFirst answer {said}, last answer {said}.\n" in made
 
 
 def test_several_data_sets_have_several_cards():

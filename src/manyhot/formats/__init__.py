@@ -18,6 +18,7 @@ import pyarrow as pa
 from manyhot import registry
 from manyhot.classes import BUILT_IN, ClassList, class_list
 from manyhot.errors import InputError
+from manyhot.files import is_utf8
 from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
 from manyhot.tables import Golden, Images, Labels, Predictions, Results, Votes
@@ -277,6 +278,13 @@ def _check_text(found: Any) -> None:
 
 
 def _check_there(path: Path, holds: str) -> None:
+    if not is_utf8(path):
+        raise InputError(
+            "The name of a file or folder is not UTF-8.",
+            where=path,
+            got=repr(os.fsencode(path)),
+            do="rename it",
+        )
     if path.is_dir() and FOLDER not in _suffixes(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():
@@ -294,6 +302,13 @@ def _asked_for(format: str, holds: str, path: Path) -> registry.Entry:
             where=path,
             got=f"{format}, which holds {entry.about['holds']}",
             allowed="; ".join(_described(holds)),
+        )
+    if not is_utf8(path):
+        raise InputError(
+            "The name of a file or folder is not UTF-8.",
+            where=path,
+            got=repr(os.fsencode(path)),
+            do="rename it",
         )
     if path.is_dir() and FOLDER not in entry.about["suffixes"]:
         raise InputError("This is a folder, not a file.", where=path)

@@ -28,6 +28,9 @@ from manyhot.web.peek import count_votes
 APP = "annotation.sqlite"
 """The database of the annotation app, where it is a file."""
 
+_PART = ".part"
+"""What the name of a folder that is not complete ends with; one may be left of a run that was killed."""
+
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 
@@ -86,8 +89,9 @@ def init_campaign(
         return standing, False
     _check_images(found.images, known)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        home = folder if folder.is_dir() else folder.parent
+        home.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_PART, dir=home))
         try:
             _fill(replace(campaign, folder=part), found, known)
             _settle(part, folder)
@@ -341,7 +345,7 @@ def _read_images(given: PathLike, classes: ClassList) -> tuple[Images, dict[str,
 def _standing(campaign: Campaign) -> Campaign | None:
     """Return the campaign that is there already, made of the same files; refuse anything else."""
     folder = campaign.folder
-    if folder.is_dir() and not any(folder.iterdir()):
+    if folder.is_dir() and all(path.name.endswith(_PART) for path in folder.iterdir()):
         return None
     if not folder.exists():
         return None
@@ -435,12 +439,16 @@ def _class_table(classes: ClassList) -> pa.Table:
 
 
 def _settle(part: Path, folder: Path) -> None:
-    """Give a complete folder its final name; an empty folder there makes room."""
+    """Give a complete folder its final name; what it holds is moved into an empty folder that is there."""
     for path in (part, *(p for p in part.rglob("*") if p.is_dir())):
         path.chmod(0o777 & ~_umask())
-    if folder.exists():
-        folder.rmdir()
-    part.rename(folder)
+    if not folder.exists():
+        part.rename(folder)
+        return
+    # It may be where the caller stands, or a volume of its own, which nothing can take the place of. The
+    # description comes last: without it the folder is no campaign.
+    for path in sorted(part.iterdir(), key=lambda p: p.name == tables.DESCRIPTION):
+        path.rename(folder / path.name)
 
 
 def _umask() -> int:

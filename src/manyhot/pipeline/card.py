@@ -127,7 +127,7 @@ def _made_of(labels: Path) -> Path | None:
         return None
     try:
         inputs = json.loads(_about(labels).get("inputs") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     made = isinstance(inputs, dict) and inputs.get(votes.name) == sha256(votes)
     return votes.parent if made else None

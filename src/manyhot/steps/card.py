@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, printable
 from manyhot.steps.describe import Description
 from manyhot.tables import Votes, check
 
@@ -88,13 +87,27 @@ def data_card(
 
 
 def _front_matter(card: Mapping[str, Any], licence: str | None) -> str:
-    # Texts as JSON: each is a text in YAML too, whatever it holds.
-    lines = ["---", f"pretty_name: {json.dumps(card['dataset'])}"]
+    lines = ["---", f"pretty_name: {_quoted(card['dataset'])}"]
     if licence:
-        lines.append(f"license: {json.dumps(licence)}")
+        lines.append(f"license: {_quoted(licence)}")
     lines += ["task_categories:", "- image-classification", "task_ids:", "- multi-label-image-classification"]
-    lines += ["size_categories:", f"- {json.dumps(_size(card['images']))}", "tags:", "- multi-label", "---"]
+    lines += ["size_categories:", f"- {_quoted(_size(card['images']))}", "tags:", "- multi-label", "---"]
     return "\n".join(lines) + "\n\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text that YAML reads as this text, whatever it holds.
+
+    JSON's escapes are not YAML's: JSON writes an emoji as two halves, which YAML takes for two characters.
+    """
+    told = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
+    kept = (told.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in _writable(text))
+    return f'"{"".join(kept)}"'
+
+
+def _writable(text: str) -> str:
+    """Return a text that UTF-8 can hold: the name of a file need not be one."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _size(n: int) -> str:
@@ -135,10 +148,15 @@ def _when(votes: Votes | None) -> str:
     times = votes.more["answered_at"]
     if times.null_count == len(times):
         return f"Times of answers: {_UNKNOWN}."
-    ends = pc.min_max(times).as_py()
-    first, last = (ends[end].strftime("%Y-%m-%d %H:%M UTC") for end in ("min", "max"))
+    ends = pc.min_max(times.cast(pa.int64()))
+    # Python's dates end with the year 9999, the times of a table do not.
+    first, last = (_minute(ends[end].as_py()) for end in ("min", "max"))
     partly = f" The times of {times.null_count:,} answers are {_UNKNOWN}." if times.null_count else ""
     return f"First answer {first}, last answer {last}.{partly}"
+
+
+def _minute(microseconds: int) -> str:
+    return f"{np.datetime64(microseconds, 'us').astype('datetime64[m]')} UTC".replace("T", " ", 1)
 
 
 def _protocol(card: Mapping[str, Any], votes: Votes | None, told: Mapping[str, str]) -> str:
@@ -216,7 +234,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _text(value: object) -> str:
     """Return a text that stays in its cell and is no markup."""
-    text = " ".join(str(value).split())
-    for mark in ("\\", "|", "<", ">", "`", "*", "_", "[", "]"):
+    text = printable(" ".join(_writable(str(value)).split()))
+    for mark in "\\|<>`*_[]&~$":
         text = text.replace(mark, f"\\{mark}")
     return text

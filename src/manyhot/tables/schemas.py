@@ -117,7 +117,8 @@ def _about(
         "inputs": json.dumps(dict(inputs or {}), sort_keys=True),
         **(about or {}),
     }
-    return {f"manyhot.{key}": value for key, value in told.items()}
+    # A command may name files that are not UTF-8, which metadata cannot hold.
+    return {f"manyhot.{k}": v.encode("utf-8", "backslashreplace").decode() for k, v in told.items()}
 
 
 def read(path: str | os.PathLike[str], name: str) -> pa.Table:

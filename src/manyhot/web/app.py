@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from manyhot._version import __version__
 from manyhot.classes import ClassList
+from manyhot.errors import OutputError
 from manyhot.web.context import Context
 from manyhot.web.guard import Guard
 from manyhot.web.numbers import Outside
@@ -44,7 +46,16 @@ def create_app(
     app.add_middleware(Images, known=known)
     app.add_middleware(Guard)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(OutputError, _unavailable)
     return app
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    """Say that the database cannot be used just now; pages keep what they sent and send it again."""
+    assert isinstance(error, OutputError)
+    logging.getLogger("uvicorn.error").error("%s", error)
+    why = "The server cannot store anything just now. Your answers wait in the browser."
+    return _refused(request, HTTPException(503, why, {"Retry-After": "2"}))
 
 
 def _refused(request: Request, error: Exception) -> Response:

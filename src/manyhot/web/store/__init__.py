@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -13,12 +14,14 @@ import sqlalchemy as sa
 from manyhot.web.store import (
     answers,
     assigning,
+    backup,
     filling,
     hearing,
     people,
     refining,
     schema,
     settings,
+    upgrading,
     visits,
 )
 from manyhot.web.store.answers import Remark, Stored, Vote
@@ -62,12 +65,32 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
-        self._database.upgrade()
+        try:
+            self._database.upgrade()
+        except BaseException:
+            self._database.close()
+            raise
         self._tally = Tally()
 
     def close(self) -> None:
         """Finish what is being written, and close."""
         self._database.close()
+
+    def is_filled(self) -> bool:
+        """Whether a campaign is in it."""
+        return self._database.read(lambda c: settings.get(c, "source")) is not None
+
+    def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
+        """Write all tables, as they are at one moment, to files; return their revision and counts of rows."""
+        return self._database.read_together(lambda c: (upgrading.version(c) or "", backup.dump(c, folder)))
+
+    def places(self) -> list[str]:
+        """Return where the images and example images lie, each once."""
+        return self._database.read(filling.places)
+
+    def move_images(self, places: Mapping[str, str]) -> None:
+        """Note where images lie now."""
+        self._database.write(lambda c: filling.move(c, places))
 
     def fill(
         self, asked: Sequence[Asked], examples: Iterable[Example], settings: Settings, source: str

@@ -104,7 +104,7 @@ class Database:
         waiting: Future[T] = Future()
         with self._lock:
             if self._closed:
-                raise OutputError("The database is closed: the app ends.", where=self._where())
+                raise OutputError("The database is closed: the app ends.", where=engines.where(self._writes))
             self._queue.put((change, waiting))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
@@ -188,9 +188,6 @@ class Database:
         if told is not None:
             told.__cause__ = cause
         return told or cause
-
-    def _where(self) -> str:
-        return self._writes.url.render_as_string(hide_password=True)
 
 
 class _LostError(Exception):

@@ -17,7 +17,8 @@ from typing import Any
 from manyhot._version import __version__
 from manyhot.errors import InputError, OutputError
 from manyhot.files import atomic_write, refused
-from manyhot.pipeline.annotate import DATABASE, open_store, web_extra
+from manyhot.pipeline.annotate import open_store, web_extra
+from manyhot.pipeline.campaign import APP as DATABASE
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign
 

@@ -16,7 +16,7 @@ from manyhot.web.context import Context
 from manyhot.web.guard import Guard
 from manyhot.web.numbers import Outside
 from manyhot.web.pictures import Pictures
-from manyhot.web.routes import answering, joining, owner, refining
+from manyhot.web.routes import answering, health, joining, owner, refining
 from manyhot.web.routes.images import Images
 from manyhot.web.store import Store
 
@@ -40,7 +40,7 @@ def create_app(
     """
     app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None)
     app.state.context = known = Context(store, classes, Pictures(cache), title, outside or Outside())
-    for module in (joining, answering, owner, refining):
+    for module in (joining, answering, owner, refining, health):
         app.include_router(module.router)
     app.mount("/static", known.static, name="static")
     app.add_middleware(Images, known=known)

@@ -275,7 +275,7 @@ class Store:
 
     def read_all(self, query: Callable[[sa.Connection], Iterable[T]]) -> list[T]:
         """Return all rows of one of the queries of `answers`."""
-        return self._database.read(lambda c: list(query(c)))
+        return self._database.read_together(lambda c: list(query(c)))  # in parts, of one moment
 
 
 def _change_settings(connection: sa.Connection, **changes: object) -> Settings:

@@ -101,8 +101,10 @@ def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]
             result.kept.append(one.key)
     if result.kept and not barred:
         assigning.renew(connection, rater, settings)
+    answered = {(one.visit, one.class_id) for one in sent if isinstance(one, Vote)}
     for visit in visits.values():
-        if visit is not None:
+        # Most answers are not the last of their page: there is nothing to look up.
+        if visit is not None and all(c in visit.answers or (visit.key, c) in answered for c in visit.shown):
             _finish(connection, rater, visit)
     return result
 
@@ -146,12 +148,14 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit, one: Vote | Re
         return "the page was open for too long and went to another rater"
     if one.class_id not in visit.shown:
         return "no such class on the page"
-    question = connection.scalar(
-        sa.select(schema.questions.c.id).where(
-            schema.questions.c.page_id == visit.page, schema.questions.c.class_id == one.class_id
-        )
+    questions = schema.questions
+    question = (
+        sa.select(questions.c.id)
+        .where(questions.c.page_id == visit.page, questions.c.class_id == one.class_id)
+        .scalar_subquery()
     )
-    _begin(connection, visit, one)
+    if not visit.answers:
+        _begin(connection, visit, one)
     _add(
         connection,
         schema.votes,

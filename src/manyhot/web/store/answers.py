@@ -215,7 +215,7 @@ def count_votes(connection: sa.Connection) -> int:
 def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
     """Yield all votes in the order of their coming: image, class, rater, answer, main, page, times, round."""
     v, q, p = schema.votes, schema.questions, schema.pages
-    return connection.execution_options(yield_per=10_000).execute(
+    return connection.execute(
         sa.select(
             schema.images.c.name,
             q.c.class_id,

@@ -13,8 +13,6 @@ from manyhot.web.store import Remark, Vote, clock
 from manyhot.web.store.assigning import AHEAD
 
 
-
-
 @pytest.fixture
 def pass_time(monkeypatch):
     """Return a function that lets minutes pass."""

@@ -254,9 +254,18 @@ def test_script_in_names_definitions_and_comments(tmp_path, visit):
 def test_the_next_image_is_there_in_under_100_ms(tmp_path, visit):
     with served(make(tmp_path, pages=8, classes=range(8), examples=8)) as campaign:
         ann = visit(campaign.link())
-        for _ in range(7):
+        lacking = (
+            "[...document.querySelectorAll('#page img')].filter(e => !e.naturalWidth || e.hidden).length"
+        )
+        for n in range(7):
             ann.press("1", "Enter")
-            ann.page.wait_for_timeout(150)
+            if n:
+                assert ann.page.evaluate(lacking) == 0  # all its pictures were there before it was shown
+            ann.until(
+                "performance.getEntriesByType('resource').filter(e => e.name.endsWith('large')).length"
+                f" >= {min(n + 4, 8)}"
+            )
+            ann.page.wait_for_timeout(300)
         times = ann.page.evaluate("performance.getEntriesByName('next image').map(e => e.duration)")
         assert len(times) == 7
         assert sorted(times)[3] < 100, times

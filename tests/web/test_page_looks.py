@@ -185,3 +185,23 @@ def test_an_image_that_is_not_there_is_not_answered_by_mistake(campaign, visit):
     ann.page.get_by_role("button", name="Try again").click()
     ann.settle()
     assert ann.answers() == [""] * 8
+
+
+def test_an_image_that_is_broken_is_skipped(tmp_path, visit):
+    campaign = make(tmp_path, pages=2)
+    (tmp_path / "0.jpg").write_bytes(b"broken")
+    with served(campaign):
+        ann = visit(campaign.link())
+        for _ in range(2):
+            ann.until("!document.getElementById('image-loading').checkVisibility()")
+            ann.page.locator("#frame > img").wait_for(state="attached")
+            ann.page.wait_for_timeout(300)
+            if ann.page.get_by_role("button", name="Skip it").is_visible():
+                ann.page.get_by_role("button", name="Skip it").click()
+            else:
+                ann.press("Enter")
+        ann.page.get_by_role("heading", name="All done").wait_for()
+        ann.page.reload()  # it does not come again
+        ann.page.get_by_role("heading", name="All done").wait_for()
+        assert {image for image, _ in campaign.votes()} == {"1.jpg"}
+        assert campaign.rows("SELECT text FROM remarks") == [("The image cannot be shown.",)]

@@ -51,13 +51,25 @@ class Vote:
 
 @dataclass(frozen=True)
 class Remark:
-    """A comment, or a class that is missing among those asked about."""
+    """A comment, or a class that is missing among those asked about.
+
+    Attributes
+    ----------
+    key, visit : str
+    text : str, optional
+    missing_class_id : int, optional
+    age : int
+        How many microseconds ago it was given.
+    skips : bool
+        Whether the rater cannot answer, because the image cannot be shown: the page is done all the same.
+    """
 
     key: str
     visit: str
     text: str | None = None
     missing_class_id: int | None = None
     age: int = 0
+    skips: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,15 @@ def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]
     if result.kept and not barred:
         assigning.renew(connection, rater, settings)
     answered = {(one.visit, one.class_id) for one in sent if isinstance(one, Vote)}
+    skipped = {one.visit for one in sent if isinstance(one, Remark) and one.skips and not barred}
     for visit in visits.values():
+        if visit is None:
+            continue
         # Most answers are not the last of their page: there is nothing to look up.
-        if visit is not None and all(c in visit.answers or (visit.key, c) in answered for c in visit.shown):
-            _finish(connection, rater, visit)
+        if visit.key in skipped or all(
+            c in visit.answers or (visit.key, c) in answered for c in visit.shown
+        ):
+            _finish(connection, rater, visit, skipped=visit.key in skipped)
     return result
 
 
@@ -199,12 +216,13 @@ def _add(connection: sa.Connection, table: sa.Table, **values: object) -> None:
     )
 
 
-def _finish(connection: sa.Connection, rater: Rater, visit: Visit) -> None:
-    """Close a visit all of whose questions are answered."""
+def _finish(connection: sa.Connection, rater: Rater, visit: Visit, *, skipped: bool) -> None:
+    """Close a visit all of whose questions are answered, or cannot be."""
     seen = find_visit(connection, rater, visit.key)
-    if seen is None or seen.state != "open" or len(seen.answers) < len(seen.shown):
+    if seen is None or seen.state != "open":
         return
-    assigning.finish(connection, seen)
+    if skipped or len(seen.answers) >= len(seen.shown):
+        assigning.finish(connection, seen)
 
 
 def count_votes(connection: sa.Connection) -> int:

@@ -81,13 +81,16 @@ def test_eight_classes_with_their_examples_fit_a_small_desk(campaign, visit):
 
 def test_a_phone_by_touch(tmp_path, visit):
     with served(make(tmp_path, pages=2)) as campaign:
-        ann = visit(campaign.link(), **PHONE)
+        ann = visit(campaign.link(refines=True), **PHONE)
         ann.settle()
         assert ann.page.evaluate("document.documentElement.scrollWidth") == 390
         sizes = ann.page.eval_on_selector_all(
             ".answers span, .main, .actions button", "all => all.map(e => e.getBoundingClientRect().height)"
         )
         assert min(sizes) >= 44
+        ann.page.locator("#help-button").tap()
+        ann.page.get_by_role("link", name="Disagreements").wait_for()
+        ann.page.locator("#help").get_by_role("button", name="Close").tap()
         ann.row(1).locator(".yes").tap()
         ann.row(1).locator(".main").tap()
         ann.row(0).locator(".examples").tap()

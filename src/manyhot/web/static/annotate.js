@@ -154,8 +154,8 @@ function next() {
   if (first) {
     pace.finish();
     told.finished(page.page);
+    tabs?.postMessage({ left: page.page });
   }
-  tabs?.postMessage({ left: page.page });
   goOn();
 }
 

@@ -29,7 +29,10 @@ ROWS = {
         "`manyhot predict`, `manyhot init` and `manyhot convert`",
     ),
     "proposals": ("an (image, class) pair: a question", "`manyhot propose` and `manyhot convert`"),
-    "votes": ("one answer of one rater about one (image, class) pair", "`manyhot export` and `manyhot convert`"),
+    "votes": (
+        "one answer of one rater about one (image, class) pair",
+        "`manyhot export` and `manyhot convert`",
+    ),
     "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
     "raters": (
         "a rater",

@@ -119,9 +119,7 @@ def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]
         if visit is None:
             continue
         # Most answers are not the last of their page: there is nothing to look up.
-        if visit.key in skipped or all(
-            c in visit.answers or (visit.key, c) in answered for c in visit.shown
-        ):
+        if visit.key in skipped or all(c in visit.answers or (visit.key, c) in answered for c in visit.shown):
             _finish(connection, rater, visit, skipped=visit.key in skipped)
     return result
 

@@ -70,7 +70,13 @@ def annotate(
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     settings = Settings(**({"raters": 1 if open_ else 5} | changes))
     with open_annotation(
-        campaign, database=database, examples=examples, images=images, settings=settings, alone=open_
+        campaign,
+        database=database,
+        examples=examples,
+        images=images,
+        settings=settings,
+        alone=open_,
+        address=address or "",
     ) as annotation:
         changes.pop("per_page", None)
         if changes:

@@ -69,6 +69,7 @@ def open_annotation(
     images: PathLike | None = None,
     settings: Settings | None = None,
     alone: bool = False,
+    address: str = "",
 ) -> Iterator[Annotation]:
     """Open the database of a campaign, filled from its tables the first time, and make the app.
 
@@ -86,6 +87,8 @@ def open_annotation(
         Of a campaign whose database is new.
     alone : bool
         One person at a laptop: who opens an owner's link needs no password.
+    address : str
+        Where people reach the app, for the links that its owner makes there.
 
     Raises
     ------
@@ -115,6 +118,7 @@ def open_annotation(
                     judge=partial(agreement, resamples=_RESAMPLES),
                     export=lambda folder: _write(store, campaign, folder),
                     alone=alone,
+                    address=address,
                 ),
             ),
             tuple(_notes(campaign, store)),

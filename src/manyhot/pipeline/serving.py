@@ -35,7 +35,10 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listening.getsockname()[1]}")
         # No log of requests: their addresses hold invitations.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -62,9 +62,28 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
     """Return visits by their numbers, in this order."""
     if not ids:
         return []
-    answers = _answers(connection, ids)
-    found = {
-        row.id: Visit(
+    found = {visit.id: visit for visit in _find(connection, _VISITS.c.id.in_(ids))}
+    return [found[i] for i in ids if i in found]
+
+
+def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
+    """Return a rater's own visit by its key; None where there is none."""
+    found = _find(connection, _VISITS.c.key == key, _VISITS.c.rater_id == rater.id)
+    return found[0] if found else None
+
+
+def _find(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Visit]:
+    rows = connection.execute(
+        sa.select(
+            _VISITS, _PAGES.c.image_id, schema.images.c.name, schema.images.c.uri, schema.images.c.label
+        )
+        .join(_PAGES, _PAGES.c.id == _VISITS.c.page_id)
+        .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
+        .where(*where)
+    ).all()
+    answers = _answers(connection, [row.id for row in rows]) if rows else {}
+    return [
+        Visit(
             row.id,
             row.key,
             row.page_id,
@@ -80,24 +99,8 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
             row.slot_id,
             bool(row.partial),
         )
-        for row in connection.execute(
-            sa.select(
-                _VISITS, _PAGES.c.image_id, schema.images.c.name, schema.images.c.uri, schema.images.c.label
-            )
-            .join(_PAGES, _PAGES.c.id == _VISITS.c.page_id)
-            .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
-            .where(_VISITS.c.id.in_(ids))
-        )
-    }
-    return [found[i] for i in ids if i in found]
-
-
-def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
-    """Return a rater's own visit by its key; None where there is none."""
-    number = connection.scalar(
-        sa.select(_VISITS.c.id).where(_VISITS.c.key == key, _VISITS.c.rater_id == rater.id)
-    )
-    return None if number is None else find_visits(connection, [number])[0]
+        for row in rows
+    ]
 
 
 def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75
         )
+        # Threads that work on answers give way to the one that serves images after 0.5 ms instead of 5.
+        sys.setswitchinterval(0.0005)
         uvicorn.Server(config).run(sockets=[listening])
 
 

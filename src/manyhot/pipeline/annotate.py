@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -304,10 +305,12 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
 
 
 def _examples(web: Any, images: Images) -> Iterator[Example]:
-    counts: dict[int, int] = {}
     if images.label is None or "uri" not in images.table.column_names:
         return
-    for image_id, (uri, label) in _places(images).items():
+    # Not the first of each class, which often are of one scene, but the same ones on each machine.
+    order = sorted(_places(images).items(), key=lambda place: hashlib.sha256(place[0].encode()).digest())
+    counts: dict[int, int] = {}
+    for image_id, (uri, label) in order:
         if label is not None and counts.get(label, 0) < EXAMPLES:
             counts[label] = counts.get(label, 0) + 1
             yield web.Example(label, image_id, uri)

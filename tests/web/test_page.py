@@ -147,6 +147,13 @@ def test_keys_that_were_not_meant_for_the_next_image(campaign, visit):
     ann.sent()
     until(lambda: len(campaign.votes()) == 6)
     ann.settle()
+    box = ann.page.get_by_role("button", name="Next", exact=True).bounding_box()
+    ann.page.mouse.click(box["x"] + 9, box["y"] + 9)
+    ann.settle()
+    ann.page.mouse.down(click_count=2)  # the second of a slow double click
+    ann.page.mouse.up(click_count=2)
+    ann.sent()
+    assert len(campaign.votes()) == 9
     ann.page.get_by_role("radio", name="Yes").first.locator("..").dblclick()
     ann.page.keyboard.down("2")  # held: once
     ann.page.keyboard.down("2")

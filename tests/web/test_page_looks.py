@@ -63,6 +63,12 @@ def test_accessibility_of_each_state(campaign, visit, options):
     assert violations(ann.page) == []
 
 
+def test_accessibility_of_a_link_that_has_ended(campaign, visit):
+    ann = visit(f"{campaign.address}/join/none", begin=False)
+    ann.page.get_by_text("This invitation is not valid any more.").wait_for()
+    assert violations(ann.page) == []
+
+
 def test_eight_classes_with_their_examples_fit_a_small_desk(campaign, visit):
     ann = visit(campaign.link("desk"))
     ann.settle()

@@ -141,16 +141,18 @@ def test_while_raters_answer_it_is_of_one_moment(campaign, place, tmp_path):
 
     database = place()
     with open_annotation(campaign, database=database) as open_:
-        ended = threading.Event()
+        begun, ended = threading.Event(), threading.Event()
 
         def write():
             n = 0
             while not ended.is_set():
                 n += 1
                 open_.store._database.write(lambda c, n=n: (put(c, "aaa", n), put(c, "zzz", n)))
+                begun.set()
 
         thread = threading.Thread(target=write)
         thread.start()
+        begun.wait(30)
         for turn in range(3):
             backup_campaign(campaign, tmp_path / f"{turn}.zip", database=database)
         ended.set()

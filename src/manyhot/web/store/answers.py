@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -163,12 +165,6 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit, one: Vote | Re
         return "the page was open for too long and went to another rater"
     if one.class_id not in visit.shown:
         return "no such class on the page"
-    questions = schema.questions
-    question = (
-        sa.select(questions.c.id)
-        .where(questions.c.page_id == visit.page, questions.c.class_id == one.class_id)
-        .scalar_subquery()
-    )
     if not visit.answers:
         _begin(connection, visit, one)
     _add(
@@ -177,7 +173,8 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit, one: Vote | Re
         key=one.key,
         rater_id=rater.id,
         visit_id=visit.id,
-        question_id=question,
+        page=visit.page,
+        class_id=one.class_id,
         answer=one.answer,
         main=one.main,
         answered_at=_given_at(visit, one),
@@ -208,10 +205,27 @@ def _is_known(connection: sa.Connection, rater: Rater, one: Vote | Remark) -> bo
 
 
 def _add(connection: sa.Connection, table: sa.Table, **values: object) -> None:
-    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
-    connection.execute(
-        dialect.insert(table).values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
-    )
+    connection.execute(_insert(connection.dialect.name, table), values)
+
+
+@cache
+def _insert(dialect: str, table: sa.Table) -> sa.Insert:
+    """Return what adds a row unless its key is there; a vote names its question by page and class."""
+    insert = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table)
+    values: dict[str, sa.ColumnElement[Any]] = {
+        column.name: sa.bindparam(column.name) for column in table.columns if column.name != "id"
+    }
+    if table is schema.votes:
+        questions = schema.questions
+        values["question_id"] = (
+            sa.select(questions.c.id)
+            .where(
+                questions.c.page_id == sa.bindparam("page"), questions.c.class_id == sa.bindparam("class_id")
+            )
+            .scalar_subquery()
+        )
+    made: sa.Insert = insert.values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
+    return made
 
 
 def _finish(connection: sa.Connection, rater: Rater, visit: Visit, *, skipped: bool) -> None:

@@ -429,7 +429,7 @@ def _insert_votes(c: sa.Connection, count: int) -> int:
             waiting[s.visits].append(
                 {"id": visit, "key": f"old{visit}", "page_id": page, "rater_id": rater, "round": 100 + turn}
                 | {"shown": json.dumps(asked), "shown_at": visit, "expires_at": visit, "state": "done"}
-                | {"done_at": visit}
+                | {"done_at": visit, "partial": False}
             )
             for number in asked:
                 vote += 1

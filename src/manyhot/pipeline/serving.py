@@ -40,8 +40,9 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75
         )
-        # Threads that work on answers give way to the one that serves images after 0.5 ms instead of 5.
-        sys.setswitchinterval(0.0005)
+        # Threads take turns after 0.1 ms instead of 5: who writes waits for a database ten times an answer, and
+        # each time for its turn.
+        sys.setswitchinterval(0.0001)
         uvicorn.Server(config).run(sockets=[listening])
 
 

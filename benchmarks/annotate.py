@@ -25,7 +25,6 @@ import json
 import os
 import random
 import re
-import resource
 import secrets
 import signal
 import sqlite3
@@ -50,14 +49,14 @@ import postgres  # noqa: E402
 SECONDS_A_PAGE = 20.0
 """Of human pace; an assumption."""
 
-CLASSES, A_PAGE, EXAMPLES, CONNECTIONS = 1000, 8, 9, 6
+CLASSES, A_PAGE, CONNECTIONS = 1000, 8, 6
 
 
 # ── A campaign of generated images ──
 
 
-def make_campaign(folder: Path, images: int) -> None:
-    """Make a campaign: `images` pages of eight classes, nine example images a class."""
+def make_campaign(folder: Path, images: int, examples: int) -> None:
+    """Make a campaign: `images` pages of eight classes, and so many example images a class."""
     from manyhot import tables
     from manyhot.pipeline import init_campaign
 
@@ -65,10 +64,10 @@ def make_campaign(folder: Path, images: int) -> None:
     photos.mkdir()
     rng = np.random.default_rng(0)
     kinds = [_photo(rng) for _ in range(64)]
-    for number in range(CLASSES * EXAMPLES):
+    count = max(images, CLASSES * examples)
+    for number in range(count):
         (photos / f"{number:05d}.jpg").write_bytes(kinds[number % 64])
-    images = min(images, CLASSES * EXAMPLES)
-    names = [f"{n:05d}.jpg" for n in range(CLASSES * EXAMPLES)]
+    names = [f"{n:05d}.jpg" for n in range(count)]
     table = pa.table(
         {
             "image_id": names,
@@ -123,7 +122,7 @@ class Server:
     def __init__(self, folder: Path, database: str | None) -> None:
         self._arguments = [str(folder), *(["--database", database] if database else [])]
         self._port, self._process = 0, subprocess.Popen(["true"])
-        self.spent = 0.0
+        self.spent = self._began = 0.0
 
     def start(self) -> str:
         """Start it and return its address."""
@@ -134,15 +133,18 @@ class Server:
         if address is None:
             raise SystemExit(f"The server did not start: {line}{self._process.stdout.read()}")
         self._port = int(address[1])
+        self._began = self._cpu()
         return address[0]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it; its CPU seconds are counted."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        """End it; the CPU seconds since it was ready are counted."""
+        self.spent += self._cpu() - self._began
         self._process.send_signal(how)
         self._process.wait()
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.spent += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def _cpu(self) -> float:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def invite(self, names: list[str], address: str) -> list[str]:
         """Return an invitation link for each name."""
@@ -427,7 +429,7 @@ def _insert_votes(c: sa.Connection, count: int) -> int:
             waiting[s.visits].append(
                 {"id": visit, "key": f"old{visit}", "page_id": page, "rater_id": rater, "round": 100 + turn}
                 | {"shown": json.dumps(asked), "shown_at": visit, "expires_at": visit, "state": "done"}
-                | {"done_at": visit}
+                | {"done_at": visit, "partial": False}
             )
             for number in asked:
                 vote += 1
@@ -454,6 +456,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--votes", type=int, default=0, help="in the database before the load")
     parser.add_argument("--pages", type=int, default=2000)
+    parser.add_argument("--examples", type=int, default=10, help="images a class; eight are shown")
     parser.add_argument("--keep", type=Path, help="folder of the campaign, kept for the next run")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -468,7 +471,7 @@ def run(base: Path, database: str | None, options: argparse.Namespace) -> None:
     folder = base / "campaign"
     if not folder.exists():
         base.mkdir(exist_ok=True)
-        make_campaign(folder, options.pages)
+        make_campaign(folder, options.pages, options.examples)
         warm(folder, options.pages)
     for old in folder.glob("annotation.sqlite*"):
         old.unlink()

@@ -19,6 +19,7 @@ NAMES = (
     "aggregate",
     "asking",
     "errors",
+    "annotate",
 )
 
 if __name__ == "__main__":

@@ -464,6 +464,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "propose_files", propose)
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
+    stopped += ("backup_campaign", "restore_campaign")
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

@@ -311,6 +311,14 @@ def test_invite_some_and_each_link_works_until_it_is_revoked(store, owner):
     assert "revoked" in owner.get("/owner").text
 
 
+def test_links_are_for_where_people_reach_it(store, tmp_path):
+    outside = Outside(alone=True, address="https://rate.example.org/")
+    with TestClient(create_app(store, classes(), tmp_path / "c", title="fish", outside=outside)) as client:
+        client.post(f"/join/{store.invite('me', role='owner')}")
+        page = send(client, "/owner/invite", names="ann")
+    assert re.search(r"<code>https://rate\.example\.org/join/[\w-]{43}</code>", page.text)
+
+
 def test_names_that_are_none_are_refused_by_name(store, owner):
     page = send(owner, "/owner/invite", names="owner\nann\n" + "x" * 81)
     assert page.status_code == 422

@@ -103,6 +103,7 @@ def test_invite_pause_and_the_rater_sees_it(owner, campaign, chromium):
 
 
 def test_numbers_come_by_themselves(owner, campaign):
+    campaign.store.change_settings(raters=4)
     look(owner, campaign, "/owner")
     before = owner.inner_text("#numbers")
     answer_all(campaign.store, "dan", {0})

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastapi import HTTPException
 from raters_page import make, served, until, visitors
 
 HERE = Path(__file__).parent
@@ -176,6 +177,30 @@ def test_the_server_fails_for_a_while(tmp_path, visit, answer):
         ann.press("Enter")
         finish(ann, campaign, 2)
         assert not ann.page.locator("#trouble").is_visible()
+
+
+def test_what_waits_is_laid_over_what_the_server_knows(campaign, visit, monkeypatch):
+    ann = visit(campaign.link())
+    ann.settle()
+    works = campaign.store.store
+
+    def fails(*_):
+        raise HTTPException(503, "no disk")
+
+    monkeypatch.setattr(campaign.store, "store", fails)
+    done = ann.image
+    ann.press("1", "Enter", "1")
+    begun = ann.image
+    ann.page.get_by_text("kept in this browser").first.wait_for()
+    ann.page.reload()
+    ann.settle()
+    assert campaign.votes() == {}
+    assert (ann.image, ann.answers()) == (begun, ["yes", "", ""])
+    assert ann.image != done
+    assert ann.page.inner_text("#saved") == "4 not sent yet"
+    monkeypatch.setattr(campaign.store, "store", works)
+    ann.press("Enter")
+    finish(ann, campaign)
 
 
 @pytest.mark.parametrize("status", [409, 413, 422])

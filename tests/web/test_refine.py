@@ -12,8 +12,8 @@ from manyhot.web.store.answers import all_votes
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = filled(f"sqlite:///{tmp_path}/db.sqlite", pages=3, raters=2)
+def store(url):
+    store = filled(url, pages=3, raters=2)
     yield store
     store.close()
 
@@ -190,8 +190,8 @@ def test_decisions_go_on_while_rating_is_paused_and_end_with_the_campaign(store,
     assert len(rows(store)) == 1
 
 
-def test_golden_pages_are_not_decided_on(tmp_path):
-    store = filled(f"sqlite:///{tmp_path}/g.sqlite", pages=1, golden=1, raters=1, qualify=1)
+def test_golden_pages_are_not_decided_on(url):
+    store = filled(url, pages=1, golden=1, raters=1, qualify=1)
     store.change_settings(least_informedness=-1)
     for name, value in (("ann", YES), ("bob", NO)):
         who = rater(store, name)

@@ -20,6 +20,7 @@ from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
+from manyhot.cli.keeping import backup, restore
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.errors import ManyhotError
@@ -65,6 +66,8 @@ for command in (
     annotate,
     invite,
     export,
+    backup,
+    restore,
     aggregate,
     agreement,
     next_questions,

@@ -46,6 +46,10 @@ def annotate(
         Path | None,
         typer.Option("--examples", help="Images table with labels: example images of the classes."),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Folder or tar archive where the images lie now, if they were moved."),
+    ] = None,
     database: DatabaseOption = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; by default this machine alone.")
@@ -66,7 +70,13 @@ def annotate(
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     settings = Settings(**({"raters": 1 if open_ else 5} | changes))
     with open_annotation(
-        campaign, database=database, examples=examples, settings=settings, alone=open_
+        campaign,
+        database=database,
+        examples=examples,
+        images=images,
+        settings=settings,
+        alone=open_,
+        address=address or "",
     ) as annotation:
         changes.pop("per_page", None)
         if changes:

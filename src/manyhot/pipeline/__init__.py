@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.aggregate import PUBLISHED, aggregate_files, agreement_files
     from manyhot.pipeline.annotate import Annotation, export_votes, open_annotation
     from manyhot.pipeline.asking import next_files
+    from manyhot.pipeline.backup import Backup, backup_campaign, restore_campaign
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
     from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
     from manyhot.pipeline.card import CardFacts
@@ -47,7 +48,10 @@ _HOME = {
     "Agreement": "manyhot.steps.agreement",
     "Annotation": "manyhot.pipeline.annotate",
     "BENCHMARKS": "manyhot.pipeline.benchmarks",
+    "Backup": "manyhot.pipeline.backup",
     "Benchmark": "manyhot.pipeline.benchmarks",
+    "backup_campaign": "manyhot.pipeline.backup",
+    "restore_campaign": "manyhot.pipeline.backup",
     "CardFacts": "manyhot.pipeline.card",
     "Compared": "manyhot.pipeline.compare",
     "DataSet": "manyhot.pipeline.benchmarks",
@@ -107,6 +111,7 @@ __all__ = [
     "Aggregated",
     "Agreement",
     "Annotation",
+    "Backup",
     "Benchmark",
     "CardFacts",
     "Compared",
@@ -130,6 +135,7 @@ __all__ = [
     "Trial",
     "aggregate_files",
     "agreement_files",
+    "backup_campaign",
     "campaign_status",
     "check_apart",
     "compare_files",
@@ -151,6 +157,7 @@ __all__ = [
     "predict_files",
     "propose_files",
     "report_folder",
+    "restore_campaign",
     "serve",
     "similar_files",
     "undrawn",

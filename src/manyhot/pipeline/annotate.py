@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images
 from manyhot.pipeline.campaign import APP as DATABASE
 from manyhot.pipeline.common import PathLike
+from manyhot.pipeline.moving import find_images
 from manyhot.steps.agreement import agreement
 from manyhot.steps.propose import golden_labels
 from manyhot.tables import Campaign, Images
@@ -65,8 +67,10 @@ def open_annotation(
     *,
     database: str | None = None,
     examples: PathLike | None = None,
+    images: PathLike | None = None,
     settings: Settings | None = None,
     alone: bool = False,
+    address: str = "",
 ) -> Iterator[Annotation]:
     """Open the database of a campaign, filled from its tables the first time, and make the app.
 
@@ -78,10 +82,14 @@ def open_annotation(
         Its address; by default a SQLite file in the folder.
     examples : path-like, optional
         An images table with labels whose images are examples of their classes; by default the campaign's own.
+    images : path-like, optional
+        The folder or tar archive where the images lie now, if they were moved; noted in the database.
     settings : Settings, optional
         Of a campaign whose database is new.
     alone : bool
         One person at a laptop: who opens an owner's link needs no password.
+    address : str
+        Where people reach the app, for the links that its owner makes there.
 
     Raises
     ------
@@ -90,12 +98,15 @@ def open_annotation(
     MissingExtraError
         The extra ``web`` is not installed.
     """
-    web = _web()
+    web = web_extra()
     campaign = Campaign.read(folder)
     classes = read_classes(campaign.path("classes"))
     store = web.Store(_address(campaign, database))
     try:
-        _fill(web, store, campaign, classes, examples, settings or web.Settings())
+        if not store.is_filled():
+            _fill(web, store, campaign, classes, examples, settings or web.Settings())
+        if images is not None:
+            store.move_images(find_images(store.places(), Path(images)))
         yield Annotation(
             campaign,
             store,
@@ -108,6 +119,7 @@ def open_annotation(
                     judge=partial(agreement, resamples=_RESAMPLES),
                     export=lambda folder: _write(store, campaign, folder),
                     alone=alone,
+                    address=address,
                 ),
             ),
             tuple(_notes(campaign, store)),
@@ -126,20 +138,9 @@ def export_votes(folder: PathLike, *, database: str | None = None, call: str = "
     InputError
         The campaign has no database yet.
     """
-    web = _web()
     campaign = Campaign.read(folder)
-    if database is None and not (campaign.folder / DATABASE).is_file():
-        raise InputError(
-            "Nobody has answered questions of this campaign yet.",
-            where=campaign.folder,
-            got=f"no {DATABASE} in it",
-            do=f"ask: manyhot annotate {campaign.folder}",
-        )
-    store = web.Store(_address(campaign, database))
-    try:
+    with open_store(campaign, database) as store:
         return _write(store, campaign, campaign.folder, call)
-    finally:
-        store.close()
 
 
 def _write(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:
@@ -164,7 +165,42 @@ def _address(campaign: Campaign, database: str | None) -> str:
     return database or f"sqlite:///{campaign.folder / DATABASE}"
 
 
-def _web() -> Any:
+@contextlib.contextmanager
+def open_store(campaign: Campaign, database: str | None) -> Iterator[Store]:
+    """Open the database of a campaign that has one.
+
+    Raises
+    ------
+    InputError
+        It has none yet.
+    """
+    web = web_extra()
+    path = campaign.folder / DATABASE
+    nobody = InputError(
+        "Nobody has answered questions of this campaign yet.",
+        where=campaign.folder,
+        got=f"no {DATABASE} in it" if database is None else "an empty database",
+        do=f"ask: manyhot annotate {campaign.folder}",
+    )
+    if database is None and not path.is_file():
+        raise nobody
+    store = web.Store(database or f"sqlite:///{path}")
+    try:
+        if not store.is_filled():
+            raise nobody
+        yield store
+    finally:
+        store.close()
+
+
+def web_extra() -> Any:
+    """Return `manyhot.web`, whose packages are there.
+
+    Raises
+    ------
+    MissingExtraError
+        They are not.
+    """
     try:
         import manyhot.web as web
         import manyhot.web.app  # noqa: F401
@@ -269,10 +305,12 @@ def _golden(campaign: Campaign, classes: ClassList) -> dict[str, dict[int, bool]
 
 
 def _examples(web: Any, images: Images) -> Iterator[Example]:
-    counts: dict[int, int] = {}
     if images.label is None or "uri" not in images.table.column_names:
         return
-    for image_id, (uri, label) in _places(images).items():
+    # Not the first of each class, which often are of one scene, but the same ones on each machine.
+    order = sorted(_places(images).items(), key=lambda place: hashlib.sha256(place[0].encode()).digest())
+    counts: dict[int, int] = {}
+    for image_id, (uri, label) in order:
         if label is not None and counts.get(label, 0) < EXAMPLES:
             counts[label] = counts.get(label, 0) + 1
             yield web.Example(label, image_id, uri)

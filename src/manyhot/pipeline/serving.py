@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,13 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listening.getsockname()[1]}")
         # No log of requests: their addresses hold invitations.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75
+        )
+        # Threads take turns after 0.1 ms instead of 5: who writes waits for a database ten times an answer, and
+        # each time for its turn.
+        sys.setswitchinterval(0.0001)
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -10,11 +11,12 @@ from starlette.exceptions import HTTPException
 
 from manyhot._version import __version__
 from manyhot.classes import ClassList
+from manyhot.errors import OutputError
 from manyhot.web.context import Context
 from manyhot.web.guard import Guard
 from manyhot.web.numbers import Outside
 from manyhot.web.pictures import Pictures
-from manyhot.web.routes import answering, joining, owner, refining
+from manyhot.web.routes import answering, health, joining, owner, refining
 from manyhot.web.routes.images import Images
 from manyhot.web.store import Store
 
@@ -38,13 +40,22 @@ def create_app(
     """
     app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None)
     app.state.context = known = Context(store, classes, Pictures(cache), title, outside or Outside())
-    for module in (joining, answering, owner, refining):
+    for module in (joining, answering, owner, refining, health):
         app.include_router(module.router)
     app.mount("/static", known.static, name="static")
     app.add_middleware(Images, known=known)
     app.add_middleware(Guard)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(OutputError, _unavailable)
     return app
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    """Say that the database cannot be used just now; pages keep what they sent and send it again."""
+    assert isinstance(error, OutputError)
+    logging.getLogger("uvicorn.error").error("%s", error)
+    why = "The server cannot store anything just now. Your answers wait in the browser."
+    return _refused(request, HTTPException(503, why, {"Retry-After": "2"}))
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Form, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.templating import Jinja2Templates
 
 from manyhot.classes import ClassList
@@ -125,10 +126,12 @@ async def context(request: Request) -> Context:
 Known = Annotated[Context, Depends(context)]
 
 
-def maybe_rater(request: Request, known: Known) -> Rater | None:
+async def maybe_rater(request: Request, known: Known) -> Rater | None:
     """Return who asks, None where nobody is logged in."""
     token = request.cookies.get(known.cookie)
-    return known.store.of_session(token) if token else None
+    if not token:
+        return None
+    return known.store.remembered(token) or await run_in_threadpool(known.store.of_session, token)
 
 
 async def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:

@@ -54,6 +54,7 @@ class SentRemark(Strict):
     text: str | None = Field(None, max_length=2000)
     missing_class_id: int | None = Field(None, ge=0, lt=1 << 31)
     age_ms: Milliseconds = 0
+    skips: bool = False
 
 
 class Sent(Strict):
@@ -177,7 +178,7 @@ def _read(known: Context, item: SentVote | SentRemark) -> Vote | Remark:
         )
     if item.missing_class_id is not None and item.missing_class_id >= len(known.classes):
         raise HTTPException(422, f"There is no class {item.missing_class_id}.")
-    return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000)
+    return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000, item.skips)
 
 
 def _page(known: Context, visit: Visit) -> Page:

@@ -153,7 +153,7 @@ def invite(
         except InputError as error:
             wrong = _in_words(error)
             continue
-        links.append((name, f"{str(request.base_url).rstrip('/')}/join/{token}"))
+        links.append((name, _link(request, known, token)))
     return _overview(request, known, owner, links=links, wrong=wrong)
 
 
@@ -172,7 +172,7 @@ def change_rater(
     if found is None:
         raise HTTPException(404, "There is no such rater.")
     if act == "invite":
-        link = f"{str(request.base_url).rstrip('/')}/join/{known.store.invite(found.name)}"
+        link = _link(request, known, known.store.invite(found.name))
         return _overview(request, known, owner, links=[(found.name, link)])
     if act == "stop":
         known.store.stop(rater_id)
@@ -183,6 +183,10 @@ def change_rater(
     else:
         known.store.change_rater(rater_id, refines=refines, max_pages=int(max_pages) if max_pages else None)
     return _back()
+
+
+def _link(request: Request, known: Context, token: str) -> str:
+    return f"{(known.outside.address or str(request.base_url)).rstrip('/')}/join/{token}"
 
 
 def _back() -> Response:

@@ -154,8 +154,8 @@ function next() {
   if (first) {
     pace.finish();
     told.finished(page.page);
+    tabs?.postMessage({ left: page.page });
   }
-  tabs?.postMessage({ left: page.page });
   goOn();
 }
 
@@ -269,6 +269,15 @@ function remark(page, what) {
   outbox.put({ key: newKey(), page: page.page, ...what });
 }
 
+// The image cannot be shown: nobody can answer.
+function skip() {
+  const page = trail.current;
+  remark(page, { text: "The image cannot be shown.", skips: true });
+  trail.skip(page.page);
+  told.finished(page.page);
+  goOn();
+}
+
 function openMissing() {
   const page = trail.current;
   dialogs.missing(page, (found, shown) => {
@@ -376,6 +385,7 @@ for (const [id, action] of Object.entries({
   next, none, back, undo, missing: openMissing, comment: KEYS.c,
   "zoom-in": () => zoom.in(), "zoom-out": () => zoom.out(), "zoom-reset": () => zoom.reset(),
   "help-button": () => $("help").showModal(), "enlarged-close": shrink, "image-again": () => trail.current.view.retry(),
+  "image-skip": skip,
   "empty-back": back, reload: () => location.reload(), leave,
 })) onClick(id, action);
 
@@ -416,5 +426,8 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("resize", () => zoom.reset());
 
 dialogs.prepareDialogs();
-for (const item of outbox.items()) if (item.class_id !== undefined) trail.note(item.page, item.class_id, item.answer, item.main);
+for (const item of outbox.items()) {
+  if (item.skips) trail.skip(item.page);
+  else if (item.class_id !== undefined) trail.note(item.page, item.class_id, item.answer, item.main);
+}
 refresh();

@@ -72,7 +72,7 @@ export function missing(page, found, unknown) {
   }
 
   function option(one, shown) {
-    const item = $("found").content.cloneNode(true).firstElementChild;
+    const item = document.importNode($("found").content, true).firstElementChild;
     item.querySelector("b").textContent = one.name;
     item.querySelector(".also").textContent = shown >= 0 ? `is asked about: number ${shown + 1}` : one.synonyms.join(", ");
     item.querySelector("p").textContent = one.definition;
@@ -87,7 +87,7 @@ export function missing(page, found, unknown) {
   }
 
   function other(text) {
-    const item = $("found").content.cloneNode(true).firstElementChild;
+    const item = document.importNode($("found").content, true).firstElementChild;
     item.querySelector("b").textContent = "None of these";
     item.querySelector("p").textContent = `Leave “${text}” as a comment: it is in the image, and in no class.`;
     return choice(item, () => unknown(text));

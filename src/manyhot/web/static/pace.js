@@ -5,7 +5,7 @@ const LAST = 40;
 const FEWEST = 3;
 
 export class Pace {
-  #spent = []; #began = performance.now();
+  #spent = []; #began = performance.now(); #all = 0;
 
   start() { this.#began = performance.now(); }
 
@@ -13,7 +13,9 @@ export class Pace {
   get sinceStart() { return performance.now() - this.#began; }
 
   finish() {
-    this.#spent.push(Math.min(this.sinceStart, BREAK_MS));
+    const spent = Math.min(this.sinceStart, BREAK_MS);
+    this.#all += spent;
+    this.#spent.push(spent);
     this.#spent = this.#spent.slice(-LAST);
   }
 
@@ -22,7 +24,8 @@ export class Pace {
     if (this.#spent.length < FEWEST) return "";
     const each = this.#spent.reduce((a, b) => a + b) / this.#spent.length;
     const hourly = 3_600_000 / Math.max(each, 1);
-    return `${round(hourly).toLocaleString()} an hour` + (left ? `, ${duration(left * each)} left` : "");
+    const rest = left ? `, about ${duration(left * each)} left` : "";
+    return `${round(hourly).toLocaleString()} images an hour, ${duration(this.#all)} so far${rest}`;
   }
 }
 

@@ -6,7 +6,7 @@
 const MOST_PAST = 60;
 
 export class Trail {
-  #past = []; #at = -1; #ahead = []; #given = new Map();
+  #past = []; #at = -1; #ahead = []; #given = new Map(); #skipped = new Set();
 
   get current() { return this.#past[this.#at] ?? null; }
   get ahead() { return this.#ahead; }
@@ -21,12 +21,15 @@ export class Trail {
     for (const known of [...this.#past, ...this.#ahead]) if (known.page === page) this.#lay(known);
   }
 
+  // A page whose image cannot be shown.
+  skip(page) { this.#skipped.add(page); }
+
   // Take pages from the server: those it does not name any more are not this rater's any more.
   receive(pages) {
     const open = new Set(pages.map((p) => p.page));
     const known = new Set([...this.#past, ...this.#ahead].map((p) => p.page));
     this.#ahead.push(...pages.filter((p) => !known.has(p.page)).map((p) => this.#lay(p)));
-    this.#ahead = this.#ahead.filter((p) => open.has(p.page) && !isAnswered(p));
+    this.#ahead = this.#ahead.filter((p) => open.has(p.page) && !isAnswered(p) && !this.#skipped.has(p.page));
   }
 
   forward() {

@@ -15,6 +15,7 @@ export class View {
     this.image = new Image();
     this.image.alt = "The image that is asked about";
     this.image.draggable = false;
+    this.image.fetchPriority = "high";
     this.image.decoding = "sync"; // the picture and its questions appear together
     this.failed = false;
     this.image.addEventListener("load", () => { this.failed = false; on.loaded(this); });
@@ -27,16 +28,15 @@ export class View {
 
   retry() { this.image.src = `${this.#page.image}?again=${(this.#retries += 1)}`; }
 
-  // Resolves when all that can be loaded is decoded. What could not be loaded before is tried again.
+  // Resolves when all that can be loaded is there. What could not be loaded before is tried again.
   async prepare() {
     this.prepared = true;
     if (this.failed) this.retry();
     const examples = this.rows.flatMap((row) => [...row.querySelectorAll(".examples img")]);
-    const there = [await decoded(this.image)];
-    there.push(...await Promise.all(examples.map((image) => {
+    const there = await Promise.all([arrival(this.image), ...examples.map((image) => {
       if (!image.naturalWidth) image.src = image.dataset.src;
-      return decoded(image).then((fine) => !(image.hidden = !fine));
-    })));
+      return arrival(image).then((fine) => !(image.hidden = !fine));
+    })]);
     this.lacks = there.includes(false);
   }
 
@@ -50,10 +50,21 @@ export class View {
   }
 }
 
-const decoded = (image) => image.decode().then(() => true, () => false);
+// Whether an image comes. It is decoded as soon as it is there; nothing waits for that.
+async function arrival(image) {
+  if (!image.complete) {
+    await new Promise((done) => {
+      for (const event of ["load", "error"]) image.addEventListener(event, done, { once: true });
+    });
+  }
+  if (!image.naturalWidth) return false;
+  image.decode().catch(() => {});
+  return true;
+}
 
 function makeRow(page, shown, index, on) {
-  const item = $("class").content.cloneNode(true).firstElementChild;
+  // Imported, not cloned: in the template's own document no image would ever be loaded.
+  const item = document.importNode($("class").content, true).firstElementChild;
   const find = (selector) => item.querySelector(selector);
   const id = `${page.page}-${shown.class_id}`;
   item.id = `row-${id}`;

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -13,12 +15,14 @@ import sqlalchemy as sa
 from manyhot.web.store import (
     answers,
     assigning,
+    backup,
     filling,
     hearing,
     people,
     refining,
     schema,
     settings,
+    upgrading,
     visits,
 )
 from manyhot.web.store.answers import Remark, Stored, Vote
@@ -49,6 +53,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_REMEMBER = 2.0
+"""Seconds that a session is known without a look-up; what another process changes takes so long at most."""
+
+_SESSIONS = 10_000
 
 
 class Store:
@@ -62,12 +70,33 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
-        self._database.upgrade()
+        self._sessions: dict[str, tuple[float, Rater]] = {}
+        try:
+            self._database.upgrade()
+        except BaseException:
+            self._database.close()
+            raise
         self._tally = Tally()
 
     def close(self) -> None:
         """Finish what is being written, and close."""
         self._database.close()
+
+    def is_filled(self) -> bool:
+        """Whether a campaign is in it."""
+        return self._database.read(lambda c: settings.get(c, "source")) is not None
+
+    def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
+        """Write all tables, as they are at one moment, to files; return their revision and counts of rows."""
+        return self._database.read_together(lambda c: (upgrading.version(c) or "", backup.dump(c, folder)))
+
+    def places(self) -> list[str]:
+        """Return where the images and example images lie, each once."""
+        return self._database.read(filling.places)
+
+    def move_images(self, places: Mapping[str, str]) -> None:
+        """Note where images lie now."""
+        self._database.write(lambda c: filling.move(c, places))
 
     def fill(
         self, asked: Sequence[Asked], examples: Iterable[Example], settings: Settings, source: str
@@ -81,7 +110,7 @@ class Store:
 
     def change_settings(self, **changes: object) -> Settings:
         """Change some settings and return all; another number of raters holds for all pages at once."""
-        return self._database.write(lambda c: _change_settings(c, **changes))
+        return self._change(lambda c: _change_settings(c, **changes))
 
     def invite(
         self,
@@ -93,7 +122,7 @@ class Store:
         keep_sessions: bool = False,
     ) -> str:
         """Invite a rater and return the token; see `people.invite`."""
-        return self._database.write(
+        return self._change(
             lambda c: people.invite(
                 c, name, role=role, max_pages=max_pages, refines=refines, keep_sessions=keep_sessions
             )
@@ -106,19 +135,19 @@ class Store:
             people.revoke(connection, rater_id)
             assigning.give_back_of(connection, rater_id)
 
-        self._database.write(change)
+        self._change(change)
 
     def stop(self, rater_id: int) -> None:
         """Let a rater answer no more; see `assigning.stop`."""
-        self._database.write(lambda c: assigning.stop(c, rater_id))
+        self._change(lambda c: assigning.stop(c, rater_id))
 
     def let_go_on(self, rater_id: int) -> None:
         """Let a rater who was stopped go on, whatever the first golden pages said."""
-        self._database.write(lambda c: people.let_go_on(c, rater_id))
+        self._change(lambda c: people.let_go_on(c, rater_id))
 
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
         """Say whether a rater decides where others disagree, and how many pages there are for this rater."""
-        self._database.write(lambda c: people.change(c, rater_id, refines=refines, max_pages=max_pages))
+        self._change(lambda c: people.change(c, rater_id, refines=refines, max_pages=max_pages))
 
     def owners(self) -> list[tuple[str, bool]]:
         """Return the names of owners, and whether each has a password."""
@@ -127,7 +156,7 @@ class Store:
     def set_password(self, token: str, password: str) -> Rater | None:
         """Give an owner who was invited a password; see `people.set_password`."""
         kept = people.hash_password(password)
-        return self._database.write(lambda c: people.set_password(c, token, kept))
+        return self._change(lambda c: people.set_password(c, token, kept))
 
     def log_in(self, name: str, password: str) -> Rater | None:
         """Return the owner with this name and password; None where there is none."""
@@ -141,15 +170,28 @@ class Store:
 
     def begin_session(self, rater: Rater) -> str:
         """Begin a session and return its token."""
-        return self._database.write(lambda c: people.begin_session(c, rater))
+        return self._change(lambda c: people.begin_session(c, rater))
 
     def end_session(self, token: str) -> None:
         """End a session."""
-        self._database.write(lambda c: people.end_session(c, token))
+        self._change(lambda c: people.end_session(c, token))
+
+    def remembered(self, token: str) -> Rater | None:
+        """Return whose session it was some seconds ago; None where it was nobody's, or is an owner's.
+
+        It saves a look-up for each answer, whose transaction looks at what the rater may do anyway.
+        """
+        at, rater = self._sessions.get(token, (0.0, None))
+        return rater if time.monotonic() - at < _REMEMBER else None
 
     def of_session(self, token: str) -> Rater | None:
         """Return whose session it is."""
-        return self._database.read(lambda c: people.of_session(c, token))
+        rater = self._database.read(lambda c: people.of_session(c, token))
+        if rater is not None and not rater.is_owner:
+            if len(self._sessions) >= _SESSIONS:
+                self._sessions.clear()
+            self._sessions[token] = (time.monotonic(), rater)
+        return rater
 
     def raters(self) -> list[Rater]:
         """Return all raters, by name."""
@@ -250,9 +292,16 @@ class Store:
             found.setdefault(class_id, []).append((position, name))
         return found
 
+    def _change(self, change: Callable[[sa.Connection], T]) -> T:
+        """Make a change after which nothing that is remembered of raters holds."""
+        try:
+            return self._database.write(change)
+        finally:
+            self._sessions.clear()
+
     def read_all(self, query: Callable[[sa.Connection], Iterable[T]]) -> list[T]:
         """Return all rows of one of the queries of `answers`."""
-        return self._database.read(lambda c: list(query(c)))
+        return self._database.read_together(lambda c: list(query(c)))  # in parts, of one moment
 
 
 def _change_settings(connection: sa.Connection, **changes: object) -> Settings:

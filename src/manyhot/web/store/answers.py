@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -51,13 +53,25 @@ class Vote:
 
 @dataclass(frozen=True)
 class Remark:
-    """A comment, or a class that is missing among those asked about."""
+    """A comment, or a class that is missing among those asked about.
+
+    Attributes
+    ----------
+    key, visit : str
+    text : str, optional
+    missing_class_id : int, optional
+    age : int
+        How many microseconds ago it was given.
+    skips : bool
+        Whether the rater cannot answer, because the image cannot be shown: the page is done all the same.
+    """
 
     key: str
     visit: str
     text: str | None = None
     missing_class_id: int | None = None
     age: int = 0
+    skips: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,9 +115,14 @@ def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]
             result.kept.append(one.key)
     if result.kept and not barred:
         assigning.renew(connection, rater, settings)
+    answered = {(one.visit, one.class_id) for one in sent if isinstance(one, Vote)}
+    skipped = {one.visit for one in sent if isinstance(one, Remark) and one.skips and not barred}
     for visit in visits.values():
-        if visit is not None:
-            _finish(connection, rater, visit)
+        if visit is None:
+            continue
+        # Most answers are not the last of their page: there is nothing to look up.
+        if visit.key in skipped or all(c in visit.answers or (visit.key, c) in answered for c in visit.shown):
+            _finish(connection, rater, visit, skipped=visit.key in skipped)
     return result
 
 
@@ -146,19 +165,16 @@ def _store(connection: sa.Connection, rater: Rater, visit: Visit, one: Vote | Re
         return "the page was open for too long and went to another rater"
     if one.class_id not in visit.shown:
         return "no such class on the page"
-    question = connection.scalar(
-        sa.select(schema.questions.c.id).where(
-            schema.questions.c.page_id == visit.page, schema.questions.c.class_id == one.class_id
-        )
-    )
-    _begin(connection, visit, one)
+    if not visit.answers:
+        _begin(connection, visit, one)
     _add(
         connection,
         schema.votes,
         key=one.key,
         rater_id=rater.id,
         visit_id=visit.id,
-        question_id=question,
+        page=visit.page,
+        class_id=one.class_id,
         answer=one.answer,
         main=one.main,
         answered_at=_given_at(visit, one),
@@ -189,18 +205,36 @@ def _is_known(connection: sa.Connection, rater: Rater, one: Vote | Remark) -> bo
 
 
 def _add(connection: sa.Connection, table: sa.Table, **values: object) -> None:
-    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
-    connection.execute(
-        dialect.insert(table).values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
-    )
+    connection.execute(_insert(connection.dialect.name, table), values)
 
 
-def _finish(connection: sa.Connection, rater: Rater, visit: Visit) -> None:
-    """Close a visit all of whose questions are answered."""
+@cache
+def _insert(dialect: str, table: sa.Table) -> sa.Insert:
+    """Return what adds a row unless its key is there; a vote names its question by page and class."""
+    insert = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table)
+    values: dict[str, sa.ColumnElement[Any]] = {
+        column.name: sa.bindparam(column.name) for column in table.columns if column.name != "id"
+    }
+    if table is schema.votes:
+        questions = schema.questions
+        values["question_id"] = (
+            sa.select(questions.c.id)
+            .where(
+                questions.c.page_id == sa.bindparam("page"), questions.c.class_id == sa.bindparam("class_id")
+            )
+            .scalar_subquery()
+        )
+    made: sa.Insert = insert.values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
+    return made
+
+
+def _finish(connection: sa.Connection, rater: Rater, visit: Visit, *, skipped: bool) -> None:
+    """Close a visit all of whose questions are answered, or cannot be."""
     seen = find_visit(connection, rater, visit.key)
-    if seen is None or seen.state != "open" or len(seen.answers) < len(seen.shown):
+    if seen is None or seen.state != "open":
         return
-    assigning.finish(connection, seen)
+    if skipped or len(seen.answers) >= len(seen.shown):
+        assigning.finish(connection, seen)
 
 
 def count_votes(connection: sa.Connection) -> int:
@@ -211,7 +245,7 @@ def count_votes(connection: sa.Connection) -> int:
 def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
     """Yield all votes in the order of their coming: image, class, rater, answer, main, page, times, round."""
     v, q, p = schema.votes, schema.questions, schema.pages
-    return connection.execution_options(yield_per=10_000).execute(
+    return connection.execute(
         sa.select(
             schema.images.c.name,
             q.c.class_id,

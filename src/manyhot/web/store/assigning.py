@@ -288,7 +288,7 @@ def _free_slot(connection: sa.Connection, rater: Rater) -> tuple[int, int, int] 
     free = (
         sa.select(_SLOTS.c.id, _SLOTS.c.page_id, _SLOTS.c.position)
         .where(_SLOTS.c.visit_id.is_(None), ~seen)
-        .order_by(_SLOTS.c.position)
+        .order_by(_SLOTS.c.position, _SLOTS.c.id)
         .limit(1)
     )
     for part in (_SLOTS.c.position > last, _SLOTS.c.position <= last):

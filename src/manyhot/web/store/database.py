@@ -70,13 +70,15 @@ class Database:
         OutputError
             The database cannot be used just now.
         """
-        try:
-            return self._read(query)
-        except sa.exc.DBAPIError as error:
-            if not engines.is_lost(error):
-                raise self._told(error) from error
-        # The server was started anew, and the pool has forgotten the connections to the old one.
-        return self._read(query)
+        for last in (False, True):
+            try:
+                with self._reads.connect() as connection:
+                    return query(connection)
+            except sa.exc.SQLAlchemyError as error:
+                # A server that was started anew: the pool has forgotten the connections to the old one.
+                if last or not engines.is_lost(error):
+                    raise self._told(error) from error
+        raise AssertionError
 
     def read_together(self, query: Change[T]) -> T:
         """Run queries that all see the database at one moment; errors as `read`."""
@@ -104,7 +106,7 @@ class Database:
         waiting: Future[T] = Future()
         with self._lock:
             if self._closed:
-                raise OutputError("The database is closed: the app ends.", where=self._where())
+                raise OutputError("The database is closed: the app ends.", where=engines.where(self._writes))
             self._queue.put((change, waiting))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
@@ -121,13 +123,6 @@ class Database:
             thread.join()
         self._reads.dispose()
         self._writes.dispose()
-
-    def _read(self, query: Change[T]) -> T:
-        try:
-            with self._reads.connect() as connection:
-                return query(connection)
-        except sa.exc.TimeoutError as error:
-            raise self._told(error) from error
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -188,9 +183,6 @@ class Database:
         if told is not None:
             told.__cause__ = cause
         return told or cause
-
-    def _where(self) -> str:
-        return self._writes.url.render_as_string(hide_password=True)
 
 
 class _LostError(Exception):

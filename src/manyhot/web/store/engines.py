@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,17 @@ _LOCK = 0x6D616E79
 
 # Of PostgreSQL: connection, conflict between transactions, resources, shutdown, the system.
 _TROUBLES = ("08", "40", "53", "57", "58")
+_SQLITE_TROUBLES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+}
 
 
 def reader(url: str) -> sa.Engine:
@@ -61,10 +73,15 @@ def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
         return None
     return OutputError(
         "The database cannot be used just now.",
-        where=engine.url.render_as_string(hide_password=True),
+        where=where(engine),
         got=got,
         do="check that there is room on the disk and that the server runs",
     )
+
+
+def where(engine: sa.Engine) -> str:
+    """Return the address of a database, without its password."""
+    return engine.url.set(drivername=engine.dialect.name).render_as_string(hide_password=True)
 
 
 def said(error: sa.exc.DBAPIError) -> str:
@@ -78,8 +95,10 @@ def _is_trouble(error: sa.exc.DBAPIError) -> bool:
         return True
     if _code(error.orig):
         return _code(error.orig).startswith(_TROUBLES)
-    # SQLite: locked, full, read-only, malformed; pg8000: there is no server.
-    return type(error) in (sa.exc.OperationalError, sa.exc.DatabaseError, sa.exc.InterfaceError)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_TROUBLES
+    return isinstance(error, sa.exc.InterfaceError)  # pg8000: there is no server
 
 
 def _code(error: BaseException | None) -> str:

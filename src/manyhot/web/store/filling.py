@@ -89,6 +89,19 @@ def count_examples(connection: sa.Connection) -> tuple[int, int]:
     return connection.execute(classes).scalar_one(), connection.execute(classes.where(two)).scalar_one()
 
 
+def places(connection: sa.Connection) -> list[str]:
+    """Return where the images and example images lie, each once."""
+    found = sa.union(sa.select(schema.images.c.uri), sa.select(schema.examples.c.uri)).subquery()
+    return list(connection.scalars(sa.select(found.c.uri).order_by(found.c.uri)))
+
+
+def move(connection: sa.Connection, places: Mapping[str, str]) -> None:
+    """Note where images lie now."""
+    for table in (schema.images, schema.examples):
+        change = table.update().where(table.c.uri == sa.bindparam("old")).values(uri=sa.bindparam("new"))
+        connection.execute(change, [{"old": old, "new": new} for old, new in places.items()])
+
+
 def _add_pages(
     connection: sa.Connection, asked: Sequence[Asked], images: Mapping[str, int], settings: Settings
 ) -> None:

@@ -80,11 +80,14 @@ _RANGES = (
 )
 
 
+_ALL = sa.select(schema.settings.c.key, schema.settings.c.value)
+_KNOWN = {field.name for field in fields(Settings)}
+
+
 def read_settings(connection: sa.Connection) -> Settings:
     """Return the settings as they are now."""
-    rows = connection.execute(sa.select(schema.settings.c.key, schema.settings.c.value))
-    known = {field.name for field in fields(Settings)}
-    return Settings(**{key: json.loads(value) for key, value in rows if key in known})
+    rows = connection.execute(_ALL)
+    return Settings(**{key: json.loads(value) for key, value in rows if key in _KNOWN})
 
 
 def change_settings(connection: sa.Connection, **changes: Any) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -27,18 +28,15 @@ def upgrade(engine: sa.Engine) -> None:
     OutputError
         It cannot be opened.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    where = engine.url.render_as_string(hide_password=True)
+    config, where = _config(), engines.where(engine)
     try:
         with engine.connect() as reading:
-            if _version(reading) == ScriptDirectory.from_config(config).get_current_head():
+            if version(reading) == ScriptDirectory.from_config(config).get_current_head():
                 return
         with engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection, connection.begin():
             engines.lock(connection)
             _check(connection, config, where)  # another process may have been faster
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _go(connection, config, "head")
     except sa.exc.DBAPIError as error:
         raise OutputError(
             "The database cannot be opened.",
@@ -48,29 +46,74 @@ def upgrade(engine: sa.Engine) -> None:
         ) from error
 
 
-def _check(connection: sa.Connection, config: Config, where: str) -> None:
-    version = _version(connection)
+def make(
+    engine: sa.Engine, revision: str, fill: Callable[[sa.Connection], None], before_commit: Callable[[], None]
+) -> None:
+    """Make the tables of a revision in an empty database, fill them, bring them up to date; all or nothing.
+
+    Raises
+    ------
+    InputError
+        The database holds something, or there is no such revision.
+    """
+    config, where = _config(), engines.where(engine)
+    _check_known(revision, config, "The backup")
+    with engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection, connection.begin():
+        engines.lock(connection)
+        if standing := sa.inspect(connection).get_table_names():
+            raise InputError(
+                "The database is not empty.",
+                where=where,
+                got=", ".join(sorted(standing)),
+                do="restore into a new one",
+            )
+        _go(connection, config, revision)
+        fill(connection)
+        _go(connection, config, "head")
+        before_commit()
+
+
+def version(connection: sa.Connection) -> str | None:
+    """Return the revision of a database's tables; None where it has none."""
+    if not sa.inspect(connection).has_table(_VERSION):
+        return None
+    found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION}"))  # noqa: S608
+    return found
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _go(connection: sa.Connection, config: Config, revision: str) -> None:
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _check_known(revision: str, config: Config, what: str, where: str | None = None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
+    if revision not in known:
         raise InputError(
-            "The database was made by a later manyhot.",
+            f"{what} was made by a later manyhot.",
             where=where,
-            got=f"version {version}",
+            got=f"version {revision}",
             allowed=f"version {max(known)} and earlier",
             do="upgrade manyhot",
         )
+
+
+def _check(connection: sa.Connection, config: Config, where: str) -> None:
+    standing = version(connection)
+    if standing is not None:
+        _check_known(standing, config, "The database", where)
+        return
     strange = sorted(set(sa.inspect(connection).get_table_names()) & set(schema.metadata.tables))
-    if version is None and strange:
+    if strange:
         raise InputError(
             "The database holds tables of something else.",
             where=where,
             got=", ".join(strange),
             do="make a database for this campaign alone",
         )
-
-
-def _version(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table(_VERSION):
-        return None
-    version: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION}"))  # noqa: S608
-    return version

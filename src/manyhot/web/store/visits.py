@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -12,6 +13,22 @@ from manyhot.web.store import schema
 from manyhot.web.store.people import Rater
 
 _VISITS, _PAGES, _VOTES = schema.visits, schema.pages, schema.votes
+
+
+# Built once: to put a statement together takes SQLAlchemy as long as to run it.
+_SELECTED = (
+    sa.select(_VISITS, _PAGES.c.image_id, schema.images.c.name, schema.images.c.uri, schema.images.c.label)
+    .join(_PAGES, _PAGES.c.id == _VISITS.c.page_id)
+    .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
+)
+_BY_ID = _SELECTED.where(_VISITS.c.id.in_(sa.bindparam("ids", expanding=True)))
+_BY_KEY = _SELECTED.where(_VISITS.c.key == sa.bindparam("key"), _VISITS.c.rater_id == sa.bindparam("rater"))
+_ANSWERS = (
+    sa.select(_VOTES.c.visit_id, schema.questions.c.class_id, _VOTES.c.answer, _VOTES.c.main)
+    .join(schema.questions, schema.questions.c.id == _VOTES.c.question_id)
+    .where(_VOTES.c.visit_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(_VOTES.c.id)
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +79,21 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
     """Return visits by their numbers, in this order."""
     if not ids:
         return []
-    answers = _answers(connection, ids)
-    found = {
-        row.id: Visit(
+    found = {visit.id: visit for visit in _find(connection, _BY_ID, {"ids": list(ids)})}
+    return [found[i] for i in ids if i in found]
+
+
+def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
+    """Return a rater's own visit by its key; None where there is none."""
+    found = _find(connection, _BY_KEY, {"key": key, "rater": rater.id})
+    return found[0] if found else None
+
+
+def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, object]) -> list[Visit]:
+    rows = connection.execute(query, values).all()
+    answers = _answers(connection, [row.id for row in rows]) if rows else {}
+    return [
+        Visit(
             row.id,
             row.key,
             row.page_id,
@@ -80,24 +109,8 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
             row.slot_id,
             bool(row.partial),
         )
-        for row in connection.execute(
-            sa.select(
-                _VISITS, _PAGES.c.image_id, schema.images.c.name, schema.images.c.uri, schema.images.c.label
-            )
-            .join(_PAGES, _PAGES.c.id == _VISITS.c.page_id)
-            .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
-            .where(_VISITS.c.id.in_(ids))
-        )
-    }
-    return [found[i] for i in ids if i in found]
-
-
-def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
-    """Return a rater's own visit by its key; None where there is none."""
-    number = connection.scalar(
-        sa.select(_VISITS.c.id).where(_VISITS.c.key == key, _VISITS.c.rater_id == rater.id)
-    )
-    return None if number is None else find_visits(connection, [number])[0]
+        for row in rows
+    ]
 
 
 def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
@@ -140,11 +153,6 @@ def count_pages(connection: sa.Connection) -> int:
 def _answers(connection: sa.Connection, ids: Sequence[int]) -> dict[int, dict[int, tuple[int, bool]]]:
     """Return the last answer to each class of some visits."""
     found: dict[int, dict[int, tuple[int, bool]]] = {}
-    for row in connection.execute(
-        sa.select(_VOTES.c.visit_id, schema.questions.c.class_id, _VOTES.c.answer, _VOTES.c.main)
-        .join(schema.questions, schema.questions.c.id == _VOTES.c.question_id)
-        .where(_VOTES.c.visit_id.in_(ids))
-        .order_by(_VOTES.c.id)
-    ):
+    for row in connection.execute(_ANSWERS, {"ids": list(ids)}):
         found.setdefault(row.visit_id, {})[row.class_id] = (row.answer, row.main)
     return found

@@ -8,6 +8,26 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# The database itself refuses to change or delete what was answered, whoever asks. (A later migration that
+# makes one of these tables anew, as Alembic's batches do in SQLite, makes its triggers anew.)
+FACTS = {
+    "sqlite": [
+        f"CREATE TRIGGER {table}_{event.lower()} BEFORE {event} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} are only added'); END"
+        for table in ("votes", "remarks")
+        for event in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE FUNCTION only_added() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% are only added', TG_TABLE_NAME; END $$",
+        *(
+            f"CREATE TRIGGER {table}_only_added BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION only_added()"
+            for table in ("votes", "remarks")
+        ),
+    ],
+}
+
 
 def upgrade() -> None:
     """Make the tables."""
@@ -210,6 +230,9 @@ def upgrade() -> None:
     with op.batch_alter_table("votes", schema=None) as batch_op:
         batch_op.create_index("votes_of_visit", ["visit_id", "question_id"], unique=False)
 
+    for statement in FACTS[op.get_bind().dialect.name]:
+        op.execute(statement)
+
 
 def downgrade() -> None:
     """Drop the tables."""
@@ -218,6 +241,8 @@ def downgrade() -> None:
 
     op.drop_table("votes")
     op.drop_table("remarks")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION only_added")
     op.drop_table("golden")
     with op.batch_alter_table("visits", schema=None) as batch_op:
         batch_op.drop_index(

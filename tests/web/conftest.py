@@ -1,0 +1,68 @@
+"""Databases of both kinds for tests of the app."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.conftest import missing
+
+TOOL = Path(__file__).parents[2] / "tools" / "postgres.py"
+_numbers = itertools.count()
+
+
+def load(path):
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Yield the address of a PostgreSQL server: the one that MANYHOT_POSTGRES names, or one of our own."""
+    if address := os.environ.get("MANYHOT_POSTGRES"):
+        yield address
+        return
+    tool = load(TOOL)
+    if tool.programs() is None:
+        missing("PostgreSQL: its programs, or MANYHOT_POSTGRES=postgresql://USER@HOST/NAME")
+    with tool.running("fsync=off") as server:
+        yield server.url
+
+
+@pytest.fixture
+def new_postgres(postgres):
+    """Yield a function that makes an empty database and returns its address."""
+    engine = sa.create_engine(
+        sa.make_url(postgres).set(drivername="postgresql+pg8000"), isolation_level="AUTOCOMMIT"
+    )
+    made = []
+
+    def make():
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        made.append(name)
+        return sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    with engine.connect() as connection:
+        for name in made:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """Return the address of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'annotation.sqlite'}"
+    return request.getfixturevalue("new_postgres")()

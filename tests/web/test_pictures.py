@@ -1,0 +1,247 @@
+"""Images of all kinds, whole and broken, as the browser gets them."""
+
+import io
+import os
+import struct
+import tarfile
+import threading
+import zlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from manyhot.errors import InputError
+from manyhot.web import pictures
+from manyhot.web.pictures import Pictures
+
+
+@pytest.fixture
+def made(tmp_path):
+    return Pictures(tmp_path / "cache")
+
+
+def shown(made, path, size="small"):
+    return PIL.Image.open(io.BytesIO(made.read(str(path), size)))
+
+
+def colour(image, at=(5, 5)):
+    return np.array(image.convert("RGB").getpixel(at))
+
+
+def saved(path, image, **more):
+    image.save(path, **more)
+    return path
+
+
+def plain(mode="RGB", size=(400, 300), value=(200, 30, 60)):
+    return PIL.Image.new(mode, size, value)
+
+
+@pytest.mark.parametrize(("size", "longer"), [("small", 256), ("large", 1280)])
+def test_the_longer_side(made, tmp_path, size, longer):
+    path = saved(tmp_path / "a.png", plain(size=(3000, 1500)))
+    assert shown(made, path, size).size == (longer, longer // 2)
+
+
+def test_a_small_image_stays_as_it_is(made, tmp_path):
+    assert shown(made, saved(tmp_path / "a.png", plain(size=(40, 30)))).size == (40, 30)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tif", "bmp", "ppm"])
+def test_kinds(made, tmp_path, ending):
+    found = colour(shown(made, saved(tmp_path / f"a.{ending}", plain())))
+    assert np.abs(found - (200, 30, 60)).max() <= 6
+
+
+def test_cmyk(made, tmp_path):
+    path = saved(tmp_path / "a.jpg", PIL.Image.new("CMYK", (40, 30), (0, 255, 255, 0)))
+    assert np.abs(colour(shown(made, path)) - (255, 0, 0)).max() <= 6
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_are_not_clipped_to_white(made, tmp_path, ending):
+    values = np.full((30, 40), 0x8000, np.uint16)
+    path = saved(tmp_path / f"a.{ending}", PIL.Image.fromarray(values))
+    assert np.abs(colour(shown(made, path)) - 128).max() <= 2
+
+
+def test_one_bit_palette_and_grey(made, tmp_path):
+    assert colour(shown(made, saved(tmp_path / "a.png", PIL.Image.new("1", (9, 9), 1)))).tolist() == [255] * 3
+    grey = colour(shown(made, saved(tmp_path / "b.png", PIL.Image.new("L", (9, 9), 90))))
+    assert np.abs(grey - 90).max() <= 2
+    palette = colour(shown(made, saved(tmp_path / "c.png", plain().convert("P"))))
+    assert np.abs(palette - (200, 30, 60)).max() <= 30
+
+
+def test_what_is_transparent_is_white(made, tmp_path):
+    path = saved(tmp_path / "a.png", PIL.Image.new("RGBA", (40, 30), (0, 0, 0, 0)))
+    assert colour(shown(made, path)).tolist() == [255, 255, 255]
+
+
+def test_turned_as_the_camera_says_and_nothing_else_of_its_notes(made, tmp_path):
+    image = plain(size=(40, 20))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x010F] = "the maker"
+    path = saved(tmp_path / "a.jpg", image, exif=exif)
+    found = shown(made, path)
+    assert found.size == (20, 40)
+    assert b"the maker" not in made.read(str(path), "small")
+    assert not dict(found.getexif())
+
+
+def test_of_moving_images_the_first(made, tmp_path):
+    frames = [plain(value=(250, 0, 0)), plain(value=(0, 250, 0))]
+    path = tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert np.abs(colour(shown(made, path)) - (250, 0, 0)).max() <= 6
+
+
+def bomb():
+    """Return a PNG of 60,000 × 60,000 pixels in 200 bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
+    )
+
+
+def cut():
+    data = io.BytesIO()
+    PIL.Image.effect_noise((400, 300), 50).save(data, "JPEG")
+    return data.getvalue()[:4000]
+
+
+BROKEN = {
+    "cut.jpg": cut(),
+    "bomb.png": bomb(),
+    "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "program.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
+    "empty.jpg": b"",
+    "text.jpg": b"no image",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_decoded_is_refused(made, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(BROKEN[name])
+    with pytest.raises(InputError) as raised:
+        made.read(str(path), "small")
+    assert raised.value.what == "The image cannot be decoded."
+    assert raised.value.details["where"] == str(path)
+
+
+def test_large_files_are_not_read(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"x" * 1001)
+    with pytest.raises(InputError) as raised:
+        made.read(str(path), "small")
+    assert str(raised.value) == (
+        f"The image is too large.\n  where:   {path}\n  got:     over 1,000 bytes\n  allowed: fewer"
+    )
+
+
+@pytest.mark.parametrize("name", ["nowhere.jpg", "nowhere/a.jpg", "a\0b.jpg", ""])
+def test_what_is_not_there(made, tmp_path, name):
+    with pytest.raises(InputError):
+        made.read(f"{tmp_path}/{name}", "small")
+
+
+def test_a_folder_a_loop_and_a_pipe_keep_nobody_waiting(made, tmp_path):
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name in (".", "loop.jpg", "pipe.jpg"):
+        with pytest.raises(InputError):
+            made.read(f"{tmp_path}/{name}", "small")
+
+
+def test_a_member_of_an_archive(made, tmp_path):
+    path = saved(tmp_path / "a.png", plain())
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(path, "./photos/a.png")
+    path.unlink()
+    assert shown(made, tmp_path / "all.tar" / "photos" / "a.png").size == (256, 192)
+    with pytest.raises(InputError, match="The image is not there"):
+        made.read(str(tmp_path / "all.tar" / "photos" / "b.png"), "small")
+
+
+def test_through_fsspec(made):
+    fsspec = pytest.importorskip("fsspec")
+    data = io.BytesIO()
+    plain().save(data, "PNG")
+    fsspec.filesystem("memory").pipe("/bucket/a.png", data.getvalue())
+    assert shown(made, "memory://bucket/a.png").size == (256, 192)
+    with pytest.raises(InputError, match=r"The image cannot be read\.") as raised:
+        made.read("memory://bucket/b.png", "small")
+    assert raised.value.details["where"] == "memory://bucket/b.png"
+
+
+def files(made):
+    return sorted(path for path in made._cache.rglob("*") if path.is_file())
+
+
+def test_made_once(made, tmp_path):
+    path = saved(tmp_path / "a.png", plain())
+    first = made.read(str(path), "small")
+    path.unlink()
+    assert made.read(str(path), "small") == first
+    assert [f.read_bytes() for f in files(made)] == [first]
+
+
+def test_the_folder_may_go_while_we_run(made, tmp_path):
+    import shutil
+
+    path = saved(tmp_path / "a.png", plain())
+    first = made.read(str(path), "small")
+    shutil.rmtree(made._cache)
+    assert made.read(str(path), "small") == first
+
+
+def test_a_file_that_was_never_written_to_the_end_is_made_anew(made, tmp_path):
+    path = saved(tmp_path / "a.png", plain())
+    first = made.read(str(path), "small")
+    files(made)[0].write_bytes(b"")
+    assert made.read(str(path), "small") == first
+    assert files(made)[0].read_bytes() == first
+
+
+@pytest.mark.parametrize("why", ["full", "file"])
+def test_where_nothing_can_be_kept_images_are_shown_nevertheless(tmp_path, monkeypatch, why):
+    made = Pictures(tmp_path / "cache")
+    path = saved(tmp_path / "a.png", plain())
+    if why == "file":  # the folder cannot be made
+        (tmp_path / "cache").write_bytes(b"")
+    else:
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(pictures.os, "fdopen", full)
+    assert shown(made, path).size == (256, 192)
+    if why == "full":
+        assert files(made) == []
+
+
+def test_many_at_once(made, tmp_path):
+    path = saved(tmp_path / "a.png", plain(size=(2000, 1500)))
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(Pictures(made._cache).read(str(path), "small")))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert len(files(made)) == 1

@@ -1,0 +1,167 @@
+"""A PostgreSQL server that goes down and comes back."""
+
+import gc
+import threading
+import time
+import warnings
+
+import pytest
+from stores import NO, answer, filled, key, rater
+
+from conftest import TOOL, load, missing
+from manyhot.errors import OutputError
+from manyhot.web.store import Store, Vote
+from manyhot.web.store.database import Database
+from manyhot.web.store.settings import get, put
+
+
+@pytest.fixture
+def server():
+    """Yield a server that a test may stop."""
+    tool = load(TOOL)
+    if tool.programs() is None:
+        missing("PostgreSQL's programs")
+    with tool.running() as started:
+        yield started
+    with warnings.catch_warnings():  # pg8000 leaves the socket of a broken connection to the collector
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def test_started_anew_between_two_changes_nobody_notices(server):
+    database = Database(server.url)
+    database.upgrade()
+    database.write(lambda c: put(c, "before", 1))
+    assert database.read(lambda c: get(c, "before")) == 1
+    server.stop()
+    server.start()
+    database.write(lambda c: put(c, "after", 1))
+    server.stop()
+    server.start()
+    assert database.read(lambda c: get(c, "after")) == 1
+    database.close()
+
+
+def test_while_it_is_down_we_say_so_and_afterwards_go_on(server):
+    database = Database(server.url)
+    database.upgrade()
+    database.write(lambda c: put(c, "n", 1))
+    server.stop()
+    for use in (database.write, database.read):
+        with pytest.raises(OutputError, match="The database cannot be used just now") as raised:
+            use(lambda c: get(c, "n"))
+        assert server.url in str(raised.value)
+    with pytest.raises(OutputError, match="The database cannot be opened"):
+        Store(server.url)
+    server.start()
+    assert database.write(lambda c: get(c, "n")) == 1
+    assert database.read(lambda c: get(c, "n")) == 1
+    database.close()
+
+
+def test_lost_in_the_middle_of_a_change_it_is_made_once(server):
+    database = Database(server.url)
+    database.upgrade()
+    database.write(lambda c: put(c, "count", 0))
+    turns = []
+
+    def add(connection):
+        turns.append(1)
+        put(connection, "count", get(connection, "count") + 1)
+        if len(turns) == 1:
+            server.stop()
+            server.start()
+        get(connection, "count")
+
+    database.write(add)
+    assert len(turns) == 2
+    assert database.read(lambda c: get(c, "count")) == 1
+    database.close()
+
+
+def test_answers_sent_again_through_restarts_are_there_once(server):
+    store = filled(server.url, pages=40, classes=5)
+    people = [rater(store, f"rater{n}") for n in range(4)]
+    ended = threading.Event()
+    acknowledged, failures = {}, []
+
+    def send(who, vote):
+        while True:
+            try:
+                stored = store.store(who, [vote])
+            except OutputError:
+                failures.append(vote.key)
+                time.sleep(0.05)
+            else:
+                assert stored.kept == [vote.key]
+                acknowledged[vote.key] = (who.id, vote.class_id)
+                return
+
+    def work(who):
+        while not ended.is_set():
+            try:
+                queue = store.queue(who)
+            except OutputError:
+                time.sleep(0.05)
+                continue
+            if not queue.visits:
+                return
+            for c in queue.visits[0].shown:
+                send(who, Vote(key(), queue.visits[0].key, c, NO))
+
+    threads = [threading.Thread(target=work, args=(who,)) for who in people]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.15)
+        server.stop()
+        time.sleep(0.1)
+        server.start()
+    until = time.monotonic() + 60
+    while len(acknowledged) < 30 and time.monotonic() < until:
+        time.sleep(0.05)
+    ended.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    store.close()
+    import pg8000.native
+
+    host, _, port = server.url.rpartition("@")[2].partition("/")[0].partition(":")
+    own = pg8000.native.Connection("postgres", host=host, port=int(port))
+    rows = own.run(
+        "SELECT v.key, v.rater_id, q.class_id FROM votes v JOIN questions q ON q.id = v.question_id"
+    )
+    own.close()
+    assert sorted((k, *rest) for k, rest in acknowledged.items()) == sorted(map(tuple, rows))
+    assert len(rows) >= 30
+
+
+def test_two_stores_at_once_give_no_slot_twice(new_postgres):
+    url = new_postgres()
+    first = filled(url, pages=30)
+    second = Store(url)
+    people = [rater(first, f"rater{n}") for n in range(8)]
+
+    def work(store, who):
+        while visits := store.queue(who).visits:
+            answer(store, who, visits[0])
+
+    threads = [
+        threading.Thread(target=work, args=((first, second)[n % 2], who)) for n, who in enumerate(people)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    from stores import answers_by_question
+
+    assert {len(names) for names in answers_by_question(first).values()} == {1}
+    assert len(answers_by_question(first)) == 90
+    first.close()
+    second.close()

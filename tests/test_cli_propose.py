@@ -90,10 +90,9 @@ def test_without_known_sets(run):
 def test_status_says_how_to_ask(run):
     run(INIT)
     run("propose camp")
-    assert run("status camp").splitlines()[-3:] == [
-        "next: ask raters the questions, and put their answers into camp/votes.parquet; in Label Studio",
-        "  manyhot convert camp/proposals.parquet camp/tasks.json --to label-studio",
-        "  manyhot convert export.json camp/votes.parquet",
+    assert run("status camp").splitlines()[-2:] == [
+        "next: ask raters the questions, or put answers into camp/votes.parquet",
+        "  manyhot annotate camp",
     ]
 
 

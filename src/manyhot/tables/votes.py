@@ -290,7 +290,7 @@ def _without_decisions(votes: Votes) -> Votes:
     if not late.any() or late.all():
         return votes
     rows = np.flatnonzero(late)
-    keys = [t[rows] for t in reversed(_times(votes))] + [votes.question[rows].astype(np.int64)]
+    keys = [when[rows] for when, _ in reversed(_times(votes))] + [votes.question[rows].astype(np.int64)]
     order = rows[np.lexsort(keys)]
     last = order[np.append(np.diff(votes.question[order]) > 0, True)]
     refined = Refined(votes.question[last], votes.answer[last], votes.to_table().take(pa.array(rows)))

@@ -40,8 +40,8 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75
         )
-        # Threads take turns after 0.1 ms instead of 5: who writes waits for a database ten times an answer, and
-        # each time for its turn.
+        # Threads take turns after 0.1 ms instead of 5: who writes waits for a database ten times an answer,
+        # and each time for its turn.
         sys.setswitchinterval(0.0001)
         uvicorn.Server(config).run(sockets=[listening])
 

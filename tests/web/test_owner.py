@@ -313,9 +313,7 @@ def test_invite_some_and_each_link_works_until_it_is_revoked(store, owner):
 
 def test_links_are_for_where_people_reach_it(store, tmp_path):
     reach = Reach.of("127.0.0.1", "https://rate.example.org/")
-    app = create_app(
-        store, classes(), tmp_path / "c", title="fish", outside=Outside(alone=True), reach=reach
-    )
+    app = create_app(store, classes(), tmp_path / "c", title="fish", outside=Outside(alone=True), reach=reach)
     with TestClient(app, "https://rate.example.org") as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
         page = send(client, "/owner/invite", names="ann")

@@ -51,8 +51,8 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
             timeout_keep_alive=75,
             timeout_graceful_shutdown=10,
         )
-        # Threads take turns after 0.1 ms instead of 5: who writes waits for a database ten times an answer, and
-        # each time for its turn.
+        # Threads take turns after 0.1 ms instead of 5: who writes waits for the database ten times an answer,
+        # and each time for a turn.
         sys.setswitchinterval(0.0001)
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -72,6 +72,8 @@ def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
     """Return what to raise for an error that is the database's and not ours; None for others."""
     if isinstance(error, sa.exc.TimeoutError):
         got = "too many connections at once"
+    elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
+        got = "the connection was lost"
     elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
         got = said(error)
     else:
@@ -136,6 +138,7 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
         engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
         sa.event.listen(engine, "handle_error", _notice_lost)
+        sa.event.listen(engine, "invalidate", _close_socket)
         return engine
     raise InputError(
         "This kind of database is not supported.",
@@ -163,6 +166,12 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     begin = connection.get_execution_options().get("begin")
     if begin:
         connection.exec_driver_sql(begin)
+
+
+def _close_socket(connection: Any, _record: object, _error: object) -> None:
+    # pg8000 says goodbye first, and where nobody listens any more leaves the socket to the collector.
+    if (socket := getattr(connection, "_usock", None)) is not None:
+        socket.close()
 
 
 def _notice_lost(context: ExceptionContext) -> None:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from stores import NO, YES, answer, filled, key, rater
 
 from manyhot.classes import ClassList
-from manyhot.web import Outside, create_app
+from manyhot.web import Outside, Reach, create_app
 from manyhot.web.store import Remark
 
 NAMES = ["<i>tench</i>", "goldfish", "shark"]
@@ -240,7 +240,7 @@ def test_agreement_and_quality_are_what_is_judged(store, tmp_path):
         said = text_of(client.get("/owner"))
     votes = seen["votes"]
     rows = {(r["image_id"], r["class_id"]): r["answer"] for r in votes.to_table().to_pylist()}
-    name = {1: "0.jpg", 2: "1.jpg", 3: "2.jpg", 4: "3.jpg", 5: "golden0.jpg", 6: "golden1.jpg"}[visit.image]
+    name = visit.name
     assert rows == {
         (name, 0): "no",
         (name, 1): "yes",
@@ -312,8 +312,9 @@ def test_invite_some_and_each_link_works_until_it_is_revoked(store, owner):
 
 
 def test_links_are_for_where_people_reach_it(store, tmp_path):
-    outside = Outside(alone=True, address="https://rate.example.org/")
-    with TestClient(create_app(store, classes(), tmp_path / "c", title="fish", outside=outside)) as client:
+    reach = Reach.of("127.0.0.1", "https://rate.example.org/")
+    app = create_app(store, classes(), tmp_path / "c", title="fish", outside=Outside(alone=True), reach=reach)
+    with TestClient(app, "https://rate.example.org") as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
         page = send(client, "/owner/invite", names="ann")
     assert re.search(r"<code>https://rate\.example\.org/join/[\w-]{43}</code>", page.text)

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 CampaignArgument = Annotated[Path, typer.Argument(help="Folder of the campaign.", metavar="DIR")]
 DatabaseOption = Annotated[
     str | None,
-    typer.Option("--database", help="postgresql://HOST/NAME; by default a file in the campaign."),
+    typer.Option(
+        "--database",
+        envvar="MANYHOT_DATABASE",  # arguments of a command are seen by all who use the machine
+        help="postgresql://HOST/NAME; by default a file in the campaign.",
+    ),
 ]
 
 
@@ -58,17 +62,28 @@ def annotate(
     address: Annotated[
         str | None, typer.Option("--address", help="Where people reach it: https://rate.example.org.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="Another name of this machine that browsers use; repeat for more."),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proxy", help="Address or network of a proxy that says who asks; repeat for more. See hosting."
+        ),
+    ] = None,
 ) -> None:
     """Ask people the questions of a campaign, in the browser.
 
     Options that are given hold for a campaign that runs already, too; all others are on the owner's page.
     """
     from manyhot.pipeline import open_annotation, serve
-    from manyhot.web import Settings
+    from manyhot.web import Reach, Settings
 
     given = {"raters": raters, "per_page": per_page, "qualify": qualify}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     settings = Settings(**({"raters": 1 if open_ else 5} | changes))
+    reach = Reach.of(host, address, [*(allow_host or ()), *_own_names(host)], proxy or ())
     with open_annotation(
         campaign,
         database=database,
@@ -76,7 +91,7 @@ def annotate(
         images=images,
         settings=settings,
         alone=open_,
-        address=address or "",
+        reach=reach,
     ) as annotation:
         changes.pop("per_page", None)
         if changes:
@@ -152,6 +167,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _own_names(host: str) -> list[str]:
+    """Return the names by which others find a machine that listens for others."""
+    name = socket.gethostname()
+    return [] if _is_loopback(host) else [name, f"{name}.local", socket.getfqdn()]
 
 
 def _reached(address: str) -> str:

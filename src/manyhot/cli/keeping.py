@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from manyhot.cli.annotating import CampaignArgument, DatabaseOption
+from manyhot.cli.options import without_passwords
 
 _File = Annotated[Path, typer.Argument(help="The backup, a zip file.", metavar="FILE")]
 
@@ -33,6 +34,6 @@ def restore(
     from manyhot.pipeline import restore_campaign
 
     restore_campaign(file, campaign, database=database)
-    address = f" --database {database}" if database else ""
+    address = f" --database {without_passwords(database)}" if database else ""
     typer.echo(f"Made {campaign}. Go on: manyhot annotate {campaign}{address}")
     typer.echo("  Where the images lie elsewhere now, add --images FOLDER.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -91,5 +92,10 @@ def card_facts(
 
 
 def call() -> str:
-    """Return the command line, for the metadata of what is written."""
-    return shlex.join(["manyhot", *sys.argv[1:]])
+    """Return the command line, for the metadata of what is written: without passwords of addresses in it."""
+    return without_passwords(shlex.join(["manyhot", *sys.argv[1:]]))
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with ``***`` in place of passwords in addresses: others see files and terminals."""
+    return re.sub(r"(://[^\s/@:]*):[^\s/]*@", r"\1:***@", text)

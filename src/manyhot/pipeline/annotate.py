@@ -30,6 +30,7 @@ from manyhot.tables import Campaign, Images
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from manyhot.web.reach import Reach
     from manyhot.web.store import Asked, Example, Settings, Store
 
 ANSWERS = ("no", "maybe", "yes")
@@ -70,7 +71,7 @@ def open_annotation(
     images: PathLike | None = None,
     settings: Settings | None = None,
     alone: bool = False,
-    address: str = "",
+    reach: Reach | None = None,
 ) -> Iterator[Annotation]:
     """Open the database of a campaign, filled from its tables the first time, and make the app.
 
@@ -88,8 +89,8 @@ def open_annotation(
         Of a campaign whose database is new.
     alone : bool
         One person at a laptop: who opens an owner's link needs no password.
-    address : str
-        Where people reach the app, for the links that its owner makes there.
+    reach : Reach, optional
+        By which names and through which proxies the app is reached; by default by any name.
 
     Raises
     ------
@@ -119,8 +120,8 @@ def open_annotation(
                     judge=partial(agreement, resamples=_RESAMPLES),
                     export=lambda folder: _write(store, campaign, folder),
                     alone=alone,
-                    address=address,
                 ),
+                reach=reach,
             ),
             tuple(_notes(campaign, store)),
         )

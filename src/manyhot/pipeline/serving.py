@@ -32,16 +32,27 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     """
     import uvicorn
 
+    from manyhot.web.connections import Connection
+
     with _listen(host, port) as listening:
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listening.getsockname()[1]}")
         # No log of requests: their addresses hold invitations.
         # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
+        # What proxies say is for the app to believe or not.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75
+            app,
+            http=Connection,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=10,
         )
-        # Threads take turns after 0.1 ms instead of 5: who writes waits for a database ten times an answer,
-        # and each time for its turn.
+        # Threads take turns after 0.1 ms instead of 5: who writes waits for the database ten times an answer,
+        # and each time for a turn.
         sys.setswitchinterval(0.0001)
         uvicorn.Server(config).run(sockets=[listening])
 

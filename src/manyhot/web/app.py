@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -13,16 +14,23 @@ from manyhot._version import __version__
 from manyhot.classes import ClassList
 from manyhot.errors import OutputError
 from manyhot.web.context import Context
-from manyhot.web.guard import Guard
+from manyhot.web.guard import Guard, headers
 from manyhot.web.numbers import Outside
 from manyhot.web.pictures import Pictures
+from manyhot.web.reach import Reach
 from manyhot.web.routes import answering, health, joining, owner, refining
 from manyhot.web.routes.images import Images
 from manyhot.web.store import Store
 
 
 def create_app(
-    store: Store, classes: ClassList, cache: Path, *, title: str, outside: Outside | None = None
+    store: Store,
+    classes: ClassList,
+    cache: Path,
+    *,
+    title: str,
+    outside: Outside | None = None,
+    reach: Reach | None = None,
 ) -> FastAPI:
     """Return the app of a campaign.
 
@@ -37,17 +45,48 @@ def create_app(
         Of the campaign.
     outside : Outside, optional
         What the app cannot do by itself.
+    reach : Reach, optional
+        By which names and through which proxies it is reached; by default by any name and without proxies.
     """
-    app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None)
-    app.state.context = known = Context(store, classes, Pictures(cache), title, outside or Outside())
+    app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.context = known = Context(
+        store, classes, Pictures(cache), title, outside or Outside(), reach or Reach()
+    )
     for module in (joining, answering, owner, refining, health):
         app.include_router(module.router)
     app.mount("/static", known.static, name="static")
     app.add_middleware(Images, known=known)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, known=known)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(OutputError, _unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _failed)
     return app
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    """Say what is wrong, and nothing of what was sent: it may be a password, or no text at all."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        {"loc": [_plain(part) for part in one["loc"]], "msg": _plain(one["msg"]), "type": one["type"]}
+        for one in error.errors()[:20]
+    ]
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": found}, 422)
+    return _refused(
+        request, HTTPException(422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in found))
+    )
+
+
+def _plain(part: object) -> str | int:
+    return part if isinstance(part, int) else str(part)[:200].encode(errors="replace").decode()
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """Say that something went wrong; what it was is for the terminal of who runs the app."""
+    response = _refused(request, HTTPException(500, "Something went wrong here. Try again."))
+    response.headers.update(headers())
+    return response
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

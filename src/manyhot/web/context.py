@@ -16,9 +16,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.templating import Jinja2Templates
 
 from manyhot.classes import ClassList
+from manyhot.web.limits import Limits
 from manyhot.web.meanwhile import Meanwhile
 from manyhot.web.numbers import Numbers, Outside
 from manyhot.web.pictures import Pictures
+from manyhot.web.reach import Reach
 from manyhot.web.search import Search
 from manyhot.web.static_files import StaticFiles
 from manyhot.web.store import Rater, Store
@@ -39,6 +41,8 @@ class Context:
     title : str
         Of the campaign.
     outside : Outside
+    reach : Reach
+    limits : Limits
     """
 
     store: Store
@@ -46,6 +50,8 @@ class Context:
     pictures: Pictures
     title: str
     outside: Outside = field(default_factory=Outside)
+    reach: Reach = field(default_factory=Reach)
+    limits: Limits = field(default_factory=Limits)
     static: StaticFiles = field(default_factory=StaticFiles)
 
     @cached_property
@@ -63,7 +69,25 @@ class Context:
     @cached_property
     def cookie(self) -> str:
         """The name of the session's cookie: those of one host see each other's, whatever their ports."""
-        return f"manyhot-{self.campaign_id}"
+        # Browsers take what begins so from this host alone, and by https alone.
+        return (
+            "__Host-" if self.reach.address.startswith("https://") else ""
+        ) + f"manyhot-{self.campaign_id}"
+
+    def is_https(self, request: Request) -> bool:
+        """Return whether who asks speaks HTTPS, with the app or with a proxy before it."""
+        peer = request.client.host if request.client else ""
+        return self.reach.is_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""))
+
+    def address(self, request: Request) -> str:
+        """Return where people reach the app: as it was told, or else as a request that was let in says."""
+        scheme = "https" if self.is_https(request) else "http"
+        return self.reach.address or f"{scheme}://{request.headers['host']}"
+
+    def client(self, request: Request) -> str:
+        """Return the address of who asks, which limits are for."""
+        peer = request.client.host if request.client else ""
+        return self.reach.client(peer, request.headers.get("x-forwarded-for", ""))
 
     def image_address(self, number: int) -> str:
         """Return where a browser finds an image of the campaign, ``/small`` or ``/large`` to follow."""
@@ -131,7 +155,10 @@ async def maybe_rater(request: Request, known: Known) -> Rater | None:
     token = request.cookies.get(known.cookie)
     if not token:
         return None
-    return known.store.remembered(token) or await run_in_threadpool(known.store.of_session, token)
+    found = known.store.remembered(token) or await run_in_threadpool(known.store.of_session, token)
+    if found is not None:
+        known.limits.know(token)
+    return found
 
 
 async def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:

@@ -40,14 +40,11 @@ class Outside:
         Writes the votes, and remarks where there are any, into a folder; returns the files.
     alone : bool
         One person at a laptop: who opens the link is the owner, without a password.
-    address : str
-        Where people reach the app, for links; empty: as the owner does.
     """
 
     judge: Callable[[Votes, Golden | None], Judged] | None = None
     export: Callable[[Path], list[Path]] | None = None
     alone: bool = False
-    address: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,9 @@ MAX_PIXELS = 90_000_000
 
 # Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
 _KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "MPO", "AVIF", "JPEG2000")
+_SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "ftp", "memory")
+"""What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
+
 _DECODING = threading.Semaphore(2)
 _VERSION = 1
 """Of how files are made smaller: another one makes all anew."""
@@ -143,6 +146,14 @@ def _places(archive: str, _changed: int) -> dict[str, tuple[int, int]]:
 
 
 def _remote(uri: str) -> bytes:
+    scheme = uri.partition("://")[0]
+    if scheme not in _SCHEMES or "::" in uri:
+        raise InputError(
+            "Images are not read from such addresses.",
+            where=uri,
+            got=f"{scheme}://" if "::" not in uri else "several addresses in one",
+            allowed=f"a path, or one address of {', '.join(_SCHEMES)}",
+        )
     try:
         import fsspec
     except ImportError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from manyhot.web.context import AnyRater, Context, Known, check_csrf
 from manyhot.web.store import Remark, Visit, Vote
@@ -26,6 +26,10 @@ _FOUND_EXAMPLES = 4
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\ufffd")  # PostgreSQL keeps no null characters
 
 
 class Strict(BaseModel):
@@ -51,7 +55,7 @@ class SentRemark(Strict):
 
     key: Key
     page: Key
-    text: str | None = Field(None, max_length=2000)
+    text: Annotated[str, AfterValidator(_storable)] | None = Field(None, max_length=2000)
     missing_class_id: int | None = Field(None, ge=0, lt=1 << 31)
     age_ms: Milliseconds = 0
     skips: bool = False

@@ -97,7 +97,9 @@ class Images:
             return False
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
-        self._sessions[cookies] = time.monotonic() + SECONDS
+        self._known.limits.know(token)
+        if len(cookies) < 1000:  # whoever sends long ones does not fill the memory
+            self._sessions[cookies] = time.monotonic() + SECONDS
         return True
 
     def _read(self, asked: re.Match[str]) -> bytes:

@@ -33,11 +33,14 @@ def join(request: Request, token: str, known: Known, password: Field = "", again
     """Begin a session; an owner sets a password first, and the link is of no use any more."""
     rater = _invited(known, token)
     if not _needs_password(known, rater):
+        if rater.is_owner:  # the link stood in the arguments of a browser, which all who use the machine see
+            known.store.end_invitation(rater.id)
         return _begin(request, known, rater, "/")
     if password != again:
         return _ask_password(request, known, rater, token, "The two are not the same.")
     try:
-        owner = known.store.set_password(token, password)
+        with known.limits.hashing():
+            owner = known.store.set_password(token, password)
     except InputError as error:
         return _ask_password(request, known, rater, token, error.what)
     if owner is None:
@@ -53,8 +56,11 @@ def login_page(request: Request, known: Known) -> Response:
 
 @router.post("/owner/login")
 def log_in(request: Request, known: Known, name: Field, password: Field) -> Response:
-    """Begin an owner's session. Whoever limits guesses does it here: no other route takes a password."""
-    owner = known.store.log_in(name.strip(), password)
+    """Begin an owner's session. Guesses are limited here: no other route takes a password."""
+    known.limits.try_password(known.client(request), name.strip())
+    with known.limits.hashing():
+        # PostgreSQL keeps no null characters, and looks for none.
+        owner = known.store.log_in(name.strip() if name.isprintable() else "", password)
     if owner is None:
         return _ask_login(request, known, "Name or password is wrong.", name)
     return _begin(request, known, owner, "/owner")
@@ -118,12 +124,12 @@ def _begin(request: Request, known: Context, rater: Rater, to: str) -> Response:
         max_age=SESSION_DAYS * 86400,
         httponly=True,
         samesite="lax",
-        secure=request.url.scheme == "https",
+        secure=known.is_https(request),
     )
     return response
 
 
 def _end(request: Request, known: Context, response: Response) -> Response:
     known.store.end_session(request.cookies.get(known.cookie, ""))
-    response.delete_cookie(known.cookie)
+    response.delete_cookie(known.cookie, secure=known.is_https(request), httponly=True, samesite="lax")
     return response

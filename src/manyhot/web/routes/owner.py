@@ -186,7 +186,7 @@ def change_rater(
 
 
 def _link(request: Request, known: Context, token: str) -> str:
-    return f"{(known.outside.address or str(request.base_url)).rstrip('/')}/join/{token}"
+    return f"{known.address(request)}/join/{token}"
 
 
 def _back() -> Response:

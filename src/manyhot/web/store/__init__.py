@@ -137,6 +137,10 @@ class Store:
 
         self._change(change)
 
+    def end_invitation(self, rater_id: int) -> None:
+        """End a rater's invitation; sessions go on."""
+        self._database.write(lambda c: people.change(c, rater_id, invitation=None))
+
     def stop(self, rater_id: int) -> None:
         """Let a rater answer no more; see `assigning.stop`."""
         self._change(lambda c: assigning.stop(c, rater_id))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import sqlite3
 from typing import Any
 
@@ -18,6 +21,8 @@ _READERS, _MORE = 8, 32
 
 _LOCK = 0x6D616E79
 """Of PostgreSQL's advisory locks, the one that who changes something holds."""
+
+_PASSWORD = re.compile(r"(://[^:/]*:).*@")
 
 # Of PostgreSQL: connection, conflict between transactions, resources, shutdown, the system.
 _TROUBLES = ("08", "40", "53", "57", "58")
@@ -67,6 +72,8 @@ def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
     """Return what to raise for an error that is the database's and not ours; None for others."""
     if isinstance(error, sa.exc.TimeoutError):
         got = "too many connections at once"
+    elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
+        got = "the connection was lost"
     elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
         got = said(error)
     else:
@@ -110,10 +117,12 @@ def _code(error: BaseException | None) -> str:
 def _engine(url: str, **options: Any) -> sa.Engine:
     try:
         address = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError) as error:
+    except (sa.exc.ArgumentError, ValueError):
         raise InputError(
-            "This is no address of a database.", got=url, allowed="sqlite:///PATH or postgresql://HOST/NAME"
-        ) from error
+            "This is no address of a database.",
+            got=_PASSWORD.sub(r"\1***@", url),
+            allowed="sqlite:///PATH or postgresql://HOST/NAME",
+        ) from None  # the cause repeats the address
     kind = address.get_backend_name()
     # Parameters of statements hold what raters wrote, and hashes of tokens: not for logs.
     options["hide_parameters"] = True
@@ -121,6 +130,7 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         engine = sa.create_engine(
             address, connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}, **options
         )
+        sa.event.listen(engine, "do_connect", _make_private)
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -128,12 +138,21 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
         engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
         sa.event.listen(engine, "handle_error", _notice_lost)
+        sa.event.listen(engine, "invalidate", _close_socket)
         return engine
     raise InputError(
         "This kind of database is not supported.",
         got=address.render_as_string(hide_password=True),
         allowed="sqlite:///PATH or postgresql://HOST/NAME",
     )
+
+
+def _make_private(_dialect: object, _record: object, given: Any, _options: object) -> None:
+    # It holds who wrote what, and what passwords were hashed to. The files beside it get its mode.
+    path = str(given[0])
+    if path != ":memory:" and not path.startswith("file:"):
+        with contextlib.suppress(OSError):  # it is there already, or SQLite says what is wrong
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -147,6 +166,12 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     begin = connection.get_execution_options().get("begin")
     if begin:
         connection.exec_driver_sql(begin)
+
+
+def _close_socket(connection: Any, _record: object, _error: object) -> None:
+    # pg8000 says goodbye first, and where nobody listens any more leaves the socket to the collector.
+    if (socket := getattr(connection, "_usock", None)) is not None:
+        socket.close()
 
 
 def _notice_lost(context: ExceptionContext) -> None:

@@ -70,14 +70,16 @@ def fill(
     put(connection, "source", source)
     put(connection, "id", secrets.token_hex(8))
     change_settings(connection, **settings.__dict__)
-    images = {a.image_id: number for number, a in enumerate(asked, start=1)}
+    # Raters see the numbers: those of a table that is sorted by class would tell the original label.
+    mixed = sorted(asked, key=lambda a: _hashed(a.image_id))
+    images = {a.image_id: number for number, a in enumerate(mixed, start=1)}
     _insert(
         connection,
         schema.images,
-        ({"id": images[a.image_id], "name": a.image_id, "uri": a.uri, "label": a.label} for a in asked),
+        ({"id": images[a.image_id], "name": a.image_id, "uri": a.uri, "label": a.label} for a in mixed),
     )
     _insert(connection, schema.examples, _numbered(examples))
-    _add_pages(connection, asked, images, settings)
+    _add_pages(connection, mixed, images, settings)
     return True
 
 
@@ -103,13 +105,13 @@ def move(connection: sa.Connection, places: Mapping[str, str]) -> None:
 
 
 def _add_pages(
-    connection: sa.Connection, asked: Sequence[Asked], images: Mapping[str, int], settings: Settings
+    connection: sa.Connection, mixed: Sequence[Asked], images: Mapping[str, int], settings: Settings
 ) -> None:
     pages: list[dict[str, object]] = []
     questions: list[dict[str, object]] = []
     golden: list[dict[str, object]] = []
     # In a fixed random order: a campaign that ends early has asked about a fair part of the images.
-    for about in sorted(asked, key=lambda a: _hashed(a.image_id)):
+    for about in mixed:
         for classes in _pages_of(about, settings.per_page):
             page = len(pages) + 1
             pages.append(

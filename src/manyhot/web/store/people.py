@@ -20,6 +20,8 @@ from manyhot.web.store import schema
 from manyhot.web.store.clock import DAY, now
 
 SESSION_DAYS = 30
+MOST_SESSIONS = 50
+"""Of one person; the oldest end."""
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
 OWNER = "owner"
 """The name of an owner who was given none."""
@@ -246,6 +248,10 @@ def begin_session(connection: sa.Connection, rater: Rater) -> str:
             token=hashed(token), rater_id=rater.id, expires_at=now() + SESSION_DAYS * DAY
         )
     )
+    table = schema.sessions
+    latest = sa.select(table.c.expires_at).where(table.c.rater_id == rater.id)
+    oldest = latest.order_by(table.c.expires_at.desc()).offset(MOST_SESSIONS).limit(1).scalar_subquery()
+    connection.execute(table.delete().where(table.c.rater_id == rater.id, table.c.expires_at <= oldest))
     return token
 
 

@@ -59,7 +59,7 @@ class Settings:
             if not least <= value <= most:
                 raise InputError(
                     f"The setting {name!r} of a campaign is out of range.",
-                    got=f"{value:g}",
+                    got=f"{value:g}" if abs(value) < 1e15 else "a far larger number",
                     allowed=f"{least:g} to {most:g}",
                 )
         if self.state not in STATES:

@@ -11,9 +11,11 @@ export PYTHONDONTWRITEBYTECODE :=
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo/collect.py --out demo
-	$(BIN)/manyhot predict demo/photos --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 --out demo/predictions
+	$(BIN)/manyhot predict demo/photos --labels examples/demo/photos.csv --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 --out demo/predictions
 	$(BIN)/manyhot evaluate --labels demo/labels.parquet --predictions demo/predictions --images demo/predictions/images.parquet --dataset demo --out demo
-	@echo "Open demo/report/index.html"
+	@test -f demo/campaign/proposals.parquet || ( $(BIN)/manyhot init demo/campaign --images demo/predictions --predictions demo/predictions \
+	  && $(BIN)/manyhot propose demo/campaign --rule 'union(threshold=0.05)' --leave-out nothing )
+	@echo "Open demo/report/index.html. Say yourself what is in these photographs: $(BIN)/manyhot annotate demo/campaign --open"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -40,7 +42,7 @@ $(STAMP): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[models,report]"
-	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report,web]" $(GROUPS)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@
 

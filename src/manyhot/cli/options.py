@@ -93,9 +93,9 @@ def card_facts(
 
 def call() -> str:
     """Return the command line, for the metadata of what is written: without passwords of addresses in it."""
-    return without_passwords(shlex.join(["manyhot", *sys.argv[1:]]))
+    return shlex.join(["manyhot", *map(without_passwords, sys.argv[1:])])
 
 
 def without_passwords(text: str) -> str:
-    """Return a text with ``***`` in place of passwords in addresses: others see files and terminals."""
-    return re.sub(r"(://[^\s/@:]*):[^\s/]*@", r"\1:***@", text)
+    """Return an argument with ``***`` in place of passwords in addresses: others see files and terminals."""
+    return re.sub(r"(://[^\s/@:]*):.*@", r"\1:***@", text)

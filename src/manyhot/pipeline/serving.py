@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from manyhot.errors import InputError
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 
@@ -32,29 +33,35 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     """
     import uvicorn
 
-    from manyhot.web.connections import Connection
-
     with _listen(host, port) as listening:
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listening.getsockname()[1]}")
-        # No log of requests: their addresses hold invitations.
-        # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
-        # What proxies say is for the app to believe or not.
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=10,
-        )
         # Threads take turns after 0.1 ms instead of 5: who writes waits for the database ten times an answer,
         # and each time for a turn.
         sys.setswitchinterval(0.0001)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(configured(app)).run(sockets=[listening])
+
+
+def configured(app: FastAPI) -> uvicorn.Config:
+    """Return how the app is served."""
+    import uvicorn
+
+    from manyhot.web.connections import Connection
+
+    # No log of requests: their addresses hold invitations.
+    # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
+    # What proxies say is for the app to believe or not.
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from manyhot.errors import InputError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII)
 _LOOPBACK = ("127.0.0.0/8", "::1")
 
 
@@ -68,11 +70,14 @@ class Reach:
         return cls(public, frozenset(known), tuple(_network(proxy) for proxy in proxies))
 
     def admits(self, host: str) -> bool:
-        """Return whether a request's Host is one of ours; a site that points its name at us is refused."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
+        """Return whether a request's Host, in small letters, is one of ours.
+
+        A site that points its own name at us is refused.
+        """
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
+        name = found[1] or found[2]
         if self.names is None or name in self.names:
             return True
         return _is_numeric(name) or name.endswith(".localhost")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from manyhot.web.context import AnyRater, Context, Known, check_csrf
 from manyhot.web.store import Remark, Visit, Vote
@@ -15,8 +15,12 @@ from manyhot.web.store import Remark, Visit, Vote
 router = APIRouter(
     prefix="/api",
     responses={
+        400: {"description": "no JSON"},
         401: {"description": "no session"},
         403: {"description": "the request did not come from a page of this app"},
+        413: {"description": "too large"},
+        429: {"description": "too many requests; Retry-After says when to try again"},
+        503: {"description": "nothing can be stored just now; try again"},
     },
 )
 ANSWERS = ("no", "maybe", "yes")
@@ -25,17 +29,27 @@ _FOUND = 20
 _FOUND_EXAMPLES = 4
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
-Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+def _whole(value: object) -> object:
+    """Return a JSON number without a fraction, 3.0 as 3; others are left, for strict models to refuse."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+ClassId = Annotated[int, Field(ge=0, lt=1 << 31), BeforeValidator(_whole)]
+Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 
 def _storable(text: str) -> str:
-    return text.replace("\0", "\ufffd")  # PostgreSQL keeps no null characters
+    """Return a text that databases keep: no null character, no half of an emoji that a page cut in two."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "\ufffd")
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors."""
+    """Unknown keys are errors, and so is text that looks like a number."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SentVote(Strict):
@@ -43,7 +57,7 @@ class SentVote(Strict):
 
     key: Key
     page: Key
-    class_id: int = Field(ge=0, lt=1 << 31)
+    class_id: ClassId
     answer: Literal["no", "maybe", "yes"]
     main: bool = False
     age_ms: Milliseconds = 0
@@ -56,7 +70,7 @@ class SentRemark(Strict):
     key: Key
     page: Key
     text: Annotated[str, AfterValidator(_storable)] | None = Field(None, max_length=2000)
-    missing_class_id: int | None = Field(None, ge=0, lt=1 << 31)
+    missing_class_id: ClassId | None = None
     age_ms: Milliseconds = 0
     skips: bool = False
 
@@ -141,8 +155,12 @@ def back(known: Known, rater: AnyRater, before: Key | None = None) -> Page:
 @router.post("/answers", dependencies=[Depends(check_csrf)])
 def answers(sent: Sent, known: Known, rater: AnyRater) -> Kept:
     """Store answers and remarks. What is sent again is stored once."""
-    stored = known.store.store(rater, [_read(known, item) for item in sent.items])
-    return Kept(kept=stored.kept, refused=stored.refused)
+    read = [_read(item) for item in sent.items]
+    count = len(known.classes)
+    fine = [one for one in read if not (isinstance(one, Remark) and (one.missing_class_id or 0) >= count)]
+    stored = known.store.store(rater, fine)
+    unknown = {one.key: "there is no such class" for one in read if one not in fine}
+    return Kept(kept=stored.kept, refused=stored.refused | unknown)
 
 
 @router.get("/classes")
@@ -168,7 +186,7 @@ def classes(
     ]
 
 
-def _read(known: Context, item: SentVote | SentRemark) -> Vote | Remark:
+def _read(item: SentVote | SentRemark) -> Vote | Remark:
     if isinstance(item, SentVote):
         seen = None if item.seen_ms is None else item.seen_ms * 1000
         return Vote(
@@ -180,8 +198,6 @@ def _read(known: Context, item: SentVote | SentRemark) -> Vote | Remark:
             item.age_ms * 1000,
             seen,
         )
-    if item.missing_class_id is not None and item.missing_class_id >= len(known.classes):
-        raise HTTPException(422, f"There is no class {item.missing_class_id}.")
     return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000, item.skips)
 
 

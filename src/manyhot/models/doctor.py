@@ -18,6 +18,7 @@ EXTRAS = {
     "clip": (("open_clip",), "zero-shot models of open_clip"),
     "ray": (("ray",), "many machines"),
     "report": (("altair", "vl_convert"), "figures of reports"),
+    "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
     "pandas": (("pandas",), "tables as data frames"),
 }
 WEIGHTS = tuple(f"efficientnet-lite{i}" for i in range(3))

@@ -23,7 +23,13 @@ def server():
         missing("PostgreSQL's programs")
     with tool.running() as started:
         yield started
-    with warnings.catch_warnings():  # pg8000 leaves the socket of a broken connection to the collector
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """Collect what pg8000 leaves: the sockets of broken connections; logs hold some until a test is over."""
+    yield
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gc.collect()
 

@@ -63,16 +63,22 @@ def lock(connection: sa.Connection) -> None:
     # SQLite's transaction began as a writer's.
 
 
+UNWRAPPED = (ConnectionError, TimeoutError)
+"""What pg8000 lets through from its socket, so that it comes as no error of SQLAlchemy's."""
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is lost."""
-    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+    return isinstance(error, UNWRAPPED) or (
+        isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+    )
 
 
 def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
     """Return what to raise for an error that is the database's and not ours; None for others."""
     if isinstance(error, sa.exc.TimeoutError):
         got = "too many connections at once"
-    elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
+    elif isinstance(error, (sa.exc.PendingRollbackError, sa.exc.ResourceClosedError, *UNWRAPPED)):
         got = "the connection was lost"
     elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
         got = said(error)
@@ -176,5 +182,6 @@ def _close_socket(connection: Any, _record: object, _error: object) -> None:
 
 def _notice_lost(context: ExceptionContext) -> None:
     # A server that goes down says so with a code, of which SQLAlchemy's dialect knows nothing.
-    if _code(context.original_exception).startswith(("57P", "08")):
+    error = context.original_exception
+    if isinstance(error, UNWRAPPED) or _code(error).startswith(("57P", "08")):
         context.is_disconnect = True

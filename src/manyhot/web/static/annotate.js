@@ -81,7 +81,7 @@ function viewOf(page) {
   page.view ??= new View(page, {
     answer: (shown, value) => answer(shown, value),
     main: (shown) => toggleMain(shown),
-    mark: (index) => mark(index),
+    mark: (index) => mark(index, false),
     enlarge: (index) => { mark(index); toggleExamples(); },
     point: (image) => preview(image),
     loaded: (view) => { if (trail.current?.view === view) drawImage(); },
@@ -301,13 +301,14 @@ function saveComment(page, text) {
 
 // ── Rows ──
 
-function mark(index) {
+// What a finger has come down on must not move away from under it: then only keys scroll.
+function mark(index, scroll = true) {
   const rows = $("classes").children;
   if (!rows.length) return;
   rows[marked]?.classList.remove("marked");
   marked = subject = Math.min(Math.max(index, 0), rows.length - 1);
   rows[marked].classList.add("marked");
-  rows[marked].scrollIntoView({ block: "nearest" });
+  if (scroll) rows[marked].scrollIntoView({ block: "nearest" });
   if (isEnlarged()) enlarge(trail.current.classes[marked], marked + 1);
 }
 

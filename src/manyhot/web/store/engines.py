@@ -138,7 +138,7 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
         engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
         sa.event.listen(engine, "handle_error", _notice_lost)
-        sa.event.listen(engine, "invalidate", _close_socket)
+        sa.event.listen(engine, "do_connect", _connect)
         return engine
     raise InputError(
         "This kind of database is not supported.",
@@ -168,10 +168,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _close_socket(connection: Any, _record: object, _error: object) -> None:
-    # pg8000 says goodbye first, and where nobody listens any more leaves the socket to the collector.
-    if (socket := getattr(connection, "_usock", None)) is not None:
-        socket.close()
+def _connect(_dialect: object, _record: object, _given: object, options: dict[str, Any]) -> object:
+    from manyhot.web.store import postgres  # the driver is needed where the server is
+
+    return postgres.Connection(**options)
 
 
 def _notice_lost(context: ExceptionContext) -> None:

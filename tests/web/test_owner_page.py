@@ -22,6 +22,7 @@ def owner(campaign, chromium):
     """Return a page of an owner's browser, after the password was chosen; what is hostile never runs."""
     with visitors(chromium) as visit:
         page = visit(campaign.link("owner", role="owner"), begin=False).page
+        page.wait_for_selector("[name=password]:focus")  # browsers focus it a little after the page is there
         page.keyboard.type(PASSWORD)
         page.keyboard.press("Tab")
         page.keyboard.type(PASSWORD)

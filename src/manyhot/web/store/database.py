@@ -74,7 +74,7 @@ class Database:
             try:
                 with self._reads.connect() as connection:
                     return query(connection)
-            except (sa.exc.SQLAlchemyError, *engines.UNWRAPPED) as error:
+            except sa.exc.SQLAlchemyError as error:
                 # A server that was started anew: the pool has forgotten the connections to the old one.
                 if last or not engines.is_lost(error):
                     raise self._told(error) from error
@@ -87,7 +87,7 @@ class Database:
         try:
             with self._writes.connect().execution_options(**options, **level) as connection:
                 return query(connection)
-        except (sa.exc.SQLAlchemyError, *engines.UNWRAPPED) as error:
+        except sa.exc.SQLAlchemyError as error:
             raise self._told(error) from error
 
     def write(self, change: Change[T]) -> T:
@@ -170,7 +170,7 @@ class Database:
                     else:
                         results.append((waiting, result))
                 committing = True
-        except (sa.exc.DBAPIError, *engines.UNWRAPPED) as error:
+        except sa.exc.DBAPIError as error:
             if engines.is_lost(error) and not committing:
                 raise _LostError from error
             raise

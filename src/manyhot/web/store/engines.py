@@ -63,22 +63,16 @@ def lock(connection: sa.Connection) -> None:
     # SQLite's transaction began as a writer's.
 
 
-UNWRAPPED = (ConnectionError, TimeoutError)
-"""What pg8000 lets through from its socket, so that it comes as no error of SQLAlchemy's."""
-
-
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is lost."""
-    return isinstance(error, UNWRAPPED) or (
-        isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-    )
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
 
 
 def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
     """Return what to raise for an error that is the database's and not ours; None for others."""
     if isinstance(error, sa.exc.TimeoutError):
         got = "too many connections at once"
-    elif isinstance(error, (sa.exc.PendingRollbackError, sa.exc.ResourceClosedError, *UNWRAPPED)):
+    elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
         got = "the connection was lost"
     elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
         got = said(error)
@@ -144,7 +138,7 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
         engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
         sa.event.listen(engine, "handle_error", _notice_lost)
-        sa.event.listen(engine, "invalidate", _close_socket)
+        sa.event.listen(engine, "do_connect", _connect)
         return engine
     raise InputError(
         "This kind of database is not supported.",
@@ -174,14 +168,13 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _close_socket(connection: Any, _record: object, _error: object) -> None:
-    # pg8000 says goodbye first, and where nobody listens any more leaves the socket to the collector.
-    if (socket := getattr(connection, "_usock", None)) is not None:
-        socket.close()
+def _connect(_dialect: object, _record: object, _given: object, options: dict[str, Any]) -> object:
+    from manyhot.web.store import postgres  # the driver is needed where the server is
+
+    return postgres.Connection(**options)
 
 
 def _notice_lost(context: ExceptionContext) -> None:
     # A server that goes down says so with a code, of which SQLAlchemy's dialect knows nothing.
-    error = context.original_exception
-    if isinstance(error, UNWRAPPED) or _code(error).startswith(("57P", "08")):
+    if _code(context.original_exception).startswith(("57P", "08")):
         context.is_disconnect = True

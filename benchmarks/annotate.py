@@ -3,9 +3,9 @@
     python benchmarks/annotate.py [--database sqlite|postgresql] [--seconds 120] [--kills 0] [--votes 0]
 
 The server is the command `manyhot annotate` in a process of its own, behind real sockets; this process is the
-raters' browsers. Each does what the page's script does: it asks for pages ahead, fetches the image and the
-examples of a page over six connections, an address once, and sends answers one request at a time, all that
-wait together. What is not acknowledged is sent again with the same keys.
+raters' browsers. Each does what the page's script does: it asks for pages ahead, fetches the image of a page
+and the strips of its examples over six connections, an address once, and sends answers one request at a time,
+all that wait together. What is not acknowledged is sent again with the same keys.
 
 **Pace.** Nobody publishes how long a page takes. We take 20 s for a page of 8 classes as human pace, 2.5 s a
 class; ten times that is a page in 2 s.
@@ -101,16 +101,19 @@ def _photo(rng: np.random.Generator) -> bytes:
 
 
 def warm(folder: Path, images: int) -> None:
-    """Make the small files that the server would make at the first look."""
+    """Make the files that the server would make at the first look."""
+    from manyhot.pipeline import open_annotation
     from manyhot.pipeline.annotate import CACHE
-    from manyhot.web.pictures import Pictures
+    from manyhot.web.pictures import TILES, Pictures
 
     pictures = Pictures(folder / CACHE)
     photos = sorted((folder.parent / "photos").iterdir())
-    for photo in photos:
-        pictures.read(str(photo), "small")
     for photo in photos[:images]:
         pictures.read(str(photo), "large")
+    with open_annotation(folder) as annotation:
+        for class_id in range(CLASSES):
+            if uris := annotation.store.example_places(class_id, TILES):
+                pictures.strip(uris)
 
 
 # ── The server ──
@@ -288,7 +291,7 @@ class Browser:
     def _fetch(self, page: dict) -> None:
         for kind, path in [
             ("image", page["image"]),
-            *(("example", address + "/small") for c in page["classes"] for address in c["examples"]),
+            *(("examples", c["strip"]) for c in page["classes"] if c["examples"]),
         ]:
             if path not in self._loaded:
                 self._loaded.add(path)

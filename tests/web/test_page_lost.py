@@ -182,12 +182,12 @@ def test_the_server_fails_for_a_while(tmp_path, visit, answer):
 def test_what_waits_is_laid_over_what_the_server_knows(campaign, visit, monkeypatch):
     ann = visit(campaign.link())
     ann.settle()
-    works = campaign.store.store
+    works = campaign.store.storing
 
     def fails(*_):
         raise HTTPException(503, "no disk")
 
-    monkeypatch.setattr(campaign.store, "store", fails)
+    monkeypatch.setattr(campaign.store, "storing", fails)
     done = ann.image
     ann.press("1", "Enter", "1")
     begun = ann.image
@@ -198,7 +198,7 @@ def test_what_waits_is_laid_over_what_the_server_knows(campaign, visit, monkeypa
     assert (ann.image, ann.answers()) == (begun, ["yes", "", ""])
     assert ann.image != done
     assert ann.page.inner_text("#saved") == "4 not sent yet"
-    monkeypatch.setattr(campaign.store, "store", works)
+    monkeypatch.setattr(campaign.store, "storing", works)
     ann.press("Enter")
     finish(ann, campaign)
 

@@ -97,6 +97,10 @@ class Context:
         """Return where a browser finds an example image of a class, ``/small`` or ``/large`` to follow."""
         return f"/examples/{self.campaign_id}/{class_id}/{position}"
 
+    def strip_address(self, class_id: int) -> str:
+        """Return where a browser finds the first example images of a class in one picture."""
+        return f"/examples/{self.campaign_id}/{class_id}/strip"
+
     @cached_property
     def search(self) -> Callable[[str], list[int]]:
         """What finds classes by words."""

@@ -13,17 +13,23 @@ import os
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
 import PIL.Image
+import PIL.ImageCms
 import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """The longer side in pixels at most: of an example, and of the image that is asked about."""
+
+TILES, TILE = 9, 192
+"""Of a strip: the example images of a class side by side, cut to squares of so many pixels. Eight are shown,
+and one more is there because an image is no example beside itself."""
 
 MAX_BYTES = 100 << 20
 MAX_PIXELS = 90_000_000
@@ -60,7 +66,7 @@ class Pictures:
         InputError
             The image cannot be read or decoded.
         """
-        path = self._path(uri, size)
+        path = self._path(str(SIDES[size]), uri)
         if kept := _kept(path):
             return kept
         original = read_bytes(uri)
@@ -71,8 +77,33 @@ class Pictures:
         _keep(path, data)
         return data
 
-    def _path(self, uri: str, size: str) -> Path:
-        told = f"{_VERSION} {SIDES[size]} {uri}"
+    def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
+        """Return images as one JPEG of `TILES` squares, and whether all could be read; if not, grey."""
+        path = self._path("strip", "\n".join(uris))
+        if kept := _kept(path):
+            return kept, True
+        with ThreadPoolExecutor(TILES) as together:  # where they are far away
+            tiles = list(together.map(self._tile, uris))
+        strip = PIL.Image.new("RGB", (TILES * TILE, TILE), "#808080")
+        for number, tile in enumerate(tiles):
+            if tile is not None:
+                strip.paste(tile, (number * TILE, 0))
+        made = io.BytesIO()
+        strip.save(made, "JPEG", quality=85, optimize=True)
+        if None not in tiles:
+            _keep(path, made.getvalue())
+        return made.getvalue(), None not in tiles
+
+    def _tile(self, uri: str) -> PIL.Image.Image | None:
+        try:
+            data = self.read(uri, "small")
+        except ManyhotError:
+            return None
+        with PIL.Image.open(io.BytesIO(data)) as small:
+            return PIL.ImageOps.fit(_in_srgb(small), (TILE, TILE))
+
+    def _path(self, *what: str) -> Path:
+        told = f"{_VERSION} " + " ".join(what)
         name = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
         return self._cache / name[:2] / f"{name}.jpg"
 
@@ -201,6 +232,16 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
             got=f"{type(error).__name__}: {error}".partition("\n")[0],
         ) from error
     return made.getvalue()
+
+
+def _in_srgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return an image in the colours that those without a profile are taken to have."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        with contextlib.suppress(PIL.ImageCms.PyCMSError):  # a broken profile is none
+            srgb = PIL.ImageCms.createProfile("sRGB")
+            return PIL.ImageCms.profileToProfile(image, io.BytesIO(profile), srgb) or image
+    return image
 
 
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:

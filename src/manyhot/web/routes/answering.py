@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from manyhot.web.context import AnyRater, Context, Known, check_csrf
+from manyhot.web.pictures import TILES
 from manyhot.web.store import Remark, Visit, Vote
 
 router = APIRouter(
@@ -24,7 +26,7 @@ router = APIRouter(
     },
 )
 ANSWERS = ("no", "maybe", "yes")
-SHOWN_EXAMPLES = 8
+SHOWN_EXAMPLES = TILES - 1
 _FOUND = 20
 _FOUND_EXAMPLES = 4
 
@@ -96,6 +98,10 @@ class Shown(BaseModel):
     synonyms: list[str]
     definition: str
     examples: list[str]
+    strip: str
+    """All examples in one picture of `TILES` squares."""
+    tiles: list[int]
+    """Which of them each example is."""
     answer: str | None
     main: bool
 
@@ -135,8 +141,9 @@ def queue(known: Known, rater: AnyRater) -> Pages:
     found = known.store.queue(rater)
     held = len(found.visits)
     left = min(known.left() + held, max(known.pages() - found.done, held))
+    examples = known.store.examples({c for visit in found.visits for c in visit.shown})
     return Pages(
-        pages=[_page(known, v) for v in found.visits],
+        pages=[_page(known, visit, examples) for visit in found.visits],
         reason=found.reason,
         done=found.done,
         left=left,
@@ -149,16 +156,16 @@ def back(known: Known, rater: AnyRater, before: Key | None = None) -> Page:
     visit = known.store.last_done(rater, before)
     if visit is None:
         raise HTTPException(404, "There is nothing before it.")
-    return _page(known, visit)
+    return _page(known, visit, known.store.examples(visit.shown))
 
 
 @router.post("/answers", dependencies=[Depends(check_csrf)])
-def answers(sent: Sent, known: Known, rater: AnyRater) -> Kept:
+async def answers(sent: Sent, known: Known, rater: AnyRater) -> Kept:
     """Store answers and remarks. What is sent again is stored once."""
     read = [_read(item) for item in sent.items]
     count = len(known.classes)
     fine = [one for one in read if not (isinstance(one, Remark) and (one.missing_class_id or 0) >= count)]
-    stored = known.store.store(rater, fine)
+    stored = await asyncio.wrap_future(known.store.storing(rater, fine))
     unknown = {one.key: "there is no such class" for one in read if one not in fine}
     return Kept(kept=stored.kept, refused=stored.refused | unknown)
 
@@ -201,8 +208,8 @@ def _read(item: SentVote | SentRemark) -> Vote | Remark:
     return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000, item.skips)
 
 
-def _page(known: Context, visit: Visit) -> Page:
-    examples = fair_examples(visit.name, known.store.examples(visit.shown))
+def _page(known: Context, visit: Visit, examples: Mapping[int, Sequence[tuple[int, str]]]) -> Page:
+    fair = fair_examples(visit.name, {c: examples[c] for c in visit.shown if c in examples})
     label = None
     if known.show_label() and visit.label is not None:
         label = known.classes.names[visit.label]
@@ -210,7 +217,7 @@ def _page(known: Context, visit: Visit) -> Page:
         page=visit.key,
         image=f"{known.image_address(visit.image)}/large",
         label=label,
-        classes=[_shown(known, visit, c, examples.get(c, [])) for c in visit.shown],
+        classes=[_shown(known, visit, c, fair.get(c, [])) for c in visit.shown],
         done=visit.state == "done",
     )
 
@@ -239,6 +246,8 @@ def _shown(known: Context, visit: Visit, class_id: int, examples: Sequence[int])
         synonyms=list(known.classes.synonyms[class_id]),
         definition=known.classes.definitions[class_id],
         examples=[known.example_address(class_id, p) for p in examples],
+        strip=known.strip_address(class_id),
+        tiles=[p - 1 for p in examples],
         answer=None if answer is None else ANSWERS[answer],
         main=main,
     )

@@ -9,7 +9,7 @@ export function preview(small) {
   box.hidden = !small;
   if (!small) return;
   const image = box.firstElementChild;
-  image.src = small.src;
+  image.src = small.dataset.small;
   image.dataset.wanted = small.dataset.large;
   const large = new Image();
   large.src = small.dataset.large;

@@ -2,6 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 const ANSWERS = ["no", "maybe", "yes"];
+const TILES = 9; // squares of a strip, one for each example image of a class
 
 export class View {
   prepared = false; // whether its pictures were asked for
@@ -97,12 +98,14 @@ function fillExamples(strip, shown, index, on) {
   strip.setAttribute("aria-label", `Enlarge the examples of ${shown.name}`);
   strip.addEventListener("click", () => on.enlarge(index));
   strip.addEventListener("pointerleave", () => on.point(null));
-  strip.append(...shown.examples.map((address) => {
+  strip.append(...shown.examples.map((address, at) => {
     const image = new Image();
     image.alt = "";
     image.decoding = "sync";
     image.draggable = false;
-    image.dataset.src = `${address}/small`; // loaded by `prepare`, after the image itself
+    image.dataset.src = shown.strip; // loaded by `prepare`, after the image itself
+    image.style.objectPosition = `${(shown.tiles[at] / (TILES - 1)) * 100}% 0`; // "cover" shows one square of it
+    image.dataset.small = `${address}/small`;
     image.dataset.large = `${address}/large`;
     image.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") on.point(image); });
     return image;

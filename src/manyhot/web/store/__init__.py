@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -227,7 +228,11 @@ class Store:
 
     def store(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
         """Store what a rater sent; see `answers.store`."""
-        return self._database.write(lambda c: answers.store(c, rater, sent))
+        return self.storing(rater, sent).result()
+
+    def storing(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Future[Stored]:
+        """As `store`, without waiting."""
+        return self._database.begin(lambda c: answers.store(c, rater, sent))
 
     def votes(self) -> Taken:
         """Return the votes so far, of which those that are new were read now."""
@@ -276,6 +281,12 @@ class Store:
         query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position == position)
         return self._database.read(lambda c: c.scalar(query))
 
+    def example_places(self, class_id: int, most: int) -> list[str]:
+        """Return where the first example images of a class lie, by position."""
+        table = schema.examples
+        query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position <= most)
+        return self._database.read(lambda c: list(c.scalars(query.order_by(table.c.position))))
+
     def count_examples(self) -> tuple[int, int]:
         """Return how many classes are asked about, and how many of these have two example images or more."""
         return self._database.read(filling.count_examples)
@@ -284,7 +295,7 @@ class Store:
         """Return the sha256 of what was proposed."""
         return str(self._database.read(lambda c: settings.get(c, "source")))
 
-    def examples(self, class_ids: Sequence[int]) -> dict[int, list[tuple[int, str]]]:
+    def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
         """Return position and image_id of the example images of some classes, the better ones first."""
         table, found = schema.examples, dict[int, list[tuple[int, str]]]()
         query = (

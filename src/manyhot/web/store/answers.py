@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from manyhot.web.store import assigning, refining, schema
 from manyhot.web.store.clock import now
-from manyhot.web.store.people import Rater, find_rater
-from manyhot.web.store.settings import Settings, read_settings
+from manyhot.web.store.people import Rater
+from manyhot.web.store.settings import Settings, read_with
 from manyhot.web.store.visits import Visit, find_visit
 
 
@@ -92,8 +92,7 @@ class Stored:
 
 def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
     """Store what a rater sent, in this order."""
-    settings = read_settings(connection)
-    rater = find_rater(connection, rater.id) or rater  # as it is now, behind other changes
+    rater, settings = read_with(connection, rater)
     barred = _why_barred(rater, settings)
     visits: dict[str, Visit | None] = {}
     result = Stored([], {})
@@ -113,13 +112,12 @@ def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]
             result.refused[one.key] = why
         else:
             result.kept.append(one.key)
-    if result.kept and not barred:
+    opened = [visit for visit in visits.values() if visit is not None]
+    if result.kept and not barred and any(assigning.is_to_renew(visit, settings) for visit in opened):
         assigning.renew(connection, rater, settings)
     answered = {(one.visit, one.class_id) for one in sent if isinstance(one, Vote)}
     skipped = {one.visit for one in sent if isinstance(one, Remark) and one.skips and not barred}
-    for visit in visits.values():
-        if visit is None:
-            continue
+    for visit in opened:
         # Most answers are not the last of their page: there is nothing to look up.
         if visit.key in skipped or all(c in visit.answers or (visit.key, c) in answered for c in visit.shown):
             _finish(connection, rater, visit, skipped=visit.key in skipped)

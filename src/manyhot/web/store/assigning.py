@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from manyhot.web.store import qualifying, schema
 from manyhot.web.store.clock import MINUTE, now
-from manyhot.web.store.people import Rater, find_rater
-from manyhot.web.store.settings import Settings, read_settings
+from manyhot.web.store.people import Rater
+from manyhot.web.store.settings import Settings, read_with
 from manyhot.web.store.visits import Visit, count_visits, find_visits
 
 AHEAD = 4
@@ -49,13 +49,12 @@ class Queue:
 
 def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
     """Give a rater pages up to `AHEAD`, and return those that are open."""
-    settings = read_settings(connection)
+    rater, settings = read_with(connection, rater)
     give_back(connection)
-    rater = find_rater(connection, rater.id) or rater  # as it is now, behind other changes
     if (passed := qualifying.judge(connection, rater, settings)) is not None:
         if not passed:
             stop(connection, rater.id)
-        rater = find_rater(connection, rater.id) or rater
+        rater, settings = read_with(connection, rater)
     open_ids = _open_ids(connection, rater)
     reason = _why_none(connection, rater, settings)
     while not reason and len(open_ids) < AHEAD:
@@ -89,6 +88,11 @@ def stop(connection: sa.Connection, rater_id: int) -> None:
 def give_back_of(connection: sa.Connection, rater_id: int) -> None:
     """Free the slots of all open visits of a rater."""
     _return(connection, _VISITS.c.rater_id == rater_id)
+
+
+def is_to_renew(visit: Visit, settings: Settings) -> bool:
+    """Return whether an answer to a page is a reason to `renew`: its first, and then one in some minutes."""
+    return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 
 def renew(connection: sa.Connection, rater: Rater, settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """Connections: reads as many as there are, changes one after the other.
 
 One thread makes all changes. Those that wait while it works become one transaction: a disk that takes 5 ms
-to be sure costs that once for all of them. Each stands or falls alone, behind a savepoint. Who asked for a
-change gets its answer when it is on disk.
+to be sure costs that once for all of them. Each stands or falls alone: where one fails, all are made again
+behind savepoints. Who asked for a change gets its answer when it is on disk.
 
 Several processes may use one database: SQLite lets one write at a time, and in PostgreSQL a lock does.
 """
@@ -101,6 +101,10 @@ class Database:
             The database cannot be used just now. The change may be there nevertheless, if the connection was
             lost while it was being confirmed.
         """
+        return self.begin(change).result()
+
+    def begin(self, change: Change[T]) -> Future[T]:
+        """As `write`, without waiting: the future has the result, or the error."""
         if os.getpid() != self._process:
             raise RuntimeError("A database belongs to the process that opened it.")
         waiting: Future[T] = Future()
@@ -111,7 +115,7 @@ class Database:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
                 self._thread.start()
-        return waiting.result()
+        return waiting
 
     def close(self) -> None:
         """Make the changes that wait, and close all connections."""
@@ -132,17 +136,15 @@ class Database:
                     ended = True
                     break
                 batch.append(more)
-            self._settle(batch)
+            # Who waits no more, and did not before now, gets nothing; from here on nobody can take it back.
+            self._settle([one for one in batch if one[1].set_running_or_notify_cancel()])
             if ended:
                 return
 
     def _settle(self, batch: list[_Waiting]) -> None:
         """Make changes and tell those who wait; whatever happens, nobody waits for ever."""
         try:
-            try:
-                results = self._together(batch)
-            except _LostError:  # before anything could be kept; most often a server that was started anew
-                results = self._together(batch)
+            results = self._made(batch)
         except BaseException as error:
             for _, waiting in batch:
                 if not waiting.done():
@@ -151,7 +153,20 @@ class Database:
         for waiting, result in results:
             waiting.set_result(result)
 
-    def _together(self, batch: list[_Waiting]) -> list[tuple[Future[Any], Any]]:
+    def _made(self, batch: list[_Waiting]) -> list[tuple[Future[Any], Any]]:
+        """Make changes, with a savepoint around each only where one of them fails: they are two journeys."""
+        apart, lost = False, 0
+        while True:
+            try:
+                return self._together(batch, apart)
+            except _OneFailedError:
+                apart = True
+            except _LostError:  # before anything could be kept; most often a server that was started anew
+                lost += 1
+                if lost > 1:
+                    raise
+
+    def _together(self, batch: list[_Waiting], apart: bool) -> list[tuple[Future[Any], Any]]:
         results: list[tuple[Future[Any], Any]] = []
         committing = False
         options = {"begin": "BEGIN IMMEDIATE"}
@@ -162,10 +177,12 @@ class Database:
                     if waiting.done():  # refused before the connection was lost
                         continue
                     try:
-                        result = change(connection) if len(batch) == 1 else _apart(connection, change)
+                        result = _apart(connection, change) if apart else change(connection)
                     except Exception as error:
                         if len(batch) == 1 or engines.is_lost(error) or not _goes_on(connection):
                             raise
+                        if not apart:
+                            raise _OneFailedError from error
                         waiting.set_exception(self._told(error))  # the asker's own
                     else:
                         results.append((waiting, result))
@@ -187,6 +204,10 @@ class Database:
 
 class _LostError(Exception):
     """The connection was lost before the transaction was to be kept."""
+
+
+class _OneFailedError(Exception):
+    """One of several changes failed, and nothing was kept."""
 
 
 def _apart(connection: sa.Connection, change: Change[T]) -> T:

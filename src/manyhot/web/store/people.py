@@ -81,7 +81,7 @@ class Rater:
         return self.state == "active" and (self.is_owner or self.refines)
 
 
-_COLUMNS = [schema.raters.c[name] for name in Rater.__dataclass_fields__]
+COLUMNS = [schema.raters.c[name] for name in Rater.__dataclass_fields__]
 
 
 def invite(
@@ -126,7 +126,7 @@ def invite(
     values: dict[str, object] = {"invitation": hashed(token)} | {
         key: v for key, v in given.items() if v is not None
     }
-    known = connection.execute(sa.select(*_COLUMNS).where(table.c.name == name)).first()
+    known = connection.execute(sa.select(*COLUMNS).where(table.c.name == name)).first()
     if known is None:
         values = {"max_pages": None, "refines": False} | values
         connection.execute(
@@ -278,14 +278,8 @@ def of_session(connection: sa.Connection, token: str) -> Rater | None:
 
 def all_raters(connection: sa.Connection) -> list[Rater]:
     """Return all raters, by name."""
-    rows = connection.execute(sa.select(*_COLUMNS).order_by(schema.raters.c.name))
+    rows = connection.execute(sa.select(*COLUMNS).order_by(schema.raters.c.name))
     return [Rater(*row) for row in rows]
-
-
-def find_rater(connection: sa.Connection, rater_id: int) -> Rater | None:
-    """Return a rater as the database has it now, revoked ones too."""
-    row = connection.execute(sa.select(*_COLUMNS).where(schema.raters.c.id == rater_id)).first()
-    return None if row is None else Rater(*row)
 
 
 def hashed(token: str) -> str:
@@ -294,5 +288,5 @@ def hashed(token: str) -> str:
 
 
 def _rater(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> Rater | None:
-    row = connection.execute(sa.select(*_COLUMNS).where(*where, schema.raters.c.state != "revoked")).first()
+    row = connection.execute(sa.select(*COLUMNS).where(*where, schema.raters.c.state != "revoked")).first()
     return None if row is None else Rater(*row)

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from manyhot.web.store import schema
 from manyhot.web.store.assigning import give_back, open_visit, renew
-from manyhot.web.store.people import Rater, find_rater
-from manyhot.web.store.settings import read_settings
+from manyhot.web.store.people import Rater
+from manyhot.web.store.settings import read_with
 from manyhot.web.store.visits import Visit, find_visits
 
 NO, MAYBE, YES = range(3)
@@ -113,9 +113,8 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     """Let a rater decide on a page; None where nothing is to be decided, or somebody else is at it."""
     give_back(connection)
-    settings = read_settings(connection)
-    now = find_rater(connection, rater.id)
-    if now is None or not now.may_refine or settings.state == "closed":
+    rater, settings = read_with(connection, rater)
+    if not rater.may_refine or settings.state == "closed":
         return None
     open_ = sa.select(_VISITS.c.id, _VISITS.c.rater_id).where(
         _VISITS.c.page_id == page, _VISITS.c.round == 1, _VISITS.c.state == "open"

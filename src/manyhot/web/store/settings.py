@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from manyhot.errors import InputError
-from manyhot.web.store import schema
+from manyhot.web.store import people, schema
+from manyhot.web.store.people import Rater
 
 STATES = ("running", "paused", "closed")
 
@@ -80,22 +82,33 @@ _RANGES = (
 )
 
 
-_ALL = sa.select(schema.settings.c.key, schema.settings.c.value)
+_KEY = "settings"
 _KNOWN = {field.name for field in fields(Settings)}
+_VALUE = sa.select(schema.settings.c.value).where(schema.settings.c.key == _KEY)
+_BOTH = sa.select(*people.COLUMNS, _VALUE.scalar_subquery()).where(schema.raters.c.id == sa.bindparam("id"))
 
 
 def read_settings(connection: sa.Connection) -> Settings:
     """Return the settings as they are now."""
-    rows = connection.execute(_ALL)
-    return Settings(**{key: json.loads(value) for key, value in rows if key in _KNOWN})
+    return _settings(connection.scalar(_VALUE))
+
+
+def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, Settings]:
+    """Return a rater and the settings as they are now, behind other changes."""
+    *of_rater, text = connection.execute(_BOTH, {"id": rater.id}).one()
+    return Rater(*of_rater), _settings(text)
 
 
 def change_settings(connection: sa.Connection, **changes: Any) -> Settings:
     """Change some settings and return all."""
     changed = replace(read_settings(connection), **changes)
-    for key, value in asdict(changed).items():
-        put(connection, key, value)
+    put(connection, _KEY, asdict(changed))
     return changed
+
+
+@lru_cache(8)
+def _settings(text: str | None) -> Settings:
+    return Settings(**{key: value for key, value in json.loads(text or "{}").items() if key in _KNOWN})
 
 
 def put(connection: sa.Connection, key: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +19,15 @@ _VISITS, _PAGES, _VOTES = schema.visits, schema.pages, schema.votes
 # Built once: to put a statement together takes SQLAlchemy as long as to run it.
 _SELECTED = (
     sa.select(_VISITS, _PAGES.c.image_id, schema.images.c.name, schema.images.c.uri, schema.images.c.label)
+    .add_columns(schema.questions.c.class_id, _VOTES.c.answer, _VOTES.c.main)
     .join(_PAGES, _PAGES.c.id == _VISITS.c.page_id)
     .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
+    .outerjoin(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
+    .outerjoin(schema.questions, schema.questions.c.id == _VOTES.c.question_id)
+    .order_by(_VOTES.c.id)
 )
 _BY_ID = _SELECTED.where(_VISITS.c.id.in_(sa.bindparam("ids", expanding=True)))
 _BY_KEY = _SELECTED.where(_VISITS.c.key == sa.bindparam("key"), _VISITS.c.rater_id == sa.bindparam("rater"))
-_ANSWERS = (
-    sa.select(_VOTES.c.visit_id, schema.questions.c.class_id, _VOTES.c.answer, _VOTES.c.main)
-    .join(schema.questions, schema.questions.c.id == _VOTES.c.question_id)
-    .where(_VOTES.c.visit_id.in_(sa.bindparam("ids", expanding=True)))
-    .order_by(_VOTES.c.id)
-)
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class Visit:
         0, or 1 where this rater decides on what others answered.
     shown_at : int
         When it was opened; once it has an answer, when the rater began to look at it.
+    expires_at : int
+        When it goes back, if no answer comes before.
     slot : int, optional
         None: the page is golden, or the round is 1.
     partial : bool
@@ -71,6 +72,7 @@ class Visit:
     state: str
     round: int
     shown_at: int
+    expires_at: int
     slot: int | None
     partial: bool
 
@@ -90,8 +92,11 @@ def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | Non
 
 
 def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, object]) -> list[Visit]:
-    rows = connection.execute(query, values).all()
-    answers = _answers(connection, [row.id for row in rows]) if rows else {}
+    rows, answers = {}, defaultdict[int, dict[int, tuple[int, bool]]](dict)
+    for row in connection.execute(query, values):
+        rows[row.id] = row
+        if row.answer is not None:  # a later one takes the place of an earlier
+            answers[row.id][row.class_id] = (row.answer, row.main)
     return [
         Visit(
             row.id,
@@ -102,14 +107,15 @@ def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, ob
             row.uri,
             row.label,
             tuple(json.loads(row.shown)),
-            answers.get(row.id, {}),
+            answers[row.id],
             row.state,
             row.round,
             row.shown_at,
+            row.expires_at,
             row.slot_id,
             bool(row.partial),
         )
-        for row in rows
+        for row in rows.values()
     ]
 
 
@@ -148,11 +154,3 @@ def count_pages(connection: sa.Connection) -> int:
     return connection.execute(
         sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
     ).scalar_one()
-
-
-def _answers(connection: sa.Connection, ids: Sequence[int]) -> dict[int, dict[int, tuple[int, bool]]]:
-    """Return the last answer to each class of some visits."""
-    found: dict[int, dict[int, tuple[int, bool]]] = {}
-    for row in connection.execute(_ANSWERS, {"ids": list(ids)}):
-        found.setdefault(row.visit_id, {})[row.class_id] = (row.answer, row.main)
-    return found

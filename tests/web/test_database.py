@@ -64,6 +64,61 @@ def at_once(database, *changes):
         return [w.result(10) for w in waiting]
 
 
+def held(database):
+    """Keep the writer from working; return what lets it go on."""
+    holds, begins = threading.Event(), threading.Event()
+    database.begin(lambda _: (begins.set(), holds.wait(10)))
+    begins.wait(10)
+    return holds.set
+
+
+def test_what_many_want_is_done_once(database):
+    calls = []
+
+    def put_all(connection, items):
+        calls.append(items)
+        for item in items:
+            put(connection, item, item)
+        return [item.upper() for item in items]
+
+    go_on = held(database)
+    futures = [database.begin_with_others(put_all, name) for name in "abc"]
+    other = database.begin(keep("other"))
+    futures += [database.begin_with_others(put_all, name) for name in "de"]
+    go_on()
+    assert [future.result(10) for future in futures] == list("ABCDE")
+    other.result(10)
+    assert calls == [list("abcde")]
+    assert kept(database, "a", "e", "other") == ["a", "e", 1]
+
+
+def test_one_of_many_that_fails_falls_alone(database):
+    def put_all(connection, items):
+        for item in items:
+            put(connection, item, 1)
+            if item == "bad":
+                raise ZeroDivisionError(item)
+        return items
+
+    go_on = held(database)
+    futures = [database.begin_with_others(put_all, name) for name in ("a", "bad", "b")]
+    go_on()
+    assert [futures[0].result(10), futures[2].result(10)] == ["a", "b"]
+    with pytest.raises(ZeroDivisionError, match="bad"):
+        futures[1].result(10)
+    assert kept(database, "a", "bad", "b") == [1, None, 1]
+
+
+def test_who_waits_no_more_holds_up_nobody(database):
+    go_on = held(database)
+    gone, stays = database.begin(keep("gone")), database.begin(keep("stays"))
+    assert gone.cancel()
+    go_on()
+    stays.result(10)
+    assert kept(database, "gone", "stays") == [None, 1]
+    assert not stays.cancel()
+
+
 def test_a_change_that_raises_falls_alone(database):
     def fails(connection):
         put(connection, "half", 1)

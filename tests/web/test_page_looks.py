@@ -1,5 +1,9 @@
 """Whether everybody can use the page: by touch, at phone width, with a screen reader, in the dark."""
 
+import io
+
+import numpy as np
+import PIL.Image
 import pytest
 from raters_page import NAMES, make, served, until, visitors
 
@@ -139,6 +143,26 @@ def test_zoom_and_pan(campaign, visit):
     ann.press("Enter")
     ann.settle()
     assert scale(ann) == 1
+
+
+def test_each_example_is_its_own_square_of_the_strip(tmp_path, visit):
+    campaign = make(tmp_path, pages=1, classes=range(3), examples=9)
+    colours = [(25 * n, 220 - 20 * n, 90 * (n % 3)) for n in range(9)]
+    for n, colour in enumerate(colours):
+        PIL.Image.new("RGB", (96, 96), colour).save(tmp_path / f"e1-{n}.jpg", quality=95)
+    shown = []
+    with served(campaign):
+        ann = visit(campaign.link())
+        ann.settle()
+        ann.until("[...document.querySelectorAll('.examples img')].every(e => e.complete && e.naturalWidth)")
+        for image in ann.row(1).locator(".examples img").all():
+            data = PIL.Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+            shown.append(data.getpixel((data.width // 2, data.height // 2)))
+        strips = ann.page.evaluate(
+            "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/examples/'))"
+        )
+    assert np.abs(np.array(shown) - colours[:8]).max() <= 12
+    assert len(strips) == 3  # one request a class
 
 
 def test_examples_larger_by_hover_and_key(campaign, visit):

@@ -6,9 +6,11 @@ import struct
 import tarfile
 import threading
 import zlib
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
 import pytest
 
 from manyhot.errors import InputError
@@ -245,3 +247,68 @@ def test_many_at_once(made, tmp_path):
     assert len(found) == 8
     assert len(set(found)) == 1
     assert len(files(made)) == 1
+
+
+# ── Strips ──
+
+
+def coloured(folder, count):
+    """Return images in as many colours, each wide or high, and the colours."""
+    colours = [(40 + 20 * n, 200 - 15 * n, 30 * (n % 3)) for n in range(count)]
+    sizes = [(300, 200), (200, 300), (40, 40)]
+    paths = [
+        str(saved(folder / f"{n}.png", plain(size=sizes[n % 3], value=c))) for n, c in enumerate(colours)
+    ]
+    return paths, colours
+
+
+def tiles(data):
+    """Return the colours at the middle and near the corners of each square of a strip."""
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        assert image.size == (9 * 192, 192)
+        pixels = np.asarray(image).astype(int)
+    return [pixels[[5, 96, 186], [192 * n + 5, 192 * n + 96, 192 * n + 186]] for n in range(9)]
+
+
+def test_a_strip_has_a_square_for_each_image_and_grey_after_them(made, tmp_path):
+    paths, colours = coloured(tmp_path, 5)
+    data, whole = made.strip(paths)
+    assert whole
+    for found, colour in zip(tiles(data), colours + [(128, 128, 128)] * 4, strict=True):
+        assert np.abs(found - colour).max() <= 8
+
+
+def test_a_strip_is_made_once(made, tmp_path):
+    paths, _ = coloured(tmp_path, 3)
+    data, _ = made.strip(paths)
+    for path in paths:
+        Path(path).unlink()
+    assert made.strip(paths) == (data, True)
+
+
+def test_a_strip_lacks_what_cannot_be_read_until_it_can(made, tmp_path):
+    paths, colours = coloured(tmp_path, 3)
+    Path(paths[1]).rename(tmp_path / "away.png")
+    data, whole = made.strip(paths)
+    assert not whole
+    assert np.abs(tiles(data)[1] - 128).max() <= 8
+    assert np.abs(tiles(data)[2] - colours[2]).max() <= 8
+    (tmp_path / "away.png").rename(paths[1])
+    data, whole = made.strip(paths)
+    assert whole
+    assert np.abs(tiles(data)[1] - colours[1]).max() <= 8
+
+
+def test_colours_of_a_strip_are_those_that_a_profile_means(made, tmp_path):
+    # A profile whose red and green are changed over: what it calls red is seen as green.
+    profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    broken = b"x" * 16 + b"RGB " + b"x" * 200
+    swapped, broken = (
+        saved(tmp_path / f"{n}.png", plain(value=(220, 40, 60)), icc_profile=p)
+        for n, p in enumerate((swapped, broken))
+    )
+    data, whole = made.strip([str(swapped), str(broken)])
+    assert whole
+    assert np.abs(tiles(data)[0] - (40, 220, 60)).max() <= 12
+    assert np.abs(tiles(data)[1] - (220, 40, 60)).max() <= 12

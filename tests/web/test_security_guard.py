@@ -364,3 +364,24 @@ def test_forwarded_headers_of_strangers_are_nothing(wire):
     assert got.startswith(b"HTTP/1.1 404 ")
     assert b"evil" not in got
     assert b"server:" not in got.lower()
+
+
+# What browsers keep.
+
+
+def test_a_strip_is_kept_for_good_once_it_is_whole(tmp_path):
+    campaign = make(tmp_path, pages=1, examples=3)
+    client = local(served(campaign, Reach.of("127.0.0.1")))
+    client.post("/join/" + campaign.store.invite("ann"))
+    address = f"/examples/{campaign.store.campaign_id()}/0/strip"
+    away = (tmp_path / "e0-1.jpg").rename(tmp_path / "away")
+    lacking = client.get(address)
+    assert (lacking.status_code, lacking.headers["cache-control"]) == (200, "no-store")
+    away.rename(tmp_path / "e0-1.jpg")
+    whole = client.get(address)
+    assert whole.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert whole.content != lacking.content
+    again = client.get(address, headers={"if-none-match": whole.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(address).content == whole.content
+    campaign.store.close()

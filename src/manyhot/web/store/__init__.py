@@ -232,7 +232,7 @@ class Store:
 
     def storing(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Future[Stored]:
         """As `store`, without waiting."""
-        return self._database.begin(lambda c: answers.store(c, rater, sent))
+        return self._database.begin_with_others(answers.store, answers.Sent(rater, sent))
 
     def votes(self) -> Taken:
         """Return the votes so far, of which those that are new were read now."""

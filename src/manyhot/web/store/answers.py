@@ -13,12 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from manyhot.web.store import assigning, refining, schema
 from manyhot.web.store.clock import now
 from manyhot.web.store.people import Rater
-from manyhot.web.store.settings import Settings, read_with
-from manyhot.web.store.visits import Visit, find_visit
+from manyhot.web.store.settings import Settings, read_with_all
+from manyhot.web.store.visits import Visit, find_by_keys
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,14 @@ class Remark:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """What a rater sent, in the order in which it happened."""
+
+    rater: Rater
+    items: Sequence[Vote | Remark]
+
+
+@dataclass(frozen=True)
 class Stored:
     """What became of what was sent.
 
@@ -90,38 +99,115 @@ class Stored:
     refused: dict[str, str]
 
 
-def store(connection: sa.Connection, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
-    """Store what a rater sent, in this order."""
-    rater, settings = read_with(connection, rater)
-    barred = _why_barred(rater, settings)
-    visits: dict[str, Visit | None] = {}
-    result = Stored([], {})
-    for one in sent:
-        if one.visit not in visits:
-            visits[one.visit] = find_visit(connection, rater, one.visit)
-        visit = visits[one.visit]
-        if barred:
-            why = barred
-        elif visit is None:
-            why = "no such page"
-        else:
-            if _goes_on(one, visit) and _reopen(connection, rater, visit, settings):
-                visits[one.visit] = visit = find_visit(connection, rater, one.visit) or visit
-            why = _store(connection, rater, visit, one)
-        if why and not _is_known(connection, rater, one):
-            result.refused[one.key] = why
-        else:
-            result.kept.append(one.key)
-    opened = [visit for visit in visits.values() if visit is not None]
-    if result.kept and not barred and any(assigning.is_to_renew(visit, settings) for visit in opened):
-        assigning.renew(connection, rater, settings)
-    answered = {(one.visit, one.class_id) for one in sent if isinstance(one, Vote)}
-    skipped = {one.visit for one in sent if isinstance(one, Remark) and one.skips and not barred}
-    for visit in opened:
+def store(connection: sa.Connection, sent: Sequence[Sent]) -> list[Stored]:
+    """Store what raters sent, of each in this order; what all need is asked of the database once."""
+    raters, settings = read_with_all(connection, [one.rater for one in sent])
+    visits = find_by_keys(connection, {item.visit for one in sent for item in one.items})
+    if len(sent) > 1 and any(visit.state == "returned" for visit in visits.values()):
+        # Who gets a page back hangs on what the others have answered just before.
+        return [store(connection, [one])[0] for one in sent]
+    storing = _Storing(connection, settings, visits)
+    results = [storing.take(raters[one.rater.id], one.items) for one in sent]
+    storing.end()
+    return results
+
+
+class _Storing:
+    """What is being stored in one go: new votes wait, to be added together."""
+
+    def __init__(self, connection: sa.Connection, settings: Settings, visits: dict[str, Visit]) -> None:
+        self._connection, self._settings, self._visits = connection, settings, visits
+        self._votes: dict[tuple[int, int], dict[str, object]] = {}
+        self._renewed: set[int] = set()
+        self._skipped: set[str] = set()
+
+    def take(self, rater: Rater, items: Sequence[Vote | Remark]) -> Stored:
+        """Store what one rater sent."""
+        result, barred = Stored([], {}), _why_barred(rater, self._settings)
+        for one in items:
+            why = barred or self._store(rater, one)
+            if why and not self._is_known(rater, one):
+                result.refused[one.key] = why
+            else:
+                result.kept.append(one.key)
+        return result
+
+    def end(self) -> None:
+        """Add the votes that wait, and close the pages that are done with them."""
+        self._add_votes()
+        for rater_id in self._renewed:
+            assigning.renew(self._connection, rater_id, self._settings)
         # Most answers are not the last of their page: there is nothing to look up.
-        if visit.key in skipped or all(c in visit.answers or (visit.key, c) in answered for c in visit.shown):
-            _finish(connection, rater, visit, skipped=visit.key in skipped)
-    return result
+        ended = {v.key for v in self._visits.values() if set(v.shown) <= set(v.answers)} | self._skipped
+        for visit in find_by_keys(self._connection, ended).values():
+            # As it is in the database: a key that was there already may have come with another class.
+            done = visit.key in self._skipped or set(visit.shown) <= set(visit.answers)
+            if done and visit.state == "open":
+                assigning.finish(self._connection, visit)
+
+    def _store(self, rater: Rater, one: Vote | Remark) -> str:
+        """Store a vote or a remark and return why not; empty where it is stored."""
+        visit = self._visits.get(one.visit)
+        if visit is None or visit.rater != rater.id:
+            return "no such page"
+        if _goes_on(one, visit):
+            self._add_votes()
+            if self._reopen(rater, visit):
+                visit = self._visits[visit.key] = find_by_keys(self._connection, [visit.key])[visit.key]
+        why = self._vote(rater, visit, one) if isinstance(one, Vote) else self._remark(rater, visit, one)
+        if not why and assigning.is_to_renew(visit, self._settings):
+            self._renewed.add(rater.id)
+        return why
+
+    def _reopen(self, rater: Rater, visit: Visit) -> bool:
+        if visit.round:
+            return refining.reopen(self._connection, rater, visit)
+        return assigning.reopen(self._connection, visit, self._settings)
+
+    def _remark(self, rater: Rater, visit: Visit, one: Remark) -> str:
+        values = {"text": one.text, "missing_class_id": one.missing_class_id, "at": _given_at(visit, one)}
+        insert = _insert(self._connection.dialect.name, schema.remarks)
+        of = {"key": one.key, "rater_id": rater.id, "visit_id": visit.id}
+        self._connection.execute(insert, of | values)
+        if one.skips:
+            self._skipped.add(visit.key)
+        return ""
+
+    def _vote(self, rater: Rater, visit: Visit, one: Vote) -> str:
+        if visit.round and not rater.may_refine:
+            return "you do not decide any more"
+        if _goes_on(one, visit):
+            return "the page was open for too long and went to another rater"
+        if one.class_id not in visit.shown:
+            return "no such class on the page"
+        if not visit.answers:
+            _begin(self._connection, visit, one)
+        if (visit.id, one.class_id) in self._votes:
+            self._add_votes()  # the later one is to have the larger number
+        self._votes[visit.id, one.class_id] = {
+            "key": one.key,
+            "rater_id": rater.id,
+            "visit_id": visit.id,
+            "page": visit.page,
+            "class_id": one.class_id,
+            "answer": one.answer,
+            "main": one.main,
+            "answered_at": _given_at(visit, one),
+        }
+        visit.answers[one.class_id] = (one.answer, one.main)
+        return ""
+
+    def _add_votes(self) -> None:
+        if self._votes:
+            insert = _insert(self._connection.dialect.name, schema.votes)
+            self._connection.execute(insert, list(self._votes.values()))
+            self._votes.clear()
+
+    def _is_known(self, rater: Rater, one: Vote | Remark) -> bool:
+        self._add_votes()
+        table = schema.votes if isinstance(one, Vote) else schema.remarks
+        known = sa.select(table.c.id).where(table.c.rater_id == rater.id, table.c.key == one.key)
+        return self._connection.scalar(known) is not None
 
 
 def _why_barred(rater: Rater, settings: Settings) -> str:
@@ -135,49 +221,6 @@ def _why_barred(rater: Rater, settings: Settings) -> str:
 def _goes_on(one: Vote | Remark, visit: Visit) -> bool:
     """Return whether an answer needs a page back, as a change of an earlier answer does not."""
     return visit.state == "returned" and isinstance(one, Vote) and one.class_id not in visit.answers
-
-
-def _reopen(connection: sa.Connection, rater: Rater, visit: Visit, settings: Settings) -> bool:
-    if visit.round:
-        return refining.reopen(connection, rater, visit)
-    return assigning.reopen(connection, visit, settings)
-
-
-def _store(connection: sa.Connection, rater: Rater, visit: Visit, one: Vote | Remark) -> str:
-    """Store a vote or a remark and return why not; empty where it is stored."""
-    if isinstance(one, Remark):
-        _add(
-            connection,
-            schema.remarks,
-            key=one.key,
-            rater_id=rater.id,
-            visit_id=visit.id,
-            text=one.text,
-            missing_class_id=one.missing_class_id,
-            at=_given_at(visit, one),
-        )
-        return ""
-    if visit.round and not rater.may_refine:
-        return "you do not decide any more"
-    if _goes_on(one, visit):
-        return "the page was open for too long and went to another rater"
-    if one.class_id not in visit.shown:
-        return "no such class on the page"
-    if not visit.answers:
-        _begin(connection, visit, one)
-    _add(
-        connection,
-        schema.votes,
-        key=one.key,
-        rater_id=rater.id,
-        visit_id=visit.id,
-        page=visit.page,
-        class_id=one.class_id,
-        answer=one.answer,
-        main=one.main,
-        answered_at=_given_at(visit, one),
-    )
-    return ""
 
 
 def _given_at(visit: Visit, one: Vote | Remark) -> int:
@@ -196,18 +239,8 @@ def _begin(connection: sa.Connection, visit: Visit, one: Vote) -> None:
         )
 
 
-def _is_known(connection: sa.Connection, rater: Rater, one: Vote | Remark) -> bool:
-    table = schema.votes if isinstance(one, Vote) else schema.remarks
-    known = sa.select(table.c.id).where(table.c.rater_id == rater.id, table.c.key == one.key)
-    return connection.scalar(known) is not None
-
-
-def _add(connection: sa.Connection, table: sa.Table, **values: object) -> None:
-    connection.execute(_insert(connection.dialect.name, table), values)
-
-
 @cache
-def _insert(dialect: str, table: sa.Table) -> sa.Insert:
+def _insert(dialect: str, table: sa.Table) -> ReturningInsert[tuple[int]]:
     """Return what adds a row unless its key is there; a vote names its question by page and class."""
     insert = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table)
     values: dict[str, sa.ColumnElement[Any]] = {
@@ -222,17 +255,10 @@ def _insert(dialect: str, table: sa.Table) -> sa.Insert:
             )
             .scalar_subquery()
         )
-    made: sa.Insert = insert.values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
+    # With something to return, many rows are one statement.
+    added = insert.values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
+    made: ReturningInsert[tuple[int]] = added.returning(table.c.id)
     return made
-
-
-def _finish(connection: sa.Connection, rater: Rater, visit: Visit, *, skipped: bool) -> None:
-    """Close a visit all of whose questions are answered, or cannot be."""
-    seen = find_visit(connection, rater, visit.key)
-    if seen is None or seen.state != "open":
-        return
-    if skipped or len(seen.answers) >= len(seen.shown):
-        assigning.finish(connection, seen)
 
 
 def count_votes(connection: sa.Connection) -> int:

@@ -95,11 +95,11 @@ def is_to_renew(visit: Visit, settings: Settings) -> bool:
     return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 
-def renew(connection: sa.Connection, rater: Rater, settings: Settings) -> None:
+def renew(connection: sa.Connection, rater_id: int, settings: Settings) -> None:
     """Whoever answers is there: all pages that the rater has open stay open for longer."""
     connection.execute(
         _VISITS.update()
-        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.state == "open")
+        .where(_VISITS.c.rater_id == rater_id, _VISITS.c.state == "open")
         .values(expires_at=_until(settings))
     )
 

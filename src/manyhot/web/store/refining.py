@@ -122,7 +122,7 @@ def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     for visit, who in connection.execute(open_).all():
         if who != rater.id:
             return None
-        renew(connection, rater, settings)
+        renew(connection, rater.id, settings)
         return find_visits(connection, [visit])[0]
     dispute = find_dispute(connection, page)
     if dispute is None or not dispute.undecided:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -85,7 +86,9 @@ _RANGES = (
 _KEY = "settings"
 _KNOWN = {field.name for field in fields(Settings)}
 _VALUE = sa.select(schema.settings.c.value).where(schema.settings.c.key == _KEY)
-_BOTH = sa.select(*people.COLUMNS, _VALUE.scalar_subquery()).where(schema.raters.c.id == sa.bindparam("id"))
+_BOTH = sa.select(*people.COLUMNS, _VALUE.scalar_subquery()).where(
+    schema.raters.c.id.in_(sa.bindparam("ids", expanding=True))
+)
 
 
 def read_settings(connection: sa.Connection) -> Settings:
@@ -95,8 +98,14 @@ def read_settings(connection: sa.Connection) -> Settings:
 
 def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, Settings]:
     """Return a rater and the settings as they are now, behind other changes."""
-    *of_rater, text = connection.execute(_BOTH, {"id": rater.id}).one()
-    return Rater(*of_rater), _settings(text)
+    raters, settings = read_with_all(connection, [rater])
+    return raters[rater.id], settings
+
+
+def read_with_all(connection: sa.Connection, raters: Iterable[Rater]) -> tuple[dict[int, Rater], Settings]:
+    """Return raters by number, and the settings, as they are now."""
+    rows = connection.execute(_BOTH, {"ids": sorted({rater.id for rater in raters})}).all()
+    return {row[0]: Rater(*row[:-1]) for row in rows}, _settings(rows[0][-1])
 
 
 def change_settings(connection: sa.Connection, **changes: Any) -> Settings:

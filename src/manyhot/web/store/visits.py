@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ _SELECTED = (
     .order_by(_VOTES.c.id)
 )
 _BY_ID = _SELECTED.where(_VISITS.c.id.in_(sa.bindparam("ids", expanding=True)))
-_BY_KEY = _SELECTED.where(_VISITS.c.key == sa.bindparam("key"), _VISITS.c.rater_id == sa.bindparam("rater"))
+_BY_KEY = _SELECTED.where(_VISITS.c.key.in_(sa.bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Visit:
     ----------
     key : str
         The page_id of the votes table.
+    rater, page : int
     image, label : int
         The number of the image in the database; its original label, None if unknown.
     name, uri : str
@@ -62,6 +63,7 @@ class Visit:
 
     id: int
     key: str
+    rater: int
     page: int
     image: int
     name: str
@@ -87,8 +89,13 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
 
 def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
     """Return a rater's own visit by its key; None where there is none."""
-    found = _find(connection, _BY_KEY, {"key": key, "rater": rater.id})
-    return found[0] if found else None
+    found = find_by_keys(connection, [key]).get(key)
+    return found if found is not None and found.rater == rater.id else None
+
+
+def find_by_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, Visit]:
+    """Return visits of any raters by their keys, as far as there are such."""
+    return {visit.key: visit for visit in _find(connection, _BY_KEY, {"keys": sorted(keys)})} if keys else {}
 
 
 def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, object]) -> list[Visit]:
@@ -101,6 +108,7 @@ def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, ob
         Visit(
             row.id,
             row.key,
+            row.rater_id,
             row.page_id,
             row.image_id,
             row.name,

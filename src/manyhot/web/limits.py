@@ -18,8 +18,8 @@ from fastapi import HTTPException
 SESSION = (50.0, 1000.0)
 """Requests a second of one session, and how many at once before that counts; images apart."""
 
-IMAGES = (500.0, 10_000.0)
-"""As `SESSION`, of images: a page has 65, and four pages are loaded ahead."""
+IMAGES = (100.0, 2_000.0)
+"""As `SESSION`, of images: a page has nine, some more where one looks closer; one to refine, 65."""
 
 STRANGERS = (10.0, 300.0)
 """As `SESSION`, of one address without a session: 30 people who come in at once take 100."""

@@ -66,3 +66,9 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'annotation.sqlite'}"
     return request.getfixturevalue("new_postgres")()
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch):
+    """Let pages wait until votes are counted, however busy the machine is."""
+    monkeypatch.setattr("manyhot.web.meanwhile.WAIT", 30.0)

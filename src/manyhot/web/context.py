@@ -17,7 +17,7 @@ from fastapi.templating import Jinja2Templates
 
 from manyhot.classes import ClassList
 from manyhot.web.limits import Limits
-from manyhot.web.meanwhile import Meanwhile
+from manyhot.web.meanwhile import Meanwhile, Settled
 from manyhot.web.numbers import Numbers, Outside
 from manyhot.web.pictures import Pictures
 from manyhot.web.reach import Reach
@@ -43,6 +43,9 @@ class Context:
     outside : Outside
     reach : Reach
     limits : Limits
+    static : StaticFiles
+    settled : Settled
+        Pages that were decided on since the votes were counted.
     """
 
     store: Store
@@ -53,6 +56,7 @@ class Context:
     reach: Reach = field(default_factory=Reach)
     limits: Limits = field(default_factory=Limits)
     static: StaticFiles = field(default_factory=StaticFiles)
+    settled: Settled = field(default_factory=Settled)
 
     @cached_property
     def templates(self) -> Jinja2Templates:

@@ -41,8 +41,8 @@ def overview(request: Request, known: Known, owner: VisitingOwner) -> Response:
 @router.get("/disagreements", response_class=HTMLResponse)
 def disagreements(request: Request, known: Known, owner: VisitingOwner, start: Number = 0) -> Response:
     """Show the images on which raters differ."""
-    numbers = known.numbers(10.0)
-    pages = [page for page, _ in numbers.counted.disputes] if numbers else []
+    numbers = known.numbers()
+    pages = known.settled.rest(numbers, (page for page, _ in numbers.counted.disputes)) if numbers else []
     told: dict[str, Any] = {
         "progress": numbers.counted.progress if numbers else None,
         "open": len(pages),

@@ -43,12 +43,14 @@ def next_page(
 ) -> Response:
     """Show the next page on which raters differ."""
     pages = _queue(known)
+    counting = pages is None
+    pages = pages or []
     if skip in pages:
         at = pages.index(skip) + 1
         pages = pages[at:] + pages[:at]
     visit = known.store.refine(rater, pages[:TRIED], skip=skip)
     if visit is None:
-        told = {"title": known.title, "rater": rater, "last": last, "csrf": _csrf(request, known)}
+        told = {"title": known.title, "rater": rater, "last": last, "counting": counting}
         return known.templates.TemplateResponse(request, "refine_done.html", told)
     return _show(request, known, rater, visit, last=last, left=len(pages))
 
@@ -92,16 +94,27 @@ async def decide(
         if (found := _CLASS.fullmatch(name)) and value in ANSWERS
     ]
     stored = await run_in_threadpool(known.store.store, rater, votes)
-    known.numbers.forget()
+    await run_in_threadpool(_settle, known, rater, key)
     if stored.refused:
         why = "; ".join(sorted(set(stored.refused.values())))
         raise HTTPException(409, f"Not stored: {why}.")
     return RedirectResponse(f"/refine?last={key}", 303)
 
 
-def _queue(known: Context) -> list[int]:
-    numbers = known.numbers(10.0)
-    return [page for page, _ in numbers.counted.disputes] if numbers else []
+def _queue(known: Context) -> list[int] | None:
+    """Return the pages to decide on; None while votes are counted for the first time."""
+    numbers = known.numbers()
+    if numbers is None:
+        return None
+    return known.settled.rest(numbers, (page for page, _ in numbers.counted.disputes))
+
+
+def _settle(known: Context, rater: Rater, key: str) -> None:
+    """Take a page out of the queue: with many votes they are not counted anew after each decision."""
+    visit = known.store.visit(rater, key)
+    if visit is not None and visit.state == "done":
+        known.settled.add(known.numbers(0.0), visit.page)
+    known.numbers.age()
 
 
 def _csrf(request: Request, known: Context) -> str:

@@ -262,7 +262,8 @@ function undo() {
   for (const [shown, value, main] of before.reverse()) put(page, shown, value, main);
   page.view.draw();
   mark(page.classes.indexOf(before[0][0]));
-  told.say("Undone.");
+  const open = before.some(([, value]) => value === null);
+  told.say(open ? "Undone. What you leave open is no." : "Undone.");
 }
 
 function remark(page, what) {
@@ -421,8 +422,8 @@ addEventListener("offline", () => told.trouble("offline"));
 addEventListener("pagehide", () => { if (outbox.size) outbox.send(); });
 addEventListener("beforeunload", (event) => { if (outbox.fragile) event.preventDefault(); });
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) hiddenAt = performance.now();
-  else if (performance.now() - hiddenAt > AWAY_MS) refresh();
+  if (document.hidden) hiddenAt = Date.now(); // goes on while a laptop sleeps
+  else if (Date.now() - hiddenAt > AWAY_MS) refresh();
 });
 addEventListener("resize", () => zoom.reset());
 

@@ -144,8 +144,10 @@ export class Outbox {
   }
 }
 
-// As the server wants it: how long ago it was, since nobody knows what a rater's clock says.
+// As the server wants it: how long ago it was, since nobody knows what a rater's clock says. That of a page stands
+// still while a laptop sleeps, and the other may be set back: the one that says more is taken. Where it was set
+// forward, the server lets nothing be older than the page.
 function wire({ at, since, document, ...item }) {
-  const age = document === DOCUMENT ? performance.now() - since : Date.now() - at;
+  const age = Math.max(Date.now() - at, document === DOCUMENT ? performance.now() - since : 0);
   return { ...item, age_ms: Math.min(Math.max(0, Math.round(age || 0)), 2 ** 39) };
 }

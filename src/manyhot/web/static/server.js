@@ -5,7 +5,7 @@ const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?
 export const CAMPAIGN = meta("campaign");
 export const RATER = meta("rater");
 const PATIENCE_MS = 20_000;
-const KEEPALIVE_BYTES = 32_000; // browsers let a page that closes send 64 kB
+const KEEPALIVE_BYTES = 32_000; // of those 64 kB that browsers let a page send that closes
 
 let csrf = meta("csrf");
 
@@ -33,7 +33,7 @@ export async function ask(path, body) {
     method: "POST",
     headers: { "content-type": "application/json", "x-csrf": csrf },
     body: text,
-    keepalive: text.length < KEEPALIVE_BYTES,
+    keepalive: new Blob([text]).size < KEEPALIVE_BYTES, // a letter has up to three bytes
   };
   let response, answer;
   try {

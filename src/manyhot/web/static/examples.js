@@ -3,6 +3,8 @@
 const $ = (id) => document.getElementById(id);
 const GAP = 8;
 
+let opener = null; // what had the focus
+
 // Show the example that the pointer is on; null hides it.
 export function preview(small) {
   const box = $("preview");
@@ -40,13 +42,21 @@ export function enlarge(shown, number) {
     item.append(image);
     return item;
   }));
+  if (isEnlarged()) return;
+  const active = document.activeElement;
+  opener = active?.matches("#classes :focus-visible") ? active : $("questions");
   $("enlarged").hidden = false;
+  $("classes").inert = true; // nobody tabs through what is covered
+  $("enlarged").focus({ preventScroll: true });
 }
 
 export const isEnlarged = () => !$("enlarged").hidden;
 
 export function shrink() {
-  const was = isEnlarged();
+  if (!isEnlarged()) return false;
+  const inside = $("enlarged").contains(document.activeElement);
   $("enlarged").hidden = true;
-  return was;
+  $("classes").inert = false;
+  if (inside) opener.focus({ preventScroll: true });
+  return true;
 }

@@ -10,7 +10,8 @@ document.addEventListener("keydown", (event) => {
     form.querySelector("button")?.click();
     return;
   }
-  const choices = asked[Number(event.code.replace("Digit", "")) - 1]?.querySelectorAll("input[type=radio]");
+  if (event.repeat) return;
+  const choices = asked[Number(event.code.replace(/^(Digit|Numpad)/, "")) - 1]?.querySelectorAll("input[type=radio]");
   if (!choices?.length) return;
   const [no, maybe, yes] = choices;
   const chosen = event.shiftKey ? maybe : yes.checked ? no : yes;

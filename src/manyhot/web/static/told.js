@@ -96,7 +96,11 @@ export class Told {
       const line = document.createElement("p"), close = document.createElement("button");
       line.append(`${count === 1 ? "An answer was" : `${count} answers were`} not stored: ${reason}. `);
       close.textContent = "I see";
-      close.addEventListener("click", () => { this.#refused.delete(reason); line.remove(); });
+      close.addEventListener("click", () => {
+        this.#refused.delete(reason);
+        line.remove();
+        ($("page").hidden ? $("empty") : $("questions")).focus({ preventScroll: true }); // it went with the button
+      });
       line.append(close);
       return line;
     }));

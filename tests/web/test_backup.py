@@ -1,6 +1,7 @@
 """A campaign in one file, and everything goes on elsewhere."""
 
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -162,6 +163,43 @@ def test_while_raters_answer_it_is_of_one_moment(campaign, place, tmp_path):
             rows = pq.read_table(archive.open("database/settings.parquet")).to_pylist()
         found = {row["key"]: row["value"] for row in rows}
         assert found["aaa"] == found["zzz"]
+
+
+def test_files_of_all_kinds_come_back(campaign, tmp_path):
+    begin(campaign)
+    written = {
+        "log.csv": b"0,0\n" * 1_000_000,
+        "old.txt": b"x",
+        "no \u00e9 ' <b>.txt": b"",
+        "a/b.json": b"{}",
+    }
+    for name, data in written.items():
+        (campaign / name).parent.mkdir(exist_ok=True)
+        (campaign / name).write_bytes(data)
+    os.utime(campaign / "old.txt", (0, 0))  # before there were zip files
+    backup_campaign(campaign, tmp_path / "b.zip")
+    restored = restore_campaign(tmp_path / "b.zip", tmp_path / "d").folder
+    assert {name: (restored / name).read_bytes() for name in written} == written
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("note 12:30.txt", "'note 12:30.txt'"),
+        ("a\\b.txt", r"'a\\b.txt'"),
+        (os.fsdecode(b"caf\xe9.txt"), r"'caf\udce9.txt'"),
+    ],
+)
+def test_what_could_not_be_restored_is_not_backed_up(campaign, tmp_path, name, shown):
+    begin(campaign)
+    (campaign / name).write_bytes(b"x")
+    with pytest.raises(InputError) as raised:
+        backup_campaign(campaign, tmp_path / "b.zip")
+    assert str(raised.value) == (
+        f"A file has a name that backups do not take.\n  where:   {campaign}\n  got:     {shown}\n"
+        "  allowed: UTF-8 without : and \\\n  do:      rename or move the file"
+    )
+    assert not (tmp_path / "b.zip").exists()
 
 
 # All or nothing.

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from typing import Any
 
 from manyhot._version import __version__
 from manyhot.errors import InputError, OutputError
-from manyhot.files import atomic_write, refused
+from manyhot.files import atomic_write, is_utf8, refused
 from manyhot.pipeline.annotate import open_store, web_extra
 from manyhot.pipeline.campaign import APP as DATABASE
 from manyhot.pipeline.common import PathLike
@@ -64,7 +65,7 @@ def backup_campaign(folder: PathLike, file: PathLike, *, database: str | None = 
     Raises
     ------
     InputError
-        There is no such campaign, or it has no database yet.
+        There is no such campaign, it has no database yet, or a file in it has a name that cannot be restored.
     OutputError
         The file cannot be written.
     """
@@ -142,20 +143,40 @@ def _files(folder: Path, target: Path) -> Iterator[tuple[str, Path]]:
         hidden = any(part.startswith(".") for part in name.parts)
         itself = target.exists() and path.samefile(target)
         if path.is_file() and not hidden and not itself and not name.name.startswith(DATABASE):
+            # To be refused now is better than when it is needed.
+            if not (is_utf8(path) and _is_of_campaign(f"campaign/{name.as_posix()}")):
+                raise InputError(
+                    "A file has a name that backups do not take.",
+                    where=folder,
+                    got=repr(name.as_posix()),
+                    allowed="UTF-8 without : and \\",
+                    do="rename or move the file",
+                )
             yield name.as_posix(), path
 
 
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> str:
     """Add a file and return its sha256."""
-    entry = zipfile.ZipInfo.from_file(path, name)
-    # Parquet and NumPy files are as small as they get.
-    entry.compress_type = zipfile.ZIP_STORED if path.suffix in (".parquet", ".npy") else zipfile.ZIP_DEFLATED
+    entry = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)  # zip files begin in 1980
+    entry.compress_type = zipfile.ZIP_STORED if _stays(path) else zipfile.ZIP_DEFLATED
     hashed = hashlib.sha256()
     with path.open("rb") as source, archive.open(entry, "w") as to:
         while part := source.read(1 << 20):
             hashed.update(part)
             to.write(part)
     return hashed.hexdigest()
+
+
+def _stays(path: Path) -> bool:
+    """Return whether a file is better not packed: it is as small as it gets, or would swell like a bomb."""
+    if path.suffix in (".parquet", ".npy"):
+        return True
+    packer, came, packed = zlib.compressobj(), 0, 0
+    with path.open("rb") as source:
+        while part := source.read(1 << 20):
+            came += len(part)
+            packed += len(packer.compress(part))
+    return came > _SWELLS // 2 * (packed + len(packer.flush()))
 
 
 def _unpack(file: Path, made: Path) -> Backup:

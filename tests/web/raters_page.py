@@ -169,7 +169,7 @@ def visitors(chromium, *, offline=False):
     finally:
         for context in contexts:
             context.close()
-    assert said == []
+    assert said == [], said
 
 
 class Rater:

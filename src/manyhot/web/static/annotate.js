@@ -361,12 +361,21 @@ function keyed(event) {
   const onButton = event.target.matches?.("button:focus-visible, a:focus-visible");
   if (onButton && (event.key === "Enter" || event.key === " ")) return null;
   if (event.shiftKey && PANS[event.key]) return () => zoom.pan(...PANS[event.key]);
-  const digit = /^(Digit|Numpad)([1-8])$/.exec(event.code)?.[2];
-  const shown = digit && trail.current.classes[digit - 1];
-  if (digit) return event.repeat || !shown ? () => {} : () => answer(shown, valueOf(event, shown));
-  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  const name = nameOf(event);
+  const shown = /^[1-8]$/.test(name) && trail.current.classes[name - 1];
+  if (/^[1-8]$/.test(name)) return event.repeat || !shown ? () => {} : () => answer(shown, valueOf(event, shown));
+  const action = KEYS[name];
   const repeats = /^(Arrow|[-+=jk]$)/.test(event.key);
   return event.repeat && !repeats ? action && (() => {}) : action;
+}
+
+// What a key is called here, whatever the keyboard: digits need Shift on some, and others have no Latin letters.
+function nameOf({ code, key, shiftKey }) {
+  const [, pad, digit] = /^(Digit|Numpad)([0-8])$/.exec(code) ?? [];
+  if (pad === "Numpad" && key !== digit) return key; // without NumLock it has arrows
+  if (digit > 0 || (digit && !shiftKey)) return digit;
+  if (key.length !== 1) return key;
+  return /[^ -~]/.test(key) && code.startsWith("Key") ? code.slice(3).toLowerCase() : key.toLowerCase();
 }
 
 function valueOf(event, shown) {

@@ -153,7 +153,7 @@ def test_while_raters_answer_it_is_of_one_moment(campaign, place, tmp_path):
 
         thread = threading.Thread(target=write)
         thread.start()
-        begun.wait(30)
+        assert begun.wait(60)
         for turn in range(3):
             backup_campaign(campaign, tmp_path / f"{turn}.zip", database=database)
         ended.set()

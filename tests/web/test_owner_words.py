@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from stores import YES, answer, filled, rater
 from test_owner import classes
 
+from manyhot.errors import OutputError
 from manyhot.pipeline.annotate import agreement
 from manyhot.web import Outside, create_app
 from manyhot.web.numbers import duration
@@ -58,3 +59,20 @@ def test_agreement_needs_two_raters_and_the_page_says_so(store, look):
 )
 def test_times_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+def test_an_export_that_fails_leaves_nothing_behind(store, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+    def export(folder):
+        (folder / "votes.parquet").write_bytes(b"who wrote what")
+        raise OutputError("The disk is full.")
+
+    app = create_app(
+        store, classes(), tmp_path / "cache", title="fish", outside=Outside(export=export, alone=True)
+    )
+    with TestClient(app) as client:
+        client.post(f"/join/{store.invite('me', role='owner')}")
+        assert client.get("/owner/export/votes.parquet").status_code == 503
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -81,10 +81,13 @@ def export(known: Known, owner: VisitingOwner, name: Literal["votes.parquet", "r
         raise HTTPException(404, "This app cannot write tables.")
     folder = Path(tempfile.mkdtemp(prefix="manyhot-"))
     done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-    files = {file.name: file for file in known.outside.export(folder)}
-    if name not in files:
+    try:
+        files = {file.name: file for file in known.outside.export(folder)}
+        if name not in files:
+            raise HTTPException(404, f"There are no {name.partition('.')[0]} yet.")
+    except BaseException:  # who wrote what is in it
         shutil.rmtree(folder, ignore_errors=True)
-        raise HTTPException(404, f"There are no {name.partition('.')[0]} yet.")
+        raise
     return FileResponse(
         files[name], filename=name, media_type="application/vnd.apache.parquet", background=done
     )

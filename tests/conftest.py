@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +42,12 @@ LONGEST = (
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of
 # test_benchmarks. Before anything imports NumPy, and for all processes that tests start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+# What manyhot keeps, published files above all, is kept once for all workers, apart from what its user keeps.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["MANYHOT_CACHE"] = tempfile.mkdtemp(prefix="manyhot-cache-")
+    atexit.register(shutil.rmtree, os.environ["MANYHOT_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_finish() -> None:

@@ -316,7 +316,7 @@ def test_example_notebook_runs(tmp_path):
     assert not list(tmp_path.iterdir()), "examples/notebook.py: leave nothing behind"
 
 
-def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
+def test_numbers_of_the_tour_are_those_of_the_command(mirror):
     shown = (DOCS / "tour.md").read_text(encoding="utf-8")
     (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
     for dataset in pipeline.BENCHMARKS["imagenet"].datasets:
@@ -325,7 +325,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
         assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
         columns = part.splitlines()[1].split()[1:]
         wanted = [f"{model}.npy" for model, _ in rows]
-        fetch = functools.partial(catalog.fetch, cache=tmp_path, mirror=mirror)
+        fetch = functools.partial(catalog.fetch, mirror=mirror)
         files = fetch(dataset.predictions, only=[dataset.rows, *wanted])
         entry, file = dataset.labels
         labels = manyhot.read_labels(fetch(entry, only=[file, *dataset.beside])[file])
@@ -367,7 +367,6 @@ def test_outputs_are_found():
 def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     output = ""
     for line in commands.replace("\\\n", " ").splitlines():
         done = CliRunner().invoke(cli.app, shlex.split(line)[1:])

@@ -14,12 +14,11 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "proposing.md"
 
 
 @pytest.fixture(scope="module")
-def published(mirror, tmp_path_factory):
+def published(mirror):
     """Return the data set, and its files as arrays: class 1 to 5 of each model, labels, ReaL's questions."""
-    cache = tmp_path_factory.mktemp("cache")
+    cache = catalog.cache_folder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANYHOT_MIRROR", str(mirror))
-        patch.setenv("MANYHOT_CACHE", str(cache))
         fetched = BENCHMARKS["imagenet"].datasets[0].fetch()
         models = fetched.published
         arrays = []

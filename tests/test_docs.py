@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import typer
+import typer.testing
 from typer.testing import CliRunner
 
 import manyhot
@@ -415,8 +416,11 @@ def test_pictures_of_the_gallery_load_nothing(path):
 # Every command line parses.
 
 
+program = functools.cache(typer.main.get_command)  # whose making takes longer than most that it is asked here
+
+
 def commands():
-    root = typer.main.get_command(cli.app)
+    root = program(cli.app)
     return {"manyhot": root} | {f"manyhot {name}": command for name, command in root.commands.items()}
 
 
@@ -448,6 +452,7 @@ def parse(monkeypatch):
             registry.get("model", family[1] if family else name)
         raise ParsedError
 
+    monkeypatch.setattr(typer.testing, "_get_command", program)
     monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
     monkeypatch.setattr(pipeline, "evaluate_files", judge)
     monkeypatch.setattr(pipeline, "predict_files", run_models)
@@ -464,7 +469,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "propose_files", propose)
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
-    stopped += ("backup_campaign", "restore_campaign")
+    stopped += ("backup_campaign", "list_models", "restore_campaign")
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

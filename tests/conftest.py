@@ -133,6 +133,14 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where everything must be there and something was skipped all the same."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    everything = os.environ.get("MANYHOT_REQUIRE_ALL") and not os.environ.get("MANYHOT_MINIMAL")
+    if everything and session.exitstatus == 0 and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """List what was skipped and why: a skipped test must be noticed."""
     skipped = terminalreporter.stats.get("skipped", [])

@@ -26,6 +26,7 @@ import typer
 import typer.testing
 from typer.testing import CliRunner
 
+import forking
 import manyhot
 from manyhot import api, catalog, cli, errors, pipeline, registry, tables
 from manyhot._version import __version__
@@ -248,16 +249,14 @@ def test_every_page_is_in_the_contents():
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if any(f.is_run for f in fences(p))], ids=lambda p: p.stem)
-def test_python_blocks_run(path, tmp_path):
+def test_python_blocks_run(path, tmp_path, tmp_path_factory):
     """A page's blocks run from top to bottom, in one namespace, one folder and a process of their own."""
     parts = []
     for fence in filter(lambda f: f.is_run, fences(path)):
         run = "execute" if fence.language == "python" else "check"
         parts.append(f"{run}({fence.body!r}, '{path.name}:{fence.line}')")
     script = _CHECKER + "\n".join(parts)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = forking.commands.start(folder=tmp_path_factory.mktemp("told"), cwd=tmp_path, script=script).wait()
     assert done.returncode == 0, (
         f"{path.relative_to(REPO)}: a block fails; mend it, or put '% not run: why' before it\n"
         f"{done.stdout}{done.stderr}"
@@ -265,7 +264,8 @@ def test_python_blocks_run(path, tmp_path):
 
 
 _CHECKER = """
-import doctest, sys
+import doctest, sys, warnings
+warnings.simplefilter("error")
 names = {"__name__": "docs"}
 def execute(body, where):
     exec(compile(body, where, "exec"), names)

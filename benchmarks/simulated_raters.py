@@ -71,7 +71,7 @@ CROWDS = (
     Crowd("good raters, all alike", good),
     Crowd("raters as ReaL's"),
     Crowd("as ReaL's, two votes each", votes=2),
-    Crowd("as ReaL's, 1 question in 50 is yes", prior=0.02),
+    Crowd("as ReaL's, 1 in 50 is yes", prior=0.02),
     Crowd("a third are spammers", with_spammers),
     Crowd("a third copy one rater", copies=1 / 3),
     Crowd("60 questions in all", questions=60),
@@ -134,15 +134,15 @@ def half_width(values: np.ndarray) -> np.ndarray:
 
 def main(repeats: int) -> None:
     # Narrow enough for a page of the docs.
-    widths = [max(len(m), 13) + 1 for m in METHODS]
-    print(f"{'':34}" + "".join(f"{m:>{w}}" for m, w in zip(METHODS, widths, strict=True)))
+    widths = [max(len(m), 11) + 1 for m in METHODS]
+    print(f"{'':32}" + "".join(f"{m:>{w}}" for m, w in zip(METHODS, widths, strict=True)))
     for crowd in CROWDS:
         scores = compare(crowd, repeats)
         mean, half = scores.mean(0), half_width(scores)
         behind = scores[:, [int(mean.argmax())]] - scores
         best = behind.mean(0) <= half_width(behind)
-        cells = (f"{m:.3f} ±{h:.3f}{'*' if b else ' '}" for m, h, b in zip(mean, half, best, strict=True))
-        line = f"{crowd.name:34}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        cells = (f"{m:.3f}±{f'{h:.3f}'[1:]}{'*' if b else ' '}" for m, h, b in zip(mean, half, best, strict=True))
+        line = f"{crowd.name:32}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
         print(line.rstrip())
 
 

@@ -23,8 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import typer
+import typer.testing
 from typer.testing import CliRunner
 
+import forking
 import manyhot
 from manyhot import api, catalog, cli, errors, pipeline, registry, tables
 from manyhot._version import __version__
@@ -247,16 +249,14 @@ def test_every_page_is_in_the_contents():
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if any(f.is_run for f in fences(p))], ids=lambda p: p.stem)
-def test_python_blocks_run(path, tmp_path):
+def test_python_blocks_run(path, tmp_path, tmp_path_factory):
     """A page's blocks run from top to bottom, in one namespace, one folder and a process of their own."""
     parts = []
     for fence in filter(lambda f: f.is_run, fences(path)):
         run = "execute" if fence.language == "python" else "check"
         parts.append(f"{run}({fence.body!r}, '{path.name}:{fence.line}')")
     script = _CHECKER + "\n".join(parts)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = forking.commands.start(folder=tmp_path_factory.mktemp("told"), cwd=tmp_path, script=script).wait()
     assert done.returncode == 0, (
         f"{path.relative_to(REPO)}: a block fails; mend it, or put '% not run: why' before it\n"
         f"{done.stdout}{done.stderr}"
@@ -264,7 +264,8 @@ def test_python_blocks_run(path, tmp_path):
 
 
 _CHECKER = """
-import doctest, sys
+import doctest, sys, warnings
+warnings.simplefilter("error")
 names = {"__name__": "docs"}
 def execute(body, where):
     exec(compile(body, where, "exec"), names)
@@ -288,7 +289,8 @@ def with_examples():
     """Return the modules that have examples in their docstrings."""
     package = Path(manyhot.__file__).parent
     for path in sorted(package.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text if ">>> " in text else "")
         docs = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, _DOCUMENTED)]
         if any(">>> " in d for d in docs):
             name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
@@ -315,7 +317,7 @@ def test_example_notebook_runs(tmp_path):
     assert not list(tmp_path.iterdir()), "examples/notebook.py: leave nothing behind"
 
 
-def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
+def test_numbers_of_the_tour_are_those_of_the_command(mirror):
     shown = (DOCS / "tour.md").read_text(encoding="utf-8")
     (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
     for dataset in pipeline.BENCHMARKS["imagenet"].datasets:
@@ -324,7 +326,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror, tmp_path):
         assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
         columns = part.splitlines()[1].split()[1:]
         wanted = [f"{model}.npy" for model, _ in rows]
-        fetch = functools.partial(catalog.fetch, cache=tmp_path, mirror=mirror)
+        fetch = functools.partial(catalog.fetch, mirror=mirror)
         files = fetch(dataset.predictions, only=[dataset.rows, *wanted])
         entry, file = dataset.labels
         labels = manyhot.read_labels(fetch(entry, only=[file, *dataset.beside])[file])
@@ -366,7 +368,6 @@ def test_outputs_are_found():
 def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     output = ""
     for line in commands.replace("\\\n", " ").splitlines():
         done = CliRunner().invoke(cli.app, shlex.split(line)[1:])
@@ -415,8 +416,11 @@ def test_pictures_of_the_gallery_load_nothing(path):
 # Every command line parses.
 
 
+program = functools.cache(typer.main.get_command)  # whose making takes longer than most that it is asked here
+
+
 def commands():
-    root = typer.main.get_command(cli.app)
+    root = program(cli.app)
     return {"manyhot": root} | {f"manyhot {name}": command for name, command in root.commands.items()}
 
 
@@ -448,6 +452,7 @@ def parse(monkeypatch):
             registry.get("model", family[1] if family else name)
         raise ParsedError
 
+    monkeypatch.setattr(typer.testing, "_get_command", program)
     monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
     monkeypatch.setattr(pipeline, "evaluate_files", judge)
     monkeypatch.setattr(pipeline, "predict_files", run_models)
@@ -464,7 +469,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "propose_files", propose)
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
-    stopped += ("backup_campaign", "restore_campaign")
+    stopped += ("backup_campaign", "list_models", "restore_campaign")
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhot import download
+from manyhot import download, https
 from manyhot.download import Pinned, bring
 from manyhot.errors import ChecksumError, FetchError, OutputError
 
@@ -128,10 +128,10 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
-    monkeypatch.setattr(download, "_SCHEMES", ("http",))
-    monkeypatch.setattr(download, "_HOSTS", (server.host,))
+    monkeypatch.setattr(https, "_SCHEMES", ("http",))
+    monkeypatch.setattr(https, "_HOSTS", (server.host,))
     monkeypatch.setattr(download, "_PAUSE", 0.01)
-    monkeypatch.setattr(download, "_LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(https, "_LONGEST_PAUSE", 0.02)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield server
     server.close()
@@ -144,9 +144,9 @@ def listing(folder: Path) -> list[str]:
 def start(server: Server, files: list[Pinned], folder: Path) -> subprocess.Popen[str]:
     code = (
         "from pathlib import Path\n"
-        "from manyhot import download\n"
+        "from manyhot import https\n"
         "from manyhot.download import Pinned, bring\n"
-        f"download._SCHEMES, download._HOSTS = ('http',), ({server.host!r},)\n"
+        f"https._SCHEMES, https._HOSTS = ('http',), ({server.host!r},)\n"
         f"bring({files!r}, Path({str(folder)!r}))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(download.__file__).parents[1])}
@@ -321,7 +321,7 @@ def test_a_host_that_does_not_answer_is_tried_again(server: Server, tmp_path: Pa
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{unheard.getsockname()[1]}"
-        download._HOSTS = (host,)
+        https._HOSTS = (host,)
         with pytest.raises(FetchError, match=r"Connection refused \(3 tries\)"):
             bring([Pinned("a", f"http://{host}/a", file.sha256, file.size)], tmp_path)
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from manyhot.download import Pinned, Progress, bring, size_of
 from manyhot.errors import UnknownNameError
+from manyhot.files import cache_folder as cache_folder
 
 _DATA = Path(__file__).with_name("data") / "catalog.json"
 
@@ -94,16 +95,6 @@ def entry(name: str) -> Entry:
     if name not in _entries():
         raise _unknown(f"There is no {name!r} in the catalogue.", name, names())
     return _entries()[name]
-
-
-def cache_folder() -> Path:
-    """Return ``MANYHOT_CACHE``, or else the platform's cache folder for manyhot."""
-    chosen = os.environ.get("MANYHOT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    import platformdirs  # 20 ms that `import manyhot.catalog` need not pay
-
-    return Path(platformdirs.user_cache_dir("manyhot"))
 
 
 def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import os
 import queue
@@ -22,15 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
-from manyhot._version import __version__
 from manyhot.errors import ChecksumError, FetchError, OutputError
-
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
-    from urllib.error import HTTPError
-    from urllib.request import OpenerDirector
+from manyhot.https import FailureError, body, respond
 
 if sys.platform == "win32":
     import msvcrt
@@ -50,17 +44,10 @@ else:
         fcntl.flock(handle, fcntl.LOCK_UN)
 
 
-# Here and not in the data, so that no edit of the data alone reaches another host. Only the tests widen them.
-_SCHEMES = ("https",)
-_HOSTS = ("raw.githubusercontent.com",)
-
-_TIMEOUT = 30.0
 _TRIES = 3
 _PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
 _THREADS = 4
 _CHUNK = 1 << 18
-_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 Progress = Callable[[int, int], None]
 """Called with the bytes there so far and the bytes in all; a restarted file takes the first number back."""
@@ -208,15 +195,6 @@ class _Transfer:
             self._progress(sum(self._done.values()), sum(file.size for file in self.files))
 
 
-class _FailureError(Exception):
-    """A source did not give the bytes; `passing` if trying again may help, after `pause` seconds at least."""
-
-    def __init__(self, reason: str, *, passing: bool = False, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.passing = passing
-        self.pause = min(pause, _LONGEST_PAUSE)
-
-
 class _Source(Protocol):
     """Where bytes come from."""
 
@@ -240,8 +218,8 @@ class _Network:
 
     @contextlib.contextmanager
     def open(self, file: Pinned, begin: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        with _respond(file.url, begin) as response:
-            yield begin if response.status == 206 else 0, _body(response)
+        with respond(file.url, begin) as response:
+            yield begin if response.status == 206 else 0, body(response)
 
     def where(self, file: Pinned) -> str:
         return file.url
@@ -270,7 +248,7 @@ class _Mirror:
         try:
             stream = self._open_entry(file.address)
         except (KeyError, FileNotFoundError, NotADirectoryError) as error:
-            raise _FailureError(f"no entry {file.address}") from error
+            raise FailureError(f"no entry {file.address}") from error
         except Exception as error:
             raise _unreadable(file, error) from error
         with stream:
@@ -332,7 +310,7 @@ def _download(transfer: _Transfer, source: _Source, file: Pinned, part: Path) ->
     for tried in range(1, _TRIES + 1):
         try:
             begin, size, sha256 = _receive(transfer, source, file, part)
-        except _FailureError as failure:
+        except FailureError as failure:
             if not failure.passing or tried == _TRIES:
                 reason = f"{failure} ({tried} tries)" if tried > 1 else str(failure)
                 raise source.failed(file, part.with_name(file.path), reason) from failure
@@ -453,95 +431,6 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _respond(url: str, begin: int) -> HTTPResponse:
-    """Return the answer to a request for the bytes from `begin` on, or for all if the server refuses that."""
-    from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-
-    try:
-        response = _request(url, begin)
-    except HTTPError as error:
-        with error:
-            failure = _refusal(error)
-        if error.code != 416 or begin == 0:
-            raise failure from error
-        return _respond(url, 0)
-    except URLError as error:
-        raise _FailureError(str(error.reason), passing=_is_passing(error.reason)) from error
-    except (OSError, HTTPException) as error:
-        raise _FailureError(str(error) or type(error).__name__, passing=True) from error
-    if begin and response.status == 206 and not _begins_at(response, begin):
-        response.close()
-        return _respond(url, 0)
-    return response
-
-
-def _request(url: str, begin: int) -> HTTPResponse:
-    from urllib.request import Request
-
-    headers = {"User-Agent": f"manyhot/{__version__}"} | ({"Range": f"bytes={begin}-"} if begin else {})
-    scheme, _, address = url.partition("://")
-    if scheme not in _SCHEMES or address.partition("/")[0] not in _HOSTS:
-        raise _FailureError("not an address that manyhot downloads from")
-    response: HTTPResponse = _opener().open(Request(url, headers=headers), timeout=_TIMEOUT)  # noqa: S310
-    return response
-
-
-@functools.cache
-def _opener() -> OpenerDirector:
-    from urllib.request import HTTPRedirectHandler, build_opener
-
-    class StayHere(HTTPRedirectHandler):
-        """Lets a redirect fail: pinned addresses do not move."""
-
-        def redirect_request(self, *args: object, **options: object) -> None:
-            return None
-
-    return build_opener(StayHere)
-
-
-def _refusal(error: HTTPError) -> _FailureError:
-    pause = error.headers.get("Retry-After", "")
-    return _FailureError(
-        f"HTTP status {error.code} {error.reason}",
-        passing=error.code in _PASSING_STATUS,
-        pause=float(pause) if pause.isdecimal() else 0.0,
-    )
-
-
-def _is_passing(reason: object) -> bool:
-    """Return whether a failed connection is worth another try: not when offline or distrusted."""
-    import socket
-    import ssl
-
-    if isinstance(reason, socket.gaierror | ssl.SSLCertVerificationError):
-        return False
-    return isinstance(reason, OSError) and reason.errno != errno.ENETUNREACH
-
-
-def _begins_at(response: HTTPResponse, begin: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
-
-
-def _body(response: HTTPResponse) -> Iterator[bytes]:
-    from http.client import HTTPException
-
-    length = response.headers.get("Content-Length", "")
-    left = int(length) if length.isdecimal() else None
-    while left != 0:
-        try:
-            # read1 gives what has arrived, which read would lose if the connection then broke.
-            chunk = response.read1(_CHUNK if left is None else min(_CHUNK, left))
-        except (OSError, HTTPException) as error:
-            raise _FailureError(str(error) or type(error).__name__, passing=True) from error
-        if not chunk and left is not None:
-            raise _FailureError(f"the connection ended {left} bytes early", passing=True)
-        if not chunk:
-            return
-        left = None if left is None else left - len(chunk)
-        yield chunk
-
-
 def _contents(file: Pinned, stream: IO[bytes], begin: int) -> Iterator[bytes]:
     try:
         stream.seek(begin)
@@ -551,6 +440,6 @@ def _contents(file: Pinned, stream: IO[bytes], begin: int) -> Iterator[bytes]:
         raise _unreadable(file, error) from error
 
 
-def _unreadable(file: Pinned, error: Exception) -> _FailureError:
+def _unreadable(file: Pinned, error: Exception) -> FailureError:
     # zipfile has no common base for the errors of a damaged, encrypted or oddly packed entry.
-    return _FailureError(f"{file.address} is unreadable: {str(error) or type(error).__name__}")
+    return FailureError(f"{file.address} is unreadable: {str(error) or type(error).__name__}")

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever stands under its final name."""
+"""Writing files so that nothing half-written ever stands under its final name, and where to keep some."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text with Unix line ends, all or nothing."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def cache_folder() -> Path:
+    """Return ``MANYHOT_CACHE``, or else the platform's cache folder for manyhot."""
+    chosen = os.environ.get("MANYHOT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs  # 20 ms that nobody pays who keeps nothing
+
+    return Path(platformdirs.user_cache_dir("manyhot"))
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

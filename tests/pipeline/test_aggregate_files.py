@@ -17,11 +17,10 @@ from manyhot.steps.votes import answers_of
 
 
 @pytest.fixture(scope="module")
-def published_cache(mirror, tmp_path_factory):
+def published_cache(mirror):
     """Let the catalogue take its files from the archive."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANYHOT_MIRROR", str(mirror))
-        patch.setenv("MANYHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

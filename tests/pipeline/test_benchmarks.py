@@ -22,7 +22,6 @@ def judge(mirror, tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MANYHOT_MIRROR", str(mirror))
-            patch.setenv("MANYHOT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
             evaluate_benchmark(name, folder)
         return functools.partial(read, folder=folder)
 
@@ -243,7 +242,6 @@ def test_orders_in_the_docs(imagenet):
 
 def test_lines_in_the_docs(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     compare_files(["timm-results"], out=tmp_path)
     fits = pl.read_parquet(tmp_path / "fits.parquet").filter(models="all", metric_x="top1", metric_y="top1")
     for _, y, scale, *said in shown("from", "to", "scale", "slope", "95 % over families", "R²"):

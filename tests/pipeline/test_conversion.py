@@ -333,7 +333,7 @@ def test_names_of_another_list_are_not_written(files, campaign):
 
 def test_what_golden_answers_leave_out_is_said(files, mirror):
     names = ["golden.npz", "raters_golden.npz"]
-    found = catalog.fetch("imagenet-real", only=names, cache=files / "cache", mirror=mirror)
+    found = catalog.fetch("imagenet-real", only=names, mirror=mirror)
     saved = pipeline.convert(found["golden.npz"], "g.json", to="label-studio-golden", classes="imagenet1k")
     assert saved.left_out == ("raters' answers to golden questions",)
     assert len(read_golden("g.json")) == 1135

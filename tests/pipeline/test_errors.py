@@ -16,12 +16,11 @@ METRICS = ("errors_asked", "accepted_errors", "preferred_errors")
 
 
 @pytest.fixture(scope="module")
-def files(mirror, tmp_path_factory):
+def files(mirror):
     """Return a function that fetches files of an entry of the catalogue."""
     from manyhot import catalog
 
-    cache = tmp_path_factory.mktemp("cache")
-    return lambda entry, *names: catalog.fetch(entry, only=names or None, cache=cache, mirror=mirror)
+    return lambda entry, *names: catalog.fetch(entry, only=names or None, mirror=mirror)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,6 @@ def test_errors_of_published_models(model, files, raw):
 
 def test_benchmark_of_errors(files, raw, mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     evaluate_benchmark("errors", tmp_path / "errors")
     results = pl.read_parquet(tmp_path / "errors" / "results.parquet").filter(slice="all")
     assert set(results["metric"]) == set(BENCHMARKS["errors"].metrics)
@@ -109,7 +107,6 @@ def test_benchmark_of_errors(files, raw, mirror, tmp_path, monkeypatch):
 
 def test_kinds_of_imagenet(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     found, (written,) = kinds_files("tsipras", out=tmp_path / "kinds.parquet")
     table = pl.read_parquet(written)
     # Tsipras et al. count two or more objects in 2,156 of their 10,000 images, 21.6 %.

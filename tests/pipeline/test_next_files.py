@@ -105,7 +105,6 @@ def test_output_that_cannot_be(campaign, out, message):
 
 def test_real_votes(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     found, (written,) = next_files("imagenet-real", tmp_path / "next.parquet", budget=10_000, most=8)
     frame = pl.read_parquet(written)
     scores = catalog.fetch_file("imagenet-real", "scores.npz")

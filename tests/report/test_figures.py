@@ -18,8 +18,9 @@ from manyhot.report.inputs import BESIDE, ReportTables
 from manyhot.tables import schema
 
 alt = pytest.importorskip("altair")
-pytest.importorskip("vl_convert")
+vl_convert = pytest.importorskip("vl_convert")
 
+from manyhot.report import prerender  # noqa: E402
 from manyhot.report.figure import SECTIONS  # noqa: E402
 from manyhot.report.figures import draw_figures  # noqa: E402
 from manyhot.report.figures.bars import strips  # noqa: E402
@@ -480,16 +481,34 @@ print(digest.hexdigest())
 
 
 def test_two_processes_make_the_same_bytes(tmp_path, monkeypatch, capsys):
-    """This one and another, which hashes texts otherwise."""
+    """This one and another, which hashes texts otherwise and has kept nothing."""
     words = ["-c", str(Path(__file__).parent), str(tmp_path)]
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    environment = os.environ | {"PYTHONHASHSEED": seed}
+    environment = os.environ | {"PYTHONHASHSEED": seed, "MANYHOT_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, words[0], SCRIPT, *words[1:]]
     other = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     monkeypatch.setattr(sys, "argv", words)
     exec(SCRIPT, {})
     assert capsys.readouterr().out == other
     assert re.fullmatch(r"[0-9a-f]{64}\n", other)
+
+
+@pytest.mark.parametrize("left", ["nothing", "damaged", "a folder", "read-only"])
+def test_the_renderer_is_kept(tmp_path, monkeypatch, left):
+    """Made once; made again where what was kept is not whole, or cannot be there."""
+    made = []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: made.append(snippet) or "</script>é")
+    monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
+    kept = tmp_path / "cache" / f"vega-{vl_convert.__version__}.js"
+    if left == "read-only":
+        kept.parent.touch()
+    elif left == "a folder":
+        kept.mkdir(parents=True)
+    for _ in range(2):
+        assert prerender._bundle() == "<\\/script>é"
+        if left == "damaged":
+            kept.write_bytes(kept.read_bytes()[:-1])
+    assert made == ["window.vegaEmbed=vegaEmbed;"] * (1 if left == "nothing" else 2)
 
 
 def test_many_models_make_a_small_page():

@@ -8,9 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+import argon2
 import pytest
 import sqlalchemy as sa
 from tests.conftest import missing
+
+from manyhot.web.store import people
 
 TOOL = Path(__file__).parents[2] / "tools" / "postgres.py"
 _numbers = itertools.count()
@@ -23,6 +26,15 @@ def load(path):
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_hasher():
+    """Hash passwords at no cost: on purpose it takes 0.1 s and 64 MB. Yields what the app has."""
+    with pytest.MonkeyPatch.context() as patch:
+        real = people._HASHER
+        patch.setattr(people, "_HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield real
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from manyhot.cli.numbers import print_comparison, print_leaderboard, print_outcome
 from manyhot.cli.options import (
     CardAgreementOption,
     CardOption,
@@ -25,11 +26,8 @@ from manyhot.cli.options import (
     card_facts,
 )
 from manyhot.cli.printing import (
-    print_comparison,
     print_description,
     print_kinds,
-    print_leaderboard,
-    print_outcome,
     print_undrawn,
     print_written,
     show_progress,

@@ -16,23 +16,16 @@ import typer
 from manyhot.errors import printable
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from manyhot.pipeline import (
-        Compared,
         Description,
         Finding,
         Kinds,
         Listed,
-        Outcome,
         Progress,
         Saved,
         Similar,
     )
     from manyhot.registry import Entry
-
-HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
-"""Metrics printed after an evaluation; all are in the files."""
 
 
 @contextlib.contextmanager
@@ -61,76 +54,6 @@ def show_progress() -> Iterator[Progress | None]:
 def say(text: str, *, err: bool = False) -> None:
     """Print a line; ids and names come from anywhere, and what a terminal would obey is shown, not sent."""
     typer.echo(printable(text), err=err)
-
-
-def print_outcome(outcome: Outcome, as_json: bool) -> None:
-    """Print the best models, the notes and what was written."""
-    evaluation = outcome.evaluation
-    if as_json:
-        numbers = [r for r in evaluation.results.to_pylist() if r["slice"] == "all"]
-        numbers = [{k: None if v != v else v for k, v in r.items()} for r in numbers]
-        notes = [dataclasses.asdict(n) for n in evaluation.notes]
-        drops = [r for r in outcome.comparison.drops.to_pylist() if r["model"] is None]
-        written = [str(p) for p in outcome.written]
-        typer.echo(json.dumps({"results": numbers, "drops": drops, "notes": notes, "written": written}))
-        return
-    _print_headline(outcome)
-    _print_changes(outcome)
-    _print_notes(outcome)
-    print_written(list(outcome.written), as_json)
-    print_undrawn(as_json)
-
-
-def _print_changes(outcome: Outcome) -> None:
-    """Print how far models drop between data sets and slices; metrics of one data set stand side by side."""
-    rows = outcome.comparison.drops.to_pylist()
-    drops = [
-        r
-        for r in rows
-        if r["model"] is None and (r["dataset_x"], r["slice_x"]) != (r["dataset_y"], r["slice_y"])
-    ]
-    if drops:
-        _print_drops(drops)
-        typer.echo()
-
-
-def _print_notes(outcome: Outcome, most: int = 5) -> None:
-    """Print the notes; what is said of several models of a data set is said once."""
-    models: dict[tuple[str, str], list[str]] = {}
-    for note in outcome.evaluation.notes:
-        models.setdefault((note.dataset, note.text), []).append(note.model)
-    for (dataset, text), of in list(models.items())[:most]:
-        who = of[0] if len(of) == 1 else f"{len(of):,} models"
-        say(f"Note: {dataset}, {who}: {text}.", err=True)
-    if len(models) > most:
-        say(f"Note: {len(models) - most} more, all recorded in results.parquet and the report.", err=True)
-
-
-def _print_headline(outcome: Outcome, most: int = 15) -> None:
-    """Print the best models of each data set, and one's own with their rank."""
-    import polars as pl
-
-    told = json.loads(outcome.evaluation.about["metrics"])
-    wide = outcome.evaluation.summary()
-    usual = [m for m in HEADLINE if m in wide.columns]
-    shown = usual if len(usual) > 1 else wide.columns[2:7]
-    by = "real1" if "real1" in shown else shown[0]
-    for (dataset,), part in wide.group_by("dataset", maintain_order=True):
-        ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)
-        ranked = ordered.with_row_index("rank", 1)
-        kept = ranked.filter((pl.col("rank") <= most) | pl.col("model").is_in(list(outcome.highlight)))
-        rows = [
-            (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
-            for r in kept.iter_rows(named=True)
-        ]
-        say(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
-        print_table(("", "model", *shown), rows)
-
-
-def _figure(value: float | None, unit: str) -> str:
-    if value is None or value != value:
-        return "–"
-    return f"{value:.2%}" if unit == "share" else f"{value:.2f}"
 
 
 def print_written(written: list[Path], as_json: bool) -> None:
@@ -220,142 +143,6 @@ def options_text(entry: Entry) -> str:
     return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
 
 
-def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
-    """Print the mean drops, the slopes and the orders."""
-    tables = done.comparison.tables
-    if as_json:
-        numbers = {n: tables[n].to_pylist() for n in ("fits", "ranks", "sensitivity")}
-        numbers["drops"] = [r for r in tables["drops"].to_pylist() if r["model"] is None]
-        typer.echo(json.dumps(numbers | {"written": [str(p) for p in done.written]}))
-        return
-    _print_drops([r for r in tables["drops"].to_pylist() if r["model"] is None])
-    _print_apart(done)
-    typer.echo()
-    _print_fits([r for r in tables["fits"].to_pylist() if r["scale"] == "plain"])
-    typer.echo()
-    _print_orders(tables["ranks"].to_pylist())
-    _print_sensitivity(tables["sensitivity"].to_pylist())
-    print_written(list(done.written), False)
-    say(f"draw them with: manyhot report {out}")
-
-
-def _print_apart(done: Compared) -> None:
-    """Print which data sets have too few models in common with the first to be compared with it."""
-    results = done.comparison.results
-    ranks = done.comparison.ranks
-    ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
-    compared = {name for x, y in ends if x != y for name in (x, y)}
-    models: dict[str, set[str]] = {}
-    for dataset, model in zip(*(results.table[c].to_pylist() for c in ("dataset", "model")), strict=True):
-        models.setdefault(dataset, set()).add(model)
-    first, *others = results.datasets
-    for dataset in others:
-        if dataset not in compared:
-            n = len(models[first] & models[dataset])
-            shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            say(f"{first} and {dataset} have {shared} in common and are not compared.")
-
-
-_ANALYSES = {
-    "as published": "as published",
-    "not empty": "without empty sets",
-    "sizes of y": "x, with set sizes of y",
-    "sizes of x": "y, with set sizes of x",
-    "rated at x": "rated images of x",
-    "rated, sizes of y": "rated images of x, with set sizes of y",
-    "threshold at x": "x, at the threshold",
-}
-
-
-def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
-    from manyhot.pipeline import WARNING
-
-    if not rows:
-        return
-    typer.echo()
-    cells = [
-        (
-            r["metric"],
-            _ANALYSES[r["analysis"]] + ("" if r["threshold"] is None else f" {r['threshold']:g}"),
-            _points(r["drop"]),
-            _span(r["lo_models"], r["hi_models"]),
-            f"{r['multi_x']:.1%} → {r['multi_y']:.1%}",
-        )
-        for r in rows
-    ]
-    print_table(("metric", "sensitivity", "drop", "95 % over families", "sets of two or more"), cells)
-    say(f"Warning: {WARNING}")
-
-
-def _print_drops(drops: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            *_ends(r),
-            _points(r["drop"]),
-            _span(r["lo"], r["hi"]),
-            _span(r["lo_models"], r["hi_models"]),
-            str(r["n_models"]),
-        )
-        for r in drops
-    ]
-    print_table(("from", "to", "drop", "95 % over images", "95 % over families", "models"), rows)
-
-
-def _print_fits(fits: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            *_ends(r),
-            r["models"],
-            f"{r['slope']:.3f}",
-            _span(r["slope_lo"], r["slope_hi"], 1, 3),
-            _number(r["r2"]),
-            str(r["n"]),
-        )
-        for r in fits
-    ]
-    print_table(("x", "y", "models", "slope", "95 % over families", "R²", "n"), rows)
-
-
-def _print_orders(ranks: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            *_ends(r),
-            _number(r["tau"]),
-            f"{r['n_swapped']:,} of {r['n_pairs']:,}",
-            _beyond(r["n_beyond_noise"]),
-        )
-        for r in ranks
-    ]
-    print_table(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _beyond(n: int | None) -> str:
-    return "–" if n is None else str(n)
-
-
-def _ends(row: dict[str, Any]) -> tuple[str, str]:
-    """Return both ends of a comparison in words, without what they share."""
-    x, y = ((row[f"dataset_{e}"], row[f"metric_{e}"], row[f"slice_{e}"]) for e in "xy")
-    return _end(x), _end(y)
-
-
-def _end(end: tuple[str, str, str]) -> str:
-    dataset, metric, slice = end
-    return f"{dataset} {metric}" + ("" if slice == "all" else f" [{slice}]")
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:.2f}"
-
-
-def _span(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2) -> str:
-    return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
-
-
 def print_description(description: Description, written: list[Path], as_json: bool, most: int = 10) -> None:
     """Print sizes of label sets, the most frequent pairs and the rejected labels."""
     if as_json:
@@ -433,41 +220,6 @@ def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10
             ]
         )
     print_written(written, as_json)
-
-
-def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:
-    """Print or write a leaderboard; CSV and JSON have all columns, the others what fits on a page."""
-    from manyhot.pipeline import leaderboard_text, narrow
-
-    if kind in ("", "table") and out is None:
-        _print_ranked(narrow(ranked))
-        return
-    text = leaderboard_text(ranked, "" if kind == "table" else kind, out)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    say(f"wrote {out}")
-
-
-def _print_ranked(shown: pa.Table) -> None:
-    value = shown.column_names[shown.column_names.index("lo") - 1]
-    columns = [c for c in shown.column_names if c not in ("lo", "hi")]
-    rows = []
-    for r in shown.to_pylist():
-        cells = {c: _cell(c, r[c]) for c in columns}
-        if r["lo"] is not None:
-            cells[value] += f" ({_span(r['lo'], r['hi'])})"
-        rows.append(tuple(cells.values()))
-    say(f"{len(shown):,} models, the best by {value} first")
-    print_table(tuple(c.replace("_", " ") for c in columns), rows)
-
-
-def _cell(column: str, value: Any) -> str:
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.2%}" if " " in column else f"{value:.4g} M"
-    return str(value)
 
 
 def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,57 +129,87 @@ class Bootstrap:
         ndarray of float32, shape (S, R, m)
         """
         strata = _Strata.of(stratum, self.cells)
-        masks = self.masks[:, strata.order]
         num, den = num[strata.order], den[strata.order]
         samples = np.full((len(self.masks), self.resamples, num.shape[1]), np.nan, np.float32)
+        parts = [(s, part, num[part.images]) for s, part in strata.parts(self.masks)]
         for rows in _chunks(self.resamples):
-            counts = self._counts[rows][:, strata.order]
-            sums = np.add.reduceat(counts * den, strata.edges, axis=1)
-            for s, mask in enumerate(masks):
-                inside = np.flatnonzero(mask)
-                if len(inside):
-                    shares = strata.shares(sums, s)[:, strata.group[inside]]
-                    shares *= counts[:, inside]
-                    samples[s, rows] = shares @ num[inside]
+            # Images lie in rows, so that what belongs to an image is moved in one piece.
+            counts = np.ascontiguousarray(self._counts[rows].T)[strata.order]
+            sums = strata.groups @ (counts * den[:, None])
+            for s, part, values in parts:
+                shares = part.shares(sums)
+                shares *= counts[part.images]
+                samples[s, rows] = shares.T @ values
         return samples
 
 
 @dataclass(frozen=True)
 class _Strata:
-    """Images sorted by stratum and, within it, by cell; a group is a cell of a stratum."""
+    """Images sorted by stratum and, within it, by cell; a group is a cell of a stratum.
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (n,)
+    stratum : ndarray of int, shape (n,)
+        The stratum of each image in this order, counted from 0.
+    groups : sparse matrix of float32, shape (G, n)
+        1 where an image is in a group.
+    group_stratum : ndarray of int, shape (G,)
+    member : ndarray of bool, shape (S, G)
+        Whether a slice contains a group.
+    """
 
     order: npt.NDArray[np.intp]
-    edges: npt.NDArray[np.intp]
-    group: npt.NDArray[np.intp]
-    stratum_edges: npt.NDArray[np.intp]
-    stratum_of: npt.NDArray[np.intp]
-    member: npt.NDArray[np.float64]
+    stratum: npt.NDArray[np.intp]
+    groups: Any
+    group_stratum: npt.NDArray[np.intp]
+    member: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, stratum: npt.NDArray[np.integer], cells: Cells) -> _Strata:
         order = np.lexsort((cells.cell, stratum))
         key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
         _, edges, group = np.unique(key, return_index=True, return_inverse=True)
-        _, stratum_edges, stratum_of = np.unique(
-            stratum[order][edges], return_index=True, return_inverse=True
-        )
-        return cls(
-            order,
-            edges,
-            group.ravel(),
-            stratum_edges,
-            stratum_of.ravel(),
-            cells.member[:, cells.cell[order][edges]],
-        )
+        _, dense = np.unique(stratum[order], return_inverse=True)
+        member = cells.member[:, cells.cell[order][edges]] > 0
+        return cls(order, dense, _membership(group, len(edges)), dense[edges], member)
 
-    def shares(self, sums: Floats, s: int) -> Floats:
-        """Return what an image of each group adds to the mean over strata of slice s, shape (R, groups)."""
-        den = np.add.reduceat(sums * self.member[s].astype(np.float32), self.stratum_edges, axis=1)
+    def parts(self, masks: npt.NDArray[np.bool_]) -> Iterator[tuple[int, _Part]]:
+        """Yield the slices that hold images, with their numbers."""
+        n_strata = int(self.stratum.max(initial=-1)) + 1
+        for s, mask in enumerate(masks):
+            images = np.flatnonzero(mask[self.order])
+            if len(images):
+                strata = _membership(self.group_stratum, n_strata, self.member[s])
+                # A view where a slice holds all images, which are not moved then.
+                whole = len(images) == len(self.order)
+                yield s, _Part(slice(None) if whole else images, self.stratum[images], strata)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A slice of images that are sorted by stratum: which these are, their strata, and groups to sum up."""
+
+    images: slice | npt.NDArray[np.intp]
+    stratum: npt.NDArray[np.intp]
+    strata: Any
+
+    def shares(self, sums: Floats) -> Floats:
+        """Return what each image adds to the mean over strata, shape (images, R)."""
+        den = self.strata @ sums
         filled = den > 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            scale = np.where(filled, 1 / den, 0) / np.count_nonzero(filled, axis=1)[:, None]
-        shares: Floats = scale.astype(np.float32)[:, self.stratum_of]
+            scale = np.where(filled, 1 / den, 0) / np.count_nonzero(filled, axis=0)
+        shares: Floats = scale.astype(np.float32)[self.stratum]
         return shares
+
+
+def _membership(part: npt.NDArray[np.intp], n: int, inside: npt.NDArray[np.bool_] | None = None) -> Any:
+    """Return a sparse matrix that sums up the elements of each of n parts, of those inside."""
+    from scipy.sparse import csr_array
+
+    ones = np.ones(len(part), np.float32) if inside is None else inside.astype(np.float32)
+    return csr_array((ones, (part.ravel(), np.arange(len(part)))), shape=(n, len(part)))
 
 
 def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:

@@ -46,7 +46,7 @@ def list_models(pattern: str = "*") -> list[Listed]:
     """
     if not any(c in pattern for c in "*?["):
         pattern = f"*{pattern}*"
-    every = [*_own(), *_timm(), *_torchvision()]
+    every = [*_own(), *_timm(pattern), *_torchvision()]
     return [m for m in every if _fits(m.name, pattern)]
 
 
@@ -63,9 +63,11 @@ def _own() -> Iterator[Listed]:
             yield Listed(name, entry.about.get("size"), str(entry.about.get("classes", "")), "package")
 
 
-def _timm() -> Iterator[Listed]:
+def _timm(pattern: str) -> Iterator[Listed]:
     timm: Any = required("timm", "The list of models")
     for name in timm.list_pretrained():
+        if not _fits(f"timm/{name}", pattern):
+            continue  # before its configuration is copied
         config = timm.get_pretrained_cfg(name)
         if config is None or not is_classifier(config):
             continue

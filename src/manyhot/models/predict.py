@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.models.engines import Trial, choose, precision_of
+from manyhot.models.engines import Choice, Trial, choose, precision_of
 from manyhot.models.find import find_model
 from manyhot.models.job import Settings, columns_of, sample
 from manyhot.models.network import Network
 from manyhot.models.scored import Keep, Scored, score_parts
-from manyhot.models.sources import Labels, open_source
+from manyhot.models.sources import Labels, Source, open_source
 from manyhot.tables import Images, Predictions
 
 
@@ -117,14 +117,8 @@ def predict(
     if not isinstance(source, str | os.PathLike):
         from manyhot.models.loader import predict_loader
 
-        _check_unused(
-            labels=labels,
-            engine=engine,
-            precision=precision,
-            embeddings=embeddings,
-            workers=workers,
-            batch=batch,
-        )
+        options = {"labels": labels, "engine": engine, "precision": precision, "embeddings": embeddings}
+        _check_unused(**options, workers=workers, batch=batch)
         return predict_loader(source, model, top=top, classes=classes, ids=ids, progress=progress)
     if ids is not None:
         raise InputError(
@@ -133,20 +127,24 @@ def predict(
     settings = Settings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
     network = model if isinstance(model, Network) else find_model(str(model), classes)
     opened = open_source(source, labels=labels)
-    choice = choose(
-        engine,
-        network,
-        sample(opened, network),
-        opened.n,
-        precision=settings.precision,
-        features=embeddings,
-        workers=workers,
-        batch=batch,
-    )
+    choice = _chosen(opened, network, settings)
     told = _counter(progress, opened.n)
     keep = Keep(top, columns_of(network, classes))
     scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=told))
     return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
+
+
+def _chosen(opened: Source, network: Network, settings: Settings) -> Choice:
+    return choose(
+        settings.engine,
+        network,
+        sample(opened, network),
+        opened.n,
+        precision=settings.precision,
+        features=settings.embeddings,
+        workers=settings.workers,
+        batch=settings.batch,
+    )
 
 
 def _check_unused(**options: Any) -> None:

@@ -20,7 +20,8 @@ from manyhot.formats.timm_results import with_pretraining
 from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress, check_apart
 from manyhot.pipeline.outputs import clear_report, write_tables, write_thresholds
-from manyhot.steps.compare import Comparison, compare, join
+from manyhot.steps.compare import Comparison, compare
+from manyhot.steps.joining import join
 from manyhot.steps.leaderboard import narrow, rank_models
 from manyhot.tables import End, Results
 

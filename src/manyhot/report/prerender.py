@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import html
 import json
 import re
@@ -15,7 +17,8 @@ from weakref import WeakKeyDictionary
 
 from markupsafe import Markup
 
-from manyhot.errors import MissingExtraError
+from manyhot.errors import MissingExtraError, OutputError
+from manyhot.files import cache_folder, write_text
 from manyhot.report import letters, theme
 from manyhot.report.figure import Figure, Spec
 from manyhot.report.lean import lean
@@ -242,8 +245,21 @@ class _Pool:
 def _script() -> str:
     # The bundle declares names of one letter: inside a function they stay there, and nothing of it runs, nor
     # is compiled in full, before a figure comes alive.
-    bundle = _converter().javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script")
-    return f"function manyhotVega() {{\n{bundle}\nreturn window.vegaEmbed;\n}}\n{_asset('figures.js')}"
+    return f"function manyhotVega() {{\n{_bundle()}\nreturn window.vegaEmbed;\n}}\n{_asset('figures.js')}"
+
+
+def _bundle() -> str:
+    """Return Vega as one script. It is always the same and takes a second, so that it is kept."""
+    converter = _converter()
+    kept = cache_folder() / f"vega-{converter.__version__}.js"
+    with contextlib.suppress(OSError):
+        digest, _, there = kept.read_bytes().partition(b"\n")
+        if digest.decode("latin-1") == hashlib.sha256(there).hexdigest():
+            return there.decode()
+    bundle: str = converter.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script")
+    with contextlib.suppress(OutputError):  # a folder that cannot be written to costs the second each time
+        write_text(kept, f"{hashlib.sha256(bundle.encode()).hexdigest()}\n{bundle}")
+    return bundle
 
 
 @cache

@@ -147,8 +147,7 @@ def aggregate(
     _check_thresholds(threshold, precision, recall, golden)
     _check_classes(original_classes, votes.n_classes)
     check_draws(resamples, seed)
-    if refined not in REFINED:
-        raise InputError("There is no such reading of decisions.", got=refined, allowed=", ".join(REFINED))
+    _check_refined(refined)
     votes = votes.with_refined() if refined == "counts" else votes
     decided = votes.refined if refined == "decides" else None
     answers = answers_of(votes, images, original_classes)
@@ -157,13 +156,9 @@ def aggregate(
     default = float(entry.about["threshold"]) if threshold is None else threshold
     found = None if experts is None else _curve(result, experts, votes, default, resamples, seed)
     chosen = _threshold(precision, recall, found, default)
-    unclear = chosen if unclear_from is None else unclear_from
-    if not is_number(unclear) or not 0 <= unclear <= chosen:
-        raise InputError(
-            "What is unclear lies below what is in the set.",
-            got=repr(unclear),
-            allowed=f"0 to {chosen:g}, the threshold",
-        )
+    unclear = _unclear(unclear_from, chosen)
+    searched = precision is not None or recall is not None
+    notes = _notes(votes, result, experts, golden, entry, chosen=searched)
     return Aggregated(
         _labels(votes, images, answers, result.p, (unclear, chosen), entry.name, name or votes.name, decided),
         votes,
@@ -173,12 +168,7 @@ def aggregate(
         unclear,
         raters_table(votes, answers, experts, result),
         _curve_table(found),
-        (
-            *_notes(
-                votes, result, experts, golden, entry, chosen=precision is not None or recall is not None
-            ),
-            *_of_refined(votes.refined, refined),
-        ),
+        (*notes, *_of_refined(votes.refined, refined)),
     )
 
 
@@ -201,6 +191,11 @@ def _check_thresholds(
     for name, value in (("precision", precision), ("recall", recall)):
         if value is not None and not (is_number(value) and 0 < value <= 1):
             raise InputError(f"A {name} is a share.", got=repr(value), allowed="above 0, up to 1")
+
+
+def _check_refined(refined: str) -> None:
+    if refined not in REFINED:
+        raise InputError("There is no such reading of decisions.", got=refined, allowed=", ".join(REFINED))
 
 
 def _check_classes(original_classes: Collection[int] | None, n_classes: int) -> None:
@@ -227,6 +222,18 @@ def _threshold(precision: float | None, recall: float | None, found: Curve | Non
             do="ask raters the golden questions, too, or give a threshold",
         )
     return found.for_precision(precision) if precision is not None else found.for_recall(recall or 0.0)
+
+
+def _unclear(given: float | None, threshold: float) -> float:
+    """Return the probability from which a class is unclear: the threshold where none is given."""
+    unclear = threshold if given is None else given
+    if not is_number(unclear) or not 0 <= unclear <= threshold:
+        raise InputError(
+            "What is unclear lies below what is in the set.",
+            got=repr(unclear),
+            allowed=f"0 to {threshold:g}, the threshold",
+        )
+    return unclear
 
 
 def _curve(

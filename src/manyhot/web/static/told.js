@@ -115,6 +115,9 @@ export class Told {
     this.#timer = setTimeout(() => { $("toast").hidden = true; }, SHORTLY_MS);
   }
 
+  // What was said of an image is not said of the next.
+  hush() { $("toast").hidden = true; }
+
   empty(reason) {
     const [title, text] = EMPTY[reason] ?? ["", reason];
     if ($("reason").textContent === text) return;

@@ -66,9 +66,13 @@ def test_open_is_one_command(campaign, served):
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
         "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are kept.",
-        "Note: 2 of 2 classes asked about have fewer than two example images; "
-        "others can be given by --examples.",
+        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and go by "
+        "names and definitions. For better ones, move annotation.sqlite away and begin anew with --examples "
+        "TABLE, of other images with labels.",
         f"  {link}",
+        "Ended; answers are kept. To go on: the same command. To use them:",
+        "  manyhot export camp",
+        "  manyhot status camp    # what comes next",
     ]
     assert app.state.context.outside.alone
     with_one = Store("sqlite:///camp/annotation.sqlite")
@@ -146,6 +150,30 @@ def test_a_name_that_is_taken(campaign):
         "  allowed: a name that is no owner's\n"
         "  do:      choose another name"
     )
+
+
+def test_ctrl_c_ends_it_and_it_says_what_comes_next(campaign):
+    command = [sys.executable, "-m", "manyhot", "annotate", campaign, "--port", "0"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell that starts it in the background lets it ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    for _ in range(4):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert said.splitlines() == [
+        "",
+        "Ended; answers are kept. To go on: the same command. To use them:",
+        "  manyhot export camp",
+        "  manyhot status camp    # what comes next",
+    ]
 
 
 def test_it_serves_and_ends(campaign):

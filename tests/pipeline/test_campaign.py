@@ -1,6 +1,7 @@
 """Campaigns: made whole or not at all, never written over, and what comes next."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -364,6 +365,12 @@ def test_the_way_of_a_campaign(photos):
         "judge models on the label sets",
         "manyhot evaluate --labels camp/labels.parquet --predictions camp/predictions --out camp/results",
     )
+    report = Path("camp/results/report/index.html")
+    report.parent.mkdir(parents=True)
+    report.touch()
+    assert told()[1:] == ("look at the report", "python -m webbrowser camp/results/report/index.html")
+    os.utime(report, (0, 0))  # older than the label sets
+    assert told()[1] == "judge models on the label sets"
 
 
 def test_the_folder_of_the_images_is_in_the_command(photos):

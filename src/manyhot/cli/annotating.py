@@ -48,7 +48,7 @@ def annotate(
     ] = None,
     examples: Annotated[
         Path | None,
-        typer.Option("--examples", help="Images table with labels: example images of the classes."),
+        typer.Option("--examples", help="Images table with labels: examples of the classes; for good once it began."),
     ] = None,
     images: Annotated[
         Path | None,
@@ -96,7 +96,13 @@ def annotate(
         changes.pop("per_page", None)
         if changes:
             annotation.store.change_settings(**changes)
-        serve(annotation.app, host, port, lambda at: _ready(annotation, host, address or _reached(at), open_))
+        try:
+            serve(
+                annotation.app, host, port, lambda at: _ready(annotation, host, address or _reached(at), open_)
+            )
+        except KeyboardInterrupt:  # the way to end it
+            typer.echo()
+        _ended(annotation)
 
 
 def invite(
@@ -160,6 +166,13 @@ def _ready(annotation: Annotation, host: str, address: str, open_: bool) -> None
         token = annotation.store.invite(name, role="owner", keep_sessions=True)
         typer.echo(f"  owner's page, a password first: {address}/join/{token}")
     typer.echo(f"  invite raters there, or: manyhot invite {folder} NAME --address {address}")
+
+
+def _ended(annotation: Annotation) -> None:
+    folder = shlex.quote(str(annotation.campaign.folder))
+    typer.echo("Ended; answers are kept. To go on: the same command. To use them:")
+    typer.echo(f"  manyhot export {folder}")
+    typer.echo(f"  manyhot status {folder}    # what comes next")
 
 
 def _is_loopback(host: str) -> bool:

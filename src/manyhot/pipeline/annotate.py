@@ -83,6 +83,7 @@ def open_annotation(
         Its address; by default a SQLite file in the folder.
     examples : path-like, optional
         An images table with labels whose images are examples of their classes; by default the campaign's own.
+        Of a campaign whose database is new.
     images : path-like, optional
         The folder or tar archive where the images lie now, if they were moved; noted in the database.
     settings : Settings, optional
@@ -104,7 +105,8 @@ def open_annotation(
     classes = read_classes(campaign.path("classes"))
     store = web.Store(_address(campaign, database))
     try:
-        if not store.is_filled():
+        begins = not store.is_filled()
+        if begins:
             _fill(web, store, campaign, classes, examples, settings or web.Settings())
         if images is not None:
             store.move_images(find_images(store.places(), Path(images)))
@@ -123,7 +125,7 @@ def open_annotation(
                 ),
                 reach=reach,
             ),
-            tuple(_notes(campaign, store)),
+            tuple(_notes(campaign, store, unused=examples is not None and not begins)),
         )
     finally:
         store.close()
@@ -240,17 +242,21 @@ def _fill(
     )
 
 
-def _notes(campaign: Campaign, store: Store) -> Iterator[str]:
+def _notes(campaign: Campaign, store: Store, *, unused: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
             "the proposals have changed since it began; it goes on with those of then. To ask about the new "
             f"ones, export, and move {DATABASE} away"
         )
+    anew = f"move {DATABASE} away and begin anew"
+    if unused:
+        yield f"--examples has no effect: examples stay those of when it began. For others, export, {anew}"
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
         yield (
-            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images; "
-            "others can be given by --examples"
+            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images: "
+            f"raters see one or none, and go by names and definitions. For better ones, {anew} with "
+            "--examples TABLE, of other images with labels"
         )
 
 

@@ -48,7 +48,7 @@ def annotate(
     ] = None,
     examples: Annotated[
         Path | None,
-        typer.Option("--examples", help="Images table with labels: examples of the classes; for good once it began."),
+        typer.Option("--examples", help="Table of images with labels, as examples; for good once it began."),
     ] = None,
     images: Annotated[
         Path | None,
@@ -97,9 +97,7 @@ def annotate(
         if changes:
             annotation.store.change_settings(**changes)
         try:
-            serve(
-                annotation.app, host, port, lambda at: _ready(annotation, host, address or _reached(at), open_)
-            )
+            serve(annotation.app, host, port, lambda at: _ready(annotation, host, address or at, open_))
         except KeyboardInterrupt:  # the way to end it
             typer.echo()
         _ended(annotation)
@@ -144,7 +142,7 @@ def export(campaign: CampaignArgument, database: DatabaseOption = None) -> None:
 
 
 def _ready(annotation: Annotation, host: str, address: str, open_: bool) -> None:
-    address, folder = address.rstrip("/"), shlex.quote(str(annotation.campaign.folder))
+    address, folder = _reached(address).rstrip("/"), shlex.quote(str(annotation.campaign.folder))
     typer.echo(f"Annotating {folder} at {address}. Ctrl-C ends it; answers are kept.")
     for note in annotation.notes:
         typer.echo(f"Note: {note}.")

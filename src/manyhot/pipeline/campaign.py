@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot import tables
@@ -30,6 +31,9 @@ APP = "annotation.sqlite"
 
 _PART = ".part"
 """What the name of a folder that is not complete ends with; one may be left of a run that was killed."""
+
+_FEW = 2
+"""Raters that cannot be told from each other."""
 
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
@@ -107,7 +111,7 @@ def init_campaign(
 def campaign_status(folder: PathLike, *, database: str | None = None) -> Status:
     """Say what of a campaign is done, and what comes next.
 
-    Only the ends of the files are read, which tell their columns and numbers of rows.
+    Of most files only the ends are read, which tell their columns and numbers of rows.
 
     Parameters
     ----------
@@ -244,7 +248,7 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
             f"manyhot annotate {folder}"
         )
     if not stages["labels"].done:
-        method = "golden-bayes" if stages["golden"].done else "dawid-skene"
+        method = "golden-bayes" if stages["golden"].done else _method(campaign)
         return "aggregate the answers", (
             f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
         )
@@ -253,8 +257,16 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     return "judge models on the label sets", (
         f"manyhot evaluate --labels {folder}/labels.parquet --predictions {folder}/predictions "
-        f"--out {folder}/results"
+        f"--images {folder}/images.parquet --out {folder}/results"
     )
+
+
+def _method(campaign: Campaign) -> str:
+    """Return how to aggregate votes: what models of raters learn takes three, to tell who errs."""
+    votes = pq.read_table(campaign.path("votes"), columns=["rater_id", "round"])
+    if "round" in votes.column_names:  # nothing is learnt of who decides
+        votes = votes.filter(pc.equal(pc.fill_null(votes["round"], 0), 0))
+    return "dawid-skene" if len(pc.unique(votes["rater_id"])) > _FEW else "majority"
 
 
 def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:

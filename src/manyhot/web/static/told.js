@@ -124,6 +124,7 @@ export class Told {
     $("empty-title").textContent = title;
     $("reason").textContent = text;
     $("empty-back").hidden = reason in TROUBLES || !this.#done;
+    $("empty-owner")?.toggleAttribute("hidden", reason !== "finished");
     tell(`${title}. ${text}`);
   }
 }

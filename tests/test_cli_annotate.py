@@ -67,8 +67,8 @@ def test_open_is_one_command(campaign, served):
     assert said.splitlines() == [
         "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are kept.",
         "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and go "
-        "by names and definitions. For better ones, move annotation.sqlite away and begin anew with --examples "
-        "TABLE, of other images with labels.",
+        "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+        "--examples TABLE, of other images with labels.",
         f"  {link}",
         "Ended; answers are kept. To go on: the same command. To use them:",
         "  manyhot export camp",

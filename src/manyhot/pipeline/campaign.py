@@ -263,10 +263,12 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
 
 def _method(campaign: Campaign) -> str:
     """Return how to aggregate votes: what models of raters learn takes three, to tell who errs."""
-    votes = pq.read_table(campaign.path("votes"), columns=["rater_id", "round"])
+    with pq.ParquetFile(campaign.path("votes")) as file:
+        votes = file.read([n for n in file.schema_arrow.names if n in ("rater_id", "round")])
     if "round" in votes.column_names:  # nothing is learnt of who decides
         votes = votes.filter(pc.equal(pc.fill_null(votes["round"], 0), 0))
-    return "dawid-skene" if len(pc.unique(votes["rater_id"])) > _FEW else "majority"
+    raters = pc.unique(votes["rater_id"]) if "rater_id" in votes.column_names else []
+    return "dawid-skene" if len(raters) > _FEW else "majority"
 
 
 def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:

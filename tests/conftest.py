@@ -20,6 +20,7 @@ LONGEST = (
     "models/test_ray.py",
     "test_docs.py",
     "report/test_figures.py",
+    "web/test_samples_campaign.py",
     "test_cli.py",
     "models/test_resume.py",
     "test_cli_predict.py",

@@ -177,7 +177,7 @@ def test_nothing_is_cut_off_at_any_width(tmp_path, visit, examples):
             ann.page.set_viewport_size({"width": width, "height": 720})
             for selector in ("#next", "#back", "#classes > li .main", "#help-button"):
                 found = box(ann, selector)
-                assert 0 <= found["x"], (width, selector)
+                assert found["x"] >= 0, (width, selector)
                 assert found["x"] + found["width"] <= width, (width, selector)
             assert box(ann, "#frame > img")["width"] >= 0.3 * width
 

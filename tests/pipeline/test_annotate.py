@@ -153,6 +153,10 @@ def test_other_examples_come_too_late(campaign):
     with open_annotation(campaign) as annotation:
         before = annotation.store.examples([0, 1, 2])
     with open_annotation(campaign, examples=campaign / "images.parquet") as annotation:
+        assert annotation.notes == ()  # they are the same
+    others = tables.read(campaign / "images.parquet", "images").slice(0, 3)
+    pq.write_table(others, "others.parquet")
+    with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
             "--examples has no effect: examples stay those of when it began. For others, export, "
             "move annotation.sqlite away and begin anew",

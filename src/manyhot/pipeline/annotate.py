@@ -105,9 +105,11 @@ def open_annotation(
     classes = read_classes(campaign.path("classes"))
     store = web.Store(_address(campaign, database))
     try:
-        begins = not store.is_filled()
-        if begins:
+        too_late = False
+        if not store.is_filled():
             _fill(web, store, campaign, classes, examples, settings or web.Settings())
+        elif examples is not None:
+            too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
         if images is not None:
             store.move_images(find_images(store.places(), Path(images)))
         yield Annotation(
@@ -125,7 +127,7 @@ def open_annotation(
                 ),
                 reach=reach,
             ),
-            tuple(_notes(campaign, store, unused=examples is not None and not begins)),
+            tuple(_notes(campaign, store, too_late=too_late)),
         )
     finally:
         store.close()
@@ -242,14 +244,24 @@ def _fill(
     )
 
 
-def _notes(campaign: Campaign, store: Store, *, unused: bool) -> Iterator[str]:
+def _differ(store: Store, examples: Iterable[Example]) -> bool:
+    """Whether examples are others than those of a campaign that runs; a hundred classes tell."""
+    names: dict[int, list[str]] = {}
+    for example in examples:
+        names.setdefault(example.class_id, []).append(example.name)
+    some = sorted(names)[:100]
+    kept = store.examples(some)
+    return any([name for _, name in kept.get(c, [])] != names[c] for c in some)
+
+
+def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
             "the proposals have changed since it began; it goes on with those of then. To ask about the new "
             f"ones, export, and move {DATABASE} away"
         )
     anew = f"move {DATABASE} away and begin anew"
-    if unused:
+    if too_late:
         yield f"--examples has no effect: examples stay those of when it began. For others, export, {anew}"
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:

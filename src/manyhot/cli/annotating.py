@@ -98,13 +98,12 @@ def annotate(
         changes.pop("per_page", None)
         if changes:
             annotation.store.change_settings(**changes)
+
+        def ready(at: str) -> None:
+            _ready(annotation, host, address or at, open_, database)
+
         try:
-            serve(
-                annotation.app,
-                host,
-                port,
-                lambda at: _ready(annotation, host, address or at, open_, database),
-            )
+            serve(annotation.app, host, port, ready)
         except KeyboardInterrupt:  # the way to end it
             typer.echo()
         _ended(annotation, database)
@@ -177,9 +176,8 @@ def _ready(annotation: Annotation, host: str, address: str, open_: bool, databas
         name = owners[0][0] if owners else "owner"
         token = annotation.store.invite(name, role="owner", keep_sessions=True)
         typer.echo(f"  owner's page, a password first: {address}/join/{token}")
-    typer.echo(
-        f"  invite raters there, or: manyhot invite {folder} NAME --address {address}{database_again(database)}"
-    )
+    again = f"{folder} NAME --address {address}{database_again(database)}"
+    typer.echo(f"  invite raters there, or: manyhot invite {again}")
 
 
 def _ended(annotation: Annotation, database: str | None) -> None:

@@ -28,6 +28,7 @@ LONGEST = (
     "report/test_figures.py",
     "web/test_postgres.py",
     "pipeline/test_benchmarks.py",
+    "web/test_samples_campaign.py",
     "test_cli.py",
     "web/test_owner_page.py",
     "models/test_resume.py",

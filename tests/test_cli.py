@@ -55,6 +55,7 @@ def test_version():
 def test_evaluate_writes_everything(run, small):
     done = run(*ARGUMENTS, "--dataset", "mine", "--predictions", "models", "two.npy", "--resamples", 50)
     assert "files to out" in done.stdout
+    assert "report: out/report/index.html" in done.stdout.splitlines()
     frame = pl.read_csv("out/results.csv")
     assert frame.columns == ["dataset", "model", "metric", "slice", "value", "lo", "hi", "n", "n_skipped"]
     real1 = frame.filter(metric="real1", slice="all").select("dataset", "model", "value", "n", "n_skipped")

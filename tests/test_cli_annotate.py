@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -66,9 +67,13 @@ def test_open_is_one_command(campaign, served):
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
         "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are kept.",
-        "Note: 2 of 2 classes asked about have fewer than two example images; "
-        "others can be given by --examples.",
+        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and go "
+        "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+        "--examples TABLE, of other images with labels.",
         f"  {link}",
+        "Ended; answers are kept. To go on: the same command. To use them:",
+        "  manyhot export camp",
+        "  manyhot status camp    # what comes next",
     ]
     assert app.state.context.outside.alone
     with_one = Store("sqlite:///camp/annotation.sqlite")
@@ -148,18 +153,29 @@ def test_a_name_that_is_taken(campaign):
     )
 
 
-def test_it_serves_and_ends(campaign):
-    """The real program, from the first line to the end by SIGTERM."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_in_order_and_says_what_comes_next(campaign, number):
     command = [sys.executable, "-m", "manyhot", "annotate", campaign, "--port", "0"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell that starts it in the background lets it ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    try:
-        lines = [process.stdout.readline() for _ in range(3)]
-        link = re.search(r"(http://127\.0\.0\.1:\d+/join/\S+)", lines[2])[1]
-        with urllib.request.urlopen(link) as answer:
-            assert b"Choose a password" in answer.read()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-        process.stdout.close()
+    link = [process.stdout.readline() for _ in range(4)][2].split()[-1]
+    with urllib.request.urlopen(link) as answer:
+        assert b"Choose a password" in answer.read()
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert said.splitlines() == [
+        "",
+        "Ended; answers are kept. To go on: the same command. To use them:",
+        "  manyhot export camp",
+        "  manyhot status camp    # what comes next",
+    ]
+    # All is in the one file, which may be moved or copied.
+    assert [path.name for path in sorted(Path(campaign).glob("annotation*"))] == ["annotation.sqlite"]

@@ -58,14 +58,20 @@ def test_its_command_is_one():
     assert (command, given["host"], given["port"]) == ("annotate", "0.0.0.0", 8000)
 
 
-def test_the_command_of_compose_is_one():
+def test_the_command_of_compose_is_one(monkeypatch):
     values = {"PASSWORD": "secret", "ADDRESS": "https://rate.example.org"}
-    words = [
-        re.sub(r"\$\{(\w+)[^}]*\}", lambda m: values[m[1]], word) for word in services()["app"]["command"]
-    ]
-    _, given = parsed(words)
+
+    def filled(word):
+        return re.sub(r"\$\{(\w+)[^}]*\}", lambda m: values[m[1]], word)
+
+    app = services()["app"]
+    for name, value in app["environment"].items():
+        monkeypatch.setenv(name, filled(value))
+    _, given = parsed([filled(word) for word in app["command"]])
     assert given["database"] == "postgresql://manyhot:secret@database/manyhot"
     assert given["address"] == "https://rate.example.org"
+    for command in ("invite . ann", "status .", "export .", "backup . b.zip"):
+        assert parsed(command.split())[1]["database"] == given["database"]
     database = services()["database"]["environment"]
     assert (database["POSTGRES_USER"], database["POSTGRES_DB"]) == ("manyhot", "manyhot")
 

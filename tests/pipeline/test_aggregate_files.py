@@ -404,12 +404,13 @@ def test_command_lines(campaign, tmp_path):
     out = tmp_path / "labels.parquet"
     done = run("aggregate", campaign, "--out", out, "--method", "yes-share", "--resamples", 10)
     lines = done.stdout.splitlines()
-    assert lines[:3] == [
+    assert lines[:4] == [
         "votes           9  of 3 raters on 3 questions about 2 images",
         "labels          2  on 2 of 4 images, 0 with two or more",
+        "not rated       2  images, which have their original label",
         "threshold     0.5  yes-share, in closed form",
     ]
-    assert lines[3].startswith("precision  1.0000  ")
+    assert lines[4].startswith("precision  1.0000  ")
     assert lines[-4:] == [
         f"wrote {tmp_path}/labels{e}" for e in (".parquet", "-raters.parquet", "-raters.csv", "-curve.csv")
     ]

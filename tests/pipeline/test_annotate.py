@@ -143,9 +143,25 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     pq.write_table(pa.table(alone), "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "3 of 3 classes asked about have fewer than two example images; "
-            "others can be given by --examples",
+            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and go "
+            "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+            "--examples TABLE, of other images with labels",
         )
+
+
+def test_other_examples_come_too_late(campaign):
+    with open_annotation(campaign) as annotation:
+        before = annotation.store.examples([0, 1, 2])
+    with open_annotation(campaign, examples=campaign / "images.parquet") as annotation:
+        assert annotation.notes == ()  # they are the same
+    others = tables.read(campaign / "images.parquet", "images").slice(0, 3)
+    pq.write_table(others, "others.parquet")
+    with open_annotation(campaign, examples="others.parquet") as annotation:
+        assert annotation.notes == (
+            "--examples has no effect: examples stay those of when it began. For others, export, "
+            "move annotation.sqlite away and begin anew",
+        )
+        assert annotation.store.examples([0, 1, 2]) == before
 
 
 def test_without_proposals(campaign):

@@ -1,6 +1,7 @@
 """Campaigns: made whole or not at all, never written over, and what comes next."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -353,8 +354,12 @@ def test_the_way_of_a_campaign(photos):
     tables.write(pa.table(votes | {"rater_id": ["r", "r"]}), "camp/votes.parquet", "votes")
     assert told()[1:] == (
         "aggregate the answers",
-        "manyhot aggregate camp --method dawid-skene --out camp/labels.parquet",
+        "manyhot aggregate camp --method majority --out camp/labels.parquet",
     )
+    three = {"image_id": ["b.jpg"] * 3, "class_id": pa.array([1] * 3, pa.int32()), "answer": ["yes"] * 3}
+    tables.write(pa.table(three | {"rater_id": ["r", "s", "t"]}), "camp/votes.parquet", "votes")
+    assert told()[2] == "manyhot aggregate camp --method dawid-skene --out camp/labels.parquet"
+    tables.write(pa.table(votes | {"rater_id": ["r", "r"]}), "camp/votes.parquet", "votes")
     tables.write(pa.table(votes | {"expert_id": ["e", "e"]}), "camp/golden.parquet", "golden")
     assert told()[2] == "manyhot aggregate camp --method golden-bayes --out camp/labels.parquet"
     labels = {"image_id": ["b.jpg"], "usable": [True], "classes": [[1]], "state": [["yes"]]}
@@ -362,8 +367,15 @@ def test_the_way_of_a_campaign(photos):
     assert told() == (
         {"images": 4, "predictions": 2, "proposals": 4, "votes": 2, "golden": 2, "labels": 1},
         "judge models on the label sets",
-        "manyhot evaluate --labels camp/labels.parquet --predictions camp/predictions --out camp/results",
+        "manyhot evaluate --labels camp/labels.parquet --predictions camp/predictions "
+        "--images camp/images.parquet --out camp/results",
     )
+    report = Path("camp/results/report/index.html")
+    report.parent.mkdir(parents=True)
+    report.touch()
+    assert told()[1:] == ("look at the report", "python -m webbrowser camp/results/report/index.html")
+    os.utime(report, (0, 0))  # older than the label sets
+    assert told()[1] == "judge models on the label sets"
 
 
 def test_the_folder_of_the_images_is_in_the_command(photos):

@@ -132,6 +132,9 @@ def test_one_rater_only():
     said = "there is one rater only: no other rater's answers check these"
     assert said in mh.aggregate(alone, method="majority").notes
     assert said not in mh.aggregate(VOTES, method="majority").notes
+    assert mh.aggregate(alone, method="dawid-skene").notes == (
+        f"{said}, and the method knows nothing of them; majority takes them as they are",
+    )
     assert "no question has the answers of two raters: there is no agreement to measure" in (
         mh.agreement(alone).notes
     )

@@ -78,6 +78,7 @@ class Campaign:
 def make(folder, *, pages=6, classes=(0, 1, 2), examples=2, **settings):
     """Return a campaign of pages that show the number of their image; each class has as many examples."""
     asked = []
+    folder.mkdir(exist_ok=True)
     for n in range(pages):
         path = _picture(folder / f"{n}.jpg", str(n), (320, 240))
         asked.append(Asked(path.name, str(path), 0, tuple(classes)))

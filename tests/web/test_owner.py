@@ -132,8 +132,20 @@ def test_alone_there_is_no_password(store, tmp_path):
     app = create_app(store, classes(), tmp_path / "cache", title="fish", outside=Outside(alone=True))
     with TestClient(app) as client:
         token = store.invite("me", role="owner")
+        said = client.get(f"/join/{token}").text
+        assert "Hello. You will see" in said
+        assert "This link works once." in said
         assert client.post(f"/join/{token}").url.path == "/"
+        assert client.get(f"/join/{token}").status_code == 404
         assert client.get("/owner").status_code == 200
+
+
+def test_a_rater_keeps_the_link(store, client):
+    token = store.invite("ann")
+    client.post(f"/join/{token}")
+    said = client.get(f"/join/{token}").text
+    assert "Hello ann. You will see" in said
+    assert "Keep it to come back" in said
 
 
 @pytest.mark.parametrize(

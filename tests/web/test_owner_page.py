@@ -79,6 +79,30 @@ def test_a_decision_is_not_sent_without_an_answer(owner, campaign):
     assert campaign.rows("SELECT COUNT(*) FROM votes") == before
 
 
+def test_enter_makes_the_rest_no_and_zero_is_none(chromium, tmp_path):
+    with served(make(tmp_path, pages=2, classes=(0, 1, 6), raters=2)) as campaign:
+        for name, yes in (("ann", {0, 6}), ("bob", {1})):
+            answer_all(campaign.store, name, yes)
+        with visitors(chromium) as visit:
+            cem = visit(campaign.link("cem", refines=True)).page
+            look(cem, campaign, "/refine")
+            legends = cem.locator("fieldset.asked legend").all_inner_texts()
+            cem.keyboard.press("2")
+            with cem.expect_navigation():
+                cem.keyboard.press("Enter")
+            with cem.expect_navigation():
+                cem.keyboard.press("0")
+            cem.get_by_text("There is nothing to decide now").wait_for()
+        decided = campaign.rows(
+            "SELECT q.class_id, v.answer FROM votes v JOIN questions q ON q.id = v.question_id"
+            " JOIN visits s ON s.id = v.visit_id WHERE s.round = 1 ORDER BY v.id"
+        )
+    assert sorted(answer for _, answer in decided[:3]) == [0, 0, 2]
+    assert [answer for _, answer in decided[3:]] == [0, 0, 0]
+    (yes,) = [NAMES[class_id] for class_id, answer in decided if answer == 2]
+    assert legends[1].startswith(f"2 {yes}")
+
+
 def test_invite_pause_and_the_rater_sees_it(owner, campaign, chromium):
     look(owner, campaign, "/owner")
     owner.fill("textarea[name=names]", "cem")

@@ -165,6 +165,48 @@ def test_each_example_is_its_own_square_of_the_strip(tmp_path, visit):
     assert len(strips) == 3  # one request a class
 
 
+def box(rater, selector):
+    return rater.page.locator(selector).first.bounding_box()
+
+
+@pytest.mark.parametrize("examples", [0, 4])
+def test_nothing_is_cut_off_at_any_width(tmp_path, visit, examples):
+    with served(make(tmp_path, pages=1, classes=range(8), examples=examples)) as campaign:
+        ann = visit(campaign.link())
+        for width in (1920, 1440, 1280, 1100, 1001, 1000, 768, 390):
+            ann.page.set_viewport_size({"width": width, "height": 720})
+            for selector in ("#next", "#back", "#classes > li .main", "#help-button"):
+                found = box(ann, selector)
+                assert found["x"] >= 0, (width, selector)
+                assert found["x"] + found["width"] <= width, (width, selector)
+            assert box(ann, "#frame > img")["width"] >= 0.3 * width
+
+
+def test_without_examples_the_image_has_their_room(tmp_path, visit):
+    sizes = {}
+    for examples in (0, 4):
+        with served(make(tmp_path / str(examples), pages=1, examples=examples)) as campaign:
+            ann = visit(campaign.link())
+            ann.settle()
+            sizes[examples] = box(ann, "#frame")["width"], box(ann, "#classes > li")["height"]
+            before = box(ann, ".no span")["x"]
+            ann.press("1", "2", "3")
+            assert box(ann, ".no span")["x"] == before  # nothing moves when a word is bold
+    assert sizes[0][0] > 1.1 * sizes[4][0]
+    assert sizes[0][1] < 100 < sizes[4][1]
+
+
+def test_what_is_said_of_an_image_goes_with_it(campaign, visit):
+    ann = visit(campaign.link("toast"))
+    ann.settle()
+    ann.press("c")
+    ann.page.keyboard.type("a remark")
+    ann.page.keyboard.press("Enter")
+    assert ann.page.locator("#toast").is_visible()
+    ann.press("Enter")
+    assert not ann.page.locator("#toast").is_visible()
+
+
 def test_examples_larger_by_hover_and_key(campaign, visit):
     ann = visit(campaign.link("hover"))
     ann.settle()

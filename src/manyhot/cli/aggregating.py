@@ -175,6 +175,8 @@ def _print_aggregated(done: Aggregated, written: Sequence[Path], as_json: bool) 
             span = _interval(row[f"{name}_lo"], row[f"{name}_hi"])
             more = f"on {golden}" if span == "–" else f"{span}, on {golden}"
             facts.append((name, _number(row[name]), more))
+    if unrated := sizes["unrated"]:
+        facts.insert(2, ("not rated", f"{unrated:,}", "images, which have their original label"))
     print_facts(facts)
     _print_flags(done.raters.to_pylist())
     _print_notes(done.notes)
@@ -189,6 +191,7 @@ def _sizes(done: Aggregated) -> dict[str, int]:
         "raters": done.votes.n_raters,
         "questions": done.votes.n_questions,
         "rated": len(done.votes.images),
+        "unrated": done.labels.table["rated"].to_pylist().count(False),
         "images": len(done.labels),
         "labels": sum(kept),
         "empty": kept.count(0),

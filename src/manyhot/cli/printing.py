@@ -65,6 +65,9 @@ def print_written(written: list[Path], as_json: bool) -> None:
         say(f"wrote {path}")
     if len(written) > 8:
         say(f"wrote {len(written)} files to {written[0].parent}")
+        for path in written:
+            if path.name == "index.html":
+                say(f"report: {path}")
 
 
 def print_saved(saved: Saved, target: Path, as_json: bool) -> None:

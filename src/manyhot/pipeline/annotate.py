@@ -83,6 +83,7 @@ def open_annotation(
         Its address; by default a SQLite file in the folder.
     examples : path-like, optional
         An images table with labels whose images are examples of their classes; by default the campaign's own.
+        Of a campaign whose database is new.
     images : path-like, optional
         The folder or tar archive where the images lie now, if they were moved; noted in the database.
     settings : Settings, optional
@@ -104,8 +105,11 @@ def open_annotation(
     classes = read_classes(campaign.path("classes"))
     store = web.Store(_address(campaign, database))
     try:
+        too_late = False
         if not store.is_filled():
             _fill(web, store, campaign, classes, examples, settings or web.Settings())
+        elif examples is not None:
+            too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
         if images is not None:
             store.move_images(find_images(store.places(), Path(images)))
         yield Annotation(
@@ -123,7 +127,7 @@ def open_annotation(
                 ),
                 reach=reach,
             ),
-            tuple(_notes(campaign, store)),
+            tuple(_notes(campaign, store, too_late=too_late)),
         )
     finally:
         store.close()
@@ -240,17 +244,31 @@ def _fill(
     )
 
 
-def _notes(campaign: Campaign, store: Store) -> Iterator[str]:
+def _differ(store: Store, examples: Iterable[Example]) -> bool:
+    """Whether examples are others than those of a campaign that runs; a hundred classes tell."""
+    names: dict[int, list[str]] = {}
+    for example in examples:
+        names.setdefault(example.class_id, []).append(example.name)
+    some = sorted(names)[:100]
+    kept = store.examples(some)
+    return any([name for _, name in kept.get(c, [])] != names[c] for c in some)
+
+
+def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
             "the proposals have changed since it began; it goes on with those of then. To ask about the new "
             f"ones, export, and move {DATABASE} away"
         )
+    anew = f"move {DATABASE} away and begin anew"
+    if too_late:
+        yield f"--examples has no effect: examples stay those of when it began. For others, export, {anew}"
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
         yield (
-            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images; "
-            "others can be given by --examples"
+            f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images: "
+            f"raters see one or none, and go by names and definitions. For better ones, {anew} with "
+            "--examples TABLE, of other images with labels"
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot import tables
@@ -23,13 +24,16 @@ from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, Fetched
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.ids import check_range
-from manyhot.web.peek import count_votes
+from manyhot.web.peek import count_votes, count_votes_at
 
 APP = "annotation.sqlite"
 """The database of the annotation app, where it is a file."""
 
 _PART = ".part"
 """What the name of a folder that is not complete ends with; one may be left of a run that was killed."""
+
+_FEW = 2
+"""Raters that cannot be told from each other."""
 
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
@@ -104,15 +108,25 @@ def init_campaign(
     return campaign, True
 
 
-def campaign_status(folder: PathLike) -> Status:
+def campaign_status(folder: PathLike, *, database: str | None = None) -> Status:
     """Say what of a campaign is done, and what comes next.
 
-    Only the ends of the files are read, which tell their columns and numbers of rows.
+    Of most files only the ends are read, which tell their columns and numbers of rows.
+
+    Parameters
+    ----------
+    folder : path-like
+    database : str, optional
+        The address of the app's database, where it is not the file in the folder.
 
     Raises
     ------
     InputError
-        If the folder is no campaign.
+        If the folder is no campaign, or the address is none.
+    MissingExtraError
+        A database is given, and the extra ``web`` is not installed.
+    OutputError
+        It cannot be used.
     """
     campaign = Campaign.read(folder)
     models, wrong = _models_there(campaign)
@@ -122,8 +136,9 @@ def campaign_status(folder: PathLike) -> Status:
     ]
     by_name = {stage.name: stage for stage in stages}
     stages = [s for s in stages if s.count is not None or s.name != "golden"]
-    notes = (*wrong, *_notes(campaign, models, by_name["votes"]))
-    return Status(campaign, tuple(stages), notes, *_next(campaign, by_name))
+    new = _answers_to_export(campaign, by_name["votes"], database)
+    notes = (*wrong, *_new_answers(campaign, new, database), *_notes(campaign, models))
+    return Status(campaign, tuple(stages), notes, *_next(campaign, by_name, new))
 
 
 @dataclass(frozen=True)
@@ -202,9 +217,13 @@ def _stage(campaign: Campaign, name: str) -> Stage:
         return Stage(name, None, "the file is not a complete Parquet file")
 
 
-def _notes(campaign: Campaign, models: Sequence[str], votes: Stage) -> Iterator[str]:
-    if new := _answers_to_export(campaign, votes):
-        yield f"{APP} holds {new:,} answers that are not in {campaign.path('votes').name} yet"
+def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator[str]:
+    if new:
+        held = APP if database is None else "the database"
+        yield f"{held} holds {new:,} answers that are not in {campaign.path('votes').name} yet"
+
+
+def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
     told = _about(campaign.path("proposals")).get("models")
     used = set(told.split("\n")) if told else set(models)
     if more := len(set(models) - used):
@@ -213,7 +232,7 @@ def _notes(campaign: Campaign, models: Sequence[str], votes: Stage) -> Iterator[
         yield f"{gone} of the models that the proposals were made with are not here any more"
 
 
-def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
+def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:
     folder = shlex.quote(str(campaign.folder))
     if not stages["predictions"].done:
         return "predict the images with several models", (
@@ -222,27 +241,46 @@ def _next(campaign: Campaign, stages: dict[str, Stage]) -> tuple[str, str]:
         )
     if not stages["proposals"].done:
         return "propose the classes to ask about", f"manyhot propose {folder}"
-    if _answers_to_export(campaign, stages["votes"]):
+    if new:
         return "write the answers of the app as a table", f"manyhot export {folder}"
     if not stages["votes"].done:
         return f"ask raters the questions, or put answers into {folder}/votes.parquet", (
             f"manyhot annotate {folder}"
         )
     if not stages["labels"].done:
-        method = "golden-bayes" if stages["golden"].done else "dawid-skene"
+        method = "golden-bayes" if stages["golden"].done else _method(campaign)
         return "aggregate the answers", (
             f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
         )
+    report, labels = campaign.folder / "results" / "report" / "index.html", campaign.path("labels")
+    if report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime:
+        return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     return "judge models on the label sets", (
         f"manyhot evaluate --labels {folder}/labels.parquet --predictions {folder}/predictions "
-        f"--out {folder}/results"
+        f"--images {folder}/images.parquet --out {folder}/results"
     )
 
 
-def _answers_to_export(campaign: Campaign, votes: Stage) -> int:
+def _method(campaign: Campaign) -> str:
+    """Return how to aggregate votes: what models of raters learn takes three, to tell who errs."""
+    with pq.ParquetFile(campaign.path("votes")) as file:
+        votes = file.read([n for n in file.schema_arrow.names if n in ("rater_id", "round")])
+    if "round" in votes.column_names:  # nothing is learnt of who decides
+        votes = votes.filter(pc.equal(pc.fill_null(votes["round"], 0), 0))
+    raters = pc.unique(votes["rater_id"]) if "rater_id" in votes.column_names else []
+    return "dawid-skene" if len(raters) > _FEW else "majority"
+
+
+def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:
     """Return how many answers the app has that are not in the votes table."""
-    path = campaign.folder / APP
-    there = count_votes(path) if path.is_file() else None
+    if database is not None:
+        from manyhot.pipeline.annotate import web_extra
+
+        web_extra()
+        there = count_votes_at(database)
+    else:
+        path = campaign.folder / APP
+        there = count_votes(path) if path.is_file() else None
     return max((there or 0) - (votes.count or 0), 0)
 
 

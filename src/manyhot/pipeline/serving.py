@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve an app until Ctrl-C or SIGTERM.
+    """Serve an app until Ctrl-C or SIGTERM; either is a KeyboardInterrupt then.
 
     Parameters
     ----------
@@ -33,13 +36,26 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     """
     import uvicorn
 
-    with _listen(host, port) as listening:
+    with _listen(host, port) as listening, _ended_alike():
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listening.getsockname()[1]}")
         # Threads take turns after 0.1 ms instead of 5: who writes waits for the database ten times an answer,
         # and each time for a turn.
         sys.setswitchinterval(0.0001)
         uvicorn.Server(configured(app)).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _ended_alike() -> Iterator[None]:
+    """Let SIGTERM end the program in order, too: else answers are left in SQLite's log beside the file."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def configured(app: FastAPI) -> uvicorn.Config:

@@ -346,7 +346,10 @@ def _notes(
     if not result.converged:
         notes.append(f"stopped after {result.iterations:,} iterations, before it converged")
     if len(np.unique(votes.rater)) == 1:
-        notes.append("there is one rater only: no other rater's answers check these")
+        alone = "there is one rater only: no other rater's answers check these"
+        if result.iterations:  # what is to be learnt about raters by comparing them cannot be
+            alone += ", and the method knows nothing of them; majority takes them as they are"
+        notes.append(alone)
     if experts is None or golden is None:
         return tuple(notes)
     if (experts.asked < 0).all():

@@ -24,7 +24,7 @@ def invitation(request: Request, token: str, known: Known) -> Response:
     if _needs_password(known, rater):
         return _ask_password(request, known, rater, token)
     return known.templates.TemplateResponse(
-        request, "join.html", {"title": known.title, "name": rater.name, "token": token}
+        request, "join.html", {"title": known.title, "rater": rater, "token": token}
     )
 
 

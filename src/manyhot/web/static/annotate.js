@@ -113,6 +113,8 @@ function show() {
   view.draw();
   drawImage();
   drawAbove(page);
+  if (page.classes.some((shown) => shown.examples.length)) $("page").classList.add("with-examples");
+  told.hush();
   mark(0);
   if (!dialogs.isOpen()) $("questions").focus({ preventScroll: true });
   scrollTo(0, 0);

@@ -1,13 +1,26 @@
-// Keys for decisions: the number of a class says yes, again no, and with shift maybe; Enter decides.
+// Keys for decisions: the number of a class says yes, again no, and with shift maybe; Enter decides, and what is
+// open is no then, as on the rater's page. Enter alone decides nothing: that none is there is said by 0.
 
 const form = document.getElementById("decisions");
 const asked = [...form.querySelectorAll("fieldset")];
+
+function decide(all = false) {
+  const boxes = asked.filter((box) => box.querySelector("input"));
+  const open = boxes.filter((box) => all || !box.querySelector(":checked"));
+  if (all || open.length < boxes.length) for (const box of open) box.querySelector("input").checked = true; // no
+  form.querySelector("button")?.click();
+}
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Enter" && !event.target.closest("a, button")) {
     event.preventDefault();
-    form.querySelector("button")?.click();
+    decide();
+    return;
+  }
+  if (event.key === "0" && !event.repeat) {
+    event.preventDefault();
+    decide(true);
     return;
   }
   if (event.repeat) return;

@@ -119,12 +119,16 @@ export class Told {
     this.#timer = setTimeout(() => { $("toast").hidden = true; }, SHORTLY_MS);
   }
 
+  // What was said of an image is not said of the next.
+  hush() { $("toast").hidden = true; }
+
   empty(reason) {
     const [title, text] = EMPTY[reason] ?? ["", reason];
     if ($("reason").textContent === text) return;
     $("empty-title").textContent = title;
     $("reason").textContent = text;
     $("empty-back").hidden = reason in TROUBLES || !this.#done;
+    $("empty-owner")?.toggleAttribute("hidden", reason !== "finished");
     tell(`${title}. ${text}`);
   }
 }

@@ -67,6 +67,8 @@ def test_what_is_not_exported_from_the_database_of_the_environment(campaign, url
     monkeypatch.delenv("MANYHOT_DATABASE")
     (campaign / "votes.parquet").unlink()
     assert campaign_status(campaign, database=url).command == f"manyhot export {campaign}"
+    told = json.loads(run("status", campaign, "--json", "--database", url))
+    assert told["command"] == f"manyhot export {campaign} --database {url}"
 
 
 def test_to_ask_makes_no_table_and_no_file(campaign, new_postgres, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import shlex
 import socket
 import threading
@@ -12,18 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manyhot.cli.options import call
+from manyhot.cli.options import call, without_passwords
 from manyhot.cli.printing import print_written
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Annotation
 
+_VARIABLE = "MANYHOT_DATABASE"
 CampaignArgument = Annotated[Path, typer.Argument(help="Folder of the campaign.", metavar="DIR")]
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
-        envvar="MANYHOT_DATABASE",  # arguments of a command are seen by all who use the machine
+        envvar=_VARIABLE,  # arguments of a command are seen by all who use the machine
         help="postgresql://HOST/NAME; by default a file in the campaign.",
     ),
 ]
@@ -96,11 +98,15 @@ def annotate(
         changes.pop("per_page", None)
         if changes:
             annotation.store.change_settings(**changes)
+
+        def ready(at: str) -> None:
+            _ready(annotation, host, address or at, open_, database)
+
         try:
-            serve(annotation.app, host, port, lambda at: _ready(annotation, host, address or at, open_))
+            serve(annotation.app, host, port, ready)
         except KeyboardInterrupt:  # the way to end it
             typer.echo()
-        _ended(annotation)
+        _ended(annotation, database)
 
 
 def invite(
@@ -141,7 +147,14 @@ def export(campaign: CampaignArgument, database: DatabaseOption = None) -> None:
     print_written(export_votes(campaign, database=database, call=call()), False)
 
 
-def _ready(annotation: Annotation, host: str, address: str, open_: bool) -> None:
+def database_again(database: str | None) -> str:
+    """Return the option for a command to come; nothing where the environment gives it."""
+    if database is None or database == os.environ.get(_VARIABLE):
+        return ""
+    return f" --database {shlex.quote(without_passwords(database))}"
+
+
+def _ready(annotation: Annotation, host: str, address: str, open_: bool, database: str | None) -> None:
     address, folder = _reached(address).rstrip("/"), shlex.quote(str(annotation.campaign.folder))
     typer.echo(f"Annotating {folder} at {address}. Ctrl-C ends it; answers are kept.")
     for note in annotation.notes:
@@ -163,11 +176,12 @@ def _ready(annotation: Annotation, host: str, address: str, open_: bool) -> None
         name = owners[0][0] if owners else "owner"
         token = annotation.store.invite(name, role="owner", keep_sessions=True)
         typer.echo(f"  owner's page, a password first: {address}/join/{token}")
-    typer.echo(f"  invite raters there, or: manyhot invite {folder} NAME --address {address}")
+    again = f"{folder} NAME --address {address}{database_again(database)}"
+    typer.echo(f"  invite raters there, or: manyhot invite {again}")
 
 
-def _ended(annotation: Annotation) -> None:
-    folder = shlex.quote(str(annotation.campaign.folder))
+def _ended(annotation: Annotation, database: str | None) -> None:
+    folder = shlex.quote(str(annotation.campaign.folder)) + database_again(database)
     typer.echo("Ended; answers are kept. To go on: the same command. To use them:")
     typer.echo(f"  manyhot export {folder}")
     typer.echo(f"  manyhot status {folder}    # what comes next")

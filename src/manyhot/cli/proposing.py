@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manyhot.cli.annotating import DatabaseOption
+from manyhot.cli.annotating import DatabaseOption, database_again
 from manyhot.cli.options import JsonOption, RowsOption, call
 from manyhot.cli.printing import options_text, print_facts, print_table, print_written, say, show_progress
 
@@ -86,6 +86,8 @@ def status(folder: CampaignArgument, database: DatabaseOption = None, as_json: J
     from manyhot import pipeline
 
     found = pipeline.campaign_status(folder, database=database)
+    if found.command.startswith(("manyhot annotate ", "manyhot export ")):
+        found = dataclasses.replace(found, command=found.command + database_again(database))
     if not as_json:
         print_status(found)
         return

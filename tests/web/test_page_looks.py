@@ -173,6 +173,7 @@ def box(rater, selector):
 def test_nothing_is_cut_off_at_any_width(tmp_path, visit, examples):
     with served(make(tmp_path, pages=1, classes=range(8), examples=examples)) as campaign:
         ann = visit(campaign.link())
+        ann.settle()
         for width in (1920, 1440, 1280, 1100, 1001, 1000, 768, 390):
             ann.page.set_viewport_size({"width": width, "height": 720})
             for selector in ("#next", "#back", "#classes > li .main", "#help-button"):

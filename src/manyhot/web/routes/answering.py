@@ -141,9 +141,8 @@ def queue(known: Known, rater: AnyRater) -> Pages:
     found = known.store.queue(rater)
     held = len(found.visits)
     left = min(known.left() + held, max(known.pages() - found.done, held))
-    examples = known.store.examples({c for visit in found.visits for c in visit.shown})
     return Pages(
-        pages=[_page(known, visit, examples) for visit in found.visits],
+        pages=_pages(known, found.visits),
         reason=found.reason,
         done=found.done,
         left=left,
@@ -156,7 +155,7 @@ def back(known: Known, rater: AnyRater, before: Key | None = None) -> Page:
     visit = known.store.last_done(rater, before)
     if visit is None:
         raise HTTPException(404, "There is nothing before it.")
-    return _page(known, visit, known.store.examples(visit.shown))
+    return _pages(known, [visit])[0]
 
 
 @router.post("/answers", dependencies=[Depends(check_csrf)])
@@ -179,8 +178,10 @@ def classes(
 ) -> list[Found]:
     """Search classes by name, synonym and definition, for a page whose image is no example of them."""
     found = known.search(q)[:_FOUND]
-    own = known.store.image_name(rater, page) if page else None
-    examples = fair_examples(own or "", known.store.examples(found))
+    image = (known.store.image_name(rater, page) if page else None) or ""
+    examples = fair_examples(
+        image, known.store.examples(found), bool(known.store.which_are_examples([image]))
+    )
     return [
         Found(
             class_id=c,
@@ -208,8 +209,17 @@ def _read(item: SentVote | SentRemark) -> Vote | Remark:
     return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000, item.skips)
 
 
-def _page(known: Context, visit: Visit, examples: Mapping[int, Sequence[tuple[int, str]]]) -> Page:
-    fair = fair_examples(visit.name, {c: examples[c] for c in visit.shown if c in examples})
+def _pages(known: Context, visits: Sequence[Visit]) -> list[Page]:
+    examples = known.store.examples({c for visit in visits for c in visit.shown})
+    own = known.store.which_are_examples([visit.name for visit in visits])
+    pages = []
+    for visit in visits:
+        of_classes = {c: examples[c] for c in visit.shown if c in examples}
+        pages.append(_page(known, visit, fair_examples(visit.name, of_classes, visit.name in own)))
+    return pages
+
+
+def _page(known: Context, visit: Visit, examples: Mapping[int, Sequence[int]]) -> Page:
     label = None
     if known.show_label() and visit.label is not None:
         label = known.classes.names[visit.label]
@@ -217,22 +227,23 @@ def _page(known: Context, visit: Visit, examples: Mapping[int, Sequence[tuple[in
         page=visit.key,
         image=f"{known.image_address(visit.image)}/large",
         label=label,
-        classes=[_shown(known, visit, c, fair.get(c, [])) for c in visit.shown],
+        classes=[_shown(known, visit, c, examples.get(c, [])) for c in visit.shown],
         done=visit.state == "done",
     )
 
 
-def fair_examples(image: str, examples: Mapping[int, Sequence[tuple[int, str]]]) -> dict[int, list[int]]:
+def fair_examples(
+    image: str, examples: Mapping[int, Sequence[tuple[int, str]]], is_example: bool
+) -> dict[int, list[int]]:
     """Return the positions of the examples of classes that are shown beside an image.
 
-    An image is no example beside itself. Where it is one of a class, each other class loses one too, drawn by
-    the image: to count them, or to miss one, tells nothing of the original label.
+    An image is no example beside itself. If it is one of any class, here or not, each other class loses one
+    too, drawn by the image: to count them, or to miss one, tells nothing of the original label.
     """
-    own = any(name == image for known in examples.values() for _, name in known)
     found: dict[int, list[int]] = {}
     for class_id, known in examples.items():
         others = [position for position, name in known if name != image]
-        if own and len(others) == len(known):
+        if is_example and len(others) == len(known):
             others.pop(random.Random(f"{image}/{class_id}").randrange(len(others)))  # noqa: S311
         found[class_id] = others[:SHOWN_EXAMPLES]
     return found

@@ -174,7 +174,8 @@ def _letters(place: int) -> str:
 
 def _classes(known: Context, dispute: Dispute, visit: Visit | None) -> list[dict[str, Any]]:
     ids = [c.class_id for c in dispute.classes]
-    examples = fair_examples(dispute.name, known.store.examples(ids))
+    own = bool(known.store.which_are_examples([dispute.name]))
+    examples = fair_examples(dispute.name, known.store.examples(ids), own)
     rows = []
     for c in dispute.classes:
         mine = visit.answers.get(c.class_id) if visit else None

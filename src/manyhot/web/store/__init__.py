@@ -281,6 +281,15 @@ class Store:
         query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position == position)
         return self._database.read(lambda c: c.scalar(query))
 
+    def which_are_examples(self, names: Collection[str]) -> set[str]:
+        """Return those of some images that are examples of a class."""
+        table = schema.examples
+        return set(
+            self._database.read(
+                lambda c: c.scalars(sa.select(table.c.name).where(table.c.name.in_(names))).all()
+            )
+        )
+
     def example_places(self, class_id: int, most: int) -> list[str]:
         """Return where the first example images of a class lie, by position."""
         table = schema.examples

@@ -58,6 +58,7 @@ examples = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("uri", sa.Text, nullable=False),
+    sa.Index("examples_by_name", "name"),
 )
 
 pages = sa.Table(

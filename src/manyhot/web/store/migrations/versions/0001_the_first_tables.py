@@ -39,6 +39,8 @@ def upgrade() -> None:
         sa.Column("uri", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("class_id", "position"),
     )
+    with op.batch_alter_table("examples", schema=None) as batch_op:
+        batch_op.create_index("examples_by_name", ["name"], unique=False)
     op.create_table(
         "images",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

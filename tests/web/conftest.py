@@ -7,13 +7,14 @@ import itertools
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import argon2
 import pytest
 import sqlalchemy as sa
 from tests.conftest import missing
 
-from manyhot.web.store import people
+from manyhot.web.store import clock, people
 
 TOOL = Path(__file__).parents[2] / "tools" / "postgres.py"
 _numbers = itertools.count()
@@ -78,6 +79,23 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'annotation.sqlite'}"
     return request.getfixturevalue("new_postgres")()
+
+
+@pytest.fixture
+def pass_time(monkeypatch):
+    """Return a function that lets minutes pass."""
+    state = {"minutes": 0.0, "ticks": 0}
+
+    def time_ns():
+        state["ticks"] += 1
+        return 1_700_000_000 * 10**9 + int(state["minutes"] * 60 * 10**9) + state["ticks"] * 1000
+
+    monkeypatch.setattr(clock, "time", SimpleNamespace(time_ns=time_ns))
+
+    def jump(minutes=61.0):
+        state["minutes"] += minutes
+
+    return jump
 
 
 @pytest.fixture(autouse=True)

@@ -157,7 +157,7 @@ def test_what_ends_a_thread_ends_no_waiting(database):
     assert kept(database, "next") == [1]
 
 
-def test_closing_makes_what_waits_and_refuses_more(database):
+def test_closing_makes_what_waits_and_refuses_more(database, url):
     slow = threading.Thread(target=lambda: database.write(lambda c: time.sleep(0.2) or put(c, "slow", 1)))
     slow.start()
     time.sleep(0.05)
@@ -165,7 +165,11 @@ def test_closing_makes_what_waits_and_refuses_more(database):
     slow.join(5)
     with pytest.raises(OutputError, match="The database is closed: the app ends"):
         database.write(keep("late"))
-    assert kept(database, "slow", "late") == [1, None]
+    with pytest.raises(OutputError, match="The database is closed: the app ends"):
+        kept(database, "slow")
+    again = Database(url)
+    assert kept(again, "slow", "late") == [1, None]
+    again.close()
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

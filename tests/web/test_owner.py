@@ -205,7 +205,7 @@ def test_numbers_while_it_runs(store, owner):
     assert (
         "2 pages to decide Raters differ on 5 classes with 2 answers or more; 0 of them are decided." in said
     )
-    assert "about 1 h at the pace of the last hour (12 answers)" in said
+    assert "about 1 min at the pace of the last 1 min (12 answers)" in said
 
 
 def test_agreement_and_quality_are_what_is_judged(store, tmp_path):

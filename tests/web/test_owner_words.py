@@ -10,7 +10,7 @@ from test_owner import classes
 from manyhot.errors import OutputError
 from manyhot.pipeline.annotate import agreement
 from manyhot.web import Outside, create_app
-from manyhot.web.numbers import duration
+from manyhot.web.numbers import duration, time_left
 
 
 @pytest.fixture
@@ -76,3 +76,39 @@ def test_an_export_that_fails_leaves_nothing_behind(store, tmp_path, monkeypatch
         client.post(f"/join/{store.invite('me', role='owner')}")
         assert client.get("/owner/export/votes.parquet").status_code == 503
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [
+        (10, "about 10 min at the pace of the last 10 min (6 answers)"),
+        (50, "about 50 min at the pace of the last 50 min (6 answers)"),
+        (59, "about 59 min at the pace of the last 59 min (6 answers)"),
+        (600, "about 10 h at the pace of the last 10 h (6 answers)"),
+        (2000, "unknown: no answer came in during the last 24 hours"),
+    ],
+)
+def test_pace_is_that_of_the_time_since_answering_began(url, pass_time, minutes, said):
+    """Six of twelve answers at once, and golden ones, which bring the end no nearer; then nothing."""
+    store = filled(url, pages=2, raters=2, golden=3, qualify=1, least_informedness=-1.0)
+    ann = rater(store, "ann")
+    while visits := store.queue(ann).visits:
+        answer(store, ann, visits[0])
+    pass_time(minutes)
+    assert time_left(store.votes().count(2, 0).progress) == said
+    store.close()
+
+
+def test_pace_is_that_of_the_last_hour_where_it_went_on_for_longer(url, pass_time):
+    store = filled(url, pages=3, raters=2)
+    ann, bob = rater(store, "ann"), rater(store, "bob")
+    answer(store, ann, store.queue(ann).visits[0])
+    pass_time(300)
+    answer(store, bob, store.queue(bob).visits[0])
+    answer(store, bob, store.queue(bob).visits[0])
+    pass_time(30)
+    assert (
+        time_left(store.votes().count(2, 0).progress)
+        == "about 1 h 30 min at the pace of the last 1 h (6 answers)"
+    )
+    store.close()

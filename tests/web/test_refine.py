@@ -133,6 +133,35 @@ def test_nobody_decides_what_somebody_else_is_deciding(store, client):
     assert store.refine(one, [page]) is None
 
 
+def test_who_looks_through_the_list_keeps_one_page_from_others(store, client):
+    for name, sets in (("ann", {("0.jpg", 0): YES, ("1.jpg", 0): YES}), ("bob", {})):
+        say(store, name, sets)
+    first, second = (page for page, _ in disputed(client).disputes)
+    one, two = rater(store, "one", refines=True), rater(store, "two", refines=True)
+    before, visit = store.refine(one, [first], only=True), store.refine(one, [second], only=True)
+    assert store.refine(two, [second]) is None
+    # Who goes back to a tab decides where nobody else does.
+    assert answer(store, one, before, value=YES).refused == {}
+    assert (store.refine(two, [first]), store.refine(one, [second]).key) == (None, visit.key)
+    assert store.refine(one, [first], only=True) is None  # decided; the other is kept
+    assert store.refine(two, [second]) is None
+    answer(store, one, visit, value=NO)
+    assert sorted(row[2:] for row in rows(store)) == [("one", NO), ("one", YES)]
+
+
+def test_what_others_decided_meanwhile_is_refused(store, client):
+    for name, sets in (("ann", {("0.jpg", 0): YES, ("1.jpg", 0): YES}), ("bob", {})):
+        say(store, name, sets)
+    first, second = (page for page, _ in disputed(client).disputes)
+    one, two = rater(store, "one", refines=True), rater(store, "two", refines=True)
+    before = store.refine(one, [first], only=True)
+    store.refine(one, [second], only=True)
+    answer(store, two, store.refine(two, [first], only=True), value=NO)
+    (why,) = answer(store, one, before, value=YES).refused.values()
+    assert why == "the page was open for too long and went to another rater"
+    assert [row[2:] for row in rows(store)] == [("two", NO)]
+
+
 def test_letters_in_place_of_names_unless_the_owner_wants_them(store, client):
     say(store, "ann", {("0.jpg", 0): YES})
     say(store, "bob", {})

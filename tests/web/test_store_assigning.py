@@ -9,25 +9,8 @@ import pytest
 from stores import NO, YES, answer, answers_by_question, filled, key, rater
 
 from manyhot.errors import InputError
-from manyhot.web.store import Remark, Vote, clock
+from manyhot.web.store import Remark, Vote
 from manyhot.web.store.assigning import AHEAD
-
-
-@pytest.fixture
-def pass_time(monkeypatch):
-    """Return a function that lets minutes pass."""
-    state = {"minutes": 0.0, "ticks": 0}
-
-    def time_ns():
-        state["ticks"] += 1
-        return 1_700_000_000 * 10**9 + int(state["minutes"] * 60 * 10**9) + state["ticks"] * 1000
-
-    monkeypatch.setattr(clock, "time", SimpleNamespace(time_ns=time_ns))
-
-    def jump(minutes=61.0):
-        state["minutes"] += minutes
-
-    return jump
 
 
 def first(store, who):

@@ -98,10 +98,10 @@ def time_left(progress: Progress) -> str:
     """Return in words how long it takes until all answers are there."""
     if not progress.missing:
         return "nothing: each question has its answers"
-    for n, seconds, name in ((progress.last_hour, 3600, "hour"), (progress.last_day, 86400, "24 hours")):
-        if n:
-            left = duration(progress.missing / n * seconds)
-            return f"about {left} at the pace of the last {name} ({number(n)} answers)"
+    seconds, n = progress.pace
+    if n:
+        left, span = duration(progress.missing / n * seconds), duration(seconds)
+        return f"about {left} at the pace of the last {span} ({number(n)} answers)"
     return "unknown: no answer came in during the last 24 hours"
 
 

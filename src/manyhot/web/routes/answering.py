@@ -179,9 +179,8 @@ def classes(
     """Search classes by name, synonym and definition, for a page whose image is no example of them."""
     found = known.search(q)[:_FOUND]
     image = (known.store.image_name(rater, page) if page else None) or ""
-    examples = fair_examples(
-        image, known.store.examples(found), bool(known.store.which_are_examples([image]))
-    )
+    own = bool(known.store.which_are_examples([image]))
+    examples = fair_examples(image, known.store.examples(found), own)
     return [
         Found(
             class_id=c,

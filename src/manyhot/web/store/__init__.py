@@ -283,12 +283,9 @@ class Store:
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
         """Return those of some images that are examples of a class."""
-        table = schema.examples
-        return set(
-            self._database.read(
-                lambda c: c.scalars(sa.select(table.c.name).where(table.c.name.in_(names))).all()
-            )
-        )
+        name = schema.examples.c.name
+        query = sa.select(name).where(name.in_(names)).distinct()
+        return set(self._database.read(lambda c: c.scalars(query).all()))
 
     def example_places(self, class_id: int, most: int) -> list[str]:
         """Return where the first example images of a class lie, by position."""

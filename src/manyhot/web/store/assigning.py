@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ Where the connection is lost, they are what can still be answered."""
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
 _VOTES, _QUESTIONS = schema.votes, schema.questions
+
+_PARKED = 0
+"""Holds a slot that nobody is to get, but which has answers: with more raters it is needed again."""
 
 T = TypeVar("T")
 
@@ -117,6 +121,7 @@ def reopen(connection: sa.Connection, visit: Visit, settings: Settings) -> bool:
         if connection.scalar(sa.select(_VISITS.c.id).where(*mine, _VISITS.c.state == "open")) is not None:
             return False
         taken = _answered(connection, visit.page, visit.slot) | _classes(connection, *mine)
+        taken |= _enough(connection, visit.page, settings)
         shown = tuple(c for c in shown if c in visit.answers or c not in taken)
         if set(shown) <= set(visit.answers) or not _hold(connection, visit.slot, visit.id):
             return False
@@ -141,7 +146,8 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
 
 
 def want_raters(connection: sa.Connection, wanted: int) -> None:
-    """Let each page have as many slots as raters are wanted now; slots that are taken stay."""
+    """Let each page have as many slots as raters are wanted now; those with answers stay."""
+    connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED).values(visit_id=None))
     counts = (
         sa.select(_PAGES.c.id, _PAGES.c.position, sa.func.count(_SLOTS.c.id).label("n"))
         .select_from(_PAGES.outerjoin(_SLOTS, _SLOTS.c.page_id == _PAGES.c.id))
@@ -155,12 +161,16 @@ def want_raters(connection: sa.Connection, wanted: int) -> None:
         if n > wanted:
             fewer[page] = n - wanted
     _in_parts(more, lambda part: connection.execute(_SLOTS.insert(), part))
-    dropped = []
-    for slot, page in _free_by_answers(connection) if fewer else ():
+    # A slot that is dropped would take its answers out of the count, and SQLite gives its number to another.
+    dropped: list[int] = []
+    parked: list[int] = []
+    for slot, page, held in _free_by_answers(connection) if fewer else ():
         if fewer.get(page):
             fewer[page] -= 1
-            dropped.append(slot)
+            (parked if held else dropped).append(slot)
+    park = _SLOTS.update().values(visit_id=_PARKED)
     _in_parts(dropped, lambda part: connection.execute(_SLOTS.delete().where(_SLOTS.c.id.in_(part))))
+    _in_parts(parked, lambda part: connection.execute(park.where(_SLOTS.c.id.in_(part))))
 
 
 def count_free(connection: sa.Connection) -> int:
@@ -329,9 +339,12 @@ def _take_slot(
 ) -> int | None:
     """Open a page in a slot, for what neither its earlier holders nor the rater answered."""
     asked, answered = _asked(connection, page), _answered(connection, page, slot)
-    classes = [c for c in asked if c not in answered and c not in own]
+    enough = _enough(connection, page, settings)
+    classes = [c for c in asked if c not in answered | enough and c not in own]
     if not classes:
-        if answered.issuperset(asked):  # nothing is left of it: it is free by mistake
+        if enough and (answered | enough).issuperset(asked):
+            _hold(connection, slot, _PARKED)
+        elif answered.issuperset(asked):  # nothing is left of it: it is free by mistake
             last = sa.select(sa.func.max(_VISITS.c.id)).where(
                 _VISITS.c.page_id == page, _VISITS.c.slot_id == slot
             )
@@ -344,6 +357,28 @@ def _take_slot(
         return visit
     connection.execute(_VISITS.delete().where(_VISITS.c.id == visit))
     return None
+
+
+def _enough(connection: sa.Connection, page: int, settings: Settings) -> set[int]:
+    """Return the classes of a page that as many raters as are wanted answered, or are looking at.
+
+    Slots see to that by themselves, except where there are more than raters are wanted: once more were.
+    """
+    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == page)
+    if connection.execute(slots).scalar_one() <= settings.raters:
+        return set()
+    here = (_VISITS.c.page_id == page) & (_VISITS.c.round == 0)
+    answered = (
+        sa.select(_VISITS.c.rater_id, _QUESTIONS.c.class_id)
+        .join(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
+        .join(_QUESTIONS, _QUESTIONS.c.id == _VOTES.c.question_id)
+    )
+    pairs = {(who, class_id) for who, class_id in connection.execute(answered.where(here))}
+    looking = sa.select(_VISITS.c.rater_id, _VISITS.c.shown).where(here, _VISITS.c.state == "open")
+    for who, shown in connection.execute(looking):
+        pairs |= {(who, class_id) for class_id in json.loads(shown)}
+    counts = Counter(class_id for _, class_id in pairs)
+    return {class_id for class_id, n in counts.items() if n >= settings.raters}
 
 
 def _asked(connection: sa.Connection, page: int) -> list[int]:
@@ -370,12 +405,12 @@ def _of(page: int, rater: Any) -> tuple[sa.ColumnElement[bool], ...]:
     return _VISITS.c.page_id == page, _VISITS.c.rater_id == rater, _VISITS.c.round == 0
 
 
-def _free_by_answers(connection: sa.Connection) -> list[tuple[int, int]]:
-    """Return free slots and their pages, those first that nobody ever held."""
+def _free_by_answers(connection: sa.Connection) -> list[tuple[int, int, bool]]:
+    """Return free slots, their pages, and whether anybody ever held them: those first that nobody did."""
     held = sa.exists().where(_VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.slot_id == _SLOTS.c.id)
     query = sa.select(_SLOTS.c.id, _SLOTS.c.page_id, held).where(_SLOTS.c.visit_id.is_(None))
     rows = connection.execute(query.order_by(_SLOTS.c.id)).all()
-    return [(slot, page) for slot, page, _ in sorted(rows, key=lambda row: bool(row[2]))]
+    return sorted(((slot, page, bool(held)) for slot, page, held in rows), key=lambda row: row[2])
 
 
 def _in_parts(rows: list[T], change: Callable[[list[T]], object]) -> None:

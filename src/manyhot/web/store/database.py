@@ -9,10 +9,11 @@ Several processes may use one database: SQLite lets one write at a time, and in 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,6 +40,10 @@ class _Waiting:
     future: Future[Any]
 
 
+CLOSING = 10.0
+"""Seconds that a database which is to be closed waits for those who read."""
+
+
 class Database:
     """A database with one writer.
 
@@ -57,6 +62,7 @@ class Database:
         self._reads, self._writes = engines.reader(url), engines.writer(url)
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._quiet, self._reading = threading.Condition(self._lock), 0
         self._thread: threading.Thread | None = None
         self._closed = False
         self._process = os.getpid()
@@ -83,7 +89,7 @@ class Database:
         """
         for last in (False, True):
             try:
-                with self._reads.connect() as connection:
+                with self._open(), self._reads.connect() as connection:
                     return query(connection)
             except sa.exc.SQLAlchemyError as error:
                 # A server that was started anew: the pool has forgotten the connections to the old one.
@@ -96,8 +102,8 @@ class Database:
         options = {"begin": "BEGIN"} if self._writes.dialect.name == "sqlite" else {}
         level = {} if options else {"isolation_level": "REPEATABLE READ"}
         try:
-            with self._writes.connect().execution_options(**options, **level) as connection:
-                return query(connection)
+            with self._open(), self._writes.connect() as connection:
+                return query(connection.execution_options(**options, **level))
         except sa.exc.SQLAlchemyError as error:
             raise self._told(error) from error
 
@@ -132,8 +138,7 @@ class Database:
             raise RuntimeError("A database belongs to the process that opened it.")
         waiting: Future[T] = Future()
         with self._lock:
-            if self._closed:
-                raise OutputError("The database is closed: the app ends.", where=engines.where(self._writes))
+            self._check_open()
             self._queue.put(_Waiting(change, item, waiting))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
@@ -141,15 +146,36 @@ class Database:
         return waiting
 
     def close(self) -> None:
-        """Make the changes that wait, and close all connections."""
+        """Make the changes that wait, let who reads end, and close all connections."""
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
             self._queue.put(None)
         if thread is not None and self._process == os.getpid():
             thread.join()
+        with self._lock:
+            # A connection that is in use now would never be closed.
+            self._quiet.wait_for(lambda: not self._reading, CLOSING)
         self._reads.dispose()
         self._writes.dispose()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Be one of those who read: `close` waits for them."""
+        with self._lock:
+            self._check_open()
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= 1
+                if not self._reading:
+                    self._quiet.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OutputError("The database is closed: the app ends.", where=engines.where(self._writes))
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:

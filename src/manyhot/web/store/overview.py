@@ -49,9 +49,12 @@ class Progress:
     missing : int
         Answers that are still wanted.
     last_hour, last_day : int
-        Answers that came in this time.
+        Answers that came in this time, to golden questions, too.
     raters_last_hour : int
         Raters whose these were.
+    pace : (float, int)
+        Seconds, and the answers during these, golden ones apart: of the last hour, or where there were none,
+        of the last day; where answering began later, since then.
     seconds, timed : float, int
         Median of what an answer takes, over so many pages; NaN where there are none.
     differing, decided : int
@@ -73,6 +76,7 @@ class Progress:
     last_hour: int
     last_day: int
     raters_last_hour: int
+    pace: tuple[float, int]
     seconds: float
     timed: int
     differing: int
@@ -259,11 +263,23 @@ class Taken:
             last_hour=int(recent.sum()),
             last_day=int((answered >= now() - DAY).sum()),
             raters_last_hour=len(np.unique(rater[recent])),
+            pace=self._pace(),
             seconds=float(np.median(seconds)) if len(seconds) else float("nan"),
             timed=len(seconds),
             differing=int(differing.sum()),
             decided=int((differing & self.decided).sum()),
         )
+
+    def _pace(self) -> tuple[float, int]:
+        shown = self._column("shown_at")
+        answered = self._column("answered_at")[self.first[~self.asked.golden[self.question[self.first]]]]
+        if not len(answered):
+            return 0.0, 0
+        began = max(now() - int(shown.min()), MINUTE)
+        for span in (HOUR, DAY):
+            if n := int((answered >= now() - span).sum()):
+                return min(span, began) / 1e6, n
+        return 0.0, 0
 
     def _seconds(self) -> npt.NDArray[np.float64]:
         """Return the seconds that an answer took, for each page that a rater saw."""

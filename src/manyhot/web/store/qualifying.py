@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -47,17 +48,18 @@ def judge(connection: sa.Connection, rater: Rater, settings: Settings) -> bool |
     """Say whether a rater has qualified, once the first golden pages are done; None before, or if known.
 
     Where there are no golden pages, or those that were answered have one truth only, nobody can tell, and the
-    rater goes on.
+    rater goes on. A page that was skipped, as its image could not be shown, was not done; who skips all is
+    for the owner to look at.
     """
     if not is_pending(rater, settings) or rater.is_owner:
         return None
     there = sa.select(sa.func.count()).select_from(_PAGES).where(_PAGES.c.golden)
-    needed = min(settings.qualify, connection.execute(there).scalar_one())
-    done: int = connection.execute(_golden_visits(rater).where(_VISITS.c.state == "done")).scalar_one()
-    if done < needed:
+    answered, skipped = _count_done(connection, rater)
+    needed = min(settings.qualify, connection.execute(there).scalar_one() - skipped)
+    if answered < needed:
         return None
     found = count_golden(connection, rater.id).informedness
-    passed = found is None or found >= settings.least_informedness
+    passed = (found is None or found >= settings.least_informedness) and (answered > 0 or not skipped)
     change(connection, rater.id, qualified=passed)
     return passed
 
@@ -75,7 +77,7 @@ def is_due(connection: sa.Connection, rater: Rater, settings: Settings) -> bool:
     """
     if is_pending(rater, settings):
         shown: int = connection.execute(_golden_visits(rater)).scalar_one()
-        return shown < settings.qualify
+        return shown - _count_done(connection, rater)[1] < settings.qualify
     if not settings.golden_every:
         return False
     seen = connection.execute(
@@ -108,6 +110,20 @@ def count_golden(connection: sa.Connection, rater_id: int) -> Golden:
         counts[bool(truth)][answer] += 1
     (a, b, c), (d, e, f) = counts[False], counts[True]
     return Golden((a, b, c), (d, e, f))
+
+
+def _count_done(connection: sa.Connection, rater: Rater) -> tuple[int, int]:
+    """Return how many golden pages a rater has answered, and how many skipped, in whole or in part."""
+    votes = schema.votes
+    query = (
+        sa.select(_VISITS.c.shown, sa.func.count(sa.distinct(votes.c.question_id)))
+        .outerjoin(votes, votes.c.visit_id == _VISITS.c.id)
+        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, _VISITS.c.slot_id.is_(None))
+        .where(_VISITS.c.state == "done")
+        .group_by(_VISITS.c.id, _VISITS.c.shown)
+    )
+    whole = [answers >= len(json.loads(shown)) for shown, answers in connection.execute(query)]
+    return whole.count(True), whole.count(False)
 
 
 def _golden_visits(rater: Rater) -> sa.Select[Any]:

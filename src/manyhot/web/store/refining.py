@@ -111,7 +111,10 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 
 
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
-    """Let a rater decide on a page; None where nothing is to be decided, or somebody else is at it."""
+    """Let a rater decide on a page; None where nothing is to be decided, or somebody else is at it.
+
+    Others may decide on what this rater looked at before: who looks through a list keeps one page from them.
+    """
     give_back(connection)
     rater, settings = read_with(connection, rater)
     if not rater.may_refine or settings.state == "closed":
@@ -122,13 +125,20 @@ def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     for visit, who in connection.execute(open_).all():
         if who != rater.id:
             return None
+        _leave_others(connection, rater, page)
         renew(connection, rater.id, settings)
         return find_visits(connection, [visit])[0]
     dispute = find_dispute(connection, page)
     if dispute is None or not dispute.undecided:
         return None
+    _leave_others(connection, rater, page)
     visit = open_visit(connection, rater, settings, page, dispute.undecided, round=1)
     return find_visits(connection, [visit])[0]
+
+
+def _leave_others(connection: sa.Connection, rater: Rater, page: int) -> None:
+    mine = (_VISITS.c.rater_id == rater.id) & (_VISITS.c.round == 1) & (_VISITS.c.state == "open")
+    connection.execute(_VISITS.update().where(mine, _VISITS.c.page_id != page).values(state="returned"))
 
 
 def begin_next(

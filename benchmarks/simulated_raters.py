@@ -141,9 +141,8 @@ def main(repeats: int) -> None:
         mean, half = scores.mean(0), half_width(scores)
         behind = scores[:, [int(mean.argmax())]] - scores
         best = behind.mean(0) <= half_width(behind)
-        cells = (
-            f"{m:.3f}±{f'{h:.3f}'[1:]}{'*' if b else ' '}" for m, h, b in zip(mean, half, best, strict=True)
-        )
+        around = [f"{m:.3f}±{f'{h:.3f}'[1:]}" for m, h in zip(mean, half, strict=True)]
+        cells = (f"{a}{'*' if b else ' '}" for a, b in zip(around, best, strict=True))
         line = f"{crowd.name:32}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
         print(line.rstrip())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import shutil
@@ -54,10 +53,12 @@ LONGEST = (
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-# What manyhot keeps, published files above all, is kept once for all workers, apart from what its user keeps.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["MANYHOT_CACHE"] = tempfile.mkdtemp(prefix="manyhot-cache-")
-    atexit.register(shutil.rmtree, os.environ["MANYHOT_CACHE"], ignore_errors=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what manyhot keeps, published files above all, once for all workers, apart from its user's."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="manyhot-cache-")
+        os.environ["MANYHOT_CACHE"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_finish() -> None:

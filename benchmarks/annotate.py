@@ -417,6 +417,7 @@ def add_votes(folder: Path, database: str | None, count: int) -> int:
 
 
 def _insert_votes(c: sa.Connection, count: int) -> int:
+    from manyhot.web.store import engines
     from manyhot.web.store import schema as s
 
     rater = c.scalar(sa.select(s.raters.c.id).where(s.raters.c.name == "gone"))
@@ -443,6 +444,7 @@ def _insert_votes(c: sa.Connection, count: int) -> int:
         for table, rows in waiting.items():
             c.execute(table.insert(), rows)
             rows.clear()
+    engines.take_stock(c)  # votes that come one by one are counted by PostgreSQL itself
     if c.dialect.name == "postgresql":
         for table in waiting:
             numbers = f"pg_get_serial_sequence('{table.name}', 'id')"

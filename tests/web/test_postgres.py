@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import sqlalchemy as sa
 from stores import NO, answer, filled, key, rater
 
 from conftest import TOOL, load, missing
@@ -195,6 +196,18 @@ def test_answers_sent_again_through_restarts_are_there_once(server):
     own.close()
     assert sorted((k, *rest) for k, rest in acknowledged.items()) == sorted(map(tuple, rows))
     assert len(rows) >= 30
+
+
+def test_what_a_campaign_is_filled_with_is_counted_for_the_planner(new_postgres):
+    store = filled(new_postgres(), pages=7, classes=3)
+    assert rows_by_table(store)["questions"] == 21
+    store.close()
+
+
+def rows_by_table(store):
+    """Return how many rows PostgreSQL believes that tables have; -1 where it never counted."""
+    query = sa.text("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'")
+    return dict(store._database.read(lambda c: c.execute(query).all()))
 
 
 def test_two_stores_at_once_give_no_slot_twice(new_postgres):

@@ -71,6 +71,7 @@ def restore(
             )
         for table in tables:
             _load(connection, table, folder / f"{table.name}.parquet", counts[table.name])
+        engines.take_stock(connection)
 
     engine = engines.writer(url)
     try:

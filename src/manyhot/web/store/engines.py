@@ -63,6 +63,12 @@ def lock(connection: sa.Connection) -> None:
     # SQLite's transaction began as a writer's.
 
 
+def take_stock(connection: sa.Connection) -> None:
+    """Let PostgreSQL count what it was given at once: until it does so by itself it reads whole tables."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ANALYZE")
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is lost."""
     return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated

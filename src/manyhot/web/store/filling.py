@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from manyhot.web.store import schema
+from manyhot.web.store import engines, schema
 from manyhot.web.store.settings import Settings, change_settings, get, put
 
 _ROWS = 5_000
@@ -80,6 +80,7 @@ def fill(
     )
     _insert(connection, schema.examples, _numbered(examples))
     _add_pages(connection, mixed, images, settings)
+    engines.take_stock(connection)
     return True
 
 

@@ -71,7 +71,7 @@ ROWS = {
     "class_pairs": ("a pair of classes that are valid together, the 200 most frequent", _DESCRIBED),
     "rejected": ("an image whose label set lacks its original label", _DESCRIBED),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
-    "findings": ("a finding on an image or on a pair of classes", ""),
+    "findings": ("a finding on an image or on a pair of classes", "`manyhot diagnose errors`"),
 }
 """What a row of each table is, and the commands that write the table; empty where none does yet."""
 
@@ -87,6 +87,8 @@ def commands() -> str:
     lines = ["## `manyhot`", "", *_command_help(root, "manyhot")]
     for name, command in root.commands.items():
         lines += [f"## `manyhot {name}`", "", *_command_help(command, f"manyhot {name}")]
+        for inner, sub in getattr(command, "commands", {}).items():
+            lines += [f"## `manyhot {name} {inner}`", "", *_command_help(sub, f"manyhot {name} {inner}")]
     return "\n".join(lines)
 
 
@@ -129,6 +131,20 @@ def proposers() -> str:
         for e in (registry.get("proposer", name) for name in registry.names("proposer"))
     ]
     return _grid(("rule", "options", "what it proposes"), rows)
+
+
+def rules() -> str:
+    """Return a table of the rules that sort errors."""
+    rows = [
+        (
+            _linked(e.name),
+            ", ".join(f"`{o}`" for o in registry.options_of(e)),
+            ", ".join(e.about.get("needs", ())),
+            e.summary,
+        )
+        for e in (registry.get("rule", name) for name in registry.names("rule"))
+    ]
+    return _grid(("rule", "options", "needs", "what fits"), rows)
 
 
 def models() -> str:

@@ -139,6 +139,14 @@ def test_every_rule_is_described(name):
         assert f"`{option}`" in text, f"docs/proposing.md, `{name}`: describe the option `{option}`"
 
 
+@pytest.mark.parametrize("name", registry.names("rule"))
+def test_every_rule_that_sorts_errors_is_described(name):
+    text = section("sorting", name)
+    assert text, f"docs/sorting.md: add a section '### `{name}`': what fits, what it shows, source, deviation"
+    for option in registry.options_of(registry.get("rule", name)):
+        assert f"`{option}`" in text, f"docs/sorting.md, `{name}`: describe the option `{option}`"
+
+
 @pytest.mark.parametrize("kind", registry.BUILT_IN)
 def test_every_registered_name_is_in_the_docs(kind):
     text = "".join(page(p.stem) for p in PAGES)
@@ -361,7 +369,14 @@ SHOWN = outputs()
 
 def test_outputs_are_found():
     """The pages that show what commands print, so that a block which is not found is missed here."""
-    assert {page for page, _ in SHOWN} == {"comparing", "reassessing", "asking", "accepted", "proposing"}
+    assert {page for page, _ in SHOWN} == {
+        "comparing",
+        "reassessing",
+        "asking",
+        "accepted",
+        "proposing",
+        "sorting",
+    }
 
 
 @pytest.mark.parametrize(("name", "commands"), SHOWN)
@@ -421,7 +436,10 @@ program = functools.cache(typer.main.get_command)  # whose making takes longer t
 
 def commands():
     root = program(cli.app)
-    return {"manyhot": root} | {f"manyhot {name}": command for name, command in root.commands.items()}
+    found = {"manyhot": root} | {f"manyhot {name}": command for name, command in root.commands.items()}
+    for name, group in list(found.items())[1:]:
+        found |= {f"{name} {inner}": c for inner, c in getattr(group, "commands", {}).items()}
+    return found
 
 
 def options_of(command):
@@ -469,7 +487,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "propose_files", propose)
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
-    stopped += ("backup_campaign", "list_models", "restore_campaign")
+    stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 
@@ -511,6 +529,7 @@ def test_commands_and_options_named_in_the_text_exist(path):
     for named in re.findall(r"`(manyhot [^`\n]+)`", text):
         words = shlex.split(named)
         command = " ".join(words[:2]) if not words[1].startswith("-") else "manyhot"
+        command = " ".join(words[:3]) if " ".join(words[:3]) in known else command
         assert command in known, f"{path.relative_to(REPO)}: there is no `{command}`"
         allowed = {*options_of(known[command]), "--help", "-h"}
         strange = {w.partition("=")[0] for w in words if w.startswith("-")} - allowed

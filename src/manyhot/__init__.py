@@ -11,7 +11,7 @@ from manyhot._version import __version__
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
-    from manyhot.api import Evaluator, compare, describe, evaluate
+    from manyhot.api import Evaluator, compare, describe, diagnose_errors, evaluate
     from manyhot.catalog import fetch
     from manyhot.classes import ClassList, class_list
     from manyhot.errors import ManyhotError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         compare_files,
         convert,
         describe_files,
+        diagnose_errors_files,
         evaluate_benchmark,
         evaluate_files,
         init_campaign,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from manyhot.steps.agreement import Agreement
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
+    from manyhot.steps.diagnose import SortedErrors
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.results import Evaluation
     from manyhot.tables import (
@@ -81,6 +83,7 @@ _HOME = {
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
+    "SortedErrors": "manyhot.steps.diagnose",
     "Votes": "manyhot.tables",
     "aggregate": "manyhot.reassess",
     "aggregate_files": "manyhot.pipeline",
@@ -93,6 +96,8 @@ _HOME = {
     "convert": "manyhot.pipeline",
     "describe": "manyhot.api",
     "describe_files": "manyhot.pipeline",
+    "diagnose_errors": "manyhot.api",
+    "diagnose_errors_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
@@ -137,6 +142,7 @@ __all__ = [
     "Predictions",
     "Proposals",
     "Results",
+    "SortedErrors",
     "Votes",
     "__version__",
     "aggregate",
@@ -150,6 +156,8 @@ __all__ = [
     "convert",
     "describe",
     "describe_files",
+    "diagnose_errors",
+    "diagnose_errors_files",
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import top_k
+from manyhot.core.sorting import ORDER
 from manyhot.errors import InputError
 from manyhot.registry import get
 from manyhot.steps import evaluate as step
@@ -20,6 +21,8 @@ from manyhot.steps.compare import Comparison
 from manyhot.steps.compare import compare as compare_results
 from manyhot.steps.describe import Description
 from manyhot.steps.describe import describe as describe_labels
+from manyhot.steps.diagnose import SortedErrors
+from manyhot.steps.diagnose import diagnose_errors as diagnose_tables
 from manyhot.steps.results import Evaluation
 from manyhot.tables import Images, Labels, Predictions, Results
 
@@ -71,15 +74,7 @@ def evaluate(
     >>> evaluate([[0, 1], [2]], [[1, 0], [0, 2]], n_classes=3, resamples=0).value("real1")
     0.5
     """
-    by_position = not isinstance(labels, Labels)
-    if by_position:
-        n_classes = n_classes or _n_classes(labels, predictions)
-        labels = as_labels(labels, n_classes=n_classes, label=label)
-    elif label is not None:
-        raise InputError("`label` is for label sets given as lists or arrays.", do="give `images` instead")
-    models = as_predictions(predictions, n_classes=labels.n_classes)
-    if by_position:
-        _check_lengths(models, labels)
+    labels, models = _tables(labels, predictions, n_classes, label)
     return step.evaluate(
         labels,
         models,
@@ -92,6 +87,89 @@ def evaluate(
         trust_order=trust_order,
         dataset=dataset,
     )
+
+
+def diagnose_errors(
+    labels: Any,
+    predictions: Any,
+    *,
+    label: Any = None,
+    n_classes: int | None = None,
+    event: str = "label",
+    above: float | None = None,
+    rules: Sequence[str] = ORDER,
+    images: Images | None = None,
+    classes: ClassList | None = None,
+    superclasses: Mapping[str, Collection[int]] | None = None,
+    pairs: Collection[tuple[int, int]] | None = None,
+    together: Labels | None = None,
+    non_prototypical: Collection[str] | None = None,
+    similar: pa.Table | None = None,
+    neighbours: Images | None = None,
+    trust_order: bool = False,
+    dataset: str = "",
+) -> SortedErrors:
+    """Sort the errors of one or many models by what they are; see the page *Sorting errors*.
+
+    Parameters
+    ----------
+    labels, predictions, label, n_classes
+        As in `evaluate`.
+    event, above, rules, images, classes, superclasses, pairs, together, non_prototypical, similar, neighbours
+        As in `manyhot.steps.diagnose.diagnose_errors`.
+    trust_order, dataset
+        As in `evaluate`.
+
+    Returns
+    -------
+    SortedErrors
+        ``.table``, ``.count("valid-label")``, ``.resting``: the rules that could not run, and why.
+
+    Raises
+    ------
+    InputError, MatchError, OrderError, UnknownNameError
+        As in `manyhot.steps.diagnose.diagnose_errors`.
+
+    Examples
+    --------
+    >>> found = diagnose_errors([[0, 1], [2]], [[1, 0], [0, 2]], label=[0, 2], n_classes=3)
+    >>> found.count("valid-label"), found.count("model-failure")
+    (1, 1)
+    """
+    labels, models = _tables(labels, predictions, n_classes, label)
+    return diagnose_tables(
+        labels,
+        models,
+        event=event,
+        above=above,
+        rules=rules,
+        images=images,
+        classes=classes,
+        superclasses=superclasses,
+        pairs=pairs,
+        together=together,
+        non_prototypical=non_prototypical,
+        similar=similar,
+        neighbours=neighbours,
+        trust_order=trust_order,
+        dataset=dataset,
+    )
+
+
+def _tables(
+    labels: Any, predictions: Any, n_classes: int | None, label: Any
+) -> tuple[Labels, list[Predictions]]:
+    """Return what was given as tables; what is no table is matched by position."""
+    by_position = not isinstance(labels, Labels)
+    if by_position:
+        n_classes = n_classes or _n_classes(labels, predictions)
+        labels = as_labels(labels, n_classes=n_classes, label=label)
+    elif label is not None:
+        raise InputError("`label` is for label sets given as lists or arrays.", do="give `images` instead")
+    models = as_predictions(predictions, n_classes=labels.n_classes)
+    if by_position:
+        _check_lengths(models, labels)
+    return labels, models
 
 
 def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:

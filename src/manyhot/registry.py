@@ -63,6 +63,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     ),
     "aggregator": ("manyhot.core.aggregation",),
     "proposer": ("manyhot.core.proposers", "manyhot.core.confident"),
+    "rule": ("manyhot.core.sorting",),
     "loss": (),
 }
 BUILT_IN["writer"] = BUILT_IN["format"]

@@ -19,6 +19,7 @@ from manyhot.cli.aggregating import aggregate, agreement
 from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
 from manyhot.cli.data import convert, fetch, metrics
+from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
 from manyhot.cli.predicting import doctor, models, predict, similar
@@ -78,6 +79,8 @@ for command in (
 ):
     several = command in (evaluate, init, kinds)
     app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
+
+app.add_typer(diagnose)
 
 
 def main() -> None:

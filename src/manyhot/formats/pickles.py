@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from manyhot.errors import InputError
+
+_T = TypeVar("_T")
 
 MAX_BYTES = 8 * 2**20
 """Largest file read; the largest published one has 3.4 MB."""
@@ -71,6 +73,17 @@ class _Dtype(_Inert):
     pass
 
 
+class _Ordered(_Inert):
+    """An ordered dict: a list of what is set."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.items: list[tuple[Any, Any]] = []
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
+
+
 class _Kind(_Inert):
     """A class that the stream names but does not build, such as ndarray."""
 
@@ -89,6 +102,7 @@ _WORDS: dict[tuple[str, str], type[Any]] = {
     ("numpy", "ndarray"): _Kind,
     ("numpy", "dtype"): _Dtype,
     ("collections", "Counter"): _Dropped,
+    ("collections", "OrderedDict"): _Ordered,
     ("builtins", "slice"): _Dropped,
 }
 
@@ -134,6 +148,27 @@ def load_frame(path: Path) -> Frame:
     InputError
         If the pickle is truncated, names anything but a table of numbers and texts, or is too large.
     """
+    return _read(path, _frame, "a pandas.DataFrame of numbers and texts", "a table")
+
+
+def load_groups(path: Path) -> dict[str, list[int]]:
+    """Read lists of whole numbers by name from a NumPy file that holds an ordered dict.
+
+    Raises
+    ------
+    InputError
+        As `load_frame`.
+    """
+    return _read(path, _groups, "an ordered dict of lists of whole numbers", "superclasses", _after_header)
+
+
+def _read(
+    path: Path,
+    build: Callable[[Any], _T],
+    allowed: str,
+    what: str,
+    skip: Callable[[bytes], bytes] = lambda content: content,
+) -> _T:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(
             "The pickle is larger than any published one; it was not read.",
@@ -142,13 +177,13 @@ def load_frame(path: Path) -> Frame:
             allowed=f"{MAX_BYTES / 2**20:.0f} MiB",
         )
     try:
-        return _frame(_Reader(io.BytesIO(path.read_bytes())).load())
+        return build(_Reader(io.BytesIO(skip(path.read_bytes()))).load())
     except _LaterError as later:
         raise InputError(
             "The pickle was written by a later pandas or NumPy than the published files; it was not read.",
             where=path,
             got=f"{later}, which those do not name",
-            allowed="a pandas.DataFrame as it was written in 2020",
+            allowed=f"{allowed.partition(' of ')[0]} as it was written in 2020",
             do="use the published file, whose checksum is in the catalogue",
         ) from later
     except _RefusedError as refused:
@@ -156,13 +191,13 @@ def load_frame(path: Path) -> Frame:
             "The pickle names something that could run code; it was not read.",
             where=path,
             got=refused,
-            allowed="a pandas.DataFrame of numbers and texts",
+            allowed=allowed,
             do="use the published file, whose checksum is in the catalogue",
         ) from refused
     except Exception as error:
         # A broken or forged stream can fail in any way that the interpreter can; none of them ran anything.
         raise InputError(
-            "The file is not a complete pickle of a table.",
+            f"The file is not a complete pickle of {what}.",
             where=path,
             got=f"{type(error).__name__}: {error}".rstrip(": ").partition("\n")[0],
             do="fetch it again",
@@ -181,6 +216,31 @@ def _frame(found: Any) -> Frame:
     if any(len(values) != len(index) for values in columns.values()):
         raise ValueError("columns of another length than the index")
     return Frame(index, columns)
+
+
+def _after_header(content: bytes) -> bytes:
+    """Return the pickle in a NumPy file of version 1: a name, a version, the length of a header, and that."""
+    if content[:8] != b"\x93NUMPY\x01\x00":
+        raise ValueError("no NumPy file of version 1")
+    return content[10 + int.from_bytes(content[8:10], "little") :]
+
+
+def _groups(found: Any) -> dict[str, list[int]]:
+    if not isinstance(found, _Array):
+        raise TypeError(f"a {type(found).__name__.strip('_')}, not an array")
+    # Not by values(): an array of no dimension holds one object.
+    (held,) = found.state[4]
+    if not isinstance(held, _Ordered):
+        raise TypeError(f"a {type(held).__name__.strip('_')}, not an ordered dict")
+    groups: dict[str, list[int]] = {}
+    for name, members in held.items:
+        if not isinstance(name, str) or not isinstance(members, list) or name in groups:
+            raise TypeError("names that are no texts, or are there twice, or no lists")
+        name.encode()
+        if not all(type(member) is int for member in members):
+            raise TypeError("classes that are no whole numbers")
+        groups[name] = list(members)
+    return groups
 
 
 def _texts(index: Any) -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
     from manyhot.pipeline.describe import describe_files
+    from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
     from manyhot.steps.describe import Description
+    from manyhot.steps.diagnose import SortedErrors
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
@@ -71,6 +73,7 @@ _HOME = {
     "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
+    "SortedErrors": "manyhot.steps.diagnose",
     "Stage": "manyhot.pipeline.campaign",
     "Status": "manyhot.pipeline.campaign",
     "Trial": "manyhot.models",
@@ -82,6 +85,7 @@ _HOME = {
     "compare_files": "manyhot.pipeline.compare",
     "convert": "manyhot.pipeline.conversion",
     "describe_files": "manyhot.pipeline.describe",
+    "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
@@ -130,6 +134,7 @@ __all__ = [
     "Proposals",
     "Saved",
     "Similar",
+    "SortedErrors",
     "Stage",
     "Status",
     "Trial",
@@ -141,6 +146,7 @@ __all__ = [
     "compare_files",
     "convert",
     "describe_files",
+    "diagnose_errors_files",
     "evaluate_benchmark",
     "evaluate_files",
     "examine",

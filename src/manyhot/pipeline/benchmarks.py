@@ -279,9 +279,10 @@ class Fetched:
     @cached_property
     def published(self) -> tuple[Predictions, ...]:
         """The published models, best class first: 50 MB for 67 models of 50,000 images."""
-        return tuple(map(self._read, self.files))
+        return tuple(map(self.read, self.files))
 
-    def _read(self, path: Path) -> Predictions:
+    def read(self, path: Path) -> Predictions:
+        """Read one published model, best class first."""
         found = read_predictions(path, rows=self.rows)
         if "reversed" in catalog.entry(self.about.predictions).file(path.name).flags:
             assert found.classes is not None

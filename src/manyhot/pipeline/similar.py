@@ -70,6 +70,28 @@ def similar_files(
     return found, [tables.write(found.table, out, "similar", call=call, inputs=inputs, about=about)]
 
 
+def neighbours_of(
+    queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, k: int = 10
+) -> tuple[pa.Table, tables.Images | None]:
+    """Return the nearest images of any class of one folder in another, and the images of that other.
+
+    Parameters
+    ----------
+    queries, index : path-like
+        Folders that ``manyhot predict --embeddings`` wrote with one model; by default both are one.
+
+    Raises
+    ------
+    InputError
+        As in `similar_files`.
+    """
+    asked = _Files.of(queries, "").read()
+    searched = asked if index is None else _Files.of(index, asked.predictions.model).read()
+    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
+    found = similar(searched, asked, k=k, classes="any", progress=told)
+    return found.table, searched.images
+
+
 @dataclass(frozen=True)
 class _Files:
     """What one model left in a folder."""

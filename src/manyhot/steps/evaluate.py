@@ -212,7 +212,7 @@ class Judge:
         alignment, sets = self._align(predictions)
         case = _case(sets, predictions, alignment, depth_of(self._requested))
         if not self.trust_order:
-            self._check_order(case, predictions, alignment)
+            check_order(case, predictions, alignment)
         self._models.append(predictions.model)
         for metric in self._requested + (self._dense if case.scores is not None else []):
             self._judge(predictions.model, metric, metric(case), alignment.left)
@@ -275,26 +275,6 @@ class Judge:
             if n:
                 said = f"{n:,} of {n + matched:,} {text} and were left out"
                 self._notes.append(Note(self.dataset, model, kind, n, said))
-
-    def _check_order(self, case: Case, predictions: Predictions, alignment: Alignment) -> None:
-        orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
-        # Rows as they lie in the predictions' file: a wrong row order is an order of that file.
-        rows = slice(None) if _ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
-        found = explain_order(
-            case.top[rows],
-            _any_label(case.labels)[rows],
-            n_classes=case.labels.n_classes,
-            by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
-            class_orders={name: order for name, order in orders.items() if order is not None},
-        )
-        if found:
-            raise OrderError(
-                f"The predictions of {predictions.model} do not fit the labels as they lie; "
-                f"it looks like {found}.",
-                where=predictions.source or None,
-                got=f"top-1 accuracy {_share_right(case):.4f}",
-                do="give the row order or class order that the file is in; if this is it, --trust-order",
-            )
 
     def _judge(self, model: str, metric: Entry, estimate: Estimate, rows: npt.NDArray[np.int64]) -> None:
         if isinstance(estimate, Pooled):
@@ -414,6 +394,33 @@ def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth
     top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
     _check_top_range(top, sets, predictions)
     return Case(sets, top)
+
+
+def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
+    """Refuse predictions whose rows or classes look to be in another order than claimed.
+
+    Raises
+    ------
+    OrderError
+    """
+    orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
+    # Rows as they lie in the predictions' file: a wrong row order is an order of that file.
+    rows = slice(None) if _ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
+    found = explain_order(
+        case.top[rows],
+        _any_label(case.labels)[rows],
+        n_classes=case.labels.n_classes,
+        by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
+        class_orders={name: order for name, order in orders.items() if order is not None},
+    )
+    if found:
+        raise OrderError(
+            f"The predictions of {predictions.model} do not fit the labels as they lie; "
+            f"it looks like {found}.",
+            where=predictions.source or None,
+            got=f"top-1 accuracy {_share_right(case):.4f}",
+            do="give the row order or class order that the file is in; if this is it, --trust-order",
+        )
 
 
 def _metrics(specs: Sequence[str]) -> list[Entry]:

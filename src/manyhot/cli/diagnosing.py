@@ -1,0 +1,187 @@
+"""The commands that say what is wrong: diagnose errors."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
+from manyhot.cli.printing import print_table, print_written, say, show_progress
+
+if TYPE_CHECKING:
+    from manyhot.pipeline import SortedErrors
+
+diagnose = typer.Typer(
+    name="diagnose", help="Find out what is wrong, with models and with labels.", no_args_is_help=True
+)
+
+
+class Event(StrEnum):
+    """What counts as an error."""
+
+    label = "label"
+    set = "set"
+
+
+@diagnose.callback()
+def _root() -> None:
+    pass
+
+
+@diagnose.command()
+def errors(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A benchmark such as imagenet, or one of its data sets; a campaign; or label sets."
+        ),
+    ],
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--predictions",
+            help="File or folder of predictions, in place of the published ones or those of the campaign; "
+            "repeat for more.",
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", help="Models whose names fit, such as 'resnet*'; repeat for more."),
+    ] = None,
+    event: Annotated[
+        Event,
+        typer.Option(
+            "--event", help="An error: the best class is not the original label, or is not in the label set."
+        ),
+    ] = Event.label,
+    above: Annotated[
+        float | None,
+        typer.Option("--above", help="Only errors of a greater confidence, such as 0.9.", metavar="P"),
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            help="A rule or call string, such as 'fine-grained(largest=20)'; repeat for more, in the order "
+            "in which they are asked. By default all.",
+        ),
+    ] = None,
+    superclasses: Annotated[
+        Path | None,
+        typer.Option(
+            "--superclasses",
+            help="JSON that lists the classes of each superclass, in place of the hierarchy; or tsipras.",
+        ),
+    ] = None,
+    together: Annotated[
+        Path | None,
+        typer.Option(
+            "--together",
+            help="Label sets in which to count which classes are valid together; by default those given.",
+        ),
+    ] = None,
+    non_prototypical: Annotated[
+        Path | None,
+        typer.Option(
+            "--non-prototypical", help="Findings or images that people called unusual views of their class."
+        ),
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option("--embeddings", help="Folder that predict --embeddings wrote of the images."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index",
+            help="Such a folder of labelled images to look for similar ones in; by default the same.",
+        ),
+    ] = None,
+    rows: RowsOption = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Images table with original labels.")
+    ] = None,
+    classes: ClassesOption = None,
+    trust_order: Annotated[
+        bool,
+        typer.Option("--trust-order", help="Take rows and classes as they lie, whatever they look like."),
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Findings to write, Parquet.", dir_okay=False)] = Path(
+        "findings.parquet"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Sort errors by what they are; the first rule that fits decides.
+
+    A missing label, two classes that are one, another breed of dog, something outside of the classes, what is
+    beside the object, an unusual view, or a failure of the model.
+
+    Examples: manyhot diagnose errors imagenet-val --models 'resnet*' ·
+    manyhot diagnose errors campaign --above 0.9 --out campaign/findings.parquet
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        found, written = pipeline.diagnose_errors_files(
+            dataset,
+            out,
+            predictions=predictions or (),
+            models=models or (),
+            event=event.value,
+            above=above,
+            rules=rule,
+            rows=rows,
+            images=images,
+            classes=classes,
+            superclasses=superclasses,
+            together=together,
+            non_prototypical=non_prototypical,
+            embeddings=embeddings,
+            index=index,
+            trust_order=trust_order,
+            call=call(),
+            progress=progress,
+        )
+    print_sorted(found, written, as_json)
+
+
+def print_sorted(found: SortedErrors, written: list[Path], as_json: bool) -> None:
+    """Print how many errors of each model are of which kind, which rules rest, and what was written."""
+    if as_json:
+        keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts")
+        told: dict[str, Any] = {"event": found.event, "above": found.above, "rules": found.rules}
+        told["models"] = [{key: getattr(m, key) for key in keys} for m in found.models]
+        told |= {"resting": found.resting, "notes": found.notes, "written": [str(p) for p in written]}
+        typer.echo(json.dumps(told))
+        return
+    kinds = list(dict.fromkeys(kind for m in found.models for kind in m.counts))
+    for dataset in dict.fromkeys(m.dataset for m in found.models):
+        rows = [
+            (
+                m.model,
+                f"{m.n:,}",
+                f"{m.n_errors:,}",
+                *([] if found.above is None else [f"{m.n_sorted:,}"]),
+                *(_share(m.shares[kind]) if kind in m.counts else "–" for kind in kinds),
+            )
+            for m in found.models
+            if m.dataset == dataset
+        ]
+        against = "the original label" if found.event == "label" else "the label set"
+        say(f"{dataset}: errors against {against}, and shares of each kind")
+        more = () if found.above is None else (f"above {found.above:g}",)
+        print_table(("model", "images", "errors", *more, *kinds), rows)
+        typer.echo()
+    for rule, why in found.resting.items():
+        say(f"Note: the rule {rule} rests: {why}.", err=True)
+    for note in found.notes:
+        say(f"Note: {note}.", err=True)
+    print_written(written, False)
+
+
+def _share(value: float) -> str:
+    return "–" if value != value else f"{value:.1%}"

@@ -1,0 +1,523 @@
+"""Labels and predictions to errors, sorted by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.classes import ClassList, class_list_of
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
+from manyhot.core.sorting import (
+    NOTHING,
+    ORDER,
+    Errors,
+    Known,
+    Sorted,
+    lacking,
+    shares,
+    sort_errors,
+)
+from manyhot.errors import InputError, MatchError
+from manyhot.registry import Entry, get
+from manyhot.steps.evaluate import check_order
+from manyhot.steps.evidence import World
+from manyhot.steps.sets import label_sets
+from manyhot.tables import (
+    STATES,
+    Alignment,
+    Images,
+    Labels,
+    Predictions,
+    align,
+    check_same_classes,
+)
+from manyhot.tables.ids import check_range
+
+EVENTS = ("label", "set")
+"""What an error is: the best class is not the original label; it is not in the label set."""
+
+UNSORTED = "unsorted"
+"""The kind of an error that no rule fitted."""
+
+Progress = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class ModelErrors:
+    """How many errors of one model are of which kind.
+
+    Attributes
+    ----------
+    dataset, model : str
+    n, n_skipped : int
+        Images judged; images in common that are not usable, or have no label or no prediction to judge.
+    n_errors : int
+        Errors, of any confidence.
+    counts : dict of str to int
+        Errors above the confidence asked for, by kind.
+    """
+
+    dataset: str
+    model: str
+    n: int
+    n_skipped: int
+    n_errors: int
+    counts: dict[str, int]
+
+    @property
+    def n_sorted(self) -> int:
+        """Errors above the confidence asked for."""
+        return sum(self.counts.values())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each kind; NaN where there is no error."""
+        return shares(self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class SortedErrors:
+    """Errors with their kinds, and what the reader must know about them.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The table ``findings``: `kind`, `image_id`, `class_a` (the class that decided; null where none did),
+        `class_b` (the predicted one), `label`, `state`, `n_labels`, `dataset`, `model`, `confidence`.
+    models : tuple of ModelErrors
+    rules : tuple of str
+        As they were asked.
+    resting : dict of str to str
+        Rules that could not run, and why.
+    notes : tuple of str
+    event : str
+        One of `EVENTS`.
+    above : float or None
+    """
+
+    table: pa.Table
+    models: tuple[ModelErrors, ...]
+    rules: tuple[str, ...]
+    resting: dict[str, str]
+    notes: tuple[str, ...]
+    event: str
+    above: float | None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        return (
+            f"SortedErrors({len(self):,} errors of {len(self.models)} models, {len(self.resting)} rules rest)"
+        )
+
+    def count(self, kind: str, *, model: str | None = None) -> int:
+        """Return the errors of a kind, of one model or of all.
+
+        Raises
+        ------
+        InputError
+            If no rule finds this kind, or there is no such model.
+        """
+        found = [m for m in self.models if model in (None, m.model)]
+        if not found:
+            names = ", ".join(dict.fromkeys(m.model for m in self.models))
+            raise InputError("There is no such model.", got=model, allowed=names)
+        if kind not in found[0].counts:
+            raise InputError("There is no such kind of error.", got=kind, allowed=", ".join(found[0].counts))
+        return sum(m.counts[kind] for m in found)
+
+    def to_polars(self) -> object:
+        """Return the findings as a polars.DataFrame."""
+        import polars as pl
+
+        return pl.from_arrow(self.table)
+
+    @classmethod
+    def concat(cls, parts: Sequence[SortedErrors]) -> SortedErrors:
+        """Join the errors of several data sets, sorted by the same rules."""
+        if len(parts) == 1:
+            return parts[0]
+        first = parts[0]
+        return cls(
+            pa.concat_tables([p.table for p in parts]),
+            tuple(m for p in parts for m in p.models),
+            first.rules,
+            _joined_resting(parts),
+            tuple(f"{p.models[0].dataset}: {note}" for p in parts for note in p.notes),
+            first.event,
+            first.above,
+        )
+
+
+def _joined_resting(parts: Sequence[SortedErrors]) -> dict[str, str]:
+    """Return why rules rest, and on which data set where not for one reason on all."""
+    found: dict[str, str] = {}
+    for rule in dict.fromkeys(rule for p in parts for rule in p.resting):
+        whys = [p.resting.get(rule) for p in parts]
+        if len(set(whys)) == 1:
+            found[rule] = str(whys[0])
+        else:
+            told = zip(parts, whys, strict=True)
+            found[rule] = "; ".join(f"{p.models[0].dataset}: {why}" for p, why in told if why)
+    return found
+
+
+def diagnose_errors(
+    labels: Labels,
+    predictions: Iterable[Predictions],
+    *,
+    event: str = "label",
+    above: float | None = None,
+    rules: Sequence[str] = ORDER,
+    images: Images | None = None,
+    classes: ClassList | None = None,
+    superclasses: Mapping[str, Collection[int]] | None = None,
+    pairs: Collection[tuple[int, int]] | None = None,
+    together: Labels | None = None,
+    non_prototypical: Collection[str] | None = None,
+    similar: pa.Table | None = None,
+    neighbours: Images | None = None,
+    trust_order: bool = False,
+    dataset: str = "",
+    progress: Progress | None = None,
+) -> SortedErrors:
+    """Sort the errors of models by what they are: the first rule that fits decides.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : iterable of Predictions
+        One model at a time.
+    event : {"label", "set"}
+        An error is a best class that is not the original label, or one that is not in the label set.
+    above : float, optional
+        Sort errors of greater confidence only, 0 to 1.
+    rules : sequence of str
+        Registered rules or call strings, in the order in which they are asked.
+    images : Images, optional
+        Original labels where `labels` has none.
+    classes : ClassList, optional
+        Gives the hierarchy; the list that the labels name by default.
+    superclasses : mapping of str to collection of int, optional
+        Classes of each superclass, in place of the hierarchy.
+    pairs : collection of (int, int), optional
+        A valid class, and one whose prediction says the same of it; those published for ImageNet by default.
+    together : Labels, optional
+        Where to count which classes are valid together; `labels` by default.
+    non_prototypical : collection of str, optional
+        Ids of images that people called non-prototypical.
+    similar : pyarrow.Table, optional
+        The table ``similar`` of the images among all classes, nearest first: ``classes="any"``.
+    neighbours : Images, optional
+        Original labels of the images in it; by default those of `labels`.
+    trust_order : bool
+        As in `manyhot.steps.evaluate.evaluate`.
+    dataset : str
+        Its name; that of the labels by default.
+    progress : callable, optional
+        Called with the number of models done and the name of the last.
+
+    Raises
+    ------
+    InputError
+        For choices that do not exist; if no image can be judged; if a model has no confidence and `above` is
+        given; if there are no predictions.
+    MatchError, OrderError
+        As in `manyhot.steps.evaluate.evaluate`.
+    UnknownNameError
+        If a rule is not registered.
+    """
+    _check_choices(event, above)
+    entries = _rules(rules)
+    labels = labels if images is None else labels.with_labels(images)
+    sets = label_sets(labels)
+    world = World(labels, sets, classes or class_list_of(labels.class_hash))
+    known, lack = world.known(superclasses, pairs, together, non_prototypical, similar, neighbours)
+    sorter = _Sorter(labels, sets, known, entries, event, above, trust_order, dataset or labels.name)
+    for done, model in enumerate(predictions, 1):
+        sorter.add(model)
+        if progress:
+            progress(done, model.model)
+    return sorter.finish(lack, world.notes)
+
+
+def _check_choices(event: str, above: float | None) -> None:
+    if event not in EVENTS:
+        raise InputError("There is no such event.", got=event, allowed=", ".join(EVENTS))
+    if above is not None and not 0 <= above < 1:
+        raise InputError(
+            "The confidence to sort errors above is out of range.", got=above, allowed="0 up to 1"
+        )
+
+
+def _rules(specs: Sequence[str]) -> list[Entry]:
+    listed = [specs] if isinstance(specs, str) else list(specs)
+    if not listed:
+        raise InputError("No rule was asked for.", do="leave rules out for the usual ones")
+    entries = [get("rule", spec) for spec in listed]
+    names = [_kind(e) for e in entries]
+    twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]
+    if twice:
+        raise InputError("A rule is asked twice.", got=twice[0], allowed="each rule once, with its options")
+    return entries
+
+
+def _kind(rule: Entry) -> str:
+    return rule.name.partition("(")[0]
+
+
+@dataclass
+class _Sorter:
+    """Sorts the errors of models one by one; the parameters are those of `diagnose_errors`."""
+
+    labels: Labels
+    sets: LabelSets
+    known: Known
+    rules: list[Entry]
+    event: str
+    above: float | None
+    trust_order: bool
+    dataset: str
+    _models: list[ModelErrors] = field(default_factory=list)
+    _tables: list[pa.Table] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
+    _last: tuple[pa.Array, Alignment, LabelSets] | None = None
+
+    def __post_init__(self) -> None:
+        judged = self.sets.labelled if self.event == "label" else self.sets.scored
+        if not judged.any():
+            raise InputError(
+                "No image has an original label."
+                if self.event == "label"
+                else "No image has a label set that is not empty.",
+                where=self.labels.name or None,
+                got=f"{len(self.labels):,} images",
+                do="give original labels, or ask for errors against the label sets: event set"
+                if self.event == "label"
+                else "ask for errors against the original label: event label",
+            )
+        self._judged = judged
+
+    def add(self, predictions: Predictions) -> None:
+        """Sort the errors of one model."""
+        if predictions.model in [m.model for m in self._models]:
+            raise MatchError(
+                "Two models have the same name.",
+                where=predictions.source or None,
+                got=predictions.model,
+                do="rename the file, or the model in its metadata",
+            )
+        check_same_classes(self.labels, predictions)
+        alignment, sets = self._align(predictions)
+        best = _best(predictions, alignment, self.labels.n_classes)
+        if not self.trust_order:
+            check_order(Case(sets, best[:, None]), predictions, alignment)
+        judged = self._judged[alignment.left] & (best >= 0)
+        state = sets.state_of(best[:, None])[:, 0]
+        right = (best == sets.comparable_label) if self.event == "label" else (state == len(STATES))
+        wrong = judged & ~right
+        confidence = self._confidence(predictions, alignment)
+        kept = np.flatnonzero(
+            wrong if self.above is None else wrong & self._above(predictions, confidence, wrong)
+        )
+        errors = Errors(
+            self.known,
+            alignment.left[kept],
+            best[kept].astype(np.int32),
+            state[kept],
+            np.full(len(kept), np.nan, np.float32) if confidence is None else confidence[kept],
+        )
+        found = sort_errors(errors, self.rules)
+        n = int(np.count_nonzero(judged))
+        counts = np.bincount(found.kind + 1, minlength=len(self.rules) + 1).tolist()
+        named = dict(zip(self._kinds, [*counts[1:], counts[0]], strict=True))
+        self._models.append(
+            ModelErrors(
+                self.dataset,
+                predictions.model,
+                n,
+                len(best) - n,
+                int(np.count_nonzero(wrong)),
+                self._shown(named),
+            )
+        )
+        self._tables.append(self._table(predictions.model, errors, found))
+
+    def finish(self, lack: Mapping[str, str], notes: Sequence[str]) -> SortedErrors:
+        """Return the errors of all models added."""
+        if not self._models:
+            raise InputError("There are no predictions whose errors to sort.", do="give at least one model")
+        resting = {
+            _kind(rule): "; ".join(lack[need] for need in missing)
+            for rule in self.rules
+            if (missing := lacking(self.known, rule))
+        }
+        table = pa.concat_tables(self._tables).combine_chunks()
+        empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
+        if empty:
+            said = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
+            notes = [*notes, *self._notes, f"{said}: held against the original label"]
+        else:
+            notes = [*notes, *self._notes]
+        return SortedErrors(
+            table,
+            tuple(self._models),
+            tuple(rule.name for rule in self.rules),
+            resting,
+            tuple(notes),
+            self.event,
+            self.above,
+        )
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [*map(_kind, self.rules), UNSORTED]
+
+    def _shown(self, counts: dict[str, int]) -> dict[str, int]:
+        """Leave out rules that rest, whose count is not 0 but unknown, and what is not sorted if all is."""
+        rest = {_kind(rule) for rule in self.rules if lacking(self.known, rule)}
+        all_sorted = any(_kind(rule) == ORDER[-1] for rule in self.rules)
+        return {k: n for k, n in counts.items() if k not in rest and not (k == UNSORTED and all_sorted)}
+
+    def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
+        # Models of one data set usually list the same images in the same order.
+        if self._last is not None and self._last[0].equals(predictions.image_id):
+            return self._last[1:]
+        name = self.labels.name or "the labels"
+        alignment = align(
+            self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
+        )
+        sets = self.sets if not alignment.left_only else self.sets.take(alignment.left)
+        self._last = (predictions.image_id, alignment, sets)
+        for n, what in (
+            (alignment.right_only, "predicted images have no labels"),
+            (alignment.left_only, "labelled images have no prediction"),
+        ):
+            if n:
+                self._notes.append(f"{predictions.model}: {n:,} {what} and were left out")
+        return alignment, sets
+
+    def _confidence(self, predictions: Predictions, alignment: Alignment) -> npt.NDArray[np.float32] | None:
+        confidence = best_confidence(predictions)
+        if confidence is None:
+            if self.above is not None:
+                raise _no_confidence(predictions)
+            return None
+        return confidence[alignment.right]
+
+    def _above(
+        self,
+        predictions: Predictions,
+        confidence: npt.NDArray[np.float32] | None,
+        wrong: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.bool_]:
+        assert confidence is not None
+        assert self.above is not None
+        unknown = int(np.count_nonzero(wrong & np.isnan(confidence)))
+        if unknown:
+            self._notes.append(
+                f"{predictions.model}: {unknown:,} errors have a confidence that is no number, as infinite "
+                "scores give: left out"
+            )
+        with np.errstate(invalid="ignore"):
+            above: npt.NDArray[np.bool_] = confidence > self.above
+        return above
+
+    def _table(self, model: str, errors: Errors, found: Sorted) -> pa.Table:
+        rows = pa.array(errors.image)
+        label = self.sets.label[errors.image]
+        names, states = pa.array(self._kinds), pa.array([None, *STATES])
+        kind = np.where(found.kind == NOTHING, len(self.rules), found.kind)
+        n = len(errors)
+        return pa.table(
+            {
+                "kind": names.take(pa.array(kind)),
+                "image_id": self.labels.image_id.take(rows),
+                "class_a": pa.array(found.because, pa.int32(), mask=found.because == NOTHING),
+                "class_b": pa.array(errors.predicted, pa.int32()),
+                "label": pa.array(label, pa.int32(), mask=label == NO_LABEL),
+                "state": states.take(pa.array(errors.state)),
+                "n_labels": pa.array(self._size[errors.image], pa.int32()),
+                "dataset": pa.repeat(pa.scalar(self.dataset, pa.string()), n),
+                "model": pa.repeat(pa.scalar(model, pa.string()), n),
+                "confidence": pa.array(errors.confidence, mask=np.isnan(errors.confidence)),
+            }
+        )
+
+    @cached_property
+    def _size(self) -> npt.NDArray[np.int64]:
+        return self.sets.size
+
+
+def _best(predictions: Predictions, alignment: Alignment, n_classes: int) -> npt.NDArray[np.int64]:
+    """Return the best class of each matched image, shape (m,); -1 where a list is empty."""
+    if predictions.classes is not None:
+        best = predictions.classes[:, 0]
+    else:
+        assert predictions.scores is not None
+        best = np.argmax(predictions.scores, axis=1)
+    best = best.astype(np.int64)[alignment.right]
+    filled = best >= 0
+    where = predictions.source or predictions.model
+    check_range(best[filled], alignment.right[filled], predictions.image_id, n_classes, where)
+    return best
+
+
+def best_confidence(predictions: Predictions, *, block: int = 4096) -> npt.NDArray[np.float32] | None:
+    """Return the probability of the best class of each image, shape (n,); None where it is not known.
+
+    As `Predictions.confidence` gives it, without the other classes: of dense scores a matrix less. NaN where
+    a score is infinite.
+
+    Raises
+    ------
+    InputError
+        If what are said to be probabilities are none.
+    """
+    scores = predictions.scores
+    if scores is None or predictions.score_kind not in ("logit", "probability"):
+        return None
+    if predictions.score_kind == "probability":
+        best = (scores[:, 0] if predictions.classes is not None else scores.max(axis=1)).astype(np.float32)
+        bad = np.flatnonzero(~((best >= 0) & (best <= 1 + 1e-3)) & ~np.isneginf(best))
+        if len(bad):
+            raise InputError(
+                "What are said to be probabilities are none.",
+                where=f"{predictions.source or predictions.model}, image {predictions.image_id[int(bad[0])]}",
+                got=f"{best[bad[0]]:g}",
+                allowed="0 to 1",
+                do="say what the scores are: logits, or scores that only rank",
+            )
+        return np.where(np.isneginf(best), np.nan, best).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if predictions.classes is not None:
+            total = predictions.logsumexp
+            return None if total is None else np.exp(scores[:, 0].astype(np.float32) - total)
+        found = np.empty(len(scores), np.float32)
+        for start in range(0, len(scores), block):
+            part = scores[start : start + block].astype(np.float32)
+            found[start : start + block] = 1 / np.exp(part - part.max(axis=1, keepdims=True)).sum(axis=1)
+    return found
+
+
+def _no_confidence(predictions: Predictions) -> InputError:
+    if predictions.scores is None:
+        got = "classes without scores"
+    elif predictions.score_kind == "logit":
+        got = "logits of the best classes alone, without logsumexp"
+    else:
+        got = "scores that rank classes and are no logits or probabilities"
+    return InputError(
+        f"{predictions.model} has no confidence that could be above anything.",
+        where=predictions.source or None,
+        got=got,
+        allowed="logits or probabilities over all classes, or of the best ones with logsumexp",
+        do="leave `above` out to sort errors of any confidence, or predict with scores",
+    )

@@ -61,16 +61,30 @@ def agreement(pairs):
     return sum(k in SAME[c] for c, k in judged), len(judged)
 
 
+def kappa(pairs):
+    """Return Cohen's kappa of kinds and categories, of mistakes that ReaL does not accept."""
+    kind = {k: i for i, kinds in enumerate(dict.fromkeys(SAME.values())) for k in kinds}
+    judged = [(kind[SAME[c][0]], kind[k]) for c, k in pairs if k in kind]
+    theirs, ours = np.array(judged).T
+    agree = np.mean(theirs == ours)
+    chance = sum(np.mean(theirs == i) * np.mean(ours == i) for i in set(kind.values()))
+    return (agree - chance) / (1 - chance)
+
+
 def print_confusion(model, pairs):
     kinds = [k for k in (*RULES, "no error") if any(k == kind for _, kind in pairs)]
-    print(f"\n{model}, {len(pairs)} mistakes\n")
+    print(f"\n{model}, {len(pairs)} mistakes:\n")
     print(f"| experts | n | {' | '.join(kinds)} |")
     print(f"| --- |{' --- |' * (len(kinds) + 1)}")
     for category in SAME:
         counts = [sum(pair == (category, kind) for pair in pairs) for kind in kinds]
         print(f"| {category} | {sum(counts)} | {' | '.join(map(str, counts))} |")
     same, judged = agreement(pairs)
-    print(f"\nOf {judged} that ReaL does not accept, {same} agree ({same / judged:.1%}).")
+    always, _ = agreement([(c, k if k == "valid-label" else "fine-grained") for c, k in pairs])
+    print(
+        f"\nOf {judged} that ReaL does not accept, {same} agree ({same / judged:.1%}), Cohen's kappa "
+        f"{kappa(pairs):.2f}; calling each fine-grained would agree on {always} ({always / judged:.1%})."
+    )
 
 
 def print_sensitivity(labels):

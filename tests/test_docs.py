@@ -403,6 +403,18 @@ def test_simulation_shown_is_that_of_the_command():
         assert f"\n{line.rstrip()}\n" in text, f"docs/reassessing.md: write {line}"
 
 
+def test_agreement_shown_is_that_of_the_benchmark(mirror):
+    script = REPO / "benchmarks" / "sorting.py"
+    environment = {**os.environ, "MANYHOT_MIRROR": str(mirror)}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True, env=environment
+    )
+    text = (DOCS / "sorting.md").read_text(encoding="utf-8")
+    assert len(done.stdout.splitlines()) > 20
+    for line in done.stdout.splitlines():
+        assert f"\n{line.rstrip()}\n" in text, f"docs/sorting.md: write {line}"
+
+
 # The gallery.
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import api, catalog, cli, diagnose_errors_files, read_findings, tables
+from manyhot import api, catalog, cli, diagnose_errors_files, init_campaign, read_findings, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError
 from manyhot.formats.superclasses import read_superclasses
@@ -215,6 +215,48 @@ def test_the_same_files_give_the_same_bytes(own):
     assert Path("1.parquet").read_bytes() == Path("2.parquet").read_bytes()
 
 
+def test_a_campaign(own):
+    names = ["pug", "husky", "eskimo", "tabby"]
+    Path("classes.txt").write_text("\n".join(names))
+    tables.write(
+        pa.table({"image_id": own.image_id, "label": own.table["label"]}), "images.parquet", "images"
+    )
+    campaign, _ = init_campaign(
+        "pets", images="images.parquet", classes="classes.txt", predictions=["net.parquet"]
+    )
+    assert message(InputError, lambda: diagnose_errors_files("pets")) == (
+        "The campaign has no label sets yet.\n"
+        "  where:   pets\n"
+        "  do:      make them of its votes: manyhot aggregate pets"
+    )
+    labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
+    tables.write_labels(labels, "pets/labels.parquet")
+    Path("superclasses.json").write_text('{"dogs": ["husky", "eskimo"]}')
+    found, (table, _) = diagnose_errors_files(
+        "pets", "pets/findings.parquet", superclasses="superclasses.json"
+    )
+    assert [m.dataset for m in found.models] == ["pets"]
+    assert found.table["kind"].to_pylist() == [
+        "fine-grained",
+        "valid-label",
+        "model-failure",
+        "model-failure",
+    ]
+    assert set(json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])) == {
+        "labels.parquet",
+        "images.parquet",
+        "net.parquet",
+        "superclasses.json",
+    }
+    refused = message(InputError, lambda: diagnose_errors_files("pets", "pets/labels.parquet"))
+    assert refused == (
+        "This file is the place of another table than findings.\n"
+        "  where:   pets/labels.parquet\n"
+        "  got:     labels\n"
+        "  do:      choose another place to write to"
+    )
+
+
 def test_embeddings(own):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((6, 8)).astype(np.float16)
@@ -241,6 +283,8 @@ def test_embeddings(own):
 
 
 def test_bad_files(own):
+    Path("x-counts.csv").write_text("image_id,class_0\n0,1\n")
+
     def run(*given, **options):
         return message(InputError, lambda: diagnose_errors_files(*given, **options))
 
@@ -264,6 +308,10 @@ def test_bad_files(own):
         "  got:     labels.parquet\n"
         "  do:      choose another place to write to"
     )
+    assert run("labels.parquet", "x.parquet", predictions=["x-counts.csv"]).splitlines()[:2] == [
+        "The output would be written over what is read.",
+        "  where:   x-counts.csv",
+    ]
     assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (
         "An index is searched for images like those that are embedded.\n"
         "  got:     index folder alone\n"

@@ -82,6 +82,8 @@ def test_each_kind(labels):
     assert (model.n, model.n_skipped, model.n_errors, model.n_sorted) == (7, 0, 6, 6)
     assert model.shares["valid-label"] == 2 / 6
     assert found.notes == (
+        "the labels do not tell which classes people were asked about: errors of any kind but valid-label "
+        "may be labels that are missing",
         "1 of 6 errors are on images with an empty label set: held against the original label",
     )
     assert repr(found) == "SortedErrors(6 errors of 1 models, 0 rules rest)"
@@ -108,6 +110,11 @@ def test_what_people_said_is_told(labels):
     given = replace(labels, table=table)
     found = diagnose_errors(given, [ranks(0, 2, 0, 4)], classes=PETS)
     assert told(found, "image_id", "state") == [("1.jpg", "unclear"), ("2.jpg", "no"), ("3.jpg", None)]
+    asked = diagnose_errors(replace(given, asked_known=True), [ranks(0, 2, 0, 4)], classes=PETS)
+    assert asked.notes == (
+        "m: 3 labelled images have no prediction and were left out",
+        "1 of 3 errors name a class that nobody was asked about: they may be labels that are missing",
+    )
     unclear = diagnose_errors(
         given, [ranks(0, 2, 0, 4)], classes=PETS, rules=("valid-label(unclear=True)", "model-failure")
     )

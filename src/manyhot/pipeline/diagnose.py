@@ -141,7 +141,9 @@ def diagnose_errors_files(
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
     asked = _Asked(predictions, models, rows, images, classes, progress)
     files = (rows, images, classes, superclasses, together, non_prototypical)
-    check_apart([source, *predictions, *files], out)
+    beside = out.with_name(f"{out.stem}-counts.csv")
+    for path in (out, beside):
+        check_apart([source, *predictions, *files], path)
     check_place(out, "findings")
     found: list[SortedErrors] = []
     inputs: dict[str, str] = {}
@@ -178,7 +180,7 @@ def diagnose_errors_files(
         "above": json.dumps(above),
     }
     written = [tables.write(done.table, out, "findings", call=call, inputs=inputs, about=about)]
-    return done, [*written, write_csv(counts_table(done), out.with_name(f"{out.stem}-counts.csv"))]
+    return done, [*written, write_csv(counts_table(done), beside)]
 
 
 def counts_table(found: SortedErrors) -> pa.Table:

@@ -361,6 +361,7 @@ class _Sorter:
         }
         table = pa.concat_tables(self._tables).combine_chunks()
         empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
+        self._notes += self._unasked(table)
         if empty:
             said = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
             notes = [*notes, *self._notes, f"{said}: held against the original label"]
@@ -375,6 +376,21 @@ class _Sorter:
             self.event,
             self.above,
         )
+
+    def _unasked(self, table: pa.Table) -> list[str]:
+        """Say how many errors may be labels that are missing, for all that people were asked."""
+        if not len(table):
+            return []
+        if not self.labels.asked_known:
+            return [
+                "the labels do not tell which classes people were asked about: errors of any kind but "
+                "valid-label may be labels that are missing"
+            ]
+        unasked = table["state"].null_count
+        return [
+            f"{unasked:,} of {len(table):,} errors name a class that nobody was asked about: they may be "
+            "labels that are missing"
+        ] * bool(unasked)
 
     @property
     def _kinds(self) -> list[str]:

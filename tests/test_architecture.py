@@ -34,7 +34,8 @@ ALLOWED = {
     "reassess": BASE | {"classes", "tables", "steps", "formats"},
     "pipeline": BASE
     | {"lazy", "registry", "catalog", "classes", "tables", "steps", "formats", "models", "report", "web"},
-    "testing": BASE | {"registry", "core"},
+    "testing": BASE | {"registry", "core", "testing_rules"},
+    "testing_rules": {"registry", "core"},
     "cli": BASE | {"registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

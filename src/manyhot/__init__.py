@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from manyhot.steps.agreement import Agreement
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
-    from manyhot.steps.diagnose import SortedErrors
+    from manyhot.steps.findings import SortedErrors
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.results import Evaluation
     from manyhot.tables import (
@@ -83,7 +83,7 @@ _HOME = {
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
-    "SortedErrors": "manyhot.steps.diagnose",
+    "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
     "aggregate": "manyhot.reassess",
     "aggregate_files": "manyhot.pipeline",

@@ -21,8 +21,8 @@ from manyhot.steps.compare import Comparison
 from manyhot.steps.compare import compare as compare_results
 from manyhot.steps.describe import Description
 from manyhot.steps.describe import describe as describe_labels
-from manyhot.steps.diagnose import SortedErrors
 from manyhot.steps.diagnose import diagnose_errors as diagnose_tables
+from manyhot.steps.findings import SortedErrors
 from manyhot.steps.results import Evaluation
 from manyhot.tables import Images, Labels, Predictions, Results
 

@@ -27,6 +27,92 @@ class Event(StrEnum):
     set = "set"
 
 
+DataSetArgument = Annotated[
+    str,
+    typer.Argument(help="A benchmark such as imagenet, or one of its data sets; a campaign; or label sets."),
+]
+
+PredictionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--predictions",
+        help="File or folder of predictions, in place of the published ones or those of the campaign; "
+        "repeat for more.",
+    ),
+]
+
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--models", help="Models whose names fit, such as 'resnet*'; repeat for more."),
+]
+
+EventOption = Annotated[
+    Event,
+    typer.Option(
+        "--event", help="An error: the best class is not the original label, or is not in the label set."
+    ),
+]
+
+AboveOption = Annotated[
+    float | None,
+    typer.Option("--above", help="Only errors of a greater confidence, such as 0.9.", metavar="P"),
+]
+
+RuleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help="A rule or call string, such as 'fine-grained(largest=0.02)'; repeat for more, in the order "
+        "in which they are asked. By default all.",
+    ),
+]
+
+SuperclassesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--superclasses",
+        help="JSON that lists the classes of each superclass, in place of the hierarchy; or tsipras.",
+    ),
+]
+
+TogetherOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--together",
+        help="Label sets in which to count which classes are valid together; by default those given.",
+    ),
+]
+
+NonPrototypicalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--non-prototypical", help="Findings or images that people called unusual views of their class."
+    ),
+]
+
+EmbeddingsOption = Annotated[
+    Path | None,
+    typer.Option("--embeddings", help="Folder that predict --embeddings wrote of the images."),
+]
+
+IndexOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--index",
+        help="Such a folder of labelled images to look for similar ones in; by default the same.",
+    ),
+]
+
+ImagesOption = Annotated[Path | None, typer.Option("--images", help="Images table with original labels.")]
+
+TrustOrderOption = Annotated[
+    bool,
+    typer.Option("--trust-order", help="Take rows and classes as they lie, whatever they look like."),
+]
+
+FindingsOption = Annotated[Path, typer.Option("--out", help="Findings to write, Parquet.", dir_okay=False)]
+
+
 @diagnose.callback()
 def _root() -> None:
     pass
@@ -34,85 +120,22 @@ def _root() -> None:
 
 @diagnose.command()
 def errors(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="A benchmark such as imagenet, or one of its data sets; a campaign; or label sets."
-        ),
-    ],
-    predictions: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--predictions",
-            help="File or folder of predictions, in place of the published ones or those of the campaign; "
-            "repeat for more.",
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", help="Models whose names fit, such as 'resnet*'; repeat for more."),
-    ] = None,
-    event: Annotated[
-        Event,
-        typer.Option(
-            "--event", help="An error: the best class is not the original label, or is not in the label set."
-        ),
-    ] = Event.label,
-    above: Annotated[
-        float | None,
-        typer.Option("--above", help="Only errors of a greater confidence, such as 0.9.", metavar="P"),
-    ] = None,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rule",
-            help="A rule or call string, such as 'fine-grained(largest=20)'; repeat for more, in the order "
-            "in which they are asked. By default all.",
-        ),
-    ] = None,
-    superclasses: Annotated[
-        Path | None,
-        typer.Option(
-            "--superclasses",
-            help="JSON that lists the classes of each superclass, in place of the hierarchy; or tsipras.",
-        ),
-    ] = None,
-    together: Annotated[
-        Path | None,
-        typer.Option(
-            "--together",
-            help="Label sets in which to count which classes are valid together; by default those given.",
-        ),
-    ] = None,
-    non_prototypical: Annotated[
-        Path | None,
-        typer.Option(
-            "--non-prototypical", help="Findings or images that people called unusual views of their class."
-        ),
-    ] = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option("--embeddings", help="Folder that predict --embeddings wrote of the images."),
-    ] = None,
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            "--index",
-            help="Such a folder of labelled images to look for similar ones in; by default the same.",
-        ),
-    ] = None,
+    dataset: DataSetArgument,
+    predictions: PredictionsOption = None,
+    models: ModelsOption = None,
+    event: EventOption = Event.label,
+    above: AboveOption = None,
+    rule: RuleOption = None,
+    superclasses: SuperclassesOption = None,
+    together: TogetherOption = None,
+    non_prototypical: NonPrototypicalOption = None,
+    embeddings: EmbeddingsOption = None,
+    index: IndexOption = None,
     rows: RowsOption = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Images table with original labels.")
-    ] = None,
+    images: ImagesOption = None,
     classes: ClassesOption = None,
-    trust_order: Annotated[
-        bool,
-        typer.Option("--trust-order", help="Take rows and classes as they lie, whatever they look like."),
-    ] = False,
-    out: Annotated[Path, typer.Option("--out", help="Findings to write, Parquet.", dir_okay=False)] = Path(
-        "findings.parquet"
-    ),
+    trust_order: TrustOrderOption = False,
+    out: FindingsOption = Path("findings.parquet"),
     as_json: JsonOption = False,
 ) -> None:
     """Sort errors by what they are; the first rule that fits decides.

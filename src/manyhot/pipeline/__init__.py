@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
     from manyhot.steps.describe import Description
-    from manyhot.steps.diagnose import SortedErrors
+    from manyhot.steps.findings import SortedErrors
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
@@ -73,7 +73,7 @@ _HOME = {
     "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
-    "SortedErrors": "manyhot.steps.diagnose",
+    "SortedErrors": "manyhot.steps.findings",
     "Stage": "manyhot.pipeline.campaign",
     "Status": "manyhot.pipeline.campaign",
     "Trial": "manyhot.models",

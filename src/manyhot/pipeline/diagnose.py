@@ -30,7 +30,8 @@ from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
 from manyhot.pipeline.similar import neighbours_of
-from manyhot.steps.diagnose import SortedErrors, diagnose_errors
+from manyhot.steps.diagnose import diagnose_errors
+from manyhot.steps.findings import SortedErrors
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 
 MISTAKES = "imagenet-mistakes"
@@ -145,42 +146,45 @@ def diagnose_errors_files(
     for path in (out, beside):
         check_apart([source, *predictions, *files], path)
     check_place(out, "findings")
-    found: list[SortedErrors] = []
-    inputs: dict[str, str] = {}
-    for part in _sources(source, asked):
-        options = _evidence(part, superclasses, together, non_prototypical)
-        options |= _similar(embeddings, index, progress)
-        if rules is not None:
-            options["rules"] = rules
-        told = None
-        if progress is not None:
-            told = _told(progress, part)
-        found.append(
-            diagnose_errors(
-                part.labels,
-                part.models(),
-                event=event,
-                above=above,
-                images=part.images,
-                classes=part.classes,
-                trust_order=trust_order,
-                dataset=part.name,
-                progress=told,
-                **options,
-            )
-        )
-        inputs |= part.inputs
-    done = SortedErrors.concat(found)
+    options: dict[str, Any] = {"event": event, "above": above, "trust_order": trust_order}
+    if rules is not None:
+        options["rules"] = rules
+    options |= _similar(embeddings, index, progress)
+    parts = [
+        (part, options | _evidence(part, superclasses, together, non_prototypical))
+        for part in _sources(source, asked)
+    ]
+    done = SortedErrors.concat([_sort(part, options, progress) for part, options in parts])
+    inputs = {name: told for part, _ in parts for name, told in part.inputs.items()}
     inputs |= {Path(p).name: sha256(p) for p in files if p and Path(p).is_file()}
-    about = {
+    written = tables.write(done.table, out, "findings", call=call, inputs=inputs, about=_about(done))
+    return done, [written, write_csv(counts_table(done), beside)]
+
+
+def _sort(part: _Source, options: Mapping[str, Any], progress: Progress | None) -> SortedErrors:
+    def told(done: int, _: str) -> None:
+        assert progress is not None
+        progress(f"sorting errors on {part.name}", done, part.n)
+
+    return diagnose_errors(
+        part.labels,
+        part.models(),
+        images=part.images,
+        classes=part.classes,
+        dataset=part.name,
+        progress=told if progress else None,
+        **options,
+    )
+
+
+def _about(done: SortedErrors) -> dict[str, str]:
+    return {
         "rules": json.dumps(done.rules),
         "resting": json.dumps(done.resting, ensure_ascii=False),
         "notes": json.dumps(done.notes, ensure_ascii=False),
-        "event": event,
-        "above": json.dumps(above),
+        "event": done.event,
+        "above": json.dumps(done.above),
     }
-    written = [tables.write(done.table, out, "findings", call=call, inputs=inputs, about=about)]
-    return done, [*written, write_csv(counts_table(done), beside)]
 
 
 def counts_table(found: SortedErrors) -> pa.Table:
@@ -203,10 +207,6 @@ def counts_table(found: SortedErrors) -> pa.Table:
         if kind in m.counts
     ]
     return pl.DataFrame(rows, infer_schema_length=None).to_arrow()
-
-
-def _told(progress: Progress, part: _Source) -> Callable[[int, str], None]:
-    return lambda done, _: progress(f"sorting errors on {part.name}", done, part.n)
 
 
 def _sources(source: PathLike, asked: _Asked) -> Iterator[_Source]:

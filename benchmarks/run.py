@@ -19,6 +19,7 @@ NAMES = (
     "aggregate",
     "asking",
     "errors",
+    "sorting",
     "annotate",
 )
 

@@ -124,6 +124,7 @@ def print_time(labels, rows):
     begun = time.perf_counter()
     found = diagnose_errors(labels, models)
     spent = time.perf_counter() - begun
+    assert spent < 10, f"sorting takes {spent:.1f} s, not under 10"
     print(f"\n{len(models)} models, {len(labels):,} images, {len(found):,} errors: {spent:.2f} s")
     shares = {k: np.mean([m.shares[k] for m in found.models]) for k in found.models[0].counts}
     print("; ".join(f"{kind} {share:.1%}" for kind, share in shares.items()))

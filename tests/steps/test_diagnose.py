@@ -155,6 +155,9 @@ def test_a_class_list_without_hierarchy(labels):
 def test_nothing_is_together():
     found = api.diagnose_errors([[0], [1]], [[1], [1]], label=[0, 1], n_classes=3)
     assert found.resting["co-occurrence"] == "no image has two labels"
+    # Where nobody looked for other labels, that none is missing would be a silent zero.
+    assert found.resting["valid-label"] == "nobody was asked about a class beside the original labels"
+    assert list(found.models[0].counts) == ["model-failure"]
 
 
 def test_without_the_last_rule_what_is_left_is_unsorted(labels):

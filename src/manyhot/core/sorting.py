@@ -110,6 +110,8 @@ class Known:
     indptr, valid : ndarray of int64, shape (n + 1,), and of int32, shape (v,)
         What a prediction of image i is held against, ``valid[indptr[i]:indptr[i + 1]]``: its label set, or
         its original label where the set is empty.
+    others : bool, optional
+        True where people were asked about any class beside the original labels.
     hierarchy : Hierarchy, optional
     groups : ndarray of int, shape (C,), optional
         A superclass of each class, `NOTHING` for none; where it is there, it counts in place of `hierarchy`.
@@ -126,6 +128,7 @@ class Known:
     label: npt.NDArray[np.int32]
     indptr: npt.NDArray[np.int64]
     valid: npt.NDArray[np.int32]
+    others: bool | None = None
     hierarchy: Hierarchy | None = None
     groups: Ints | None = None
     pairs: Ints | None = None
@@ -142,7 +145,8 @@ class Known:
         order = np.argsort(rows, kind="stable")
         valid = np.concatenate([sets.classes[yes], sets.label[alone]])[order].astype(np.int32)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(sets)))]).astype(np.int64)
-        return cls(sets.n_classes, sets.label, indptr, valid)
+        beside = bool((sets.classes != sets.label[sets.rows]).any())
+        return cls(sets.n_classes, sets.label, indptr, valid, beside or None)
 
     def lacks(self, need: str) -> bool:
         """Return whether what a rule needs is not known; see `NEEDS`."""
@@ -160,7 +164,7 @@ class Known:
         return np.asarray(self.hierarchy.group_size(a, b) <= largest * self.n_classes + 1e-6)
 
 
-NEEDS = ("superclasses", "pairs", "neighbours", "together", "listed")
+NEEDS = ("others", "superclasses", "pairs", "neighbours", "together", "listed")
 """What a rule may say that it needs."""
 
 
@@ -308,7 +312,7 @@ def _without_class(fits: Flags) -> Verdict:
     return Verdict(fits, np.full(len(fits), NOTHING, np.int32))
 
 
-@register("rule", "valid-label")
+@register("rule", "valid-label", needs=("others",))
 def valid_label(errors: Errors, *, unclear: bool = False) -> Verdict:
     """The predicted class is in the label set: no error of the model, a missing label.
 

@@ -89,6 +89,7 @@ class World:
         return known, {
             "superclasses": f"{about} no hierarchy, and no superclasses are given",
             "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
+            "others": "nobody was asked about a class beside the original labels",
             "together": "no image has two labels",
             "neighbours": "no embeddings are given",
             "listed": "no list of non-prototypical images is given",

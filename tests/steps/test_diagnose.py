@@ -12,7 +12,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
 from manyhot.steps.diagnose import best_confidence, diagnose_errors
 from manyhot.steps.evidence import COLLAPSED
-from manyhot.tables import Images, Predictions
+from manyhot.tables import Images, Predictions, check
 
 PETS = ClassList(
     "pets",
@@ -119,6 +119,18 @@ def test_what_people_said_is_told(labels):
         given, [ranks(0, 2, 0, 4)], classes=PETS, rules=("valid-label(unclear=True)", "model-failure")
     )
     assert unclear.table["kind"].to_pylist() == ["valid-label", "model-failure", "model-failure"]
+
+
+def test_findings_are_checked(labels):
+    table = diagnose_errors(labels, [ranks(4, 4, 0)], classes=PETS).table
+    assert check(table, "findings").equals(table)
+    at = table.column_names.index("state")
+    other = table.set_column(at, "state", pa.array([None, "perhaps", None][: len(table)]))
+    assert message(InputError, lambda: check(other, "findings")) == (
+        "The column 'state' of the findings table holds a value that does not exist.\n"
+        "  got:     perhaps\n"
+        "  allowed: no, unclear, yes"
+    )
 
 
 def test_rules_that_rest_say_why_and_count_nothing(labels):

@@ -469,8 +469,18 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "findings": (
         Column("kind", _text, "what was found"),
         _optional("image_id", _text, "the image, null for a finding on classes"),
-        _optional("class_a", _int, "one class of a pair"),
-        _optional("class_b", _int, "the other"),
+        _optional(
+            "class_a", _int, "one class of a pair; of an error the one that decided on its kind, if any"
+        ),
+        _optional("class_b", _int, "the other; of an error the predicted class"),
+        _optional("label", _int, "of an error: the original label"),
+        _optional("state", _text, "of an error: what people said about the predicted class", STATES),
+        _optional(
+            "n_labels", _int, "of an error: classes in the label set; 0: held against the original label"
+        ),
+        _optional("dataset", _text, "of an error: the data set"),
+        _optional("model", _text, "of an error: whose it is"),
+        _optional("confidence", pa.float32(), "of an error: probability of the predicted class"),
     ),
 }
 """The columns of every table."""

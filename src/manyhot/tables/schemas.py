@@ -287,7 +287,7 @@ def _check_no_blank(values: pa.ChunkedArray, column: Column, name: str, where: o
 
 
 def _check_values(values: pa.ChunkedArray, column: Column, name: str, where: object) -> None:
-    flat = pc.list_flatten(values) if pa.types.is_list(values.type) else values
+    flat = pc.list_flatten(values) if pa.types.is_list(values.type) else values.drop_null()
     strange = pc.unique(flat.filter(pc.invert(pc.is_in(flat, pa.array(column.values)))))
     if len(strange):
         raise InputError(

@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,33 @@ def test_embeddings(own):
     by_step = api.diagnose_errors(own, given, superclasses={"animals": [1, 2]}, similar=near, rules=rules)
     assert found.table["kind"].to_pylist() == by_step.table["kind"].to_pylist()
     assert found.count("out-of-vocabulary") > 0
+    # The same images in another folder are their own nearest, by another name.
+    other = Path("index")
+    (other / "embeddings").mkdir(parents=True)
+    names = pa.array([f"t{i}" for i in range(6)])
+    tables.write_predictions(replace(given, image_id=names), other / "net.parquet")
+    np.save(other / "embeddings" / "net.npy", vectors)
+    tables.write(images.set_column(0, "image_id", names), other / "images.parquet", "images")
+    apart, _ = diagnose_errors_files(
+        "labels.parquet",
+        predictions=["net.parquet"],
+        superclasses="superclasses.json",
+        embeddings=folder,
+        index=other,
+        rules=rules,
+    )
+    near = similar(
+        Embedded(replace(given, image_id=names), vectors, tables.Images(pa.table({"image_id": names}))),
+        Embedded(given, vectors),
+        k=10,
+        classes="any",
+    ).table
+    assert [n[0] for n in near["neighbours"].to_pylist()] == names.to_pylist()
+    nearest = tables.Images(images.set_column(0, "image_id", names))
+    by_step = api.diagnose_errors(
+        own, given, superclasses={"animals": [1, 2]}, similar=near, neighbours=nearest, rules=rules
+    )
+    assert apart.table["kind"].to_pylist() == by_step.table["kind"].to_pylist()
 
 
 def test_bad_files(own):

@@ -258,6 +258,23 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
     )
 
 
+def test_similar_images_without_labels_tell_nothing(labels):
+    near = similar_table([["unknown"]] * 7, [[0.1]] * 7)
+    found = diagnose_errors(labels, [ranks(4)], classes=PETS, similar=near)
+    assert found.resting["out-of-vocabulary"] == "none of the similar images has an original label"
+    index = Images(pa.table({"image_id": ["unknown"]}), name="index")
+    assert message(
+        InputError, lambda: diagnose_errors(labels, [ranks(4)], similar=near, neighbours=index)
+    ) == ("The similar images have no labels.\n  where:   index\n  allowed: a column label")
+
+
+def test_images_without_similar_ones_are_counted(labels):
+    near = similar_table([["0.jpg"]] * 7, [[0.1]] * 7).slice(0, 5)
+    found = diagnose_errors(labels, [ranks(4)], classes=PETS, similar=near)
+    assert "out-of-vocabulary" not in found.resting
+    assert "2 of 7 images have no similar ones" in found.notes
+
+
 def test_similar_images_of_other_images(labels):
     near = similar_table([["a"]] * 7, [[0.1]] * 7)
     near = near.set_column(0, "image_id", pa.array([f"x{i}" for i in range(7)]))

@@ -91,7 +91,9 @@ class World:
             "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
             "others": "nobody was asked about a class beside the original labels",
             "together": "no image has two labels",
-            "neighbours": "no embeddings are given",
+            "neighbours": "no embeddings are given"
+            if similar is None
+            else "none of the similar images has an original label",
             "listed": "no list of non-prototypical images is given",
         }
 
@@ -152,7 +154,7 @@ class World:
             )
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
-    def _neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours:
+    def _neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "These similar images were searched for class by class.",
@@ -179,7 +181,10 @@ class World:
         classes[there] = near
         closest[there] = best[:, 0] if best.shape[1] else np.nan
         if not (classes != NOTHING).any():
-            self.notes.append("none of the similar images has an original label")
+            return None  # that nobody's neighbours are of any class would be a silent zero
+        if len(there) < len(self.labels):
+            without = len(self.labels) - len(there)
+            self.notes.append(f"{without:,} of {len(self.labels):,} images have no similar ones")
         return Neighbours(classes, rarity_of(closest))
 
 

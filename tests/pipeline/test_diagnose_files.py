@@ -149,9 +149,11 @@ def test_a_benchmark_of_two_data_sets(mirror):
         counts.filter(dataset="imagenet-val")["errors"].sum()
         == found.models[0].n_errors + found.models[1].n_errors
     )
-    assert message(
-        InputError, lambda: diagnose_errors_files("imagenet-val", models=["resnet5"])
-    ).splitlines()[:2] == ["No model is called so.", "  got:     resnet5"]
+    said = message(
+        InputError, lambda: diagnose_errors_files("imagenet-val", models=["renset50"])
+    ).splitlines()
+    assert said[:2] == ["No model is called so.", "  got:     renset50"]
+    assert said[-1] == "  do:      did you mean 'resnet50'?"
 
 
 def test_superclasses_of_tsipras(mirror):
@@ -345,8 +347,8 @@ def test_bad_files(own):
         "  got:     index folder alone\n"
         "  do:      give embeddings of the images, too"
     )
-    assert run("labels.parquet", predictions=["net.parquet"], models=["resnet*"]) == (
-        "No model is called so.\n  got:     resnet*\n  allowed: net"
+    assert run("labels.parquet", predictions=["net.parquet"], models=["vgg*"]) == (
+        "No model is called so.\n  got:     vgg*\n  allowed: net"
     )
     assert not Path("findings.parquet").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -331,7 +332,13 @@ def _reader(
 
 def _check_some(found: Sequence[object], asked: _Asked, names: Sequence[str]) -> None:
     if not found:
-        raise InputError("No model is called so.", got=" or ".join(asked.models), allowed=", ".join(names))
+        near = difflib.get_close_matches(asked.models[0], names, n=1)
+        raise InputError(
+            "No model is called so.",
+            got=" or ".join(asked.models),
+            allowed=", ".join(names),
+            do=f"did you mean {near[0]!r}?" if near else None,
+        )
 
 
 def listed_ids(path: PathLike) -> list[str]:

@@ -24,35 +24,65 @@ import common
 common.quiet()
 
 import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot import api, catalog  # noqa: E402
+from manyhot import catalog  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
 from manyhot.pipeline.similar import neighbours_of  # noqa: E402
 
 VERDICTS = Path(__file__).with_suffix(".csv")
+ASKED = VERDICTS.with_name("confident_samples.csv")
 SAMPLES = common.REPO.parent / "shared" / "data" / "samples" / "samples.tar"
 DRAWN, SEED, ACROSS, DOWN = 50, 0, 6, 3
 
 
-def drawn_errors(folder):
-    """Return fifty findings on the photographs, drawn at random from all errors, and how many there are."""
+def sorted_errors(folder, asked=None):
+    """Return all errors on the photographs, sorted.
+
+    `asked` tells whether the predicted class is in a photograph: yes, unclear or no by image id; without it
+    only the original labels are known.
+    """
     images = manyhot.read_images(folder / "images.parquet")
-    label = images.label.to_pylist()
-    table = api.as_labels([[x] for x in label], n_classes=1000, label=label).table
-    table = table.set_column(0, "image_id", images.image_id)
-    labels = manyhot.Labels(table, 1000, class_list().hash, name="samples")
+    predictions = manyhot.read_predictions(folder / "efficientnet-lite0.parquet")
+    best = dict(zip(predictions.image_id.to_pylist(), predictions.classes[:, 0].tolist(), strict=True))
+    asked = asked or {}
+    pairs = list(zip(images.image_id.to_pylist(), images.label.to_pylist(), strict=True))
+    table = pa.table(
+        {
+            "image_id": images.image_id,
+            "label": images.label,
+            "usable": [True] * len(pairs),
+            "classes": [[label, best[i]] if i in asked else [label] for i, label in pairs],
+            "state": [["yes", asked[i]] if i in asked else ["yes"] for i, _ in pairs],
+        }
+    )
     similar, neighbours = neighbours_of(folder, None)
-    found = manyhot.diagnose_errors(
-        labels,
-        manyhot.read_predictions(folder / "efficientnet-lite0.parquet"),
+    return manyhot.diagnose_errors(
+        manyhot.Labels(table, 1000, class_list().hash, asked_known=True, name="samples"),
+        predictions,
         together=manyhot.read_labels(catalog.fetch_file("imagenet-real", "real.json")),
         similar=similar,
         neighbours=neighbours,
-    )
-    rows = found.table.to_pylist()
-    picked = np.random.default_rng(SEED).choice(len(rows), DRAWN, replace=False)
-    return [rows[i] for i in sorted(picked)], len(rows)
+    ).table.to_pylist()
+
+
+def drawn(errors):
+    """Return fifty errors, drawn at random."""
+    picked = np.random.default_rng(SEED).choice(len(errors), DRAWN, replace=False)
+    return [errors[i] for i in sorted(picked)]
+
+
+def print_with_sets(folder):
+    """Print what becomes of the kinds once somebody was asked whether the predicted classes are there."""
+    with ASKED.open(newline="", encoding="utf-8") as file:
+        asked = {row["image_id"]: row["there"] for row in csv.DictReader(file)}
+    with VERDICTS.open(newline="", encoding="utf-8") as file:
+        seen = {row["image_id"]: row["by_eye"] for row in csv.DictReader(file)}
+    errors = sorted_errors(folder, asked)
+    right = sum(seen.get(error["image_id"]) == error["kind"] for error in errors)
+    counts = Counter(error["kind"] for error in errors)
+    print(f"\nWith label sets: {right} of {len(seen)} right; {dict(counts.most_common())}")
 
 
 def print_verdicts(errors):
@@ -102,11 +132,14 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
-    errors, n = drawn_errors(arguments.folder)
-    print(f"{len(errors)} of {n} errors\n")
+    found = sorted_errors(arguments.folder)
+    errors = drawn(found)
+    print(f"{len(errors)} of {len(found)} errors\n")
     if arguments.sheets:
         draw_sheets(errors, arguments.sheets)
     print_verdicts(errors)
+    if ASKED.is_file():
+        print_with_sets(arguments.folder)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def needed(p, sets, label, cover):
 @pytest.mark.parametrize("cover", COVER)
 def test_threshold_is_the_quantile_of_what_is_missed(cover):
     case, sets, label = drawn(np.random.default_rng(0), 400)
-    fitted, rest = np.arange(150), np.arange(150, 400)
+    fitted, rest = np.arange(149), np.arange(149, 400)
     alpha = 0.1
     misses = np.sort(1 - needed(case.scores, sets, label, cover)[fitted].astype(float))
     quantile = misses[int(np.ceil((len(fitted) + 1) * (1 - alpha))) - 1]
@@ -68,6 +68,18 @@ def test_logits_and_long_lists_give_the_same():
         same = predict_sets(case, rest, cover="one", threshold=expected * (1 - 1e-5))
         assert (found.covered == same.covered).all()
         assert (found.size == same.size).all()
+
+
+def test_what_a_list_leaves_bounds_what_is_not_listed():
+    """All lists end at 0.3, but hold the whole: a threshold of 0.2 lets in nothing that is not listed."""
+    labels = LabelSets.from_lists([[1]] * 9, C)
+    listed = np.tile(np.array([[0.7, 0.3]], np.float32), (9, 1))
+    lists = Case(labels, np.tile([0, 1], (9, 1)), listed=listed)
+    assert fit_threshold(lists, np.arange(9), cover="one", alpha=0.5) == pytest.approx(0.3)
+    shorter = Case(labels, np.tile([0, 1], (9, 1)), listed=listed / 2)
+    assert "classes outside the lists have up to 0.15" in refused(
+        lambda: fit_threshold(shorter, np.arange(9), cover="one", alpha=0.5)
+    )
 
 
 def refused(make):

@@ -231,6 +231,55 @@ def test_equals_stay_together_in_bins_of_equal_mass():
     assert value("ece_mass(bins=2)", case) == pytest.approx(expected, abs=1e-6)
 
 
+def two_classes(first, label, kind="probability"):
+    """Return a case of two classes from the probability of the first."""
+    first = np.asarray(first, np.float32)
+    labels = LabelSets.from_lists([[y] for y in label], 2, label=label)
+    return Case.from_scores(labels, np.stack([first, 1 - first], axis=1), kind=kind)
+
+
+def test_a_group_of_equals_goes_to_the_bin_of_its_middle():
+    """One, two equals and one in two bins: the middle of the equals is where the second bin starts."""
+    case = two_classes([0.9, 0.8, 0.8, 0.7], [0, 0, 1, 1])
+    expected = (abs(0.9 - 1) + abs(0.8 + 0.8 + 0.7 - 1)) / 4
+    assert value("ece_mass(bins=2)", case) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_lower_end_belongs_to_a_bin():
+    case = two_classes([0.75, 0.625], [1, 0])
+    assert value("ece(bins=4)", case) == pytest.approx((0.75 + 0.375) / 2)
+    assert value("mce(bins=4)", case) == pytest.approx(0.75)
+
+
+def test_what_rounding_takes_above_1_is_1():
+    labels = LabelSets.from_lists([[0], [1]], 3, label=[0, 1])
+    case = Case(labels, np.array([[0], [1]]), listed=np.array([[1.01], [1.0]], np.float32))
+    assert value("brier", case) == 0
+    assert value("ece", case) == 0
+
+
+def test_best_classes_that_are_not_the_best_do_no_harm():
+    """The softmax does not rest on their order: exponentials of 200 would overflow."""
+    labels = LabelSets.from_lists([[0], [1]], 2, label=[0, 1])
+    logits = np.array([[0, 200], [1, 1]], np.float32)
+    case = Case(labels, np.array([[0], [1]]), logits, "logit")
+    assert value("brier", case) == pytest.approx((1 + 0.25) / 2)
+    assert value("nll", case) == pytest.approx((200 + np.log(2)) / 2)
+
+
+def test_classes_at_the_edge_of_the_lowest_bin():
+    """In float32 the product of bins and probability is 1; below it in float64."""
+    bins = 25
+    p = np.float32(1 / bins)
+    assert p * np.float32(bins) >= 1 > float(p) * bins
+    case = two_classes([p, 0.5], [0, 1])
+    seen = np.stack([[p, 0.5], [1 - p, 0.5]]).astype(np.float32).astype(float)
+    groups = [[(seen[0, :1], np.array([True])), (seen[0, 1:], np.array([False]))]]
+    groups.append([(seen[1, :1], np.array([False])), (seen[1, 1:], np.array([True]))])
+    expected = np.mean([ece_of(g) for g in groups])
+    assert value(f"classwise_ece(bins={bins})", case) == pytest.approx(expected, rel=1e-6)
+
+
 def test_debiasing_takes_off_what_chance_adds():
     """Of calibrated confidences the plain error is far from 0 in small samples, the debiased one is not."""
     rng = np.random.default_rng(0)
@@ -263,6 +312,14 @@ def test_sigmoids_stand_for_each_class_alone():
         "  do:      for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set or "
         "classwise_ece_set"
     )
+
+
+def test_probabilities_that_leave_something_out():
+    labels = LabelSets.from_lists([[0], [0]], 2, label=[0, 0])
+    case = Case.from_scores(labels, np.array([[0.9, 0.1], [0.4, 0.1]], np.float32), kind="probability")
+    lines = refused("nll", case).splitlines()
+    assert lines[0] == "The probabilities of an image do not add up to 1."
+    assert lines[1:3] == ["  where:   row 1", "  got:     0.5, and 1 of 2 images like it"]
 
 
 def refused(name, case):

@@ -61,11 +61,13 @@ def test_both_events_are_in_one_picture():
         "Mean confidence 90.0 %. The best class is the original label on 50.0 % of the images, and in the "
         "label set on 80.0 %."
     )
-    assert "Of the 12 images that have an original label and a label set." in figure.caption
+    assert "Over the 12 images that have an original label and a label set." in figure.caption
     assert '"clip"' not in json.dumps(figure.spec["concat"])
 
 
-def test_names_of_the_curves_do_not_lie_on_each_other():
+def test_both_panels_name_the_events():
     (figure,) = drawn(models=["alpha"])
-    places = {r["event"]: r["risk"] for r in figure.spec["datasets"]["trust-val-alpha-curve-names"]}
-    assert places["original label"] > places["label set"]
+    for panel in ("bins", "curve"):
+        named = figure.spec["datasets"][f"trust-val-alpha-{panel}-names"]
+        assert [r["event"] for r in named] == ["original label", "label set"]
+        assert named[0]["high"] > named[1]["high"]

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from manyhot import Predictions, calibrate, conformal, evaluate
@@ -57,6 +58,20 @@ def test_the_others_are_other_images(model):
     assert one != two
     few = calibrate(labels, net, fit=0.9)
     assert len(few) == N // 10
+
+
+def test_none_of_the_images_that_are_judged_was_fitted_on(model):
+    labels, net = model
+    rest = calibrate(labels, net, to="labels")
+    mine = np.flatnonzero(~np.isin(labels.image_id.to_pylist(), rest.image_id.to_pylist()))
+    label = np.array(labels.table["label"].to_pylist())[mine]
+
+    def nll(t):
+        return -log_softmax(net.scores[mine].astype(float) / t, axis=1)[np.arange(len(mine)), label].mean()
+
+    expected = minimize_scalar(nll, bounds=(0.5, 10), method="bounded").x
+    others = np.setdiff1d(np.arange(N), mine)
+    assert net.scores[others] / rest.scores == pytest.approx(expected, rel=1e-3)
 
 
 def test_isotonic_of_lists_is_that_of_all_scores(model):

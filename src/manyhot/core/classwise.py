@@ -109,8 +109,6 @@ def _above(
     rows, at, p, sums = [], [], [], np.zeros(c)
     for start, block in case.probability_blocks():
         image, classes = np.divmod(np.flatnonzero(block * np.float32(bins) >= 1), c)
-        kept = scored[start + image]
-        image, classes = image[kept], classes[kept]
         found = block[image, classes].astype(np.float64)
         place = _bin_of(found, bins)
         high = place > 0  # in float64, as `_bin_of` decides for the cells that are right

@@ -369,7 +369,6 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     log_p = _log_p(case, image, labels.classes[chosen])
     best = np.full(len(labels), -np.inf)
     np.maximum.at(best, image, log_p)
-    best[~labels.scored] = 0
     if not mass:
         return mean_over(-best, labels.scored)
     # Relative to the best class nothing underflows.

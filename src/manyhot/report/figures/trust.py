@@ -52,10 +52,10 @@ def _confidence(numbers: Numbers, dataset: str, model: str, n_models: int) -> Fi
         "trust",
         dataset,
         f"Confidence of {model}, {called(dataset)}",
-        f"Of the {counted(n, 'image')} that have an original label and a label set. Left: images by "
+        f"Over the {counted(n, 'image')} that have an original label and a label set. Reliability: images by "
         "confidence, in 15 bins of equal width; a point is the mean confidence of a bin and the share of it "
         "that is right, its bar a 95 % interval, its size the number of images. Below the dashed line the "
-        "model is surer than right. Right: the share of errors among the surest images, as fewer are kept. "
+        "model is surer than right. Risk: the share of errors among the surest images, as fewer are kept. "
         f"The distance between the two colours is labels that are missing.{rest}",
         f"Mean confidence {sure:.1f} %. The best class is the original label on {label:.1f} % of the images, "
         f"and in the label set on {sets:.1f} %.",
@@ -86,7 +86,9 @@ def _reliability(name: str, bins: pl.DataFrame) -> Panel:
         ("Right", "y", "1", " %", "lo", "hi"),
         ("Images", "n", "0", ""),
     ]
-    return Panel(layers, {name: sheet, f"{name}-equal": ends}, SIDE, SIDE, "Reliability", tips)
+    names, said = _names(f"{name}-names", x, y)
+    sheets = {name: sheet, f"{name}-equal": ends, f"{name}-names": names}
+    return Panel([*layers, *said], sheets, SIDE, SIDE, "Reliability", tips)
 
 
 def _risk(name: str, curve: pl.DataFrame) -> Panel:
@@ -95,21 +97,12 @@ def _risk(name: str, curve: pl.DataFrame) -> Panel:
     top = max(1.0, *sheet["risk"]) * 1.15
     x, y = Side(["Coverage: images kept (%)"], (0, 100)), Side(["Risk: errors among these (%)"], (0, top))
     channels = (x.channel(alt.X, "coverage"), y.channel(alt.Y, "risk"))
-    # Where few images are kept errors are few: the corner above them is free.
-    labels: Sheet = {
-        "coverage": [4.0] * len(HUES),
-        "risk": [top * (0.93 - 0.07 * i) for i in range(len(HUES))],
-        "event": [NAMES[event] for event in HUES],
-    }
     layers: list[Any] = []
     for event, hue in HUES.items():
         base = _of_event(name, event)
         layers.append(base.mark_line(color=ink(hue), strokeWidth=2).encode(*channels, detail("event")))
         layers.append(base.mark_point(color=ink(hue), size=30, opacity=0.001).encode(*channels))
-        text = _of_event(f"{name}-names", event).mark_text(
-            align="left", fontWeight="bold", color=ink(hue), **halo()
-        )
-        layers.append(text.encode(*channels, words("event")))
+    names, said = _names(f"{name}-names", x, y)
     tips = [
         ("Right if it is the", "event"),
         ("Images kept", "n", "0", ""),
@@ -117,7 +110,23 @@ def _risk(name: str, curve: pl.DataFrame) -> Panel:
         ("Errors among them", "risk", "1", " %"),
         ("Confidence at least", "confidence", "1", " %"),
     ]
-    return Panel(layers, {name: sheet, f"{name}-names": labels}, SIDE, SIDE, "Risk and coverage", tips)
+    sheets = {name: sheet, f"{name}-names": names}
+    return Panel([*layers, *said], sheets, SIDE, SIDE, "Risk and coverage", tips)
+
+
+def _names(name: str, x: Side, y: Side) -> tuple[Sheet, list[Any]]:
+    """Return the names of the events in the upper left corner, where in both panels there is room."""
+    sheet: Sheet = {
+        "left": [x.domain[1] * 0.04] * len(HUES),
+        "high": [y.domain[1] * (0.96 - 0.07 * i) for i in range(len(HUES))],
+        "event": [NAMES[event] for event in HUES],
+    }
+    layers = []
+    for event, hue in HUES.items():
+        look = {"align": "left", "fontWeight": "bold", "color": ink(hue), **halo()}
+        text = _of_event(name, event).mark_text(**look)
+        layers.append(text.encode(x.channel(alt.X, "left"), y.channel(alt.Y, "high"), words("event")))
+    return sheet, layers
 
 
 def _of_event(name: str, event: str) -> Any:

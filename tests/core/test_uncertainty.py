@@ -295,6 +295,14 @@ def test_debiasing_takes_off_what_chance_adds():
     assert np.median(debiased) < 0.03
 
 
+@pytest.mark.parametrize(("kind", "expected"), [(np.float16, 24), (np.float32, 126)])
+def test_a_stored_zero_is_what_rounding_left(kind, expected):
+    labels = LabelSets.from_lists([[1]], 2, label=[1])
+    case = Case.from_scores(labels, np.array([[1, 0]], kind), kind="probability")
+    for name in ("nll", "nll_mass", "nll_best"):
+        assert value(name, case) == pytest.approx(expected * np.log(2))
+
+
 def test_sigmoids_stand_for_each_class_alone():
     labels = LabelSets.from_lists([[0, 1], [0], [1]], 2, label=[0, 0, 1])
     scores = np.array([[1, 1], [1, 0], [0, 1]], np.float32)

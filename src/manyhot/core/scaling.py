@@ -14,7 +14,7 @@ from scipy.optimize import isotonic_regression, minimize
 
 from manyhot.core.calibration import RANGE, sloping_root
 from manyhot.core.sets import YES, Case, LabelSets
-from manyhot.core.softmax import ROWS
+from manyhot.core.softmax import ROWS, log_probability
 from manyhot.errors import InputError
 
 _Reals = npt.NDArray[np.float64]
@@ -190,17 +190,17 @@ def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the logits of images in blocks: the stored ones, or the logarithms of probabilities."""
     scores = _scores(case)
     for start in range(0, len(images), ROWS):
-        block = scores[images[start : start + ROWS]].astype(np.float32)
-        if case.kind == "probability":
-            np.log(np.maximum(block, _least(scores), out=block), out=block)
+        stored = scores[images[start : start + ROWS]]
+        logs = log_probability(stored) if case.kind == "probability" else stored
+        block = logs.astype(np.float32)
         # 0 times minus infinity is no number: what is ruled out stays out.
         yield np.maximum(block, np.float32(-1e30), out=block)
 
 
 def _cells(case: Case, targets: Targets) -> _Reals:
     scores = _scores(case)
-    found = scores[targets.image, targets.classes].astype(np.float64)
-    return np.log(np.maximum(found, _least(scores))) if case.kind == "probability" else found
+    found = scores[targets.image, targets.classes]
+    return log_probability(found) if case.kind == "probability" else found.astype(np.float64)
 
 
 def _scores(case: Case) -> npt.NDArray[np.floating]:
@@ -212,10 +212,6 @@ def _scores(case: Case) -> npt.NDArray[np.floating]:
             do="give scores of all classes, or use isotonic, which needs the best class alone",
         )
     return case.scores
-
-
-def _least(scores: npt.NDArray[np.floating]) -> np.float32:
-    return np.float32(np.finfo(scores.dtype).tiny)
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -108,6 +108,16 @@ def row_sums(scores: Floats, name: Name) -> Reals:
     )
 
 
+def log_probability(stored: Floats) -> Reals:
+    """Return the logarithms of stored probabilities, of their shape.
+
+    A 0 is what rounding makes of less than a type can hold: it counts as the least that half precision holds,
+    or as the least normal number of single precision.
+    """
+    least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
+    return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))
+
+
 def checked(probability: Floats, name: Name) -> Reals:
     """Return one probability a row, shape (n,), cut to 1 where rounding took it above.
 

@@ -70,6 +70,11 @@ ROWS = {
     "set_sizes": ("a size of label sets", _DESCRIBED),
     "class_pairs": ("a pair of classes that are valid together, the 200 most frequent", _DESCRIBED),
     "rejected": ("an image whose label set lacks its original label", _DESCRIBED),
+    "reliability": ("a bin of confidence of a model, for one event", "`manyhot evaluate`"),
+    "risk_coverage": (
+        "a share of images that are kept, the surest first, for one event",
+        "`manyhot evaluate`",
+    ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
     "findings": ("a finding on an image or on a pair of classes", "`manyhot diagnose errors`"),
 }

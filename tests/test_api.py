@@ -155,3 +155,30 @@ def test_negative_seed():
 def test_few_resamples(resamples):
     found = evaluate(SETS, {"a": SCORES, "b": -SCORES}, metrics=["real1"], resamples=resamples)
     assert found.pairs.num_rows == 1
+
+
+def test_what_scores_are_is_said_and_not_guessed():
+    """Of logits the softmax is the confidence; the same numbers are none, unless they are called so."""
+    sets, label = [[0], [1]], [0, 1]
+    logits = np.array([[2.0, 0.0], [3.0, 0.0]], np.float32)
+    p = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
+    expected = ((p[0] - 1) ** 2 + p[1] ** 2) / 2
+    told = evaluate(sets, logits, label=label, metrics=["brier"], resamples=0, score_kind="logit")
+    assert told.value("brier") == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(evaluate(sets, logits, label=label, metrics=["brier"], resamples=0).value("brier"))
+    evaluator = Evaluator(n_classes=2, metrics=["brier"], score_kind="logit")
+    evaluator.update(logits[:1], sets[:1], label[:1])
+    evaluator.update(logits[1:], sets[1:], label[1:])
+    assert evaluator.compute().value("brier") == pytest.approx(expected, abs=1e-6)
+    softmax = np.stack([p, 1 - p], axis=1).astype(np.float32)
+    told = evaluate(sets, softmax, label=label, metrics=["brier"], resamples=0, score_kind="probability")
+    assert told.value("brier") == pytest.approx(expected, abs=1e-6)
+    assert message(
+        lambda: evaluate(sets, logits, label=label, metrics=["brier"], score_kind="probability")
+    ).startswith("A probability is not between 0 and 1.\n  where:   model, image 0\n  got:     2\n")
+    assert message(lambda: evaluate(sets, logits, label=label, score_kind="logits")) == (
+        "This is not a kind of scores.\n"
+        "  where:   model\n"
+        "  got:     logits\n"
+        "  allowed: logit, probability, score, none"
+    )

@@ -77,7 +77,9 @@ def test_json(run, small):
         ("top1", 0.25, 4),
         ("lrap", None, 0),
     ]
-    assert told["notes"] == []
+    assert [n["text"] for n in told["notes"]] == [
+        "lrap: undefined without scores over all classes (they are ranks)"
+    ]
     assert "out/report/index.html" in [p.replace("\\", "/") for p in told["written"]]
 
 

@@ -11,7 +11,7 @@ from manyhot._version import __version__
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
-    from manyhot.api import Evaluator, compare, describe, diagnose_errors, evaluate
+    from manyhot.api import Evaluator, as_labels, compare, describe, diagnose_errors, evaluate
     from manyhot.catalog import fetch
     from manyhot.classes import ClassList, class_list
     from manyhot.errors import ManyhotError
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.results import Evaluation
+    from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
         Campaign,
         Golden,
@@ -73,6 +74,7 @@ _HOME = {
     "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
     "Comparison": "manyhot.steps.compare",
+    "Conformal": "manyhot.steps.trust",
     "Description": "manyhot.steps.describe",
     "Evaluation": "manyhot.steps.results",
     "Evaluator": "manyhot.api",
@@ -89,10 +91,13 @@ _HOME = {
     "aggregate_files": "manyhot.pipeline",
     "agreement": "manyhot.reassess",
     "agreement_files": "manyhot.pipeline",
+    "as_labels": "manyhot.api",
+    "calibrate": "manyhot.steps.trust",
     "campaign_status": "manyhot.pipeline",
     "class_list": "manyhot.classes",
     "compare": "manyhot.api",
     "compare_files": "manyhot.pipeline",
+    "conformal": "manyhot.steps.trust",
     "convert": "manyhot.pipeline",
     "describe": "manyhot.api",
     "describe_files": "manyhot.pipeline",
@@ -132,6 +137,7 @@ __all__ = [
     "Campaign",
     "ClassList",
     "Comparison",
+    "Conformal",
     "Description",
     "Evaluation",
     "Evaluator",
@@ -149,10 +155,13 @@ __all__ = [
     "aggregate_files",
     "agreement",
     "agreement_files",
+    "as_labels",
+    "calibrate",
     "campaign_status",
     "class_list",
     "compare",
     "compare_files",
+    "conformal",
     "convert",
     "describe",
     "describe_files",

@@ -44,6 +44,7 @@ def evaluate(
     map_resamples: int = 0,
     trust_order: bool = False,
     dataset: str = "",
+    score_kind: str = "score",
 ) -> Evaluation:
     """Judge one or many models on label sets.
 
@@ -58,6 +59,9 @@ def evaluate(
         C, where neither a table nor a matrix tells it.
     metrics, slices, images, resamples, seed, map_resamples, trust_order, dataset
         As in `manyhot.steps.evaluate.evaluate`.
+    score_kind : str
+        What scores given as arrays are: ``logit``, ``probability``, or ``score``, which ranks classes and
+        claims nothing more. Calibration needs one of the first two; nothing guesses it from the values.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def evaluate(
     >>> evaluate([[0, 1], [2]], [[1, 0], [0, 2]], n_classes=3, resamples=0).value("real1")
     0.5
     """
-    labels, models = _tables(labels, predictions, n_classes, label)
+    labels, models = _tables(labels, predictions, n_classes, label, score_kind)
     return step.evaluate(
         labels,
         models,
@@ -157,7 +161,7 @@ def diagnose_errors(
 
 
 def _tables(
-    labels: Any, predictions: Any, n_classes: int | None, label: Any
+    labels: Any, predictions: Any, n_classes: int | None, label: Any, score_kind: str = "score"
 ) -> tuple[Labels, list[Predictions]]:
     """Return what was given as tables; what is no table is matched by position."""
     by_position = not isinstance(labels, Labels)
@@ -166,7 +170,7 @@ def _tables(
         labels = as_labels(labels, n_classes=n_classes, label=label)
     elif label is not None:
         raise InputError("`label` is for label sets given as lists or arrays.", do="give `images` instead")
-    models = as_predictions(predictions, n_classes=labels.n_classes)
+    models = as_predictions(predictions, n_classes=labels.n_classes, score_kind=score_kind)
     if by_position:
         _check_lengths(models, labels)
     return labels, models
@@ -207,7 +211,9 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     return Labels(pa.table(columns), n_classes, name="labels")
 
 
-def as_predictions(predictions: Any, *, n_classes: int = 0, ids: pa.Array | None = None) -> list[Predictions]:
+def as_predictions(
+    predictions: Any, *, n_classes: int = 0, ids: pa.Array | None = None, score_kind: str = "score"
+) -> list[Predictions]:
     """Return predictions of one or several models as a list of tables.
 
     Parameters
@@ -219,17 +225,19 @@ def as_predictions(predictions: Any, *, n_classes: int = 0, ids: pa.Array | None
         C; 0 where unknown.
     ids : pyarrow.Array of string, shape (n,), optional
         The image of each row; image i is called ``i`` by default.
+    score_kind : str
+        What scores given as arrays are; as in `evaluate`.
     """
     if isinstance(predictions, Predictions):
         return [predictions]
     if isinstance(predictions, Mapping):
-        return [_prediction(name, values, n_classes, ids) for name, values in predictions.items()]
+        return [_prediction(name, v, n_classes, ids, score_kind) for name, v in predictions.items()]
     if isinstance(predictions, Iterable) and not hasattr(predictions, "shape"):
         listed = list(predictions)
         if listed and all(isinstance(p, Predictions) for p in listed):
             return listed
         predictions = listed
-    return [_prediction("model", predictions, n_classes, ids)]
+    return [_prediction("model", predictions, n_classes, ids, score_kind)]
 
 
 class Evaluator:
@@ -239,12 +247,14 @@ class Evaluator:
     ----------
     n_classes : int
     metrics : sequence of str, optional
-        Registered names or call strings; all rank metrics by default. Only if one needs scores over all
-        classes are these kept; else the best `DEPTH` classes of each image.
+        Registered names or call strings; all rank metrics by default. Only if one needs scores are those over
+        all classes kept; else the best `DEPTH` classes of each image.
     resamples : int
         Of the bootstrap in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
+    score_kind : str
+        What scores are; as in `evaluate`.
 
     Examples
     --------
@@ -262,13 +272,15 @@ class Evaluator:
         metrics: Sequence[str] | None = None,
         resamples: int = 0,
         model: str = "model",
+        score_kind: str = "score",
     ) -> None:
         self.n_classes = n_classes
         self.metrics = list(step.RANK_METRICS if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
+        self.score_kind = score_kind
         entries = [get("metric", m) for m in self.metrics]
-        self._dense = any(e.about.get("needs") == "scores" for e in entries)
+        self._dense = any(e.about.get("needs") for e in entries)
         self._depth = max(DEPTH, step.depth_of(entries))
         self.reset()
 
@@ -293,7 +305,7 @@ class Evaluator:
             If the batch is malformed; it is not added.
         """
         batch = as_labels(labels, n_classes=self.n_classes, label=label)
-        (predicted,) = as_predictions({self.model: predictions}, n_classes=self.n_classes, ids=batch.image_id)
+        (predicted,) = self._predictions(predictions, batch.image_id)
         self._labels.append(batch)
         self._predicted.append(self._kept(predicted))
 
@@ -317,8 +329,13 @@ class Evaluator:
         labels = Labels(table, self.n_classes, name="labels")
         width = min(p.shape[1] for p in self._predicted)
         joined = np.concatenate([p[:, :width] for p in self._predicted])
-        predictions = as_predictions({self.model: joined}, n_classes=self.n_classes, ids=ids)
+        predictions = self._predictions(joined, ids)
         return step.evaluate(labels, predictions, metrics=self.metrics, resamples=self.resamples)
+
+    def _predictions(self, values: Any, ids: pa.Array) -> list[Predictions]:
+        return as_predictions(
+            {self.model: values}, n_classes=self.n_classes, ids=ids, score_kind=self.score_kind
+        )
 
     def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:
         if predicted.classes is not None:
@@ -327,7 +344,7 @@ class Evaluator:
         return predicted.scores if self._dense else top_k(predicted.scores, self._depth)
 
 
-def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None) -> Predictions:
+def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None, score_kind: str) -> Predictions:
     try:
         array = np.asarray(_host(values))
     except ValueError as error:
@@ -347,7 +364,7 @@ def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None) ->
     if array.dtype.kind == "f":
         scores = array.astype(np.float32) if array.dtype.itemsize > 4 else array
         return Predictions(
-            ids, name, scores=scores, score_kind="score", n_classes=n_classes or array.shape[1]
+            ids, name, scores=scores, score_kind=score_kind, n_classes=n_classes or array.shape[1]
         )
     return Predictions(ids, name, _narrow(array), n_classes=n_classes)
 

@@ -30,7 +30,13 @@ from typing import Any, TypeVar
 from manyhot.errors import InputError, UnknownNameError
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
-    "metric": ("manyhot.core.accuracy", "manyhot.core.ranking", "manyhot.core.thresholded"),
+    "metric": (
+        "manyhot.core.accuracy",
+        "manyhot.core.ranking",
+        "manyhot.core.thresholded",
+        "manyhot.core.uncertainty",
+        "manyhot.core.classwise",
+    ),
     "format": (
         "manyhot.formats.real",
         "manyhot.formats.real_scores",

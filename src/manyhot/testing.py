@@ -70,27 +70,37 @@ def random_case(
     # One decimal makes ties, and float32 holds it exactly enough for all classes alike.
     scores = (rng.normal(size=(n, c)) + labels.yes_matrix()).round(1).astype(np.float32)
     labels = replace(labels, p=rng.random(len(rows)).round(1).astype(np.float32))
-    return Case.from_scores(labels, scores) if dense else Case(labels, top_k(scores, 5))
+    return Case.from_scores(labels, scores, kind="logit") if dense else Case(labels, top_k(scores, 5))
 
 
-def perfect_case(rng: np.random.Generator) -> Case:
-    """Return a case in which every prediction is right: each set ranks first, led by the original label."""
+def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
+    """Return a case in which every prediction is right: each set ranks first, led by the original label.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    each_class : bool
+        Probabilities of 1 for all classes of a set, as sigmoids give them; else logits that leave no doubt of
+        the original label.
+    """
     case = random_case(rng)
     yes = case.labels.yes_matrix()
     one = np.where(yes.any(1), np.argmax(yes, 1), NO_LABEL).astype(np.int32)
     scores = yes.astype(np.float32)
+    labels = replace(case.labels, label=one)
+    if each_class:  # the original label is the first of its set, which comes first among equals
+        return Case.from_scores(labels, scores, kind="probability")
     scores[yes.any(1), one[yes.any(1)]] += 1
-    source = case.labels
-    labels = replace(source, label=one)
-    return Case.from_scores(labels, scores)
+    return Case.from_scores(labels, 100 * scores, kind="logit")
 
 
 def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     """Check what holds for all metrics; a breach raises an AssertionError that names it.
 
     The order of images and the numbering of classes do not matter; a weight counts like repetition, a weight
-    of 0 like removal, and scaling all weights changes nothing; inputs are not changed; what cannot be known
-    is NaN with n 0; no value is better than that of perfect predictions.
+    of 0 like removal, and scaling all weights changes nothing, unless it is registered as `depends_on_n`;
+    inputs are not changed; what cannot be known is NaN with n 0; no value is better than that of perfect
+    predictions, with scores that stand for each class alone where it is registered as `each_class`.
 
     Parameters
     ----------
@@ -130,7 +140,8 @@ def _check_weights(entry: Entry, case: Case, estimate: Estimate, rng: np.random.
     weights = rng.integers(0, 4, n)
     repeated = entry(_take(case, np.repeat(np.arange(n), weights))).value(None)
     _same(estimate.value(weights), repeated, f"{entry.name}: weights are not repetition")
-    _same(estimate.value(weights * 2.5), repeated, f"{entry.name}: scaling weights changes the value")
+    if not entry.about.get("depends_on_n"):
+        _same(estimate.value(weights * 2.5), repeated, f"{entry.name}: scaling weights changes the value")
     kept = rng.random(n) < 0.7
     _same(
         estimate.value(kept),
@@ -158,7 +169,8 @@ def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.ra
 
 
 def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
-    best, value = entry(perfect_case(rng)).value(None), estimate.value(None)
+    perfect = perfect_case(rng, each_class=entry.about.get("each_class", False))
+    best, value = entry(perfect).value(None), estimate.value(None)
     if np.isnan(best):
         return  # A share of misses: with perfect predictions there is none.
     higher = entry.about["better"] == "higher"
@@ -169,7 +181,7 @@ def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Gen
 
 def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None:
     ranks = entry(random_case(rng, dense=False))
-    if entry.about.get("needs") == "scores":
+    if entry.about.get("needs"):
         assert not ranks.scored.any(), f"{entry.name} scores images without the scores it needs"
         assert np.isnan(ranks.value(None)), f"{entry.name} is not NaN for rank-only predictions"
     source = case.labels
@@ -183,15 +195,15 @@ def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None
         source.asked_known,
     )
     assert case.scores is not None
-    value = entry(Case.from_scores(empty, case.scores)).value(None)
+    value = entry(Case.from_scores(empty, case.scores, kind=case.kind)).value(None)
     assert np.isnan(value) or entry.about.get("needs") == "scores", (
         f"{entry.name} has a value without any label"
     )
 
 
 def _take(case: Case, images: npt.NDArray[np.integer]) -> Case:
-    scores = None if case.scores is None else case.scores[images]
-    return Case(case.labels.take(images), case.top[images], scores)
+    scores, listed = (None if a is None else a[images] for a in (case.scores, case.listed))
+    return Case(case.labels.take(images), case.top[images], scores, case.kind, listed)
 
 
 def _without_ties(case: Case) -> Case:
@@ -200,7 +212,7 @@ def _without_ties(case: Case) -> Case:
     scores = (
         case.scores + np.linspace(0, 0.05, c, endpoint=False, dtype=np.float32) + np.zeros((n, 1), np.float32)
     )
-    return Case.from_scores(case.labels, scores)
+    return Case.from_scores(case.labels, scores, kind=case.kind)
 
 
 def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
@@ -210,13 +222,13 @@ def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
     scores = np.empty_like(case.scores)
     scores[:, new] = case.scores
     renamed = replace(labels, classes=new[labels.classes].astype(np.int32), label=label.astype(np.int32))
-    return Case.from_scores(renamed, scores)
+    return Case.from_scores(renamed, scores, kind=case.kind)
 
 
 def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
     labels = case.labels
     sets = (labels.indptr, labels.classes, labels.state, labels.label, labels.usable, labels.p)
-    arrays: Iterable[Weights | None] = (*sets, case.top, case.scores)
+    arrays: Iterable[Weights | None] = (*sets, case.top, case.scores, case.listed)
     return [np.array(a) for a in arrays if a is not None]
 
 

@@ -5,7 +5,7 @@ import pytest
 from manyhot.registry import get, names, options_of
 from manyhot.testing import check_metric
 
-OPTIONS = {"threshold": "threshold=1.0", "k": "k=3"}
+OPTIONS = {"threshold": "threshold=1.0", "k": "k=3", "bins": "bins=7", "coverage": "coverage=0.6"}
 
 
 def specs():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -5,6 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
+from manyhot.api import as_labels
 from manyhot.classes import class_list
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
 from manyhot.steps import evaluate as step
@@ -407,3 +410,78 @@ def test_class_list_is_known_by_its_hash():
     labels = Labels(small_labels().table, 1000, known.hash, name="L")
     found = step.evaluate(labels, [model(["0.jpg"])], resamples=0)
     assert "superclass=organism" in found.to_polars()["slice"].to_list()
+
+
+UNCERTAIN = ("ece", "ece_set", "brier", "aurc_set")
+
+
+def scored_models(seed=0, n=60, c=12):
+    """Return labels, dense logits, and the same as lists with and without logsumexp."""
+    rng = np.random.default_rng(seed)
+    logits = (3 * rng.normal(size=(n, c))).astype(np.float32)
+    label = np.where(rng.random(n) < 0.6, logits.argmax(1), rng.integers(0, c, n))
+    labels = as_labels(
+        [[a] if i % 2 else [a, (a + 1) % c] for i, a in enumerate(label)], n_classes=c, label=label
+    )
+    top = np.argsort(-logits, axis=1)[:, :5]
+    listed = np.take_along_axis(logits, top, 1)
+    total = np.log(np.exp(logits.astype(np.float64)).sum(1)).astype(np.float32)
+    ids = labels.image_id
+    mixed = np.arange(n)[::-1]  # another order of images
+    models = {
+        "dense": Predictions(ids, "dense", scores=logits, score_kind="logit", n_classes=c),
+        "list": Predictions(
+            ids.take(pa.array(mixed)), "list", top[mixed], listed[mixed], total[mixed], "logit", c
+        ),
+        "logits alone": Predictions(ids, "logits alone", top, listed, None, "logit", c),
+        "ranks": Predictions(ids, "ranks", top, n_classes=c),
+        "scores": Predictions(ids, "scores", scores=logits, score_kind="score", n_classes=c),
+    }
+    return labels, models
+
+
+def test_confidence_of_a_list_is_that_of_dense_scores():
+    labels, models = scored_models()
+    judged = evaluate(
+        labels, [models["dense"], models["list"]], metrics=UNCERTAIN, resamples=20, map_resamples=10
+    )
+    for metric in UNCERTAIN:
+        dense = judged.value(metric, model="dense")
+        assert 0 < dense < 1
+        assert judged.value(metric, model="list") == pytest.approx(dense, abs=1e-5)
+    assert not judged.notes
+    rows = [r for r in judged.results.to_pylist() if r["slice"] == "all"]
+    assert all(r["lo"] < r["value"] + 0.1 and r["hi"] > r["lo"] for r in rows)
+
+
+def test_without_confidence_a_note_says_what_is_missing():
+    labels, models = scored_models()
+    asked = [models[name] for name in ("list", "logits alone", "ranks", "scores")]
+    judged = evaluate(labels, asked, metrics=["ece", "brier_set", "nll", "top1"], resamples=0)
+    needs = "undefined without the probability of the best class"
+    alone = "they are lists of logits without logsumexp"
+    called = "their scores are neither called logits nor probabilities"
+    every = "undefined without probabilities, or logits, of all classes"
+    assert [(n.model, n.kind, n.text) for n in judged.notes] == [
+        ("list", "needs_probabilities", f"nll: {every} (they are lists of the best classes)"),
+        ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),
+        ("logits alone", "needs_probabilities", f"nll: {every} ({alone})"),
+        ("ranks", "needs_confidence", f"ece, brier_set: {needs} (they are ranks)"),
+        ("ranks", "needs_probabilities", f"nll: {every} (they are ranks)"),
+        ("scores", "needs_confidence", f"ece, brier_set: {needs} ({called})"),
+        ("scores", "needs_probabilities", f"nll: {every} ({called})"),
+    ]
+    found = row(judged, model="ranks", metric="ece", slice="all")
+    assert np.isnan(found["value"])
+    assert (found["n"], found["n_skipped"]) == (0, len(labels))
+
+
+def test_a_bad_probability_is_told_with_its_file_and_image():
+    labels, models = scored_models()
+    p = np.full((60, 12), 1 / 12, np.float32)
+    p[7, 3] = 5.0
+    bad = replace(models["dense"], scores=p, score_kind="probability", source="bad.parquet")
+    with pytest.raises(InputError) as error:
+        evaluate(labels, [bad], metrics=["ece"], resamples=0, trust_order=True)
+    assert error.value.details["where"] == "bad.parquet, image 7"
+    assert error.value.details["got"] == "5"

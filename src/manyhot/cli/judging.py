@@ -88,7 +88,8 @@ def evaluate(
     map_resamples: Annotated[
         int,
         typer.Option(
-            "--map-resamples", help="Resamples for mAP and macro F1, at most 200; 0 for no interval."
+            "--map-resamples",
+            help="Resamples for mAP, macro F1 and calibration, at most 200; 0 for no interval.",
         ),
     ] = 0,
     trust_order: Annotated[

@@ -7,6 +7,7 @@ of all C classes nothing is left, and the temperature is the usual one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,12 +92,16 @@ def fit_temperature(tail: Tail, target: npt.NDArray[np.float64]) -> float:
         mean = (p * logs).sum(1) + (tail.n_other * share * tail.other)[:, 0]
         return float((mean - target).mean())
 
-    low, high = 1 / RANGE[1], 1 / RANGE[0]
+    return 1 / sloping_root(slope, 1 / RANGE[1], 1 / RANGE[0])
+
+
+def sloping_root(slope: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a rising function is 0, or the end that is nearest to it."""
     if slope(low) >= 0:
-        return RANGE[1]
+        return low
     if slope(high) <= 0:
-        return RANGE[0]
-    return 1 / float(brentq(slope, low, high, xtol=1e-6))
+        return high
+    return float(brentq(slope, low, high, xtol=1e-6))
 
 
 def set_target(tail: Tail, top: npt.NDArray[np.integer], sets: LabelSets) -> npt.NDArray[np.float64]:

@@ -29,7 +29,19 @@ if TYPE_CHECKING:
     from manyhot.report import Pictures
     from manyhot.report.inputs import ReportTables
 
-MADE = ("drops", "fits", "ranks", "swaps", "sensitivity", "datasets", "set_sizes", "class_pairs", "rejected")
+MADE = (
+    "drops",
+    "fits",
+    "ranks",
+    "swaps",
+    "sensitivity",
+    "datasets",
+    "set_sizes",
+    "class_pairs",
+    "rejected",
+    "reliability",
+    "risk_coverage",
+)
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
 
 
@@ -89,6 +101,7 @@ def write_evaluation(
     written = dataclasses.replace(evaluation, about=about).write(out, call=call, inputs=inputs)
     written += write_thresholds(None if thresholds is None else thresholds.results, out, call, inputs)
     made = description.tables | comparison.tables | {"models": comparison.results.models}
+    made |= evaluation.confidence
     written += write_tables(made, out, call=call, inputs=inputs, results=evaluation.results)
     clear_report(out)
     written += write_pictures(pictures, Path(out) / PICTURES)

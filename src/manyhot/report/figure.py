@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SECTIONS = ("labels", "models", "groups", "shift", "saturation", "ranks")
+SECTIONS = ("labels", "models", "trust", "groups", "shift", "saturation", "ranks")
 """Parts of a report that hold figures, in reading order."""
 
 Spec = dict[str, Any]

@@ -23,6 +23,8 @@ BESIDE = (
     "set_sizes",
     "class_pairs",
     "rejected",
+    "reliability",
+    "risk_coverage",
 )
 """Tables that lie beside the results, each in a file of its name; those that are absent are empty here."""
 

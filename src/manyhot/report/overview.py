@@ -37,6 +37,7 @@ MOST = 3
 TITLES = {
     "labels": ("Labels", "Labels"),
     "models": ("Models", "Models"),
+    "trust": ("Confidence", "Can its confidence be trusted?"),
     "groups": ("Groups", "Groups of images"),
     "shift": ("Shift", "Shift between data sets"),
     "saturation": ("Saturation", "Saturation"),

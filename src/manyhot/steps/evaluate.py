@@ -24,11 +24,13 @@ from manyhot.core.resampling import (
     paired_errors,
     percentile_interval,
 )
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.registry import Entry, get, missing_options
+from manyhot.steps.cases import ascends, case_of, unmet
 from manyhot.steps.columns import Column, grouped, stack
 from manyhot.steps.numbers import check_draws
+from manyhot.steps.reliability import Pictured
 from manyhot.steps.results import Evaluation, Note, Number, pair_rows
 from manyhot.steps.sets import label_sets
 from manyhot.steps.slices import ALL, make_slices
@@ -181,6 +183,7 @@ class Judge:
         by_default = self.metrics is None
         self._requested = _metrics(RANK_METRICS if self.metrics is None else self.metrics)
         self._dense = _metrics(DENSE_METRICS) if by_default else []
+        self._pictured = Pictured(self.dataset)
         self._sets = label_sets(self.labels)
         self._slices = make_slices(
             self.labels,
@@ -210,12 +213,17 @@ class Judge:
             )
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        case = _case(sets, predictions, alignment, depth_of(self._requested))
+        case = case_of(sets, predictions, alignment, depth_of(self._requested))
         if not self.trust_order:
             check_order(case, predictions, alignment)
         self._models.append(predictions.model)
+        for kind, n, text in unmet(self._requested, case, predictions):
+            self._notes.append(Note(self.dataset, predictions.model, kind, n, text))
         for metric in self._requested + (self._dense if case.scores is not None else []):
             self._judge(predictions.model, metric, metric(case), alignment.left)
+        wrong = self._pictured.add(predictions.model, case)
+        if wrong:
+            self._notes.append(Note(self.dataset, predictions.model, "confidence", len(sets), wrong))
         if len({c.model for c in self._waiting}) >= _BATCH:
             self._resample()
 
@@ -234,7 +242,8 @@ class Judge:
         }
         about = {"metrics": json.dumps(metrics), "resamples": str(self.resamples), "seed": str(self.seed)}
         about["classes"] = self.labels.class_hash
-        return Evaluation.of(self._numbers, self._pairs(), self._sampled(), self._notes, about)
+        evaluation = Evaluation.of(self._numbers, self._pairs(), self._sampled(), self._notes, about)
+        return replace(evaluation, confidence=self._pictured.tables())
 
     def _sampled(self) -> pa.Table:
         """Return the samples table."""
@@ -383,19 +392,6 @@ class Judge:
         return result
 
 
-def _case(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
-    in_order = len(alignment.right) == len(predictions) and _ascends(alignment.right)
-    if predictions.is_dense:
-        assert predictions.scores is not None
-        scores = predictions.scores if in_order else predictions.scores[alignment.right]
-        return Case(sets, np.asfortranarray(top_k(scores, max(depth, int(sets.size.max(initial=1))))), scores)
-    assert predictions.classes is not None
-    # Rows of the transpose keep it column-major.
-    top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
-    _check_top_range(top, sets, predictions)
-    return Case(sets, top)
-
-
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
     """Refuse predictions whose rows or classes look to be in another order than claimed.
 
@@ -405,7 +401,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     """
     orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
     # Rows as they lie in the predictions' file: a wrong row order is an order of that file.
-    rows = slice(None) if _ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
+    rows = slice(None) if ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
     found = explain_order(
         case.top[rows],
         _any_label(case.labels)[rows],
@@ -447,28 +443,9 @@ def depth_of(metrics: Sequence[Entry]) -> int:
     return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])
 
 
-def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions: Predictions) -> None:
-    if top.max(initial=0) < sets.n_classes:
-        return
-    one_based = top.max() == sets.n_classes and top[top >= 0].min() == 1
-    raise InputError(
-        "A predicted class is out of range.",
-        where=predictions.source or predictions.model,
-        got=int(top.max()),
-        allowed=f"0 to {sets.n_classes - 1}",
-        do="subtract 1: these indices start at 1"
-        if one_based
-        else "check which class list the model predicts over",
-    )
-
-
 def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
     """Return a right class of each image, the original label where known; negative where there is none."""
     return np.where(sets.label == NO_LABEL, sets.first, sets.label)
-
-
-def _ascends(rows: npt.NDArray[np.int64]) -> bool:
-    return bool((rows[1:] > rows[:-1]).all())
 
 
 def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

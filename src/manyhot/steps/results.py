@@ -58,6 +58,8 @@ class Evaluation:
     notes : tuple of Note
     about : Mapping of str to str
         For the metadata: ``metrics`` (what each is, as JSON), ``resamples`` and ``seed``.
+    confidence : Mapping of str to pyarrow.Table
+        The tables ``reliability`` and ``risk_coverage`` of models with confidences; empty if there are none.
     """
 
     results: pa.Table
@@ -65,6 +67,7 @@ class Evaluation:
     samples: pa.Table
     notes: tuple[Note, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    confidence: Mapping[str, pa.Table] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -95,6 +98,10 @@ class Evaluation:
             pa.concat_tables([p.samples for p in parts]),
             tuple(note for p in parts for note in p.notes),
             {**parts[0].about, "metrics": json.dumps(_metrics_of(parts))},
+            {
+                name: pa.concat_tables([p.confidence[name] for p in parts if name in p.confidence])
+                for name in dict.fromkeys(name for p in parts for name in p.confidence)
+            },
         )
 
     def __len__(self) -> int:

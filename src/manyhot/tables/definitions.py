@@ -22,6 +22,7 @@ MEASURES = (
     "always_no",
 )
 SCALES = ("plain", "logit", "probit")
+EVENTS = ("label", "set")
 ANALYSES = (
     "as published",
     "not empty",
@@ -445,6 +446,32 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("label_name", _text, "its name"),
         Column("classes", pa.list_(_int), "the label set; empty where nothing is valid"),
         Column("names", pa.list_(_text), "their names"),
+    ),
+    "reliability": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column(
+            "event",
+            _text,
+            "when the best class is right: if it is the original label, or in the label set",
+            values=EVENTS,
+        ),
+        Column("from", _real, "least confidence of the bin; 0 to 1 is all images together"),
+        Column("to", _real, "confidence up to which the bin goes, in the last bin with 1"),
+        Column("confidence", _real, "mean probability of the best class"),
+        Column("right", _real, "share of images whose best class is right"),
+        Column("lo", _real, "lower end of its 95 % interval (Wilson)"),
+        Column("hi", _real, "upper end of its 95 % interval (Wilson)"),
+        Column("n", pa.int64(), "images in the bin; of those that have an original label and a label set"),
+    ),
+    "risk_coverage": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column("event", _text, "as in reliability", values=EVENTS),
+        Column("confidence", _real, "the least confidence of the images that are kept"),
+        Column("coverage", _real, "share of images that are kept"),
+        Column("risk", _real, "share of errors among these"),
+        Column("n", pa.int64(), "images that are kept"),
     ),
     "similar": (
         Column("image_id", _text, "as in images"),

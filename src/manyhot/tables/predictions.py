@@ -86,7 +86,8 @@ class Predictions:
         total = self.logsumexp
         if total is None and self.is_dense:
             total = np.logaddexp.reduce(scores, axis=1)
-        return None if total is None else np.exp(scores - total[:, None])
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite logits give NaN
+            return None if total is None else np.exp(scores - total[:, None])
 
     def to_table(self) -> pa.Table:
         """Return the predictions table."""

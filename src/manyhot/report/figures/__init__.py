@@ -37,9 +37,18 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
     from manyhot.report.figures.ranks import draw_ranks
     from manyhot.report.figures.saturation import draw_saturation
     from manyhot.report.figures.shift import draw_shift
+    from manyhot.report.figures.trust import draw_trust
 
     numbers = Numbers(tables, sorted(own))
     with alt.utils.schemapi.debug_mode(False):
-        sections = (draw_labels, draw_models, draw_groups, draw_shift, draw_saturation, draw_ranks)
+        sections = (
+            draw_labels,
+            draw_models,
+            draw_trust,
+            draw_groups,
+            draw_shift,
+            draw_saturation,
+            draw_ranks,
+        )
         drawn = [figure for draw in sections for figure in draw(numbers)]
     return tuple(replace(figure, command=command) for figure in drawn)

@@ -1,0 +1,220 @@
+"""Recalibration: scaled logits and isotonic confidences, fitted to single labels or to label sets.
+
+Fit on one split, judge on another: what is fitted on an image looks calibrated there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import isotonic_regression, minimize
+
+from manyhot.core.calibration import RANGE, sloping_root
+from manyhot.core.sets import YES, Case, LabelSets
+from manyhot.core.softmax import ROWS, log_probability
+from manyhot.errors import InputError
+
+_Reals = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The classes that images are fitted to, and what each counts; one image's counts add up to 1.
+
+    Attributes
+    ----------
+    image, classes : ndarray of int, shape (m,)
+    share : ndarray of float64, shape (m,)
+    """
+
+    image: _Ints
+    classes: _Ints
+    share: _Reals
+
+    @classmethod
+    def of_labels(cls, labels: LabelSets) -> Targets:
+        """Return the original labels of images that have one."""
+        image = np.flatnonzero(labels.labelled)
+        return cls._checked(image, labels.label[image], np.ones(len(image)), "original label")
+
+    @classmethod
+    def of_sets(cls, labels: LabelSets) -> Targets:
+        """Return the classes of each label set in equal shares: one of them at random is the label."""
+        chosen = (labels.state == YES) & labels.scored[labels.rows]
+        image = labels.rows[chosen]
+        return cls._checked(image, labels.classes[chosen], 1 / labels.divisor[image], "label set")
+
+    @classmethod
+    def _checked(cls, image: _Ints, classes: _Ints, share: _Reals, what: str) -> Targets:
+        if not len(image):
+            raise InputError(
+                "There is nothing to fit to.",
+                got=f"no image with {'an' if what[0] == 'o' else 'a'} {what}",
+                allowed="images of the split that is fitted on, with labels",
+            )
+        return cls(image, classes, share)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Logits are multiplied and shifted: by one number for all classes, or by two for each.
+
+    Attributes
+    ----------
+    weight, bias : ndarray of float64, shape (C,)
+        One temperature T is a weight of 1 / T and no bias.
+    """
+
+    weight: _Reals
+    bias: _Reals
+
+    @property
+    def temperature(self) -> float:
+        """One over the mean weight."""
+        return float(1 / self.weight.mean())
+
+    def apply(self, case: Case) -> Case:
+        """Return the case with scaled logits; with a bias its best classes may be others."""
+        parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
+        logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
+        logits *= self.weight.astype(np.float32)
+        logits += self.bias.astype(np.float32)
+        return Case.from_scores(case.labels, logits, k=case.top.shape[1], kind="logit")
+
+
+def fit_temperature_of_all(case: Case, targets: Targets) -> Scaling:
+    """Return one temperature for logits or probabilities of all classes, of the highest likelihood.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599. The likelihood is convex in 1 / T; its slope has one root.
+    """
+    images = np.unique(targets.image)
+    wanted = float(targets.share @ _cells(case, targets)) / len(images)
+
+    def slope(b: float) -> float:
+        total = 0.0
+        for logits in _logits(case, images):
+            total += float((_softmax(logits * np.float32(b)) * logits).sum(dtype=np.float64))
+        return total / len(images) - wanted
+
+    b = sloping_root(slope, 1 / RANGE[1], 1 / RANGE[0])
+    c = case.labels.n_classes
+    return Scaling(np.full(c, b), np.zeros(c))
+
+
+def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scaling:
+    """Return a weight and a bias for each class, of the highest likelihood.
+
+    2 C numbers are fitted: with fewer images than that, expect to do worse than one temperature.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599, section 4.2. Fitted by L-BFGS from one temperature on.
+    """
+    c = case.labels.n_classes
+    images = np.unique(targets.image)
+    known = _cells(case, targets)
+    toward = np.concatenate(
+        [np.bincount(targets.classes, targets.share * v, minlength=c) for v in (known, np.ones_like(known))]
+    )
+
+    def loss(parameters: _Reals) -> tuple[float, _Reals]:
+        weight, bias = parameters.astype(np.float32).reshape(2, c)
+        total, gradient = -float(parameters @ toward), -toward
+        for logits in _logits(case, images):
+            scaled = logits * weight + bias
+            best = scaled.max(axis=1, keepdims=True)
+            p = np.exp(scaled - best)
+            z = p.sum(axis=1, keepdims=True)
+            total += float((best + np.log(z)).sum(dtype=np.float64))
+            p /= z
+            gradient = gradient + np.concatenate(
+                [(p * logits).sum(axis=0, dtype=np.float64), p.sum(axis=0, dtype=np.float64)]
+            )
+        return total / len(images), gradient / len(images)
+
+    start = fit_temperature_of_all(case, targets)
+    found = minimize(
+        loss,
+        np.concatenate([start.weight, start.bias]),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations},
+    )
+    return Scaling(*found.x.reshape(2, c))
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """Confidence to the share that is right, never falling: steps joined by straight lines.
+
+    Attributes
+    ----------
+    x, y : ndarray of float64, shape (s,)
+    """
+
+    x: _Reals
+    y: _Reals
+
+    def apply(self, confidence: _Reals) -> _Reals:
+        """Return recalibrated confidences."""
+        return np.asarray(np.interp(confidence, self.x, self.y))
+
+
+def fit_isotonic(confidence: _Reals, right: npt.NDArray[np.bool_]) -> Isotonic:
+    """Return the never falling function of confidence that is nearest to being right, in squares.
+
+    Parameters
+    ----------
+    confidence : ndarray of float64, shape (m,)
+    right : ndarray of bool, shape (m,)
+
+    References
+    ----------
+    Zadrozny and Elkan 2002, doi 10.1145/775047.775151; ``sklearn.isotonic.IsotonicRegression``.
+    """
+    if not len(confidence):
+        raise InputError("There is nothing to fit to.", got="no image", allowed="images that count")
+    x, at = np.unique(confidence, return_inverse=True)
+    n = np.bincount(at)
+    found = isotonic_regression(np.bincount(at, right) / n, weights=n)
+    return Isotonic(x, np.clip(found.x, 0, 1))
+
+
+def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the logits of images in blocks: the stored ones, or the logarithms of probabilities."""
+    scores = _scores(case)
+    for start in range(0, len(images), ROWS):
+        stored = scores[images[start : start + ROWS]]
+        logs = log_probability(stored) if case.kind == "probability" else stored
+        block = logs.astype(np.float32)
+        # 0 times minus infinity is no number: what is ruled out stays out.
+        yield np.maximum(block, np.float32(-1e30), out=block)
+
+
+def _cells(case: Case, targets: Targets) -> _Reals:
+    scores = _scores(case)
+    found = scores[targets.image, targets.classes]
+    return log_probability(found) if case.kind == "probability" else found.astype(np.float64)
+
+
+def _scores(case: Case) -> npt.NDArray[np.floating]:
+    if case.scores is None or not case.has_probabilities:
+        raise InputError(
+            "Scaling needs logits or probabilities of all classes.",
+            got="lists of the best classes" if case.scores is None else f"scores of kind {case.kind}",
+            allowed="dense predictions whose scores are called logit or probability",
+            do="give scores of all classes, or use isotonic, which needs the best class alone",
+        )
+    return case.scores
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    p: npt.NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p

@@ -1,0 +1,414 @@
+"""Can its confidence be trusted? Calibration and ranking of errors, against one label and against label sets.
+
+The *confidence* is the probability of the best class. It is *right* if that class is the original label or,
+for the metrics that end in ``_set``, if it is in the label set. Those of the first event count the images of
+`top1`, those of the second the images of `real1`.
+
+A list of the best classes suffices where its probabilities are known: of logits through their ``logsumexp``
+over all classes. Where they are not, as in rank-only predictions, everything here is undefined (NaN with n
+0).
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
+from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, against_label, against_set
+from manyhot.core.sets import YES, Case
+from manyhot.core.softmax import SLACK, log_probability, row_sums
+from manyhot.errors import InputError
+from manyhot.registry import register
+
+_Reals = npt.NDArray[np.float64]
+_Event = Callable[[Case], Outcomes | None]
+
+
+@register("metric", "ece", better="lower", needs="confidence")
+def ece(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error: mean gap between confidence and top-1 accuracy in bins of equal width.
+
+    Parameters
+    ----------
+    bins : int
+        B; bin k holds the confidences from k / B up to (k + 1) / B, the last one 1 too.
+
+    References
+    ----------
+    Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599, equation 3.
+
+    Notes
+    -----
+    Deviation: theirs are open below and closed above; here, as in torchmetrics, the other way round.
+    """
+    return _binned(case, against_label, Outcomes.equal_width, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_set", better="lower", needs="confidence")
+def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error, right being in the label set; bins of equal width.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`.
+    """
+    return _binned(case, against_set, Outcomes.equal_width, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_mass", better="lower", needs="confidence")
+def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error in bins that hold equally many images.
+
+    Parameters
+    ----------
+    bins : int
+
+    References
+    ----------
+    Nguyen and O'Connor 2015, arXiv 1508.05154, "adaptive binning"; Nixon et al. 2019, arXiv 1904.01685.
+
+    Notes
+    -----
+    Images of equal confidence stay together, in the bin of their middle rank.
+    """
+    return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_mass_set", better="lower", needs="confidence")
+def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error, right being in the label set; bins that hold equally many images.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece_mass`.
+    """
+    return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_debiased", better="lower", needs="confidence", depends_on_n=True)
+def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
+    """Debiased calibration error: root mean squared gap in bins of equal mass, less what chance adds to it.
+
+    Parameters
+    ----------
+    bins : int
+
+    References
+    ----------
+    Kumar, Liang and Ma 2019, Verified Uncertainty Calibration, arXiv 1909.10155, definition 4.1 and section
+    5. Not the sweep over bins of Roelofs et al. 2022, arXiv 2012.08668, who measured how far the plain one is
+    off.
+
+    Notes
+    -----
+    Of squares, where `ece` is of absolute gaps: the two are not on one scale. The root is taken of 0 where
+    chance explains more than all. Weights count images: twice as many say more.
+    """
+    return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
+
+
+@register("metric", "ece_debiased_set", better="lower", needs="confidence", depends_on_n=True)
+def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Debiased calibration error, right being in the label set: root mean squared gap less chance.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece_debiased`.
+    """
+    return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.debiased_gap)
+
+
+@register("metric", "mce", better="lower", needs="confidence")
+def mce(case: Case, *, bins: int = BINS) -> Estimate:
+    """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599, equation 5.
+    """
+    return _binned(case, against_label, Outcomes.equal_width, bins, Bins.largest_gap)
+
+
+@register("metric", "mce_set", better="lower", needs="confidence")
+def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Maximum calibration error, right being in the label set: the largest gap of any bin.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`.
+    """
+    return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
+
+
+@register("metric", "brier", better="lower", needs="confidence")
+def brier(case: Case) -> Estimate:
+    """Brier score of top-1: the mean squared difference of confidence and being right, 1 or 0.
+
+    References
+    ----------
+    Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for the event that the best class is
+    right; ``sklearn.metrics.brier_score_loss``.
+    """
+    return _squared(case, against_label(case))
+
+
+@register("metric", "brier_set", better="lower", needs="confidence")
+def brier_set(case: Case) -> Estimate:
+    """Brier score of top-1, right being in the label set."""
+    return _squared(case, against_set(case))
+
+
+@register("metric", "nll", better="lower", needs="probabilities", unit="nats")
+def nll(case: Case) -> Estimate:
+    """Negative log-likelihood of the original label.
+
+    Raises
+    ------
+    InputError
+        If the probabilities of an image do not add up to 1, or a logit of a label is minus infinity.
+
+    References
+    ----------
+    ``sklearn.metrics.log_loss``.
+
+    Notes
+    -----
+    A stored probability of 0 counts as the least number that its type holds: 1e-38, in half precision 6e-8.
+    """
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    labels = case.labels
+    image = np.flatnonzero(labels.labelled)
+    loss = np.zeros(len(labels))
+    loss[image] = -_log_p(case, image, labels.label[image])
+    return mean_over(loss, labels.labelled)
+
+
+@register("metric", "nll_mass", better="lower", needs="probabilities", unit="nats")
+def nll_mass(case: Case) -> Estimate:
+    """Negative log-likelihood of the label set: minus the logarithm of the summed probability of its classes.
+
+    What it costs a model to have mass outside the set, wherever in the set the rest is. Equal to `nll` where
+    the set is the original label.
+    """
+    return _set_likelihood(case, mass=True)
+
+
+@register("metric", "nll_best", better="lower", needs="probabilities", unit="nats")
+def nll_best(case: Case) -> Estimate:
+    """Negative log-likelihood of the likeliest class of the label set.
+
+    At least `nll_mass`, at most that of any single class of the set.
+    """
+    return _set_likelihood(case, mass=False)
+
+
+@register("metric", "aurc", better="lower", needs="confidence")
+def aurc(case: Case) -> Estimate:
+    """Area under the risk-coverage curve: mean share of errors among the images at least as sure as each.
+
+    References
+    ----------
+    Geifman, Uziel and El-Yaniv 2019, Bias-Reduced Uncertainty Estimation, arXiv 1805.08206, section 3.
+    """
+    return _of_order(case, against_label, Ranked.aurc)
+
+
+@register("metric", "aurc_set", better="lower", needs="confidence")
+def aurc_set(case: Case) -> Estimate:
+    """Area under the risk-coverage curve, right being in the label set."""
+    return _of_order(case, against_set, Ranked.aurc)
+
+
+@register("metric", "eaurc", better="lower", needs="confidence")
+def eaurc(case: Case) -> Estimate:
+    """Excess AURC: less that of the best order, in which every error is less sure than all that is right.
+
+    References
+    ----------
+    Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3: with r the share of errors the best order
+    has r + (1 - r) ln(1 - r).
+    """
+    return _of_order(case, against_label, Ranked.excess_aurc)
+
+
+@register("metric", "eaurc_set", better="lower", needs="confidence")
+def eaurc_set(case: Case) -> Estimate:
+    """Excess AURC, right being in the label set."""
+    return _of_order(case, against_set, Ranked.excess_aurc)
+
+
+@register("metric", "accuracy_at_coverage", better="higher", needs="confidence")
+def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
+    """Top-1 accuracy of the surest images, a given share of all.
+
+    Parameters
+    ----------
+    coverage : float
+        Above 0, up to 1. Of images of equal confidence at the edge a share counts.
+    """
+    check_coverage(coverage)
+    return _of_order(case, against_label, lambda ranked: ranked.accuracy_at(coverage))
+
+
+@register("metric", "accuracy_at_coverage_set", better="higher", needs="confidence")
+def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
+    """Share of the surest images whose best class is in the label set.
+
+    Parameters
+    ----------
+    coverage : float
+        As in `accuracy_at_coverage`.
+    """
+    check_coverage(coverage)
+    return _of_order(case, against_set, lambda ranked: ranked.accuracy_at(coverage))
+
+
+@register("metric", "error_auroc", better="higher", needs="confidence")
+def error_auroc(case: Case) -> Estimate:
+    """AUROC of error detection: the chance that a right prediction is surer than a wrong one.
+
+    NaN without errors, or without anything right.
+
+    References
+    ----------
+    Hendrycks and Gimpel 2017, A Baseline for Detecting Misclassified Examples, arXiv 1610.02136;
+    ``sklearn.metrics.roc_auc_score``.
+    """
+    return _of_order(case, against_label, Ranked.auroc)
+
+
+@register("metric", "error_auroc_set", better="higher", needs="confidence")
+def error_auroc_set(case: Case) -> Estimate:
+    """AUROC of error detection, right being in the label set."""
+    return _of_order(case, against_set, Ranked.auroc)
+
+
+def check_bins(bins: int) -> None:
+    """Refuse a number of bins that is none.
+
+    Raises
+    ------
+    InputError
+    """
+    if bins < 1:
+        raise InputError("Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
+
+
+def check_coverage(coverage: float) -> None:
+    """Refuse a coverage that is no share of images.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(coverage, numbers.Real) or not 0 < coverage <= 1:
+        raise InputError(
+            "Coverage is the share of images that are kept.",
+            got=f"coverage={coverage!r}",
+            allowed="above 0, up to 1",
+        )
+
+
+def _binned(
+    case: Case,
+    event: _Event,
+    split: Callable[[Outcomes, _Reals, int], Bins],
+    bins: int,
+    measure: Callable[[Bins], float],
+) -> Estimate:
+    check_bins(bins)
+    return _pooled(case, event(case), lambda outcomes, w: measure(split(outcomes, w, bins)))
+
+
+def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> Estimate:
+    return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
+
+
+def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, _Reals], float]) -> Estimate:
+    if outcomes is None:
+        return undefined(len(case.labels))
+    scored = np.zeros(len(case.labels), bool)
+    scored[outcomes.image] = True
+
+    def value(weights: Weights | None = None) -> float:
+        w = outcomes.weigh(weights)
+        return measure(outcomes, w) if w.any() else float("nan")
+
+    return Pooled(value, scored)
+
+
+def _squared(case: Case, outcomes: Outcomes | None) -> Estimate:
+    if outcomes is None:
+        return undefined(len(case.labels))
+    squares, scored = np.zeros(len(case.labels)), np.zeros(len(case.labels), bool)
+    squares[outcomes.image] = (outcomes.confidence - outcomes.right) ** 2
+    scored[outcomes.image] = True
+    return mean_over(squares, scored)
+
+
+def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    labels = case.labels
+    chosen = (labels.state == YES) & labels.scored[labels.rows]
+    image = labels.rows[chosen]
+    log_p = _log_p(case, image, labels.classes[chosen])
+    best = np.full(len(labels), -np.inf)
+    np.maximum.at(best, image, log_p)
+    if not mass:
+        return mean_over(-best, labels.scored)
+    # Relative to the best class nothing underflows.
+    total = np.bincount(image, np.exp(log_p - best[image]), minlength=len(labels))
+    loss = -(best + np.log(np.where(labels.scored, total, 1)))
+    return mean_over(loss, labels.scored)
+
+
+def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> _Reals:
+    """Return the logarithms of the probabilities of some cells."""
+    assert case.scores is not None  # for the type checker
+    found = case.scores[image, classes]
+    if case.kind == "logit":
+        log_p = found.astype(np.float64) - case.log_total[image]
+        ruled_out = np.isneginf(log_p)
+        if ruled_out.any():
+            row = int(np.argmax(ruled_out))
+            raise InputError(
+                "A class that is right has a logit of minus infinity: its likelihood is 0.",
+                where=f"{case.name(int(image[row]))}, class {classes[row]}",
+                got=f"{np.count_nonzero(ruled_out):,} such cells",
+                allowed="finite logits of the classes in the labels",
+                do="predict over all classes that the labels have",
+            )
+        return np.asarray(log_p)
+    _check_sums(case)
+    return log_probability(found)
+
+
+def _check_sums(case: Case) -> None:
+    assert case.scores is not None  # for the type checker
+    found = row_sums(case.scores, case.name)
+    off = ~(np.abs(found - 1) <= SLACK)
+    if off.any():
+        row = int(np.argmax(off))
+        raise InputError(
+            "The probabilities of an image do not add up to 1.",
+            where=case.name(row),
+            got=f"{found[row]:g}, and {np.count_nonzero(off):,} of {len(off):,} images like it",
+            allowed=f"1, give or take {SLACK}",
+            do="for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set or "
+            "classwise_ece_set",
+        )

@@ -1,0 +1,240 @@
+"""Recalibrated predictions and conformal prediction sets: fitted on some images, given for the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.core.calibration import Tail, calibrated, fit_temperature, set_target
+from manyhot.core.conformal import countable, fit_threshold, predict_sets
+from manyhot.core.reliability import against_label, against_set
+from manyhot.core.resampling import wilson_interval
+from manyhot.core.scaling import Targets, fit_isotonic, fit_temperature_of_all, fit_vector
+from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.steps.cases import case_of
+from manyhot.steps.sets import label_sets
+from manyhot.tables import Labels, Predictions, align, check_same_classes
+
+METHODS = ("temperature", "vector", "isotonic")
+FITTED_TO = ("labels", "sets")
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Prediction sets of one model: how they were chosen, and what they did on other images.
+
+    Attributes
+    ----------
+    model, cover : str
+        `cover` says what a set must hold: the original ``label``, ``one`` class of the label set, or ``all``.
+    alpha, threshold : float
+        The share that may be missed, and the probability from which a class is in the set.
+    n_fitted, n : int
+        Images fitted on, and images measured on.
+    coverage, lo, hi : float
+        The share of the latter that is covered, with its 95 % interval (Wilson).
+    mean_size, share_empty : float
+        Classes in a set, and the share of sets without any.
+    """
+
+    model: str
+    cover: str
+    alpha: float
+    threshold: float
+    n_fitted: int
+    n: int
+    coverage: float
+    lo: float
+    hi: float
+    mean_size: float
+    share_empty: float
+
+
+def calibrate(
+    labels: Labels,
+    predictions: Predictions,
+    *,
+    method: str = "temperature",
+    to: str = "sets",
+    fit: float = 0.5,
+    seed: int = 0,
+) -> Predictions:
+    """Recalibrate a model on some images and return its predictions for the others.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : Predictions
+        For ``vector`` with logits or probabilities of all classes. For ``temperature`` lists with
+        probabilities suffice; what a list leaves is spread evenly over the other classes. For ``isotonic``
+        the probability of the best class does.
+    method : str
+        ``temperature``: one number. ``vector``: two numbers a class. ``isotonic``: a never falling function
+        of the confidence; what it returns has the best class only.
+    to : str
+        ``labels``: the original label is right. ``sets``: the classes of the label set are, in equal shares;
+        for ``isotonic``, any of them.
+    fit : float
+        The share of images to fit on, above 0 and below 1.
+    seed : int
+        Of their choice.
+
+    Returns
+    -------
+    Predictions
+        Of the images that were not fitted on, named after model and method.
+
+    Raises
+    ------
+    InputError
+        If the predictions do not have what the method needs, or no image to fit on has labels.
+    MatchError
+        If labels and predictions share no image, or are over different class lists.
+    """
+    for name, value, known in (("method", method, METHODS), ("to", to, FITTED_TO)):
+        if value not in known:
+            raise InputError(
+                f"There is no such {name!r} of calibration.", got=value, allowed=", ".join(known)
+            )
+    case, ids = _matched(labels, predictions)
+    chosen = _chosen(len(ids), fit, seed)
+    fitted, rest = (_take(case, np.flatnonzero(rows)) for rows in (chosen, ~chosen))
+    about = {"image_id": ids.filter(pa.array(~chosen)), "model": f"{predictions.model}, {method} ({to})"}
+    if method == "isotonic":
+        return replace(predictions, **about, **_isotonic(fitted, rest, to), logsumexp=None)
+    if method == "temperature" and case.listed is not None:
+        return replace(predictions, **about, **_cooled_lists(fitted, rest, to), logsumexp=None)
+    targets = (Targets.of_labels if to == "labels" else Targets.of_sets)(fitted.labels)
+    scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(fitted, targets)
+    scores = scaling.apply(rest).scores
+    return replace(predictions, **about, scores=scores, score_kind="logit", classes=None, logsumexp=None)
+
+
+def conformal(
+    labels: Labels,
+    predictions: Predictions,
+    *,
+    cover: str = "one",
+    alpha: float = 0.1,
+    fit: float = 0.5,
+    seed: int = 0,
+) -> Conformal:
+    """Choose split-conformal prediction sets on some images, and measure what they cover on the others.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : Predictions
+        With probabilities, of all classes or of lists that reach far enough down.
+    cover : str
+        What a set must hold: the original ``label``, ``one`` class of the label set, or ``all`` of it.
+    alpha : float
+        The share of images that may be missed.
+    fit, seed
+        As in `calibrate`.
+
+    Raises
+    ------
+    InputError
+        If there are no probabilities, no labels, or the sets may hold classes that are not listed.
+    MatchError
+        As in `calibrate`.
+    """
+    case, ids = _matched(labels, predictions)
+    if case.listed is None and not case.has_probabilities:
+        raise InputError(
+            "Prediction sets need probabilities.",
+            where=predictions.source or predictions.model,
+            got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
+            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+        )
+    chosen = _chosen(len(ids), fit, seed)
+    counts = countable(case, cover)
+    threshold = fit_threshold(case, np.flatnonzero(chosen), cover=cover, alpha=alpha)
+    rest = np.flatnonzero(~chosen & counts)
+    if not len(rest):
+        raise InputError("There is nothing to measure on.", got="no image", allowed="images with labels")
+    found = predict_sets(case, rest, cover=cover, threshold=threshold)
+    n, hits = len(rest), int(found.covered.sum())
+    lo, hi = (float(end[0]) for end in wilson_interval([hits], [n]))
+    return Conformal(
+        predictions.model,
+        cover,
+        alpha,
+        threshold,
+        int(np.count_nonzero(chosen & counts)),
+        n,
+        hits / n,
+        lo,
+        hi,
+        float(found.size.mean()),
+        float(np.mean(found.size == 0)),
+    )
+
+
+def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, pa.Array]:
+    """Return the images that labels and predictions share, as a case and by id."""
+    check_same_classes(labels, predictions)
+    found = align(
+        labels.image_id,
+        predictions.image_id,
+        left_name=labels.name or "the labels",
+        right_name=predictions.model,
+    )
+    sets = label_sets(labels).take(found.left)
+    return case_of(sets, predictions, found, 1), labels.image_id.take(pa.array(found.left))
+
+
+def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which of n images are fitted on."""
+    if not 0 < share < 1:
+        raise InputError(
+            "Some images are fitted on and the others judged.", got=f"fit={share}", allowed="above 0, below 1"
+        )
+    chosen = np.zeros(n, bool)
+    chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
+    return chosen
+
+
+def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
+    scores, listed = (None if a is None else a[rows] for a in (case.scores, case.listed))
+    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed)
+
+
+def _cooled_lists(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
+    """Return lists of the best classes at the temperature of the others, as fields of predictions."""
+    assert fitted.listed is not None  # for the type checker
+    assert rest.listed is not None
+    sets, c = fitted.labels, fitted.labels.n_classes
+    if to == "labels":
+        sets = LabelSets.from_lists([[y] if y >= 0 else [] for y in sets.label], c, usable=sets.usable)
+    kept = np.flatnonzero(sets.scored)
+    if not len(kept):
+        raise InputError("There is nothing to fit to.", got="no image", allowed="images with labels")
+    tail = Tail.of(fitted.top[kept], fitted.listed[kept], c)
+    temperature = fit_temperature(tail, set_target(tail, fitted.top[kept], sets.take(kept)))
+    listed, _ = calibrated(Tail.of(rest.top, rest.listed, c), temperature)
+    return {"classes": rest.top, "scores": listed.astype(np.float32), "score_kind": "probability"}
+
+
+def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
+    """Return the best class of each image with its recalibrated confidence, as fields of predictions."""
+    event = against_label if to == "labels" else against_set
+    outcomes = event(fitted)
+    if outcomes is None or rest.confidence is None:
+        raise InputError(
+            "Isotonic calibration needs the probability of the best class.",
+            got="ranks, or scores called neither logit nor probability",
+            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+        )
+    found = fit_isotonic(outcomes.confidence, outcomes.right).apply(rest.confidence)
+    return {
+        "classes": rest.top[:, :1],
+        "scores": found.astype(np.float32)[:, None],
+        "score_kind": "probability",
+    }

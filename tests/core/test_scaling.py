@@ -1,0 +1,122 @@
+"""Recalibration against likelihoods written out, and against the formula of isotonic regression."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax
+
+from manyhot.core.scaling import Targets, fit_isotonic, fit_temperature_of_all, fit_vector
+from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.registry import get
+
+N, C = 700, 4
+
+
+def drawn(seed, weight, bias):
+    """Return logits, and labels drawn from their softmax when they are multiplied and shifted."""
+    rng = np.random.default_rng(seed)
+    logits = (2 * rng.normal(size=(N, C))).astype(np.float32)
+    p = np.exp(log_softmax(logits * weight + bias, axis=1))
+    return logits, np.array([rng.choice(C, p=row / row.sum()) for row in p])
+
+
+def case_of(logits, sets, label=None, kind="logit"):
+    return Case.from_scores(LabelSets.from_lists(sets, C, label=label), logits, kind=kind)
+
+
+@pytest.mark.parametrize("to", ["labels", "sets"])
+@pytest.mark.parametrize("kind", ["logit", "probability"])
+def test_one_temperature(to, kind):
+    logits, label = drawn(0, 0.5, 0)
+    sets = [[c] if i % 3 else [c, (c + 1) % C] for i, c in enumerate(label)]
+    shares = [[c] for c in label] if to == "labels" else sets
+
+    def nll(log_t):
+        logs = log_softmax(logits.astype(float) / np.exp(log_t), axis=1)
+        return -np.mean([logs[i, s].mean() for i, s in enumerate(shares)])
+
+    expected = np.exp(minimize_scalar(nll, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8}).x)
+    scores = logits if kind == "logit" else np.exp(log_softmax(logits, axis=1))
+    case = case_of(scores, sets, label, kind)
+    found = fit_temperature_of_all(
+        case, (Targets.of_labels if to == "labels" else Targets.of_sets)(case.labels)
+    )
+    assert found.temperature == pytest.approx(expected, rel=1e-3)
+    if to == "labels":
+        assert found.temperature == pytest.approx(2, rel=0.15)
+    before, after = (get("metric", "nll")(c).value(None) for c in (case, found.apply(case)))
+    assert to == "sets" or after < before
+
+
+def test_a_weight_and_a_bias_for_each_class():
+    weight, bias = np.array([0.5, 1, 0.7, 0.4]), np.array([0.5, -0.5, 0, 0])
+    logits, label = drawn(1, weight, bias)
+    case = case_of(logits, label[:, None], label)
+
+    def nll(parameters):
+        w, b = parameters.reshape(2, C)
+        return -log_softmax(logits * w + b, axis=1)[np.arange(N), label].mean()
+
+    expected = minimize(nll, np.concatenate([np.ones(C), np.zeros(C)]), method="BFGS")
+    found = fit_vector(case, Targets.of_labels(case.labels))
+    assert nll(np.concatenate([found.weight, found.bias])) == pytest.approx(expected.fun, abs=1e-5)
+    assert found.weight == pytest.approx(weight, abs=0.2)
+    assert found.bias - found.bias.mean() == pytest.approx(bias - bias.mean(), abs=0.3)
+    scaled = found.apply(case)
+    assert get("metric", "nll")(scaled).value(None) == pytest.approx(expected.fun, abs=1e-5)
+    assert get("metric", "nll")(scaled).value(None) < get("metric", "nll")(case).value(None)
+
+
+def test_a_class_that_is_ruled_out_stays_out():
+    logits, label = drawn(2, 1, 0)
+    logits[:, 3] = -np.inf
+    label = label % 3
+    case = case_of(logits, label[:, None], label)
+    for fit in (fit_temperature_of_all, fit_vector):
+        scaled = fit(case, Targets.of_labels(case.labels)).apply(case)
+        assert np.isfinite(get("metric", "nll")(scaled).value(None))
+        assert scaled.probability_of(np.arange(N), np.full(N, 3)).max() == 0
+
+
+def test_isotonic_is_the_max_of_min_of_means():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(60).round(1)  # with equals
+    right = rng.random(60) < confidence**2
+    found = fit_isotonic(confidence, right)
+    x = np.unique(confidence)
+
+    def mean(a, b):
+        return right[(confidence >= a) & (confidence <= b)].mean()
+
+    expected = [max(min(mean(a, b) for b in x[x >= v]) for a in x[x <= v]) for v in x]
+    assert found.apply(x) == pytest.approx(expected)
+    assert found.apply(np.array([-1.0, 2.0])) == pytest.approx([expected[0], expected[-1]])
+    assert found.apply((x[3:4] + x[4:5]) / 2)[0] == pytest.approx((expected[3] + expected[4]) / 2)
+
+
+def refused(make):
+    with pytest.raises(InputError) as error:
+        make()
+    return str(error.value)
+
+
+def test_what_cannot_be_fitted():
+    case = case_of(np.eye(4, dtype=np.float32), [[], [], [], []])
+    assert refused(lambda: Targets.of_sets(case.labels)) == (
+        "There is nothing to fit to.\n"
+        "  got:     no image with a label set\n"
+        "  allowed: images of the split that is fitted on, with labels"
+    )
+    assert "no image with an original label" in refused(lambda: Targets.of_labels(case.labels))
+    assert refused(lambda: fit_isotonic(np.empty(0), np.empty(0, bool))) == (
+        "There is nothing to fit to.\n  got:     no image\n  allowed: images that count"
+    )
+    labels = LabelSets.from_lists([[0]], C, label=[0])
+    lists = Case(labels, np.array([[0, 1]]), listed=np.array([[0.6, 0.4]]))
+    assert refused(lambda: fit_vector(lists, Targets.of_labels(labels))) == (
+        "Scaling needs logits or probabilities of all classes.\n"
+        "  got:     lists of the best classes\n"
+        "  allowed: dense predictions whose scores are called logit or probability\n"
+        "  do:      give scores of all classes, or use isotonic, which needs the best class alone"
+    )

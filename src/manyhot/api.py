@@ -99,6 +99,7 @@ def diagnose_errors(
     *,
     label: Any = None,
     n_classes: int | None = None,
+    score_kind: str = "score",
     event: str = "label",
     above: float | None = None,
     rules: Sequence[str] = ORDER,
@@ -117,7 +118,7 @@ def diagnose_errors(
 
     Parameters
     ----------
-    labels, predictions, label, n_classes
+    labels, predictions, label, n_classes, score_kind
         As in `evaluate`.
     event, above, rules, images, classes, superclasses, pairs, together, non_prototypical, similar, neighbours
         As in `manyhot.steps.diagnose.diagnose_errors`.
@@ -140,7 +141,7 @@ def diagnose_errors(
     >>> found.count("valid-label"), found.count("model-failure")
     (1, 1)
     """
-    labels, models = _tables(labels, predictions, n_classes, label)
+    labels, models = _tables(labels, predictions, n_classes, label, score_kind)
     return diagnose_tables(
         labels,
         models,

@@ -181,7 +181,9 @@ const manyhotGallery = (() => {
     draw(i, told);
     $("shot").dataset.image = data.ids[i];
     for (const near of [fitting[at + 1], fitting[at - 1]]) {
-      if (near !== undefined) { void detail(near); new Image().src = `photos/${near}.jpg`; }
+      if (near === undefined) continue;
+      void detail(near);
+      if (!data.absent.has(near)) new Image().src = `photos/${near}.jpg`;
     }
   }
 

@@ -3,8 +3,8 @@
     python benchmarks/gallery.py [--images 5000] [--models 4] [--opened 9] [--photos FOLDER]
 
 Photographs are those of FOLDER over and over, each decoded anew; by default 500 × 375 pixels of blurred
-noise, as large as ImageNet's. Predictions are drawn: 1,000 classes, the top 5 of each model, and embeddings of 1,280
-numbers.
+noise, as large as ImageNet's. Predictions are drawn: 1,000 classes, the top 5 of each model, and embeddings
+of 1,280 numbers.
 
 built
     seconds of the command's work: similar images, photographs in two sizes, data

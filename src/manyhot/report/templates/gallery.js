@@ -233,16 +233,21 @@ const manyhotGallery = (() => {
 
   function drawModels(i) {
     const heads = data.models.map((model, m) => {
-      const said = verdict(i, m), [mark, words] = VERDICT[said], kind = data.errors[i]?.[m] ?? -1;
+      const said = verdict(i, m), kind = data.errors[i]?.[m] ?? -1;
+      let [mark, words] = VERDICT[said];
+      if (said === "wrong" && !data.known[i]) words = "not the label"; // which is all that is known
       const badge = make("span", { className: `verdict ${said}` }, sign(said, mark), words);
       const more = kind >= 0 ? [make("div", { className: "off", textContent: data.kinds[kind] })] : [];
-      return make("th", { scope: "col" }, make("div", { textContent: model }), badge, ...more);
+      return make("th", { scope: "col" }, make("div", {}, ...breakable(model)), badge, ...more);
     });
     const row = make("tr", {}, make("th", { scope: "col", className: "class" }, make("span", { className: "sr", textContent: "Class" })), ...heads, make("th", { scope: "col", className: "similar", textContent: "Images of this class" }));
     $("models").replaceChildren(row);
     $("shot").classList.toggle("many", data.models.length > 2);
     $("beside").textContent = data.similarBy ? `Beside each class: the images labelled so that look most like this one to ${data.similarBy}.` : "Beside each class: some of the images labelled so.";
   }
+
+  // Names of models are long and without spaces: they may break after what joins their parts.
+  const breakable = (name) => name.split(/(?<=[-_/.])/).flatMap((piece) => [piece, make("wbr")]);
 
   // The classes that any model predicts, the surest first; without confidences by their best rank.
   function rows(told) {

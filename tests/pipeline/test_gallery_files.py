@@ -90,6 +90,17 @@ def test_label_sets_with_predictions_beside(predicted, tmp_path):
     assert made.similar_by == "my/first"
 
 
+def test_original_labels_that_only_the_label_sets_tell(predicted, tmp_path):
+    sets = write_sets(tmp_path / "sets.parquet")
+    bare = tables.read(predicted / "images.parquet", "images").drop_columns("label")
+    images = tables.write(bare, tmp_path / "bare.parquet", "images")
+    made, _ = gallery_files(
+        sets, tmp_path / "out", predictions=[predicted], images=images, embeddings=predicted
+    )
+    assert made.similar_by == "my/first"
+    assert made.shots[2].similar[0] == (1, 0)
+
+
 def test_a_campaign(predicted, tmp_path):
     classes = tmp_path / "classes.txt"
     classes.write_text("cat\ndog\ncup\n")
@@ -115,6 +126,10 @@ def test_the_command(predicted, tmp_path, monkeypatch):
     told = json.loads(done.output)
     assert (told["images"], told["models"]) == (6, ["second"])
     assert "gallery/data/0.js" in told["written"]
+    assert told["absent"] == 0
+    (tmp_path / IDS[2]).write_bytes(b"broken")
+    done = CliRunner().invoke(cli.app, ["gallery", "pred"])
+    assert done.stderr == "Note: 1 photograph cannot be shown; the gallery says why in their place.\n"
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,20 @@ def test_an_earlier_gallery_is_replaced(gallery, tmp_path):
     assert all(p.is_file() for p in written)
 
 
+def test_a_run_that_is_stopped_leaves_no_page_and_can_be_repeated(gallery, tmp_path):
+    out = tmp_path / "g"
+    write_gallery(gallery, out)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_gallery(gallery, out, progress=stop)
+    assert not (out / "index.html").exists()
+    write_gallery(gallery, out)
+    assert (out / "index.html").is_file()
+
+
 def test_another_folder_is_left_alone(gallery, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.jpg").write_bytes(b"mine")

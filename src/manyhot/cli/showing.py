@@ -74,12 +74,17 @@ def gallery(
             call=call(),
             progress=progress,
         )
-    absent = sum(1 for shot in made.shots if shot.uri is None)
+    absent = len(made) - sum(1 for _ in (written[0].parent / "photos").iterdir())
     if as_json:
-        told = {"images": len(made), "models": made.models, "written": [str(p) for p in written]}
+        told = {"images": len(made), "absent": absent, "models": made.models}
+        told["written"] = [str(p) for p in written]
         typer.echo(json.dumps(told))
         return
     say(f"{len(made):,} images, {len(made.models)} model{'s' * (len(made.models) != 1)}")
     say(f"gallery: {written[0]}")
     if absent:
-        say(f"Note: of {absent:,} images nothing says where they lie.", err=True)
+        many = "s" * (absent != 1)
+        say(
+            f"Note: {absent:,} photograph{many} cannot be shown; the gallery says why in their place.",
+            err=True,
+        )

@@ -182,7 +182,16 @@ def _shown(found: _Source, images: PathLike | None, source: PathLike) -> Images:
         )
     if not len(shown):
         raise InputError("There are no images to show.", where=source if images is None else images)
-    return shown
+    return _with_label(shown, found.labels)
+
+
+def _with_label(shown: Images, labels: Labels | None) -> Images:
+    """Return the images with the original labels that only the label sets tell."""
+    if shown.label is not None or labels is None or "label" not in labels.table.column_names:
+        return shown
+    at = pc.index_in(shown.image_id, labels.image_id)
+    label = pc.take(labels.table["label"], at)
+    return Images(shown.table.append_column("label", label), shown.name)
 
 
 def _read_images(path: PathLike, classes: ClassList | None) -> Images:

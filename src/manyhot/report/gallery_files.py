@@ -53,11 +53,12 @@ def write_gallery(gallery: Gallery, out: Path, *, progress: Progress | None = No
     pillow = load_pillow()
     _clear(out)
     photographs = _write_photographs(pillow, gallery.shots, out, progress)
+    data = _write_data(gallery, photographs, out)
     written = [out / "index.html", out / "gallery.css", out / "gallery.js"]
-    write_text(written[0], _page(gallery))
     for path in written[1:]:
         write_text(path, _template(path.name))
-    return [*written, *_write_data(gallery, photographs, out)]
+    write_text(written[0], _page(gallery))
+    return [*written, *data]
 
 
 def _clear(out: Path) -> None:
@@ -69,6 +70,8 @@ def _clear(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError("A file is where the gallery's folder would be.", where=out, do="move it")
     try:
+        # No page stands over photographs of another run, whenever this one is stopped.
+        (out / "index.html").unlink(missing_ok=True)
         for name in ("photos", "thumbs", "data"):
             shutil.rmtree(out / name, ignore_errors=True)
             (out / name).mkdir(parents=True)
@@ -97,10 +100,14 @@ def _write_photographs(
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         found = []
-        for size in pool.map(write, range(len(shots))):
-            found.append(size)
-            if progress:
-                progress("photographs", len(found), len(shots))
+        try:
+            for size in pool.map(write, range(len(shots))):
+                found.append(size)
+                if progress:
+                    progress("photographs", len(found), len(shots))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return found
 
 

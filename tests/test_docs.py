@@ -249,7 +249,7 @@ def test_generated_parts_and_markers_fit():
 
 
 def test_every_page_is_in_the_contents():
-    listed = set(re.findall(r"^\w+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
+    listed = set(re.findall(r"^[\w-]+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert {p.stem for p in PAGES} - {"index"} <= listed, "docs/index.md: add the page to a toctree"
 
 
@@ -500,7 +500,7 @@ def parse(monkeypatch):
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
     stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    for name in (*stopped, "report_folder", "similar_files"):
+    for name in (*stopped, "gallery_files", "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 
     def combine(*_, method, **__):

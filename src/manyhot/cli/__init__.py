@@ -24,6 +24,7 @@ from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, 
 from manyhot.cli.keeping import backup, restore
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
+from manyhot.cli.showing import gallery
 from manyhot.errors import ManyhotError
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ for command in (
     describe,
     leaderboard,
     report,
+    gallery,
     predict,
     models,
     doctor,

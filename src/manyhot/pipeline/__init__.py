@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.gallery import gallery_files
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
@@ -91,6 +92,7 @@ _HOME = {
     "examine": "manyhot.models.doctor",
     "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
+    "gallery_files": "manyhot.pipeline.gallery",
     "init_campaign": "manyhot.pipeline.campaign",
     "kinds_files": "manyhot.pipeline.kinds",
     "leaderboard": "manyhot.pipeline.compare",
@@ -152,6 +154,7 @@ __all__ = [
     "examine",
     "export_votes",
     "families",
+    "gallery_files",
     "init_campaign",
     "kinds_files",
     "leaderboard",

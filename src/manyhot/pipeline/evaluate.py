@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from manyhot.report import Pictures
 
 MAX_PICTURES = 200
-"""Images up to which a report shows them; a gallery for more comes with part 6."""
+"""Images up to which a report shows them; `manyhot gallery` is for more."""
 
 
 def evaluate_files(

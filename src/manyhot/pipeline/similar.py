@@ -200,3 +200,9 @@ def _check_out(out: Path, inputs: list[Path]) -> None:
         raise InputError(
             "The table would be written over what it is made of.", where=out, do="choose another --out"
         )
+
+
+def embedded_in(folder: PathLike) -> Embedded | None:
+    """Read the embeddings that predict left in a folder, the first model's; None where there are none."""
+    found = _with_embeddings(Path(folder))
+    return found[0].read() if found else None

@@ -137,10 +137,10 @@ def make_pictures(
     MatchError
         Labels or a model share no image with `images`.
     """
-    pillow = _pillow()
-    uris = _column(images, "uri")
-    rows = _label_rows(images, labels)
-    best = [_best(images, p) for p in predictions]
+    pillow = load_pillow()
+    uris = image_column(images, "uri")
+    rows = label_rows(images, labels)
+    best = [best_classes(images, p) for p in predictions]
     found = []
     for i, image_id in enumerate(images.image_id.to_pylist()):
         seen = (
@@ -153,15 +153,15 @@ def make_pictures(
 def _picture(
     image_id: str,
     thumbnail: tuple[Thumbnail | None, str],
-    row: _LabelRow,
+    row: LabelRow,
     seen: tuple[Seen, ...],
     classes: ClassList | None,
 ) -> Picture:
     return Picture(
         image_id,
         *thumbnail,
-        None if row.label is None else _name(classes, row.label),
-        tuple(Judged(_name(classes, c), s) for s in ("yes", "unclear") for c in row.classes_in(s)),
+        None if row.label is None else class_name(classes, row.label),
+        tuple(Judged(class_name(classes, c), s) for s in ("yes", "unclear") for c in row.classes_in(s)),
         len(row.classes_in("no")),
         row.remark,
         seen,
@@ -169,33 +169,45 @@ def _picture(
 
 
 @dataclass(frozen=True)
-class _LabelRow:
+class LabelRow:
+    """What is known about the labels of an image; `otherwise` is the state of a class that is not listed.
+
+    `known` says whether people went over its label set.
+    """
+
     label: int | None = None
     states: tuple[tuple[int, str], ...] = ()
     remark: str = "Nobody labelled this picture."
     otherwise: str = NOT_ASKED
+    known: bool = False
 
     def classes_in(self, state: str) -> list[int]:
+        """Return the classes with a state."""
         return [c for c, s in self.states if s == state]
 
     def state(self, class_id: int) -> str:
+        """Return the state of a class."""
         return dict(self.states).get(class_id, self.otherwise)
 
 
-def _label_rows(images: Images, labels: Labels) -> list[_LabelRow]:
+def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
+    """Return what is known about the labels of each image."""
     name = labels.name or "labels"
     matched = align(images.image_id, labels.image_id, left_name="the images", right_name=name)
-    rows = [_LabelRow(label) for label in _column(images, "label")]
+    rows = [LabelRow(label) for label in image_column(images, "label")]
     otherwise = NOT_ASKED if labels.asked_known else UNRECORDED
     table = labels.table.take(matched.right)
     for i, row in zip(matched.left.tolist(), table.to_pylist(), strict=True):
         states = tuple(zip(row["classes"], row["state"], strict=True))
         label = row.get("label")
-        rows[i] = _LabelRow(rows[i].label if label is None else label, states, _remark(row), otherwise)
+        label = rows[i].label if label is None else label
+        known = bool(row["usable"]) and row.get("rated") is not False
+        rows[i] = LabelRow(label, states, _remark(row), otherwise, known)
     return rows
 
 
-def _column(images: Images, name: str) -> list[Any]:
+def image_column(images: Images, name: str) -> list[Any]:
+    """Return a column of the images, or as many times None."""
     known = name in images.table.column_names
     return images.table[name].to_pylist() if known else [None] * len(images)
 
@@ -208,13 +220,14 @@ def _remark(row: dict[str, Any]) -> str:
     return "" if {"yes", "unclear"} & set(row["state"]) else "No class of the list is valid."
 
 
-def _name(classes: ClassList | None, class_id: int) -> str:
+def class_name(classes: ClassList | None, class_id: int) -> str:
+    """Return the name of a class, or its number where there is none."""
     known = classes is not None and class_id < len(classes)
     return classes.names[class_id] if known and classes is not None else f"class {class_id}"
 
 
-def _best(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
-    """Return each image's best classes with their confidence."""
+def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
+    """Return the `TOP` best classes of each image with their confidence."""
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
     few = _rows(p, matched.right)
     confidence = few.confidence()
@@ -244,12 +257,21 @@ def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
 
 
 def _guesses(
-    best: list[tuple[int, float | None]], row: _LabelRow, classes: ClassList | None
+    best: list[tuple[int, float | None]], row: LabelRow, classes: ClassList | None
 ) -> tuple[Guess, ...]:
-    return tuple(Guess(Judged(_name(classes, c), row.state(c)), c == row.label, sure) for c, sure in best)
+    return tuple(
+        Guess(Judged(class_name(classes, c), row.state(c)), c == row.label, sure) for c, sure in best
+    )
 
 
-def _pillow() -> Any:
+def load_pillow() -> Any:
+    """Return the package PIL.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
     try:
         importlib.import_module("PIL.ImageOps")
         return importlib.import_module("PIL")
@@ -260,6 +282,20 @@ def _pillow() -> Any:
 
 
 def _thumbnail(pillow: Any, uri: str | None) -> tuple[Thumbnail | None, str]:
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata and of half the size that it refuses; both are fine to go on with.
+        warnings.simplefilter("ignore")
+        small, reason = read_photograph(pillow, uri, MAX_SIDE)
+    if small is None:
+        return None, reason
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82, optimize=True)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return Thumbnail(f"data:image/jpeg;base64,{encoded}", small.width, small.height), ""
+
+
+def read_photograph(pillow: Any, uri: str | None, side: int) -> tuple[Any, str]:
+    """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason."""
     if not uri:
         return None, "the images table does not say where it lies"
     if "://" in uri and not uri.startswith("file://"):
@@ -268,10 +304,7 @@ def _thumbnail(pillow: Any, uri: str | None) -> tuple[Thumbnail | None, str]:
     if not path.exists():
         return None, "the file does not exist"
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of half the size that it refuses; both are fine to go on with.
-            warnings.simplefilter("ignore")
-            return _shrink(pillow, path), ""
+        return _shrink(pillow, path, side), ""
     except Exception as error:
         # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
         if isinstance(error, pillow.UnidentifiedImageError):
@@ -279,16 +312,13 @@ def _thumbnail(pillow: Any, uri: str | None) -> tuple[Thumbnail | None, str]:
         return None, f"cannot be decoded: {getattr(error, 'strerror', None) or type(error).__name__}"
 
 
-def _shrink(pillow: Any, path: Path) -> Thumbnail:
+def _shrink(pillow: Any, path: Path, side: int) -> Any:
     with pillow.Image.open(path) as image:
-        image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+        image.draft("RGB", (side, side))
         upright = pillow.ImageOps.exif_transpose(image)
         small = _on_white(pillow, upright)
-    small.thumbnail((MAX_SIDE, MAX_SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82, optimize=True)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return Thumbnail(f"data:image/jpeg;base64,{encoded}", small.width, small.height)
+    small.thumbnail((side, side))
+    return small
 
 
 def _on_white(pillow: Any, image: Any) -> Any:

@@ -1,0 +1,269 @@
+"""Labels, predictions and photographs in, a gallery out: a folder that any browser shows."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.errors import InputError
+from manyhot.formats import (
+    prediction_files,
+    read_classes,
+    read_findings,
+    read_images,
+    read_labels,
+    read_predictions,
+)
+from manyhot.pipeline.benchmarks import BENCHMARKS
+from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.similar import embedded_in
+from manyhot.steps.similar import Embedded, similar
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, check_class_list
+
+if TYPE_CHECKING:
+    from manyhot.report.gallery import Gallery
+
+TOP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What there is to show. `folder` is where predictions lie, and embeddings may."""
+
+    name: str
+    labels: Labels | None
+    files: Sequence[Path]
+    images: Images | None = None
+    rows: Images | None = None
+    classes: ClassList | None = None
+    folder: Path | None = None
+
+
+def gallery_files(
+    source: PathLike,
+    out: PathLike = "gallery",
+    *,
+    predictions: Sequence[PathLike] = (),
+    models: Sequence[str] = (),
+    images: PathLike | None = None,
+    rows: PathLike | None = None,
+    classes: PathLike | None = None,
+    embeddings: PathLike | None = None,
+    findings: PathLike | None = None,
+    call: str = "",
+    progress: Progress | None = None,
+) -> tuple[Gallery, list[Path]]:
+    """Write a gallery of images, label sets, what models see, and similar images beside it.
+
+    Parameters
+    ----------
+    source : path-like
+        A data set of a benchmark, such as ``imagenet-val``; a campaign; a folder that ``manyhot predict``
+        wrote; or label sets in any format.
+    out : path-like
+        A folder; an earlier gallery in it is replaced.
+    predictions : sequence of path-like
+        Files and folders of predictions; in place of those of `source`.
+    models : sequence of str
+        Patterns of names, such as ``resnet*``; all models by default.
+    images : path-like, optional
+        Images table with the column ``uri``, or a folder of images in folders by class: what is shown.
+    rows, classes
+        As in `manyhot.evaluate_files`.
+    embeddings : path-like, optional
+        A folder that ``manyhot predict --embeddings`` wrote of the same images; by default the folder of
+        the predictions, where it has any.
+    findings : path-like, optional
+        The table ``findings`` of ``manyhot diagnose errors``, to filter by the kind of error.
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; nothing is written then.
+    """
+    from manyhot.report.gallery import make_gallery
+    from manyhot.report.gallery_files import write_gallery
+
+    out = Path(out)
+    named = (images, rows, classes, embeddings, findings)
+    check_apart([source, *predictions, *named], out)
+    found = _source(source, predictions, rows, classes, progress)
+    shown = _shown(found, images, source)
+    read = _chosen(found, models)
+    _check_classes(found, read)
+    classes_of = found.classes or class_list_of(next((p.class_hash for p in read if p.class_hash), ""))
+    beside = _embedded(found, embeddings)
+    near = None if beside is None else _similar(beside, shown, read, progress)
+    made = make_gallery(
+        shown,
+        found.labels,
+        read,
+        classes_of,
+        similar=near,
+        similar_by="" if beside is None or near is None else beside.predictions.model,
+        findings=None if findings is None else read_findings(findings),
+        title=found.name,
+        call=call,
+    )
+    return made, write_gallery(made, out, progress=progress)
+
+
+def _source(
+    source: PathLike,
+    predictions: Sequence[PathLike],
+    rows: PathLike | None,
+    classes: PathLike | None,
+    progress: Progress | None,
+) -> _Source:
+    path = Path(source)
+    published = {d.name: d for b in BENCHMARKS.values() for d in b.datasets}
+    known = read_classes(classes) if classes else None
+    order = read_images(rows, classes=known) if rows else None
+    if (path / DESCRIPTION).is_file():
+        return _campaign(Campaign.read(path), predictions, order, known)
+    if str(source) in published and not path.exists():
+        fetched = published[str(source)].fetch(progress)
+        own = prediction_files(predictions) if predictions else fetched.files
+        order = order or (None if predictions else fetched.rows)
+        return _Source(fetched.name, fetched.labels, own, None, order, class_list())
+    if not path.exists():
+        raise InputError(
+            "There is no such data set, campaign, folder or file.",
+            got=source,
+            allowed=f"{', '.join(published)}; the folder of a campaign; a folder that manyhot predict "
+            "wrote; label sets in a file",
+        )
+    if (path / "images.parquet").is_file():
+        files = prediction_files(predictions or [path])
+        shown = read_images(path / "images.parquet", classes=known)
+        return _Source(path.resolve().name, None, files, shown, order, known, path)
+    labels = read_labels(path, classes=known)
+    if not predictions:
+        raise InputError(
+            "There are no predictions to show.", where=source, do="give some: --predictions FILE"
+        )
+    labels = labels if order is None else labels.with_labels(order)
+    known = known or class_list_of(labels.class_hash)
+    return _Source(labels.name or path.stem, labels, prediction_files(predictions), None, order, known)
+
+
+def _campaign(
+    campaign: Campaign, predictions: Sequence[PathLike], rows: Images | None, known: ClassList | None
+) -> _Source:
+    classes = known or read_classes(campaign.path("classes"))
+    labels, folder = campaign.path("labels"), campaign.path("predictions")
+    return _Source(
+        campaign.folder.resolve().name,
+        read_labels(labels, classes=classes) if labels.is_file() else None,
+        prediction_files(predictions or [folder]),
+        read_images(campaign.path("images"), classes=classes),
+        rows,
+        classes,
+        folder,
+    )
+
+
+def _shown(found: _Source, images: PathLike | None, source: PathLike) -> Images:
+    shown = found.images if images is None else _read_images(images, found.classes)
+    if shown is None or "uri" not in shown.table.column_names:
+        raise InputError(
+            "Nothing says where the photographs lie.",
+            where=source if images is None else images,
+            allowed="an images table with the columns image_id and uri",
+            do="give one: --images FILE",
+        )
+    if not len(shown):
+        raise InputError("There are no images to show.", where=source if images is None else images)
+    return _with_label(shown, found.labels)
+
+
+def _with_label(shown: Images, labels: Labels | None) -> Images:
+    """Return the images with the original labels that only the label sets tell."""
+    if shown.label is not None or labels is None or "label" not in labels.table.column_names:
+        return shown
+    at = pc.index_in(shown.image_id, labels.image_id)
+    label = pc.take(labels.table["label"], at)
+    return Images(shown.table.append_column("label", label), shown.name)
+
+
+def _read_images(path: PathLike, classes: ClassList | None) -> Images:
+    inside = Path(path) / "images.parquet"
+    return read_images(inside if inside.is_file() else path, classes=classes)
+
+
+def _chosen(found: _Source, models: Sequence[str]) -> list[Predictions]:
+    read = [read_predictions(f, rows=found.rows, classes=found.classes) for f in found.files]
+    fitting = [p for p in read if not models or any(fnmatch.fnmatchcase(p.model, m) for m in models)]
+    if not fitting:
+        raise InputError(
+            "No model is called so." if read else "There are no predictions to show.",
+            got=" or ".join(models) or None,
+            allowed=", ".join(p.model for p in read) or None,
+        )
+    return fitting
+
+
+def _check_classes(found: _Source, read: Sequence[Predictions]) -> None:
+    if found.labels is not None:
+        name = found.labels.name or "the labels"
+        for p in read:
+            check_class_list(p, found.labels.n_classes, found.labels.class_hash, name)
+    for p in read[1:]:
+        check_class_list(p, read[0].n_classes, read[0].class_hash, read[0].model)
+
+
+def _embedded(found: _Source, embeddings: PathLike | None) -> Embedded | None:
+    folder = found.folder if embeddings is None else Path(embeddings)
+    read = None if folder is None else embedded_in(folder)
+    if read is None and embeddings is not None:
+        raise InputError(
+            "The folder holds no embeddings.",
+            where=embeddings,
+            allowed="a folder that manyhot predict --embeddings wrote",
+        )
+    return read
+
+
+def _similar(
+    beside: Embedded, shown: Images, read: Sequence[Predictions], progress: Progress | None
+) -> pa.Table | None:
+    """Return the nearest images of each class that any model predicts; None without any original label."""
+    from manyhot.report.gallery import SIMILAR
+
+    at = pc.index_in(beside.image_id, shown.image_id)
+    rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
+    if shown.label is None or not len(rows):
+        return None
+    image_id = beside.image_id.take(pa.array(rows))
+    wanted = _predicted(image_id, read)
+    asked = replace(beside.predictions, image_id=image_id, classes=wanted, scores=None, logsumexp=None)
+    asked = replace(asked, score_kind="none")
+    index = Embedded(asked, beside.vectors[rows], shown, beside.name)
+    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
+    return similar(index, k=SIMILAR, top=wanted.shape[1], progress=told).table
+
+
+def _predicted(image_id: pa.Array, read: Sequence[Predictions]) -> np.ndarray:
+    """Return the classes that any model predicts for each image, each once, filled up with -1."""
+    parts = []
+    for p in read:
+        at = pc.fill_null(pc.index_in(image_id, p.image_id), -1).to_numpy()
+        best = p.classes
+        if best is None:
+            assert p.scores is not None
+            best = np.argsort(-p.scores, axis=1, kind="stable")
+        best = best[:, :TOP].astype(np.int32)
+        parts.append(np.where(at[:, None] >= 0, best[at], -1))
+    sets = [[c for c in dict.fromkeys(row) if c >= 0] for row in np.concatenate(parts, axis=1).tolist()]
+    wanted = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
+    for i, row in enumerate(sets):
+        wanted[i, : len(row)] = row
+    return wanted

@@ -1,0 +1,266 @@
+"""What a gallery shows: images, their label sets, and what models see in them beside images of that class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from manyhot.classes import ClassList
+from manyhot.errors import MatchError
+from manyhot.report.pictures import (
+    UNRECORDED,
+    LabelRow,
+    best_classes,
+    class_name,
+    image_column,
+    label_rows,
+)
+from manyhot.tables import Images, Labels, Predictions
+
+SIMILAR = 4
+"""Images shown beside a predicted class."""
+
+VERDICTS = ("right", "valid", "refuted", "unclear", "wrong", "unknown", "none")
+"""Of a model's best class on an image.
+
+``right`` is the original label; ``valid`` is another class of the label set, which a single label calls
+wrong; ``refuted`` is the original label where people found it not to be valid; ``unknown``: there is nothing
+to judge it by; ``none``: the model did not predict the image.
+"""
+
+Best = tuple[tuple[int, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An image of a gallery.
+
+    Attributes
+    ----------
+    image_id : str
+    uri : str, optional
+        Where the photograph lies.
+    label : int, optional
+        The original single label.
+    label_set : tuple of (int, str)
+        The valid classes, then the unclear ones.
+    known : bool
+        Whether people went over the label set.
+    n_rejected : int
+        Classes that were asked about and are not valid.
+    remark : str
+        What else must be known, such as that nobody labelled it.
+    seen : tuple of tuple of (int, float or None)
+        For each model its best classes with their confidence; empty if it did not predict the image.
+    verdicts : tuple of str
+        For each model, one of `VERDICTS`.
+    states : mapping of int to str
+        The state of each class that any model predicts.
+    similar : mapping of int to tuple of int
+        For each of these the images to show beside it, by their place in the gallery.
+    kinds : tuple of str
+        For each model what kind of error it is, empty where it is none or was not sorted.
+    """
+
+    image_id: str
+    uri: str | None
+    label: int | None
+    label_set: tuple[tuple[int, str], ...]
+    known: bool
+    n_rejected: int
+    remark: str
+    seen: tuple[Best, ...]
+    verdicts: tuple[str, ...]
+    states: Mapping[int, str]
+    similar: Mapping[int, tuple[int, ...]]
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All images of a gallery, in the order of the images table.
+
+    Attributes
+    ----------
+    title : str
+    models : tuple of str
+    shots : tuple of Shot
+    names : mapping of int to str
+        Of each class that occurs.
+    similar_by : str
+        The model whose embeddings tell which images are similar; empty where a fixed choice stands in.
+    call : str
+    """
+
+    title: str
+    models: tuple[str, ...]
+    shots: tuple[Shot, ...]
+    names: Mapping[int, str]
+    similar_by: str = ""
+    call: str = ""
+
+    def __len__(self) -> int:
+        return len(self.shots)
+
+
+def make_gallery(
+    images: Images,
+    labels: Labels | None,
+    predictions: Sequence[Predictions],
+    classes: ClassList | None = None,
+    *,
+    similar: pa.Table | None = None,
+    similar_by: str = "",
+    findings: pa.Table | None = None,
+    title: str = "",
+    call: str = "",
+) -> Gallery:
+    """Collect what a gallery shows.
+
+    Parameters
+    ----------
+    images : Images
+        With the column ``uri``: paths of local files. An image is of the class that is its original label.
+    labels : Labels, optional
+        Without them predictions are held against the original labels alone.
+    predictions : sequence of Predictions
+    classes : ClassList, optional
+        Gives the names; without it classes are called by number.
+    similar : pyarrow.Table, optional
+        The table ``similar``: for images and classes the nearest images. Without it up to `SIMILAR` images
+        of a class are chosen, evenly over the data set, the same ones beside each image.
+    similar_by : str
+        The model whose embeddings these are.
+    findings : pyarrow.Table, optional
+        The table ``findings``: kinds of errors, by model.
+    title, call : str
+
+    Returns
+    -------
+    Gallery
+
+    Raises
+    ------
+    MatchError
+        Labels, a model, similar images or findings share no image with `images`.
+    """
+    rows = _rows(images, labels)
+    best = [best_classes(images, p) for p in predictions]
+    ids = images.image_id.to_pylist()
+    models = tuple(p.model for p in predictions)
+    choose = _chooser(ids, rows, similar)
+    kinds = _kinds(findings, models, ids)
+    uris = image_column(images, "uri")
+    shots = []
+    for i, (image_id, row) in enumerate(zip(ids, rows, strict=True)):
+        seen = tuple(tuple(of[i]) for of in best)
+        predicted = dict.fromkeys(c for of in seen for c, _ in of)
+        shots.append(
+            Shot(
+                image_id,
+                uris[i],
+                row.label,
+                tuple((c, s) for s in ("yes", "unclear") for c in row.classes_in(s)),
+                row.known,
+                len(row.classes_in("no")),
+                row.remark,
+                seen,
+                tuple(verdict(of[0][0] if of else None, row) for of in seen),
+                {c: row.state(c) for c in predicted},
+                {c: choose(i, c) for c in predicted},
+                tuple(kinds.get((m, image_id), "") for m in models),
+            )
+        )
+    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, call)
+
+
+def verdict(best: int | None, row: LabelRow) -> str:
+    """Return what is to be said of a model's best class, one of `VERDICTS`."""
+    if best is None:
+        return "none"
+    state, is_label = row.state(best), best == row.label
+    if state == "yes":
+        return "right" if is_label or row.label is None else "valid"
+    if state == "unclear":
+        return "unclear"
+    if is_label:
+        # Where nobody asked about the original label, nobody refuted it.
+        return "refuted" if row.known and state in ("no", UNRECORDED) else "right"
+    return "wrong" if row.known or row.label is not None else "unknown"
+
+
+def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
+    if labels is not None:
+        return label_rows(images, labels)
+    return [LabelRow(label, (), "", UNRECORDED) for label in image_column(images, "label")]
+
+
+class _Chosen:
+    """Chooses the images that stand beside a class."""
+
+    def __init__(
+        self, rows: Sequence[LabelRow], near: Mapping[tuple[int, int], Sequence[int]] | None
+    ) -> None:
+        self.near = near
+        self.members: dict[int, list[int]] = {}
+        for i, row in enumerate(rows):
+            if row.label is not None:
+                self.members.setdefault(row.label, []).append(i)
+
+    def __call__(self, image: int, class_id: int) -> tuple[int, ...]:
+        if self.near is not None and (image, class_id) in self.near:
+            return tuple(self.near[image, class_id][:SIMILAR])
+        members = self.members.get(class_id, [])
+        # One more than shown, since the image itself may be among them.
+        step = max(1, len(members) / (SIMILAR + 1))
+        spread = dict.fromkeys(members[int(j * step)] for j in range(min(len(members), SIMILAR + 1)))
+        return tuple(i for i in spread if i != image)[:SIMILAR]
+
+
+def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | None) -> _Chosen:
+    if similar is None:
+        return _Chosen(rows, None)
+    at = {image_id: i for i, image_id in enumerate(ids)}
+    near = {}
+    for row in similar.select(["image_id", "class_id", "neighbours"]).to_pylist():
+        if row["image_id"] in at and row["class_id"] is not None:
+            i = at[row["image_id"]]
+            near[i, row["class_id"]] = [at[n] for n in row["neighbours"] if n in at and at[n] != i]
+    _check_shared(bool(near), "similar images", similar, ids)
+    return _Chosen(rows, near)
+
+
+def _kinds(
+    findings: pa.Table | None, models: Sequence[str], ids: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """Return kinds of errors by model and image; of findings that name no model, for all models."""
+    if findings is None:
+        return {}
+    known = set(ids)
+    found: dict[tuple[str, str], str] = {}
+    wanted = [c for c in ("kind", "image_id", "model") if c in findings.column_names]
+    for row in findings.select(wanted).to_pylist() if "image_id" in wanted else []:
+        if row["image_id"] in known:
+            own = row.get("model")
+            found |= {(m, row["image_id"]): row["kind"] for m in models if own is None or own == m}
+    _check_shared(bool(found) or not findings.num_rows, "findings", findings, ids)
+    return found
+
+
+def _check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) -> None:
+    if not shared:
+        named = "image_id" in table.column_names and table.num_rows
+        raise MatchError(
+            f"The {what} are about none of the images and models of the gallery.",
+            got=f"{what} on {table['image_id'][0].as_py()}" if named else f"{table.num_rows:,} rows",
+            allowed=f"images such as {ids[0]}" if ids else None,
+            do="give those that were made of the same images and models",
+        )
+
+
+def _names(shots: Sequence[Shot], classes: ClassList | None) -> dict[int, str]:
+    used = {c for s in shots for c, _ in s.label_set} | {c for s in shots for c in s.states}
+    used |= {s.label for s in shots if s.label is not None}
+    return {c: class_name(classes, c) for c in sorted(used)}

@@ -11,7 +11,7 @@ from manyhot._version import __version__
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
-    from manyhot.api import Evaluator, compare, describe, diagnose_errors, evaluate
+    from manyhot.api import Evaluator, compare, describe, diagnose_errors, evaluate, find_label_issues
     from manyhot.catalog import fetch
     from manyhot.classes import ClassList, class_list
     from manyhot.errors import ManyhotError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         diagnose_errors_files,
         evaluate_benchmark,
         evaluate_files,
+        find_label_issues_files,
         init_campaign,
         kinds_files,
         leaderboard,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
+    from manyhot.steps.issues import LabelIssues
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.results import Evaluation
     from manyhot.tables import (
@@ -78,6 +80,7 @@ _HOME = {
     "Evaluator": "manyhot.api",
     "Golden": "manyhot.tables",
     "Images": "manyhot.tables",
+    "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
     "Predictions": "manyhot.tables",
@@ -102,6 +105,8 @@ _HOME = {
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
     "fetch": "manyhot.catalog",
+    "find_label_issues": "manyhot.api",
+    "find_label_issues_files": "manyhot.pipeline",
     "init_campaign": "manyhot.pipeline",
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
@@ -137,6 +142,7 @@ __all__ = [
     "Evaluator",
     "Golden",
     "Images",
+    "LabelIssues",
     "Labels",
     "ManyhotError",
     "Predictions",
@@ -162,6 +168,8 @@ __all__ = [
     "evaluate_benchmark",
     "evaluate_files",
     "fetch",
+    "find_label_issues",
+    "find_label_issues_files",
     "init_campaign",
     "kinds_files",
     "leaderboard",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from manyhot.steps.asking import Next
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
+    from manyhot.steps.issues import LabelIssues
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
@@ -73,6 +75,7 @@ _HOME = {
     "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
+    "LabelIssues": "manyhot.steps.issues",
     "SortedErrors": "manyhot.steps.findings",
     "Stage": "manyhot.pipeline.campaign",
     "Status": "manyhot.pipeline.campaign",
@@ -89,6 +92,7 @@ _HOME = {
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
+    "find_label_issues_files": "manyhot.pipeline.issues",
     "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
     "init_campaign": "manyhot.pipeline.campaign",
@@ -125,6 +129,7 @@ __all__ = [
     "Expected",
     "Finding",
     "Kinds",
+    "LabelIssues",
     "Listed",
     "Next",
     "Notify",
@@ -152,6 +157,7 @@ __all__ = [
     "examine",
     "export_votes",
     "families",
+    "find_label_issues_files",
     "init_campaign",
     "kinds_files",
     "leaderboard",

@@ -369,10 +369,11 @@ def _settled(ensemble: Ensemble, found: Issues, missing: int) -> Issues:
 
 
 def _ranked(ensemble: Ensemble, found: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
-    """Keep some, worst first; of equal scores those that models and neighbours doubt more come first."""
+    """Keep some, worst first; of equal scores those that people gave, then those doubted more."""
     rows = np.flatnonzero(keep)
+    unasked = np.isnan(found.people[rows])
     second = np.nan_to_num(found.models[rows]) + np.nan_to_num(found.neighbours[rows])
-    rows = rows[np.lexsort((found.class_id[rows], found.image[rows], -second, -found.score[rows]))]
+    rows = rows[np.lexsort((found.class_id[rows], found.image[rows], -second, unasked, -found.score[rows]))]
     image, class_id = found.image[rows], found.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(

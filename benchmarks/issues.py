@@ -12,6 +12,7 @@ With photographs predicted by EfficientNet-Lite it adds those on real scores::
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from pathlib import Path
 
@@ -24,8 +25,10 @@ import pyarrow as pa  # noqa: E402
 
 import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
+from manyhot.core.ensembles import mean_probabilities  # noqa: E402
 from manyhot.steps.evidence import COLLAPSED  # noqa: E402
 from manyhot.steps.issues import find_label_issues  # noqa: E402
+from manyhot.steps.propose import ensemble_of  # noqa: E402
 from manyhot.steps.sets import label_sets  # noqa: E402
 from manyhot.steps.similar import Embedded, similar  # noqa: E402
 from manyhot.tables import Images  # noqa: E402
@@ -33,6 +36,7 @@ from manyhot.tables import Images  # noqa: E402
 AT = (100, 500, 1000, 5000)
 SOME = ("alexnet", "resnet50", "pnasnet_large_tf")
 FLIPPED, SEEDS = 50, 5
+VERDICTS = Path(__file__).with_name("sorted_samples.csv")
 
 
 def table(head, rows):
@@ -108,7 +112,8 @@ def with_wrong_labels(folder):
     truth = images.label.to_numpy()
     vectors = np.load(folder / "embeddings" / f"{read[0].model}.npy")
     near = similar(Embedded(read[0], vectors, images), k=10, classes="any").table
-    dense = np.mean([p.confidence() for p in read], axis=0) if all(p.is_dense for p in read) else None
+    ensemble = ensemble_of(images, read, 1000, "")
+    dense = np.concatenate([part for _, part in mean_probabilities(ensemble, np.ones(len(read)))])
     paths = class_list().hypernyms
     parent = np.array([path[0] if path else "" for path in paths])
     for how in ("any class", "a class of the same parent"):
@@ -132,13 +137,36 @@ def with_wrong_labels(folder):
                 ids = found.of("doubtful-label")["image_id"].to_pylist()
                 order = [images.image_id.index(i).as_py() for i in ids]
                 sums.setdefault(name, []).append(flipped[order])
-            for method in ("normalized_margin", "self_confidence") if dense is not None else ():
+            for method in ("normalized_margin", "self_confidence", "confidence_weighted_entropy"):
                 quality = get_label_quality_scores(label, dense, method=method)
                 order = np.argsort(quality, kind="stable")
                 sums.setdefault(f"cleanlab, {method}", []).append(flipped[order])
         print(f"\n{FLIPPED} of {len(truth):,} labels made {how}, mean of {SEEDS} draws:")
         means = [(name, *at(np.mean(r, axis=0), (10, 25, 50, 100, 200))) for name, r in sums.items()]
         table(("by", *(f"first {k}" for k in (10, 25, 50, 100, 200))), means)
+
+
+def by_eye(folder):
+    """Print how many missing labels of fifty errors of Lite0 somebody who looked calls valid."""
+    images = manyhot.read_images(folder / "images.parquet")
+    read = [manyhot.read_predictions(p) for p in sorted(folder.glob("efficientnet-lite*.parquet"))]
+    with VERDICTS.open(newline="", encoding="utf-8") as file:
+        seen = {row["image_id"]: row["by_eye"] == "valid-label" for row in csv.DictReader(file)}
+    best = dict(zip(read[0].image_id.to_pylist(), best_classes(read[0]), strict=True))
+    rows = []
+    for name, models in (("Lite0", read[:1]), ("Lite0, 1, 2", read)):
+        found = find_label_issues(images, models, missing=0, n_classes=1000).of("missing-label").to_pydict()
+        pairs = zip(found["image_id"], found["class_b"], strict=True)
+        order = [i for i, c in pairs if i in seen and best[i] == c]
+        rows.append((name, *(f"{sum(seen[i] for i in order[:k])} of {k}" for k in (10, 25, len(order)))))
+    print("\nThe best class of Lite0 on fifty errors, by its score as a missing label; valid by eye:")
+    table(("by", "first 10", "first 25", "all"), rows)
+
+
+def best_classes(predictions):
+    if predictions.classes is not None:
+        return predictions.classes[:, 0].tolist()
+    return predictions.scores.argmax(1).tolist()
 
 
 def seconds():
@@ -159,6 +187,7 @@ def main():
     against_real()
     if arguments.samples:
         with_wrong_labels(arguments.samples)
+        by_eye(arguments.samples)
     if arguments.time:
         seconds()
 

@@ -20,6 +20,7 @@ NAMES = (
     "asking",
     "errors",
     "sorting",
+    "issues",
     "annotate",
 )
 

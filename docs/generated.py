@@ -71,7 +71,10 @@ ROWS = {
     "class_pairs": ("a pair of classes that are valid together, the 200 most frequent", _DESCRIBED),
     "rejected": ("an image whose label set lacks its original label", _DESCRIBED),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
-    "findings": ("a finding on an image or on a pair of classes", "`manyhot diagnose errors`"),
+    "findings": (
+        "a finding on an image or on a pair of classes",
+        "`manyhot diagnose errors`, `manyhot diagnose labels`",
+    ),
 }
 """What a row of each table is, and the commands that write the table; empty where none does yet."""
 

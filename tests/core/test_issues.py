@@ -69,7 +69,7 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
         others = [c for c in range(C) if c != label[i]]
         if label[i] != NO_LABEL:
             j = max(others, key=lambda c: mean[c])
-            doubts[i] = (j, (1 + mean[j] - mean[label[i]]) / 2)
+            doubts[i] = (j, 1 - mean[label[i]])
         absent |= {(i, c): mean[c] for c in others if mean[c] >= 0.05}
     assert (found.n, found.n_skipped) == (len(doubts), N - len(doubts))
     rows = zip(found.doubtful.image, found.doubtful.class_id, found.doubtful.score, strict=True)

@@ -18,7 +18,7 @@ P = np.array(
         [0.9, 0.05, 0.05],
         [0.1, 0.8, 0.1],  # labelled 0, looks like 1
         [0.0, 0.9, 0.1],
-        [0.1, 0.5, 0.4],  # 2 may be there, too
+        [0.05, 0.55, 0.4],  # 2 may be there, too
         [0.0, 0.0, 1.0],
         [0.1, 0.1, 0.8],
     ],
@@ -54,7 +54,7 @@ def test_each_kind(images):
     doubtful = found.of("doubtful-label")
     names = ("image_id", "class_a", "class_b", "rank", "n_models", "confident_class", "dataset")
     assert told(doubtful, *names) == [("b.jpg", 0, 1, 1, 1, 1, "six")]
-    assert doubtful["score"][0].as_py() == pytest.approx(0.85)
+    assert doubtful["score"][0].as_py() == pytest.approx(0.9)
     assert doubtful["neighbours"].null_count == doubtful["people"].null_count == 1
     missing = found.of("missing-label")
     assert told(missing, "image_id", "class_a", "class_b", "rank") == [("b.jpg", 0, 1, 1), ("d.jpg", 1, 2, 2)]
@@ -85,7 +85,7 @@ def test_logits_and_short_lists(images):
     whole = find_label_issues(images, [dense()])
     assert one.table["score"].to_pylist() == pytest.approx(whole.table["score"].to_pylist(), abs=1e-6)
     classes = np.array([[0, -1], [1, 0], [1, -1], [1, 2], [2, -1], [2, -1]])
-    p = np.array([[0.9, -np.inf], [0.8, 0.1], [0.9, -np.inf], [0.5, 0.4], [1, -np.inf], [0.8, -np.inf]])
+    p = np.array([[0.9, -np.inf], [0.8, 0.1], [0.9, -np.inf], [0.55, 0.4], [1, -np.inf], [0.8, -np.inf]])
     short = Predictions(IDS, "net", classes, p.astype(np.float32), score_kind="probability", n_classes=3)
     found = find_label_issues(images, [short])
     assert told(found.of("missing-label"), "image_id", "class_b") == [("b.jpg", 1), ("d.jpg", 2)]
@@ -128,7 +128,7 @@ def test_similar_images_speak(images):
         .to_pylist()
     )
     assert row["neighbours"] == 1
-    assert row["score"] == pytest.approx((1 + 0.85) / 2)
+    assert row["score"] == pytest.approx((1 + 0.9) / 2)
 
 
 def test_arrays_are_enough():

@@ -6,7 +6,7 @@ Everything is pure: an `Ensemble` and the classes of neighbours in, ranked issue
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from manyhot.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_Part = tuple[Ints, Ints, Floats, Floats, Floats]
+"""Image, class, how likely it is, and the evidence of models and of neighbours, of each pair of a block."""
 
 _CELLS = 2**21
 """Cells of a dense table at once, as in `manyhot.core.ensembles`."""
@@ -39,6 +42,8 @@ class Issues:
         What people said where they were asked, else the mean of the next two, of those that are known.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence of each, 0 to 1, NaN where there is none.
+    likely : ndarray of float64, shape (m,)
+        How likely the class is to models and neighbours; -1 where both say nothing.
     n_models : ndarray of int64, shape (m,)
         Models whose best class it is.
     confident : ndarray of int64, shape (m,)
@@ -51,6 +56,7 @@ class Issues:
     models: Floats
     neighbours: Floats
     people: Floats
+    likely: Floats
     n_models: Ints
     confident: Ints
 
@@ -139,11 +145,11 @@ def find_issues(
 
     Notes
     -----
-    With q the mean probability (of ranks: the share of models whose best class it is) and j the likeliest
-    class but the label y, the evidence of models against y is (1 + q_j - q_y) / 2, which is 1 less cleanlab's
-    normalized margin; for a missing label it is q_j. Neighbours say the same with q the share of neighbours
-    of each label. People say 1 for what they rejected (of a doubtful label) or accepted (of a missing one),
-    1/2 for unclear, and their probability where there is one.
+    With q the mean probability (of ranks: the share of models whose best class it is) the evidence of models
+    against a label y is 1 - q_y, which is 1 less cleanlab's self-confidence; for a missing label j it is q_j.
+    Of equal evidence against labels the one whose likeliest other class is likelier comes first. Neighbours
+    say the same with q the share of neighbours of each label. People say 1 for what they rejected (of a
+    doubtful label) or accepted (of a missing one), 1/2 for unclear, and their probability where there is one.
 
     References
     ----------
@@ -249,34 +255,26 @@ class _Block:
         n = np.isfinite(self.said).astype(np.float64) + np.isfinite(self.near)
         return np.where(n > 0, (np.nan_to_num(self.said) + np.nan_to_num(self.near)) / np.maximum(n, 1), -1.0)
 
-    def doubts(self) -> tuple[Ints, Ints, Floats, Floats]:
-        """Return image, the likeliest other class, and the evidence of both against the label."""
+    def doubts(self) -> _Part:
+        """Return image, the likeliest other class, how likely it is, and the evidence against the label."""
         rows = np.flatnonzero(self.label != NO_LABEL)
         label = self.label[rows].astype(np.int64)
         mean = self._mean()[rows]
         mean[np.arange(len(rows)), label] = -2.0
         other = mean.argmax(1)
-        return (
-            self.start + rows,
-            other,
-            self._against(self.said, rows, other, label),
-            self._against(self.near, rows, other, label),
-        )
+        likely = mean[np.arange(len(rows)), other]
+        near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
+        return self.start + rows, other, likely, 1 - self.said[rows, label], near
 
-    def _against(self, of: Floats | None, rows: Ints, other: Ints, label: Ints) -> Floats:
-        if of is None:
-            return np.full(len(rows), np.nan)
-        return np.asarray((1 + of[rows, other] - of[rows, label]) / 2)
-
-    def missing(self, least: float, known: Ints) -> tuple[Ints, Ints, Floats, Floats]:
-        """Return image, class and evidence of the pairs that reach a score, or that people accept."""
+    def missing(self, least: float, known: Ints) -> _Part:
+        """Return image, class, how likely it is, and the evidence, of what reaches a score or is accepted."""
         mean = self._mean()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         mean[labelled, self.label[labelled]] = -2.0
         cells = np.union1d(np.flatnonzero(mean.ravel() >= max(least, 1e-12)), known)
         rows, classes = np.divmod(cells, mean.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
-        return self.start + rows, classes, self.said[rows, classes], near
+        return self.start + rows, classes, mean[rows, classes], self.said[rows, classes], near
 
 
 def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
@@ -333,15 +331,13 @@ def _confident(ensemble: Ensemble) -> Ints:
     return found
 
 
-def _joined(parts: list[tuple[Ints, Ints, Floats, Floats]], confident: Ints) -> Issues:
-    image, class_id, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
+def _joined(parts: list[_Part], confident: Ints) -> Issues:
+    image, class_id, likely, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
     n = np.isfinite(models).astype(np.float64) + np.isfinite(near)
     with np.errstate(invalid="ignore"):
         score = np.where(n > 0, (np.nan_to_num(models) + np.nan_to_num(near)) / n, np.nan)
-    nobody = np.full(len(image), np.nan)
-    return Issues(
-        image, class_id, score, models, near, nobody, np.zeros(len(image), np.int64), confident[image]
-    )
+    nobody, none = np.full(len(image), np.nan), np.zeros(len(image), np.int64)
+    return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
 
 def _settled(ensemble: Ensemble, found: Issues, missing: int) -> Issues:
@@ -356,24 +352,18 @@ def _settled(ensemble: Ensemble, found: Issues, missing: int) -> Issues:
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
     people = np.where((state > 0) & rows.usable, yes if missing else 1 - yes, np.nan)
     score = np.where(np.isnan(people), found.score, people)
-    return Issues(
-        found.image,
-        found.class_id,
-        score,
-        found.models,
-        found.neighbours,
-        people,
-        found.n_models,
-        found.confident,
-    )
+    return replace(found, score=score, people=people)
 
 
 def _ranked(ensemble: Ensemble, found: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
-    """Keep some, worst first; of equal scores those that people gave, then those doubted more."""
+    """Keep some, worst first; of equal scores those that people gave, then those of likelier classes."""
     rows = np.flatnonzero(keep)
     unasked = np.isnan(found.people[rows])
-    second = np.nan_to_num(found.models[rows]) + np.nan_to_num(found.neighbours[rows])
-    rows = rows[np.lexsort((found.class_id[rows], found.image[rows], -second, unasked, -found.score[rows]))]
+    rows = rows[
+        np.lexsort(
+            (found.class_id[rows], found.image[rows], -found.likely[rows], unasked, -found.score[rows])
+        )
+    ]
     image, class_id = found.image[rows], found.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(
@@ -383,6 +373,7 @@ def _ranked(ensemble: Ensemble, found: Issues, keep: npt.NDArray[np.bool_]) -> I
         found.models[rows],
         found.neighbours[rows],
         found.people[rows],
+        found.likely[rows],
         np.asarray(best + np.zeros(len(rows), np.int64), np.int64),
         found.confident[rows],
     )

@@ -21,6 +21,7 @@ NAMES = (
     "errors",
     "sorting",
     "uncertainty",
+    "issues",
     "annotate",
 )
 

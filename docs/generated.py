@@ -76,7 +76,10 @@ ROWS = {
         "`manyhot evaluate`",
     ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
-    "findings": ("a finding on an image or on a pair of classes", "`manyhot diagnose errors`"),
+    "findings": (
+        "a finding on an image or on a pair of classes",
+        "`manyhot diagnose errors`, `manyhot diagnose labels`",
+    ),
 }
 """What a row of each table is, and the commands that write the table; empty where none does yet."""
 

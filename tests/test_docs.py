@@ -376,6 +376,7 @@ def test_outputs_are_found():
         "accepted",
         "proposing",
         "sorting",
+        "label-issues",
     }
 
 
@@ -413,6 +414,18 @@ def test_agreement_shown_is_that_of_the_benchmark(mirror):
     assert len(done.stdout.splitlines()) > 20
     for line in done.stdout.splitlines():
         assert f"\n{line.rstrip()}\n" in text, f"docs/sorting.md: write {line}"
+
+
+def test_precision_shown_is_that_of_the_benchmark(mirror):
+    script = REPO / "benchmarks" / "issues.py"
+    environment = {**os.environ, "MANYHOT_MIRROR": str(mirror)}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True, env=environment
+    )
+    text = (DOCS / "label-issues.md").read_text(encoding="utf-8")
+    assert len(done.stdout.splitlines()) > 15
+    for line in done.stdout.splitlines():
+        assert f"\n{line.rstrip()}\n" in text, f"docs/label-issues.md: write {line}"
 
 
 # The gallery.
@@ -500,7 +513,8 @@ def parse(monkeypatch):
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
     stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    for name in (*stopped, "gallery_files", "report_folder", "similar_files"):
+    stopped += ("find_label_issues_files", "gallery_files")
+    for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 
     def combine(*_, method, **__):

@@ -11,7 +11,15 @@ from manyhot._version import __version__
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
-    from manyhot.api import Evaluator, as_labels, compare, describe, diagnose_errors, evaluate
+    from manyhot.api import (
+        Evaluator,
+        as_labels,
+        compare,
+        describe,
+        diagnose_errors,
+        evaluate,
+        find_label_issues,
+    )
     from manyhot.catalog import fetch
     from manyhot.classes import ClassList, class_list
     from manyhot.errors import ManyhotError
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
         diagnose_errors_files,
         evaluate_benchmark,
         evaluate_files,
+        find_label_issues_files,
         init_campaign,
         kinds_files,
         leaderboard,
@@ -51,6 +60,7 @@ if TYPE_CHECKING:
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
+    from manyhot.steps.issues import LabelIssues
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.results import Evaluation
     from manyhot.steps.trust import Conformal, calibrate, conformal
@@ -80,6 +90,7 @@ _HOME = {
     "Evaluator": "manyhot.api",
     "Golden": "manyhot.tables",
     "Images": "manyhot.tables",
+    "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
     "Predictions": "manyhot.tables",
@@ -107,6 +118,8 @@ _HOME = {
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
     "fetch": "manyhot.catalog",
+    "find_label_issues": "manyhot.api",
+    "find_label_issues_files": "manyhot.pipeline",
     "init_campaign": "manyhot.pipeline",
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
@@ -143,6 +156,7 @@ __all__ = [
     "Evaluator",
     "Golden",
     "Images",
+    "LabelIssues",
     "Labels",
     "ManyhotError",
     "Predictions",
@@ -171,6 +185,8 @@ __all__ = [
     "evaluate_benchmark",
     "evaluate_files",
     "fetch",
+    "find_label_issues",
+    "find_label_issues_files",
     "init_campaign",
     "kinds_files",
     "leaderboard",

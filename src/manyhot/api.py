@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from manyhot.steps.describe import Description
 from manyhot.steps.describe import describe as describe_labels
 from manyhot.steps.diagnose import diagnose_errors as diagnose_tables
 from manyhot.steps.findings import SortedErrors
+from manyhot.steps.issues import LabelIssues
+from manyhot.steps.issues import find_label_issues as find_in_tables
 from manyhot.steps.results import Evaluation
 from manyhot.tables import Images, Labels, Predictions, Results
 
@@ -157,6 +160,87 @@ def diagnose_errors(
         similar=similar,
         neighbours=neighbours,
         trust_order=trust_order,
+        dataset=dataset,
+    )
+
+
+def find_label_issues(
+    images: Any,
+    predictions: Any,
+    *,
+    score_kind: str = "score",
+    votes: Labels | None = None,
+    n_classes: int | None = None,
+    similar: pa.Table | None = None,
+    neighbours: Images | None = None,
+    doubtful: float = 0.5,
+    missing: float = 0.2,
+    together: float = 0.7,
+    confused: float = 0.2,
+    dataset: str = "",
+) -> LabelIssues:
+    """Rank original labels that are doubtful, labels that are missing, and pairs of classes that may be one.
+
+    Parameters
+    ----------
+    images : Images or array-like of int, shape (n,)
+        Original labels; -1 where there is none.
+    predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
+        As in `evaluate`, by models that were not trained on these images.
+    score_kind : str
+        What scores given as arrays are: ``probability``, ``logit``, or ``score``, which only rank.
+    votes : Labels, optional
+        Label sets that people made; where they were asked about a class they decide.
+    n_classes : int, optional
+        C, where the predictions do not tell it.
+    similar, neighbours, doubtful, missing, together, confused, dataset
+        As in `manyhot.steps.issues.find_label_issues`.
+
+    Returns
+    -------
+    LabelIssues
+        ``.of("doubtful-label")``, ``.to_polars()``.
+
+    Raises
+    ------
+    InputError, MatchError
+        As in `manyhot.steps.issues.find_label_issues`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([[0.9, 0.1], [0.2, 0.8], [0.95, 0.05]])
+    >>> found = find_label_issues([0, 1, 1], p, score_kind="probability")
+    >>> found.of("doubtful-label")["image_id"].to_pylist()
+    ['2']
+    """
+    if not isinstance(images, Images):
+        label = np.asarray(_host(images))
+        if label.ndim != 1 or label.dtype.kind not in "iu":
+            raise InputError(
+                "Original labels are one class an image.",
+                got=f"shape {label.shape} of {label.dtype}",
+                allowed="(n,) integers, or an images table",
+            )
+        columns = {"image_id": _positions(0, len(label)), "label": _label_column(label, len(label))}
+        images = Images(pa.table(columns), "labels")
+    given = as_predictions(predictions, n_classes=n_classes or 0)
+    # Tables know what their scores are; those of arrays count as scores until somebody says more.
+    given = [
+        replace(p, score_kind=score_kind) if p.is_dense and p.score_kind == "score" and not p.source else p
+        for p in given
+    ]
+    return find_in_tables(
+        images,
+        given,
+        votes=votes,
+        similar=similar,
+        neighbours=neighbours,
+        n_classes=n_classes or 0,
+        doubtful=doubtful,
+        missing=missing,
+        together=together,
+        confused=confused,
         dataset=dataset,
     )
 

@@ -1,8 +1,9 @@
-"""The commands that say what is wrong: diagnose errors."""
+"""The commands that say what is wrong: diagnose errors, diagnose labels."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
 from manyhot.cli.printing import print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import SortedErrors
+    from manyhot.pipeline import LabelIssues, SortedErrors
 
 diagnose = typer.Typer(
     name="diagnose", help="Find out what is wrong, with models and with labels.", no_args_is_help=True
@@ -170,6 +171,103 @@ def errors(
             progress=progress,
         )
     print_sorted(found, written, as_json)
+
+
+VotesOption = Annotated[
+    Path | None,
+    typer.Option("--votes", help="Label sets that people made, in place of those of the data set."),
+]
+
+NoVotesOption = Annotated[bool, typer.Option("--no-votes", help="Pass over what people said.")]
+
+DoubtfulOption = Annotated[
+    float, typer.Option("--doubtful", help="The least score of a doubtful label.", min=0, max=1)
+]
+
+MissingOption = Annotated[
+    float, typer.Option("--missing", help="The least score of a missing label.", min=0, max=1)
+]
+
+TogetherShareOption = Annotated[
+    float,
+    typer.Option(
+        "--together", help="Merge classes: the least share of images of either with both.", min=0, max=1
+    ),
+]
+
+ConfusedOption = Annotated[
+    float,
+    typer.Option(
+        "--confused", help="Merge classes: the least share of either called the other.", min=0, max=1
+    ),
+]
+
+
+@diagnose.command()
+def labels(
+    dataset: DataSetArgument,
+    predictions: PredictionsOption = None,
+    models: ModelsOption = None,
+    votes: VotesOption = None,
+    no_votes: NoVotesOption = False,
+    embeddings: EmbeddingsOption = None,
+    index: IndexOption = None,
+    classes: ClassesOption = None,
+    doubtful: DoubtfulOption = 0.5,
+    missing: MissingOption = 0.2,
+    together: TogetherShareOption = 0.7,
+    confused: ConfusedOption = 0.2,
+    out: FindingsOption = Path("findings.parquet"),
+    as_json: JsonOption = False,
+) -> None:
+    """Rank labels that are doubtful, labels that are missing, and classes that may be one.
+
+    By what models, similar images and people say. The models must not have been trained on these images.
+
+    Examples: manyhot diagnose labels imagenet-val --models 'resnet*' ·
+    manyhot diagnose labels predictions --embeddings predictions
+    """
+    from manyhot import pipeline
+
+    with show_progress() as progress:
+        found, written = pipeline.find_label_issues_files(
+            dataset,
+            out,
+            predictions=predictions or (),
+            models=models or (),
+            votes=votes,
+            no_votes=no_votes,
+            embeddings=embeddings,
+            index=index,
+            classes=classes,
+            doubtful=doubtful,
+            missing=missing,
+            together=together,
+            confused=confused,
+            call=call(),
+            progress=progress,
+        )
+    print_issues(found, written, as_json)
+
+
+def print_issues(found: LabelIssues, written: list[Path], as_json: bool) -> None:
+    """Print how many issues there are of each kind, and what was written."""
+    counts = Counter(found.table["kind"].to_pylist())
+    if as_json:
+        told: dict[str, Any] = {
+            "counts": {kind: counts[kind] for kind in found.kinds},
+            "models": found.models,
+        }
+        told |= {"n": found.n, "n_skipped": found.n_skipped, "notes": found.notes}
+        typer.echo(json.dumps(told | {"written": [str(p) for p in written]}))
+        return
+    models = f"{len(found.models):,} model{'' if len(found.models) == 1 else 's'}"
+    say(f"{found.n:,} labelled images, {models}")
+    print_table(("issue", "found"), [(kind, f"{counts[kind]:,}") for kind in found.kinds])
+    typer.echo()
+    for note in found.notes:
+        say(f"Note: {note}.", err=True)
+    print_written(written, False)
 
 
 def print_sorted(found: SortedErrors, written: list[Path], as_json: bool) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
     from manyhot.pipeline.gallery import gallery_files
+    from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from manyhot.steps.asking import Next
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
+    from manyhot.steps.issues import LabelIssues
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
@@ -74,6 +76,7 @@ _HOME = {
     "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
+    "LabelIssues": "manyhot.steps.issues",
     "SortedErrors": "manyhot.steps.findings",
     "Stage": "manyhot.pipeline.campaign",
     "Status": "manyhot.pipeline.campaign",
@@ -90,6 +93,7 @@ _HOME = {
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
+    "find_label_issues_files": "manyhot.pipeline.issues",
     "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
     "gallery_files": "manyhot.pipeline.gallery",
@@ -127,6 +131,7 @@ __all__ = [
     "Expected",
     "Finding",
     "Kinds",
+    "LabelIssues",
     "Listed",
     "Next",
     "Notify",
@@ -154,6 +159,7 @@ __all__ = [
     "examine",
     "export_votes",
     "families",
+    "find_label_issues_files",
     "gallery_files",
     "init_campaign",
     "kinds_files",

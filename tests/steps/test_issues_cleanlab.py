@@ -1,0 +1,44 @@
+"""Doubtful labels against cleanlab: the same images, in the same order, on the same input."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+import manyhot
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_is_that_of_cleanlab(require, seed):
+    require(importlib.util.find_spec("cleanlab"), "cleanlab, which `make test` installs")
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_ensemble_scores, get_label_quality_scores
+
+    n, c = 600, 10
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, c, n)
+    label = np.where(rng.random(n) < 0.85, truth, rng.integers(0, c, n))
+    p = np.exp(rng.normal(size=(n, c)) + 3 * np.eye(c)[truth]).astype(np.float32)
+    p /= p.sum(1, keepdims=True)
+    # Of all images by self-confidence; of those that confident learning suspects which, and in which order.
+    quality = get_label_quality_scores(label, p, method="self_confidence")
+    every = manyhot.find_label_issues(label, p, score_kind="probability", doubtful=0).of("doubtful-label")
+    at = np.array(every["image_id"].to_pylist(), int)
+    assert len(at) == n
+    np.testing.assert_allclose(every["score"].to_numpy(), 1 - quality[at], atol=1e-6)
+    suspected = find_label_issues(
+        label, p, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    rows = every.filter(every["confident_class"].is_valid())["image_id"].to_pylist()
+    assert len(rows) > 20
+    assert [int(i) for i in rows] == suspected.tolist()
+    # Of several models as cleanlab has it of several that weigh the same.
+    q = np.exp(rng.normal(size=(n, c)) + 2 * np.eye(c)[truth]).astype(np.float32)
+    q /= q.sum(1, keepdims=True)
+    two = manyhot.find_label_issues(label, {"p": p, "q": q}, score_kind="probability", doubtful=0)
+    quality = get_label_quality_ensemble_scores(
+        label, [p, q], method="self_confidence", weight_ensemble_members_by="uniform", verbose=False
+    )
+    rows = two.of("doubtful-label")
+    at = np.array(rows["image_id"].to_pylist(), int)
+    np.testing.assert_allclose(rows["score"].to_numpy(), 1 - quality[at], atol=1e-6)

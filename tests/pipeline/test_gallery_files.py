@@ -81,7 +81,7 @@ def test_label_sets_with_predictions_beside(predicted, tmp_path):
     )
     assert made.title == "sets"
     assert made.models == ("second",)
-    assert [s.verdicts[0] for s in made.shots] == ["valid", *["wrong"] * 4, "right"]
+    assert [s.verdicts[0] for s in made.shots] == ["valid", *["unasked"] * 4, "right"]
     assert made.similar_by == ""
     assert made.shots[0].similar[0] == (1, 2), "a fixed choice, without the image itself"
     made, _ = gallery_files(

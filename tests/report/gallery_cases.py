@@ -77,7 +77,7 @@ VERDICTS = [
     "right",
     "valid",
     "right",
-    "wrong",
+    "unasked",
     "right",
 ]
 

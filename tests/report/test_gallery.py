@@ -65,6 +65,9 @@ def test_verdicts(gallery):
         (2, LabelRow(None, ((1, "yes"),), "", UNRECORDED, True), "wrong"),
         (0, LabelRow(0, ((1, "yes"),), "", UNRECORDED, True), "refuted"),
         (0, LabelRow(0, ((1, "yes"),), "", NOT_ASKED, True), "right"),
+        (2, LabelRow(0, ((1, "yes"),), "", NOT_ASKED, True), "unasked"),
+        (1, LabelRow(0, ((0, "yes"), (1, "no")), "", NOT_ASKED, True), "wrong"),
+        (2, LabelRow(0, ((0, "yes"),), "", NOT_ASKED, False), "wrong"),
         (0, LabelRow(0, ((0, "unclear"),), "", NOT_ASKED, True), "unclear"),
     ],
 )

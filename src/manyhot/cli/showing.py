@@ -32,7 +32,10 @@ def gallery(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="Images table with the column uri: the photographs to show."),
+        typer.Option(
+            "--images",
+            help="Images table with the column uri, or a folder that predict wrote: the photographs to show.",
+        ),
     ] = None,
     rows: RowsOption = None,
     classes: ClassesOption = None,

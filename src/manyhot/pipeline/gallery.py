@@ -75,7 +75,7 @@ def gallery_files(
     models : sequence of str
         Patterns of names, such as ``resnet*``; all models by default.
     images : path-like, optional
-        Images table with the column ``uri``, or a folder of images in folders by class: what is shown.
+        Images table with the column ``uri``, or a folder that ``manyhot predict`` wrote: what is shown.
     rows, classes
         As in `manyhot.evaluate_files`.
     embeddings : path-like, optional

@@ -10,6 +10,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import MatchError
 from manyhot.report.pictures import (
+    NOT_ASKED,
     UNRECORDED,
     LabelRow,
     best_classes,
@@ -22,12 +23,13 @@ from manyhot.tables import Images, Labels, Predictions
 SIMILAR = 4
 """Images shown beside a predicted class."""
 
-VERDICTS = ("right", "valid", "refuted", "unclear", "wrong", "unknown", "none")
+VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
 """Of a model's best class on an image.
 
 ``right`` is the original label; ``valid`` is another class of the label set, which a single label calls
-wrong; ``refuted`` is the original label where people found it not to be valid; ``unknown``: there is nothing
-to judge it by; ``none``: the model did not predict the image.
+wrong; ``refuted`` is the original label where people found it not to be valid; ``unasked``: people went over
+the label set, but were not asked about this class; ``unknown``: there is nothing to judge it by; ``none``:
+the model did not predict the image.
 """
 
 Best = tuple[tuple[int, float | None], ...]
@@ -188,6 +190,8 @@ def verdict(best: int | None, row: LabelRow) -> str:
     if is_label:
         # Where nobody asked about the original label, nobody refuted it.
         return "refuted" if row.known and state in ("no", UNRECORDED) else "right"
+    if row.known and state == NOT_ASKED:
+        return "unasked"
     return "wrong" if row.known or row.label is not None else "unknown"
 
 

@@ -11,10 +11,12 @@ const manyhotGallery = (() => {
     valid: ["◆", "“wrong” but valid"],
     refuted: ["!", "label, but not valid"],
     unclear: ["?", "unclear"],
+    unasked: ["○", "nobody asked"],
     wrong: ["✕", "wrong"],
     unknown: ["–", "nothing to judge by"],
     none: ["–", "not predicted"],
   };
+  const JUDGED = ["wrong", "valid", "refuted", "unasked"]; // filters by what a model says first
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
     ["valid", "◆", "valid, though it is not the original label: a single label calls it wrong"],
@@ -71,7 +73,9 @@ const manyhotGallery = (() => {
     const sizes = new Set(data.sets.map((s, i) => (data.known[i] ? Math.min(s.length, 4) : -1)));
     [0, 1, 2, 3, 4].filter((n) => sizes.has(n)).forEach((n) => add("size", String(n), ["empty", "1 class", "2 classes", "3 classes", "4 and more"][n]));
     $("size").parentElement.hidden = ![0, 1, 2, 3, 4].some((n) => sizes.has(n));
-    [...$("show").options].find((o) => o.value === "refuted").hidden = !data.known.some(Boolean);
+    for (const option of $("show").options) {
+      if (["valid", "refuted", "unasked"].includes(option.value)) option.hidden = !data.known.some(Boolean);
+    }
     data.kinds.forEach((k) => add("kind", k, k));
     $("by-kind").hidden = !data.kinds.length;
     $("above").parentElement.hidden = !data.sure.some((s) => s.some((v) => v !== null));
@@ -92,7 +96,7 @@ const manyhotGallery = (() => {
     if (exact.length) { wanted.clear(); exact.forEach((c) => wanted.add(c)); }
     const one = (i, m) =>
       data.top[i][m] !== null && sure(i, m) &&
-      (!["wrong", "valid", "refuted"].includes(state.show) || verdict(i, m) === state.show) &&
+      (!JUDGED.includes(state.show) || verdict(i, m) === state.show) &&
       (!state.kind || data.errors[i][m] === kind);
     const fits = (i) => {
       if (state.size && !(data.known[i] && Math.min(data.sets[i].length, 4) === Number(state.size))) return false;
@@ -237,7 +241,7 @@ const manyhotGallery = (() => {
       let [mark, words] = VERDICT[said];
       if (said === "wrong" && !data.known[i]) words = "not the label"; // which is all that is known
       const badge = make("span", { className: `verdict ${said}` }, sign(said, mark), words);
-      const more = kind >= 0 ? [make("div", { className: "off", textContent: data.kinds[kind] })] : [];
+      const more = kind >= 0 ? [make("div", { className: "kind", textContent: data.kinds[kind] })] : [];
       return make("th", { scope: "col" }, make("div", {}, ...breakable(model)), badge, ...more);
     });
     const row = make("tr", {}, make("th", { scope: "col", className: "class" }, make("span", { className: "sr", textContent: "Class" })), ...heads, make("th", { scope: "col", className: "similar", textContent: "Images of this class" }));
@@ -305,7 +309,7 @@ const manyhotGallery = (() => {
       link.tabIndex = -1; // the arrow keys do the same
       link.addEventListener("click", (event) => { event.preventDefault(); go(first + k); });
       if (first + k === at) link.ariaCurrent = "true";
-      const worst = ["valid", "wrong", "refuted", "unclear"].find((v) => data.models.some((_, m) => verdict(row, m) === v));
+      const worst = ["valid", "wrong", "refuted", "unclear", "unasked"].find((v) => data.models.some((_, m) => verdict(row, m) === v));
       if (worst) link.append(sign(worst, VERDICT[worst][0]));
       return link;
     }));

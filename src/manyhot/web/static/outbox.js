@@ -25,6 +25,7 @@ export class Outbox {
     const at = this.#now();
     const kept = { ...item, at: Date.now(), since: performance.now(), document: DOCUMENT };
     this.#write(`${this.#name}${String(at).padStart(15, "0")}-${item.key}`, JSON.stringify(kept));
+    this.#tell.waiting(this.size); // what is sent just now may take its time
     this.send();
   }
 

@@ -10,7 +10,7 @@ import pytest
 from manyhot import tables
 from manyhot.errors import InputError, OutputError
 from manyhot.files import sha256
-from manyhot.pipeline.similar import similar_files
+from manyhot.pipeline.similar import neighbours_of, similar_files
 from manyhot.steps.similar import Embedded, similar
 
 
@@ -146,6 +146,20 @@ def test_several_models(write):
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
         "  do:      name it: --model timm/one"
+    )
+
+
+def test_several_models_where_none_can_be_named(write):
+    write("a")
+    write("a", "timm/two")
+    with pytest.raises(InputError) as error:
+        neighbours_of("a", None)
+    assert str(error.value) == (
+        "The folder holds embeddings of several models.\n"
+        "  where:   a\n"
+        "  got:     timm/one, timm/two\n"
+        "  allowed: one of them\n"
+        "  do:      give a folder that was predicted with one model"
     )
 
 

@@ -85,7 +85,7 @@ def neighbours_of(
     InputError
         As in `similar_files`.
     """
-    asked = _Files.of(queries, "").read()
+    asked = _Files.of(queries, None).read()
     searched = asked if index is None else _Files.of(index, asked.predictions.model).read()
     told = None if progress is None else (lambda done, of: progress("similar images", done, of))
     found = similar(searched, asked, k=k, classes="any", progress=told)
@@ -102,7 +102,8 @@ class _Files:
     images: Path
 
     @classmethod
-    def of(cls, folder: PathLike, model: str) -> _Files:
+    def of(cls, folder: PathLike, model: str | None) -> _Files:
+        """Choose a model's files; "" is the only one there, as None, where no option names another."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
@@ -149,7 +150,7 @@ def _model_of(predictions: Path) -> str:
     return told or predictions.stem.replace("--", "/")
 
 
-def _chosen(folder: Path, found: list[_Files], model: str) -> _Files:
+def _chosen(folder: Path, found: list[_Files], model: str | None) -> _Files:
     names = [f.model for f in found]
     if not found:
         raise InputError(
@@ -164,8 +165,11 @@ def _chosen(folder: Path, found: list[_Files], model: str) -> _Files:
             where=folder,
             got=", ".join(names),
             allowed="one of them",
-            do=f"name it: --model {names[0]}",
+            do="give a folder that was predicted with one model"
+            if model is None
+            else f"name it: --model {names[0]}",
         )
+    model = model or ""
     fitting = [f for f in found if model in ("", f.model, f.predictions.stem)]
     if not fitting:
         near = difflib.get_close_matches(model, names, n=1)

@@ -14,7 +14,7 @@ from scipy.optimize import isotonic_regression, minimize
 
 from manyhot.core.calibration import RANGE, sloping_root
 from manyhot.core.sets import YES, Case, LabelSets
-from manyhot.core.softmax import ROWS, log_probability
+from manyhot.core.softmax import ROWS, check_possible, check_sums, log_probability
 from manyhot.errors import InputError
 
 _Reals = npt.NDArray[np.float64]
@@ -79,6 +79,7 @@ class Scaling:
 
     def apply(self, case: Case) -> Case:
         """Return the case with scaled logits; with a bias its best classes may be others."""
+        _check_softmax(case)
         parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
         logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
         logits *= self.weight.astype(np.float32)
@@ -116,9 +117,12 @@ def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scalin
     ----------
     Guo et al. 2017, arXiv 1706.04599, section 4.2. Fitted by L-BFGS from one temperature on.
     """
+    start = fit_temperature_of_all(case, targets)
     c = case.labels.n_classes
     images = np.unique(targets.image)
-    known = _cells(case, targets)
+    # What all logits have in common changes no probability, but would keep the weights from being found.
+    centre = np.float32(np.median(next(_logits(case, images))))
+    known = _cells(case, targets) - centre
     toward = np.concatenate(
         [np.bincount(targets.classes, targets.share * v, minlength=c) for v in (known, np.ones_like(known))]
     )
@@ -127,18 +131,18 @@ def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scalin
         weight, bias = parameters.astype(np.float32).reshape(2, c)
         total, gradient = -float(parameters @ toward), -toward
         for logits in _logits(case, images):
-            scaled = logits * weight + bias
-            best = scaled.max(axis=1, keepdims=True)
-            p = np.exp(scaled - best)
-            z = p.sum(axis=1, keepdims=True)
+            logits -= centre
+            p = logits * weight
+            p += bias
+            best = p.max(axis=1)
+            p -= best[:, None]
+            z = np.exp(p, out=p).sum(axis=1)
             total += float((best + np.log(z)).sum(dtype=np.float64))
-            p /= z
-            gradient = gradient + np.concatenate(
-                [(p * logits).sum(axis=0, dtype=np.float64), p.sum(axis=0, dtype=np.float64)]
-            )
+            gradient[c:] += (1 / z) @ p
+            p *= logits
+            gradient[:c] += (1 / z) @ p
         return total / len(images), gradient / len(images)
 
-    start = fit_temperature_of_all(case, targets)
     found = minimize(
         loss,
         np.concatenate([start.weight, start.bias]),
@@ -146,7 +150,8 @@ def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scalin
         method="L-BFGS-B",
         options={"maxiter": iterations},
     )
-    return Scaling(*found.x.reshape(2, c))
+    weight, bias = found.x.reshape(2, c)
+    return Scaling(weight, bias - weight * centre)
 
 
 @dataclass(frozen=True)
@@ -198,9 +203,21 @@ def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
 
 
 def _cells(case: Case, targets: Targets) -> _Reals:
-    scores = _scores(case)
-    found = scores[targets.image, targets.classes]
-    return log_probability(found) if case.kind == "probability" else found.astype(np.float64)
+    """Return the logits of the classes that are fitted to."""
+    _check_softmax(case)
+    found = _scores(case)[targets.image, targets.classes]
+    if case.kind == "probability":
+        return log_probability(found)
+    check_possible(found, targets.image, targets.classes, case.name)
+    return found.astype(np.float64)
+
+
+def _check_softmax(case: Case) -> None:
+    """Refuse scores that no softmax gives: it would make probabilities of sigmoids, too."""
+    if case.kind == "probability":
+        check_sums(_scores(case), case.name)
+    else:
+        _ = _scores(case), case.log_total
 
 
 def _scores(case: Case) -> npt.NDArray[np.floating]:

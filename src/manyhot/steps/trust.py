@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.core.calibration import Tail, calibrated, fit_temperature, set_target
-from manyhot.core.conformal import countable, fit_threshold, predict_sets
+from manyhot.core.conformal import check_listed, countable, fit_threshold, predict_sets
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import wilson_interval
 from manyhot.core.scaling import Targets, fit_isotonic, fit_temperature_of_all, fit_vector
@@ -262,7 +262,11 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
 
 def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
     scores, listed = (None if a is None else a[rows] for a in (case.scores, case.listed))
-    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed)
+
+    def name(row: int) -> str:
+        return case.name(int(rows[row]))
+
+    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed, name)
 
 
 def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
@@ -275,6 +279,8 @@ def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[
     """Return lists of the best classes at the temperature of the others, and that temperature."""
     assert fitted.listed is not None  # for the type checker
     assert rest.listed is not None
+    check_listed(fitted)
+    check_listed(rest)
     sets, c = fitted.labels, fitted.labels.n_classes
     if to == "labels":
         sets = LabelSets.from_lists([[y] if y >= 0 else [] for y in sets.label], c, usable=sets.usable)

@@ -86,8 +86,11 @@ class Predictions:
         total = self.logsumexp
         if total is None and self.is_dense:
             total = np.logaddexp.reduce(scores, axis=1)
+        if total is None:
+            return None
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits give NaN
-            return None if total is None else np.exp(scores - total[:, None])
+            # An infinite total would make zeros of all, which look like probabilities.
+            return np.exp(scores - np.where(np.isposinf(total), np.nan, total)[:, None])
 
     def to_table(self) -> pa.Table:
         """Return the predictions table."""

@@ -30,7 +30,10 @@ class Event(StrEnum):
 
 DataSetArgument = Annotated[
     str,
-    typer.Argument(help="A benchmark such as imagenet, or one of its data sets; a campaign; or label sets."),
+    typer.Argument(
+        help="A benchmark such as imagenet, or one of its data sets; a campaign; a folder that predict "
+        "wrote; label sets or images."
+    ),
 ]
 
 PredictionsOption = Annotated[
@@ -104,6 +107,10 @@ IndexOption = Annotated[
     ),
 ]
 
+EmbeddingsOfOption = Annotated[
+    str, typer.Option("--embeddings-of", help="The model, where the folder has several models'.")
+]
+
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="Images table with original labels.")]
 
 TrustOrderOption = Annotated[
@@ -132,6 +139,7 @@ def errors(
     non_prototypical: NonPrototypicalOption = None,
     embeddings: EmbeddingsOption = None,
     index: IndexOption = None,
+    embeddings_of: EmbeddingsOfOption = "",
     rows: RowsOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
@@ -166,6 +174,7 @@ def errors(
             non_prototypical=non_prototypical,
             embeddings=embeddings,
             index=index,
+            embeddings_of=embeddings_of,
             trust_order=trust_order,
             call=call(),
             progress=progress,
@@ -212,6 +221,9 @@ def labels(
     no_votes: NoVotesOption = False,
     embeddings: EmbeddingsOption = None,
     index: IndexOption = None,
+    embeddings_of: EmbeddingsOfOption = "",
+    rows: RowsOption = None,
+    images: ImagesOption = None,
     classes: ClassesOption = None,
     doubtful: DoubtfulOption = 0.5,
     missing: MissingOption = 0.2,
@@ -239,6 +251,9 @@ def labels(
             no_votes=no_votes,
             embeddings=embeddings,
             index=index,
+            embeddings_of=embeddings_of,
+            rows=rows,
+            images=images,
             classes=classes,
             doubtful=doubtful,
             missing=missing,

@@ -134,7 +134,9 @@ def compare(folder):
         eyes[name] = [blind[e["image_id"], e["class_b"]] for e in errors]
     open_eyes = {r["image_id"]: r["by_eye"] for r in read(VERDICTS)}
     seen = [open_eyes[e["image_id"]] for e in found["first"]]
-    print_agreement("First fifty, the rules in rows, seen blind in columns:", rules["first"], eyes["first"], "rules")
+    print_agreement(
+        "First fifty, the rules in rows, seen blind in columns:", rules["first"], eyes["first"], "rules"
+    )
     print_agreement("Fresh fifty, the same:", rules["fresh"], eyes["fresh"], "rules")
     print_agreement("First fifty, seen openly in rows, blind in columns:", seen, eyes["first"], "seen openly")
     print(f"Rules and what was seen openly: kappa {kappa(rules['first'], seen):.2f}.")
@@ -159,7 +161,11 @@ def draw_sheets(folder, out):
             draw = ImageDraw.Draw(sheet)
             for place, at in enumerate(order[first : first + ACROSS * DOWN]):
                 name, error = errors[at]
-                number, x, y = first + place + 1, place % ACROSS * (SIDE + 10) + 5, place // ACROSS * (SIDE + 80)
+                number, x, y = (
+                    first + place + 1,
+                    place % ACROSS * (SIDE + 10) + 5,
+                    place // ACROSS * (SIDE + 80),
+                )
                 write([number, name, error["model"], error["image_id"], error["class_b"], ""])
                 picture = archive.extractfile(members[Path(error["image_id"]).name]).read()
                 image = Image.open(io.BytesIO(picture)).convert("RGB")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,40 +24,65 @@ _Ints = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Targets:
-    """The classes that images are fitted to, and what each counts; one image's counts add up to 1.
+    """The classes whose summed probability is to be high, image by image.
 
     Attributes
     ----------
     image, classes : ndarray of int, shape (m,)
-    share : ndarray of float64, shape (m,)
+        `image` ascends.
     """
 
     image: _Ints
     classes: _Ints
-    share: _Reals
 
     @classmethod
     def of_labels(cls, labels: LabelSets) -> Targets:
         """Return the original labels of images that have one."""
         image = np.flatnonzero(labels.labelled)
-        return cls._checked(image, labels.label[image], np.ones(len(image)), "original label")
+        return cls._checked(image, labels.label[image], "an original label")
 
     @classmethod
     def of_sets(cls, labels: LabelSets) -> Targets:
-        """Return the classes of each label set in equal shares: one of them at random is the label."""
+        """Return the classes of each label set."""
         chosen = (labels.state == YES) & labels.scored[labels.rows]
-        image = labels.rows[chosen]
-        return cls._checked(image, labels.classes[chosen], 1 / labels.divisor[image], "label set")
+        return cls._checked(labels.rows[chosen], labels.classes[chosen], "a label set")
 
     @classmethod
-    def _checked(cls, image: _Ints, classes: _Ints, share: _Reals, what: str) -> Targets:
+    def _checked(cls, image: _Ints, classes: _Ints, what: str) -> Targets:
         if not len(image):
-            raise InputError(
-                "There is nothing to fit to.",
-                got=f"no image with {'an' if what[0] == 'o' else 'a'} {what}",
-                allowed="images of the split that is fitted on, with labels",
-            )
-        return cls(image, classes, share)
+            raise nothing_to_fit(what)
+        return cls(image, classes)
+
+    @cached_property
+    def images(self) -> _Ints:
+        """Each image once, shape (n,)."""
+        return self.image[self._start]
+
+    @cached_property
+    def _start(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(np.diff(self.image, prepend=-1))
+
+    def shares(self, logits: _Reals) -> tuple[_Reals, float]:
+        """Return the share of each class in its image's softmax over these alone, and the summed log totals.
+
+        Parameters
+        ----------
+        logits : ndarray of float64, shape (m,)
+        """
+        size = np.diff(self._start, append=len(logits))
+        best = np.maximum.reduceat(logits, self._start)
+        share = np.exp(logits - np.repeat(best, size))
+        total = np.add.reduceat(share, self._start)
+        return share / np.repeat(total, size), float((best + np.log(total)).sum())
+
+
+def nothing_to_fit(what: str) -> InputError:
+    """Return the error for a part to fit on in which no image has what is fitted to."""
+    return InputError(
+        "There is nothing to fit to.",
+        got=f"no image with {what}",
+        allowed="images of the split that is fitted on, with labels",
+    )
 
 
 @dataclass(frozen=True)
@@ -90,18 +116,21 @@ class Scaling:
 def fit_temperature_of_all(case: Case, targets: Targets) -> Scaling:
     """Return one temperature for logits or probabilities of all classes, of the highest likelihood.
 
+    That of a set is the summed probability of its classes: what `nll_mass` measures.
+
     References
     ----------
-    Guo et al. 2017, arXiv 1706.04599. The likelihood is convex in 1 / T; its slope has one root.
+    Guo et al. 2017, arXiv 1706.04599. The likelihood of single labels is convex in 1 / T; its slope has one
+    root. Of sets it is a difference of two such functions: the root that is found is a peak of it.
     """
-    images = np.unique(targets.image)
-    wanted = float(targets.share @ _cells(case, targets)) / len(images)
+    known, n = _cells(case, targets), len(targets.images)
 
     def slope(b: float) -> float:
-        total = 0.0
-        for logits in _logits(case, images):
+        share, _ = targets.shares(b * known)
+        total = -float(share @ known)
+        for logits in _logits(case, targets.images):
             total += float((_softmax(logits * np.float32(b)) * logits).sum(dtype=np.float64))
-        return total / len(images) - wanted
+        return total / n
 
     b = sloping_root(slope, 1 / RANGE[1], 1 / RANGE[0])
     c = case.labels.n_classes
@@ -118,19 +147,18 @@ def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scalin
     Guo et al. 2017, arXiv 1706.04599, section 4.2. Fitted by L-BFGS from one temperature on.
     """
     start = fit_temperature_of_all(case, targets)
-    c = case.labels.n_classes
-    images = np.unique(targets.image)
+    c, n = case.labels.n_classes, len(targets.images)
     # What all logits have in common changes no probability, but would keep the weights from being found.
-    centre = np.float32(np.median(next(_logits(case, images))))
+    centre = np.float32(np.median(next(_logits(case, targets.images))))
     known = _cells(case, targets) - centre
-    toward = np.concatenate(
-        [np.bincount(targets.classes, targets.share * v, minlength=c) for v in (known, np.ones_like(known))]
-    )
 
     def loss(parameters: _Reals) -> tuple[float, _Reals]:
-        weight, bias = parameters.astype(np.float32).reshape(2, c)
-        total, gradient = -float(parameters @ toward), -toward
-        for logits in _logits(case, images):
+        weight, bias = parameters.reshape(2, c)
+        share, held = targets.shares(weight[targets.classes] * known + bias[targets.classes])
+        gradient = -np.concatenate([np.bincount(targets.classes, v, c) for v in (share * known, share)])
+        total = -held
+        weight, bias = weight.astype(np.float32), bias.astype(np.float32)
+        for logits in _logits(case, targets.images):
             logits -= centre
             p = logits * weight
             p += bias
@@ -141,7 +169,7 @@ def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scalin
             gradient[c:] += (1 / z) @ p
             p *= logits
             gradient[:c] += (1 / z) @ p
-        return total / len(images), gradient / len(images)
+        return total / n, gradient / n
 
     found = minimize(
         loss,

@@ -382,7 +382,8 @@ def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.i
     assert case.scores is not None  # for the type checker
     found = case.scores[image, classes]
     if case.kind == "logit":
+        log_p = found.astype(np.float64) - case.log_total[image]
         check_possible(found, image, classes, case.name)
-        return np.asarray(found.astype(np.float64) - case.log_total[image])
+        return np.asarray(log_p)
     check_sums(case.scores, case.name)
     return log_probability(found)

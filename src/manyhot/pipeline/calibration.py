@@ -10,7 +10,7 @@ from manyhot import tables
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
-from manyhot.pipeline.diagnose import _Asked, _sources
+from manyhot.pipeline.sources import Asked, sources
 from manyhot.steps.recalibration import Calibration, diagnose_calibration
 from manyhot.tables.definitions import RECALIBRATIONS
 
@@ -57,26 +57,25 @@ def diagnose_calibration_files(
     check_apart([source, *predictions, *files], out, NAMES)
     for name in NAMES:
         check_place(out / f"{name}.parquet", name)
-    asked = _Asked(predictions, models, rows, images, classes, progress)
+    asked = Asked(predictions, models, rows, images, classes, progress)
     found: list[Calibration] = []
     inputs = {Path(p).name: sha256(p) for p in files if p and Path(p).is_file()}
-    for part in _sources(source, asked):
-        inputs |= part.inputs
-        found.append(
-            diagnose_calibration(
-                part.labels,
-                part.models(),
-                methods=methods,
-                alpha=alpha,
-                fit=fit,
-                seed=seed,
-                resamples=resamples,
-                images=part.images,
-                dataset=part.name,
-                trust_order=trust_order,
-                progress=progress,
-            )
+    for part in sources(source, asked):
+        judged = diagnose_calibration(
+            part.sets(),
+            part.models(),
+            methods=methods,
+            alpha=alpha,
+            fit=fit,
+            seed=seed,
+            resamples=resamples,
+            images=part.images,
+            dataset=part.name,
+            trust_order=trust_order,
+            progress=progress,
         )
+        found.append(judged)
+        inputs |= part.inputs
     done = Calibration.concat(found)
     about = {"notes": json.dumps(done.notes, ensure_ascii=False), "fit": json.dumps(fit), "seed": str(seed)}
     written = []

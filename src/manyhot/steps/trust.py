@@ -9,11 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.core.calibration import Tail, calibrated, fit_temperature, set_target
+from manyhot.core.calibration import Tail, calibrated, fit_temperature, mass_target
 from manyhot.core.conformal import check_listed, countable, fit_threshold, predict_sets
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import wilson_interval
-from manyhot.core.scaling import Targets, fit_isotonic, fit_temperature_of_all, fit_vector
+from manyhot.core.scaling import (
+    Targets,
+    fit_isotonic,
+    fit_temperature_of_all,
+    fit_vector,
+    nothing_to_fit,
+)
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.steps.cases import case_of
@@ -75,8 +81,8 @@ def calibrate(
         ``temperature``: one number. ``vector``: two numbers a class. ``isotonic``: a never falling function
         of the confidence; what it returns has the best class only.
     to : str
-        ``labels``: the original label is right. ``sets``: the classes of the label set are, in equal shares;
-        for ``isotonic``, any of them.
+        ``labels``: the original label is right. ``sets``: any class of the label set is. What is raised is
+        the likelihood that `nll` and `nll_mass` measure.
     fit : float
         The share of images to fit on, above 0 and below 1.
     seed : int
@@ -141,6 +147,8 @@ class Split:
         InputError
             As in `calibrate`.
         """
+        if not self.n_fitted(to):
+            raise nothing_to_fit("an original label" if to == "labels" else "a label set")
         new = replace(self.predictions, model=f"{self.predictions.model}, {method} ({to})", logsumexp=None)
         if method == "isotonic":
             return replace(new, **_isotonic(self.fitted, self.rest, to)), None
@@ -285,10 +293,8 @@ def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[
     if to == "labels":
         sets = LabelSets.from_lists([[y] if y >= 0 else [] for y in sets.label], c, usable=sets.usable)
     kept = np.flatnonzero(sets.scored)
-    if not len(kept):
-        raise InputError("There is nothing to fit to.", got="no image", allowed="images with labels")
     tail = Tail.of(fitted.top[kept], fitted.listed[kept], c)
-    temperature = fit_temperature(tail, set_target(tail, fitted.top[kept], sets.take(kept)))
+    temperature = fit_temperature(tail, mass_target(tail, fitted.top[kept], sets.take(kept)))
     listed, _ = calibrated(Tail.of(rest.top, rest.listed, c), temperature)
     scores = listed.astype(np.float32)
     return replace(new, classes=rest.top, scores=scores, score_kind="probability"), temperature

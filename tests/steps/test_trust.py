@@ -114,22 +114,6 @@ def refused(make):
     return str(error.value)
 
 
-def test_sets_are_fitted_by_the_mass_that_they_hold(model):
-    """Fitted to a class of the set at random, the model would be less sure where either is right."""
-    labels, net = model
-    for predictions in (net, lists_of(net, 5)):
-        judged = evaluate(
-            labels,
-            [calibrate(labels, predictions, to=to) for to in ("labels", "sets")],
-            metrics=["ece_set", "nll_mass"],
-            resamples=0,
-        )
-        by = {to: f"net, temperature ({to})" for to in ("labels", "sets")}
-        assert judged.value("ece_set", model=by["sets"]) < judged.value("ece_set", model=by["labels"])
-        if predictions is net:
-            assert judged.value("nll_mass", model=by["sets"]) < judged.value("nll_mass", model=by["labels"])
-
-
 @pytest.mark.parametrize("total", [np.inf, np.nan])
 def test_a_total_that_is_none_is_no_confidence_of_0(model, total):
     labels, net = model

@@ -141,7 +141,7 @@ def _print_model(dataset: str, model: str, rows: Sequence[Row]) -> None:
         counted = next(r["n"] for r in rows if r["metric"] == metrics[0])
         typer.echo()
         say(f"right if it is {_RIGHT[event]}: {counted:,} images")
-        cells = [(name, *(_cell(of[m]) for m in metrics)) for name, of in versions.items()]
+        cells = [(name, *(_cell(of.get(m)) for m in metrics)) for name, of in versions.items()]
         print_table(("", "right", "ECE", "NLL", "Brier"), cells)
     typer.echo()
 
@@ -153,8 +153,8 @@ def _called(row: Row) -> str:
     return f"{row['method']}{told} ({row['fitted_to']})"
 
 
-def _cell(row: Row) -> str:
-    if row["value"] != row["value"]:
+def _cell(row: Row | None) -> str:
+    if row is None or row["value"] != row["value"]:
         return "–"
     if row["metric"] in ("top1", "real1"):
         return f"{row['value']:.1%}"

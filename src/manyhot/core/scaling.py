@@ -105,7 +105,7 @@ class Scaling:
 
     def apply(self, case: Case) -> Case:
         """Return the case with scaled logits; with a bias its best classes may be others."""
-        _check_softmax(case)
+        check_softmax(case)
         parts = [block.copy() for block in _logits(case, np.arange(len(case.top)))]
         logits = np.concatenate([np.empty((0, len(self.weight)), np.float32), *parts])
         logits *= self.weight.astype(np.float32)
@@ -232,7 +232,7 @@ def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
 
 def _cells(case: Case, targets: Targets) -> _Reals:
     """Return the logits of the classes that are fitted to."""
-    _check_softmax(case)
+    check_softmax(case)
     found = _scores(case)[targets.image, targets.classes]
     if case.kind == "probability":
         return log_probability(found)
@@ -240,8 +240,13 @@ def _cells(case: Case, targets: Targets) -> _Reals:
     return found.astype(np.float64)
 
 
-def _check_softmax(case: Case) -> None:
-    """Refuse scores that no softmax gives: it would make probabilities of sigmoids, too."""
+def check_softmax(case: Case) -> None:
+    """Refuse scores that no softmax gives: scaling would make something of sigmoids, too.
+
+    Raises
+    ------
+    InputError
+    """
     if case.kind == "probability":
         check_sums(_scores(case), case.name)
     else:

@@ -10,9 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot.core.calibration import RANGE
+from manyhot.core.scaling import check_softmax
+from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.steps.evaluate import evaluate
 from manyhot.steps.results import Evaluation
+from manyhot.steps.sets import label_sets
 from manyhot.steps.trust import Split, check_method, conformal, split
 from manyhot.tables import Images, Labels, Predictions, schema
 from manyhot.tables.definitions import COVERS, FITTED_TO, RECALIBRATIONS
@@ -25,6 +28,9 @@ MEASURES = {
 
 RESAMPLES = 200
 """For intervals of the calibration error, which sorts images into bins anew in each."""
+
+_LEAST, _MOST = RANGE[0] * 1.001, RANGE[1] * 0.999
+"""Temperatures beyond are as good as an end of the range."""
 
 Row = Mapping[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -129,6 +135,12 @@ def diagnose_calibration(
     return judge.finish()
 
 
+def _only_labels(labels: Labels) -> bool:
+    """Return whether the label sets hold the original labels and nothing else."""
+    sets = label_sets(labels)
+    return bool((sets.size == 1).all() and (sets.first == sets.label).all())
+
+
 @dataclass
 class _Judge:
     """Collects rows of both tables, model by model. The parameters are those of `diagnose_calibration`."""
@@ -159,7 +171,7 @@ class _Judge:
         judged = evaluate(
             self.labels,
             self._versions(parts, about, refused),
-            metrics=[metric for measures in MEASURES.values() for metric in measures],
+            metrics=_metrics(parts.rest, refused),
             resamples=self.resamples,
             map_resamples=min(self.resamples, RESAMPLES),
             seed=self.seed,
@@ -184,6 +196,9 @@ class _Judge:
                 allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
                 do="say what the scores are: manyhot convert --scores; or predict with scores",
             )
+        if _only_labels(self.labels):
+            said = "the label sets are the original labels alone, so that both events are one"
+            self._notes.insert(0, f"{self.dataset}: {said}")
         if self._without:
             self._notes.append(f"without confidences, and left out: {without}")
         return Calibration(
@@ -208,7 +223,7 @@ class _Judge:
             except InputError as error:
                 refused.setdefault(_reason(error), []).append(f"{method} ({to})")
                 continue
-            if temperature in RANGE:
+            if temperature is not None and not _LEAST < temperature < _MOST:
                 self._notes.append(
                     f"{name}, {method} ({to}): {temperature:g} is an end of what is looked through, as where "
                     "nothing is wrong, or confidence says nothing"
@@ -231,6 +246,19 @@ class _Judge:
                 f"{self.alpha:g} takes {least:,} images to fit on and there are {found.n_fitted:,}"
             )
         self._sets.append({"dataset": self.dataset, **asdict(found)})
+
+
+def _metrics(case: Case, refused: dict[str, list[str]]) -> list[str]:
+    """Return what is measured; sigmoids have no likelihood of an image."""
+    found = [metric for measures in MEASURES.values() for metric in measures]
+    if case.scores is None or case.kind != "probability":
+        return found
+    try:
+        check_softmax(case)
+    except InputError as error:
+        refused[_reason(error)] = ["nll", "nll_mass"]
+        return [metric for metric in found if not metric.startswith("nll")]
+    return found
 
 
 def _numbers(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:

@@ -1,20 +1,23 @@
-"""How often is the sorting of errors right? Two lookings at photographs, the second blind.
+"""Question: how often is the sorting of errors right? Two lookings at photographs, the second blind.
 
-The photographs are those of ``../shared/data/samples``, one of each class of ImageNet. First predict them::
+The photographs are those of ``../shared/data/samples``, one of each class of ImageNet. Predict them first::
 
     manyhot predict ../shared/data/samples/samples.tar --labels ../shared/data/samples/index.csv \
-        --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 --embeddings --out samples
+        --embeddings --out samples \
+        --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2
+    python benchmarks/sorted_samples.py samples
 
-Then ``python benchmarks/sorted_samples.py samples`` prints the tables of docs/sorting.md. Two draws of fifty
-errors were looked at: ``first``, of EfficientNet-Lite0, and ``fresh``, of Lite0, 1 and 2 on other photographs.
-``sorted_samples.csv`` has what was seen in the first draw by one who saw what the rules say;
+Fifty errors of EfficientNet-Lite0, ``first``, and fifty of Lite0, 1 and 2 on other photographs, ``fresh``,
+were looked at. ``sorted_samples.csv`` has what was seen in the first by one who saw what the rules say;
 ``sorted_samples_blind.csv`` what was seen in both by one who did not, off sheets that ``--sheets FOLDER``
-draws in an order of their own, with label and prediction and without the kind.
+draws in an order of their own, with label and prediction, without the kind.
 
-Who looks gives the first kind that fits: ``collapsed-pair``, the two names mean one thing; ``valid-label``, the
-predicted class is there by its definition, or the right name of what is; ``fine-grained``, the label is right, and the prediction
-another of its kind; ``out-of-vocabulary``, what is there has no class; ``co-occurrence``, the prediction is
-company of what is there; ``non-prototypical``, an unusual view or specimen; ``model-failure``, none of these.
+Who looks gives the first kind that fits: ``collapsed-pair``, the two names mean one thing; ``valid-label``,
+the predicted class is there by its definition, or the right name of what is; ``fine-grained``, the label is
+right, and the prediction another of its kind; ``out-of-vocabulary``, what is there has no class;
+``co-occurrence``, the prediction is company of what is there; ``non-prototypical``, an unusual view or
+specimen; ``model-failure``, none of these. Time: 5 s, and 17 sheets to look at. Result: 43 of 100 are
+right.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ import pyarrow as pa  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot import catalog  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
+from manyhot.core.resampling import wilson_interval  # noqa: E402
 from manyhot.core.sorting import ORDER  # noqa: E402
 from manyhot.pipeline.similar import neighbours_of  # noqa: E402
 
@@ -106,42 +110,46 @@ def kappa(a, b):
     return (agree - chance) / (1 - chance)
 
 
-def print_agreement(name, rows, columns, what):
-    """Print the confusion of two lists of kinds, what is in columns the judge, and how far they agree."""
-    kinds = [k for k in ORDER if k in {*rows, *columns}]
-    print(f"\n{name}\n\n| {what} | n | {' | '.join(kinds)} |\n|{' --- |' * (len(kinds) + 2)}")
-    count = Counter(zip(rows, columns, strict=True))
-    for kind in (k for k in kinds if k in rows):
+def print_confusion(rules, eyes):
+    kinds = [k for k in ORDER if k in {*rules, *eyes}]
+    print(f"| rules | n | {' | '.join(kinds)} |\n|{' --- |' * (len(kinds) + 2)}")
+    count = Counter(zip(rules, eyes, strict=True))
+    for kind in (k for k in kinds if k in rules):
         cells = (count[kind, other] for other in kinds)
-        print(f"| `{kind}` | {rows.count(kind)} | {' | '.join(str(n or '') for n in cells)} |")
-    agree = sum(x == y for x, y in zip(rows, columns, strict=True))
-    print(f"\n{agree} of {len(rows)} agree, kappa {kappa(rows, columns):.2f}.")
+        print(f"| `{kind}` | {rules.count(kind)} | {' | '.join(str(n or '') for n in cells)} |")
 
 
-def with_sets(folder, errors, eyes):
-    """Return the kinds of errors of Lite0 once somebody was asked whether the predicted classes are there."""
-    asked = {row["image_id"]: row["there"] for row in read(ASKED)}
-    kind = {error["image_id"]: error["kind"] for error in sorted_errors(folder, asked)}
-    return [kind[error["image_id"]] for error in errors]
+def print_agreement(rows):
+    print("\n| | agree | 95 % interval | Cohen's kappa |\n| --- | --- | --- | --- |")
+    for name, a, b in rows:
+        agree = sum(x == y for x, y in zip(a, b, strict=True))
+        lo, hi = (float(end[0]) for end in wilson_interval([agree], [len(a)]))
+        print(f"| {name} | {agree} of {len(a)} | {lo:.0%} to {hi:.0%} | {kappa(a, b):.2f} |")
 
 
 def compare(folder):
     """Print how far rules and lookings agree."""
-    found, blind = draws(folder), {(r["image_id"], int(r["predicted"])): r["by_eye"] for r in read(BLIND)}
-    rules, eyes = {}, {}
-    for name, errors in found.items():
-        rules[name] = [e["kind"] for e in errors]
-        eyes[name] = [blind[e["image_id"], e["class_b"]] for e in errors]
-    open_eyes = {r["image_id"]: r["by_eye"] for r in read(VERDICTS)}
-    seen = [open_eyes[e["image_id"]] for e in found["first"]]
+    found = draws(folder)
+    blind = {(r["image_id"], int(r["predicted"])): r["by_eye"] for r in read(BLIND)}
+    rules = {name: [e["kind"] for e in errors] for name, errors in found.items()}
+    eyes = {name: [blind[e["image_id"], e["class_b"]] for e in errors] for name, errors in found.items()}
+    first = [e["image_id"] for e in found["first"]]
+    openly = {r["image_id"]: r["by_eye"] for r in read(VERDICTS)}
+    openly = [openly[i] for i in first]
+    asked = {r["image_id"]: r["there"] for r in read(ASKED)}
+    asked = {e["image_id"]: e["kind"] for e in sorted_errors(folder, asked)}
+    asked = [asked[i] for i in first]
+    print_confusion(rules["first"] + rules["fresh"], eyes["first"] + eyes["fresh"])
     print_agreement(
-        "First fifty, the rules in rows, seen blind in columns:", rules["first"], eyes["first"], "rules"
+        [
+            ("rules and blind, all", rules["first"] + rules["fresh"], eyes["first"] + eyes["fresh"]),
+            ("rules and blind, first fifty", rules["first"], eyes["first"]),
+            ("rules and blind, fresh fifty", rules["fresh"], eyes["fresh"]),
+            ("rules with label sets and blind, first fifty", asked, eyes["first"]),
+            ("rules and not blind, first fifty", rules["first"], openly),
+            ("blind and not blind, first fifty", eyes["first"], openly),
+        ]
     )
-    print_agreement("Fresh fifty, the same:", rules["fresh"], eyes["fresh"], "rules")
-    print_agreement("First fifty, seen openly in rows, blind in columns:", seen, eyes["first"], "seen openly")
-    print(f"Rules and what was seen openly: kappa {kappa(rules['first'], seen):.2f}.")
-    asked = with_sets(folder, found["first"], eyes["first"])
-    print_agreement("First fifty, the rules with label sets:", asked, eyes["first"], "rules")
 
 
 def draw_sheets(folder, out):

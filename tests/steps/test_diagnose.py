@@ -246,6 +246,14 @@ def test_out_of_vocabulary(labels):
         ("5.jpg", "model-failure", None),
         ("6.jpg", "model-failure", None),
     ]
+    caution = (
+        "out-of-vocabulary finds unusual images, which are hardly more often of objects without a class than "
+        "others"
+    )
+    assert caution in found.notes
+    none = diagnose_errors(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, above=None)
+    assert none.count("out-of-vocabulary") == 0
+    assert caution not in none.notes
 
 
 def test_similar_images_of_one_class_tell_nothing_of_others(labels):

@@ -43,6 +43,17 @@ def countable(case: Case, cover: str) -> npt.NDArray[np.bool_]:
     return case.labels.labelled if cover == "label" else case.labels.scored
 
 
+def check_alpha(alpha: float) -> None:
+    """Refuse a share that may be missed that is none.
+
+    Raises
+    ------
+    InputError
+    """
+    if not 0 < alpha < 1:
+        raise InputError("Alpha is the share that may be missed.", got=alpha, allowed="above 0, below 1")
+
+
 def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, alpha: float) -> float:
     """Return the probability from which classes are in the prediction set.
 
@@ -69,8 +80,7 @@ def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, al
     Vovk et al. 2005; Sadinle, Lei and Wasserman 2019, doi 10.1080/01621459.2017.1395341, for thresholds of
     probability.
     """
-    if not 0 < alpha < 1:
-        raise InputError("Alpha is the share that may be missed.", got=alpha, allowed="above 0, below 1")
+    check_alpha(alpha)
     check_listed(case)
     images = images[countable(case, cover)[images]]
     if not len(images):

@@ -239,22 +239,22 @@ class _Sorter:
             if (missing := lacking(self.known, rule))
         }
         table = pa.concat_tables(self._tables).combine_chunks()
-        empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
-        self._notes += self._unasked(table)
-        if empty:
-            said = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
-            notes = [*notes, *self._notes, f"{said}: held against the original label"]
-        else:
-            notes = [*notes, *self._notes]
+        told = [*notes, *self._notes, *self._unasked(table), *self._cautions(table), *_on_empty_sets(table)]
         return SortedErrors(
             table,
             tuple(self._models),
             tuple(rule.name for rule in self.rules),
             resting,
-            tuple(notes),
+            tuple(told),
             self.event,
             self.above,
         )
+
+    def _cautions(self, table: pa.Table) -> list[str]:
+        """Say what is known against rules that took errors."""
+        found = set(pc.unique(table["kind"]).to_pylist())
+        named = [(_kind(rule), rule.about.get("caution")) for rule in self.rules]
+        return [f"{kind} finds {caution}" for kind, caution in named if caution and kind in found]
 
     def _unasked(self, table: pa.Table) -> list[str]:
         """Say how many errors may be labels that are missing, for all that people were asked."""
@@ -328,6 +328,12 @@ class _Sorter:
     @cached_property
     def _size(self) -> npt.NDArray[np.int64]:
         return self.sets.size
+
+
+def _on_empty_sets(table: pa.Table) -> list[str]:
+    empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
+    said = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
+    return [f"{said}: held against the original label"] * bool(empty)
 
 
 def _no_confidence(predictions: Predictions) -> InputError:

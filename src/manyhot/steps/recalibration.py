@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot.core.calibration import RANGE
+from manyhot.core.conformal import check_alpha
 from manyhot.core.scaling import check_softmax
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
@@ -116,6 +117,7 @@ def diagnose_calibration(
     MatchError, OrderError
         As in `manyhot.evaluate`.
     """
+    check_alpha(alpha)
     for method in methods:
         check_method(method)
     labels = labels if images is None else labels.with_labels(images)

@@ -144,13 +144,14 @@ def _print_model(dataset: str, model: str, rows: Sequence[Row]) -> None:
         cells = [(name, *(_cell(of.get(m)) for m in metrics)) for name, of in versions.items()]
         print_table(("", "right", "ECE", "NLL", "Brier"), cells)
     typer.echo()
+    told = {r["fitted_to"]: r["temperature"] for r in rows if r["temperature"] is not None}
+    if told:
+        say(f"temperatures: {', '.join(f'{value:.2f} ({to})' for to, value in told.items())}")
+        typer.echo()
 
 
 def _called(row: Row) -> str:
-    if row["method"] == "none":
-        return "as it is"
-    told = "" if row["temperature"] is None else f" {row['temperature']:.2f}"
-    return f"{row['method']}{told} ({row['fitted_to']})"
+    return "as it is" if row["method"] == "none" else f"{row['method']} ({row['fitted_to']})"
 
 
 def _cell(row: Row | None) -> str:
@@ -158,7 +159,12 @@ def _cell(row: Row | None) -> str:
         return "–"
     if row["metric"] in ("top1", "real1"):
         return f"{row['value']:.1%}"
-    return f"{row['value']:.3f}" + ("" if row["lo"] is None else f" ({row['lo']:.3f} to {row['hi']:.3f})")
+    value, lo, hi = (None if row[k] is None else _number(row[k]) for k in ("value", "lo", "hi"))
+    return f"{value}" if lo is None else f"{value} ({lo} to {hi})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.4g}"
 
 
 def _print_sets(rows: Sequence[Row]) -> None:

@@ -172,7 +172,7 @@ def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) ->
     Raises
     ------
     InputError
-        If the share is none.
+        If the share is none, or a part would be empty.
     MatchError
         As in `calibrate`.
     """
@@ -265,6 +265,13 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
+    if chosen.all() or not chosen.any():
+        raise InputError(
+            "There are too few images for two parts.",
+            got=f"{round(share * n):,} of {n:,} to fit on",
+            allowed="at least one to fit on, and one to judge",
+            do="give more images, or another share to fit on",
+        )
     return chosen
 
 

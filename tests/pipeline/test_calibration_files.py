@@ -118,8 +118,8 @@ def test_the_command_prints_a_table_that_fits():
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "labels, net: fitted on 100 images, judged on 100 others"
-    assert "right if it is the original label: 100 images" in lines
-    assert "right if it is in the label set: 100 images" in lines
+    assert "right if the best class is the original label: 100 images" in lines
+    assert "right if the best class is in the label set: 100 images" in lines
     firsts = [line.split("  ")[0] for line in lines]
     for method in ("temperature (labels)", "vector (labels)", "isotonic (sets)", "as it is"):
         assert firsts.count(method) == 2

@@ -140,7 +140,7 @@ def _print_model(dataset: str, model: str, rows: Sequence[Row]) -> None:
     for event, metrics in MEASURES.items():
         counted = next(r["n"] for r in rows if r["metric"] == metrics[0])
         typer.echo()
-        say(f"right if it is {_RIGHT[event]}: {counted:,} images")
+        say(f"right if the best class is {_RIGHT[event]}: {counted:,} images")
         cells = [(name, *(_cell(of.get(m)) for m in metrics)) for name, of in versions.items()]
         print_table(("", "right", "ECE", "NLL", "Brier"), cells)
     typer.echo()

@@ -23,7 +23,7 @@ _Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Targets:
+class Wanted:
     """The classes whose summed probability is to be high, image by image.
 
     Attributes
@@ -36,19 +36,19 @@ class Targets:
     classes: _Ints
 
     @classmethod
-    def of_labels(cls, labels: LabelSets) -> Targets:
+    def of_labels(cls, labels: LabelSets) -> Wanted:
         """Return the original labels of images that have one."""
         image = np.flatnonzero(labels.labelled)
         return cls._checked(image, labels.label[image], "an original label")
 
     @classmethod
-    def of_sets(cls, labels: LabelSets) -> Targets:
+    def of_sets(cls, labels: LabelSets) -> Wanted:
         """Return the classes of each label set."""
         chosen = (labels.state == YES) & labels.scored[labels.rows]
         return cls._checked(labels.rows[chosen], labels.classes[chosen], "a label set")
 
     @classmethod
-    def _checked(cls, image: _Ints, classes: _Ints, what: str) -> Targets:
+    def _checked(cls, image: _Ints, classes: _Ints, what: str) -> Wanted:
         if not len(image):
             raise nothing_to_fit(what)
         return cls(image, classes)
@@ -113,7 +113,7 @@ class Scaling:
         return Case.from_scores(case.labels, logits, k=case.top.shape[1], kind="logit")
 
 
-def fit_temperature_of_all(case: Case, targets: Targets) -> Scaling:
+def fit_temperature_of_all(case: Case, wanted: Wanted) -> Scaling:
     """Return one temperature for logits or probabilities of all classes, of the highest likelihood.
 
     That of a set is the summed probability of its classes: what `nll_mass` measures.
@@ -123,12 +123,12 @@ def fit_temperature_of_all(case: Case, targets: Targets) -> Scaling:
     Guo et al. 2017, arXiv 1706.04599. The likelihood of single labels is convex in 1 / T; its slope has one
     root. Of sets it is a difference of two such functions: the root that is found is a peak of it.
     """
-    known, n = _cells(case, targets), len(targets.images)
+    known, n = _cells(case, wanted), len(wanted.images)
 
     def slope(b: float) -> float:
-        share, _ = targets.shares(b * known)
+        share, _ = wanted.shares(b * known)
         total = -float(share @ known)
-        for logits in _logits(case, targets.images):
+        for logits in _logits(case, wanted.images):
             total += float((_softmax(logits * np.float32(b)) * logits).sum(dtype=np.float64))
         return total / n
 
@@ -137,7 +137,7 @@ def fit_temperature_of_all(case: Case, targets: Targets) -> Scaling:
     return Scaling(np.full(c, b), np.zeros(c))
 
 
-def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scaling:
+def fit_vector(case: Case, wanted: Wanted, *, iterations: int = 200) -> Scaling:
     """Return a weight and a bias for each class, of the highest likelihood.
 
     2 C numbers are fitted: with fewer images than that, expect to do worse than one temperature.
@@ -146,19 +146,19 @@ def fit_vector(case: Case, targets: Targets, *, iterations: int = 200) -> Scalin
     ----------
     Guo et al. 2017, arXiv 1706.04599, section 4.2. Fitted by L-BFGS from one temperature on.
     """
-    start = fit_temperature_of_all(case, targets)
-    c, n = case.labels.n_classes, len(targets.images)
+    start = fit_temperature_of_all(case, wanted)
+    c, n = case.labels.n_classes, len(wanted.images)
     # What all logits have in common changes no probability, but would keep the weights from being found.
-    centre = np.float32(np.median(next(_logits(case, targets.images))))
-    known = _cells(case, targets) - centre
+    centre = np.float32(np.median(next(_logits(case, wanted.images))))
+    known = _cells(case, wanted) - centre
 
     def loss(parameters: _Reals) -> tuple[float, _Reals]:
         weight, bias = parameters.reshape(2, c)
-        share, held = targets.shares(weight[targets.classes] * known + bias[targets.classes])
-        gradient = -np.concatenate([np.bincount(targets.classes, v, c) for v in (share * known, share)])
+        share, held = wanted.shares(weight[wanted.classes] * known + bias[wanted.classes])
+        gradient = -np.concatenate([np.bincount(wanted.classes, v, c) for v in (share * known, share)])
         total = -held
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-        for logits in _logits(case, targets.images):
+        for logits in _logits(case, wanted.images):
             logits -= centre
             p = logits * weight
             p += bias
@@ -230,13 +230,13 @@ def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
         yield np.maximum(block, np.float32(-1e30), out=block)
 
 
-def _cells(case: Case, targets: Targets) -> _Reals:
+def _cells(case: Case, wanted: Wanted) -> _Reals:
     """Return the logits of the classes that are fitted to."""
     check_softmax(case)
-    found = _scores(case)[targets.image, targets.classes]
+    found = _scores(case)[wanted.image, wanted.classes]
     if case.kind == "probability":
         return log_probability(found)
-    check_possible(found, targets.image, targets.classes, case.name)
+    check_possible(found, wanted.image, wanted.classes, case.name)
     return found.astype(np.float64)
 
 

@@ -14,7 +14,7 @@ from manyhot.core.conformal import check_listed, countable, fit_threshold, predi
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import wilson_interval
 from manyhot.core.scaling import (
-    Targets,
+    Wanted,
     fit_isotonic,
     fit_temperature_of_all,
     fit_vector,
@@ -154,8 +154,8 @@ class Split:
             return replace(new, **_isotonic(self.fitted, self.rest, to)), None
         if method == "temperature" and self.fitted.listed is not None:
             return _cooled_lists(new, self.fitted, self.rest, to)
-        targets = (Targets.of_labels if to == "labels" else Targets.of_sets)(self.fitted.labels)
-        scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, targets)
+        wanted = (Wanted.of_labels if to == "labels" else Wanted.of_sets)(self.fitted.labels)
+        scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
         scores = scaling.apply(self.rest).scores
         found = replace(new, scores=scores, score_kind="logit", classes=None)
         return found, scaling.temperature if method == "temperature" else None

@@ -147,6 +147,28 @@ def test_images_without_numbers_are_skipped_and_said(made):
     assert np.isnan(found.doubtful.models[row])
 
 
+def test_of_a_label_that_no_other_image_has_neighbours_say_nothing(made):
+    _, _, label, given, near = made
+    alone = np.zeros(N, bool)
+    alone[[2, 5]] = True
+    whole = find_issues(ensemble(label, *given), near, doubtful=0)
+    found = find_issues(ensemble(label, *given), near, alone, doubtful=0)
+    assert len(found.doubtful) == len(whole.doubtful) == np.count_nonzero(label != NO_LABEL)
+    for image, models, neighbours, score in zip(
+        found.doubtful.image,
+        found.doubtful.models,
+        found.doubtful.neighbours,
+        found.doubtful.score,
+        strict=True,
+    ):
+        if alone[image]:
+            assert np.isnan(neighbours)
+            assert score == models
+        else:
+            assert score == whole.doubtful.score[whole.doubtful.image == image]
+    assert (found.n, found.missing.score.tolist()) == (whole.n, whole.missing.score.tolist())
+
+
 def test_the_order_of_images_does_not_matter(made):
     rng, _, label, given, near = made
     order = rng.permutation(N)
@@ -189,6 +211,16 @@ def test_classes_that_are_one_against_counts(made):
     assert len(find_merges(ensemble(truth, np.eye(C, dtype=np.float32)[one_way]))) == 0
 
 
+def test_probabilities_that_rounding_took_above_1_are_cut(made):
+    # A logit of 16.004 is 16 in half precision, and exp(16.004 - 16) is above 1.
+    _, _, label, given, _ = made
+    p = np.where(given[0] == given[0].max(1, keepdims=True), np.float32(1.004), np.float32(0))
+    found, cut = (find_issues(ensemble(label, q), doubtful=0, missing=0) for q in (p, np.minimum(p, 1)))
+    for a, b in ((found.doubtful, cut.doubtful), (found.missing, cut.missing)):
+        assert a.score.tolist() == b.score.tolist()
+        assert a.confident.tolist() == b.confident.tolist()
+
+
 def test_what_is_no_probability_is_refused(made):
     _, _, label, given, _ = made
     logits = given[0].copy()
@@ -196,11 +228,12 @@ def test_what_is_no_probability_is_refused(made):
     with pytest.raises(InputError) as error:
         find_issues(ensemble(label, logits))
     assert str(error.value) == (
-        "What are said to be probabilities are none.\n"
+        "A probability is not between 0 and 1.\n"
         "  where:   m0, row 5\n"
         "  got:     3.5\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logits, or scores that only rank"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
 
 

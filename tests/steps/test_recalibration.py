@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from manyhot import Predictions, calibrate, conformal, diagnose_calibration
 from manyhot.api import as_labels
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.tables import check
 
 N, C = 600, 5
@@ -252,9 +252,20 @@ def test_what_is_refused_at_once(model, options, text):
     assert str(error.value) == text
 
 
+def test_two_models_of_one_name(model):
+    labels, net = model
+    with pytest.raises(MatchError) as error:
+        diagnose_calibration(labels, [net, net], methods=["isotonic"], resamples=0)
+    assert str(error.value) == (
+        "Two models have the same name.\n"
+        "  got:     net\n"
+        "  do:      rename the file, or the model in its metadata"
+    )
+
+
 def test_the_same_seed_gives_the_same(model, found):
     labels, net = model
-    again = diagnose_calibration(labels, [net], seed=3, resamples=50, dataset="made up")
+    again = diagnose_calibration(labels, net, seed=3, resamples=50, dataset="made up")
     assert again.calibration.to_string() == found.calibration.to_string()
     assert again.prediction_sets.equals(found.prediction_sets)
     other = diagnose_calibration(labels, [net], seed=4, resamples=0, methods=["temperature"])

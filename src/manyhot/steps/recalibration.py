@@ -14,7 +14,7 @@ from manyhot.core.conformal import check_alpha
 from manyhot.core.scaling import check_softmax
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
-from manyhot.steps.evaluate import evaluate
+from manyhot.steps.evaluate import check_other_name, evaluate
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sets import label_sets
 from manyhot.steps.trust import Split, check_method, conformal, split
@@ -70,7 +70,7 @@ class Calibration:
 
 def diagnose_calibration(
     labels: Labels,
-    predictions: Iterable[Predictions],
+    predictions: Predictions | Iterable[Predictions],
     *,
     methods: Sequence[str] = RECALIBRATIONS,
     alpha: float = 0.1,
@@ -90,7 +90,7 @@ def diagnose_calibration(
     Parameters
     ----------
     labels : Labels
-    predictions : iterable of Predictions
+    predictions : Predictions or iterable of Predictions
         Those without confidences, such as ranks, are left out with a note.
     methods : sequence of str
         Of ``temperature``, ``vector`` and ``isotonic``.
@@ -132,7 +132,7 @@ def diagnose_calibration(
         trust_order,
         progress,
     )
-    for model in predictions:
+    for model in [predictions] if isinstance(predictions, Predictions) else predictions:
         judge.add(model)
     return judge.finish()
 
@@ -163,6 +163,7 @@ class _Judge:
     _notes: list[str] = field(default_factory=list)
 
     def add(self, model: Predictions) -> None:
+        check_other_name(model, self._models)
         parts = split(self.labels, model, fit=self.fit, seed=self.seed)
         if parts.rest.confidence is None:
             self._without.append(model.model)

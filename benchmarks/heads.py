@@ -9,7 +9,7 @@ First the features, of ``../shared/data/voc`` and ``../shared/data/cifar10``, a 
 
 Then ``python benchmarks/heads.py features heads`` fits logistic regressions on the training images and writes
 of the held-out ones what ``manyhot predict`` would, with label sets: a softmax over single labels, and for
-VOC a sigmoid for each class. It prints the tables of docs/uncertainty.md, and takes two minutes.
+VOC a sigmoid for each class. It prints the tables of docs/uncertainty.md, and takes a minute.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MODEL = "efficientnet-lite0"
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 NO, UNCLEAR, YES = range(3)
 NAMES = np.array(["no", "unclear", "yes"])
-METRICS = ("ece", "brier", "aurc", "accuracy_at_coverage(coverage=0.8)", "error_auroc")
+METRICS = ("ece", "classwise_ece", "brier", "aurc", "accuracy_at_coverage(coverage=0.8)", "error_auroc")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class DataSet:
 
     classes: ClassList
     images: pa.Table
+    jpeg: pa.ChunkedArray
     vectors: np.ndarray
+    held_out: np.ndarray
     label: np.ndarray
     state: np.ndarray | None
-    held_out: np.ndarray
 
     def labels(self, rows) -> manyhot.Labels:
         """Return original labels and label sets of some images."""
@@ -77,47 +78,44 @@ class DataSet:
         )
 
 
-def read(folder, source, columns):
-    """Return the images of a folder, their features, and columns of the data set, row for row."""
-    predictions = manyhot.read_predictions(folder / f"{MODEL}.parquet")
-    images = tables.read(folder / "images.parquet", "images").select(["image_id", "uri", "width", "height"])
-    known = pq.read_table(source, columns=["image_id", "split", *columns]).to_pydict()
-    assert known["image_id"] == images["image_id"].to_pylist() == predictions.image_id.to_pylist()
-    held_out = np.array([split == "test" for split in known["split"]])
-    return images, np.load(folder / "embeddings" / f"{MODEL}.npy"), held_out, known
-
-
 def voc(folder) -> DataSet:
     """Read VOC: the single label is the class of the object with the largest box.
 
     Classes there only as objects that VOC calls difficult are unclear, all others are known to be absent.
     """
-    columns = ["labels", "difficult_labels", "label_largest"]
-    images, vectors, held_out, known = read(folder, DATA / "voc" / "images.parquet", columns)
+    known, seen = read(folder, DATA / "voc" / "images.parquet")
     number = {key: c for c, key in enumerate(VOC.split())}
-    state = np.full((len(images), len(number)), NO)
+    state = np.full((len(known), len(number)), NO)
     for column, value in (("difficult_labels", UNCLEAR), ("labels", YES)):
-        for row, keys in enumerate(known[column]):
+        for row, keys in enumerate(known[column].to_pylist()):
             state[row, [number[key] for key in keys]] = value
-    label = np.array([number[key] for key in known["label_largest"]], np.int32)
-    return DataSet(from_keys(VOC.split(), "voc"), images, vectors, label, state, held_out)
+    label = np.array([number[key] for key in known["label_largest"].to_pylist()], np.int32)
+    return DataSet(from_keys(VOC.split(), "voc"), label=label, state=state, **seen)
 
 
 def cifar10(folder) -> DataSet:
     """Read CIFAR-10: one label an image."""
-    source = DATA / "cifar10" / "cifar10_subset.parquet"
-    images, vectors, held_out, known = read(folder, source, ["label"])
-    return DataSet(
-        from_keys(CIFAR10.split(), "cifar10"),
-        images,
-        vectors,
-        np.array(known["label"], np.int32),
-        None,
-        held_out,
-    )
+    known, seen = read(folder, DATA / "cifar10" / "cifar10_subset.parquet")
+    label = known["label"].to_numpy().astype(np.int32)
+    return DataSet(from_keys(CIFAR10.split(), "cifar10"), label=label, state=None, **seen)
 
 
-def probabilities(data: DataSet, wanted, fit, predict):
+def read(folder, source):
+    """Return what a data set knows, and images and features of a folder, row for row."""
+    predictions = manyhot.read_predictions(folder / f"{MODEL}.parquet")
+    images = tables.read(folder / "images.parquet", "images").select(["image_id", "width", "height"])
+    known = pq.read_table(source)
+    assert known["image_id"].equals(images["image_id"])
+    assert images["image_id"].to_pylist() == predictions.image_id.to_pylist()
+    return known, {
+        "images": images,
+        "jpeg": known["jpeg"],
+        "vectors": np.load(folder / "embeddings" / f"{MODEL}.npy"),
+        "held_out": np.array([split == "test" for split in known["split"].to_pylist()]),
+    }
+
+
+def probabilities(data: DataSet, wanted, fit, predict, strengths=STRENGTHS):
     """Return the probabilities that a logistic regression fitted on some images gives others.
 
     `wanted` has one class an image, for a softmax, or a row of 0 and 1, for a sigmoid for each class. How
@@ -125,14 +123,20 @@ def probabilities(data: DataSet, wanted, fit, predict):
     """
     seen = data.vectors.astype(np.float32)
     seen = StandardScaler().fit(seen[fit]).transform(seen)
-    kept = np.arange(len(fit)) % 10 == 0
-    loss = {}
-    for strength in STRENGTHS:
-        fitted = regression(wanted, strength).fit(seen[fit[~kept]], wanted[fit[~kept]])
-        loss[strength] = log_loss(wanted[fit[kept]], over_all(fitted, seen[fit[kept]], data))
-    best = min(loss, key=loss.get)
-    print(f"{data.classes.name}: strength {best:g} of {STRENGTHS}")
+    best = strengths[0]
+    if len(strengths) > 1:
+        best = best_strength(data, wanted, fit, seen, strengths)
+        print(f"{data.classes.name}: strength {best:g} of {strengths}")
     return over_all(regression(wanted, best).fit(seen[fit], wanted[fit]), seen[predict], data)
+
+
+def best_strength(data, wanted, fit, seen, strengths):
+    kept = np.arange(len(fit)) % 10 == 0
+    rest, loss = fit[~kept], {}
+    for strength in strengths:
+        fitted = regression(wanted, strength).fit(seen[rest], wanted[rest])
+        loss[strength] = log_loss(wanted[fit[kept]], over_all(fitted, seen[fit[kept]], data))
+    return min(loss, key=loss.get)
 
 
 def regression(wanted, strength):
@@ -159,7 +163,7 @@ def write(data: DataSet, heads, folder):
     rows = np.flatnonzero(data.held_out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(data.classes.keys) + "\n", encoding="utf-8")
-    images = data.images.take(rows).append_column("label", pa.array(data.label[rows]))
+    images = photographs(data, rows, folder).append_column("label", pa.array(data.label[rows]))
     about = {"n_classes": str(len(data.classes)), "classes": data.classes.hash}
     tables.write(images, folder / "images.parquet", "images", about=about)
     labels = data.labels(rows)
@@ -178,8 +182,18 @@ def write(data: DataSet, heads, folder):
             )
         )
         manyhot.write_predictions(models[-1], folder / f"{name}.parquet")
-        np.save(folder / "embeddings" / f"{name}.npy", data.vectors[rows])
+    np.save(folder / "embeddings" / f"{models[0].model}.npy", data.vectors[rows])
     return labels, models
+
+
+def photographs(data: DataSet, rows, folder):
+    """Write photographs as files, as a gallery reads them, and return the images with their places."""
+    images = data.images.take(rows)
+    places = [folder / "photos" / f"{i}.jpg" for i in images["image_id"].to_pylist()]
+    for row, place in zip(rows, places, strict=True):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data.jpeg[row].as_py())
+    return images.append_column("uri", pa.array(map(str, places)))
 
 
 def judge(labels, models):
@@ -191,17 +205,35 @@ def judge(labels, models):
         sure = model.scores.max(1)
         print(f"\n{labels.name}, {model.model}, {len(labels):,} images; mean confidence {sure.mean():.3f}")
         print("| | original label | label set |\n| --- | --- | --- |")
+        told = [too_sure(sure - right) for right in events(labels, model.scores.argmax(1))]
+        print(f"| mean confidence less share right | {told[0]} | {told[1]} |")
         for pair in pairs:
             told = ["{value:.3f} ({lo:.3f} to {hi:.3f})".format(**rows[model.model, m]) for m in pair]
             print(f"| `{pair[0]}` | {told[0]} | {told[1]} |")
         confident(labels, model, sure)
 
 
+def events(labels, best):
+    """Return whether the best class is the original label, and whether it is in the label set."""
+    label = best == labels.table["label"].to_numpy()
+    return label, label | (said_of(labels, best) == "yes")
+
+
+def too_sure(gap):
+    """Return the mean in points, with an interval of 1.96 standard errors."""
+    mean, half = 100 * gap.mean(), 196 * gap.std(ddof=1) / len(gap) ** 0.5
+    return f"{mean:+.1f} points ({mean - half:+.1f} to {mean + half:+.1f})"
+
+
+def said_of(labels, best):
+    """Return what people said about one class of each image; no where the label is all they gave."""
+    states = labels.table["state"].to_pylist()
+    return np.array([s[c] if len(s) > 1 else "no" for s, c in zip(states, best, strict=True)])
+
+
 def confident(labels, model, sure):
     best = model.scores.argmax(1)
-    wrong = best != labels.table["label"].to_numpy()
-    states = labels.table["state"].to_pylist()
-    said = np.array([s[c] if len(s) > 1 else "no" for s, c in zip(states, best, strict=True)])
+    wrong, said = ~events(labels, best)[0], said_of(labels, best)
     for least in (0.0, 0.5, 0.8, 0.9):
         errors = wrong & (sure > least)
         n, valid = errors.sum(), (errors & (said == "yes")).sum()

@@ -5,7 +5,7 @@ With photographs predicted by EfficientNet-Lite it adds those on real scores::
 
     manyhot predict ../shared/data/samples/samples.tar --labels ../shared/data/samples/index.csv \
         --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 \
-        --embeddings --out samples
+        --out samples
     python benchmarks/issues.py --samples samples
 """
 
@@ -30,7 +30,6 @@ from manyhot.steps.evidence import COLLAPSED  # noqa: E402
 from manyhot.steps.issues import find_label_issues  # noqa: E402
 from manyhot.steps.propose import ensemble_of  # noqa: E402
 from manyhot.steps.sets import label_sets  # noqa: E402
-from manyhot.steps.similar import Embedded, similar  # noqa: E402
 from manyhot.tables import Images  # noqa: E402
 
 AT = (100, 500, 1000, 5000)
@@ -110,8 +109,6 @@ def with_wrong_labels(folder):
     images = manyhot.read_images(folder / "images.parquet")
     read = [manyhot.read_predictions(p) for p in sorted(folder.glob("efficientnet-lite*.parquet"))]
     truth = images.label.to_numpy()
-    vectors = np.load(folder / "embeddings" / f"{read[0].model}.npy")
-    near = similar(Embedded(read[0], vectors, images), k=10, classes="any").table
     ensemble = ensemble_of(images, read, 1000, "")
     dense = np.concatenate([part for _, part in mean_probabilities(ensemble, np.ones(len(read)))])
     paths = class_list().hypernyms
@@ -127,13 +124,8 @@ def with_wrong_labels(folder):
                 if len(others) and flipped.sum() < FLIPPED:
                     label[i], flipped[i] = rng.choice(others), True
             changed = Images(pa.table({"image_id": images.image_id, "label": pa.array(label, pa.int32())}))
-            for name, options in (
-                ("Lite0", {"models": read[:1]}),
-                ("Lite0, 1, 2", {"models": read}),
-                ("Lite0, 1, 2 and neighbours", {"models": read, "similar": near, "neighbours": changed}),
-            ):
-                models = options.pop("models")
-                found = find_label_issues(changed, models, doubtful=0, n_classes=1000, **options)
+            for name, models in (("Lite0", read[:1]), ("Lite0, 1, 2", read)):
+                found = find_label_issues(changed, models, doubtful=0, n_classes=1000)
                 ids = found.of("doubtful-label")["image_id"].to_pylist()
                 order = [images.image_id.index(i).as_py() for i in ids]
                 sums.setdefault(name, []).append(flipped[order])

@@ -147,6 +147,28 @@ def test_images_without_numbers_are_skipped_and_said(made):
     assert np.isnan(found.doubtful.models[row])
 
 
+def test_of_a_label_that_no_other_image_has_neighbours_say_nothing(made):
+    _, _, label, given, near = made
+    alone = np.zeros(N, bool)
+    alone[[2, 5]] = True
+    whole = find_issues(ensemble(label, *given), near, doubtful=0)
+    found = find_issues(ensemble(label, *given), near, alone, doubtful=0)
+    assert len(found.doubtful) == len(whole.doubtful) == np.count_nonzero(label != NO_LABEL)
+    for image, models, neighbours, score in zip(
+        found.doubtful.image,
+        found.doubtful.models,
+        found.doubtful.neighbours,
+        found.doubtful.score,
+        strict=True,
+    ):
+        if alone[image]:
+            assert np.isnan(neighbours)
+            assert score == models
+        else:
+            assert score == whole.doubtful.score[whole.doubtful.image == image]
+    assert (found.n, found.missing.score.tolist()) == (whole.n, whole.missing.score.tolist())
+
+
 def test_the_order_of_images_does_not_matter(made):
     rng, _, label, given, near = made
     order = rng.permutation(N)

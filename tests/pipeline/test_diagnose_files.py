@@ -282,7 +282,10 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
     tables.write(images.select(["image_id"]), "run/images.parquet", "images")
     assert message(InputError, lambda: diagnose_errors_files("run", classes="classes.txt")) == (
-        "No image has an original label.\n  where:   images\n  allowed: a column label"
+        "The images have no original labels.\n"
+        "  where:   images\n"
+        "  allowed: an images table with the column 'label'\n"
+        "  do:      add the column, or predict with --labels"
     )
 
 

@@ -131,6 +131,32 @@ def test_similar_images_speak(images):
     assert row["score"] == pytest.approx((1 + 0.9) / 2)
 
 
+def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
+    label = [0, 1, 1, 2, None, 2]
+    images = Images(pa.table({"image_id": IDS, "label": pa.array(label, pa.int32())}), "six")
+    vectors = np.eye(6, dtype=np.float32) + 0.5
+    table = similar(Embedded(dense(), vectors, images), k=5, classes="any").table
+    found = find_label_issues(images, [dense()], similar=table, doubtful=0).of("doubtful-label")
+    by = dict(told(found, "image_id", "neighbours"))
+    # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
+    assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
+    note = "1 of 6 images have a label that no other image searched has: neighbours say nothing of it"
+    assert note in find_label_issues(images, [dense()], similar=table).notes
+    # In an index of others, each image may have neighbours with its label.
+    other = Images(pa.table({"image_id": ["x", "y"], "label": pa.array([0, 1], pa.int32())}), "index")
+    there = pa.table(
+        {
+            "image_id": IDS,
+            "class_id": pa.nulls(6, pa.int32()),
+            "neighbours": [["x", "y"]] * 6,
+            "similarity": pa.array([[0.9, 0.8]] * 6, pa.list_(pa.float32())),
+        }
+    )
+    found = find_label_issues(images, [dense()], similar=there, neighbours=other, doubtful=0)
+    by = dict(told(found.of("doubtful-label"), "image_id", "neighbours"))
+    assert by == {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), 0.5), "d.jpg": None, "f.jpg": None}
+
+
 def test_arrays_are_enough():
     found = manyhot.find_label_issues(LABEL, {"net": P}, score_kind="probability")
     assert found.of("doubtful-label")["image_id"].to_pylist() == ["1"]

@@ -122,6 +122,7 @@ def uses_probabilities(ensemble: Ensemble) -> bool:
 def find_issues(
     ensemble: Ensemble,
     neighbours: npt.NDArray[np.integer] | None = None,
+    alone: npt.NDArray[np.bool_] | None = None,
     *,
     doubtful: float = 0.5,
     missing: float = 0.2,
@@ -135,6 +136,8 @@ def find_issues(
         said.
     neighbours : ndarray of int, shape (n, k), optional
         Original labels of the images most like each one, itself left out; `NO_LABEL` where there is none.
+    alone : ndarray of bool, shape (n,), optional
+        Images whose label no other image has that could be a neighbour: of it neighbours say nothing.
     doubtful, missing : float
         The least score of each kind. What confident learning suspects is listed with any score.
 
@@ -164,6 +167,9 @@ def find_issues(
     for start, said in _beliefs(ensemble):
         part = slice(start, start + len(said))
         near = None if neighbours is None else _shares(neighbours[part], ensemble.n_classes)
+        if near is not None and alone is not None:
+            rows = np.flatnonzero(alone[part] & labelled[part])
+            near[rows, ensemble.label[part][rows]] = np.nan
         block = _Block(start, ensemble.label[part], said, near)
         heard[part] = block.heard
         doubts.append(block.doubts())
@@ -236,7 +242,7 @@ class _Block:
     Attributes
     ----------
     said, near : ndarray of float64, shape (b, C)
-        Of models and of neighbours; NaN in rows about which they say nothing.
+        Of models and of neighbours; NaN about which they say nothing.
     """
 
     start: int
@@ -247,7 +253,7 @@ class _Block:
     @property
     def heard(self) -> npt.NDArray[np.bool_]:
         known = np.isfinite(self.said[:, 0])
-        return known if self.near is None else known | np.isfinite(self.near[:, 0])
+        return known if self.near is None else known | np.isfinite(self.near).any(1)
 
     def _mean(self) -> Floats:
         if self.near is None:

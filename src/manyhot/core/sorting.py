@@ -357,13 +357,19 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST) -> Verdict:
     return _first_fitting(errors, errors.known.alike(valid, errors.predicted[rows], largest), rows, valid)
 
 
-@register("rule", "out-of-vocabulary", needs=("superclasses", "neighbours"))
+@register(
+    "rule",
+    "out-of-vocabulary",
+    needs=("superclasses", "neighbours"),
+    caution="unusual images, which are hardly more often of objects without a class than others",
+)
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST) -> Verdict:
     """The image looks like images of the predicted superclass and unlike images of any class.
 
     Peychev et al. ask for a neighbour of the predicted superclass, too, and then let CLIP choose among the
     names of classes and of their relatives that are none. Without a model of language the second question is
-    another one here: whether the image lies farther from its nearest neighbour than most images do.
+    another one here: whether the image lies farther from its nearest neighbour than most images do. What a
+    network gets wrong is rare as well: ``benchmarks/vocabulary_rule.py`` has how little that tells.
 
     Parameters
     ----------

@@ -213,7 +213,8 @@ class Judge:
             )
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        case = case_of(sets, predictions, alignment, depth_of(self._requested))
+        depth = max(depth_of(self._requested), int(sets.size.max(initial=1)))
+        case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)
         self._models.append(predictions.model)

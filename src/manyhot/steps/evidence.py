@@ -81,7 +81,7 @@ class World:
             groups=None if superclasses is None else self._groups(superclasses),
             pairs=self._pairs(pairs),
             together=counted if len(counted[0]) else None,
-            neighbours=None if similar is None else self._neighbours(similar, neighbours),
+            neighbours=None if similar is None else self.neighbours(similar, neighbours),
             listed=None if non_prototypical is None else self._listed(non_prototypical),
         )
         name = self.classes.name if self.classes is not None else ""
@@ -154,7 +154,8 @@ class World:
             )
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
-    def _neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
+    def neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
+        """Return the labels of similar images, and how rare each image is; None where none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "These similar images were searched for class by class.",

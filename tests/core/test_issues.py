@@ -242,3 +242,20 @@ def test_what_is_no_share_is_refused(made, find, name):
     assert str(error.value) == (
         f"This is no least score or share.\n  where:   {name}\n  got:     nan\n  allowed: 0 to 1"
     )
+
+
+def test_sigmoids_stay_what_they_are():
+    """They do not add up to 1: two classes that a model is sure of are both sure."""
+    p = np.array([[0.9, 0.95, 0.1], [0.2, 0.1, 0.3]], np.float32)
+    tops = top_k(p, 3)
+    values = np.take_along_axis(p, tops.astype(int), 1)
+    found = find_issues(
+        Ensemble(3, ("sigmoids",), (tops,), (values,), (values,), np.array([0, 2], np.int32)),
+        doubtful=0,
+        missing=0,
+    )
+    doubts = dict(zip(found.doubtful.image.tolist(), found.doubtful.score.tolist(), strict=True))
+    assert doubts == pytest.approx({0: 0.1, 1: 0.7}, abs=1e-6)
+    listed = zip(found.missing.image.tolist(), found.missing.class_id.tolist(), strict=True)
+    missing = dict(zip(listed, found.missing.score.tolist(), strict=True))
+    assert missing == pytest.approx({(0, 1): 0.95, (1, 0): 0.2, (0, 2): 0.1, (1, 1): 0.1}, abs=1e-6)

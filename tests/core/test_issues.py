@@ -211,6 +211,16 @@ def test_classes_that_are_one_against_counts(made):
     assert len(find_merges(ensemble(truth, np.eye(C, dtype=np.float32)[one_way]))) == 0
 
 
+def test_probabilities_that_rounding_took_above_1_are_cut(made):
+    # A logit of 16.004 is 16 in half precision, and exp(16.004 - 16) is above 1.
+    _, _, label, given, _ = made
+    p = np.where(given[0] == given[0].max(1, keepdims=True), np.float32(1.004), np.float32(0))
+    found, cut = (find_issues(ensemble(label, q), doubtful=0, missing=0) for q in (p, np.minimum(p, 1)))
+    for a, b in ((found.doubtful, cut.doubtful), (found.missing, cut.missing)):
+        assert a.score.tolist() == b.score.tolist()
+        assert a.confident.tolist() == b.confident.tolist()
+
+
 def test_what_is_no_probability_is_refused(made):
     _, _, label, given, _ = made
     logits = given[0].copy()
@@ -218,11 +228,12 @@ def test_what_is_no_probability_is_refused(made):
     with pytest.raises(InputError) as error:
         find_issues(ensemble(label, logits))
     assert str(error.value) == (
-        "What are said to be probabilities are none.\n"
+        "A probability is not between 0 and 1.\n"
         "  where:   m0, row 5\n"
         "  got:     3.5\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logits, or scores that only rank"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
 
 

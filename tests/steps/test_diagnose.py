@@ -291,6 +291,49 @@ def test_similar_images_of_other_images(labels):
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"superclasses": {}},
+            "There are no superclasses.\n  do:      leave them out to use the hierarchy",
+        ),
+        (
+            {"superclasses": {"dogs": ["0", 1]}},
+            "A class is not a number.\n"
+            "  where:   superclass dogs\n"
+            "  got:     ['0', 1]\n"
+            "  allowed: ids of classes",
+        ),
+        (
+            {"superclasses": {"dogs": [0.5]}},
+            "A class is not a number.\n"
+            "  where:   superclass dogs\n"
+            "  got:     [0.5]\n"
+            "  allowed: ids of classes",
+        ),
+        (
+            {"pairs": [(0, 1), (0, 1, 2)]},
+            "A collapsed pair is of two classes.\n  got:     (0, 1, 2)\n  allowed: (valid, predicted)",
+        ),
+        (
+            {"pairs": [(0, 5)]},
+            "A class is out of range.\n  where:   collapsed pairs\n  got:     5\n  allowed: 0 to 4",
+        ),
+        (
+            {"rules": ["co-occurrence(images=0)"]},
+            "An option of a rule is out of range.\n  where:   images\n  got:     0\n  allowed: 1 and up",
+        ),
+        (
+            {"rules": ["fine-grained(largest=12)"], "superclasses": {"dogs": [0, 1]}},
+            "An option of a rule is out of range.\n  where:   largest\n  got:     12\n  allowed: 0 to 1",
+        ),
+    ],
+)
+def test_bad_evidence_and_options(labels, given, said):
+    assert message(InputError, lambda: diagnose_errors(labels, [ranks(1)], **given)) == said
+
+
 # Confidence.
 
 
@@ -418,14 +461,14 @@ def test_nothing_to_judge():
     sets = api.as_labels([[0], [1]], n_classes=3)
     given = Predictions(sets.image_id, "m", np.array([[0], [0]]))
     assert message(InputError, lambda: diagnose_errors(sets, [given])) == (
-        "No image has an original label.\n"
+        "No usable image has an original label.\n"
         "  where:   labels\n"
         "  got:     2 images\n"
         "  do:      give original labels, or ask for errors against the label sets: event set"
     )
     empty = api.as_labels([[], []], n_classes=3, label=[0, 1])
     assert message(InputError, lambda: diagnose_errors(empty, [given], event="set")) == (
-        "No image has a label set that is not empty.\n"
+        "No usable image has a label set that is not empty.\n"
         "  where:   labels\n"
         "  got:     2 images\n"
         "  do:      ask for errors against the original label: event label"

@@ -68,7 +68,7 @@ def test_each_kind(images):
 def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
     found = find_label_issues(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
     assert found.notes == (
-        "ranks have no probabilities: the best class of each model counts, and confident learning rests",
+        "ranks has no probabilities: the best class of each model counts, and confident learning rests",
     )
     assert told(found.of("doubtful-label"), "image_id", "score", "confident_class") == [
         ("b.jpg", 1.0, None),
@@ -99,7 +99,10 @@ def test_infinite_logits_and_absent_labels_are_skipped_and_said():
     with np.errstate(invalid="ignore"):
         found = find_label_issues(Images(table, "six"), [dense(logits, "logit")])
     assert (found.n, found.n_skipped) == (4, 2)
-    assert found.notes == ("2 of 6 images were skipped: no original label, or scores that are no numbers",)
+    assert found.notes == (
+        "2 of 6 images have no original label, or scores that are no numbers: none of their labels is "
+        "doubted",
+    )
     assert "b.jpg" not in found.table["image_id"].to_pylist()
     # An image without a label may lack any.
     assert told(found.of("missing-label"), "image_id", "class_a", "class_b")[0] == ("a.jpg", None, 0)
@@ -160,7 +163,7 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
 def test_arrays_are_enough():
     found = manyhot.find_label_issues(LABEL, {"net": P}, score_kind="probability")
     assert found.of("doubtful-label")["image_id"].to_pylist() == ["1"]
-    assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model have no probabilities")
+    assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model has no probabilities")
     some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, score_kind="probability")
     assert (some.n, some.n_skipped) == (5, 1)
 
@@ -187,11 +190,12 @@ def test_bad_input(images):
         "The images have no original labels."
     )
     assert message(InputError, lambda: find_label_issues(images, [dense(P * 30)])) == (
-        "What are said to be probabilities are none.\n"
-        "  where:   net, row 0\n"
+        "A probability is not between 0 and 1.\n"
+        "  where:   net, image a.jpg\n"
         "  got:     27\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logits, or scores that only rank"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
     assert message(MatchError, lambda: find_label_issues(images, [dense(P[:4], ids=IDS[:4])])) == (
         "net does not predict all images.\n"

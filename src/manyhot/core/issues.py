@@ -5,7 +5,7 @@ Everything is pure: an `Ensemble` and the classes of neighbours in, ranked issue
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from manyhot.core.confident import label_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
+from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.sorting import count_together
 from manyhot.errors import InputError
 
@@ -25,9 +26,6 @@ _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 
 _CELLS = 2**21
 """Cells of a dense table at once, as in `manyhot.core.ensembles`."""
-
-_SLACK = 1e-3
-"""How far half precision may bring a probability above 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +124,7 @@ def find_issues(
     *,
     doubtful: float = 0.5,
     missing: float = 0.2,
+    name: Callable[[int], str] = "row {}".format,
 ) -> Found:
     """Rank original labels that are doubtful, and labels that are missing.
 
@@ -140,6 +139,8 @@ def find_issues(
         Images whose label no other image has that could be a neighbour: of it neighbours say nothing.
     doubtful, missing : float
         The least score of each kind. What confident learning suspects is listed with any score.
+    name : callable
+        What an image is called in messages, by its row.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def find_issues(
     Northcutt, Jiang & Chuang 2021, doi 10.1613/jair.1.12125. Kuan & Mueller 2022, arXiv 2210.03920.
     """
     _check_least(doubtful=doubtful, missing=missing)
-    _check_probabilities(ensemble)
+    ensemble = _cut(ensemble, name)
     confident = _confident(ensemble)
     labelled = ensemble.label != NO_LABEL
     heard = np.zeros(len(ensemble), bool)
@@ -423,18 +424,17 @@ def _check_least(**least: float) -> None:
             )
 
 
-def _check_probabilities(ensemble: Ensemble) -> None:
-    for name, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
+def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
+    """Return the ensemble with probabilities cut to 1 where rounding took them above."""
+    cut: list[npt.NDArray[np.float32] | None] = []
+    for model, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
         if probability is None:
+            cut.append(None)
             continue
-        bad = (probability < 0) | (probability > 1 + _SLACK)
+        bad = (probability < 0) | (probability > 1 + SLACK)
         bad &= ~np.isneginf(probability)  # what fills short lists
         if bad.any():
             row, place = np.argwhere(bad)[0]
-            raise InputError(
-                "What are said to be probabilities are none.",
-                where=f"{name}, row {row}",
-                got=f"{probability[row, place]:g}",
-                allowed="0 to 1",
-                do="say what the scores are: logits, or scores that only rank",
-            )
+            raise not_a_probability(float(probability[row, place]), f"{model}, {name(int(row))}")
+        cut.append(np.minimum(probability, 1))
+    return replace(ensemble, probabilities=tuple(cut))

@@ -173,9 +173,9 @@ class _Sorter:
         judged = self.sets.labelled if self.event == "label" else self.sets.scored
         if not judged.any():
             raise InputError(
-                "No image has an original label."
+                "No usable image has an original label."
                 if self.event == "label"
-                else "No image has a label set that is not empty.",
+                else "No usable image has a label set that is not empty.",
                 where=self.labels.name or None,
                 got=f"{len(self.labels):,} images",
                 do="give original labels, or ask for errors against the label sets: event set"

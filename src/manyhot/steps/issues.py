@@ -181,12 +181,19 @@ def find_label_issues(
     if similar is not None:
         near, alone, more = _near(images, similar, neighbours, n_classes)
         notes += more
-    found = find_issues(ensemble, near, alone, doubtful=doubtful, missing=missing)
+    found = find_issues(
+        ensemble,
+        near,
+        alone,
+        doubtful=doubtful,
+        missing=missing,
+        name=lambda row: f"image {images.image_id[row]}",
+    )
     merges = find_merges(ensemble, together=together, confused=confused)
     if found.n_skipped:
         notes.append(
-            f"{found.n_skipped:,} of {len(ensemble):,} images were skipped: no original label, or scores "
-            "that are no numbers"
+            f"{found.n_skipped:,} of {len(ensemble):,} images have no original label, or scores that are no "
+            "numbers: none of their labels is doubted"
         )
     parts = [
         _image_rows(KINDS[0], images, ensemble, found.doubtful),
@@ -202,10 +209,8 @@ def _notes(ensemble: Ensemble, predictions: Sequence[Predictions]) -> list[str]:
         return []
     ranks = [p.model for p, known in zip(predictions, ensemble.probabilities, strict=True) if known is None]
     more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
-    return [
-        f"{', '.join(ranks[:3])}{more} have no probabilities: the best class of each model counts, and "
-        "confident learning rests"
-    ]
+    who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
+    return [f"{who} no probabilities: the best class of each model counts, and confident learning rests"]
 
 
 def _without_fillers(ensemble: Ensemble) -> Ensemble:

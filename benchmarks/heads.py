@@ -10,6 +10,12 @@ First the features, of ``../shared/data/voc`` and ``../shared/data/cifar10``, a 
 Then ``python benchmarks/heads.py features heads`` fits logistic regressions on the training images and writes
 of the held-out ones what ``manyhot predict`` would, with label sets: a softmax over single labels, and for
 VOC a sigmoid for each class. It prints the tables of docs/uncertainty.md, and takes a minute.
+
+What it wrote, to look at::
+
+    manyhot evaluate --labels heads/voc/labels.parquet --predictions heads/voc --out voc
+    manyhot gallery heads/voc/labels.parquet --predictions heads/voc --images heads/voc \
+        --classes heads/voc/classes.txt --embeddings heads/voc --out gallery
 """
 
 from __future__ import annotations

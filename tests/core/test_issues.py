@@ -61,11 +61,7 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     )
     doubts, absent = {}, {}
     for i in range(N):
-        voices = [said(given, ranks, i)]
-        around = [c for c in near[i] if c != NO_LABEL] if looks else []
-        if around:
-            voices.append([around.count(c) / len(around) for c in range(C)])
-        mean = [sum(v[c] for v in voices) / len(voices) for c in range(C)]
+        mean = said(given, ranks, i)
         others = [c for c in range(C) if c != label[i]]
         if label[i] != NO_LABEL:
             j = max(others, key=lambda c: mean[c])
@@ -84,6 +80,14 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     assert missing == pytest.approx(absent, abs=1e-6)
     for issues in (found.doubtful, found.missing):
         assert (np.diff(issues.score) <= 0).all()
+        around = [[c for c in near[i] if c != NO_LABEL] if looks else [] for i in issues.image]
+        asked = issues.class_id if issues is found.missing else label[issues.image]
+        share = [a.count(c) / len(a) if a else np.nan for a, c in zip(around, asked, strict=True)]
+        share = np.array(share) if issues is found.missing else 1 - np.array(share)
+        assert np.array_equal(issues.neighbours, share, equal_nan=True)
+        # Neighbours order what models find equal.
+        equal = np.diff(issues.score) == 0
+        assert (np.diff(np.nan_to_num(share, nan=-1))[equal] <= 0).all()
         best = [
             sum(int(p[i].argmax()) == c for p in given)
             for i, c in zip(issues.image, issues.class_id, strict=True)

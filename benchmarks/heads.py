@@ -60,7 +60,6 @@ class DataSet:
 
     classes: ClassList
     images: pa.Table
-    jpeg: pa.ChunkedArray
     vectors: np.ndarray
     held_out: np.ndarray
     label: np.ndarray
@@ -109,13 +108,12 @@ def cifar10(folder) -> DataSet:
 def read(folder, source):
     """Return what a data set knows, and images and features of a folder, row for row."""
     predictions = manyhot.read_predictions(folder / f"{MODEL}.parquet")
-    images = tables.read(folder / "images.parquet", "images").select(["image_id", "width", "height"])
+    images = tables.read(folder / "images.parquet", "images").select(["image_id", "uri", "width", "height"])
     known = pq.read_table(source)
     assert known["image_id"].equals(images["image_id"])
     assert images["image_id"].to_pylist() == predictions.image_id.to_pylist()
     return known, {
         "images": images,
-        "jpeg": known["jpeg"],
         "vectors": np.load(folder / "embeddings" / f"{MODEL}.npy"),
         "held_out": np.array([split == "test" for split in known["split"].to_pylist()]),
     }
@@ -169,7 +167,7 @@ def write(data: DataSet, heads, folder):
     rows = np.flatnonzero(data.held_out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(data.classes.keys) + "\n", encoding="utf-8")
-    images = photographs(data, rows, folder).append_column("label", pa.array(data.label[rows]))
+    images = data.images.take(rows).append_column("label", pa.array(data.label[rows]))
     about = {"n_classes": str(len(data.classes)), "classes": data.classes.hash}
     tables.write(images, folder / "images.parquet", "images", about=about)
     labels = data.labels(rows)
@@ -190,16 +188,6 @@ def write(data: DataSet, heads, folder):
         manyhot.write_predictions(models[-1], folder / f"{name}.parquet")
     np.save(folder / "embeddings" / f"{models[0].model}.npy", data.vectors[rows])
     return labels, models
-
-
-def photographs(data: DataSet, rows, folder):
-    """Write photographs as files, as a gallery reads them, and return the images with their places."""
-    images = data.images.take(rows)
-    places = [folder / "photos" / f"{i}.jpg" for i in images["image_id"].to_pylist()]
-    for row, place in zip(rows, places, strict=True):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data.jpeg[row].as_py())
-    return images.append_column("uri", pa.array(map(str, places)))
 
 
 def judge(labels, models):

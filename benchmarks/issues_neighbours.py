@@ -22,6 +22,7 @@ common.quiet()
 import heads  # noqa: E402
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
 from cleanlab.rank import get_label_quality_scores  # noqa: E402
 from issues import at, table  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
@@ -87,7 +88,7 @@ def doubtful(data, label, p, near):
     place = {image: row for row, image in enumerate(data.images["image_id"].to_pylist())}
     rows = [place[image] for image in found["image_id"].to_pylist()]
     evidence = np.empty((2, len(label)))
-    evidence[:, rows] = found["models"].to_numpy(), found["neighbours"].to_numpy(zero_copy_only=False)
+    evidence[:, rows] = found["models"].to_numpy(), found["neighbours"].to_numpy()
     return evidence
 
 
@@ -161,19 +162,21 @@ def missing(data, single, p, near):
     place = {image: row for row, image in enumerate(data.images["image_id"].to_pylist())}
     cells = [place[image] for image in found["image_id"].to_pylist()], found["class_b"].to_numpy()
     models, similar_images = np.zeros(p.shape), np.zeros(p.shape)
-    models[cells], similar_images[cells] = found["models"].to_numpy(), found["neighbours"].to_numpy()
+    models[cells] = found["models"].to_numpy()
+    similar_images[cells] = np.nan_to_num(found["neighbours"].to_numpy())  # none of classes no label has
     return {f"weight of neighbours {w:g}": (1 - w) * models + w * similar_images for w in WEIGHTS}
 
 
 def sheet(folder, file):
     """Draw the original labels that are doubted most, each with its label and with what the head sees."""
     data = heads.cifar10(folder / "cifar10")
+    pictures = pq.read_table(heads.DATA / "cifar10" / "cifar10_subset.parquet")["jpeg"]
     p = out_of_fold(data, data.label)
     worst = np.argsort(-doubtful(data, data.label, p, None)[0], kind="stable")[:50]
     drawn = Image.new("RGB", (10 * 128, 5 * 150), "white")
     for n, row in enumerate(worst.tolist()):
         at = n % 10 * 128, n // 10 * 150
-        drawn.paste(Image.open(io.BytesIO(data.jpeg[row].as_py())).resize((124, 124)), at)
+        drawn.paste(Image.open(io.BytesIO(pictures[row].as_py())).resize((124, 124)), at)
         names = data.classes.keys[data.label[row]], data.classes.keys[p[row].argmax()]
         ImageDraw.Draw(drawn).text((at[0], at[1] + 125), "{}\n  {}".format(*names), fill="black")
     drawn.save(file)

@@ -35,7 +35,7 @@ from manyhot.tables import Images  # noqa: E402
 AT = (100, 500, 1000, 5000)
 SOME = ("alexnet", "resnet50", "pnasnet_large_tf")
 FLIPPED, SEEDS = 50, 5
-VERDICTS = Path(__file__).with_name("sorted_samples.csv")
+VERDICTS = Path(__file__).with_name("sorted_samples_blind.csv")
 
 
 def table(head, rows):
@@ -139,26 +139,18 @@ def with_wrong_labels(folder):
 
 
 def by_eye(folder):
-    """Print how many missing labels of fifty errors of Lite0 somebody who looked calls valid."""
+    """Print how many predictions of a hundred errors are there, by their score as missing labels."""
     images = manyhot.read_images(folder / "images.parquet")
     read = [manyhot.read_predictions(p) for p in sorted(folder.glob("efficientnet-lite*.parquet"))]
     with VERDICTS.open(newline="", encoding="utf-8") as file:
-        seen = {row["image_id"]: row["by_eye"] == "valid-label" for row in csv.DictReader(file)}
-    best = dict(zip(read[0].image_id.to_pylist(), best_classes(read[0]), strict=True))
-    rows = []
-    for name, models in (("Lite0", read[:1]), ("Lite0, 1, 2", read)):
-        found = find_label_issues(images, models, missing=0, n_classes=1000).of("missing-label").to_pydict()
-        pairs = zip(found["image_id"], found["class_b"], strict=True)
-        order = [i for i, c in pairs if i in seen and best[i] == c]
-        rows.append((name, *(f"{sum(seen[i] for i in order[:k])} of {k}" for k in (10, 25, len(order)))))
-    print("\nThe best class of Lite0 on fifty errors, by its score as a missing label; valid by eye:")
-    table(("by", "first 10", "first 25", "all"), rows)
-
-
-def best_classes(predictions):
-    if predictions.classes is not None:
-        return predictions.classes[:, 0].tolist()
-    return predictions.scores.argmax(1).tolist()
+        rows = list(csv.DictReader(file))
+    right = ("valid-label", "collapsed-pair")
+    seen = {(r["image_id"], int(r["predicted"])): r["by_eye"] in right for r in rows}
+    found = find_label_issues(images, read, missing=0, n_classes=1000).of("missing-label").to_pydict()
+    order = [p for p in zip(found["image_id"], found["class_b"], strict=True) if p in seen]
+    print("\nPredictions of a hundred errors by their score as missing labels; there by eye:")
+    cells = (f"{sum(seen[p] for p in order[:k])} of {k}" for k in (10, 25, 50, len(order)))
+    table(("first 10", "first 25", "first 50", "all"), [tuple(cells)])
 
 
 def seconds():

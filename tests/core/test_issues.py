@@ -61,11 +61,7 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     )
     doubts, absent = {}, {}
     for i in range(N):
-        voices = [said(given, ranks, i)]
-        around = [c for c in near[i] if c != NO_LABEL] if looks else []
-        if around:
-            voices.append([around.count(c) / len(around) for c in range(C)])
-        mean = [sum(v[c] for v in voices) / len(voices) for c in range(C)]
+        mean = said(given, ranks, i)
         others = [c for c in range(C) if c != label[i]]
         if label[i] != NO_LABEL:
             j = max(others, key=lambda c: mean[c])
@@ -84,6 +80,14 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     assert missing == pytest.approx(absent, abs=1e-6)
     for issues in (found.doubtful, found.missing):
         assert (np.diff(issues.score) <= 0).all()
+        around = [[c for c in near[i] if c != NO_LABEL] if looks else [] for i in issues.image]
+        asked = issues.class_id if issues is found.missing else label[issues.image]
+        share = [a.count(c) / len(a) if a else np.nan for a, c in zip(around, asked, strict=True)]
+        share = np.array(share) if issues is found.missing else 1 - np.array(share)
+        assert np.array_equal(issues.neighbours, share, equal_nan=True)
+        # Neighbours order what models find equal.
+        equal = np.diff(issues.score) == 0
+        assert (np.diff(np.nan_to_num(share, nan=-1))[equal] <= 0).all()
         best = [
             sum(int(p[i].argmax()) == c for p in given)
             for i, c in zip(issues.image, issues.class_id, strict=True)
@@ -253,3 +257,20 @@ def test_what_is_no_share_is_refused(made, find, name):
     assert str(error.value) == (
         f"This is no least score or share.\n  where:   {name}\n  got:     nan\n  allowed: 0 to 1"
     )
+
+
+def test_sigmoids_stay_what_they_are():
+    """They do not add up to 1: two classes that a model is sure of are both sure."""
+    p = np.array([[0.9, 0.95, 0.1], [0.2, 0.1, 0.3]], np.float32)
+    tops = top_k(p, 3)
+    values = np.take_along_axis(p, tops.astype(int), 1)
+    found = find_issues(
+        Ensemble(3, ("sigmoids",), (tops,), (values,), (values,), np.array([0, 2], np.int32)),
+        doubtful=0,
+        missing=0,
+    )
+    doubts = dict(zip(found.doubtful.image.tolist(), found.doubtful.score.tolist(), strict=True))
+    assert doubts == pytest.approx({0: 0.1, 1: 0.7}, abs=1e-6)
+    listed = zip(found.missing.image.tolist(), found.missing.class_id.tolist(), strict=True)
+    missing = dict(zip(listed, found.missing.score.tolist(), strict=True))
+    assert missing == pytest.approx({(0, 1): 0.95, (1, 0): 0.2, (0, 2): 0.1, (1, 1): 0.1}, abs=1e-6)

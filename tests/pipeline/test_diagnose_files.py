@@ -283,7 +283,7 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     tables.write(images.select(["image_id"]), "run/images.parquet", "images")
     assert message(InputError, lambda: diagnose_errors_files("run", classes="classes.txt")) == (
         "The images have no original labels.\n"
-        "  where:   images\n"
+        "  where:   run\n"
         "  allowed: an images table with the column 'label'\n"
         "  do:      add the column, or predict with --labels"
     )
@@ -349,6 +349,11 @@ def test_bad_files(own):
 
     assert run("labels.parquet") == (
         "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+    )
+    assert run("net.parquet") == (
+        "These are predictions, and no data set to hold them against.\n"
+        "  where:   net.parquet\n"
+        "  do:      give the folder that manyhot predict wrote, or label sets and --predictions FILE"
     )
     assert run("nowhere") == (
         "There is no such data set, campaign or file.\n"

@@ -174,7 +174,7 @@ def test_bad_input(own):
         "  allowed: a column label\n"
         "  do:      give the images table: --images FILE"
     )
-    assert not Path("findings.parquet").exists()
+    assert not Path("label-issues.parquet").exists()
     given = {"predictions": ["run"], "images": "run/images.parquet"}
     found, _ = find_label_issues_files("sets.parquet", **given)
     assert found.of("missing-label")["people"].to_pylist() == [1.0, None]
@@ -186,11 +186,11 @@ def test_the_command(own):
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["6", "labelled", "images,", "1", "model"],
         ["issue", "found"],
-        ["doubtful-label", "1"],
-        ["missing-label", "1"],
-        ["merge-classes", "0"],
+        ["doubtful-label", "1", "the", "original", "label", "may", "be", "wrong"],
+        ["missing-label", "1", "another", "class", "may", "be", "there,", "too"],
+        ["merge-classes", "0", "two", "classes", "may", "be", "one"],
         [],
-        ["wrote", "findings.parquet"],
+        ["wrote", "label-issues.parquet"],
     ]
     done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run", "--json"])
     told = json.loads(done.stdout)

@@ -131,7 +131,7 @@ def test_similar_images_speak(images):
         .to_pylist()
     )
     assert row["neighbours"] == 1
-    assert row["score"] == pytest.approx((1 + 0.9) / 2)
+    assert row["score"] == row["models"] == pytest.approx(0.9)
 
 
 def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():

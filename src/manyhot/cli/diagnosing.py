@@ -229,7 +229,7 @@ def labels(
     missing: MissingOption = 0.2,
     together: TogetherShareOption = 0.7,
     confused: ConfusedOption = 0.2,
-    out: FindingsOption = Path("findings.parquet"),
+    out: FindingsOption = Path("label-issues.parquet"),
     as_json: JsonOption = False,
 ) -> None:
     """Rank labels that are doubtful, labels that are missing, and classes that may be one.
@@ -265,6 +265,14 @@ def labels(
     print_issues(found, written, as_json)
 
 
+MEANING = {
+    "doubtful-label": "the original label may be wrong",
+    "missing-label": "another class may be there, too",
+    "merge-classes": "two classes may be one",
+}
+"""What the kinds of label issues say, in words."""
+
+
 def print_issues(found: LabelIssues, written: list[Path], as_json: bool) -> None:
     """Print how many issues there are of each kind, and what was written."""
     counts = Counter(found.table["kind"].to_pylist())
@@ -278,7 +286,8 @@ def print_issues(found: LabelIssues, written: list[Path], as_json: bool) -> None
         return
     models = f"{len(found.models):,} model{'' if len(found.models) == 1 else 's'}"
     say(f"{found.n:,} labelled images, {models}")
-    print_table(("issue", "found"), [(kind, f"{counts[kind]:,}") for kind in found.kinds])
+    rows = [(kind, f"{counts[kind]:,}", MEANING[kind]) for kind in found.kinds]
+    print_table(("issue", "found", ""), rows)
     typer.echo()
     for note in found.notes:
         say(f"Note: {note}.", err=True)

@@ -62,8 +62,13 @@ class Tail:
 
 
 def calibrated(tail: Tail, temperature: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1)."""
+    """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1).
+
+    At temperature 1 they are what they were: sigmoids, which do not add up to 1, stay so.
+    """
     listed, other = np.exp(tail.listed / temperature), np.exp(tail.other / temperature)
+    if temperature == 1:
+        return listed, other
     total = listed.sum(1, keepdims=True) + tail.n_other * other
     return listed / total, other / total
 

@@ -37,7 +37,7 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         Of a doubtful label the class that speaks against it, of a missing label the class that is missing.
     score : ndarray of float64, shape (m,)
-        What people said where they were asked, else the mean of the next two, of those that are known.
+        What people said where they were asked, else what models say, else neighbours.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence of each, 0 to 1, NaN where there is none.
     likely : ndarray of float64, shape (m,)
@@ -151,9 +151,10 @@ def find_issues(
     -----
     With q the mean probability (of ranks: the share of models whose best class it is) the evidence of models
     against a label y is 1 - q_y, which is 1 less cleanlab's self-confidence; for a missing label j it is q_j.
-    Of equal evidence against labels the one whose likeliest other class is likelier comes first. Neighbours
-    say the same with q the share of neighbours of each label. People say 1 for what they rejected (of a
-    doubtful label) or accepted (of a missing one), 1/2 for unclear, and their probability where there is one.
+    Neighbours say the same with q the share of neighbours of each label; that orders what models find equal,
+    and stands in where these say nothing. Then the one whose likeliest other class is likelier comes first.
+    People say 1 for what they rejected (of a doubtful label) or accepted (of a missing one), 1/2 for unclear,
+    and their probability where there is one.
 
     References
     ----------
@@ -256,32 +257,32 @@ class _Block:
         known = np.isfinite(self.said[:, 0])
         return known if self.near is None else known | np.isfinite(self.near).any(1)
 
-    def _mean(self) -> Floats:
-        if self.near is None:
-            return np.where(np.isfinite(self.said), self.said, -1.0)
-        n = np.isfinite(self.said).astype(np.float64) + np.isfinite(self.near)
-        return np.where(n > 0, (np.nan_to_num(self.said) + np.nan_to_num(self.near)) / np.maximum(n, 1), -1.0)
+    def _likely(self) -> Floats:
+        """Return how likely each class is to models, or else to neighbours; -1 where both say nothing."""
+        near = np.nan if self.near is None else self.near
+        likely = np.where(np.isnan(self.said), near, self.said)
+        return np.where(np.isfinite(likely), likely, -1.0)
 
     def doubts(self) -> _Part:
         """Return image, the likeliest other class, how likely it is, and the evidence against the label."""
         rows = np.flatnonzero(self.label != NO_LABEL)
         label = self.label[rows].astype(np.int64)
-        mean = self._mean()[rows]
-        mean[np.arange(len(rows)), label] = -2.0
-        other = mean.argmax(1)
-        likely = mean[np.arange(len(rows)), other]
+        found = self._likely()[rows]
+        found[np.arange(len(rows)), label] = -2.0
+        other = found.argmax(1)
+        likely = found[np.arange(len(rows)), other]
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
         return self.start + rows, other, likely, 1 - self.said[rows, label], near
 
     def missing(self, least: float, known: Ints) -> _Part:
         """Return image, class, how likely it is, and the evidence, of what reaches a score or is accepted."""
-        mean = self._mean()
+        likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
-        mean[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(mean.ravel() >= max(least, 1e-12)), known)
-        rows, classes = np.divmod(cells, mean.shape[1])
+        likely[labelled, self.label[labelled]] = -2.0
+        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, 1e-12)), known)
+        rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
-        return self.start + rows, classes, mean[rows, classes], self.said[rows, classes], near
+        return self.start + rows, classes, likely[rows, classes], self.said[rows, classes], near
 
 
 def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
@@ -340,9 +341,7 @@ def _confident(ensemble: Ensemble) -> Ints:
 
 def _joined(parts: list[_Part], confident: Ints) -> Issues:
     image, class_id, likely, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
-    n = np.isfinite(models).astype(np.float64) + np.isfinite(near)
-    with np.errstate(invalid="ignore"):
-        score = np.where(n > 0, (np.nan_to_num(models) + np.nan_to_num(near)) / n, np.nan)
+    score = np.where(np.isnan(models), near, models)
     nobody, none = np.full(len(image), np.nan), np.zeros(len(image), np.int64)
     return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
@@ -363,14 +362,12 @@ def _settled(ensemble: Ensemble, found: Issues, missing: int) -> Issues:
 
 
 def _ranked(ensemble: Ensemble, found: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
-    """Keep some, worst first; of equal scores those that people gave, then those of likelier classes."""
+    """Keep some, worst first; of equal scores those of people, then by neighbours and by likelier classes."""
     rows = np.flatnonzero(keep)
     unasked = np.isnan(found.people[rows])
-    rows = rows[
-        np.lexsort(
-            (found.class_id[rows], found.image[rows], -found.likely[rows], unasked, -found.score[rows])
-        )
-    ]
+    near = np.nan_to_num(found.neighbours[rows], nan=-1)
+    keys = (found.class_id[rows], found.image[rows], -found.likely[rows], -near, unasked, -found.score[rows])
+    rows = rows[np.lexsort(keys)]
     image, class_id = found.image[rows], found.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(

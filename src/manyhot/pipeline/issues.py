@@ -19,7 +19,7 @@ from manyhot.tables import Images
 
 def find_label_issues_files(
     source: PathLike,
-    out: PathLike = "findings.parquet",
+    out: PathLike = "label-issues.parquet",
     *,
     predictions: Sequence[PathLike] = (),
     models: Sequence[str] = (),

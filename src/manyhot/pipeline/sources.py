@@ -98,8 +98,9 @@ class Source:
                 do=f"make them of its votes: manyhot aggregate {self.campaign.folder}",
             )
         assert self.images is not None
+        images = Images(self.images.table, self.name)
         if self.classes is not None:
-            return single_labels(self.images, len(self.classes), self.classes.hash)
+            return single_labels(images, len(self.classes), self.classes.hash)
         first = next(self.models())
         if not first.n_classes:
             raise InputError(
@@ -107,7 +108,7 @@ class Source:
                 where=self.name,
                 do="give the class list: --classes FILE",
             )
-        return single_labels(self.images, first.n_classes, first.class_hash)
+        return single_labels(images, first.n_classes, first.class_hash)
 
 
 def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
@@ -208,6 +209,12 @@ def _files(path: Path, asked: Asked) -> Source:
     classes = read_classes(asked.classes) if asked.classes else None
     table = path / "images.parquet" if (path / "images.parquet").is_file() else path
     given = asked.predictions or ([path] if table != path else [])
+    if not given and path.is_file() and detect(path, ("predictions",)) is not None:
+        raise InputError(
+            "These are predictions, and no data set to hold them against.",
+            where=path,
+            do="give the folder that manyhot predict wrote, or label sets and --predictions FILE",
+        )
     if not given:
         raise InputError("There are no predictions.", where=path, do="give some: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None

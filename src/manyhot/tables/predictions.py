@@ -57,6 +57,8 @@ class Predictions:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table
+            object.__setattr__(self, "image_id", one_chunk(self.image_id))
         if self.classes is not None:
             object.__setattr__(self, "classes", _compact(self.classes))
         _check_predictions(self)

@@ -1,6 +1,6 @@
 """Calibration of dense logits: manyhot beside torchmetrics and netcal, in one run.
 
-    python benchmarks/uncertainty.py [--images 50000] [--classes 1000] [--repeat 3] [--netcal PYTHON]
+    python benchmarks/uncertainty.py [--images 50000] [--classes 1000] [--repeat 5] [--netcal PYTHON]
 
 Data: float32 logits with one label an image, so that all three mean the same. Each case runs in a fresh
 process, with one thread and then with the default, on data read from disk; it starts from the logits: softmax

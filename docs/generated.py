@@ -75,6 +75,11 @@ ROWS = {
         "a share of images that are kept, the surest first, for one event",
         "`manyhot evaluate`",
     ),
+    "calibration": (
+        "a number of a model, as it was or recalibrated",
+        "`manyhot diagnose calibration`",
+    ),
+    "prediction_sets": ("a model and what its prediction sets must hold", "`manyhot diagnose calibration`"),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
     "findings": (
         "a finding on an image or on a pair of classes",

@@ -37,6 +37,7 @@ LONGEST = (
     "models/test_engines.py",
     "models/test_adapters.py",
     "models/test_efficientnet_lite.py",
+    "models/test_squeezenet.py",
     "models/sources/test_remote.py",
     "pipeline/test_errors.py",
     "web/test_database.py",

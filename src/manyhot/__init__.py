@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         compare_files,
         convert,
         describe_files,
+        diagnose_calibration_files,
         diagnose_errors_files,
         evaluate_benchmark,
         evaluate_files,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.propose import Proposals, propose
+    from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
     from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Aggregated": "manyhot.steps.aggregate",
     "Agreement": "manyhot.steps.agreement",
+    "Calibration": "manyhot.steps.recalibration",
     "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
     "Comparison": "manyhot.steps.compare",
@@ -112,6 +115,8 @@ _HOME = {
     "convert": "manyhot.pipeline",
     "describe": "manyhot.api",
     "describe_files": "manyhot.pipeline",
+    "diagnose_calibration": "manyhot.steps.recalibration",
+    "diagnose_calibration_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
@@ -147,6 +152,7 @@ _HOME = {
 __all__ = [
     "Aggregated",
     "Agreement",
+    "Calibration",
     "Campaign",
     "ClassList",
     "Comparison",
@@ -179,6 +185,8 @@ __all__ = [
     "convert",
     "describe",
     "describe_files",
+    "diagnose_calibration",
+    "diagnose_calibration_files",
     "diagnose_errors",
     "diagnose_errors_files",
     "evaluate",

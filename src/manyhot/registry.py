@@ -61,6 +61,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     ),
     "model": (
         "manyhot.models.adapters.efficientnet_lite",
+        "manyhot.models.adapters.squeezenet",
         "manyhot.models.adapters.timm",
         "manyhot.models.adapters.torchvision",
         "manyhot.models.adapters.open_clip",

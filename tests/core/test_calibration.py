@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
-from manyhot.core.calibration import RANGE, Tail, calibrated, fit_temperature, set_target
+from manyhot.core.calibration import RANGE, Tail, calibrated, fit_temperature, mass_target, set_target
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
 
 N, C = 400, 12
@@ -52,6 +52,24 @@ def test_a_set_is_a_class_of_it_at_random():
     expected = np.exp(minimize_scalar(nll, bounds=np.log(RANGE), method="bounded").x)
     top, tail = tail_of(logits, C)
     found = fit_temperature(tail, set_target(tail, top, LabelSets.from_lists(sets, C)))
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("k", [C, 2])
+def test_the_mass_of_a_set(k):
+    """Of lists, too: what is left is spread evenly over the classes that are not listed."""
+    logits, label = drawn(1, 2.0)
+    sets = [sorted({int(c), int(c + 1) % C}) if i % 2 else [int(c)] for i, c in enumerate(label)]
+    top, tail = tail_of(logits, k)
+    logs = np.repeat(tail.other, C, axis=1)
+    np.put_along_axis(logs, top.astype(int), tail.listed, axis=1)
+
+    def nll(log_t):
+        found = log_softmax(logs / np.exp(log_t), axis=1)
+        return -np.mean([logsumexp(found[i, s]) for i, s in enumerate(sets)])
+
+    expected = np.exp(minimize_scalar(nll, bounds=np.log(RANGE), method="bounded").x)
+    found = fit_temperature(tail, mass_target(tail, top, LabelSets.from_lists(sets, C)))
     assert found == pytest.approx(expected, rel=1e-3)
 
 

@@ -104,6 +104,32 @@ def test_lists_that_end_too_early():
     ]
 
 
+def test_short_lists_leave_classes_out_however_long_the_others_are():
+    """The second image lists one class of three: the others have up to 0.4."""
+    labels = LabelSets.from_lists([[0], [0]], 3)
+    top = np.array([[0, 1, 2], [0, NO_LABEL, NO_LABEL]])
+    lists = Case(labels, top, listed=np.array([[0.3, 0.3, 0.3], [0.6, -np.inf, -np.inf]]))
+    assert "classes outside the lists have up to 0.4" in refused(
+        lambda: fit_threshold(lists, np.arange(2), cover="one", alpha=0.4)
+    )
+    whole = Case(labels, top, listed=np.array([[0.4, 0.3, 0.3], [1.0, 0, 0]]))
+    threshold = fit_threshold(whole, np.arange(2), cover="one", alpha=0.4)
+    assert threshold == pytest.approx(0.4)
+    assert predict_sets(whole, np.arange(2), cover="one", threshold=threshold).size.tolist() == [1, 1]
+
+
+def test_lists_of_what_is_no_probability():
+    labels = LabelSets.from_lists([[0], [0]], 3)
+    for bad, what in (
+        ([1.5, 0.1], "A probability is not between 0 and 1."),
+        ([np.nan, 0.1], "A probability is not between 0 and 1."),
+        ([0.9, 0.8], "The probabilities of an image add up to more than 1."),
+    ):
+        lists = Case(labels, np.array([[0, 1], [0, 1]]), listed=np.array([[0.6, 0.3], bad]))
+        lines = refused(lambda c=lists: fit_threshold(c, np.arange(2), cover="one", alpha=0.4)).splitlines()
+        assert lines[:2] == [what, "  where:   row 1"]
+
+
 def test_too_few_images_give_all_classes():
     case, _, _ = drawn(np.random.default_rng(3), 20)
     threshold = fit_threshold(case, np.arange(8), cover="one", alpha=0.1)

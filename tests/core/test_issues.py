@@ -61,11 +61,7 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     )
     doubts, absent = {}, {}
     for i in range(N):
-        voices = [said(given, ranks, i)]
-        around = [c for c in near[i] if c != NO_LABEL] if looks else []
-        if around:
-            voices.append([around.count(c) / len(around) for c in range(C)])
-        mean = [sum(v[c] for v in voices) / len(voices) for c in range(C)]
+        mean = said(given, ranks, i)
         others = [c for c in range(C) if c != label[i]]
         if label[i] != NO_LABEL:
             j = max(others, key=lambda c: mean[c])
@@ -84,6 +80,14 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     assert missing == pytest.approx(absent, abs=1e-6)
     for issues in (found.doubtful, found.missing):
         assert (np.diff(issues.score) <= 0).all()
+        around = [[c for c in near[i] if c != NO_LABEL] if looks else [] for i in issues.image]
+        asked = issues.class_id if issues is found.missing else label[issues.image]
+        share = [a.count(c) / len(a) if a else np.nan for a, c in zip(around, asked, strict=True)]
+        share = np.array(share) if issues is found.missing else 1 - np.array(share)
+        assert np.array_equal(issues.neighbours, share, equal_nan=True)
+        # Neighbours order what models find equal.
+        equal = np.diff(issues.score) == 0
+        assert (np.diff(np.nan_to_num(share, nan=-1))[equal] <= 0).all()
         best = [
             sum(int(p[i].argmax()) == c for p in given)
             for i, c in zip(issues.image, issues.class_id, strict=True)
@@ -147,6 +151,28 @@ def test_images_without_numbers_are_skipped_and_said(made):
     assert np.isnan(found.doubtful.models[row])
 
 
+def test_of_a_label_that_no_other_image_has_neighbours_say_nothing(made):
+    _, _, label, given, near = made
+    alone = np.zeros(N, bool)
+    alone[[2, 5]] = True
+    whole = find_issues(ensemble(label, *given), near, doubtful=0)
+    found = find_issues(ensemble(label, *given), near, alone, doubtful=0)
+    assert len(found.doubtful) == len(whole.doubtful) == np.count_nonzero(label != NO_LABEL)
+    for image, models, neighbours, score in zip(
+        found.doubtful.image,
+        found.doubtful.models,
+        found.doubtful.neighbours,
+        found.doubtful.score,
+        strict=True,
+    ):
+        if alone[image]:
+            assert np.isnan(neighbours)
+            assert score == models
+        else:
+            assert score == whole.doubtful.score[whole.doubtful.image == image]
+    assert (found.n, found.missing.score.tolist()) == (whole.n, whole.missing.score.tolist())
+
+
 def test_the_order_of_images_does_not_matter(made):
     rng, _, label, given, near = made
     order = rng.permutation(N)
@@ -189,6 +215,16 @@ def test_classes_that_are_one_against_counts(made):
     assert len(find_merges(ensemble(truth, np.eye(C, dtype=np.float32)[one_way]))) == 0
 
 
+def test_probabilities_that_rounding_took_above_1_are_cut(made):
+    # A logit of 16.004 is 16 in half precision, and exp(16.004 - 16) is above 1.
+    _, _, label, given, _ = made
+    p = np.where(given[0] == given[0].max(1, keepdims=True), np.float32(1.004), np.float32(0))
+    found, cut = (find_issues(ensemble(label, q), doubtful=0, missing=0) for q in (p, np.minimum(p, 1)))
+    for a, b in ((found.doubtful, cut.doubtful), (found.missing, cut.missing)):
+        assert a.score.tolist() == b.score.tolist()
+        assert a.confident.tolist() == b.confident.tolist()
+
+
 def test_what_is_no_probability_is_refused(made):
     _, _, label, given, _ = made
     logits = given[0].copy()
@@ -196,11 +232,12 @@ def test_what_is_no_probability_is_refused(made):
     with pytest.raises(InputError) as error:
         find_issues(ensemble(label, logits))
     assert str(error.value) == (
-        "What are said to be probabilities are none.\n"
+        "A probability is not between 0 and 1.\n"
         "  where:   m0, row 5\n"
         "  got:     3.5\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logits, or scores that only rank"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
 
 
@@ -220,3 +257,20 @@ def test_what_is_no_share_is_refused(made, find, name):
     assert str(error.value) == (
         f"This is no least score or share.\n  where:   {name}\n  got:     nan\n  allowed: 0 to 1"
     )
+
+
+def test_sigmoids_stay_what_they_are():
+    """They do not add up to 1: two classes that a model is sure of are both sure."""
+    p = np.array([[0.9, 0.95, 0.1], [0.2, 0.1, 0.3]], np.float32)
+    tops = top_k(p, 3)
+    values = np.take_along_axis(p, tops.astype(int), 1)
+    found = find_issues(
+        Ensemble(3, ("sigmoids",), (tops,), (values,), (values,), np.array([0, 2], np.int32)),
+        doubtful=0,
+        missing=0,
+    )
+    doubts = dict(zip(found.doubtful.image.tolist(), found.doubtful.score.tolist(), strict=True))
+    assert doubts == pytest.approx({0: 0.1, 1: 0.7}, abs=1e-6)
+    listed = zip(found.missing.image.tolist(), found.missing.class_id.tolist(), strict=True)
+    missing = dict(zip(listed, found.missing.score.tolist(), strict=True))
+    assert missing == pytest.approx({(0, 1): 0.95, (1, 0): 0.2, (0, 2): 0.1, (1, 1): 0.1}, abs=1e-6)

@@ -121,11 +121,17 @@ def test_co_occurrence(errors):
     known = replace(errors.known, together=count_together(lists))
     yes = lists.yes_matrix()[lists.usable].astype(int)
     both = yes.T @ yes
+    there = errors.state == YES
+    others = errors.take(np.flatnonzero(~there))
     for images in (1, 2, 3):
+        rule = get("rule", f"co-occurrence(images={images})")
         same(
-            get("rule", f"co-occurrence(images={images})")(replace(errors, known=known)),
-            by_hand(errors, lambda valid, said, n=images: valid != said and both[valid, said] >= n),
+            rule(replace(others, known=known)),
+            by_hand(others, lambda valid, said, n=images: valid != said and both[valid, said] >= n),
         )
+        # What is in the set is no company, and the image would count for itself.
+        assert there.any()
+        assert not rule(replace(errors, known=known)).fits[there].any()
 
 
 def test_out_of_vocabulary_needs_a_rare_image_and_a_neighbour_of_the_superclass(errors):

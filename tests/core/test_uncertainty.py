@@ -317,8 +317,8 @@ def test_sigmoids_stand_for_each_class_alone():
         "  where:   a.parquet, image 0\n"
         "  got:     2, and 1 of 3 images like it\n"
         "  allowed: 1, give or take 0.02\n"
-        "  do:      for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set or "
-        "classwise_ece_set"
+        "  do:      for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set, "
+        "classwise_ece_set or isotonic calibration"
     )
 
 

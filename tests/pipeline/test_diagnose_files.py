@@ -260,6 +260,35 @@ def test_a_campaign(own):
     )
 
 
+def test_a_folder_of_predictions_has_original_labels_alone(own):
+    Path("run").mkdir()
+    Path("net.parquet").rename("run/net.parquet")
+    images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
+    tables.write(images.slice(0, 5), "run/images.parquet", "images")
+    found, (table, _) = diagnose_errors_files("run", rules=["valid-label", "model-failure"])
+    assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
+    assert found.table["state"].to_pylist() == [None] * 4
+    assert found.resting == {"valid-label": "nobody was asked about a class beside the original labels"}
+    assert [m.counts for m in found.models] == [{"model-failure": 4}]
+    inputs = json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])
+    assert set(inputs) == {"images.parquet", "net.parquet"}
+    given = tables.Predictions(own.image_id, "net", np.array([[0], [2], [0], [1], [0], [2]]))
+    tables.write_predictions(given, "run/net.parquet")
+    assert message(InputError, lambda: diagnose_errors_files("run")) == (
+        "The number of classes is not known.\n  where:   run\n  do:      give the class list: --classes FILE"
+    )
+    Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
+    found, _ = diagnose_errors_files("run", classes="classes.txt")
+    assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
+    tables.write(images.select(["image_id"]), "run/images.parquet", "images")
+    assert message(InputError, lambda: diagnose_errors_files("run", classes="classes.txt")) == (
+        "The images have no original labels.\n"
+        "  where:   run\n"
+        "  allowed: an images table with the column 'label'\n"
+        "  do:      add the column, or predict with --labels"
+    )
+
+
 def test_embeddings(own):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((6, 8)).astype(np.float16)
@@ -319,15 +348,18 @@ def test_bad_files(own):
         return message(InputError, lambda: diagnose_errors_files(*given, **options))
 
     assert run("labels.parquet") == (
-        "There are no predictions whose errors to sort.\n"
-        "  where:   labels.parquet\n"
-        "  do:      give some: --predictions FILE"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+    )
+    assert run("net.parquet") == (
+        "These are predictions, and no data set to hold them against.\n"
+        "  where:   net.parquet\n"
+        "  do:      give the folder that manyhot predict wrote, or label sets and --predictions FILE"
     )
     assert run("nowhere") == (
         "There is no such data set, campaign or file.\n"
         "  got:     nowhere\n"
         "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
-        "imagenet-val-main; the folder of a campaign; label sets in a file"
+        "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
     )
     assert run("labels.parquet", "x.csv") == (
         "Cannot write this kind of file.\n  where:   x.csv\n  allowed: .parquet"
@@ -343,8 +375,13 @@ def test_bad_files(own):
         "  where:   x-counts.csv",
     ]
     assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (
-        "An index is searched for images like those that are embedded.\n"
+        "Similar images are those of images that are embedded.\n"
         "  got:     index folder alone\n"
+        "  do:      give embeddings of the images, too"
+    )
+    assert run("labels.parquet", predictions=["net.parquet"], embeddings_of="net") == (
+        "Similar images are those of images that are embedded.\n"
+        "  got:     the model net alone\n"
         "  do:      give embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], models=["vgg*"]) == (

@@ -144,13 +144,11 @@ def test_bad_input(own):
         "There is no such data set, campaign or file.\n"
         "  got:     nothing\n"
         "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
-        "imagenet-val-main; the folder of a campaign or of predictions; a table of images or label sets"
+        "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
     )
     assert run("run", "x.csv") == "Cannot write this kind of file.\n  where:   x.csv\n  allowed: .parquet"
     assert run("labels.parquet") == (
-        "There are no predictions to find label issues with.\n"
-        "  where:   labels.parquet\n"
-        "  do:      give some: --predictions FILE"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["run"]) == (
         "The output would be written over what is read.\n"
@@ -158,9 +156,11 @@ def test_bad_input(own):
         "  got:     labels.parquet\n"
         "  do:      choose another place to write to"
     )
-    assert run("run", models=["resnet*"]) == ("No model is called so.\n  got:     resnet*\n  allowed: net")
+    assert run("run", models=["resnet*"]) == (
+        "No model is called so.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
+    )
     assert run("run", index="folder") == (
-        "An index is searched for images like those that are embedded.\n"
+        "Similar images are those of images that are embedded.\n"
         "  got:     index folder alone\n"
         "  do:      give embeddings of the images, too"
     )
@@ -168,10 +168,16 @@ def test_bad_input(own):
         "Votes are given, and to be passed over.\n  got:     labels.parquet\n  do:      leave one of them out"
     )
     tables.write_labels(tables.Labels(own.table.drop_columns(["label"]), 4, name="sets"), "sets.parquet")
-    assert run("sets.parquet", predictions=["run"]).splitlines()[0] == (
-        "The label sets do not tell the original labels."
+    assert run("sets.parquet", predictions=["run"]) == (
+        "The label sets do not tell the original labels.\n"
+        "  where:   sets\n"
+        "  allowed: a column label\n"
+        "  do:      give the images table: --images FILE"
     )
-    assert not Path("findings.parquet").exists()
+    assert not Path("label-issues.parquet").exists()
+    given = {"predictions": ["run"], "images": "run/images.parquet"}
+    found, _ = find_label_issues_files("sets.parquet", **given)
+    assert found.of("missing-label")["people"].to_pylist() == [1.0, None]
 
 
 def test_the_command(own):
@@ -180,11 +186,11 @@ def test_the_command(own):
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["6", "labelled", "images,", "1", "model"],
         ["issue", "found"],
-        ["doubtful-label", "1"],
-        ["missing-label", "1"],
-        ["merge-classes", "0"],
+        ["doubtful-label", "1", "the", "original", "label", "may", "be", "wrong"],
+        ["missing-label", "1", "another", "class", "may", "be", "there,", "too"],
+        ["merge-classes", "0", "two", "classes", "may", "be", "one"],
         [],
-        ["wrote", "findings.parquet"],
+        ["wrote", "label-issues.parquet"],
     ]
     done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run", "--json"])
     told = json.loads(done.stdout)

@@ -149,9 +149,9 @@ def test_several_models(write):
     )
 
 
-def test_several_models_where_none_can_be_named(write):
+def test_neighbours_by_one_of_several_models(write):
     write("a")
-    write("a", "timm/two")
+    two = write("a", "timm/two", seed=1)
     with pytest.raises(InputError) as error:
         neighbours_of("a", None)
     assert str(error.value) == (
@@ -159,8 +159,10 @@ def test_several_models_where_none_can_be_named(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      give a folder that was predicted with one model"
+        "  do:      name it: --embeddings-of timm/one"
     )
+    table, _ = neighbours_of("a", None, model="timm/two")
+    assert table.equals(similar(two, k=10, classes="any").table)
 
 
 def test_another_model(write):

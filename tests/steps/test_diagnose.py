@@ -10,7 +10,7 @@ import manyhot
 from manyhot import api
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
-from manyhot.steps.diagnose import best_confidence, diagnose_errors
+from manyhot.steps.diagnose import diagnose_errors
 from manyhot.steps.evidence import COLLAPSED
 from manyhot.tables import Images, Predictions, check
 
@@ -246,6 +246,14 @@ def test_out_of_vocabulary(labels):
         ("5.jpg", "model-failure", None),
         ("6.jpg", "model-failure", None),
     ]
+    caution = (
+        "out-of-vocabulary finds unusual images, which are hardly more often of objects without a class than "
+        "others"
+    )
+    assert caution in found.notes
+    none = diagnose_errors(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, above=None)
+    assert none.count("out-of-vocabulary") == 0
+    assert caution not in none.notes
 
 
 def test_similar_images_of_one_class_tell_nothing_of_others(labels):
@@ -283,30 +291,77 @@ def test_similar_images_of_other_images(labels):
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"superclasses": {}},
+            "There are no superclasses.\n  do:      leave them out to use the hierarchy",
+        ),
+        (
+            {"superclasses": {"dogs": ["0", 1]}},
+            "A class is not a number.\n"
+            "  where:   superclass dogs\n"
+            "  got:     ['0', 1]\n"
+            "  allowed: ids of classes",
+        ),
+        (
+            {"superclasses": {"dogs": [0.5]}},
+            "A class is not a number.\n"
+            "  where:   superclass dogs\n"
+            "  got:     [0.5]\n"
+            "  allowed: ids of classes",
+        ),
+        (
+            {"pairs": [(0, 1), (0, 1, 2)]},
+            "A collapsed pair is of two classes.\n  got:     (0, 1, 2)\n  allowed: (valid, predicted)",
+        ),
+        (
+            {"pairs": [(0, 5)]},
+            "A class is out of range.\n  where:   collapsed pairs\n  got:     5\n  allowed: 0 to 4",
+        ),
+        (
+            {"rules": ["co-occurrence(images=0)"]},
+            "An option of a rule is out of range.\n  where:   images\n  got:     0\n  allowed: 1 and up",
+        ),
+        (
+            {"rules": ["fine-grained(largest=12)"], "superclasses": {"dogs": [0, 1]}},
+            "An option of a rule is out of range.\n  where:   largest\n  got:     12\n  allowed: 0 to 1",
+        ),
+    ],
+)
+def test_bad_evidence_and_options(labels, given, said):
+    assert message(InputError, lambda: diagnose_errors(labels, [ranks(1)], **given)) == said
+
+
 # Confidence.
 
 
-def test_confidence_is_that_of_the_predictions():
+def test_confidence_is_the_softmax_however_it_is_given():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(50, 12)).astype(np.float32) * 5
+    scores[0, 1:4] = -np.inf
+    e = np.exp(scores.astype(float))
+    p = e / e.sum(1, keepdims=True)
     ids = pa.array([str(i) for i in range(50)])
-    p = np.exp(scores.astype(float)) / np.exp(scores.astype(float)).sum(1, keepdims=True)
-    dense = Predictions(ids, "m", scores=scores, score_kind="logit")
-    assert np.allclose(best_confidence(dense, block=7), p.max(1), rtol=1e-6)
     top = np.argsort(-scores, axis=1)[:, :3]
-    few = Predictions(
-        ids,
-        "m",
-        top,
-        np.take_along_axis(scores, top, 1),
-        np.log(np.exp(scores.astype(float)).sum(1)).astype(np.float32),
-        "logit",
-    )
-    assert np.allclose(best_confidence(few), p.max(1), rtol=1e-5)
-    given = Predictions(ids, "m", scores=p.astype(np.float32), score_kind="probability")
-    assert np.allclose(best_confidence(given), p.max(1), rtol=1e-6)
-    assert best_confidence(replace(few, logsumexp=None)) is None
-    assert best_confidence(replace(dense, score_kind="score")) is None
+    best = np.take_along_axis(scores, top, 1)
+    total = np.log(e.sum(1)).astype(np.float32)
+    # A label that no model finds: each image is an error.
+    label = (top[:, 0] + 1) % 12
+    labels = api.as_labels(label[:, None].tolist(), n_classes=12, label=label)
+    labels = replace(labels, table=labels.table.set_column(0, "image_id", ids))
+    for known, given in (
+        (True, Predictions(ids, "m", scores=scores, score_kind="logit")),
+        (True, Predictions(ids, "m", top, best, total, "logit", n_classes=12)),
+        (True, Predictions(ids, "m", scores=p.astype(np.float32), score_kind="probability")),
+        (False, Predictions(ids, "m", top, best, None, "logit", n_classes=12)),
+        (False, Predictions(ids, "m", scores=scores, score_kind="score")),
+    ):
+        confidence = diagnose_errors(labels, [given], trust_order=True).table["confidence"]
+        assert confidence.null_count == (0 if known else 50)
+        if known:
+            assert np.allclose(confidence.to_numpy(), p.max(1), rtol=1e-5)
 
 
 def with_confidence(best, confidence, **options):
@@ -325,13 +380,17 @@ def test_only_errors_above_a_confidence(labels):
     assert diagnose_errors(labels, [ranks(1, 1)]).table["confidence"].null_count == 1
 
 
-def test_infinite_logits_are_left_out_and_said(labels):
+def test_infinite_logits_are_refused(labels):
     scores = np.zeros((3, 5), np.float32)
     scores[:, 4] = [3, np.inf, 9]
     dense = Predictions(IDS[:3], "m", scores=scores, score_kind="logit")
-    found = diagnose_errors(labels, [dense], above=0.5)
-    assert found.table["image_id"].to_pylist() == ["0.jpg", "2.jpg"]
-    assert "m: 1 errors have a confidence that is no number, as infinite scores give: left out" in found.notes
+    assert message(InputError, lambda: diagnose_errors(labels, [dense])) == (
+        "Logits without a softmax: a row holds NaN, infinity, or nothing but minus infinity.\n"
+        "  where:   m, image 1.jpg\n"
+        "  got:     1 of 3 rows\n"
+        "  allowed: finite logits; minus infinity for a class that is ruled out\n"
+        "  do:      predict these images again; half precision overflows in some models"
+    )
 
 
 @pytest.mark.parametrize(
@@ -362,11 +421,12 @@ def test_probabilities_that_are_none(labels):
         IDS[:1], "m", np.array([[1, 2]]), np.array([[7, 2]], np.float32), score_kind="probability"
     )
     assert message(InputError, lambda: diagnose_errors(labels, [given])) == (
-        "What are said to be probabilities are none.\n"
+        "A probability is not between 0 and 1.\n"
         "  where:   m, image 0.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logits, or scores that only rank"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
 
 
@@ -401,14 +461,14 @@ def test_nothing_to_judge():
     sets = api.as_labels([[0], [1]], n_classes=3)
     given = Predictions(sets.image_id, "m", np.array([[0], [0]]))
     assert message(InputError, lambda: diagnose_errors(sets, [given])) == (
-        "No image has an original label.\n"
+        "No usable image has an original label.\n"
         "  where:   labels\n"
         "  got:     2 images\n"
         "  do:      give original labels, or ask for errors against the label sets: event set"
     )
     empty = api.as_labels([[], []], n_classes=3, label=[0, 1])
     assert message(InputError, lambda: diagnose_errors(empty, [given], event="set")) == (
-        "No image has a label set that is not empty.\n"
+        "No usable image has a label set that is not empty.\n"
         "  where:   labels\n"
         "  got:     2 images\n"
         "  do:      ask for errors against the original label: event label"

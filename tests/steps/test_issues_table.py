@@ -68,7 +68,7 @@ def test_each_kind(images):
 def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
     found = find_label_issues(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
     assert found.notes == (
-        "ranks have no probabilities: the best class of each model counts, and confident learning rests",
+        "ranks has no probabilities: the best class of each model counts, and confident learning rests",
     )
     assert told(found.of("doubtful-label"), "image_id", "score", "confident_class") == [
         ("b.jpg", 1.0, None),
@@ -99,7 +99,10 @@ def test_infinite_logits_and_absent_labels_are_skipped_and_said():
     with np.errstate(invalid="ignore"):
         found = find_label_issues(Images(table, "six"), [dense(logits, "logit")])
     assert (found.n, found.n_skipped) == (4, 2)
-    assert found.notes == ("2 of 6 images were skipped: no original label, or scores that are no numbers",)
+    assert found.notes == (
+        "2 of 6 images have no original label, or scores that are no numbers: none of their labels is "
+        "doubted",
+    )
     assert "b.jpg" not in found.table["image_id"].to_pylist()
     # An image without a label may lack any.
     assert told(found.of("missing-label"), "image_id", "class_a", "class_b")[0] == ("a.jpg", None, 0)
@@ -128,13 +131,39 @@ def test_similar_images_speak(images):
         .to_pylist()
     )
     assert row["neighbours"] == 1
-    assert row["score"] == pytest.approx((1 + 0.9) / 2)
+    assert row["score"] == row["models"] == pytest.approx(0.9)
+
+
+def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
+    label = [0, 1, 1, 2, None, 2]
+    images = Images(pa.table({"image_id": IDS, "label": pa.array(label, pa.int32())}), "six")
+    vectors = np.eye(6, dtype=np.float32) + 0.5
+    table = similar(Embedded(dense(), vectors, images), k=5, classes="any").table
+    found = find_label_issues(images, [dense()], similar=table, doubtful=0).of("doubtful-label")
+    by = dict(told(found, "image_id", "neighbours"))
+    # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
+    assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
+    note = "1 of 6 images have a label that no other image searched has: neighbours say nothing of it"
+    assert note in find_label_issues(images, [dense()], similar=table).notes
+    # In an index of others, each image may have neighbours with its label.
+    other = Images(pa.table({"image_id": ["x", "y"], "label": pa.array([0, 1], pa.int32())}), "index")
+    there = pa.table(
+        {
+            "image_id": IDS,
+            "class_id": pa.nulls(6, pa.int32()),
+            "neighbours": [["x", "y"]] * 6,
+            "similarity": pa.array([[0.9, 0.8]] * 6, pa.list_(pa.float32())),
+        }
+    )
+    found = find_label_issues(images, [dense()], similar=there, neighbours=other, doubtful=0)
+    by = dict(told(found.of("doubtful-label"), "image_id", "neighbours"))
+    assert by == {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), 0.5), "d.jpg": None, "f.jpg": None}
 
 
 def test_arrays_are_enough():
     found = manyhot.find_label_issues(LABEL, {"net": P}, score_kind="probability")
     assert found.of("doubtful-label")["image_id"].to_pylist() == ["1"]
-    assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model have no probabilities")
+    assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model has no probabilities")
     some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, score_kind="probability")
     assert (some.n, some.n_skipped) == (5, 1)
 
@@ -161,11 +190,12 @@ def test_bad_input(images):
         "The images have no original labels."
     )
     assert message(InputError, lambda: find_label_issues(images, [dense(P * 30)])) == (
-        "What are said to be probabilities are none.\n"
-        "  where:   net, row 0\n"
+        "A probability is not between 0 and 1.\n"
+        "  where:   net, image a.jpg\n"
         "  got:     27\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logits, or scores that only rank"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
     assert message(MatchError, lambda: find_label_issues(images, [dense(P[:4], ids=IDS[:4])])) == (
         "net does not predict all images.\n"

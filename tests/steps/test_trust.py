@@ -114,6 +114,36 @@ def refused(make):
     return str(error.value)
 
 
+@pytest.mark.parametrize("total", [np.inf, np.nan])
+def test_a_total_that_is_none_is_no_confidence_of_0(model, total):
+    labels, net = model
+    lists = lists_of(net, 3)
+    lists.logsumexp[7] = total
+    for make in (
+        lambda: calibrate(labels, lists),
+        lambda: calibrate(labels, lists, method="isotonic"),
+        lambda: conformal(labels, lists),
+        lambda: evaluate(labels, [lists], metrics=["ece"]),
+    ):
+        assert refused(make).splitlines()[:3] == [
+            "A probability is not between 0 and 1.",
+            f"  where:   net, image {labels.image_id[7]}",
+            "  got:     nan",
+        ]
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_nothing_to_fit_to(model, method):
+    _, net = model
+    bare = as_labels([[] for _ in range(N)], n_classes=C, label=[0] * N)
+    for predictions in (net,) if method == "vector" else (net, lists_of(net, 3)):
+        assert refused(lambda p=predictions: calibrate(bare, p, method=method)) == (
+            "There is nothing to fit to.\n"
+            "  got:     no image with a label set\n"
+            "  allowed: images of the split that is fitted on, with labels"
+        )
+
+
 def test_what_is_refused(model):
     labels, net = model
     assert refused(lambda: calibrate(labels, net, method="platt")) == (

@@ -156,6 +156,12 @@ def test_gap_in_a_ragged_list():
     )
 
 
+def test_ids_may_be_a_column_of_a_table():
+    column = pa.chunked_array([["a"], ["b"]])
+    p = Predictions(column, "m", np.array([[1], [0]], np.int32))
+    assert p.image_id.equals(pa.array(["a", "b"]))
+
+
 def test_ragged_lists_survive_the_table():
     p = Predictions(ids("a", "b"), "m", np.array([[1, 2], [0, -1]], np.int32), n_classes=3)
     again = predictions_from_table(p.to_table(), model="m")

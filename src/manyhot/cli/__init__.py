@@ -18,6 +18,7 @@ from manyhot._version import __version__
 from manyhot.cli.aggregating import aggregate, agreement
 from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
+from manyhot.cli.calibrating import calibration
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
@@ -82,6 +83,7 @@ for command in (
     several = command in (evaluate, init, kinds)
     app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
 
+diagnose.command()(calibration)
 app.add_typer(diagnose)
 
 

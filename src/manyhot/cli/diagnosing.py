@@ -30,7 +30,10 @@ class Event(StrEnum):
 
 DataSetArgument = Annotated[
     str,
-    typer.Argument(help="A benchmark such as imagenet, or one of its data sets; a campaign; or label sets."),
+    typer.Argument(
+        help="A benchmark such as imagenet, or one of its data sets; a campaign; a folder that predict "
+        "wrote; label sets or images."
+    ),
 ]
 
 PredictionsOption = Annotated[
@@ -104,6 +107,10 @@ IndexOption = Annotated[
     ),
 ]
 
+EmbeddingsOfOption = Annotated[
+    str, typer.Option("--embeddings-of", help="The model, where the folder has several models'.")
+]
+
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="Images table with original labels.")]
 
 TrustOrderOption = Annotated[
@@ -132,6 +139,7 @@ def errors(
     non_prototypical: NonPrototypicalOption = None,
     embeddings: EmbeddingsOption = None,
     index: IndexOption = None,
+    embeddings_of: EmbeddingsOfOption = "",
     rows: RowsOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
@@ -166,6 +174,7 @@ def errors(
             non_prototypical=non_prototypical,
             embeddings=embeddings,
             index=index,
+            embeddings_of=embeddings_of,
             trust_order=trust_order,
             call=call(),
             progress=progress,
@@ -212,12 +221,15 @@ def labels(
     no_votes: NoVotesOption = False,
     embeddings: EmbeddingsOption = None,
     index: IndexOption = None,
+    embeddings_of: EmbeddingsOfOption = "",
+    rows: RowsOption = None,
+    images: ImagesOption = None,
     classes: ClassesOption = None,
     doubtful: DoubtfulOption = 0.5,
     missing: MissingOption = 0.2,
     together: TogetherShareOption = 0.7,
     confused: ConfusedOption = 0.2,
-    out: FindingsOption = Path("findings.parquet"),
+    out: FindingsOption = Path("label-issues.parquet"),
     as_json: JsonOption = False,
 ) -> None:
     """Rank labels that are doubtful, labels that are missing, and classes that may be one.
@@ -239,6 +251,9 @@ def labels(
             no_votes=no_votes,
             embeddings=embeddings,
             index=index,
+            embeddings_of=embeddings_of,
+            rows=rows,
+            images=images,
             classes=classes,
             doubtful=doubtful,
             missing=missing,
@@ -248,6 +263,14 @@ def labels(
             progress=progress,
         )
     print_issues(found, written, as_json)
+
+
+MEANING = {
+    "doubtful-label": "the original label may be wrong",
+    "missing-label": "another class may be there, too",
+    "merge-classes": "two classes may be one",
+}
+"""What the kinds of label issues say, in words."""
 
 
 def print_issues(found: LabelIssues, written: list[Path], as_json: bool) -> None:
@@ -263,7 +286,8 @@ def print_issues(found: LabelIssues, written: list[Path], as_json: bool) -> None
         return
     models = f"{len(found.models):,} model{'' if len(found.models) == 1 else 's'}"
     say(f"{found.n:,} labelled images, {models}")
-    print_table(("issue", "found"), [(kind, f"{counts[kind]:,}") for kind in found.kinds])
+    rows = [(kind, f"{counts[kind]:,}", MEANING[kind]) for kind in found.kinds]
+    print_table(("issue", "found", ""), rows)
     typer.echo()
     for note in found.notes:
         say(f"Note: {note}.", err=True)

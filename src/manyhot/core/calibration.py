@@ -19,6 +19,8 @@ from manyhot.core.sets import NO_LABEL, LabelSets
 RANGE = (0.05, 20.0)
 """Temperatures that are looked through."""
 
+Target = npt.NDArray[np.float64] | Callable[[float], npt.NDArray[np.float64]]
+
 _LEAST = 1e-12
 """Least probability; half precision makes zeros of what is under 6e-8."""
 
@@ -60,26 +62,33 @@ class Tail:
 
 
 def calibrated(tail: Tail, temperature: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1)."""
+    """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1).
+
+    At temperature 1 they are what they were: sigmoids, which do not add up to 1, stay so.
+    """
     listed, other = np.exp(tail.listed / temperature), np.exp(tail.other / temperature)
+    if temperature == 1:
+        return listed, other
     total = listed.sum(1, keepdims=True) + tail.n_other * other
     return listed / total, other / total
 
 
-def fit_temperature(tail: Tail, target: npt.NDArray[np.float64]) -> float:
+def fit_temperature(tail: Tail, target: Target) -> float:
     """Return the temperature of the highest likelihood, at an end of `RANGE` if it lies beyond.
 
     Parameters
     ----------
     tail : Tail
         Of n images.
-    target : ndarray of float64, shape (n,)
-        The mean log probability of each image's right classes at temperature 1, as `set_target` gives it.
+    target : ndarray of float64, shape (n,), or callable
+        The mean log probability of each image's right classes at temperature 1, as `set_target` gives it; or
+        a function of 1 / T that gives it where its weights depend on that, as `mass_target` does.
 
     Notes
     -----
     With b = 1 / T the negative log likelihood of an image is ``-b * target + log(sum(exp(b * log p)))``. It
-    is convex in b: its slope has one root, which Brent's method finds in about ten passes.
+    is convex in b: its slope has one root, which Brent's method finds in about ten passes. With a function
+    it need not be; where the slope has several roots, the likelihood has a peak at the one that is found.
 
     References
     ----------
@@ -90,7 +99,7 @@ def fit_temperature(tail: Tail, target: npt.NDArray[np.float64]) -> float:
         p, share = calibrated(tail, 1 / b)
         logs = np.where(np.isfinite(tail.listed), tail.listed, 0)
         mean = (p * logs).sum(1) + (tail.n_other * share * tail.other)[:, 0]
-        return float((mean - target).mean())
+        return float((mean - (target(b) if callable(target) else target)).mean())
 
     return 1 / sloping_root(slope, 1 / RANGE[1], 1 / RANGE[0])
 
@@ -113,3 +122,25 @@ def set_target(tail: Tail, top: npt.NDArray[np.integer], sets: LabelSets) -> npt
     listed = np.where(hit, tail.listed, 0).sum(1)
     outside = (sets.size - hit.sum(1)) * tail.other[:, 0]
     return np.asarray((listed + outside) / sets.size)
+
+
+def mass_target(
+    tail: Tail, top: npt.NDArray[np.integer], sets: LabelSets
+) -> Callable[[float], npt.NDArray[np.float64]]:
+    """Return the function of 1 / T that raises the summed probability of each label set, none empty.
+
+    The slope of its logarithm is the mean log probability of the set's classes at temperature 1, each counted
+    by its share of the set at temperature T.
+    """
+    hit = sets.hits(top)
+    outside = (sets.size - hit.sum(1))[:, None]
+    logs = np.column_stack([np.where(hit, tail.listed, -np.inf), np.where(outside > 0, tail.other, -np.inf)])
+    count = np.column_stack([np.ones(hit.shape), outside])
+    best = logs.max(1, keepdims=True)
+
+    def target(b: float) -> npt.NDArray[np.float64]:
+        share = count * np.exp(b * (logs - best))
+        found = (share * np.where(share > 0, logs, 0)).sum(1) / share.sum(1)
+        return np.asarray(found)
+
+    return target

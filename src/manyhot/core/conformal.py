@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.core.sets import NO_LABEL, YES, Case
+from manyhot.core.softmax import check_lists
 from manyhot.errors import InputError
 
 COVER = ("label", "one", "all")
@@ -42,6 +43,17 @@ def countable(case: Case, cover: str) -> npt.NDArray[np.bool_]:
     return case.labels.labelled if cover == "label" else case.labels.scored
 
 
+def check_alpha(alpha: float) -> None:
+    """Refuse a share that may be missed that is none.
+
+    Raises
+    ------
+    InputError
+    """
+    if not 0 < alpha < 1:
+        raise InputError("Alpha is the share that may be missed.", got=alpha, allowed="above 0, below 1")
+
+
 def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, alpha: float) -> float:
     """Return the probability from which classes are in the prediction set.
 
@@ -68,8 +80,8 @@ def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, al
     Vovk et al. 2005; Sadinle, Lei and Wasserman 2019, doi 10.1080/01621459.2017.1395341, for thresholds of
     probability.
     """
-    if not 0 < alpha < 1:
-        raise InputError("Alpha is the share that may be missed.", got=alpha, allowed="above 0, below 1")
+    check_alpha(alpha)
+    check_listed(case)
     images = images[countable(case, cover)[images]]
     if not len(images):
         raise InputError("There is nothing to fit to.", got="no image", allowed="images with labels")
@@ -83,7 +95,7 @@ def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, al
 def predict_sets(case: Case, images: npt.NDArray[np.integer], *, cover: str, threshold: float) -> Covered:
     """Return whether the sets of some images, which all must count, cover what is there, and their sizes."""
     if case.listed is not None:
-        size = (case.listed[images] >= threshold).sum(axis=1)
+        size = ((case.listed >= threshold) & (case.top != NO_LABEL))[images].sum(axis=1)
     else:
         size = np.empty(len(case.labels), np.int64)
         for start, block in case.probability_blocks():
@@ -107,14 +119,30 @@ def _needed(case: Case, cover: str) -> npt.NDArray[np.float64]:
     return found
 
 
+def check_listed(case: Case) -> None:
+    """Refuse lists whose probabilities are none, or add up to more than 1.
+
+    Raises
+    ------
+    InputError
+    """
+    if case.listed is not None:
+        check_lists(_listed(case), case.name)
+
+
+def _listed(case: Case) -> npt.NDArray[np.floating]:
+    """Return the probabilities of the listed classes, 0 where a short list has none, shape (n, k)."""
+    assert case.listed is not None  # for the type checker
+    return np.where(case.top != NO_LABEL, case.listed, 0)
+
+
 def _check_ends(case: Case, threshold: float) -> None:
     """Refuse a threshold that classes outside the lists may reach."""
-    assert case.listed is not None  # for the type checker
-    listed = np.where(case.top != NO_LABEL, case.listed, 0)
-    ends = np.where(case.top != NO_LABEL, case.listed, np.inf).min(axis=1)
+    listed, there = _listed(case), case.top != NO_LABEL
+    ends = np.where(there, listed, np.inf).min(axis=1)
     # What is left of the whole bounds each class that is not listed, too.
-    longest = float(np.minimum(ends, 1 - listed.sum(axis=1)).max(initial=0))
-    if case.top.shape[1] < case.labels.n_classes and threshold <= longest:
+    bound = np.minimum(ends, 1 - listed.sum(axis=1))[there.sum(axis=1) < case.labels.n_classes]
+    if len(bound) and threshold <= (longest := float(max(bound.max(), 0))):
         raise InputError(
             "These prediction sets may hold classes that are not in the lists of the best ones.",
             got=f"a threshold of {threshold:.3g}; classes outside the lists have up to {longest:.3g}",

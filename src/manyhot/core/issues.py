@@ -5,7 +5,7 @@ Everything is pure: an `Ensemble` and the classes of neighbours in, ranked issue
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from manyhot.core.confident import label_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
+from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.core.sorting import count_together
 from manyhot.errors import InputError
 
@@ -26,9 +27,6 @@ _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 _CELLS = 2**21
 """Cells of a dense table at once, as in `manyhot.core.ensembles`."""
 
-_SLACK = 1e-3
-"""How far half precision may bring a probability above 1."""
-
 
 @dataclass(frozen=True, eq=False)
 class Issues:
@@ -39,7 +37,7 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         Of a doubtful label the class that speaks against it, of a missing label the class that is missing.
     score : ndarray of float64, shape (m,)
-        What people said where they were asked, else the mean of the next two, of those that are known.
+        What people said where they were asked, else what models say, else neighbours.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence of each, 0 to 1, NaN where there is none.
     likely : ndarray of float64, shape (m,)
@@ -122,9 +120,11 @@ def uses_probabilities(ensemble: Ensemble) -> bool:
 def find_issues(
     ensemble: Ensemble,
     neighbours: npt.NDArray[np.integer] | None = None,
+    alone: npt.NDArray[np.bool_] | None = None,
     *,
     doubtful: float = 0.5,
     missing: float = 0.2,
+    name: Callable[[int], str] = "row {}".format,
 ) -> Found:
     """Rank original labels that are doubtful, and labels that are missing.
 
@@ -135,8 +135,12 @@ def find_issues(
         said.
     neighbours : ndarray of int, shape (n, k), optional
         Original labels of the images most like each one, itself left out; `NO_LABEL` where there is none.
+    alone : ndarray of bool, shape (n,), optional
+        Images whose label no other image has that could be a neighbour: of it neighbours say nothing.
     doubtful, missing : float
         The least score of each kind. What confident learning suspects is listed with any score.
+    name : callable
+        What an image is called in messages, by its row.
 
     Raises
     ------
@@ -147,16 +151,17 @@ def find_issues(
     -----
     With q the mean probability (of ranks: the share of models whose best class it is) the evidence of models
     against a label y is 1 - q_y, which is 1 less cleanlab's self-confidence; for a missing label j it is q_j.
-    Of equal evidence against labels the one whose likeliest other class is likelier comes first. Neighbours
-    say the same with q the share of neighbours of each label. People say 1 for what they rejected (of a
-    doubtful label) or accepted (of a missing one), 1/2 for unclear, and their probability where there is one.
+    Neighbours say the same with q the share of neighbours of each label; that orders what models find equal,
+    and stands in where these say nothing. Then the one whose likeliest other class is likelier comes first.
+    People say 1 for what they rejected (of a doubtful label) or accepted (of a missing one), 1/2 for unclear,
+    and their probability where there is one.
 
     References
     ----------
     Northcutt, Jiang & Chuang 2021, doi 10.1613/jair.1.12125. Kuan & Mueller 2022, arXiv 2210.03920.
     """
     _check_least(doubtful=doubtful, missing=missing)
-    _check_probabilities(ensemble)
+    ensemble = _cut(ensemble, name)
     confident = _confident(ensemble)
     labelled = ensemble.label != NO_LABEL
     heard = np.zeros(len(ensemble), bool)
@@ -164,6 +169,9 @@ def find_issues(
     for start, said in _beliefs(ensemble):
         part = slice(start, start + len(said))
         near = None if neighbours is None else _shares(neighbours[part], ensemble.n_classes)
+        if near is not None and alone is not None:
+            rows = np.flatnonzero(alone[part] & labelled[part])
+            near[rows, ensemble.label[part][rows]] = np.nan
         block = _Block(start, ensemble.label[part], said, near)
         heard[part] = block.heard
         doubts.append(block.doubts())
@@ -236,7 +244,7 @@ class _Block:
     Attributes
     ----------
     said, near : ndarray of float64, shape (b, C)
-        Of models and of neighbours; NaN in rows about which they say nothing.
+        Of models and of neighbours; NaN about which they say nothing.
     """
 
     start: int
@@ -247,34 +255,34 @@ class _Block:
     @property
     def heard(self) -> npt.NDArray[np.bool_]:
         known = np.isfinite(self.said[:, 0])
-        return known if self.near is None else known | np.isfinite(self.near[:, 0])
+        return known if self.near is None else known | np.isfinite(self.near).any(1)
 
-    def _mean(self) -> Floats:
-        if self.near is None:
-            return np.where(np.isfinite(self.said), self.said, -1.0)
-        n = np.isfinite(self.said).astype(np.float64) + np.isfinite(self.near)
-        return np.where(n > 0, (np.nan_to_num(self.said) + np.nan_to_num(self.near)) / np.maximum(n, 1), -1.0)
+    def _likely(self) -> Floats:
+        """Return how likely each class is to models, or else to neighbours; -1 where both say nothing."""
+        near = np.nan if self.near is None else self.near
+        likely = np.where(np.isnan(self.said), near, self.said)
+        return np.where(np.isfinite(likely), likely, -1.0)
 
     def doubts(self) -> _Part:
         """Return image, the likeliest other class, how likely it is, and the evidence against the label."""
         rows = np.flatnonzero(self.label != NO_LABEL)
         label = self.label[rows].astype(np.int64)
-        mean = self._mean()[rows]
-        mean[np.arange(len(rows)), label] = -2.0
-        other = mean.argmax(1)
-        likely = mean[np.arange(len(rows)), other]
+        found = self._likely()[rows]
+        found[np.arange(len(rows)), label] = -2.0
+        other = found.argmax(1)
+        likely = found[np.arange(len(rows)), other]
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
         return self.start + rows, other, likely, 1 - self.said[rows, label], near
 
     def missing(self, least: float, known: Ints) -> _Part:
         """Return image, class, how likely it is, and the evidence, of what reaches a score or is accepted."""
-        mean = self._mean()
+        likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
-        mean[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(mean.ravel() >= max(least, 1e-12)), known)
-        rows, classes = np.divmod(cells, mean.shape[1])
+        likely[labelled, self.label[labelled]] = -2.0
+        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, 1e-12)), known)
+        rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
-        return self.start + rows, classes, mean[rows, classes], self.said[rows, classes], near
+        return self.start + rows, classes, likely[rows, classes], self.said[rows, classes], near
 
 
 def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
@@ -333,9 +341,7 @@ def _confident(ensemble: Ensemble) -> Ints:
 
 def _joined(parts: list[_Part], confident: Ints) -> Issues:
     image, class_id, likely, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
-    n = np.isfinite(models).astype(np.float64) + np.isfinite(near)
-    with np.errstate(invalid="ignore"):
-        score = np.where(n > 0, (np.nan_to_num(models) + np.nan_to_num(near)) / n, np.nan)
+    score = np.where(np.isnan(models), near, models)
     nobody, none = np.full(len(image), np.nan), np.zeros(len(image), np.int64)
     return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
@@ -356,14 +362,12 @@ def _settled(ensemble: Ensemble, found: Issues, missing: int) -> Issues:
 
 
 def _ranked(ensemble: Ensemble, found: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
-    """Keep some, worst first; of equal scores those that people gave, then those of likelier classes."""
+    """Keep some, worst first; of equal scores those of people, then by neighbours and by likelier classes."""
     rows = np.flatnonzero(keep)
     unasked = np.isnan(found.people[rows])
-    rows = rows[
-        np.lexsort(
-            (found.class_id[rows], found.image[rows], -found.likely[rows], unasked, -found.score[rows])
-        )
-    ]
+    near = np.nan_to_num(found.neighbours[rows], nan=-1)
+    keys = (found.class_id[rows], found.image[rows], -found.likely[rows], -near, unasked, -found.score[rows])
+    rows = rows[np.lexsort(keys)]
     image, class_id = found.image[rows], found.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(
@@ -417,18 +421,17 @@ def _check_least(**least: float) -> None:
             )
 
 
-def _check_probabilities(ensemble: Ensemble) -> None:
-    for name, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
+def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
+    """Return the ensemble with probabilities cut to 1 where rounding took them above."""
+    cut: list[npt.NDArray[np.float32] | None] = []
+    for model, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
         if probability is None:
+            cut.append(None)
             continue
-        bad = (probability < 0) | (probability > 1 + _SLACK)
+        bad = (probability < 0) | (probability > 1 + SLACK)
         bad &= ~np.isneginf(probability)  # what fills short lists
         if bad.any():
             row, place = np.argwhere(bad)[0]
-            raise InputError(
-                "What are said to be probabilities are none.",
-                where=f"{name}, row {row}",
-                got=f"{probability[row, place]:g}",
-                allowed="0 to 1",
-                do="say what the scores are: logits, or scores that only rank",
-            )
+            raise not_a_probability(float(probability[row, place]), f"{model}, {name(int(row))}")
+        cut.append(np.minimum(probability, 1))
+    return replace(ensemble, probabilities=tuple(cut))

@@ -164,7 +164,7 @@ class Ranked:
     def excess_aurc(self) -> float:
         """Return the AURC less that of the best order there is: every error less sure than all others."""
         a = self.accuracy
-        return self.aurc() - (1 - a + (a * np.log(a) if a > 0 else 0.0))
+        return float(self.aurc() - (1 - a + (a * np.log(a) if a > 0 else 0.0)))
 
     def accuracy_at(self, coverage: float) -> float:
         """Return the share right among the surest images; of a group at the edge its share counts."""

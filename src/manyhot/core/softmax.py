@@ -95,17 +95,71 @@ def blocks(scores: Floats, kind: str, totals: Reals | None, name: Name) -> Itera
         yield start, part
 
 
-def row_sums(scores: Floats, name: Name) -> Reals:
-    """Return the sum of each row of probabilities, shape (n,).
+def check_sums(scores: Floats, name: Name) -> None:
+    """Refuse probabilities of all classes that do not add up to 1.
 
     Raises
     ------
     InputError
-        As `blocks`.
+        Then, and as `blocks`.
     """
-    return np.concatenate(
-        [np.empty(0), *(part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))]
-    )
+    parts = (part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))
+    found = np.concatenate([np.empty(0), *parts])
+    off = np.abs(found - 1) > SLACK
+    if off.any():
+        row = int(np.argmax(off))
+        raise InputError(
+            "The probabilities of an image do not add up to 1.",
+            where=name(row),
+            got=f"{found[row]:g}, and {np.count_nonzero(off):,} of {len(off):,} images like it",
+            allowed=f"1, give or take {SLACK}",
+            do="for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set, "
+            "classwise_ece_set or isotonic calibration",
+        )
+
+
+def check_lists(listed: Floats, name: Name) -> None:
+    """Refuse probabilities of the best classes, shape (n, k), that are none or add up to more than 1.
+
+    Raises
+    ------
+    InputError
+    """
+    bad = ~((listed >= 0) & (listed <= 1 + SLACK))
+    if bad.any():
+        row, place = np.argwhere(bad)[0]
+        raise not_a_probability(float(listed[row, place]), name(int(row)))
+    found = listed.sum(axis=1, dtype=np.float64)
+    row = int(np.argmax(found)) if len(found) else 0
+    if len(found) and found[row] > 1 + SLACK:
+        raise InputError(
+            "The probabilities of an image add up to more than 1.",
+            where=name(row),
+            got=f"{found[row]:g}",
+            allowed=f"at most 1, give or take {SLACK}",
+            do="say what the scores are: logit, probability or score; logsumexp is over all classes",
+        )
+
+
+def check_possible(
+    logits: Floats, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer], name: Name
+) -> None:
+    """Refuse logits of classes that are right, shape (m,), that are minus infinity.
+
+    Raises
+    ------
+    InputError
+    """
+    ruled_out = np.isneginf(logits)
+    if ruled_out.any():
+        row = int(np.argmax(ruled_out))
+        raise InputError(
+            "A class that is right has a logit of minus infinity: its likelihood is 0.",
+            where=f"{name(int(image[row]))}, class {classes[row]}",
+            got=f"{np.count_nonzero(ruled_out):,} such cells",
+            allowed="finite logits of the classes in the labels",
+            do="predict over all classes that the labels have",
+        )
 
 
 def log_probability(stored: Floats) -> Reals:

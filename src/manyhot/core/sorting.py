@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets, pairs_within
+from manyhot.errors import InputError
 from manyhot.registry import Entry, register
 
 ORDER = (
@@ -301,6 +302,12 @@ def rarity_of(similarity: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return np.where(np.isnan(similarity), np.nan, share)
 
 
+def _check_option(name: str, value: float, least: float, most: float = float("inf")) -> None:
+    if not least <= value <= most:  # NaN, too
+        allowed = f"{least:g} and up" if most == float("inf") else f"{least:g} to {most:g}"
+        raise InputError("An option of a rule is out of range.", where=name, got=value, allowed=allowed)
+
+
 def _first_fitting(errors: Errors, fits: Flags, rows: Ints, classes: Ints) -> Verdict:
     """Return the verdict of a rule that looks at one class of those held against after the other."""
     because = np.full(len(errors), NOTHING, np.int32)
@@ -353,17 +360,24 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST) -> Verdict:
     errors : Errors
     largest : float
     """
+    _check_option("largest", largest, 0, 1)
     rows, valid = errors.against()
     return _first_fitting(errors, errors.known.alike(valid, errors.predicted[rows], largest), rows, valid)
 
 
-@register("rule", "out-of-vocabulary", needs=("superclasses", "neighbours"))
+@register(
+    "rule",
+    "out-of-vocabulary",
+    needs=("superclasses", "neighbours"),
+    caution="unusual images, which are hardly more often of objects without a class than others",
+)
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST) -> Verdict:
     """The image looks like images of the predicted superclass and unlike images of any class.
 
     Peychev et al. ask for a neighbour of the predicted superclass, too, and then let CLIP choose among the
     names of classes and of their relatives that are none. Without a model of language the second question is
-    another one here: whether the image lies farther from its nearest neighbour than most images do.
+    another one here: whether the image lies farther from its nearest neighbour than most images do. What a
+    network gets wrong is rare as well: ``benchmarks/vocabulary_rule.py`` has how little that tells.
 
     Parameters
     ----------
@@ -373,6 +387,8 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
     largest : float
         As for ``fine-grained``.
     """
+    _check_option("rarity", rarity, 0, 1)
+    _check_option("largest", largest, 0, 1)
     near = errors.known.neighbours
     assert near is not None
     # A comparison with NaN is false: an image without neighbours is not rare.
@@ -388,7 +404,7 @@ def co_occurrence(errors: Errors, *, images: int = 2) -> Verdict:
     """The predicted class is one that often is beside a valid one: a spurious correlation.
 
     Peychev et al. count ReaL's label sets of images that they do not judge. Here the image itself never
-    counts for its error: the predicted class is not in its set, or ``valid-label`` would have fitted.
+    counts for its error: where the predicted class is in its set, it is no company.
 
     Parameters
     ----------
@@ -396,12 +412,14 @@ def co_occurrence(errors: Errors, *, images: int = 2) -> Verdict:
     images : int
         On which both are valid, at least.
     """
+    _check_option("images", images, 1)
     assert errors.known.together is not None
     pair, count = errors.known.together
     rows, valid = errors.against()
     predicted = errors.predicted[rows]
     low, high = np.minimum(valid, predicted).astype(np.int64), np.maximum(valid, predicted)
     fits = np.isin(low * errors.known.n_classes + high, pair[count >= images])
+    fits &= errors.state[rows] != YES
     return _first_fitting(errors, fits, rows, valid)
 
 

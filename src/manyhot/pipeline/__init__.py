@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.backup import Backup, backup_campaign, restore_campaign
     from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+    from manyhot.pipeline.calibration import diagnose_calibration_files
     from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
     from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
+    from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
@@ -57,6 +59,7 @@ _HOME = {
     "Benchmark": "manyhot.pipeline.benchmarks",
     "backup_campaign": "manyhot.pipeline.backup",
     "restore_campaign": "manyhot.pipeline.backup",
+    "Calibration": "manyhot.steps.recalibration",
     "CardFacts": "manyhot.pipeline.card",
     "Compared": "manyhot.pipeline.compare",
     "DataSet": "manyhot.pipeline.benchmarks",
@@ -77,6 +80,7 @@ _HOME = {
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "LabelIssues": "manyhot.steps.issues",
+    "MEASURES": "manyhot.steps.recalibration",
     "SortedErrors": "manyhot.steps.findings",
     "Stage": "manyhot.pipeline.campaign",
     "Status": "manyhot.pipeline.campaign",
@@ -89,6 +93,7 @@ _HOME = {
     "compare_files": "manyhot.pipeline.compare",
     "convert": "manyhot.pipeline.conversion",
     "describe_files": "manyhot.pipeline.describe",
+    "diagnose_calibration_files": "manyhot.pipeline.calibration",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
@@ -115,6 +120,7 @@ _HOME = {
 
 __all__ = [
     "BENCHMARKS",
+    "MEASURES",
     "PUBLISHED",
     "RULES",
     "WARNING",
@@ -123,6 +129,7 @@ __all__ = [
     "Annotation",
     "Backup",
     "Benchmark",
+    "Calibration",
     "CardFacts",
     "Compared",
     "DataSet",
@@ -153,6 +160,7 @@ __all__ = [
     "compare_files",
     "convert",
     "describe_files",
+    "diagnose_calibration_files",
     "diagnose_errors_files",
     "evaluate_benchmark",
     "evaluate_files",

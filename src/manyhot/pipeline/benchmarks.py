@@ -141,6 +141,12 @@ BENCHMARKS: dict[str, Benchmark] = {
 raters say about errors: by ReaL's votes, and by the main object of Tsipras et al."""
 
 
+def data_set(name: PathLike) -> DataSet | None:
+    """Return a data set of a benchmark by name, or None where the name is none or is a file."""
+    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
+    return None if Path(name).exists() else found.get(str(name))
+
+
 def evaluate_benchmark(
     name: str,
     out: PathLike,

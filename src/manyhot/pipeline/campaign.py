@@ -20,7 +20,7 @@ from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import refused, sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_predictions
 from manyhot.formats.broken import check_whole
-from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, Fetched
+from manyhot.pipeline.benchmarks import Fetched, data_set
 from manyhot.pipeline.common import PathLike
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.ids import check_range
@@ -334,7 +334,7 @@ def _class_list(given: PathLike | None, images: PathLike, predictions: Sequence[
     if given is not None:
         return read_classes(given)
     for source in (images, *predictions):
-        if _data_set(source) is not None:
+        if data_set(source) is not None:
             return class_list()
         folder = Path(source)
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
@@ -351,15 +351,9 @@ def _class_list(given: PathLike | None, images: PathLike, predictions: Sequence[
     )
 
 
-def _data_set(name: PathLike) -> DataSet | None:
-    """Return a data set of a benchmark by name, or None where the name is none or is a file."""
-    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    return None if Path(name).exists() else found.get(str(name))
-
-
 def fetched_set(name: PathLike) -> Fetched | None:
     """Return a data set of a benchmark by name, fetched, or None where the name is none or is a file."""
-    found = _data_set(name)
+    found = data_set(name)
     return None if found is None else found.fetch()
 
 

@@ -71,24 +71,26 @@ def similar_files(
 
 
 def neighbours_of(
-    queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, k: int = 10
+    queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, model: str = ""
 ) -> tuple[pa.Table, tables.Images | None]:
-    """Return the nearest images of any class of one folder in another, and the images of that other.
+    """Return the ten nearest images of any class of one folder in another, and the images of that other.
 
     Parameters
     ----------
     queries, index : path-like
         Folders that ``manyhot predict --embeddings`` wrote with one model; by default both are one.
+    model : str
+        Whose embeddings; not needed where `queries` has those of one model.
 
     Raises
     ------
     InputError
         As in `similar_files`.
     """
-    asked = _Files.of(queries, None).read()
+    asked = _Files.of(queries, model, "--embeddings-of").read()
     searched = asked if index is None else _Files.of(index, asked.predictions.model).read()
     told = None if progress is None else (lambda done, of: progress("similar images", done, of))
-    found = similar(searched, asked, k=k, classes="any", progress=told)
+    found = similar(searched, asked, k=10, classes="any", progress=told)
     return found.table, searched.images
 
 
@@ -102,8 +104,8 @@ class _Files:
     images: Path
 
     @classmethod
-    def of(cls, folder: PathLike, model: str | None) -> _Files:
-        """Choose a model's files; "" is the only one there, as None, where no option names another."""
+    def of(cls, folder: PathLike, model: str, option: str = "--model") -> _Files:
+        """Choose a model's files; "" is the only one there, or else `option` names one."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
@@ -111,7 +113,7 @@ class _Files:
                 where=folder,
                 allowed="a folder that manyhot predict --embeddings wrote",
             )
-        return _chosen(folder, _with_embeddings(folder), model)
+        return _chosen(folder, _with_embeddings(folder), model, option)
 
     def all(self) -> list[Path]:
         """Return the files that are there."""
@@ -150,7 +152,7 @@ def _model_of(predictions: Path) -> str:
     return told or predictions.stem.replace("--", "/")
 
 
-def _chosen(folder: Path, found: list[_Files], model: str | None) -> _Files:
+def _chosen(folder: Path, found: list[_Files], model: str, option: str) -> _Files:
     names = [f.model for f in found]
     if not found:
         raise InputError(
@@ -165,11 +167,8 @@ def _chosen(folder: Path, found: list[_Files], model: str | None) -> _Files:
             where=folder,
             got=", ".join(names),
             allowed="one of them",
-            do="give a folder that was predicted with one model"
-            if model is None
-            else f"name it: --model {names[0]}",
+            do=f"name it: {option} {names[0]}",
         )
-    model = model or ""
     fitting = [f for f in found if model in ("", f.model, f.predictions.stem)]
     if not fitting:
         near = difflib.get_close_matches(model, names, n=1)

@@ -21,7 +21,7 @@ NEEDS = {
 
 
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
-    """Return predictions beside the label sets of the aligned images, with at least `depth` best classes."""
+    """Return predictions beside the label sets of the aligned images; of dense scores the `depth` best."""
     in_order = len(alignment.right) == len(predictions) and ascends(alignment.right)
 
     def name(row: int) -> str:
@@ -32,8 +32,7 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
     if predictions.is_dense:
         assert predictions.scores is not None
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
-        best = top_k(scores, max(depth, int(sets.size.max(initial=1))))
-        return Case(sets, np.asfortranarray(best), scores, kind, name=name)
+        return Case(sets, np.asfortranarray(top_k(scores, depth)), scores, kind, name=name)
     assert predictions.classes is not None
     # Rows of the transpose keep it column-major.
     top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T

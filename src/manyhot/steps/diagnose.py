@@ -24,6 +24,7 @@ from manyhot.core.sorting import (
 )
 from manyhot.errors import InputError, MatchError
 from manyhot.registry import Entry, get
+from manyhot.steps.cases import case_of
 from manyhot.steps.evaluate import check_order
 from manyhot.steps.evidence import World
 from manyhot.steps.findings import ModelErrors, SortedErrors
@@ -37,7 +38,6 @@ from manyhot.tables import (
     align,
     check_same_classes,
 )
-from manyhot.tables.ids import check_range
 
 EVENTS = ("label", "set")
 """What an error is: the best class is not the original label; it is not in the label set."""
@@ -173,9 +173,9 @@ class _Sorter:
         judged = self.sets.labelled if self.event == "label" else self.sets.scored
         if not judged.any():
             raise InputError(
-                "No image has an original label."
+                "No usable image has an original label."
                 if self.event == "label"
-                else "No image has a label set that is not empty.",
+                else "No usable image has a label set that is not empty.",
                 where=self.labels.name or None,
                 got=f"{len(self.labels):,} images",
                 do="give original labels, or ask for errors against the label sets: event set"
@@ -195,39 +195,39 @@ class _Sorter:
             )
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        best = _best(predictions, alignment, self.labels.n_classes)
+        case = case_of(sets, predictions, alignment, 1)
         if not self.trust_order:
-            check_order(Case(sets, best[:, None]), predictions, alignment)
-        judged = self._judged[alignment.left] & (best >= 0)
-        state = sets.state_of(best[:, None])[:, 0]
-        right = (best == sets.comparable_label) if self.event == "label" else (state == len(STATES))
-        wrong = judged & ~right
-        confidence = self._confidence(predictions, alignment)
-        kept = np.flatnonzero(
-            wrong if self.above is None else wrong & self._above(predictions, confidence, wrong)
-        )
-        errors = Errors(
-            self.known,
-            alignment.left[kept],
-            best[kept].astype(np.int32),
-            state[kept],
-            np.full(len(kept), np.nan, np.float32) if confidence is None else confidence[kept],
-        )
+            check_order(case, predictions, alignment)
+        if self.above is not None and case.confidence is None:
+            raise _no_confidence(predictions)
+        judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
+        wrong = judged & ~(case.is_label if self.event == "label" else case.hit)[:, 0]
+        errors = self._errors(case, alignment, wrong)
         found = sort_errors(errors, self.rules)
         n = int(np.count_nonzero(judged))
-        counts = np.bincount(found.kind + 1, minlength=len(self.rules) + 1).tolist()
-        named = dict(zip(self._kinds, [*counts[1:], counts[0]], strict=True))
         self._models.append(
             ModelErrors(
                 self.dataset,
                 predictions.model,
                 n,
-                len(best) - n,
+                len(judged) - n,
                 int(np.count_nonzero(wrong)),
-                self._shown(named),
+                self._counts(found),
             )
         )
         self._tables.append(self._table(predictions.model, errors, found))
+
+    def _errors(self, case: Case, alignment: Alignment, wrong: npt.NDArray[np.bool_]) -> Errors:
+        """Return the errors above the confidence asked for, all of them where none is."""
+        confidence = np.full(len(wrong), np.nan) if case.confidence is None else case.confidence
+        kept = np.flatnonzero(wrong if self.above is None else wrong & (confidence > self.above))
+        return Errors(
+            self.known,
+            alignment.left[kept],
+            case.top[kept, 0].astype(np.int32),
+            case.state[kept, 0],
+            confidence[kept].astype(np.float32),
+        )
 
     def finish(self, lack: Mapping[str, str], notes: Sequence[str]) -> SortedErrors:
         """Return the errors of all models added."""
@@ -239,22 +239,22 @@ class _Sorter:
             if (missing := lacking(self.known, rule))
         }
         table = pa.concat_tables(self._tables).combine_chunks()
-        empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
-        self._notes += self._unasked(table)
-        if empty:
-            said = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
-            notes = [*notes, *self._notes, f"{said}: held against the original label"]
-        else:
-            notes = [*notes, *self._notes]
+        told = [*notes, *self._notes, *self._unasked(table), *self._cautions(table), *_on_empty_sets(table)]
         return SortedErrors(
             table,
             tuple(self._models),
             tuple(rule.name for rule in self.rules),
             resting,
-            tuple(notes),
+            tuple(told),
             self.event,
             self.above,
         )
+
+    def _cautions(self, table: pa.Table) -> list[str]:
+        """Say what is known against rules that took errors."""
+        found = set(pc.unique(table["kind"]).to_pylist())
+        named = [(_kind(rule), rule.about.get("caution")) for rule in self.rules]
+        return [f"{kind} finds {caution}" for kind, caution in named if caution and kind in found]
 
     def _unasked(self, table: pa.Table) -> list[str]:
         """Say how many errors may be labels that are missing, for all that people were asked."""
@@ -275,11 +275,16 @@ class _Sorter:
     def _kinds(self) -> list[str]:
         return [*map(_kind, self.rules), UNSORTED]
 
-    def _shown(self, counts: dict[str, int]) -> dict[str, int]:
-        """Leave out rules that rest, whose count is not 0 but unknown, and what is not sorted if all is."""
+    def _counts(self, found: Sorted) -> dict[str, int]:
+        """Return the errors of each kind.
+
+        Left out are rules that rest, whose count is not 0 but unknown, and what is unsorted if all is sorted.
+        """
+        last, *counts = np.bincount(found.kind + 1, minlength=len(self.rules) + 1).tolist()
         rest = {_kind(rule) for rule in self.rules if lacking(self.known, rule)}
-        all_sorted = any(_kind(rule) == ORDER[-1] for rule in self.rules)
-        return {k: n for k, n in counts.items() if k not in rest and not (k == UNSORTED and all_sorted)}
+        if any(_kind(rule) == ORDER[-1] for rule in self.rules):
+            rest.add(UNSORTED)
+        return {k: n for k, n in zip(self._kinds, [*counts, last], strict=True) if k not in rest}
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
         # Models of one data set usually list the same images in the same order.
@@ -298,32 +303,6 @@ class _Sorter:
             if n:
                 self._notes.append(f"{predictions.model}: {n:,} {what} and were left out")
         return alignment, sets
-
-    def _confidence(self, predictions: Predictions, alignment: Alignment) -> npt.NDArray[np.float32] | None:
-        confidence = best_confidence(predictions)
-        if confidence is None:
-            if self.above is not None:
-                raise _no_confidence(predictions)
-            return None
-        return confidence[alignment.right]
-
-    def _above(
-        self,
-        predictions: Predictions,
-        confidence: npt.NDArray[np.float32] | None,
-        wrong: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.bool_]:
-        assert confidence is not None
-        assert self.above is not None
-        unknown = int(np.count_nonzero(wrong & np.isnan(confidence)))
-        if unknown:
-            self._notes.append(
-                f"{predictions.model}: {unknown:,} errors have a confidence that is no number, as infinite "
-                "scores give: left out"
-            )
-        with np.errstate(invalid="ignore"):
-            above: npt.NDArray[np.bool_] = confidence > self.above
-        return above
 
     def _table(self, model: str, errors: Errors, found: Sorted) -> pa.Table:
         rows = pa.array(errors.image)
@@ -351,55 +330,10 @@ class _Sorter:
         return self.sets.size
 
 
-def _best(predictions: Predictions, alignment: Alignment, n_classes: int) -> npt.NDArray[np.int64]:
-    """Return the best class of each matched image, shape (m,); -1 where a list is empty."""
-    if predictions.classes is not None:
-        best = predictions.classes[:, 0]
-    else:
-        assert predictions.scores is not None
-        best = np.argmax(predictions.scores, axis=1)
-    best = best.astype(np.int64)[alignment.right]
-    filled = best >= 0
-    where = predictions.source or predictions.model
-    check_range(best[filled], alignment.right[filled], predictions.image_id, n_classes, where)
-    return best
-
-
-def best_confidence(predictions: Predictions, *, block: int = 4096) -> npt.NDArray[np.float32] | None:
-    """Return the probability of the best class of each image, shape (n,); None where it is not known.
-
-    As `Predictions.confidence` gives it, without the other classes: of dense scores a matrix less. NaN where
-    a score is infinite.
-
-    Raises
-    ------
-    InputError
-        If what are said to be probabilities are none.
-    """
-    scores = predictions.scores
-    if scores is None or predictions.score_kind not in ("logit", "probability"):
-        return None
-    if predictions.score_kind == "probability":
-        best = (scores[:, 0] if predictions.classes is not None else scores.max(axis=1)).astype(np.float32)
-        bad = np.flatnonzero(~((best >= 0) & (best <= 1 + 1e-3)) & ~np.isneginf(best))
-        if len(bad):
-            raise InputError(
-                "What are said to be probabilities are none.",
-                where=f"{predictions.source or predictions.model}, image {predictions.image_id[int(bad[0])]}",
-                got=f"{best[bad[0]]:g}",
-                allowed="0 to 1",
-                do="say what the scores are: logits, or scores that only rank",
-            )
-        return np.where(np.isneginf(best), np.nan, best).astype(np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        if predictions.classes is not None:
-            total = predictions.logsumexp
-            return None if total is None else np.exp(scores[:, 0].astype(np.float32) - total)
-        found = np.empty(len(scores), np.float32)
-        for start in range(0, len(scores), block):
-            part = scores[start : start + block].astype(np.float32)
-            found[start : start + block] = 1 / np.exp(part - part.max(axis=1, keepdims=True)).sum(axis=1)
-    return found
+def _on_empty_sets(table: pa.Table) -> list[str]:
+    empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
+    said = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
+    return [f"{said}: held against the original label"] * bool(empty)
 
 
 def _no_confidence(predictions: Predictions) -> InputError:

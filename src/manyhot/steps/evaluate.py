@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -204,16 +204,11 @@ class Judge:
         MatchError, OrderError
             As in `evaluate`.
         """
-        if predictions.model in self._models:
-            raise MatchError(
-                "Two models have the same name.",
-                where=predictions.source or None,
-                got=predictions.model,
-                do="rename the file, or the model in its metadata",
-            )
+        check_other_name(predictions, self._models)
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        case = case_of(sets, predictions, alignment, depth_of(self._requested))
+        depth = max(depth_of(self._requested), int(sets.size.max(initial=1)))
+        case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)
         self._models.append(predictions.model)
@@ -390,6 +385,22 @@ class Judge:
         at = np.array([distinct.index(k) for k in keys])
         result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
         return result
+
+
+def check_other_name(predictions: Predictions, known: Collection[str]) -> None:
+    """Refuse a second model of the same name.
+
+    Raises
+    ------
+    MatchError
+    """
+    if predictions.model in known:
+        raise MatchError(
+            "Two models have the same name.",
+            where=predictions.source or None,
+            got=predictions.model,
+            do="rename the file, or the model in its metadata",
+        )
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:

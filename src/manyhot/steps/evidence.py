@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -81,7 +81,7 @@ class World:
             groups=None if superclasses is None else self._groups(superclasses),
             pairs=self._pairs(pairs),
             together=counted if len(counted[0]) else None,
-            neighbours=None if similar is None else self._neighbours(similar, neighbours),
+            neighbours=None if similar is None else self.neighbours(similar, neighbours),
             listed=None if non_prototypical is None else self._listed(non_prototypical),
         )
         name = self.classes.name if self.classes is not None else ""
@@ -104,6 +104,8 @@ class World:
         return Hierarchy.of([(key, *up) for key, up in zip(self.classes.keys, ups, strict=True)])
 
     def _groups(self, superclasses: Mapping[str, Collection[int]]) -> npt.NDArray[np.int64]:
+        if not superclasses:
+            raise InputError("There are no superclasses.", do="leave them out to use the hierarchy")
         groups = np.full(self.labels.n_classes, NOTHING)
         for number, (name, members) in enumerate(superclasses.items()):
             listed = self._classes(list(members), f"superclass {name}")
@@ -121,10 +123,16 @@ class World:
             pairs = [(at[a], at[b]) for a, b in COLLAPSED if a in at and b in at]
         if not pairs:
             return None
-        return self._classes(list(pairs), "collapsed pairs").reshape(-1, 2)
+        odd = next((pair for pair in pairs if len(pair) != 2), None)
+        if odd is not None:
+            raise InputError("A collapsed pair is of two classes.", got=odd, allowed="(valid, predicted)")
+        return self._classes(list(pairs), "collapsed pairs")
 
-    def _classes(self, listed: list[object], where: str) -> npt.NDArray[np.int64]:
-        found = np.asarray(listed, np.int64)
+    def _classes(self, listed: Sequence[object], where: str) -> npt.NDArray[np.int64]:
+        """Return classes as numbers, of the shape that they are listed in."""
+        found = np.asarray(listed) if listed else np.empty(0, np.int64)
+        if found.dtype.kind not in "iu":
+            raise InputError("A class is not a number.", where=where, got=listed, allowed="ids of classes")
         if found.size and not (found.min() >= 0 and found.max() < self.labels.n_classes):
             raise InputError(
                 "A class is out of range.",
@@ -132,7 +140,7 @@ class World:
                 got=int(found.min() if found.min() < 0 else found.max()),
                 allowed=f"0 to {self.labels.n_classes - 1}",
             )
-        return found
+        return found.astype(np.int64)
 
     def _together(self, together: Labels | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if together is None:
@@ -154,7 +162,8 @@ class World:
             )
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
-    def _neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
+    def neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
+        """Return the labels of similar images, and how rare each image is; None where none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "These similar images were searched for class by class.",

@@ -17,7 +17,7 @@ from manyhot.core.sets import NO_LABEL
 from manyhot.errors import InputError
 from manyhot.steps.evidence import World
 from manyhot.steps.propose import ensemble_of
-from manyhot.steps.sets import label_sets
+from manyhot.steps.sets import label_sets, single_labels
 from manyhot.tables import Images, Labels, Predictions
 
 KINDS = ("doubtful-label", "missing-label", "merge-classes")
@@ -177,18 +177,23 @@ def find_label_issues(
     class_hash = class_hash or next((p.class_hash for p in predictions if p.class_hash), "")
     ensemble = _without_fillers(ensemble_of(images, predictions, n_classes, class_hash, votes))
     notes = _notes(ensemble, predictions)
-    near = None
+    near, alone = None, None
     if similar is not None:
-        world = _world(images, n_classes)
-        known, _ = world.known(None, None, None, None, similar, neighbours)
-        near = None if known.neighbours is None else known.neighbours.classes
-        notes += world.notes
-    found = find_issues(ensemble, near, doubtful=doubtful, missing=missing)
+        near, alone, more = _near(images, similar, neighbours, n_classes)
+        notes += more
+    found = find_issues(
+        ensemble,
+        near,
+        alone,
+        doubtful=doubtful,
+        missing=missing,
+        name=lambda row: f"image {images.image_id[row]}",
+    )
     merges = find_merges(ensemble, together=together, confused=confused)
     if found.n_skipped:
         notes.append(
-            f"{found.n_skipped:,} of {len(ensemble):,} images were skipped: no original label, or scores "
-            "that are no numbers"
+            f"{found.n_skipped:,} of {len(ensemble):,} images have no original label, or scores that are no "
+            "numbers: none of their labels is doubted"
         )
     parts = [
         _image_rows(KINDS[0], images, ensemble, found.doubtful),
@@ -204,10 +209,8 @@ def _notes(ensemble: Ensemble, predictions: Sequence[Predictions]) -> list[str]:
         return []
     ranks = [p.model for p, known in zip(predictions, ensemble.probabilities, strict=True) if known is None]
     more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
-    return [
-        f"{', '.join(ranks[:3])}{more} have no probabilities: the best class of each model counts, and "
-        "confident learning rests"
-    ]
+    who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
+    return [f"{who} no probabilities: the best class of each model counts, and confident learning rests"]
 
 
 def _without_fillers(ensemble: Ensemble) -> Ensemble:
@@ -219,18 +222,29 @@ def _without_fillers(ensemble: Ensemble) -> Ensemble:
     return replace(ensemble, probabilities=clean)
 
 
-def _world(images: Images, n_classes: int) -> World:
-    n = len(images.image_id)
-    empty = pa.array([[]] * n, pa.list_(pa.int32()))
-    columns = {
-        "image_id": images.image_id,
-        "label": images.label,
-        "usable": pa.array(np.ones(n, bool)),
-        "classes": empty,
-        "state": empty.cast(pa.list_(pa.string())),
-    }
-    labels = Labels(pa.table(columns), n_classes, name=images.name)
-    return World(labels, label_sets(labels), None)
+def _near(
+    images: Images, similar: pa.Table, searched: Images | None, n_classes: int
+) -> tuple[npt.NDArray[np.integer] | None, npt.NDArray[np.bool_], list[str]]:
+    """Return labels of similar images, of which images they say nothing, and notes."""
+    labels = single_labels(images, n_classes)
+    world = World(labels, label_sets(labels), None)
+    found = world.neighbours(similar, searched)
+    alone = _alone(images, searched or images)
+    n = int(np.count_nonzero(alone))
+    if found is None or not n:
+        return None if found is None else found.classes, alone, world.notes
+    said = f"{n:,} of {len(alone):,} images have a label that no other image searched has"
+    return found.classes, alone, [*world.notes, f"{said}: neighbours say nothing of it"]
+
+
+def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
+    """Return which images have a label that no other of the images searched has, shape (n,)."""
+    label, there = pc.fill_null(images.label, NO_LABEL), pc.fill_null(searched.label, NO_LABEL)
+    own = pc.fill_null(there.take(pc.index_in(images.image_id, searched.image_id)), NO_LABEL)
+    known = [y.to_numpy(zero_copy_only=False) for y in (label, there, own)]
+    count = np.bincount(known[1] + 1, minlength=int(known[0].max()) + 2)[known[0] + 1]
+    alone: npt.NDArray[np.bool_] = (known[0] != NO_LABEL) & (count == (known[2] == known[0]))
+    return alone
 
 
 def _image_rows(kind: str, images: Images, ensemble: Ensemble, found: Issues) -> dict[str, pa.Array]:

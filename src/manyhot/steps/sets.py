@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
-from manyhot.tables import STATES, Labels, one_chunk
+from manyhot.tables import STATES, Images, Labels, one_chunk
 
 
 def label_sets(labels: Labels) -> LabelSets:
@@ -54,6 +54,35 @@ def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
     filled = pc.fill_null(labels.table["label"], NO_LABEL)
     label: npt.NDArray[np.int32] = one_chunk(filled).to_numpy().astype(np.int32)
     return label
+
+
+def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Labels:
+    """Return the original labels of images alone, as label sets that nobody rated.
+
+    Raises
+    ------
+    InputError
+        If no image has an original label, or a label is out of range.
+    """
+    if images.label is None or images.label.null_count == len(images.label):
+        raise InputError(
+            "The images have no original labels.",
+            where=images.name or None,
+            allowed="an images table with the column 'label'",
+            do="add the column, or predict with --labels",
+        )
+    there = images.label.is_valid().to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there)]), pa.int32())
+    valid = images.label.drop_null().cast(pa.int32())
+    columns = {
+        "image_id": images.image_id,
+        "label": images.label.cast(pa.int32()),
+        "rated": pa.repeat(False, len(there)),
+        "usable": pa.repeat(True, len(there)),
+        "classes": pa.ListArray.from_arrays(offsets, valid),
+        "state": pa.ListArray.from_arrays(offsets, pa.repeat("yes", len(valid))),
+    }
+    return Labels(pa.table(columns), n_classes, class_hash, asked_known=True, name=images.name)
 
 
 def at_threshold(labels: Labels, threshold: float) -> Labels:

@@ -9,19 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.core.calibration import Tail, calibrated, fit_temperature, set_target
-from manyhot.core.conformal import countable, fit_threshold, predict_sets
+from manyhot.core.calibration import Tail, calibrated, fit_temperature, mass_target
+from manyhot.core.conformal import check_listed, countable, fit_threshold, predict_sets
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.resampling import wilson_interval
-from manyhot.core.scaling import Targets, fit_isotonic, fit_temperature_of_all, fit_vector
+from manyhot.core.scaling import (
+    Wanted,
+    fit_isotonic,
+    fit_temperature_of_all,
+    fit_vector,
+    nothing_to_fit,
+)
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.steps.cases import case_of
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Labels, Predictions, align, check_same_classes
-
-METHODS = ("temperature", "vector", "isotonic")
-FITTED_TO = ("labels", "sets")
+from manyhot.tables.definitions import FITTED_TO, RECALIBRATIONS
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ def calibrate(
         ``temperature``: one number. ``vector``: two numbers a class. ``isotonic``: a never falling function
         of the confidence; what it returns has the best class only.
     to : str
-        ``labels``: the original label is right. ``sets``: the classes of the label set are, in equal shares;
-        for ``isotonic``, any of them.
+        ``labels``: the original label is right. ``sets``: any class of the label set is. What is raised is
+        the likelihood that `nll` and `nll_mass` measure.
     fit : float
         The share of images to fit on, above 0 and below 1.
     seed : int
@@ -96,23 +100,86 @@ def calibrate(
     MatchError
         If labels and predictions share no image, or are over different class lists.
     """
-    for name, value, known in (("method", method, METHODS), ("to", to, FITTED_TO)):
+    check_method(method, to)
+    return split(labels, predictions, fit=fit, seed=seed).recalibrated(method, to)[0]
+
+
+def check_method(method: str, to: str = FITTED_TO[0]) -> None:
+    """Refuse a method, or something to fit to, that does not exist.
+
+    Raises
+    ------
+    InputError
+    """
+    for name, value, known in (("method", method, RECALIBRATIONS), ("to", to, FITTED_TO)):
         if value not in known:
             raise InputError(
                 f"There is no such {name!r} of calibration.", got=value, allowed=", ".join(known)
             )
-    case, ids = _matched(labels, predictions)
-    chosen = _chosen(len(ids), fit, seed)
-    fitted, rest = (_take(case, np.flatnonzero(rows)) for rows in (chosen, ~chosen))
-    about = {"image_id": ids.filter(pa.array(~chosen)), "model": f"{predictions.model}, {method} ({to})"}
-    if method == "isotonic":
-        return replace(predictions, **about, **_isotonic(fitted, rest, to), logsumexp=None)
-    if method == "temperature" and case.listed is not None:
-        return replace(predictions, **about, **_cooled_lists(fitted, rest, to), logsumexp=None)
-    targets = (Targets.of_labels if to == "labels" else Targets.of_sets)(fitted.labels)
-    scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(fitted, targets)
-    scores = scaling.apply(rest).scores
-    return replace(predictions, **about, scores=scores, score_kind="logit", classes=None, logsumexp=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One model on images in two parts.
+
+    Attributes
+    ----------
+    fitted, rest : Case
+        Images to fit on, and the others.
+    predictions : Predictions
+        Of the others, as they were.
+    """
+
+    fitted: Case
+    rest: Case
+    predictions: Predictions
+
+    def n_fitted(self, to: str) -> int:
+        """Return how many images there are to fit on."""
+        sets = self.fitted.labels
+        return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
+
+    def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
+        """Return recalibrated predictions of the others, and the temperature if there is one.
+
+        Raises
+        ------
+        InputError
+            As in `calibrate`.
+        """
+        if not self.n_fitted(to):
+            raise nothing_to_fit("an original label" if to == "labels" else "a label set")
+        new = replace(self.predictions, model=f"{self.predictions.model}, {method} ({to})", logsumexp=None)
+        if method == "isotonic":
+            return replace(new, **_isotonic(self.fitted, self.rest, to)), None
+        if method == "temperature" and self.fitted.listed is not None:
+            return _cooled_lists(new, self.fitted, self.rest, to)
+        wanted = (Wanted.of_labels if to == "labels" else Wanted.of_sets)(self.fitted.labels)
+        scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
+        scores = scaling.apply(self.rest).scores
+        found = replace(new, scores=scores, score_kind="logit", classes=None)
+        return found, scaling.temperature if method == "temperature" else None
+
+
+def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) -> Split:
+    """Return a model's predictions on two random parts of the images that it shares with the labels.
+
+    Parameters
+    ----------
+    labels, predictions, fit, seed
+        As in `calibrate`.
+
+    Raises
+    ------
+    InputError
+        If the share is none, or a part would be empty.
+    MatchError
+        As in `calibrate`.
+    """
+    case, rows = _matched(labels, predictions)
+    chosen = _chosen(len(rows), fit, seed)
+    fitted, rest = (_take(case, np.flatnonzero(part)) for part in (chosen, ~chosen))
+    return Split(fitted, rest, _rows_of(predictions, rows[~chosen]))
 
 
 def conformal(
@@ -145,7 +212,7 @@ def conformal(
     MatchError
         As in `calibrate`.
     """
-    case, ids = _matched(labels, predictions)
+    case, _ = _matched(labels, predictions)
     if case.listed is None and not case.has_probabilities:
         raise InputError(
             "Prediction sets need probabilities.",
@@ -153,7 +220,7 @@ def conformal(
             got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
-    chosen = _chosen(len(ids), fit, seed)
+    chosen = _chosen(len(case.labels), fit, seed)
     counts = countable(case, cover)
     threshold = fit_threshold(case, np.flatnonzero(chosen), cover=cover, alpha=alpha)
     rest = np.flatnonzero(~chosen & counts)
@@ -177,8 +244,8 @@ def conformal(
     )
 
 
-def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, pa.Array]:
-    """Return the images that labels and predictions share, as a case and by id."""
+def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, npt.NDArray[np.int64]]:
+    """Return the images that labels and predictions share, as a case and as rows of the predictions."""
     check_same_classes(labels, predictions)
     found = align(
         labels.image_id,
@@ -187,7 +254,7 @@ def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, pa.Array]:
         right_name=predictions.model,
     )
     sets = label_sets(labels).take(found.left)
-    return case_of(sets, predictions, found, 1), labels.image_id.take(pa.array(found.left))
+    return case_of(sets, predictions, found, 1), found.right
 
 
 def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -198,28 +265,46 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
+    if chosen.all() or not chosen.any():
+        raise InputError(
+            "There are too few images for two parts.",
+            got=f"{round(share * n):,} of {n:,} to fit on",
+            allowed="at least one to fit on, and one to judge",
+            do="give more images, or another share to fit on",
+        )
     return chosen
 
 
 def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
     scores, listed = (None if a is None else a[rows] for a in (case.scores, case.listed))
-    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed)
+
+    def name(row: int) -> str:
+        return case.name(int(rows[row]))
+
+    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed, name)
 
 
-def _cooled_lists(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
-    """Return lists of the best classes at the temperature of the others, as fields of predictions."""
+def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
+    arrays = {name: getattr(predictions, name) for name in ("classes", "scores", "logsumexp")}
+    kept = {name: a[rows] for name, a in arrays.items() if a is not None}
+    return replace(predictions, image_id=predictions.image_id.take(pa.array(rows)), **kept)
+
+
+def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:
+    """Return lists of the best classes at the temperature of the others, and that temperature."""
     assert fitted.listed is not None  # for the type checker
     assert rest.listed is not None
+    check_listed(fitted)
+    check_listed(rest)
     sets, c = fitted.labels, fitted.labels.n_classes
     if to == "labels":
         sets = LabelSets.from_lists([[y] if y >= 0 else [] for y in sets.label], c, usable=sets.usable)
     kept = np.flatnonzero(sets.scored)
-    if not len(kept):
-        raise InputError("There is nothing to fit to.", got="no image", allowed="images with labels")
     tail = Tail.of(fitted.top[kept], fitted.listed[kept], c)
-    temperature = fit_temperature(tail, set_target(tail, fitted.top[kept], sets.take(kept)))
+    temperature = fit_temperature(tail, mass_target(tail, fitted.top[kept], sets.take(kept)))
     listed, _ = calibrated(Tail.of(rest.top, rest.listed, c), temperature)
-    return {"classes": rest.top, "scores": listed.astype(np.float32), "score_kind": "probability"}
+    scores = listed.astype(np.float32)
+    return replace(new, classes=rest.top, scores=scores, score_kind="probability"), temperature
 
 
 def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:

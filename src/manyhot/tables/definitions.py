@@ -23,6 +23,9 @@ MEASURES = (
 )
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
+COVERS = ("label", "one", "all")
+RECALIBRATIONS = ("temperature", "vector", "isotonic")
+FITTED_TO = ("labels", "sets")
 ANALYSES = (
     "as published",
     "not empty",
@@ -472,6 +475,45 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("coverage", _real, "share of images that are kept"),
         Column("risk", _real, "share of errors among these"),
         Column("n", pa.int64(), "images that are kept"),
+    ),
+    "calibration": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column("method", _text, "how it was recalibrated; none: as it was", values=("none", *RECALIBRATIONS)),
+        Column(
+            "fitted_to",
+            _text,
+            "to original labels or to label sets; null for none",
+            nullable=True,
+            values=FITTED_TO,
+        ),
+        Column("temperature", _real, "what logits are divided by; null of other methods", nullable=True),
+        Column("n_fitted", pa.int64(), "images fitted on"),
+        Column("metric", _text, "a registered name"),
+        Column("value", _real, "on the images that were held out; NaN where it is undefined"),
+        Column("lo", _real, "lower end of its 95 % interval over these, null without one", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval over these, null without one", nullable=True),
+        Column("n", pa.int64(), "images held out that count"),
+        Column("n_skipped", pa.int64(), "images held out that do not"),
+    ),
+    "prediction_sets": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column(
+            "cover",
+            _text,
+            "what a set must hold: the original label, one class of the label set, or all of them",
+            values=COVERS,
+        ),
+        Column("alpha", _real, "share of images that may be missed; 1 - alpha is the target of coverage"),
+        Column("threshold", _real, "probability from which a class is in the set; 0: all classes are"),
+        Column("n_fitted", pa.int64(), "images that the threshold was chosen on"),
+        Column("n", pa.int64(), "images held out, on which the rest is measured"),
+        Column("coverage", _real, "share of these whose set holds what it must"),
+        Column("lo", _real, "lower end of its 95 % interval (Wilson)"),
+        Column("hi", _real, "upper end of its 95 % interval (Wilson)"),
+        Column("mean_size", _real, "mean number of classes in a set"),
+        Column("share_empty", _real, "share of sets without any class"),
     ),
     "similar": (
         Column("image_id", _text, "as in images"),

@@ -57,6 +57,8 @@ class Predictions:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table
+            object.__setattr__(self, "image_id", one_chunk(self.image_id))
         if self.classes is not None:
             object.__setattr__(self, "classes", _compact(self.classes))
         _check_predictions(self)
@@ -86,8 +88,11 @@ class Predictions:
         total = self.logsumexp
         if total is None and self.is_dense:
             total = np.logaddexp.reduce(scores, axis=1)
+        if total is None:
+            return None
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits give NaN
-            return None if total is None else np.exp(scores - total[:, None])
+            # An infinite total would make zeros of all, which look like probabilities.
+            return np.exp(scores - np.where(np.isposinf(total), np.nan, total)[:, None])
 
     def to_table(self) -> pa.Table:
         """Return the predictions table."""

@@ -8,6 +8,7 @@ from manyhot.core.cells import Cells
 from manyhot.core.estimates import Ratio
 from manyhot.core.resampling import (
     Bootstrap,
+    centred_interval,
     compare_pairs,
     draw_counts,
     holm,
@@ -106,6 +107,43 @@ def test_intervals_cover_as_often_as_they_say():
         covered += lo <= 0.7 <= hi
     # 95 % nominal; the percentile interval at n = 200 covers a little less. Binomial noise: 1.3 points.
     assert 0.90 <= covered / 300 <= 0.985
+
+
+def error_in_bins(confidence, right, weights, bins=15):
+    inside = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(inside, weights * (confidence - right), bins)
+    return np.abs(gaps).sum() / weights.sum()
+
+
+@pytest.mark.parametrize("too_sure", [0, 0.02, 0.2])
+def test_centred_intervals_of_a_calibration_error_cover_as_often_as_they_say(too_sure):
+    """What is to be covered is the mean over fresh images, as many: chance adds to it, too."""
+    rng = np.random.default_rng(1)
+    n = 300
+
+    def draw():
+        confidence = rng.beta(4, 1.5, n)
+        return confidence, rng.random(n) < np.clip(confidence - too_sure, 0, 1)
+
+    mean = np.mean([error_in_bins(*draw(), np.ones(n)) for _ in range(1000)])
+    covered = 0
+    for _ in range(150):
+        confidence, right = draw()
+        value = error_in_bins(confidence, right, np.ones(n))
+        samples = np.array([error_in_bins(confidence, right, w) for w in draw_counts(n, 100, rng)])
+        lo, hi = centred_interval(samples, value)
+        assert 0 <= lo <= value <= hi <= 1
+        covered += lo <= mean <= hi
+    # The percentile interval covers 80 % where only chance is there, and misses the value itself as often.
+    assert covered / 150 >= 0.88
+
+
+def test_a_centred_interval_is_the_percentile_interval_of_symmetric_samples():
+    samples = np.append(np.linspace(-3, 7, 1001), np.nan)
+    assert centred_interval(samples, 2) == pytest.approx((-2.75, 6.75))
+    assert centred_interval(samples, 3) == pytest.approx((-1.75, 7.75))
+    assert centred_interval(np.linspace(0.2, 0.4, 101), 0.01) == pytest.approx((0, 0.105))
+    assert np.isnan(centred_interval(np.full(9, np.nan), 0.5)).all()
 
 
 @settings(deadline=None)

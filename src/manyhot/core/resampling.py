@@ -248,6 +248,29 @@ def percentile_interval(
     return ends[..., 0], ends[..., 1]
 
 
+def centred_interval(samples: npt.NDArray[np.floating], value: float) -> tuple[float, float]:
+    """Return the ends of the percentile interval, moved from the samples' median to the value.
+
+    A calibration error takes the absolute value of what chance leaves in a bin, and a resample adds chance
+    to chance: its samples lie above the value, often all of them. Their spread still says how the value would
+    vary with other images, as many, of the same kind. No end leaves [0, 1] where no sample does.
+
+    Parameters
+    ----------
+    samples : ndarray of float, shape (R,)
+        NaN samples are left out.
+    value : float
+        That of the images themselves.
+    """
+    lo, hi = (float(end) for end in percentile_interval(samples))
+    if np.isnan(lo):
+        return lo, hi
+    moved = value - float(np.nanmedian(samples))
+    least = 0.0 if np.nanmin(samples) >= 0 else -np.inf
+    most = 1.0 if np.nanmax(samples) <= 1 else np.inf
+    return max(lo + moved, least), min(hi + moved, most)
+
+
 def _quantiles(samples: npt.NDArray[np.floating], tails: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     r = samples.shape[-1]
     at = tails * (r - 1)

@@ -19,6 +19,7 @@ from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.orders import explain_order
 from manyhot.core.resampling import (
     Bootstrap,
+    centred_interval,
     compare_pairs,
     draw_counts,
     paired_errors,
@@ -305,14 +306,12 @@ class Judge:
     ) -> Iterable[Number]:
         for name, mask in zip(self._slices.names, self._slices.masks, strict=True):
             inside = mask[rows]
+            n = int(np.count_nonzero(estimate.scored & inside))
+            value = estimate.value(inside) if n else float("nan")
             lo, hi = None, None
             if name == ALL and self.map_resamples:
                 counts = draw_counts(len(rows), self.map_resamples, np.random.default_rng(self.seed))
-                lo, hi = (
-                    float(end) for end in percentile_interval(np.array([estimate.value(c) for c in counts]))
-                )
-            n = int(np.count_nonzero(estimate.scored & inside))
-            value = estimate.value(inside) if n else float("nan")
+                lo, hi = centred_interval(np.array([estimate.value(c) for c in counts]), value)
             skipped = int(np.count_nonzero(inside)) - n
             yield Number(self.dataset, model, metric.name, name, value, lo, hi, n, skipped)
 

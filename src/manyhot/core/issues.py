@@ -24,6 +24,9 @@ Ints = npt.NDArray[np.int64]
 _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 """Image, class, how likely it is, and the evidence of models and of neighbours, of each pair of a block."""
 
+_POSSIBLE = 1e-11
+"""Least probability of a missing label: `manyhot.core.calibration.Tail` has 1e-12 for none."""
+
 _CELLS = 2**21
 """Cells of a dense table at once, as in `manyhot.core.ensembles`."""
 
@@ -279,7 +282,7 @@ class _Block:
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, 1e-12)), known)
+        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), known)
         rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
         return self.start + rows, classes, likely[rows, classes], self.said[rows, classes], near

@@ -120,14 +120,21 @@ def test_co_occurrence(errors):
     lists = random_case(np.random.default_rng(3)).labels
     known = replace(errors.known, together=count_together(lists))
     yes = lists.yes_matrix()[lists.usable].astype(int)
-    both = yes.T @ yes
+    both, alone = yes.T @ yes, yes.sum(0)
+    company = both * yes.any(1).sum() >= np.outer(alone, alone)
+    assert (both > 0)[~company].any()
     there = errors.state == YES
     others = errors.take(np.flatnonzero(~there))
     for images in (1, 2, 3):
         rule = get("rule", f"co-occurrence(images={images})")
         same(
             rule(replace(others, known=known)),
-            by_hand(others, lambda valid, said, n=images: valid != said and both[valid, said] >= n),
+            by_hand(
+                others,
+                lambda valid, said, n=images: (
+                    valid != said and both[valid, said] >= n and company[valid, said]
+                ),
+            ),
         )
         # What is in the set is no company, and the image would count for itself.
         assert there.any()

@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 import pytest
-from gallery_cases import HOSTILE, IDS, NAMES, small_gallery
+from gallery_cases import HOSTILE, IDS, NAMES, dots, small_gallery
 from test_gallery import images_table_of, one_class
 
 from manyhot.report.gallery import make_gallery
@@ -232,7 +232,8 @@ def test_fits_and_can_be_read(visit, scheme, width):
 
 def test_one_model_without_scores_has_no_filters_that_need_more(visit, tmp_path):
     ids = [f"{i}.jpg" for i in range(2 * PART + 1)]
-    write_gallery(make_gallery(images_table_of(ids), None, [one_class(ids)], title="m"), tmp_path / "g")
+    made = make_gallery(images_table_of(ids), None, [one_class(ids)], title="m")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, len(ids)))
     page = visit("#" + urlencode({"image": f"{2 * PART}.jpg"}), tmp_path / "g")
     assert shown(page) == f"{2 * PART}.jpg", "of the last part"
     for hidden in ("#above", "#by-model", "#size", "#kind"):

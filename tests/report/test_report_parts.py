@@ -114,7 +114,7 @@ def test_a_class_nobody_is_known_to_have_asked_about_is_not_called_unasked(tmp_p
         ("https://example.org/cat.jpg", "not a file on this computer"),
         (None, "the images table does not say where it lies"),
         ("text.jpg", "not an image of a known format"),
-        ("folder", "cannot be decoded: Is a directory"),
+        ("folder", "cannot be read: Is a directory"),
         ("cut.png", "cannot be decoded: OSError"),
     ],
 )

@@ -74,7 +74,11 @@ def evaluate(
     rows: RowsOption = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="Images table: original labels, columns to slice by, pictures."),
+        typer.Option(
+            "--images",
+            help="Images table, or a folder that predict wrote: original labels, columns to slice by, "
+            "photographs.",
+        ),
     ] = None,
     classes: ClassesOption = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Name of the data set in the results.")] = "",
@@ -96,6 +100,14 @@ def evaluate(
         bool,
         typer.Option("--trust-order", help="Judge rows and classes as they lie, whatever they look like."),
     ] = False,
+    gallery: Annotated[
+        int,
+        typer.Option(
+            "--gallery",
+            help="Images up to which the report has a gallery, if their photographs are at hand; 0 for none.",
+            min=0,
+        ),
+    ] = 1000,
     as_json: JsonOption = False,
 ) -> None:
     """Judge models on label sets: results, pairs of models and a report.
@@ -131,6 +143,7 @@ def evaluate(
                 images=images,
                 classes=classes,
                 dataset=dataset,
+                gallery=gallery,
                 options=options,
                 call=call(),
                 progress=progress,

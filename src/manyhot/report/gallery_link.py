@@ -1,0 +1,65 @@
+"""The gallery in the folder of a report, and the links into it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from manyhot.report.gallery_files import CALL, INDEX
+
+FOLDER = "gallery"
+"""Of the gallery, beside the page of the report."""
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryLink:
+    """What a report must know of its gallery.
+
+    Attributes
+    ----------
+    title : str
+        The data set that it shows.
+    ids : frozenset of str
+        Its images.
+    counts : mapping of str to mapping of str to int
+        For each model, of how many images its best class is what: see `manyhot.report.gallery.VERDICTS`.
+    rated : bool
+        Whether people went over the label set of any image.
+    """
+
+    title: str
+    ids: frozenset[str]
+    counts: Mapping[str, Mapping[str, int]]
+    rated: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, **filters: str) -> str:
+        """Return the address of the gallery with these filters, as its own links have them."""
+        told = urlencode(filters, quote_via=quote)
+        return f"{FOLDER}/index.html" + (f"#{told}" if told else "")
+
+
+def read_gallery_link(report: Path) -> GalleryLink | None:
+    """Return what the gallery in the folder of a report tells; None where there is none."""
+    folder = report / FOLDER
+    try:
+        text = (folder / INDEX).read_text(encoding="utf-8")
+        told = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
+        counts = (
+            Counter(told["verdicts"][int(j[m])] for j in told["judged"]) for m in range(len(told["models"]))
+        )
+        link = GalleryLink(
+            told["title"],
+            frozenset(told["ids"]),
+            dict(zip(told["models"], counts, strict=True)),
+            any(told["known"]),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return link if (folder / "index.html").is_file() else None

@@ -222,6 +222,28 @@ def test_from_report_to_gallery_and_back_in_a_browser(home, chromium):
     context.close()
 
 
+def test_hostile_names_are_links_to_their_images(home, chromium):
+    hostile = '"><script>owned=1</script>&image=0.jpg#%25+ é.jpg'
+    for path, kind in (("pred/images.parquet", "images"), ("sets.parquet", "labels")):
+        table = pq.read_table(path)
+        ids = [*IDS[:2], hostile, *IDS[3:]]
+        told = {k: v for k, v in tables.metadata(table).items() if k != "schema"}
+        at = table.schema.get_field_index("image_id")
+        tables.write(table.set_column(at, "image_id", pa.array(ids)), path, kind, about=told)
+    for name in SAID:
+        table = pq.read_table(f"pred/{name}.parquet")
+        made = tables.predictions_from_table(table.set_column(0, "image_id", pa.array(ids)), model=name)
+        tables.write_predictions(made, f"pred/{name}.parquet")
+    evaluated(images="pred")
+    view = chromium.new_page()
+    view.goto((home / "results/report/index.html").as_uri())
+    view.locator("#pictures").get_by_role("link", name=hostile).click()
+    view.wait_for_function("document.getElementById('shot')?.dataset.image")
+    assert view.locator("#shot").get_attribute("data-image") == hostile
+    assert view.evaluate("window.owned") is None
+    view.close()
+
+
 def test_the_command_names_both_pages(home):
     done = CliRunner().invoke(cli.app, COMMAND)
     assert "gallery: results/report/gallery/index.html\n" in done.output

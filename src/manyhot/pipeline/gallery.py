@@ -255,8 +255,6 @@ def _shown(found: _Source, images: PathLike | None, source: PathLike) -> Images:
             allowed="an images table with the columns image_id and uri",
             do="give one: --images FILE",
         )
-    if not len(shown):
-        raise InputError("There are no images to show.", where=source if images is None else images)
     return _with_label(shown, found.labels)
 
 

@@ -13,6 +13,9 @@ from manyhot.errors import ManyhotError, MissingExtraError
 Opener = Callable[[], bytes]
 """Reads the bytes of a photograph; an OSError of its own tells why it cannot."""
 
+MAX_BYTES = 1 << 28
+"""Of a file that is read as a photograph."""
+
 Photographs = Iterable[tuple[int, Opener]]
 """For each image its place among the images, and what reads it; in the order in which reading is fast."""
 
@@ -48,7 +51,10 @@ def opener(uri: str | None) -> Opener:
     if "://" in uri and not uri.startswith("file://"):
         return absent("not a file on this computer")
     path = Path(uri.removeprefix("file://"))
-    return path.read_bytes if path.exists() else absent("the file does not exist")
+    if not path.is_file():
+        return absent("not a file" if path.exists() else "the file does not exist")
+    size = path.stat().st_size
+    return path.read_bytes if size <= MAX_BYTES else absent(f"{size:,} bytes: more than {MAX_BYTES:,}")
 
 
 def absent(reason: str) -> Opener:

@@ -259,17 +259,15 @@ const manyhotGallery = (() => {
   }
 
   function closing(i, told, c) {
-    if (!data.known[i]) return told.remark || "Nobody looked for other classes.";
-    const label = data.labels[i], y = names(c);
-    const of = verdict(i, data.top[i].indexOf(c));
-    const both = label !== null && data.sets[i].includes(label);
+    const label = data.labels[i];
+    if (!data.known[i]) return told.remark || (c === label ? "" : "Nobody looked for other classes.");
     return {
-      valid: both ? "Both are valid." : label === null ? "It is valid." : `${names(label)} is not valid, ${y} is.`,
+      valid: data.sets[i].includes(label) ? "Both are valid." : "That is valid, the label is not.",
       refuted: "Raters found that it is not valid.",
-      unclear: `Raters did not agree on ${y}.`,
-      unasked: `Nobody asked about ${y}.`,
-      wrong: `${y} is not valid.`,
-    }[of] ?? "";
+      unclear: "Raters did not agree on that.",
+      unasked: "Nobody asked about that.",
+      wrong: "That is not valid.",
+    }[verdict(i, data.top[i].indexOf(c))] ?? "";
   }
 
   function drawPhoto(i, told) {
@@ -279,8 +277,9 @@ const manyhotGallery = (() => {
     }
     const [width, height] = told.photo;
     const alt = data.labels[i] === null ? data.ids[i] : `Labelled ${names(data.labels[i])}`;
-    const img = make("img", { src: `photos/${i}.jpg`, width, height, alt, className: width > height ? "wide" : "" });
+    const img = make("img", { src: `photos/${i}.jpg`, width, height, alt });
     img.style.setProperty("--ratio", width / height);
+    img.style.setProperty("--most", `${8 * width}px`);
     $("photo").replaceChildren(img);
   }
 
@@ -296,7 +295,9 @@ const manyhotGallery = (() => {
     const row = make("tr", {}, make("th", { scope: "col", className: "class" }, make("span", { className: "sr", textContent: "Class" })), ...heads, make("th", { scope: "col", className: "similar", textContent: "Images of this class" }));
     $("models").replaceChildren(row);
     $("shot").classList.toggle("many", data.models.length > 2);
-    $("shot").classList.toggle("heat", data.models.length > BARS);
+    const heat = data.models.length > BARS;
+    $("shot").classList.toggle("heat", heat);
+    if (heat) $("seen").tabIndex = 0; // what scrolls must be reached by keys
     $("shot").style.setProperty("--models", data.models.length);
     $("beside").textContent = data.similarBy ? `Beside each class: the images labelled so that look most like this one to ${data.similarBy}.` : "Beside each class: some of the images labelled so.";
   }
@@ -377,7 +378,7 @@ const manyhotGallery = (() => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
     const writes = event.target.closest?.("input, select");
     if (event.key === "Escape") { clear(); event.target.blur?.(); return; }
-    if (writes) return;
+    if (writes || event.target === $("seen")) return;
     const does = {
       ArrowRight: () => go(at + 1),
       ArrowLeft: () => go(at - 1),

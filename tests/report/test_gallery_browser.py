@@ -269,6 +269,14 @@ def test_similar_images_are_links_and_never_the_image_itself(visit):
     page.wait_for_function("document.getElementById('shot').dataset.image === 'valid.jpg'")
 
 
+def test_without_any_other_image_of_its_classes_there_is_no_column_for_them(visit, tmp_path):
+    made = make_gallery(images_table_of(["one.jpg"]), None, [one_class(["one.jpg"])], title="one")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, 1))
+    page = visit("", tmp_path / "g")
+    shown(page)
+    assert page.locator(".similar:visible, #beside:visible").count() == 0
+
+
 @pytest.fixture(scope="module")
 def twelve(tmp_path_factory):
     """A gallery of as many models as a conference paper compares."""

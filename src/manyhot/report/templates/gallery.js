@@ -224,6 +224,7 @@ const manyhotGallery = (() => {
     $("remark").hidden = !$("remark").textContent;
     $("name").textContent = data.ids[i];
     drawModels(i);
+    $("shot").classList.toggle("alone", !Object.values(told.similar).flat().some((row) => !data.absent.has(row)));
     $("guesses").replaceChildren(...rows(told).map((c) => drawRow(i, told, c)));
   }
 

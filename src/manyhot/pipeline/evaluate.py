@@ -30,7 +30,7 @@ MAX_PICTURES = 200
 """Images up to which the page of a report shows them."""
 
 MAX_GALLERY = 1000
-"""Images up to which a report has a gallery unless another number is asked for: 5 s and 33 MB."""
+"""Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
 
 
 def evaluate_files(
@@ -67,7 +67,7 @@ def evaluate_files(
         Its name in the results; that of the labels by default.
     gallery : int
         Images up to which the report has a gallery, where their photographs are at hand: in `images` or in a
-        folder of `predictions`. 5 ms and 33 kB an image.
+        folder of `predictions`. 3 ms and up to 50 kB an image.
     options : Options, optional
     call : str
         The command, for the metadata.

@@ -95,6 +95,24 @@ def test_counts_are_those_of_the_results(home):
     assert "gallery/index.html#show=wrong&model=second" in links(cells)
 
 
+def test_confident_ones_are_counted_apart(home):
+    table = pq.read_table("pred/first.parquet")
+    sure = pa.array([[0.95, 0.05], [0.9, 0.1], [0.91, 0.09], [0.99, 0.01], [0.5, 0.4], [0.6, 0.4]])
+    at = table.schema.get_field_index("scores")
+    table = table.set_column(at, "scores", sure.cast(table.schema.field("scores").type))
+    made = tables.predictions_from_table(table, model="first")
+    tables.write_predictions(made, "pred/first.parquet")
+    evaluated()
+    cells = re.search(r'id="trust-gallery".*?</table>', page(), re.S)[0]
+    assert "What models say first with more than 90 %, on the images of the gallery" in cells
+    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', cells)
+    assert heads == ["Model", "“Wrong” but valid", "Label, but not valid"]
+    rows = re.findall(r"<tr>\s*<th scope=\"row\">(\w+)(.*?)</tr>", cells, re.S)
+    told = {m: [int(re.sub(r"<.*?>", "", c)) for c in re.findall(r"<td.*?</td>", r)] for m, r in rows}
+    assert told == {"first": [2, 1], "second": [0, 0]}
+    assert "gallery/index.html#show=valid&above=0.9&model=first" in links(cells)
+
+
 def test_an_images_table_tells_where_photographs_lie(home):
     table = pq.read_table("pred/images.parquet").slice(0, 4)
     tables.write(table, "images.parquet", "images")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from manyhot.report.datasets import DataSet
 from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
+from manyhot.report.gallery_link import CONFIDENT
 from manyhot.report.inputs import ReportTables
 from manyhot.report.listings import (
     Entry,
@@ -74,6 +75,7 @@ def build_sections(
         "groups": _groups(tables, datasets, shared),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
+        "trust": ((), "", _confident(shared)),
         "saturation": _saturation(tables, shared),
         "ranks": _ranks(tables, shared),
     }
@@ -245,19 +247,38 @@ def _to_image(image_id: str, shared: Shared) -> dict[int, str]:
 
 def _seen(shared: Shared) -> tuple[Listing, ...]:
     """Return how many images of the gallery are what to each model, with links to them."""
-    gallery = shared.gallery
-    if gallery is None:
+    if shared.gallery is None:
         return ()
-    kinds = {k: text for k, text in _SAID.items() if any(of.get(k) for of in gallery.counts.values())}
+    title = f"What models say first on the {counted(len(shared.gallery), 'image')} of the gallery"
+    return _said(shared, "models", title, shared.gallery.counts)
+
+
+def _confident(shared: Shared) -> tuple[Listing, ...]:
+    """Return the same of what models are confident of."""
+    if shared.gallery is None or not any(map(any, shared.gallery.confident.values())):
+        return ()
+    title = f"What models say first with more than {CONFIDENT:.0%}, on the images of the gallery"
+    title = title.replace("%", " %")
+    return _said(shared, "trust", title, shared.gallery.confident, above=str(CONFIDENT))
+
+
+def _said(
+    shared: Shared, section: str, title: str, counted_of: Mapping[str, Mapping[str, int]], **filters: str
+) -> tuple[Listing, ...]:
+    assert shared.gallery is not None
+    kinds = {k: text for k, text in _SAID.items() if any(of.get(k) for of in counted_of.values())}
     entries = []
-    for model, counts in gallery.counts.items():
-        links = {i: gallery.to(show=k, model=model) for i, k in enumerate(kinds, 1) if counts.get(k)}
+    for model, counts in counted_of.items():
+        links = {
+            i: shared.gallery.to(show=k, **filters, model=model)
+            for i, k in enumerate(kinds, 1)
+            if counts.get(k)
+        }
         cells = (model, *(f"{counts.get(k, 0):,}" for k in kinds))
         entries.append(Entry(cells, model in shared.own, links=links))
-    title = f"What models say first on the {counted(len(gallery), 'image')} of the gallery"
     heads = (Head("Model", number=False), *(Head(text) for text in kinds.values()))
     note = "Each number leads to its images."
-    return (Listing(shared.anchors("models", "gallery"), title, heads, tuple(entries), note),)
+    return (Listing(shared.anchors(section, "gallery"), title, heads, tuple(entries), note),)
 
 
 def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:

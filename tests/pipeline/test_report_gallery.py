@@ -140,6 +140,22 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
     assert links(page()) == []
 
 
+def test_one_that_is_asked_for_needs_photographs(home):
+    Path("pred/images.parquet").unlink()
+    done = evaluated(gallery=5)
+    assert done.no_gallery == "nothing says where photographs lie: --images FILE, with the column uri"
+
+
+def test_a_benchmark_has_no_photographs(home):
+    done = CliRunner().invoke(cli.app, ["evaluate", "imagenet", "--gallery", "5"])
+    assert done.exit_code == 2
+    told = " ".join(re.sub(r"[│╭╰─╮╯]", " ", done.output).split())
+    assert told.endswith(
+        "Error Invalid value: the benchmark imagenet brings its own labels: drop --labels, --images, "
+        "--classes, --dataset and --gallery"
+    )
+
+
 def test_none_is_made_that_is_not_wanted(home):
     assert evaluated(gallery=0).no_gallery == ""
     assert not has_gallery()

@@ -101,13 +101,14 @@ def evaluate(
         typer.Option("--trust-order", help="Judge rows and classes as they lie, whatever they look like."),
     ] = False,
     gallery: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--gallery",
             help="Images up to which the report has a gallery, if their photographs are at hand; 0 for none.",
             min=0,
+            show_default="1000",
         ),
-    ] = 1000,
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge models on label sets: results, pairs of models and a report.
@@ -117,7 +118,7 @@ def evaluate(
     """
     from manyhot import pipeline
 
-    own = (labels, images, classes, dataset)
+    own = (labels, images, classes, dataset, gallery is not None)
     _check_usage(benchmark, labels, predictions, any(own))
     options = pipeline.Options(
         tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples, trust_order
@@ -340,5 +341,5 @@ def _check_usage(
     if benchmark is not None and has_own:
         raise typer.BadParameter(
             f"the benchmark {benchmark} brings its own labels: "
-            "drop --labels, --images, --classes and --dataset"
+            "drop --labels, --images, --classes, --dataset and --gallery"
         )

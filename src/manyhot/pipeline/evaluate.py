@@ -42,7 +42,7 @@ def evaluate_files(
     images: PathLike | None = None,
     classes: PathLike | None = None,
     dataset: str = "",
-    gallery: int = MAX_GALLERY,
+    gallery: int | None = None,
     options: Options | None = None,
     call: str = "",
     progress: Progress | None = None,
@@ -65,9 +65,9 @@ def evaluate_files(
         `manyhot.formats.read_classes`.
     dataset : str
         Its name in the results; that of the labels by default.
-    gallery : int
+    gallery : int, optional
         Images up to which the report has a gallery, where their photographs are at hand: in `images` or in a
-        folder of `predictions`. 3 ms and up to 50 kB an image.
+        folder of `predictions`. `MAX_GALLERY` by default, 0 for none. 3 ms and up to 50 kB an image.
     options : Options, optional
     call : str
         The command, for the metadata.
@@ -95,7 +95,7 @@ def evaluate_files(
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
     comparison = compare([evaluation.tables()], seed=options.seed)
     about = _Judged(read, files, row_order, known, dataset or read.name, call)
-    photographs = _photographed(read, shown, predictions, known) if gallery else None
+    photographs = None if gallery == 0 else _photographed(read, shown, predictions, known)
     pages, no_gallery = _write_gallery(about, photographs, gallery, Path(out), progress)
     written = write_evaluation(
         evaluation,
@@ -179,13 +179,14 @@ class _Judged:
 
 
 def _write_gallery(
-    about: _Judged, images: Images | None, most: int, out: Path, progress: Progress | None
+    about: _Judged, images: Images | None, asked: int | None, out: Path, progress: Progress | None
 ) -> tuple[list[Path], str]:
     """Write the gallery of the report; or say why there is none, which does not spoil an evaluation."""
     from manyhot.pipeline.gallery import report_gallery
 
     if images is None:
-        return [], ""
+        return [], "nothing says where photographs lie: --images FILE, with the column uri" if asked else ""
+    most = MAX_GALLERY if asked is None else asked
     if len(images) > most:
         return [], f"{len(images):,} photographs are more than {most:,}: --gallery {len(images)} to have one"
     try:

@@ -169,6 +169,15 @@ def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
     assert not Path("results/report/gallery").exists()
 
 
+def test_another_table_of_that_name_beside_predictions_does_not_either(home):
+    pq.write_table(pa.table({"uri": ["0.jpg"], "jpeg": [b""]}), "pred/images.parquet")
+    done = evaluated()
+    assert done.no_gallery == (
+        "The file does not hold images: no known format with suffix '.parquet', and the columns uri, jpeg"
+    )
+    assert "ReaL" in page()
+
+
 def test_pillow_is_missed_but_not_needed(home, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.ImageOps", None)
     done = evaluated()

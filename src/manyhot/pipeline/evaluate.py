@@ -95,8 +95,7 @@ def evaluate_files(
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
     comparison = compare([evaluation.tables()], seed=options.seed)
     about = _Judged(read, files, row_order, known, dataset or read.name, call)
-    photographs = None if gallery == 0 else _photographed(read, shown, predictions, known)
-    pages, no_gallery = _write_gallery(about, photographs, gallery, Path(out), progress)
+    pages, no_gallery = _write_gallery(about, shown, predictions, gallery, Path(out) / "report", progress)
     written = write_evaluation(
         evaluation,
         out,
@@ -152,20 +151,6 @@ def _pictures(
     return make_pictures(images, labels, models, classes, photographs=photographs)
 
 
-def _photographed(
-    labels: Labels, images: Images | None, predictions: Sequence[PathLike], classes: ClassList | None
-) -> Images | None:
-    """Return the images that are judged, where a table says where their photographs lie."""
-    found = [] if images is None else [images]
-    folders = (images_file(p) for p in predictions if Path(p).is_dir())
-    beside = (read_images(p, classes=classes) for p in folders if p.is_file())
-    known = next((t for t in itertools.chain(found, beside) if "uri" in t.table.column_names), None)
-    if known is None:
-        return None
-    judged = known.table.filter(pc.is_in(known.image_id, labels.image_id))
-    return Images(judged, known.name) if len(judged) else None
-
-
 @dataclass(frozen=True)
 class _Judged:
     """What a gallery is made of."""
@@ -179,17 +164,39 @@ class _Judged:
 
 
 def _write_gallery(
-    about: _Judged, images: Images | None, asked: int | None, out: Path, progress: Progress | None
+    about: _Judged,
+    images: Images | None,
+    predictions: Sequence[PathLike],
+    asked: int | None,
+    report: Path,
+    progress: Progress | None,
 ) -> tuple[list[Path], str]:
     """Write the gallery of the report; or say why there is none, which does not spoil an evaluation."""
     from manyhot.pipeline.gallery import report_gallery
 
-    if images is None:
-        return [], "nothing says where photographs lie: --images FILE, with the column uri" if asked else ""
     most = MAX_GALLERY if asked is None else asked
-    if len(images) > most:
-        return [], f"{len(images):,} photographs are more than {most:,}: --gallery {len(images)} to have one"
+    if not most:
+        return [], ""
     try:
-        return report_gallery(images, out / "report", **vars(about), progress=progress), ""
+        shown = _photographed(about, images, predictions)
+        if shown is None:
+            absent = "nothing says where photographs lie: --images FILE, with the column uri"
+            return [], absent if asked else ""
+        if len(shown) > most:
+            more = f"{len(shown):,} photographs are more than {most:,}: --gallery {len(shown)} to have one"
+            return [], more
+        return report_gallery(shown, report, **vars(about), progress=progress), ""
     except (InputError, MissingExtraError) as error:
         return [], f"{error.what.rstrip('.')}: {error.details['got'] or error.details['do']}"
+
+
+def _photographed(about: _Judged, images: Images | None, predictions: Sequence[PathLike]) -> Images | None:
+    """Return the images that are judged, where a table says where their photographs lie."""
+    found = [] if images is None else [images]
+    folders = (images_file(p) for p in predictions if Path(p).is_dir())
+    beside = (read_images(p, classes=about.classes) for p in folders if p.is_file())
+    known = next((t for t in itertools.chain(found, beside) if "uri" in t.table.column_names), None)
+    if known is None:
+        return None
+    judged = known.table.filter(pc.is_in(known.image_id, about.labels.image_id))
+    return Images(judged, known.name) if len(judged) else None

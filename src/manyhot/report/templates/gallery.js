@@ -230,7 +230,7 @@ const manyhotGallery = (() => {
 
   // The poster's one look: what the label says, what models say, and how that may be.
   function sentence(i, told) {
-    const label = data.labels[i], c = said(i);
+    const label = data.labels[i], c = spoken(i);
     const name = (k, id = "") => {
       const [tone, mark] = standing(i, told, k);
       return make("b", { id, className: tone }, sign(tone, mark), "\u00a0", make("span", { id: id && "label", textContent: names(k) }));
@@ -249,7 +249,7 @@ const manyhotGallery = (() => {
   const finer = (share) => (share > 0.99 ? `${Math.min(99.9, Math.floor(1000 * share) / 10).toFixed(1)} %` : percent(share));
 
   // The class that is spoken of: the surest first one of the models that the filters mean.
-  function said(i) {
+  function spoken(i) {
     const all = data.models.map((_, m) => m).filter((m) => data.top[i][m] !== null);
     const meant = all.filter((m) => fits(i, m));
     // Where models disagree the label is one side already.

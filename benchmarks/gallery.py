@@ -9,7 +9,7 @@ of 1,280 numbers.
 built
     seconds of the command's work: similar images, photographs in two sizes, data
 first page
-    milliseconds from the navigation's begin, in a new browser from file://, to the paint with the photograph
+    milliseconds from the navigation's begin, in a fresh window from file://, to the paint with the photograph
 next image
     from the key to the paint of the next photograph; the median of 30
 filter

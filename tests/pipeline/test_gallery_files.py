@@ -182,6 +182,38 @@ def test_label_sets_alone(predicted, tmp_path):
     )
 
 
+def test_no_images(predicted, tmp_path):
+    empty = tables.read(predicted / "images.parquet", "images").slice(0, 0)
+    images = tables.write(empty, tmp_path / "none.parquet", "images")
+    with pytest.raises(InputError) as error:
+        gallery_files(predicted, tmp_path / "out", images=images)
+    assert str(error.value) == f"The file has no rows.\n  where:   {images}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_predicts_none_of_the_images(predicted, tmp_path):
+    table = tables.read(predicted / "images.parquet", "images")
+    other = table.set_column(0, "image_id", pa.array([f"other{i}" for i in IDS]))
+    images = tables.write(other, tmp_path / "other.parquet", "images")
+    with pytest.raises(MatchError) as error:
+        gallery_files(predicted, tmp_path / "out", images=images)
+    assert str(error.value) == (
+        "No image of my/first is in the images.\n  got:     ids such as 0.jpg, 1.jpg\n"
+        "  allowed: ids such as other0.jpg, other1.jpg\n"
+        "  do:      give the file that names the images of each row, or labels of the same data set"
+    )
+
+
+def test_dense_scores_are_shown_as_their_best_classes(predicted, tmp_path):
+    scores = np.log(np.array([[0.2, 0.7, 0.1]] * 6, np.float32)) + 3
+    dense = tables.Predictions(pa.array(IDS), "dense", None, scores, None, "logit", 3)
+    tables.write_predictions(dense, tmp_path / "dense.parquet")
+    made, _ = gallery_files(predicted, tmp_path / "out", predictions=[tmp_path / "dense.parquet"])
+    seen = [s.seen[0] for s in made.shots]
+    assert [c for c, _ in seen[0]] == [1, 0, 2]
+    assert [p for _, p in seen[5]] == pytest.approx([0.7, 0.2, 0.1])
+
+
 def test_other_class_lists_are_refused(predicted, tmp_path):
     tables.write_predictions(
         predictions("third", np.array([[0, 1]] * 6), n_classes=10), predicted / "third.parquet"

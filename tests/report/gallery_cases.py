@@ -1,5 +1,7 @@
 """A small gallery with hostile names, whose every filter has a known answer."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
 
@@ -154,3 +156,10 @@ def images_table_of(ids):
 def one_class(ids):
     """Return a model that says class 0 of everything, without scores."""
     return Predictions(pa.array(ids), "m", np.zeros((len(ids), 1), np.int32))
+
+
+def dots(image, n):
+    """Return photographs of one size, without files."""
+    made = io.BytesIO()
+    image.new("RGB", (8, 8), "teal").save(made, "JPEG")
+    return [(i, made.getvalue) for i in range(n)]

@@ -1,7 +1,10 @@
 """What a gallery holds, and the files it is written to."""
 
+import errno
 import hashlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,6 +15,7 @@ from gallery_cases import (
     LABEL,
     NAMES,
     VERDICTS,
+    dots,
     images_table,
     images_table_of,
     model,
@@ -19,9 +23,10 @@ from gallery_cases import (
     small_gallery,
 )
 
-from manyhot.errors import MatchError, OutputError
+from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.report.gallery import SIMILAR, make_gallery, verdict
-from manyhot.report.gallery_files import LARGE, PART, SMALL, write_gallery
+from manyhot.report.gallery_files import LARGE, PART, SMALL, remove_gallery, write_gallery
+from manyhot.report.photographs import in_files
 from manyhot.report.pictures import NOT_ASKED, UNRECORDED, LabelRow
 
 image = pytest.importorskip("PIL.Image")
@@ -218,30 +223,108 @@ def test_an_earlier_gallery_is_replaced(gallery, tmp_path):
     assert all(p.is_file() for p in written)
 
 
-def test_a_run_that_is_stopped_leaves_no_page_and_can_be_repeated(gallery, tmp_path):
+def test_a_run_that_is_stopped_leaves_the_earlier_gallery_whole(gallery, folder, tmp_path):
     out = tmp_path / "g"
     write_gallery(gallery, out)
 
     def stop(*_):
         raise KeyboardInterrupt
 
+    other = replace(gallery, title="other")
     with pytest.raises(KeyboardInterrupt):
-        write_gallery(gallery, out, progress=stop)
-    assert not (out / "index.html").exists()
+        write_gallery(other, out, progress=stop)
+    assert digests(out) == digests(folder)
+    assert not list(out.glob(".*"))
+    with pytest.raises(KeyboardInterrupt):
+        write_gallery(other, tmp_path / "new", progress=stop)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("full", ["index.js", "0.js", "gallery.js", "index.html", "3.jpg"])
+def test_a_full_disk_leaves_the_earlier_gallery_whole(gallery, folder, tmp_path, monkeypatch, full):
+    out = tmp_path / "g"
     write_gallery(gallery, out)
-    assert (out / "index.html").is_file()
+    save, write = image.Image.save, Path.write_text
+
+    def refuse(path):
+        if path.name == full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def saving(self, path, *args, **options):
+        refuse(Path(path))
+        return save(self, path, *args, **options)
+
+    def writing(self, *args, **options):
+        refuse(self)
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(image.Image, "save", saving)
+    monkeypatch.setattr(Path, "write_text", writing)
+    with pytest.raises(OutputError) as error:
+        write_gallery(replace(gallery, title="other"), out)
+    assert str(error.value) == (
+        f"The disk is full; this file was not written.\n  where:   {out / 'index.html'}\n"
+        "  do:      free some space or choose another --out"
+    )
+    assert digests(out) == digests(folder)
+    assert not list(out.glob(".*"))
 
 
-def test_another_folder_is_left_alone(gallery, tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "mine.jpg").write_bytes(b"mine")
+def test_of_two_runs_at_once_the_last_to_end_stands_whole(gallery, tmp_path):
+    out, other, begun = tmp_path / "g", replace(gallery, title="other", shots=gallery.shots[:3]), []
+
+    def meanwhile(*_):
+        if not begun:
+            begun.append(True)
+            write_gallery(other, out)
+
+    write_gallery(gallery, out, progress=meanwhile)
+    write_gallery(gallery, tmp_path / "alone")
+    assert digests(out) == digests(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("own", ["photos/mine.jpg", "gallery.js", "data/index.js"])
+def test_another_folder_is_left_alone(gallery, tmp_path, own):
+    mine = tmp_path / own
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_bytes(b"mine")
     with pytest.raises(OutputError) as error:
         write_gallery(gallery, tmp_path)
     assert str(error.value) == (
         f"The folder holds something other than a gallery.\n  where:   {tmp_path}\n"
-        "  do:      choose another --out"
+        f"  got:     {own.partition('/')[0]}\n  do:      choose another --out"
     )
-    assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"mine"
+    assert mine.read_bytes() == b"mine"
+
+
+def test_what_lies_beside_a_gallery_stays(gallery, tmp_path):
+    out = tmp_path / "g"
+    write_gallery(gallery, out)
+    (out / "notes.txt").write_text("mine")
+    write_gallery(gallery, out)
+    remove_gallery(out)
+    assert [p.name for p in out.iterdir()] == ["notes.txt"]
+    remove_gallery(out)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_photographs_that_were_moved(gallery, tmp_path):
+    uris = [f"gone/{i}" for i in IDS]
+    moved = make_gallery(images_table(uris), None, [model("first", FIRST)])
+    with pytest.raises(InputError) as error:
+        write_gallery(moved, tmp_path / "g")
+    assert str(error.value) == (
+        "None of the 12 photographs can be shown.\n  where:   gone/plain.jpg\n"
+        "  got:     the file does not exist\n"
+        "  do:      tell where they lie now: --images FILE, an images table with the columns image_id and uri"
+    )
+    assert not (tmp_path / "g").exists()
+
+
+def test_photographs_come_in_any_order(gallery, folder, tmp_path):
+    read = list(in_files([s.uri for s in gallery.shots]))
+    write_gallery(gallery, tmp_path / "g", photographs=reversed(read))
+    assert digests(tmp_path / "g") == digests(folder)
 
 
 def test_a_file_in_the_way(gallery, tmp_path):
@@ -257,7 +340,7 @@ def test_a_file_in_the_way(gallery, tmp_path):
 def test_data_come_in_parts(tmp_path):
     ids = [f"{i}.jpg" for i in range(2 * PART + 1)]
     made = make_gallery(images_table_of(ids), None, [one_class(ids)], title="parts")
-    write_gallery(made, tmp_path / "g")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, len(ids)))
     sizes = [len(called(tmp_path / "g" / "data" / f"{n}.js")[1]["images"]) for n in range(3)]
     assert sizes == [PART, PART, 1]
     assert {p.name for p in (tmp_path / "g" / "data").iterdir()} == {"index.js", "0.js", "1.js", "2.js"}

@@ -3,7 +3,19 @@
 from urllib.parse import urlencode
 
 import pytest
-from gallery_cases import HOSTILE, IDS, NAMES, small_gallery
+from gallery_cases import (
+    FIRST,
+    HOSTILE,
+    IDS,
+    NAMES,
+    class_names,
+    dots,
+    images_table,
+    labels_table,
+    model,
+    photographs,
+    small_gallery,
+)
 from test_gallery import images_table_of, one_class
 
 from manyhot.report.gallery import make_gallery
@@ -89,6 +101,43 @@ def test_wrong_but_valid_is_told_by_colour_and_sign(visit):
     assert len(set(colours)) == 2
 
 
+SENTENCES = {
+    "plain.jpg": "The label says ✓ cat; both models say so, up to 99 %.",
+    "valid.jpg": "The label says ✓ cat; first/<b>model says ◆ dog, 98 %. Both are valid.",
+    IDS[2]: "The label says ✓ dog; first/<b>model says ✕ cat, 97 %. That is not valid.",
+    "unclear.jpg": f"The label says ✓ {HOSTILE}; first/<b>model says ? {NAMES[3]}, 70 %. "
+    "Raters did not agree on that.",
+    "refuted.jpg": f"The label says ! {HOSTILE}; both models say so, up to 90 %. "
+    "Raters found that it is not valid.",
+    "nobody.jpg": "The label says ✓ cup & saucer; both models say so, up to 90 %. "
+    "Nobody labelled this picture.",
+    "last.jpg": "The label says ✓ bath tub; second says ◆ tub, 96 %. Both are valid.",
+    IDS[10]: f"The label says ✓ dog; first/<b>model says ○ {HOSTILE}, 40 %. Nobody asked about that.",
+}
+
+
+@pytest.mark.parametrize("image_id", SENTENCES)
+def test_a_sentence_tells_it_at_a_glance(visit, image_id):
+    page = visit("#" + urlencode({"image": image_id}))
+    shown(page)
+    assert " ".join(page.locator("#told").text_content().split()) == SENTENCES[image_id]
+    assert page.title() == f"{image_id} · Small & {HOSTILE}"
+
+
+def test_the_sentence_is_about_the_models_that_are_meant(visit):
+    page = visit("#" + urlencode({"image": "last.jpg", "model": "first/<b>model"}))
+    shown(page)
+    told = " ".join(page.locator("#told").text_content().split())
+    assert told == "The label says ✓ bath tub; first/<b>model says so, 80 %."
+
+
+def test_where_models_disagree_the_sentence_is_about_the_other_side(visit):
+    page = visit("#show=disagree&image=three.jpg")
+    shown(page)
+    told = " ".join(page.locator("#told").text_content().split())
+    assert told == "The label says ✓ cup & saucer; first/<b>model says ◆ tub, 55 %. Both are valid."
+
+
 def test_pages_by_keys(visit):
     page = visit()
     page.keyboard.press("ArrowRight")
@@ -137,6 +186,8 @@ def test_slash_searches_and_escape_clears(visit):
         ({"show": "valid", "above": "0.9", "model": "second"}, [11]),
         ({"show": "wrong"}, [2]),
         ({"show": "unasked"}, [10]),
+        ({"show": "unclear"}, [4]),
+        ({"show": "right"}, [0, 1, 2, 3, 4, 7, 8, 9, 11]),
         ({"show": "wrong", "above": "0.95"}, [2]),
         ({"show": "refuted"}, [5, 6]),
         ({"show": "disagree"}, [1, 2, 4, 8, 11]),
@@ -218,10 +269,31 @@ def test_similar_images_are_links_and_never_the_image_itself(visit):
     page.wait_for_function("document.getElementById('shot').dataset.image === 'valid.jpg'")
 
 
+def test_without_any_other_image_of_its_classes_there_is_no_column_for_them(visit, tmp_path):
+    made = make_gallery(images_table_of(["one.jpg"]), None, [one_class(["one.jpg"])], title="one")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, 1))
+    page = visit("", tmp_path / "g")
+    shown(page)
+    assert page.locator(".similar:visible, #beside:visible").count() == 0
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """A gallery of as many models as a conference paper compares."""
+    models = [model(f"vit_large_patch14_clip_336.openai_ft_in12k_in1k@{i}", FIRST) for i in range(12)]
+    given = photographs(tmp_path_factory.mktemp("photos"), image)
+    made = make_gallery(images_table(given), labels_table(), models, class_names(), title="twelve")
+    out = tmp_path_factory.mktemp("out") / "twelve"
+    write_gallery(made, out)
+    return out
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_fits_and_can_be_read(visit, scheme, width):
-    page = visit("#image=three.jpg", viewport={"width": width, "height": 844}, color_scheme=scheme)
+@pytest.mark.parametrize("which", ["folder", "twelve"])
+def test_fits_and_can_be_read(visit, request, scheme, width, which):
+    at = request.getfixturevalue(which)
+    page = visit("#image=three.jpg", at, viewport={"width": width, "height": 844}, color_scheme=scheme)
     shown(page)
     assert page.evaluate(WIDTH) == width
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -232,7 +304,8 @@ def test_fits_and_can_be_read(visit, scheme, width):
 
 def test_one_model_without_scores_has_no_filters_that_need_more(visit, tmp_path):
     ids = [f"{i}.jpg" for i in range(2 * PART + 1)]
-    write_gallery(make_gallery(images_table_of(ids), None, [one_class(ids)], title="m"), tmp_path / "g")
+    made = make_gallery(images_table_of(ids), None, [one_class(ids)], title="m")
+    write_gallery(made, tmp_path / "g", photographs=dots(image, len(ids)))
     page = visit("#" + urlencode({"image": f"{2 * PART}.jpg"}), tmp_path / "g")
     assert shown(page) == f"{2 * PART}.jpg", "of the last part"
     for hidden in ("#above", "#by-model", "#size", "#kind"):

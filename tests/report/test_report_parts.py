@@ -15,6 +15,7 @@ from manyhot.registry import get
 from manyhot.report import make_pictures
 from manyhot.report.datasets import DIFFERENT, SAME, UNKNOWN, Comparison
 from manyhot.report.metrics import _DESCRIBED, Metric, metric
+from manyhot.report.photographs import MAX_BYTES
 from manyhot.report.scales import Axis, fences
 from manyhot.tables import Images, Predictions
 
@@ -114,14 +115,18 @@ def test_a_class_nobody_is_known_to_have_asked_about_is_not_called_unasked(tmp_p
         ("https://example.org/cat.jpg", "not a file on this computer"),
         (None, "the images table does not say where it lies"),
         ("text.jpg", "not an image of a known format"),
-        ("folder", "cannot be decoded: Is a directory"),
+        ("folder", "not a file"),
         ("cut.png", "cannot be decoded: OSError"),
+        ("huge.jpg", "268,435,457 bytes: more than 268,435,456"),
+        ("/dev/null", "not a file"),
     ],
 )
 def test_a_picture_that_cannot_be_shown_says_why(tmp_path, monkeypatch, uri, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "folder").mkdir()
+    with (tmp_path / "huge.jpg").open("wb") as sparse:
+        sparse.truncate(MAX_BYTES + 1)
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
     images = Images(pa.table({"image_id": ["a"], "uri": pa.array([uri], pa.string())}))

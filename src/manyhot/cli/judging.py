@@ -74,7 +74,11 @@ def evaluate(
     rows: RowsOption = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="Images table: original labels, columns to slice by, pictures."),
+        typer.Option(
+            "--images",
+            help="Images table, or a folder that predict wrote: original labels, columns to slice by, "
+            "photographs.",
+        ),
     ] = None,
     classes: ClassesOption = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Name of the data set in the results.")] = "",
@@ -96,6 +100,15 @@ def evaluate(
         bool,
         typer.Option("--trust-order", help="Judge rows and classes as they lie, whatever they look like."),
     ] = False,
+    gallery: Annotated[
+        int | None,
+        typer.Option(
+            "--gallery",
+            help="Images up to which the report has a gallery, if their photographs are at hand; 0 for none.",
+            min=0,
+            show_default="1000",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge models on label sets: results, pairs of models and a report.
@@ -105,7 +118,7 @@ def evaluate(
     """
     from manyhot import pipeline
 
-    own = (labels, images, classes, dataset)
+    own = (labels, images, classes, dataset, gallery is not None)
     _check_usage(benchmark, labels, predictions, any(own))
     options = pipeline.Options(
         tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples, trust_order
@@ -131,6 +144,7 @@ def evaluate(
                 images=images,
                 classes=classes,
                 dataset=dataset,
+                gallery=gallery,
                 options=options,
                 call=call(),
                 progress=progress,
@@ -327,5 +341,5 @@ def _check_usage(
     if benchmark is not None and has_own:
         raise typer.BadParameter(
             f"the benchmark {benchmark} brings its own labels: "
-            "drop --labels, --images, --classes and --dataset"
+            "drop --labels, --images, --classes, --dataset and --gallery"
         )

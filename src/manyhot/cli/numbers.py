@@ -37,6 +37,8 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     _print_notes(outcome)
     print_written(list(outcome.written), as_json)
     print_undrawn(as_json)
+    if outcome.no_gallery:
+        say(f"Note: the report has no gallery: {outcome.no_gallery}", err=True)
 
 
 def _print_changes(outcome: Outcome) -> None:

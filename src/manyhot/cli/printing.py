@@ -67,7 +67,7 @@ def print_written(written: list[Path], as_json: bool) -> None:
         say(f"wrote {len(written)} files to {written[0].parent}")
         for path in written:
             if path.name == "index.html":
-                say(f"report: {path}")
+                say(f"{path.parent.name}: {path}")
 
 
 def print_saved(saved: Saved, target: Path, as_json: bool) -> None:

@@ -51,6 +51,7 @@ def gallery(
         Path | None,
         typer.Option("--findings", help="Findings with kinds of errors, to filter by."),
     ] = None,
+    title: Annotated[str, typer.Option("--title", help="In place of the name of the data set.")] = "",
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False)] = Path(
         "gallery"
     ),
@@ -74,6 +75,7 @@ def gallery(
             classes=classes,
             embeddings=embeddings,
             findings=findings,
+            title=title,
             call=call(),
             progress=progress,
         )

@@ -50,6 +50,12 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
             )
 
 
+def images_file(path: PathLike) -> Path:
+    """Return the images table in a folder that ``manyhot predict`` wrote; another path is one already."""
+    inside = Path(path) / "images.parquet"
+    return inside if inside.is_file() else Path(path)
+
+
 def in_campaign(votes: PathLike, name: str) -> Path:
     """Return where a file made of votes is written by default: into the folder of a campaign, else here."""
     folder = Path(votes)
@@ -115,9 +121,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """An evaluation, what came of comparing its models, and the files they were written to."""
+    """An evaluation, what came of comparing its models, and the files they were written to.
+
+    `no_gallery` says why the report has no gallery although photographs are at hand.
+    """
 
     evaluation: Evaluation
     comparison: Comparison
     written: tuple[Path, ...]
     highlight: tuple[str, ...] = ()
+    no_gallery: str = ""

@@ -19,7 +19,7 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.timm_results import with_pretraining
 from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress, check_apart
-from manyhot.pipeline.outputs import clear_report, write_tables, write_thresholds
+from manyhot.pipeline.outputs import clear_gallery, clear_report, write_tables, write_thresholds
 from manyhot.steps.compare import Comparison, compare
 from manyhot.steps.joining import join
 from manyhot.steps.leaderboard import narrow, rank_models
@@ -266,6 +266,7 @@ def _write(
     written += write_thresholds(None if thresholds is None else thresholds.table, out, call, inputs)
     made = comparison.tables | {"models": results.models} | _described(sources)
     clear_report(out)
+    clear_gallery(out)
     return [*written, *write_tables(made, out, call=call, inputs=inputs, results=results.table)]
 
 

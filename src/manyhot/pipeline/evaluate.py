@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from manyhot.classes import ClassList, class_list_of
+from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.pipeline.common import Options, Outcome, PathLike, Progress
+from manyhot.pipeline.common import Options, Outcome, PathLike, Progress, images_file
 from manyhot.pipeline.outputs import write_evaluation
+from manyhot.pipeline.photographs import find_photographs
 from manyhot.steps.compare import compare
 from manyhot.steps.describe import describe
 from manyhot.steps.evaluate import evaluate
@@ -21,7 +27,10 @@ if TYPE_CHECKING:
     from manyhot.report import Pictures
 
 MAX_PICTURES = 200
-"""Images up to which a report shows them; `manyhot gallery` is for more."""
+"""Images up to which the page of a report shows them."""
+
+MAX_GALLERY = 1000
+"""Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
 
 
 def evaluate_files(
@@ -33,6 +42,7 @@ def evaluate_files(
     images: PathLike | None = None,
     classes: PathLike | None = None,
     dataset: str = "",
+    gallery: int | None = None,
     options: Options | None = None,
     call: str = "",
     progress: Progress | None = None,
@@ -48,12 +58,16 @@ def evaluate_files(
     rows : path-like, optional
         The image of each row, and original labels, for files that hold arrays alone.
     images : path-like, optional
-        Images table: original labels, columns to slice by, and pictures for the report.
+        Images table, or a folder that ``manyhot predict`` wrote: original labels, columns to slice by, and
+        photographs for the report.
     classes : path-like, optional
         The class list of labels and predictions, as a file or ``imagenet1k``; see
         `manyhot.formats.read_classes`.
     dataset : str
         Its name in the results; that of the labels by default.
+    gallery : int, optional
+        Images up to which the report has a gallery, where their photographs are at hand: in `images` or in a
+        folder of `predictions`. `MAX_GALLERY` by default, 0 for none. 3 ms and up to 50 kB an image.
     options : Options, optional
     call : str
         The command, for the metadata.
@@ -67,6 +81,7 @@ def evaluate_files(
     known = read_classes(classes) if classes else None
     read = read_labels(labels, classes=known)
     row_order = read_images(rows, classes=known) if rows else None
+    images = images_file(images) if images else None
     shown = read_images(images, classes=known) if images else None
     files = prediction_files(predictions)
     models = (read_predictions(f, rows=row_order, classes=known) for f in files)
@@ -79,6 +94,8 @@ def evaluate_files(
     evaluation = judge(read, models, len(files), shown, known, dataset, options, progress)
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
     comparison = compare([evaluation.tables()], seed=options.seed)
+    about = _Judged(read, files, row_order, known, dataset or read.name, call)
+    pages, no_gallery = _write_gallery(about, shown, predictions, gallery, Path(out) / "report", progress)
     written = write_evaluation(
         evaluation,
         out,
@@ -87,8 +104,9 @@ def evaluate_files(
         call=call,
         inputs={Path(p).name: sha256(p) for p in [*named, *files]},
         pictures=pictures,
+        gallery=pages,
     )
-    return Outcome(evaluation, comparison, tuple(written))
+    return Outcome(evaluation, comparison, tuple(written), no_gallery=no_gallery)
 
 
 def judge(
@@ -129,4 +147,56 @@ def _pictures(
     if "uri" not in images.table.column_names or len(images) > MAX_PICTURES:
         return None
     models = [read_predictions(f, rows=rows, classes=classes) for f in files]
-    return make_pictures(images, labels, models, classes)
+    photographs = find_photographs(images.table["uri"].to_pylist())
+    return make_pictures(images, labels, models, classes, photographs=photographs)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a gallery is made of."""
+
+    labels: Labels
+    files: Sequence[Path]
+    rows: Images | None
+    classes: ClassList | None
+    dataset: str
+    call: str
+
+
+def _write_gallery(
+    about: _Judged,
+    images: Images | None,
+    predictions: Sequence[PathLike],
+    asked: int | None,
+    report: Path,
+    progress: Progress | None,
+) -> tuple[list[Path], str]:
+    """Write the gallery of the report; or say why there is none, which does not spoil an evaluation."""
+    from manyhot.pipeline.gallery import report_gallery
+
+    most = MAX_GALLERY if asked is None else asked
+    if not most:
+        return [], ""
+    try:
+        shown = _photographed(about, images, predictions)
+        if shown is None:
+            absent = "nothing says where photographs lie: --images FILE, with the column uri"
+            return [], absent if asked else ""
+        if len(shown) > most:
+            more = f"{len(shown):,} photographs are more than {most:,}: --gallery {len(shown)} to have one"
+            return [], more
+        return report_gallery(shown, report, **vars(about), progress=progress), ""
+    except (InputError, MissingExtraError) as error:
+        return [], f"{error.what.rstrip('.')}: {error.details['got'] or error.details['do']}"
+
+
+def _photographed(about: _Judged, images: Images | None, predictions: Sequence[PathLike]) -> Images | None:
+    """Return the images that are judged, where a table says where their photographs lie."""
+    found = [] if images is None else [images]
+    folders = (images_file(p) for p in predictions if Path(p).is_dir())
+    beside = (read_images(p, classes=about.classes) for p in folders if p.is_file())
+    known = next((t for t in itertools.chain(found, beside) if "uri" in t.table.column_names), None)
+    if known is None:
+        return None
+    judged = known.table.filter(pc.is_in(known.image_id, about.labels.image_id))
+    return Images(judged, known.name) if len(judged) else None

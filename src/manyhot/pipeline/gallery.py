@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,10 +24,11 @@ from manyhot.formats import (
     read_predictions,
 )
 from manyhot.pipeline.benchmarks import BENCHMARKS
-from manyhot.pipeline.common import PathLike, Progress, check_apart
+from manyhot.pipeline.common import PathLike, Progress, check_apart, images_file
+from manyhot.pipeline.photographs import find_photographs
 from manyhot.pipeline.similar import embedded_in
 from manyhot.steps.similar import Embedded, similar
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, check_class_list
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, align, check_class_list
 
 if TYPE_CHECKING:
     from manyhot.report.gallery import Gallery
@@ -58,6 +60,7 @@ def gallery_files(
     classes: PathLike | None = None,
     embeddings: PathLike | None = None,
     findings: PathLike | None = None,
+    title: str = "",
     call: str = "",
     progress: Progress | None = None,
 ) -> tuple[Gallery, list[Path]]:
@@ -83,37 +86,109 @@ def gallery_files(
         the predictions, where it has any.
     findings : path-like, optional
         The table ``findings`` of ``manyhot diagnose errors``, to filter by the kind of error.
+    title : str
+        That of the data set by default.
 
     Raises
     ------
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
-    from manyhot.report.gallery import make_gallery
-    from manyhot.report.gallery_files import write_gallery
-
     out = Path(out)
     named = (images, rows, classes, embeddings, findings)
     check_apart([source, *predictions, *named], out)
     found = _source(source, predictions, rows, classes, progress)
     shown = _shown(found, images, source)
-    read = _chosen(found, models)
+    read = _chosen(found, models, shown)
     _check_classes(found, read)
-    classes_of = found.classes or class_list_of(next((p.class_hash for p in read if p.class_hash), ""))
-    beside = _embedded(found, embeddings)
+    kinds = None if findings is None else read_findings(findings)
+    made = _made(found, shown, read, _embedded(found, embeddings), kinds, call, progress)
+    made = replace(made, title=title or made.title, report=REPORT if _in_report(out) else "")
+    return made, _written(made, out, progress)
+
+
+def report_gallery(
+    images: Images,
+    report: Path,
+    *,
+    labels: Labels,
+    files: Sequence[Path],
+    rows: Images | None,
+    classes: ClassList | None,
+    dataset: str,
+    call: str = "",
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the gallery of an evaluation into the folder of its report.
+
+    Parameters
+    ----------
+    images : Images
+        What is shown, with the column ``uri``.
+    report : Path
+        A folder.
+    labels : Labels
+    files : sequence of Path
+        Predictions; where those of a model have embeddings beside them, these find similar images.
+    rows, classes
+        As in `manyhot.formats.read_predictions`.
+    dataset : str
+        Its name in the results.
+
+    Raises
+    ------
+    InputError
+        Not one photograph can be shown, or a model predicts none of the images.
+    MissingExtraError
+        Pillow is not installed.
+    """
+    found = _Source(dataset, labels, files, images, rows, classes)
+    shown = _with_label(images, labels)
+    beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
+    made = _made(found, shown, _chosen(found, (), shown), beside, None, call, progress)
+    return _written(replace(made, report=REPORT), report / "gallery", progress)
+
+
+REPORT = "../index.html"
+"""Where the report lies, as seen from a gallery in its folder."""
+
+
+def _in_report(out: Path) -> bool:
+    """Return whether a folder is the place of a gallery in a report."""
+    report = out.resolve().parent
+    return out.name == "gallery" and report.name == "report" and (report.parent / "results.parquet").is_file()
+
+
+def _made(
+    found: _Source,
+    shown: Images,
+    read: Sequence[Predictions],
+    beside: Embedded | None,
+    findings: pa.Table | None,
+    call: str,
+    progress: Progress | None,
+) -> Gallery:
+    from manyhot.report.gallery import make_gallery
+
     near = None if beside is None else _similar(beside, shown, read, progress)
-    made = make_gallery(
+    return make_gallery(
         shown,
         found.labels,
         read,
-        classes_of,
+        found.classes or class_list_of(next((p.class_hash for p in read if p.class_hash), "")),
         similar=near,
         similar_by="" if beside is None or near is None else beside.predictions.model,
-        findings=None if findings is None else read_findings(findings),
+        findings=findings,
         title=found.name,
         call=call,
     )
-    return made, write_gallery(made, out, progress=progress)
+
+
+def _written(made: Gallery, out: Path, progress: Progress | None) -> list[Path]:
+    from manyhot.report.gallery_files import write_gallery
+
+    photographs = find_photographs([s.uri for s in made.shots])
+    return write_gallery(made, out, photographs=photographs, progress=progress)
 
 
 def _source(
@@ -172,7 +247,7 @@ def _campaign(
 
 
 def _shown(found: _Source, images: PathLike | None, source: PathLike) -> Images:
-    shown = found.images if images is None else _read_images(images, found.classes)
+    shown = found.images if images is None else read_images(images_file(images), classes=found.classes)
     if shown is None or "uri" not in shown.table.column_names:
         raise InputError(
             "Nothing says where the photographs lie.",
@@ -180,8 +255,6 @@ def _shown(found: _Source, images: PathLike | None, source: PathLike) -> Images:
             allowed="an images table with the columns image_id and uri",
             do="give one: --images FILE",
         )
-    if not len(shown):
-        raise InputError("There are no images to show.", where=source if images is None else images)
     return _with_label(shown, found.labels)
 
 
@@ -194,13 +267,9 @@ def _with_label(shown: Images, labels: Labels | None) -> Images:
     return Images(shown.table.append_column("label", label), shown.name)
 
 
-def _read_images(path: PathLike, classes: ClassList | None) -> Images:
-    inside = Path(path) / "images.parquet"
-    return read_images(inside if inside.is_file() else path, classes=classes)
-
-
-def _chosen(found: _Source, models: Sequence[str]) -> list[Predictions]:
-    read = [read_predictions(f, rows=found.rows, classes=found.classes) for f in found.files]
+def _chosen(found: _Source, models: Sequence[str], shown: Images) -> list[Predictions]:
+    files = (read_predictions(f, rows=found.rows, classes=found.classes) for f in found.files)
+    read = [_few(p, shown) for p in files]
     fitting = [p for p in read if not models or any(fnmatch.fnmatchcase(p.model, m) for m in models)]
     if not fitting:
         raise InputError(
@@ -251,17 +320,32 @@ def _similar(
     return similar(index, k=SIMILAR, top=wanted.shape[1], progress=told).table
 
 
+def _few(p: Predictions, shown: Images) -> Predictions:
+    """Return a model's best classes of the images that are shown: a file may hold 50,000 × 1,000 scores."""
+    matched = align(shown.image_id, p.image_id, left_name="the images", right_name=p.model)
+    rows = np.sort(matched.right)
+    scores = None if p.scores is None else p.scores[rows]
+    total = None if p.logsumexp is None else p.logsumexp[rows]
+    classes: npt.NDArray[np.integer]
+    if p.classes is None:
+        assert scores is not None
+        if p.score_kind == "logit" and total is None:
+            total = np.logaddexp.reduce(scores.astype(np.float32), axis=1)
+        classes = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+        scores = np.take_along_axis(scores, classes, axis=1)
+    else:
+        classes, scores = p.classes[rows, :TOP], None if scores is None else scores[:, :TOP]
+    image_id = p.image_id.take(pa.array(rows))
+    return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total)
+
+
 def _predicted(image_id: pa.Array, read: Sequence[Predictions]) -> np.ndarray:
     """Return the classes that any model predicts for each image, each once, filled up with -1."""
     parts = []
     for p in read:
         at = pc.fill_null(pc.index_in(image_id, p.image_id), -1).to_numpy()
-        best = p.classes
-        if best is None:
-            assert p.scores is not None
-            best = np.argsort(-p.scores, axis=1, kind="stable")
-        best = best[:, :TOP].astype(np.int32)
-        parts.append(np.where(at[:, None] >= 0, best[at], -1))
+        assert p.classes is not None
+        parts.append(np.where(at[:, None] >= 0, p.classes[at].astype(np.int32), -1))
     sets = [[c for c in dict.fromkeys(row) if c >= 0] for row in np.concatenate(parts, axis=1).tolist()]
     wanted = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
     for i, row in enumerate(sets):

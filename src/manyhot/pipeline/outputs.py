@@ -29,22 +29,6 @@ if TYPE_CHECKING:
     from manyhot.report import Pictures
     from manyhot.report.inputs import ReportTables
 
-MADE = (
-    "drops",
-    "fits",
-    "ranks",
-    "swaps",
-    "sensitivity",
-    "datasets",
-    "set_sizes",
-    "class_pairs",
-    "rejected",
-    "reliability",
-    "risk_coverage",
-)
-"""Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
-
-
 PICTURES = "pictures.json"
 """Photographs of a run, so that its report can be drawn anew."""
 
@@ -66,6 +50,7 @@ def write_tables(
     With `results` each table tells whose it is, so that a folder of two runs is noticed.
     """
     from manyhot.report.export import to_csv
+    from manyhot.report.inputs import MADE
 
     run = {} if results is None else {"results": tables.digest(results)}
     written = []
@@ -92,9 +77,10 @@ def write_evaluation(
     call: str,
     inputs: Mapping[str, str],
     pictures: Pictures | None = None,
+    gallery: Sequence[Path] = (),
     highlight: Sequence[str] = (),
 ) -> list[Path]:
-    """Write an evaluation, what goes with it, and the report."""
+    """Write an evaluation, what goes with it, and the report; `gallery` is what was written of one."""
     from manyhot.report.pictures import write_pictures
 
     about = {**evaluation.about, "own": json.dumps(list(highlight))}
@@ -104,8 +90,10 @@ def write_evaluation(
     made |= evaluation.confidence
     written += write_tables(made, out, call=call, inputs=inputs, results=evaluation.results)
     clear_report(out)
+    if not gallery:
+        clear_gallery(out)
     written += write_pictures(pictures, Path(out) / PICTURES)
-    return [*written, _write_page(out, beside=False)]
+    return [*written, *gallery, _write_page(out, beside=False)]
 
 
 def _check_no_file(folder: Path) -> None:
@@ -123,6 +111,13 @@ def clear_report(out: PathLike) -> None:
         for path in (report / folder).glob("*.*"):
             if path.suffix in _SAVED:
                 path.unlink()
+
+
+def clear_gallery(out: PathLike) -> None:
+    """Remove the gallery in the report of an earlier run."""
+    from manyhot.report.gallery_files import remove_gallery
+
+    remove_gallery(Path(out) / "report" / "gallery")
 
 
 def write_thresholds(

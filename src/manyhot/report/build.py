@@ -12,6 +12,7 @@ from typing import Any
 from manyhot.report.anchors import Anchors
 from manyhot.report.datasets import DataSet, build_datasets
 from manyhot.report.figure import Figure
+from manyhot.report.gallery_link import GalleryLink
 from manyhot.report.inputs import ReportTables
 from manyhot.report.listings import Shared
 from manyhot.report.metrics import metric
@@ -58,6 +59,8 @@ class Report:
     sections : tuple of Section
     notes : tuple of NoteGroup
     pictures : Pictures, optional
+    gallery : GalleryLink, optional
+        Beside the page.
     sources : sequence of Mapping
         Published data that were judged, each with title, citation, licence, home and notes.
     undrawn : str
@@ -74,6 +77,7 @@ class Report:
     sections: tuple[Section, ...]
     notes: tuple[NoteGroup, ...]
     pictures: Pictures | None
+    gallery: GalleryLink | None
     sources: Sequence[Mapping[str, Any]]
     undrawn: str
 
@@ -103,6 +107,7 @@ def build_report(
     *,
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
+    gallery: GalleryLink | None = None,
     highlight: Collection[str] = (),
     title: str = "",
     call: str = "",
@@ -122,18 +127,19 @@ def build_report(
     about = tables.about
     named = partial(metric, told=json.loads(about.get("metrics", "{}")))
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
-    shared = Shared(named, frozenset(highlight), anchors)
+    shared = Shared(named, frozenset(highlight), anchors, gallery)
     return Report(
         title,
         call or about.get("call", ""),
         about.get("version", ""),
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
-        findings(tables, datasets, named),
+        findings(tables, datasets, named, gallery),
         datasets,
         build_sections(tables, datasets, figures, shared),
         _grouped(notes),
         pictures,
+        gallery,
         json.loads(about.get("sources", "[]")),
         undrawn,
     )

@@ -23,6 +23,9 @@ from manyhot.tables import Images, Labels, Predictions
 SIMILAR = 4
 """Images shown beside a predicted class."""
 
+LARGEST = 4
+"""Sizes of label sets to filter by: this and more are one."""
+
 VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
 """Of a model's best class on an image.
 
@@ -94,6 +97,8 @@ class Gallery:
     similar_by : str
         The model whose embeddings tell which images are similar; empty where a fixed choice stands in.
     call : str
+    report : str
+        Address of the report that it belongs to; empty where there is none.
     """
 
     title: str
@@ -102,6 +107,7 @@ class Gallery:
     names: Mapping[int, str]
     similar_by: str = ""
     call: str = ""
+    report: str = ""
 
     def __len__(self) -> int:
         return len(self.shots)
@@ -118,6 +124,7 @@ def make_gallery(
     findings: pa.Table | None = None,
     title: str = "",
     call: str = "",
+    report: str = "",
 ) -> Gallery:
     """Collect what a gallery shows.
 
@@ -137,7 +144,7 @@ def make_gallery(
         The model whose embeddings these are.
     findings : pyarrow.Table, optional
         The table ``findings``: kinds of errors, by model.
-    title, call : str
+    title, call, report : str
 
     Returns
     -------
@@ -175,7 +182,7 @@ def make_gallery(
                 tuple(kinds.get((m, image_id), "") for m in models),
             )
         )
-    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, call)
+    return Gallery(title, models, tuple(shots), _names(shots, classes), similar_by, call, report)
 
 
 def verdict(best: int | None, row: LabelRow) -> str:

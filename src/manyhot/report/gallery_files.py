@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from markupsafe import escape
 
-from manyhot.errors import OutputError
-from manyhot.files import atomic_write, refused, write_text
-from manyhot.report.gallery import VERDICTS, Gallery, Shot
-from manyhot.report.pictures import load_pillow, read_photograph
+from manyhot.errors import InputError, OutputError
+from manyhot.files import refused
+from manyhot.report.gallery import LARGEST, VERDICTS, Gallery, Shot
+from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
 """Images in a part of the data: some 60 kB, and a part is read in 5 ms."""
@@ -33,119 +36,210 @@ LARGE, SMALL = 640, 128
 WHOLE = 10_000
 """Confidences are whole numbers out of this, which halves the data."""
 
+_AHEAD = 64
+# Photographs that are waited for at once.
+
+_FOLDERS, _FILES = ("photos", "thumbs", "data"), ("gallery.css", "gallery.js", "index.html")
+# The page is the last that comes, and the first that goes.
+
+INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
+
 STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
 
 Progress = Callable[[str, int, int], None]
 
 
-def write_gallery(gallery: Gallery, out: Path, *, progress: Progress | None = None) -> list[Path]:
-    """Write a gallery into the folder `out`, which is made anew, and return its files.
+def write_gallery(
+    gallery: Gallery,
+    out: Path,
+    *,
+    photographs: Photographs | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write a gallery into the folder `out`, in place of an earlier one, and return its files.
 
-    The same input gives the same bytes.
+    The same input gives the same bytes. An earlier gallery stands until the new one is complete.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    out : Path
+    photographs : Photographs, optional
+        What reads them; by default each is a file of its own.
+    progress : callable, optional
 
     Raises
     ------
     MissingExtraError
         Pillow is not installed.
+    InputError
+        Not one photograph can be shown.
     OutputError
         The folder holds something else, or a file cannot be written.
     """
     pillow = load_pillow()
-    _clear(out)
-    photographs = _write_photographs(pillow, gallery.shots, out, progress)
-    data = _write_data(gallery, photographs, out)
-    written = [out / "index.html", out / "gallery.css", out / "gallery.js"]
-    for path in written[1:]:
-        write_text(path, _template(path.name))
-    write_text(written[0], _page(gallery))
-    return [*written, *data]
+    _check_place(out)
+    read = in_files([s.uri for s in gallery.shots]) if photographs is None else photographs
+    with _beside(out) as part:
+        shown = _write_photographs(pillow, read, len(gallery), part, progress)
+        _check_any(gallery, shown)
+        names = _write_data(gallery, shown, part)
+        for name in _FILES[:-1]:
+            _write(part / name, _template(name))
+        _write(part / "index.html", _page(gallery))
+        _swap(part, out)
+    return [out / name for name in (*reversed(_FILES), *names)]
 
 
-def _clear(out: Path) -> None:
-    """Remove an earlier gallery; refuse a folder that holds anything else."""
-    if out.is_dir() and any(out.iterdir()) and not (out / "gallery.js").is_file():
-        raise OutputError(
-            "The folder holds something other than a gallery.", where=out, do="choose another --out"
-        )
+def _check_place(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier gallery."""
     if out.exists() and not out.is_dir():
         raise OutputError("A file is where the gallery's folder would be.", where=out, do="move it")
+    found = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
+    if found and not _is_gallery(out):
+        raise OutputError(
+            "The folder holds something other than a gallery.",
+            where=out,
+            got=sorted(found)[0],
+            do="choose another --out",
+        )
+
+
+def remove_gallery(folder: Path) -> None:
+    """Remove a gallery, and leave alone what else lies in its folder."""
+    if _is_gallery(folder):
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _is_gallery(folder: Path) -> bool:
     try:
-        # No page stands over photographs of another run, whenever this one is stopped.
-        (out / "index.html").unlink(missing_ok=True)
-        for name in ("photos", "thumbs", "data"):
-            shutil.rmtree(out / name, ignore_errors=True)
-            (out / name).mkdir(parents=True)
-        # First of all, so that a run that is stopped can be repeated.
-        (out / "gallery.js").touch()
+        with (folder / INDEX).open("rb") as file:
+            return file.read(len(CALL)) == CALL.encode()
+    except OSError:
+        return False
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Yield a folder within `out` to build in, so that moving is renaming; it is gone afterwards."""
+    part = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=out))
+        for name in _FOLDERS:
+            (part / name).mkdir()
+        yield part
     except OSError as error:
-        raise refused(out, error) from error
+        raise refused(out / "index.html", error) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):
+            out.rmdir()  # where it is empty: nothing is left of what failed
+
+
+def _swap(part: Path, out: Path) -> None:
+    """Put a complete gallery in the place of an earlier one; no page stands over parts of both."""
+    (out / "index.html").unlink(missing_ok=True)
+    for name in _FOLDERS:
+        if (out / name).exists():
+            (out / name).rename(part / f"old {name}")
+    for name in (*_FOLDERS, *_FILES):
+        (part / name).replace(out / name)
+
+
+_Shown = tuple[int, int] | str
+# The size of a photograph, or why there is none.
 
 
 def _write_photographs(
-    pillow: Any, shots: Sequence[Shot], out: Path, progress: Progress | None
-) -> list[tuple[int, int] | str]:
-    """Write each photograph in two sizes; return the size of each large one, or why there is none."""
-
-    def write(at: int) -> tuple[int, int] | str:
-        # Pillow decodes, scales and encodes without the lock of Python.
-        large, reason = read_photograph(pillow, shots[at].uri, LARGE)
-        if large is None:
-            return reason
-        _save(large, out / "photos" / f"{at}.jpg", 82)
-        square = pillow.ImageOps.fit(large, (SMALL, SMALL))
-        _save(square, out / "thumbs" / f"{at}.jpg", 78)
-        return large.width, large.height
-
+    pillow: Any, photographs: Photographs, n: int, out: Path, progress: Progress | None
+) -> list[_Shown]:
+    """Write each photograph in two sizes, and return what is shown of each."""
+    shown: list[_Shown] = [""] * n
     # Here and not in each thread: what warns is a setting of the whole process.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
-        found = []
         try:
-            for size in pool.map(write, range(len(shots))):
-                found.append(size)
+            # Pillow decodes, scales and encodes without the lock of Python.
+            for done, (at, told) in enumerate(_side_by_side(pool, pillow, photographs, out), 1):
+                shown[at] = told
                 if progress:
-                    progress("photographs", len(found), len(shots))
+                    progress("photographs", done, n)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return found
+    return shown
 
 
-def _save(image: Any, path: Path, quality: int) -> None:
-    try:
-        image.save(path, "JPEG", quality=quality)
-    except OSError as error:
-        raise refused(path, error) from error
+def _side_by_side(
+    pool: ThreadPoolExecutor, pillow: Any, photographs: Photographs, out: Path
+) -> Iterator[tuple[int, _Shown]]:
+    """Yield what is shown of each photograph; few wait, as what reads one may hold its bytes."""
+    waiting: deque[tuple[int, Future[_Shown]]] = deque()
+    for at, read in photographs:
+        waiting.append((at, pool.submit(_write_photograph, pillow, read, out, f"{at}.jpg")))
+        if len(waiting) > _AHEAD:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    yield from ((at, future.result()) for at, future in waiting)
+
+
+def _write_photograph(pillow: Any, read: Opener, out: Path, name: str) -> _Shown:
+    large, reason = decoded(pillow, read, LARGE)
+    if large is None:
+        return reason
+    large.save(out / "photos" / name, "JPEG", quality=82)
+    pillow.ImageOps.fit(large, (SMALL, SMALL)).save(out / "thumbs" / name, "JPEG", quality=78)
+    return large.width, large.height
+
+
+def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
+    if len(gallery) and all(isinstance(told, str) for told in shown):
+        raise InputError(
+            f"None of the {len(gallery):,} photographs can be shown.",
+            where=gallery.shots[0].uri,
+            got=shown[0],
+            do="tell where they lie now: --images FILE, an images table with the columns image_id and uri",
+        )
 
 
 def _page(gallery: Gallery) -> str:
+    link = f'<a href="{escape(gallery.report)}">Report</a>' if gallery.report else ""
+    # The title last: it is of the data set, and might hold what stands for another.
+    told = {"n": f"{len(gallery):,}", "report": link, "title": str(escape(gallery.title))}
     page = _template("gallery.html")
-    return page.replace("{{ title }}", str(escape(gallery.title))).replace("{{ n }}", f"{len(gallery):,}")
+    for name, text in told.items():
+        page = page.replace(f"{{{{ {name} }}}}", text)
+    return page
 
 
 def _template(name: str) -> str:
     return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _write_data(gallery: Gallery, photographs: Sequence[tuple[int, int] | str], out: Path) -> list[Path]:
-    index = out / "data" / "index.js"
-    _write_call(index, "index", _index(gallery, photographs))
-    written = [index]
+def _write_data(gallery: Gallery, photographs: Sequence[_Shown], out: Path) -> list[str]:
+    """Write the data, and return the names of the files."""
+    calls: dict[str, tuple[str, Any]] = {INDEX: ("index", _index(gallery, photographs))}
     for number, part in enumerate(_parts(gallery, photographs)):
-        path = out / "data" / f"{number}.js"
-        _write_call(path, "part", {"number": number, "images": part})
-        written.append(path)
-    return written
+        calls[f"data/{number}.js"] = ("part", {"number": number, "images": part})
+    for path, (name, data) in calls.items():
+        # ASCII: U+2028 and what is no character at all stand as escapes.
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+        _write(out / path, f"{CALL}{name}({text});\n")
+    return list(calls)
 
 
-def _write_call(path: Path, name: str, data: Any) -> None:
-    # ASCII: U+2028 and what is no character at all stand as escapes.
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    with atomic_write(path) as part:
-        part.write_text(f"manyhotGallery.{name}({text});\n", encoding="ascii", newline="\n")
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _index(gallery: Gallery, photographs: Sequence[tuple[int, int] | str]) -> dict[str, Any]:
+def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
     """Return what filters need of all images, column by column."""
     shots = gallery.shots
     kinds = sorted({kind for s in shots for kind in s.kinds} - {""})
@@ -159,6 +253,7 @@ def _index(gallery: Gallery, photographs: Sequence[tuple[int, int] | str]) -> di
         "verdicts": VERDICTS,
         "states": STATES,
         "part": PART,
+        "largest": LARGEST,
         "whole": WHOLE,
         "ids": [s.image_id for s in shots],
         "labels": [s.label for s in shots],
@@ -172,13 +267,13 @@ def _index(gallery: Gallery, photographs: Sequence[tuple[int, int] | str]) -> di
     }
 
 
-def _parts(gallery: Gallery, photographs: Sequence[tuple[int, int] | str]) -> Iterator[list[dict[str, Any]]]:
+def _parts(gallery: Gallery, photographs: Sequence[_Shown]) -> Iterator[list[dict[str, Any]]]:
     whole = [_detail(s, p) for s, p in zip(gallery.shots, photographs, strict=True)]
     for start in range(0, len(whole), PART):
         yield whole[start : start + PART]
 
 
-def _detail(shot: Shot, photograph: tuple[int, int] | str) -> dict[str, Any]:
+def _detail(shot: Shot, photograph: _Shown) -> dict[str, Any]:
     return {
         "photo": photograph,
         "unclear": [c for c, state in shot.label_set if state == "unclear"],

@@ -11,9 +11,7 @@ import pyarrow as pa
 
 from manyhot import tables
 
-BESIDE = (
-    "pairs",
-    "models",
+MADE = (
     "drops",
     "fits",
     "ranks",
@@ -26,6 +24,9 @@ BESIDE = (
     "reliability",
     "risk_coverage",
 )
+"""Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
+
+BESIDE = ("pairs", "models", *MADE)
 """Tables that lie beside the results, each in a file of its name; those that are absent are empty here."""
 
 

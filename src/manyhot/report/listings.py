@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.report.anchors import Anchors
+from manyhot.report.gallery_link import GalleryLink
 from manyhot.report.metrics import Metric, reading_order
 from manyhot.report.words import called, ends, known, signed, slice_label
 
@@ -32,11 +33,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row; `anchor` leads to one of the user's own models."""
+    """A row; `anchor` leads to one of the user's own models, `links` from cells by their place."""
 
     cells: tuple[str, ...]
     own: bool = False
     anchor: str = ""
+    links: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,18 @@ class Shared:
     own : collection of str
         The user's own models.
     anchors : Anchors
+    gallery : GalleryLink, optional
+        Beside the report.
     """
 
     named: Named
     own: Collection[str]
     anchors: Anchors
+    gallery: GalleryLink | None = None
+
+    def gallery_of(self, dataset: str) -> GalleryLink | None:
+        """Return the gallery if it is of this data set."""
+        return self.gallery if self.gallery is not None and self.gallery.title == dataset else None
 
     def pair(self, row: Row) -> str:
         """Return the metrics of both ends, once if they are the same."""

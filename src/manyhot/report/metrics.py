@@ -151,7 +151,7 @@ _DESCRIBED = (
     Metric(
         "ece_set",
         "ECE (set)",
-        "The same, right being in the label set.",
+        "ECE, right being in the label set.",
         lower_is_better=True,
     ),
     Metric(
@@ -163,7 +163,7 @@ _DESCRIBED = (
     Metric(
         "ece_mass_set",
         "ECE (equal mass, set)",
-        "The same, right being in the label set.",
+        "ECE (equal mass), right being in the label set.",
         lower_is_better=True,
     ),
     Metric(
@@ -175,7 +175,7 @@ _DESCRIBED = (
     Metric(
         "ece_debiased_set",
         "Debiased CE (set)",
-        "The same, right being in the label set.",
+        "Debiased CE, right being in the label set.",
         lower_is_better=True,
     ),
     Metric(
@@ -187,7 +187,7 @@ _DESCRIBED = (
     Metric(
         "mce_set",
         "MCE (set)",
-        "The same, right being in the label set.",
+        "MCE, right being in the label set.",
         lower_is_better=True,
     ),
     Metric(
@@ -212,7 +212,7 @@ _DESCRIBED = (
     Metric(
         "brier_set",
         "Brier (set)",
-        "The same, right being in the label set.",
+        "Brier, right being in the label set.",
         lower_is_better=True,
         percent=False,
     ),
@@ -246,7 +246,7 @@ _DESCRIBED = (
     Metric(
         "aurc_set",
         "AURC (set)",
-        "The same, right being in the label set.",
+        "AURC, right being in the label set.",
         lower_is_better=True,
     ),
     Metric(
@@ -258,7 +258,7 @@ _DESCRIBED = (
     Metric(
         "eaurc_set",
         "Excess AURC (set)",
-        "The same, right being in the label set.",
+        "Excess AURC, right being in the label set.",
         lower_is_better=True,
     ),
     Metric(
@@ -272,7 +272,7 @@ _DESCRIBED = (
         "Share of the surest images whose best class is in the label set.",
     ),
     Metric("error_auroc", "AUROC of errors", "Chance that a right prediction is surer than a wrong one."),
-    Metric("error_auroc_set", "AUROC of errors (set)", "The same, right being in the label set."),
+    Metric("error_auroc_set", "AUROC of errors (set)", "AUROC of errors, right being in the label set."),
 )
 _BY_NAME = {metric.name: metric for metric in _DESCRIBED}
 _PLACE = {metric.name: place for place, metric in enumerate(_DESCRIBED)}

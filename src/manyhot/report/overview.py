@@ -7,13 +7,14 @@ intervals bear: a direction only where no interval holds 0, all models only wher
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
+from manyhot.report.gallery_link import GalleryLink
 from manyhot.report.inputs import ReportTables
 from manyhot.report.metrics import ON_LABELS, Metric
 from manyhot.report.words import (
@@ -70,6 +71,8 @@ class Finding:
         All of it, and what must be said with it.
     section, where : str
         The anchor of the numbers, and what stands there.
+    see : str
+        Address of the images themselves, where there is a gallery.
     """
 
     kind: str
@@ -79,9 +82,12 @@ class Finding:
     caution: str
     section: str
     where: str
+    see: str = ""
 
 
-def findings(tables: ReportTables, datasets: Sequence[DataSet], named: _Named) -> tuple[Finding, ...]:
+def findings(
+    tables: ReportTables, datasets: Sequence[DataSet], named: _Named, gallery: GalleryLink | None = None
+) -> tuple[Finding, ...]:
     """Return the most important findings that the tables bear, `MOST` of them at most.
 
     Parameters
@@ -91,6 +97,8 @@ def findings(tables: ReportTables, datasets: Sequence[DataSet], named: _Named) -
         Of the same results.
     named : callable
         Gives a metric by its name.
+    gallery : GalleryLink, optional
+        Beside the report.
     """
     slopes = _saturation(tables["fits"], named)
     # Over all models a slope tells little: what saturates are the best.
@@ -99,7 +107,7 @@ def findings(tables: ReportTables, datasets: Sequence[DataSet], named: _Named) -
         *_objects(tables["drops"], named),
         *_shift(tables, named),
         *(slopes if among_best else ()),
-        *_errors(datasets),
+        *_errors(datasets, gallery),
         *_ranks(tables["ranks"], named),
         *(() if among_best else slopes),
         *(finding for data in datasets for finding in _best(data)),
@@ -292,12 +300,14 @@ def _swapped(row: Row) -> str:
     return f"{text}, {f'{beyond:,}' if beyond else 'none'} of them beyond noise"
 
 
-def _errors(datasets: Iterable[DataSet]) -> list[Finding]:
+def _errors(datasets: Iterable[DataSet], gallery: GalleryLink | None) -> list[Finding]:
     """Return which share of the errors under the original label is none."""
     for data in datasets:
         column = data.column("valid_errors")
         if column is not None and (values := _known(column, data)):
-            return [_error(data, column, values)]
+            shown = gallery is not None and gallery.title == data.name
+            see = gallery.to(show="valid") if gallery is not None and shown else ""
+            return [replace(_error(data, column, values), see=see)]
     return []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import io
 import json
 import warnings
@@ -18,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.errors import InputError, MissingExtraError
+from manyhot.errors import InputError
 from manyhot.files import write_text
+from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 from manyhot.tables import Images, Labels, Predictions, align
 
 TOP = 5
@@ -112,7 +112,12 @@ class Pictures:
 
 
 def make_pictures(
-    images: Images, labels: Labels, predictions: Sequence[Predictions], classes: ClassList | None = None
+    images: Images,
+    labels: Labels,
+    predictions: Sequence[Predictions],
+    classes: ClassList | None = None,
+    *,
+    photographs: Photographs | None = None,
 ) -> Pictures:
     """Collect photographs, label sets and predictions.
 
@@ -124,6 +129,8 @@ def make_pictures(
     predictions : sequence of Predictions
     classes : ClassList, optional
         Gives the names; without it classes are called by number.
+    photographs : Photographs, optional
+        What reads them; by default each is a file of its own.
 
     Returns
     -------
@@ -138,7 +145,7 @@ def make_pictures(
         Labels or a model share no image with `images`.
     """
     pillow = load_pillow()
-    uris = image_column(images, "uri")
+    read = dict(in_files(image_column(images, "uri")) if photographs is None else photographs)
     rows = label_rows(images, labels)
     best = [best_classes(images, p) for p in predictions]
     found = []
@@ -146,7 +153,7 @@ def make_pictures(
         seen = (
             Seen(p.model, _guesses(of[i], rows[i], classes)) for p, of in zip(predictions, best, strict=True)
         )
-        found.append(_picture(image_id, _thumbnail(pillow, uris[i]), rows[i], tuple(seen), classes))
+        found.append(_picture(image_id, _thumbnail(pillow, read[i]), rows[i], tuple(seen), classes))
     return Pictures(tuple(found))
 
 
@@ -264,71 +271,17 @@ def _guesses(
     )
 
 
-def load_pillow() -> Any:
-    """Return the package PIL.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        importlib.import_module("PIL.ImageOps")
-        return importlib.import_module("PIL")
-    except ImportError as error:
-        raise MissingExtraError(
-            "A report with pictures needs Pillow.", do='pip install "manyhot[report]"'
-        ) from error
-
-
-def _thumbnail(pillow: Any, uri: str | None) -> tuple[Thumbnail | None, str]:
+def _thumbnail(pillow: Any, read: Opener) -> tuple[Thumbnail | None, str]:
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of half the size that it refuses; both are fine to go on with.
         warnings.simplefilter("ignore")
-        small, reason = read_photograph(pillow, uri, MAX_SIDE)
+        small, reason = decoded(pillow, read, MAX_SIDE)
     if small is None:
         return None, reason
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82, optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return Thumbnail(f"data:image/jpeg;base64,{encoded}", small.width, small.height), ""
-
-
-def read_photograph(pillow: Any, uri: str | None, side: int) -> tuple[Any, str]:
-    """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason."""
-    if not uri:
-        return None, "the images table does not say where it lies"
-    if "://" in uri and not uri.startswith("file://"):
-        return None, "not a file on this computer"
-    path = Path(uri.removeprefix("file://"))
-    if not path.exists():
-        return None, "the file does not exist"
-    try:
-        return _shrink(pillow, path, side), ""
-    except Exception as error:
-        # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
-        if isinstance(error, pillow.UnidentifiedImageError):
-            return None, "not an image of a known format"
-        return None, f"cannot be decoded: {getattr(error, 'strerror', None) or type(error).__name__}"
-
-
-def _shrink(pillow: Any, path: Path, side: int) -> Any:
-    with pillow.Image.open(path) as image:
-        image.draft("RGB", (side, side))
-        upright = pillow.ImageOps.exif_transpose(image)
-        small = _on_white(pillow, upright)
-    small.thumbnail((side, side))
-    return small
-
-
-def _on_white(pillow: Any, image: Any) -> Any:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to white
-        return image.point(lambda v: v * (1 / 256)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    white = pillow.Image.new("RGBA", rgba.size, "white")
-    return pillow.Image.alpha_composite(white, rgba).convert("RGB")
 
 
 def write_pictures(pictures: Pictures | None, path: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from manyhot.report.charts import Cell, DrawnColumn, draw_column, first_rows, pa
 from manyhot.report.datasets import Column, DataSet, Model
 from manyhot.report.figure import Figure
 from manyhot.report.figures import draw_figures
+from manyhot.report.gallery_link import read_gallery_link
 from manyhot.report.inputs import ReportTables
 from manyhot.report.metrics import Metric, metric, reading_order
 from manyhot.report.pictures import TOP, Pictures
@@ -44,7 +45,7 @@ def write_report(
     call: str = "",
     beside: bool = False,
 ) -> Path:
-    """Write ``index.html`` into the folder `out` and return its path.
+    """Write ``index.html`` into the folder `out` and return its path; a gallery that lies there is linked.
 
     The same tables give the same bytes. Without the extra ``report`` the page has no figures, and says so.
 
@@ -77,6 +78,7 @@ def write_report(
         tables,
         notes=notes,
         pictures=pictures,
+        gallery=read_gallery_link(Path(out)),
         highlight=highlight,
         title=title,
         call=call,

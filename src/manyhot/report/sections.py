@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from manyhot.report.datasets import DataSet
 from manyhot.report.figure import Figure
+from manyhot.report.gallery import LARGEST
+from manyhot.report.gallery_link import CONFIDENT
 from manyhot.report.inputs import ReportTables
 from manyhot.report.listings import (
     Entry,
@@ -72,6 +74,8 @@ def build_sections(
         "labels": _labels(tables, shared),
         "groups": _groups(tables, datasets, shared),
         "shift": _shift(tables, shared),
+        "models": ((), "", _seen(shared)),
+        "trust": ((), "", _confident(shared)),
         "saturation": _saturation(tables, shared),
         "ranks": _ranks(tables, shared),
     }
@@ -83,6 +87,14 @@ def build_sections(
     return tuple(section for section in sections if section)
 
 
+_SAID = {
+    "right": "Right",
+    "valid": "“Wrong” but valid",
+    "refuted": "Label, but not valid",
+    "unclear": "Unclear",
+    "unasked": "Nobody asked",
+    "wrong": "Wrong",
+}
 _Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
 
 
@@ -166,7 +178,7 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
         for name in names:
             row = found.get((name, size))
             cells += [f"{row['images']:,}", f"{100 * row['share']:.2f} %"] if row else ["0", "0.00 %"]
-        entries.append(Entry(tuple(cells)))
+        entries.append(Entry(tuple(cells), links=_to_size(size, names, shared)))
     left = len(sizes) - len(entries)
     more = f"Sets of up to {sizes[-1]} classes are in set_sizes.csv." if left else ""
     title = "How many valid classes images have"
@@ -208,7 +220,11 @@ def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
     for name, n in counts.items():
         rows = table.filter(pc.equal(table["dataset"], name)).slice(0, MOST_PAIRS).to_pylist()
         entries = tuple(
-            Entry((r["image_id"], r["label_name"], ", ".join(r["names"]) or "nothing is valid")) for r in rows
+            Entry(
+                (r["image_id"], r["label_name"], ", ".join(r["names"]) or "nothing is valid"),
+                links=_to_image(r["image_id"], shared),
+            )
+            for r in rows
         )
         left = n - len(entries)
         title = f"Images whose original label is not in their label set, {called(name)}: {n:,}"
@@ -217,6 +233,52 @@ def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
         anchor = shared.anchors("labels", "rejected", name)
         listings.append(Listing(anchor, title, heads, entries, note, more, True))
     return listings
+
+
+def _to_size(size: int, datasets: Iterable[str], shared: Shared) -> dict[int, str]:
+    gallery = next(filter(None, map(shared.gallery_of, datasets)), None)
+    return {0: gallery.to(size=str(min(size, LARGEST)))} if gallery is not None and gallery.rated else {}
+
+
+def _to_image(image_id: str, shared: Shared) -> dict[int, str]:
+    gallery = shared.gallery
+    return {0: gallery.to(image=image_id)} if gallery is not None and image_id in gallery.ids else {}
+
+
+def _seen(shared: Shared) -> tuple[Listing, ...]:
+    """Return how many images of the gallery are what to each model, with links to them."""
+    if shared.gallery is None:
+        return ()
+    title = f"What models say first on the {counted(len(shared.gallery), 'image')} of the gallery"
+    return _said(shared, "models", title, shared.gallery.counts)
+
+
+def _confident(shared: Shared) -> tuple[Listing, ...]:
+    """Return the same of what models are confident of."""
+    if shared.gallery is None or not any(map(any, shared.gallery.confident.values())):
+        return ()
+    title = f"What models say first with more than {CONFIDENT:.0%}, on the images of the gallery"
+    title = title.replace("%", " %")
+    return _said(shared, "trust", title, shared.gallery.confident, above=str(CONFIDENT))
+
+
+def _said(
+    shared: Shared, section: str, title: str, counted_of: Mapping[str, Mapping[str, int]], **filters: str
+) -> tuple[Listing, ...]:
+    assert shared.gallery is not None
+    kinds = {k: text for k, text in _SAID.items() if any(of.get(k) for of in counted_of.values())}
+    entries = []
+    for model, counts in counted_of.items():
+        links = {
+            i: shared.gallery.to(show=k, **filters, model=model)
+            for i, k in enumerate(kinds, 1)
+            if counts.get(k)
+        }
+        cells = (model, *(f"{counts.get(k, 0):,}" for k in kinds))
+        entries.append(Entry(cells, model in shared.own, links=links))
+    heads = (Head("Model", number=False), *(Head(text) for text in kinds.values()))
+    note = "Each number leads to its images."
+    return (Listing(shared.anchors(section, "gallery"), title, heads, tuple(entries), note),)
 
 
 def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:

@@ -85,7 +85,7 @@ def class_pairs(numbers: Numbers) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
         f"The {max(b.height for b in best.values())} pairs of classes that are both valid on most images, "
-        "and on how many. One word cannot describe such an image, and often two class names mean the same "
+        "and on how many. One word cannot describe such an image; two names may also mean one "
         "thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),

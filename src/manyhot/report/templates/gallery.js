@@ -5,6 +5,7 @@
 const manyhotGallery = (() => {
   const $ = (id) => document.getElementById(id);
   const FILTERS = { show: "", above: "0", model: "", size: "", kind: "", class: "" };
+  const BARS = 4; // models that have room for bars; more have numbers on a ground
   const NEAR = 8; // images in the strip on either side
   const VERDICT = {
     right: ["✓", "right"],
@@ -16,7 +17,7 @@ const manyhotGallery = (() => {
     unknown: ["–", "nothing to judge by"],
     none: ["–", "not predicted"],
   };
-  const JUDGED = ["wrong", "valid", "refuted", "unasked"]; // filters by what a model says first
+  const JUDGED = ["wrong", "valid", "refuted", "unclear", "unasked", "right"]; // filters by what a model says first
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
     ["valid", "◆", "valid, though it is not the original label: a single label calls it wrong"],
@@ -74,7 +75,7 @@ const manyhotGallery = (() => {
     [0, 1, 2, 3, 4].filter((n) => sizes.has(n)).forEach((n) => add("size", String(n), ["empty", "1 class", "2 classes", "3 classes", "4 and more"][n]));
     $("size").parentElement.hidden = ![0, 1, 2, 3, 4].some((n) => sizes.has(n));
     for (const option of $("show").options) {
-      if (["valid", "refuted", "unasked"].includes(option.value)) option.hidden = !data.known.some(Boolean);
+      if (["valid", "refuted", "unclear", "unasked"].includes(option.value)) option.hidden = !data.known.some(Boolean);
     }
     data.kinds.forEach((k) => add("kind", k, k));
     $("by-kind").hidden = !data.kinds.length;
@@ -84,6 +85,8 @@ const manyhotGallery = (() => {
       $(id).addEventListener(id === "class" ? "input" : "change", () => change({ [id]: $(id).value }));
     }
   }
+
+  let fits = () => true; // whether a model fits the filters on an image
 
   function choose() {
     const models = data.models.map((_, m) => m).filter((m) => !state.model || data.models[m] === state.model);
@@ -98,14 +101,15 @@ const manyhotGallery = (() => {
       data.top[i][m] !== null && sure(i, m) &&
       (!JUDGED.includes(state.show) || verdict(i, m) === state.show) &&
       (!state.kind || data.errors[i][m] === kind);
-    const fits = (i) => {
+    const asked = (state.show && state.show !== "disagree") || above || state.kind || state.model;
+    fits = (i, m) => models.includes(m) && one(i, m);
+    const shows = (i) => {
       if (state.size && !(data.known[i] && Math.min(data.sets[i].length, 4) === Number(state.size))) return false;
       if (words && ![data.labels[i], ...data.sets[i], ...data.top[i]].some((c) => wanted.has(c))) return false;
       if (state.show === "disagree" && new Set(data.top[i].filter((c) => c !== null)).size < 2) return false;
-      const asked = (state.show && state.show !== "disagree") || above || state.kind;
       return !asked || models.some((m) => one(i, m));
     };
-    return data.ids.map((_, i) => i).filter(fits);
+    return data.ids.map((_, i) => i).filter(shows);
   }
 
   // The address: what is shown, to be shared.
@@ -174,7 +178,7 @@ const manyhotGallery = (() => {
     $("prev").disabled = at <= 0;
     $("next").disabled = at < 0 || at >= fitting.length - 1;
     $("empty").hidden = at >= 0;
-    $("shot").hidden = at < 0;
+    $("shot").hidden = $("strip").parentElement.hidden = at < 0;
     if (at < 0) { write(); strip(); return; }
     const i = fitting[at];
     state.image = data.ids[i];
@@ -206,21 +210,65 @@ const manyhotGallery = (() => {
   }
 
   function draw(i, told) {
-    const label = data.labels[i];
     drawPhoto(i, told);
-    $("label").textContent = label === null ? "none" : names(label);
+    $("told").replaceChildren(...sentence(i, told));
+    document.title = `${data.ids[i]} · ${data.title}`;
     const set = [...data.sets[i], ...told.unclear].map((c) => {
       const [tone, mark, words] = standing(i, told, c);
       return make("span", { className: `chip ${tone}`, title: words }, sign(tone, mark), names(c));
     });
-    const none = data.known[i] ? "empty" : "nobody looked for other classes";
-    $("set").replaceChildren(...(data.known[i] && set.length ? set : [make("span", { className: "off", textContent: none })]));
+    $("set").parentElement.hidden = !data.known[i];
+    $("set").replaceChildren(...(set.length ? set : [make("span", { className: "off", textContent: "empty" })]));
     const asked = told.rejected ? `${told.rejected} more ${told.rejected === 1 ? "class was" : "classes were"} asked about and found not valid.` : "";
-    $("remark").textContent = [told.remark, asked].filter(Boolean).join(" ");
+    $("remark").textContent = [data.known[i] && told.remark, asked].filter(Boolean).join(" ");
     $("remark").hidden = !$("remark").textContent;
     $("name").textContent = data.ids[i];
     drawModels(i);
+    $("shot").classList.toggle("alone", !Object.values(told.similar).flat().some((row) => !data.absent.has(row)));
     $("guesses").replaceChildren(...rows(told).map((c) => drawRow(i, told, c)));
+  }
+
+  // The poster's one look: what the label says, what models say, and how that may be.
+  function sentence(i, told) {
+    const label = data.labels[i], c = spoken(i);
+    const name = (k, id = "") => {
+      const [tone, mark] = standing(i, told, k);
+      return make("b", { id, className: tone }, sign(tone, mark), "\u00a0", make("span", { id: id && "label", textContent: names(k) }));
+    };
+    const start = label === null ? ["No label"] : ["The label says ", name(label, "labelled")];
+    if (c === null) return [...start, ". No model predicted it."];
+    const who = data.models.filter((_, m) => data.top[i][m] === c), n = data.models.length;
+    const models = who.length === 1 ? who[0] : who.length === n ? `${n === 2 ? "both" : `all ${n}`} models` : `${who.length}\u00a0of\u00a0${n} models`;
+    const most = Math.max(...data.models.map((_, m) => (data.top[i][m] === c ? data.sure[i][m] ?? -1 : -1)));
+    const sure = most < 0 ? "" : `, ${who.length > 1 ? "up to " : ""}${finer(most / data.whole).replaceAll(" ", "\u00a0")}`;
+    const verb = who.length === 1 ? " says " : " say ";
+    const what = c === label ? ["so"] : [name(c)];
+    return [...start, "; ", ...breakable(models), verb, ...what, `${sure}. `, make("small", { textContent: closing(i, told, c) })];
+  }
+
+  const finer = (share) => (share > 0.99 ? `${Math.min(99.9, Math.floor(1000 * share) / 10).toFixed(1)} %` : percent(share));
+
+  // The class that is spoken of: the surest first one of the models that the filters mean.
+  function spoken(i) {
+    const all = data.models.map((_, m) => m).filter((m) => data.top[i][m] !== null);
+    const meant = all.filter((m) => fits(i, m));
+    // Where models disagree the label is one side already.
+    const other = (m) => state.show === "disagree" && data.top[i][m] !== data.labels[i];
+    const sure = (m) => other(m) * data.whole + (data.sure[i][m] ?? 0);
+    const [first] = (meant.length ? meant : all).sort((a, b) => sure(b) - sure(a));
+    return first === undefined ? null : data.top[i][first];
+  }
+
+  function closing(i, told, c) {
+    const label = data.labels[i];
+    if (!data.known[i]) return told.remark || (c === label ? "" : "Nobody looked for other classes.");
+    return {
+      valid: data.sets[i].includes(label) ? "Both are valid." : "That is valid, the label is not.",
+      refuted: "Raters found that it is not valid.",
+      unclear: "Raters did not agree on that.",
+      unasked: "Nobody asked about that.",
+      wrong: "That is not valid.",
+    }[verdict(i, data.top[i].indexOf(c))] ?? "";
   }
 
   function drawPhoto(i, told) {
@@ -230,8 +278,9 @@ const manyhotGallery = (() => {
     }
     const [width, height] = told.photo;
     const alt = data.labels[i] === null ? data.ids[i] : `Labelled ${names(data.labels[i])}`;
-    const img = make("img", { src: `photos/${i}.jpg`, width, height, alt, className: width > height ? "wide" : "" });
+    const img = make("img", { src: `photos/${i}.jpg`, width, height, alt });
     img.style.setProperty("--ratio", width / height);
+    img.style.setProperty("--most", `${8 * width}px`);
     $("photo").replaceChildren(img);
   }
 
@@ -240,13 +289,17 @@ const manyhotGallery = (() => {
       const said = verdict(i, m), kind = data.errors[i]?.[m] ?? -1;
       let [mark, words] = VERDICT[said];
       if (said === "wrong" && !data.known[i]) words = "not the label"; // which is all that is known
-      const badge = make("span", { className: `verdict ${said}` }, sign(said, mark), words);
+      const badge = make("span", { className: `verdict ${said}`, title: words }, sign(said, mark), make("span", { textContent: words }));
       const more = kind >= 0 ? [make("div", { className: "kind", textContent: data.kinds[kind] })] : [];
       return make("th", { scope: "col" }, make("div", {}, ...breakable(model)), badge, ...more);
     });
     const row = make("tr", {}, make("th", { scope: "col", className: "class" }, make("span", { className: "sr", textContent: "Class" })), ...heads, make("th", { scope: "col", className: "similar", textContent: "Images of this class" }));
     $("models").replaceChildren(row);
     $("shot").classList.toggle("many", data.models.length > 2);
+    const heat = data.models.length > BARS;
+    $("shot").classList.toggle("heat", heat);
+    if (heat) $("seen").tabIndex = 0; // what scrolls must be reached by keys
+    $("shot").style.setProperty("--models", data.models.length);
     $("beside").textContent = data.similarBy ? `Beside each class: the images labelled so that look most like this one to ${data.similarBy}.` : "Beside each class: some of the images labelled so.";
   }
 
@@ -265,7 +318,9 @@ const manyhotGallery = (() => {
 
   function drawRow(i, told, c) {
     const [tone, mark, words] = standing(i, told, c);
-    const said = make("span", {}, make("b", { textContent: names(c) }), make("small", { textContent: words }));
+    // What is known of no class but the label is not said in each row.
+    const quiet = tone === "plain" && !data.known[i];
+    const said = make("span", {}, make("b", { textContent: names(c) }), make("small", { className: quiet ? "sr" : "", textContent: words }));
     const head = make("th", { scope: "row" }, make("div", { className: "named" }, sign(tone, mark), said));
     const cells = told.seen.map((of, m) => {
       const rank = of.findIndex(([other]) => other === c);
@@ -276,15 +331,18 @@ const manyhotGallery = (() => {
       fill.style.width = `${sure === null ? 0 : (100 * sure) / data.whole}%`;
       const bar = make("span", { className: "track" }, fill);
       bar.hidden = sure === null;
+      const ground = `${Math.round((sure ?? 0) / data.whole * 60)}%`;
       const number = make("span", { className: "n", textContent: text, title: `rank ${rank + 1}` });
-      return make("td", {}, make("div", { className: `bar-cell${rank ? "" : " best"}` }, make("span", { className: "who", textContent: data.models[m] }), bar, number));
+      const cell = make("div", { className: `bar-cell${rank ? "" : " best"}` }, make("span", { className: "who", textContent: data.models[m] }), bar, number);
+      cell.style.setProperty("--ground", ground);
+      return make("td", {}, cell);
     });
     return make("tr", { className: tone }, head, ...cells, make("td", { className: "similar" }, thumbs(told.similar[c] ?? [], c)));
   }
 
   function percent(share) {
     const value = 100 * share;
-    return value > 0 && value < 1 ? "< 1 %" : value > 99 && value < 100 ? "> 99 %" : `${Math.round(value)} %`;
+    return value < 1 ? "< 1 %" : value > 99 && value < 100 ? "> 99 %" : `${Math.round(value)} %`;
   }
 
   function thumbs(rows, c) {
@@ -321,7 +379,7 @@ const manyhotGallery = (() => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
     const writes = event.target.closest?.("input, select");
     if (event.key === "Escape") { clear(); event.target.blur?.(); return; }
-    if (writes) return;
+    if (writes || event.target === $("seen")) return;
     const does = {
       ArrowRight: () => go(at + 1),
       ArrowLeft: () => go(at - 1),

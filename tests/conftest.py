@@ -47,6 +47,9 @@ LONGEST = (
 )
 """Files of five seconds to a minute, which are begun first: whoever has the last one would work alone."""
 
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
+"""The first without windows, menus and services, which cost each page as much again as the page itself."""
+
 
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of
 # test_benchmarks. Before anything imports NumPy, and for all processes that tests start.
@@ -120,9 +123,9 @@ def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Return a headless browser; one for all tests of a process, which cannot have two."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        missing("chromium, to look at pages with (apt-get install chromium)")
+        missing("chromium, to look at pages with (apt-get install chromium-headless-shell)")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

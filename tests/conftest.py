@@ -56,6 +56,12 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: each waits for browsers, servers and Ray a third of its time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what manyhot keeps, published files above all, once for all workers, apart from its user's."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -34,7 +34,7 @@ CORE = (
     "typer._adapters",
     "manyhot.cli",
     "manyhot.report",
-    *(f"manyhot.report.figures.{name}" for name in ("labels", "models", "ranks", "scatter", "shift", "trust")),
+    *(f"manyhot.report.figures.{name}" for name in ("labels", "models", "ranks", "shift", "trust")),
     *BUILT_IN["metric"],
     *BUILT_IN["format"],
     *(f"manyhot.pipeline.{name}" for name in ("benchmarks", "compare", "conversion", "describe", "evaluate")),

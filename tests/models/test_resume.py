@@ -35,9 +35,10 @@ sys.path.insert(0, {tests!r})
 from small_models import COLOURS, SMALL, mean_colour
 
 def model():
+    most = int(Path("parts").read_text()) if Path("parts").exists() else 99
     def forward(images):
         time.sleep(0.004 * len(images))
-        while Path("parts").exists() and len([*Path("out").rglob("0*.parquet")]) > int(Path("parts").read_text()):
+        while len(list(Path("out").rglob("0*.parquet"))) > most:
             time.sleep(0.01)
         return mean_colour(images)
     return Network("tint", COLOURS, SMALL, forward=forward)

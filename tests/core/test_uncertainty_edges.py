@@ -1,4 +1,4 @@
-"""Uncertainty metrics where there is next to nothing: no weight, one image a bin, classes that are ruled out."""
+"""Uncertainty metrics where there is next to nothing: no weight, one image a bin, no probability at all."""
 
 import numpy as np
 import pytest

@@ -1,18 +1,9 @@
-"""What recalibration and prediction sets leave out, and where rounding would cost an image."""
+"""Prediction sets where rounding would cost an image, and of lists that leave nothing out."""
 
 import numpy as np
 
 from manyhot.core.conformal import fit_threshold
-from manyhot.core.scaling import Targets
 from manyhot.core.sets import Case, LabelSets
-
-
-def test_images_that_are_left_out_are_not_fitted_to():
-    labels = LabelSets.from_lists([[0], [1, 2], [3]], 4, label=[0, 1, 3], usable=np.arange(3) != 1)
-    for targets in (Targets.of_labels(labels), Targets.of_sets(labels)):
-        assert targets.image.tolist() == [0, 2]
-        assert targets.classes.tolist() == [0, 3]
-        assert targets.share.tolist() == [1, 1]
 
 
 def test_as_many_are_missed_as_alpha_allows():

@@ -213,8 +213,14 @@ class Rater:
         """Wait until an Enter is meant for this image."""
         self.until(
             "document.querySelector('#frame > img')?.complete && !document.getElementById('page').hidden"
-            " && performance.now() - shownAt > 250"
+            " && document.querySelector('#frame > img').naturalWidth && performance.now() - shownAt > 250"
         )
+
+    def look_ahead(self):
+        """Wait until the images that come next are there, so that they can be answered without the server."""
+        ahead = "performance.getEntriesByType('resource').filter(e => e.name.endsWith('/large')).length >= 4"
+        self.until(ahead)
+        self.settle()
 
     def number(self, class_id):
         """Return the key of a class on this page."""

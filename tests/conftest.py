@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 HERE = Path(__file__).resolve().parent
@@ -18,40 +19,58 @@ REPO = HERE.parent
 SHARED = REPO.parent / "shared"
 
 LONGEST = (
-    "web/test_page_lost.py",
-    "models/test_ray.py",
     "test_docs.py",
-    "web/test_page.py",
-    "web/test_page_looks.py",
+    "models/test_ray.py",
     "web/test_kills.py",
     "report/test_figures.py",
-    "web/test_postgres.py",
+    "test_cli.py",
     "pipeline/test_benchmarks.py",
     "web/test_samples_campaign.py",
-    "test_cli.py",
-    "web/test_owner_page.py",
-    "models/test_resume.py",
+    "web/test_page_lost.py",
+    "web/test_page_looks.py",
+    "report/test_gallery_browser.py",
     "report/test_report_browser.py",
+    "models/test_resume.py",
     "report/test_figures_browser.py",
-    "test_cli_predict.py",
-    "models/test_engines.py",
-    "models/test_adapters.py",
     "models/test_efficientnet_lite.py",
     "models/test_squeezenet.py",
-    "models/sources/test_remote.py",
-    "pipeline/test_errors.py",
+    "test_cli_predict.py",
+    "pipeline/test_compare_files.py",
     "web/test_database.py",
+    "web/test_page.py",
+    "web/test_postgres.py",
+    "models/test_engines.py",
+    "models/sources/test_remote.py",
+    "web/test_page_access.py",
+    "web/test_owner_page.py",
+    "web/test_store_answers.py",
+    "web/test_assigning_changes.py",
     "web/test_security_text.py",
+    "pipeline/test_errors.py",
+    "models/test_adapters.py",
+    "web/test_store_assigning.py",
+    "web/test_backup.py",
     "steps/test_propose_published.py",
+    "pipeline/test_conversion.py",
+    "pipeline/test_diagnose_files.py",
     "core/test_nearest.py",
     "minimal/test_minimal.py",
 )
-"""Files of five seconds to a minute, which are begun first: whoever has the last one would work alone."""
+"""Files of five seconds to half a minute, which are begun first: whoever has the last would work alone."""
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
+"""The first without windows, menus and services, which cost each page as much again as the page itself."""
 
 
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of
 # test_benchmarks. Before anything imports NumPy, and for all processes that tests start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: each waits for browsers, servers and Ray a third of its time."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,6 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="manyhot-cache-")
         os.environ["MANYHOT_CACHE"] = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # How long an example takes is a matter of what else the machine does.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:
@@ -121,9 +143,9 @@ def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Return a headless browser; one for all tests of a process, which cannot have two."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        missing("chromium, to look at pages with (apt-get install chromium)")
+        missing("chromium, to look at pages with (apt-get install chromium-headless-shell)")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

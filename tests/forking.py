@@ -22,18 +22,36 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from manyhot.registry import BUILT_IN
+
 MAIN = "from manyhot.cli import main; main()"
 
 
 CORE = (
     "altair",
     "vl_convert",
+    "pandas",
+    "typer._adapters",
     "manyhot.cli",
+    "manyhot.report",
+    *(f"manyhot.report.figures.{name}" for name in ("labels", "models", "ranks", "shift", "trust")),
+    *BUILT_IN["metric"],
+    *BUILT_IN["format"],
     *(f"manyhot.pipeline.{name}" for name in ("benchmarks", "compare", "conversion", "describe", "evaluate")),
 )
 """What most commands import."""
 
-NETWORKS = ("torch", "torchvision", "timm", "manyhot.cli", "manyhot.models")
+NETWORKS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "typer._adapters",
+    "manyhot.cli",
+    "manyhot.pipeline.predict",
+    *BUILT_IN["model"],
+    *BUILT_IN["format"],
+)
 """What commands that predict import."""
 
 

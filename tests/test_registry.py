@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from manyhot import registry
@@ -104,3 +107,10 @@ def test_flags_are_true_or_false():
     assert message(InputError, lambda: get("metric", "asma(exact='no')")) == (
         "The option 'exact' is a flag.\n  got:     asma(exact='no')\n  allowed: exact=True or exact=False"
     )
+
+
+def test_names_stand_in_one_order_whatever_was_imported_first():
+    code = "import manyhot.core.ranking; from manyhot.registry import names; print(*names('metric'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == registry.names("metric")
+    assert done.stdout.startswith("top1 top5 real1 ")

@@ -137,9 +137,12 @@ def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Funct
 
 
 def names(kind: str) -> list[str]:
-    """Return the registered names of a kind in order of registration."""
+    """Return the registered names of a kind: built-ins in the order of `BUILT_IN`, then others."""
     _load(kind)
-    return [name for entry_kind, name in _entries if entry_kind == kind]
+    place = {module: i for i, module in enumerate(BUILT_IN[kind])}
+    found = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
+    found.sort(key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
+    return [entry.name for entry in found]
 
 
 def get(kind: str, spec: str) -> Entry:

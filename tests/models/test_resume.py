@@ -28,14 +28,18 @@ from manyhot.models.sources import Files
 
 SLOW = """
 import sys, time
+from pathlib import Path
 import numpy as np
 from manyhot.models import Network
 sys.path.insert(0, {tests!r})
 from small_models import COLOURS, SMALL, mean_colour
 
 def model():
+    most = int(Path("parts").read_text()) if Path("parts").exists() else 99
     def forward(images):
         time.sleep(0.004 * len(images))
+        while len(list(Path("out").rglob("0*.parquet"))) > most:
+            time.sleep(0.01)
         return mean_colour(images)
     return Network("tint", COLOURS, SMALL, forward=forward)
 """
@@ -180,6 +184,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW.format(tests=os.path.dirname(__file__)))  # noqa: PTH120
     words = ["predict", str(many), "--model", "python:slow:model", "--out", str(out)]
     for i in range(2):
+        (tmp_path / "parts").write_text(str(i))  # it comes no further than into the one after these
         process = predictions.start(*words, folder=tmp_path, cwd=tmp_path)
         until = time.monotonic() + 60
         while len(list((out / ".parts").rglob("0*.parquet"))) <= i and time.monotonic() < until:
@@ -189,6 +194,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
         process.kill()
         process.wait()
         assert not (out / "tint.parquet").exists()
+    (tmp_path / "parts").unlink()
     predictions.run(*words, cwd=tmp_path)
     assert set(contents(out)) == set(contents(tmp_path / "undisturbed"))
     for name in ("tint.parquet", "images.parquet"):  # their metadata tell the call

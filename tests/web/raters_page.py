@@ -40,6 +40,17 @@ CLASSES = ClassList(
     ((),) * len(NAMES),
 )
 ANSWERS = ("no", "maybe", "yes")
+# Tells when an image was shown: what is pressed within 250 ms after that was meant for the one before.
+SHOWN = """
+  new MutationObserver((changes) => {
+    if (changes.some((change) => change.target.id === "frame")) window.shownAt = performance.now();
+  }).observe(document, { childList: true, subtree: true });
+"""
+# Within the page: to ask it again and again from here costs more than all that it does.
+UNTIL = """new Promise((done) => {
+  const look = (left) => (%s) ? done(true) : left ? setTimeout(look, 20, left - 1) : done(false);
+  look(%d);
+})"""
 
 
 @dataclass
@@ -158,6 +169,7 @@ def visitors(chromium, *, offline=False):
         page.set_default_timeout(8_000)
         page.on("console", lambda message: hear(message.text))
         page.on("pageerror", lambda error: hear(str(error)))
+        page.add_init_script(SHOWN)
         if script:
             page.add_init_script(script)
         page.goto(link)
@@ -201,8 +213,14 @@ class Rater:
         """Wait until an Enter is meant for this image."""
         self.until(
             "document.querySelector('#frame > img')?.complete && !document.getElementById('page').hidden"
+            " && document.querySelector('#frame > img').naturalWidth && performance.now() - shownAt > 250"
         )
-        self.page.wait_for_timeout(270)
+
+    def look_ahead(self):
+        """Wait until the images that come next are there, so that they can be answered without the server."""
+        ahead = "performance.getEntriesByType('resource').filter(e => e.name.endsWith('/large')).length >= 4"
+        self.until(ahead)
+        self.settle()
 
     def number(self, class_id):
         """Return the key of a class on this page."""
@@ -222,10 +240,7 @@ class Rater:
 
     def until(self, script, seconds=8.0):
         """Wait for something to be true on the page."""
-        end = time.monotonic() + seconds
-        while not self.page.evaluate(script):
-            assert time.monotonic() < end, f"not within {seconds:g} s: {script}"
-            self.page.wait_for_timeout(20)
+        assert self.page.evaluate(UNTIL % (script, 50 * seconds)), f"not within {seconds:g} s: {script}"
 
 
 def main(folder, port):

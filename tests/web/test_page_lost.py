@@ -50,8 +50,7 @@ def test_offline_in_the_middle(campaign, visit):
     ann = visit(campaign.link())
     ann.press("1", "Enter")
     ann.sent()
-    ann.until("performance.getEntriesByType('resource').filter(e => e.name.endsWith('/large')).length >= 4")
-    ann.settle()
+    ann.look_ahead()
     before = campaign.votes()
     ann.page.context.set_offline(True)
     for _ in range(3):
@@ -66,9 +65,8 @@ def test_offline_in_the_middle(campaign, visit):
 
 def test_the_tab_is_closed_while_offline(campaign, visit):
     ann = visit(campaign.link())
-    ann.settle()
+    ann.look_ahead()
     context = ann.page.context
-    ann.page.wait_for_timeout(300)
     context.set_offline(True)
     ann.press("1", "Enter", "1")
     ann.page.close()
@@ -246,7 +244,7 @@ def test_refused_answers_are_told_and_not_sent_for_ever(campaign, visit):
 def test_the_session_is_gone_and_comes_back_in_another_tab(campaign, visit):
     link = campaign.link()
     ann = visit(link)
-    ann.settle()
+    ann.look_ahead()
     ann.page.context.clear_cookies()
     ann.press("1", "Enter", "1")
     ann.page.get_by_text("Open your invitation link again in this browser").first.wait_for()
@@ -280,8 +278,7 @@ def test_another_rater_of_the_browser_sends_nothing_in_this_ones_name(campaign, 
 
 def test_storage_is_full_or_forbidden(campaign, visit):
     ann = visit(campaign.link(), script=FORBIDDEN)
-    ann.settle()
-    ann.page.wait_for_timeout(300)
+    ann.look_ahead()
     ann.page.context.set_offline(True)
     ann.press("1", "Enter")
     ann.page.get_by_text("This browser does not keep what is not sent yet").wait_for()

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +141,8 @@ def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Return a headless browser; one for all tests of a process, which cannot have two."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        missing("chromium, to look at pages with (apt-get install chromium-headless-shell)")
+def launch() -> Iterator[Callable[[Sequence[str]], Any]]:
+    """Return what starts the first browser that is there; one driver for all tests of a process has to do."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -153,9 +150,31 @@ def chromium() -> Iterator[Any]:
     quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
     arguments = ["--no-first-run", *(f"--disable-{name}" for name in quiet)]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+
+        def start(names: Sequence[str]) -> Any:
+            path = next(filter(None, map(shutil.which, names)), None)
+            if path is None:
+                missing("chromium, to look at pages with (apt-get install chromium)")
+            return playwright.chromium.launch(executable_path=path, args=arguments)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def chromium(launch: Callable[[Sequence[str]], Any]) -> Iterator[Any]:
+    """Return a headless browser, the leanest that is there."""
+    with launch(BROWSERS) as browser:
         yield browser
-        browser.close()
+
+
+@pytest.fixture(scope="session")
+def whole_chromium(launch: Callable[[Sequence[str]], Any]) -> Iterator[Any]:
+    """Return the browser that people have, for what the headless shell does otherwise.
+
+    It moves the pointer by itself when the first page is there, and sets text in another width.
+    """
+    with launch(BROWSERS[1:]) as browser:
+        yield browser
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

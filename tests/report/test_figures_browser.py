@@ -30,14 +30,14 @@ def small():
 
 
 @pytest.fixture
-def visit(chromium, tmp_path):
+def visit(whole_chromium, tmp_path):
     """Return a function that opens a page's text; what the console says fails the test."""
     contexts, said = [], []
 
     def visit(html, **options):
         path = tmp_path / "index.html"
         path.write_text(html, encoding="utf-8")
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context = whole_chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))

@@ -164,7 +164,10 @@ def test_none_is_made_that_is_not_wanted(home):
 def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
     for name in IDS:
         Path(name).unlink()
-    assert evaluated().no_gallery == "None of the 6 photographs can be shown: the file does not exist"
+    assert evaluated().no_gallery == (
+        f"None of the 6 photographs can be shown: {Path('0.jpg').resolve()}; the file does not exist; tell "
+        "where they lie now: --images FILE, an images table with the columns image_id and uri"
+    )
     assert "ReaL" in page()
     assert not Path("results/report/gallery").exists()
 
@@ -173,7 +176,7 @@ def test_another_table_of_that_name_beside_predictions_does_not_either(home):
     pq.write_table(pa.table({"uri": ["0.jpg"], "jpeg": [b""]}), "pred/images.parquet")
     done = evaluated()
     assert done.no_gallery == (
-        "The file does not hold images: no known format with suffix '.parquet', and the columns uri, jpeg"
+        "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the columns uri, jpeg"
     )
     assert "ReaL" in page()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
-"""Metrics printed after an evaluation; all are in the files."""
+"""Metrics printed after an evaluation of more than seven; all are in the files."""
 
 
 def print_outcome(outcome: Outcome, as_json: bool) -> None:
@@ -72,8 +72,9 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
 
     told = json.loads(outcome.evaluation.about["metrics"])
     wide = outcome.evaluation.summary()
-    usual = [m for m in HEADLINE if m in wide.columns]
-    shown = usual if len(usual) > 1 else wide.columns[2:7]
+    every = wide.columns[2:]
+    usual = [m for m in HEADLINE if m in every]
+    shown = every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
     by = "real1" if "real1" in shown else shown[0]
     for (dataset,), part in wide.group_by("dataset", maintain_order=True):
         ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)

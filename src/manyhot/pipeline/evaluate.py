@@ -187,7 +187,8 @@ def _write_gallery(
             return [], more
         return report_gallery(shown, report, **vars(about), progress=progress), ""
     except (InputError, MissingExtraError) as error:
-        return [], f"{error.what.rstrip('.')}: {error.details['got'] or error.details['do']}"
+        reasons = [str(error.details[key]) for key in ("where", "got", "do") if error.details[key]]
+        return [], f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
 
 
 def _photographed(about: _Judged, images: Images | None, predictions: Sequence[PathLike]) -> Images | None:

@@ -176,7 +176,8 @@ def test_another_table_of_that_name_beside_predictions_does_not_either(home):
     pq.write_table(pa.table({"uri": ["0.jpg"], "jpeg": [b""]}), "pred/images.parquet")
     done = evaluated()
     assert done.no_gallery == (
-        "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the columns uri, jpeg"
+        "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the "
+        "columns uri, jpeg"
     )
     assert "ReaL" in page()
 

@@ -213,6 +213,7 @@ def test_pinning_by_keyboard_keeps_the_focus(view):
 
 def copied(page, table, kind):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.bring_to_front()  # The clipboard is for who has the focus.
     page.locator(f"{table} .copy button").get_by_text(kind, exact=True).click()
     page.wait_for_function("document.querySelector('#said').textContent.startsWith('Copied')")
     return page.evaluate("navigator.clipboard.readText()")

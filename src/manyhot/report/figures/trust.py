@@ -86,7 +86,8 @@ def _reliability(name: str, bins: pl.DataFrame) -> Panel:
         ("Right", "y", "1", " %", "lo", "hi"),
         ("Images", "n", "0", ""),
     ]
-    names, said = _names(f"{name}-names", x, y)
+    # A model that is right on few of the images on which it is sure is rare.
+    names, said = _names(f"{name}-names", x, y, below=True)
     sheets = {name: sheet, f"{name}-equal": ends, f"{name}-names": names}
     return Panel([*layers, *said], sheets, SIDE, SIDE, "Reliability", tips)
 
@@ -114,18 +115,19 @@ def _risk(name: str, curve: pl.DataFrame) -> Panel:
     return Panel([*layers, *said], sheets, SIDE, SIDE, "Risk and coverage", tips)
 
 
-def _names(name: str, x: Side, y: Side) -> tuple[Sheet, list[Any]]:
-    """Return the names of the events in the upper left corner, where in both panels there is room."""
+def _names(name: str, x: Side, y: Side, *, below: bool = False) -> tuple[Sheet, list[Any]]:
+    """Return the names of the events in the upper left corner, or in the lower right: where there is room."""
+    across, lines, align = (0.96, (0.12, 0.05), "right") if below else (0.04, (0.96, 0.89), "left")
     sheet: Sheet = {
-        "left": [x.domain[1] * 0.04] * len(HUES),
-        "high": [y.domain[1] * (0.96 - 0.07 * i) for i in range(len(HUES))],
+        "across": [x.domain[1] * across] * len(HUES),
+        "high": [y.domain[1] * line for line in lines],
         "event": [NAMES[event] for event in HUES],
     }
     layers = []
     for event, hue in HUES.items():
-        look = {"align": "left", "fontWeight": "bold", "color": ink(hue), **halo()}
+        look = {"align": align, "fontWeight": "bold", "color": ink(hue), **halo()}
         text = _of_event(name, event).mark_text(**look)
-        layers.append(text.encode(x.channel(alt.X, "left"), y.channel(alt.Y, "high"), words("event")))
+        layers.append(text.encode(x.channel(alt.X, "across"), y.channel(alt.Y, "high"), words("event")))
     return sheet, layers
 
 

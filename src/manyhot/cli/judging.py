@@ -65,7 +65,12 @@ def evaluate(
         str | None, typer.Argument(help="A published benchmark, such as imagenet: fetched and judged whole.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Label sets, in any format that holds labels.")
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="Label sets, in any format that holds labels; or an images table, or a folder that predict "
+            "wrote, for the original labels alone.",
+        ),
     ] = None,
     predictions: Annotated[
         list[Path] | None,

@@ -84,7 +84,8 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
             (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
             for r in kept.iter_rows(named=True)
         ]
-        say(f"{dataset}: {len(ranked)} models, best {min(most, len(ranked))} by {by}")
+        models = "1 model" if len(ranked) == 1 else f"{len(ranked)} models, best {min(most, len(ranked))}"
+        say(f"{dataset}: {models} by {by}")
         print_table(("", "model", *shown), rows)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import pyarrow.compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import sha256
-from manyhot.formats import prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.pipeline.common import Options, Outcome, PathLike, Progress, images_file
+from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
+from manyhot.pipeline.common import Options, Outcome, PathLike, Progress, images_file, original_alone
 from manyhot.pipeline.outputs import write_evaluation
 from manyhot.pipeline.photographs import find_photographs
 from manyhot.steps.compare import compare
@@ -31,6 +32,10 @@ MAX_PICTURES = 200
 
 MAX_GALLERY = 1000
 """Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
+
+
+ORIGINAL = ("top1", "top5")
+"""Judged by default on original labels alone: metrics of label sets would say the same again."""
 
 
 def evaluate_files(
@@ -52,7 +57,8 @@ def evaluate_files(
     Parameters
     ----------
     labels : path-like
-        Any format that holds labels.
+        Any format that holds labels; or an images table, or a folder that ``manyhot predict`` wrote, for the
+        original labels alone.
     predictions : sequence of path-like
         Files, and folders that are searched for files.
     rows : path-like, optional
@@ -79,18 +85,26 @@ def evaluate_files(
         For each kind of bad input; nothing is written then.
     """
     known = read_classes(classes) if classes else None
-    read = read_labels(labels, classes=known)
     row_order = read_images(rows, classes=known) if rows else None
+    files = prediction_files(predictions)
+    options = options or Options()
+    single = _single(labels)
+    if single is None:
+        read = read_labels(labels, classes=known)
+    else:
+        dataset = dataset or Path(labels).resolve().stem
+        labels, images = single, images or single
+        first = partial(read_predictions, files[0], rows=row_order, classes=known)
+        read = original_alone(read_images(single, classes=known), known, first)
+        options = replace(options, metrics=options.metrics or ORIGINAL)
     images = images_file(images) if images else None
     shown = read_images(images, classes=known) if images else None
-    files = prediction_files(predictions)
     models = (read_predictions(f, rows=row_order, classes=known) for f in files)
     if row_order is not None:
         read = read.with_labels(row_order)
     known = known or class_list_of(read.class_hash)
     # Before the judging: a picture library that is missing should not cost it.
     pictures = _pictures(read, shown, files, row_order, known) if shown is not None else None
-    options = options or Options()
     evaluation = judge(read, models, len(files), shown, known, dataset, options, progress)
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
     comparison = compare([evaluation.tables()], seed=options.seed)
@@ -107,6 +121,13 @@ def evaluate_files(
         gallery=pages,
     )
     return Outcome(evaluation, comparison, tuple(written), no_gallery=no_gallery)
+
+
+def _single(labels: PathLike) -> Path | None:
+    """Return the images table that is given for labels, if one is."""
+    table = images_file(labels)
+    told = table != Path(labels) or detect(table, ("labels",)) is None
+    return table if told and detect(table, ("images",)) is not None else None
 
 
 def judge(

@@ -14,9 +14,8 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, data_set
-from manyhot.pipeline.common import PathLike, Progress
+from manyhot.pipeline.common import PathLike, Progress, original_alone
 from manyhot.pipeline.similar import neighbours_of
-from manyhot.steps.sets import single_labels
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 
 
@@ -99,16 +98,7 @@ class Source:
             )
         assert self.images is not None
         images = Images(self.images.table, self.name)
-        if self.classes is not None:
-            return single_labels(images, len(self.classes), self.classes.hash)
-        first = next(self.models())
-        if not first.n_classes:
-            raise InputError(
-                "The number of classes is not known.",
-                where=self.name,
-                do="give the class list: --classes FILE",
-            )
-        return single_labels(images, first.n_classes, first.class_hash)
+        return original_alone(images, self.classes, lambda: next(self.models()))
 
 
 def sources(source: PathLike, asked: Asked) -> Iterator[Source]:

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhot import tables
-from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.steps.sets import single_labels
-from manyhot.tables import DESCRIPTION, Images, Labels, Predictions
+from manyhot.tables import DESCRIPTION
 
 if TYPE_CHECKING:
     from manyhot.steps.compare import Comparison
@@ -56,33 +54,6 @@ def images_file(path: PathLike) -> Path:
     """Return the images table in a folder that ``manyhot predict`` wrote; another path is one already."""
     inside = Path(path) / "images.parquet"
     return inside if inside.is_file() else Path(path)
-
-
-def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
-    """Return the original labels of images as label sets that nobody rated.
-
-    Parameters
-    ----------
-    images : Images
-    classes : ClassList, optional
-    first : callable
-        Gives predictions, which say how many classes there are where no class list does.
-
-    Raises
-    ------
-    InputError
-        If nothing tells how many classes there are, or as in `manyhot.steps.sets.single_labels`.
-    """
-    if classes is not None:
-        return single_labels(images, len(classes), classes.hash)
-    predicted = first()
-    if not predicted.n_classes:
-        raise InputError(
-            "The number of classes is not known.",
-            where=images.name or None,
-            do="give the class list: --classes FILE",
-        )
-    return single_labels(images, predicted.n_classes, predicted.class_hash)
 
 
 def in_campaign(votes: PathLike, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,14 @@ from manyhot.classes import ClassList, class_list_of
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.pipeline.common import Options, Outcome, PathLike, Progress, images_file, original_alone
+from manyhot.pipeline.common import Options, Outcome, PathLike, Progress, images_file
 from manyhot.pipeline.outputs import write_evaluation
 from manyhot.pipeline.photographs import find_photographs
 from manyhot.steps.compare import compare
 from manyhot.steps.describe import describe
 from manyhot.steps.evaluate import evaluate
 from manyhot.steps.results import Evaluation
+from manyhot.steps.sets import single_labels
 from manyhot.tables import Images, Labels, Predictions
 
 if TYPE_CHECKING:
@@ -128,6 +129,33 @@ def _single(labels: PathLike) -> Path | None:
     table = images_file(labels)
     told = table != Path(labels) or detect(table, ("labels",)) is None
     return table if told and detect(table, ("images",)) is not None else None
+
+
+def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
+    """Return the original labels of images as label sets that nobody rated.
+
+    Parameters
+    ----------
+    images : Images
+    classes : ClassList, optional
+    first : callable
+        Gives predictions, which say how many classes there are where no class list does.
+
+    Raises
+    ------
+    InputError
+        If nothing tells how many classes there are, or as in `manyhot.steps.sets.single_labels`.
+    """
+    if classes is not None:
+        return single_labels(images, len(classes), classes.hash)
+    predicted = first()
+    if not predicted.n_classes:
+        raise InputError(
+            "The number of classes is not known.",
+            where=images.name or None,
+            do="give the class list: --classes FILE",
+        )
+    return single_labels(images, predicted.n_classes, predicted.class_hash)
 
 
 def judge(

@@ -14,7 +14,8 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, data_set
-from manyhot.pipeline.common import PathLike, Progress, original_alone
+from manyhot.pipeline.common import PathLike, Progress
+from manyhot.pipeline.evaluate import original_alone
 from manyhot.pipeline.similar import neighbours_of
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 

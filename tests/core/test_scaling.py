@@ -183,3 +183,8 @@ def test_what_cannot_be_fitted():
         "  allowed: dense predictions whose scores are called logit or probability\n"
         "  do:      give scores of all classes, or use isotonic, which needs the best class alone"
     )
+
+
+def test_images_that_are_left_out_are_not_fitted_to():
+    labels = LabelSets.from_lists([[0], [1, 2], [3]], 4, label=[0, 1, 3], usable=np.arange(3) != 1)
+    assert Wanted.of_sets(labels).image.tolist() == [0, 2]

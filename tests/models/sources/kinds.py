@@ -121,7 +121,7 @@ def serving(folder, answers=None, ranges=False):
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
     )
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -137,6 +137,8 @@ def s3_server(monkeypatch):
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    # It looks every half a second whether it is to stop, which is what most of these tests would wait for.
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever.__defaults__", (0.01,))
     server.start()
     host, port = server.get_host_and_port()
     settings = {

@@ -8,11 +8,14 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+import drawings
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -65,6 +68,8 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 # Each worker has one core: threads of BLAS would wait for one another in busy loops, a third of the time of
 # test_benchmarks. Before anything imports NumPy, and for all processes that tests start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# PyTorch's threads are as many as ever, but let the core go while they wait: a fifth of what a network takes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -76,9 +81,9 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what manyhot keeps, published files above all, once for all workers, apart from its user's."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="manyhot-cache-")
-        os.environ["MANYHOT_CACHE"] = folder
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        for name in ("MANYHOT_CACHE", drawings.FOLDER):
+            os.environ[name] = folder = tempfile.mkdtemp(prefix="manyhot-cache-")
+            config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
     # How long an example takes is a matter of what else the machine does.
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
@@ -138,6 +143,20 @@ def published(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         return target
 
     return get
+
+
+@pytest.fixture(scope="module")
+def drawn_once() -> Iterator[None]:
+    """Let figures be drawn once in the whole run, for tests that are about other things."""
+    try:
+        import vl_convert
+    except ImportError:  # no figures
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name in drawings.DRAWERS:
+            patch.setattr(vl_convert, name, drawings.kept(getattr(vl_convert, name)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import drawings
 from manyhot.registry import BUILT_IN
 
 MAIN = "from manyhot.cli import main; main()"
@@ -190,6 +191,9 @@ def _become(script: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], 
 if __name__ == "__main__":
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    if renderer := sys.modules.get("vl_convert"):
+        for name in drawings.DRAWERS:
+            setattr(renderer, name, drawings.kept(getattr(renderer, name)))
     gc.collect()
     gc.freeze()  # what is shared stays so, and no fork collects it when it ends
     # Not within a function: ends as a script does, whatever it raises.

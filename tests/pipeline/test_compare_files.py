@@ -13,6 +13,7 @@ from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.pipeline import compare_files, evaluate_files
 from manyhot.tables import metadata
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 HEAD = "dataset,model,metric,slice,value,lo,hi,n,n_skipped\n"
 
 

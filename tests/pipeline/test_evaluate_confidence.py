@@ -8,6 +8,7 @@ import pytest
 from manyhot import Labels, Predictions, as_labels, evaluate_files, write_labels, write_predictions
 from manyhot.pipeline import Options, leaderboard, report_folder
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 N, C = 200, 5
 
 

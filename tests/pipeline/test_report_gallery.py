@@ -15,6 +15,7 @@ from manyhot import cli, tables
 from manyhot.pipeline import evaluate_files, gallery_files, report_folder
 
 image = pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("drawn_once")
 IDS = [f"{i}.jpg" for i in range(6)]
 LABEL = [0, 0, 0, 1, 1, 2]
 SETS = [{0, 1}, {0}, {1}, {1, 2}, {1}, {2}]

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets, pairs_within
+from manyhot.core.cooccur import Pairs
+from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import Entry, register
 
@@ -285,14 +286,9 @@ def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[
         ``a * C + b`` with a < b, ascending.
     images : ndarray of int64, shape (p,)
     """
-    yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
-    i, j = pairs_within(sets.rows[yes])
-    a, b = sets.classes[yes[i]].astype(np.int64), sets.classes[yes[j]]
-    pair, images = np.unique(np.minimum(a, b) * sets.n_classes + np.maximum(a, b), return_counts=True)
-    alone = np.bincount(sets.classes[yes], minlength=sets.n_classes)
-    n = len(np.unique(sets.rows[yes]))
-    company = images * n >= alone[pair // sets.n_classes] * alone[pair % sets.n_classes]
-    return pair[company], images[company]
+    pairs = Pairs.of(sets)
+    company = pairs.both * pairs.n >= pairs.images[pairs.a] * pairs.images[pairs.b]
+    return (pairs.a * sets.n_classes + pairs.b)[company], pairs.both[company]
 
 
 def rarity_of(similarity: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

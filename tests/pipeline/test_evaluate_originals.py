@@ -1,12 +1,14 @@
 """Images with original labels and nothing else, as `manyhot predict` leaves them."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot import Predictions, evaluate_files, write_predictions
+from manyhot import Labels, Predictions, as_labels, evaluate_files, write_labels, write_predictions
 from manyhot.errors import InputError
 from manyhot.pipeline import Options
 
@@ -65,4 +67,25 @@ def test_images_without_labels():
         "  where:   images\n"
         "  allowed: an images table with the column 'label'\n"
         "  do:      add the column, or predict with --labels"
+    )
+
+
+def test_a_folder_with_label_sets_is_judged_on_them():
+    made = as_labels([[c, (c + 1) % C] for c in LABEL], n_classes=C, label=LABEL)
+    table = made.table.set_column(0, "image_id", pa.array(IDS))
+    write_labels(Labels(table, C, name="sets"), "photos/labels.parquet")
+    _, found = judged("photos")
+    best = SCORES.argmax(1)
+    assert found["real1"] == (pytest.approx(((best == LABEL) | (best == (LABEL + 1) % C)).mean()), N)
+
+
+def test_a_campaign_without_label_sets():
+    Path("photos/campaign.json").write_text("{}")
+    with pytest.raises(InputError) as error:
+        judged("photos")
+    assert str(error.value) == (
+        "The campaign has no label sets yet.\n"
+        "  where:   photos\n"
+        "  do:      make them of its votes: manyhot aggregate photos; or judge on the original labels alone: "
+        "--labels photos/images.parquet"
     )

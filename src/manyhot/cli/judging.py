@@ -68,8 +68,8 @@ def evaluate(
         Path | None,
         typer.Option(
             "--labels",
-            help="Label sets, in any format that holds labels; or an images table, or a folder that predict "
-            "wrote, for the original labels alone.",
+            help="Label sets, in any format that holds labels, or a campaign; or an images table, or a "
+            "folder that predict wrote, for the original labels alone.",
         ),
     ] = None,
     predictions: Annotated[

@@ -23,7 +23,7 @@ from manyhot.steps.describe import describe
 from manyhot.steps.evaluate import evaluate
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sets import single_labels
-from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables import DESCRIPTION, Images, Labels, Predictions
 
 if TYPE_CHECKING:
     from manyhot.report import Pictures
@@ -58,8 +58,8 @@ def evaluate_files(
     Parameters
     ----------
     labels : path-like
-        Any format that holds labels; or an images table, or a folder that ``manyhot predict`` wrote, for the
-        original labels alone.
+        Any format that holds labels, or a folder with ``labels.parquet``, such as a campaign; or an images
+        table, or a folder that ``manyhot predict`` wrote, for the original labels alone.
     predictions : sequence of path-like
         Files, and folders that are searched for files.
     rows : path-like, optional
@@ -89,6 +89,8 @@ def evaluate_files(
     row_order = read_images(rows, classes=known) if rows else None
     files = prediction_files(predictions)
     options = options or Options()
+    # A folder with label sets is judged on them, never in silence on the original labels beside them.
+    labels = _sets_file(labels)
     single = _single(labels)
     if single is None:
         read = read_labels(labels, classes=known)
@@ -122,6 +124,19 @@ def evaluate_files(
         gallery=pages,
     )
     return Outcome(evaluation, comparison, tuple(written), no_gallery=no_gallery)
+
+
+def _sets_file(labels: PathLike) -> Path:
+    """Return the label sets in a folder, such as that of a campaign; another path is them already."""
+    inside = Path(labels) / "labels.parquet"
+    if (Path(labels) / DESCRIPTION).is_file() and not inside.is_file():
+        raise InputError(
+            "The campaign has no label sets yet.",
+            where=labels,
+            do=f"make them of its votes: manyhot aggregate {labels}; or judge on the original labels alone: "
+            f"--labels {Path(labels) / 'images.parquet'}",
+        )
+    return inside if inside.is_file() else Path(labels)
 
 
 def _single(labels: PathLike) -> Path | None:

@@ -194,6 +194,27 @@ def test_a_class_is_missing_and_a_comment(campaign, visit):
     assert ann.page.get_attribute("#comment", "data-count") == "2"
 
 
+def test_a_search_opened_again_at_once_outlives_the_close_of_the_one_before(campaign, visit):
+    ann = visit(campaign.link())
+    ann.settle()
+    ann.press("a")
+    ann.page.evaluate(
+        """() => {
+            const dialog = document.getElementById("missing-dialog");
+            const type = (text) => {
+                document.getElementById("missing-input").value = text;
+                document.getElementById("missing-input").dispatchEvent(new Event("input"));
+            };
+            dialog.close();
+            document.dispatchEvent(new KeyboardEvent("keydown", { key: "a", code: "KeyA" }));
+            type("zeppelin");
+            dialog.dispatchEvent(new Event("close")); // as a browser under load sends it: after the keys
+        }"""
+    )
+    ann.page.get_by_text("No classes found.").wait_for()
+    assert ann.page.get_by_role("option").count() == 1  # none of these
+
+
 def test_radios_by_arrow_keys_and_their_names(campaign, visit):
     ann = visit(campaign.link())
     ann.settle()

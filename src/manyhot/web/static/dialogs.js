@@ -35,10 +35,13 @@ export function comment(page, save) {
   }
 }
 
+let asked = 0, timer = 0; // the searches of all openings: one that was left must not answer the next
+
 // Search for a class. found(class) is told which; unknown(text) that it is none of the list.
 export function missing(page, found, unknown) {
   const dialog = $("missing-dialog"), input = $("missing-input"), list = $("missing-list");
-  let options = [], at = 0, asked = 0, timer = 0;
+  let options = [], at = 0;
+  end();
   input.value = "";
   list.replaceChildren();
   tell("");
@@ -50,8 +53,10 @@ export function missing(page, found, unknown) {
     else return;
     event.preventDefault();
   };
-  dialog.onclose = () => { clearTimeout(timer); asked += 1; };
+  dialog.onclose = () => { if (!dialog.open) end(); }; // it comes late: the dialog may be open again
   dialog.showModal();
+
+  function end() { clearTimeout(timer); asked += 1; }
 
   async function search() {
     const text = input.value.trim(), mine = (asked += 1);

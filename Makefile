@@ -38,12 +38,14 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
 
 # Networks first: asked for everything at once, pip takes a torchvision that is built for another torch.
+# OpenCV's usual build needs libGL, which servers lack; the one without windows takes its place.
 # pip 25.1 brings --group; older ones come with older Pythons.
 $(STAMP): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[models,report]"
-	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report,web]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report,web,diagnose]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "opencv-python-headless>=4.9,<6"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@
 

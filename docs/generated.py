@@ -80,6 +80,7 @@ ROWS = {
         "`manyhot diagnose calibration`",
     ),
     "prediction_sets": ("a model and what its prediction sets must hold", "`manyhot diagnose calibration`"),
+    "objects": ("an object in an image", "`manyhot.write_objects`"),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
     "findings": (
         "a finding on an image or on a pair of classes",

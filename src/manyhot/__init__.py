@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         read_golden,
         read_images,
         read_labels,
+        read_objects,
         read_predictions,
         read_results,
         read_votes,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         Votes,
         write_golden,
         write_labels,
+        write_objects,
         write_predictions,
         write_votes,
     )
@@ -137,6 +139,7 @@ _HOME = {
     "read_golden": "manyhot.formats",
     "read_images": "manyhot.formats",
     "read_labels": "manyhot.formats",
+    "read_objects": "manyhot.formats",
     "read_predictions": "manyhot.formats",
     "read_results": "manyhot.formats",
     "read_votes": "manyhot.formats",
@@ -145,6 +148,7 @@ _HOME = {
     "similar_files": "manyhot.pipeline",
     "write_golden": "manyhot.tables",
     "write_labels": "manyhot.tables",
+    "write_objects": "manyhot.tables",
     "write_predictions": "manyhot.tables",
     "write_votes": "manyhot.tables",
 }
@@ -207,6 +211,7 @@ __all__ = [
     "read_golden",
     "read_images",
     "read_labels",
+    "read_objects",
     "read_predictions",
     "read_results",
     "read_votes",
@@ -215,6 +220,7 @@ __all__ = [
     "similar_files",
     "write_golden",
     "write_labels",
+    "write_objects",
     "write_predictions",
     "write_votes",
 ]

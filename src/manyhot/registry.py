@@ -58,6 +58,9 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.class_lists",
         "manyhot.formats.real_votes",
         "manyhot.formats.votes",
+        "manyhot.formats.objects",
+        "manyhot.formats.coco",
+        "manyhot.formats.voc",
     ),
     "model": (
         "manyhot.models.adapters.efficientnet_lite",

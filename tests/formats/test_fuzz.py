@@ -18,6 +18,7 @@ from manyhot.formats import (
     read_golden,
     read_images,
     read_labels,
+    read_objects,
     read_predictions,
     read_proposals,
     read_results,
@@ -126,6 +127,17 @@ def export(path, **more):
     as_json([{"id": 1, "annotations": [ANNOTATION | more], "data": data}])(path)
 
 
+OBJECTS = {"image_id": IDS, "class": ["x"] * 3, **{c: [0.0, 0.25, 0.5] for c in ("x1", "y1")}}
+OBJECTS |= {c: [1.0, 0.75, 0.5] for c in ("x2", "y2")} | {"polygons": [[[0.0, 0, 1, 0, 1, 1]], None, []]}
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "width": 4, "height": 3}],
+    "categories": [{"id": 5, "name": "cat"}],
+    "annotations": [
+        {"image_id": 1, "category_id": 5, "bbox": [0, 0, 2, 2], "segmentation": [[0, 0, 2, 0, 2, 2]]}
+    ],
+}
+
+
 FILES = {
     "fiftyone.json": (
         read_labels,
@@ -134,6 +146,9 @@ FILES = {
     "export.json": (read_votes, export),
     "golden.json": (read_golden, lambda path: export(path, ground_truth=True)),
     "proposals.parquet": (read_proposals, parquet(PROPOSALS)),
+    "objects.parquet": (read_objects, parquet(OBJECTS)),
+    "objects.csv": (read_objects, text("image_id,class,x1,y1,x2,y2,crowd\na,cat,0,0,0.5,1,0\n")),
+    "instances.json": (read_objects, as_json(COCO)),
     "real.json": (read_labels, text("[" + ", ".join(["[1]", "[]"] * 25_000) + "]")),
     "multilabelfy.json": (read_labels, as_json({"a.jpeg": ["1", "2"], "b.jpeg": []})),
     "tfds.json": (
@@ -275,11 +290,24 @@ def test_broken_data_sets(tmp_path, name):
         try_to_read(read_labels, tmp_path)
 
 
+def test_broken_annotations_of_voc(tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    box = "".join(f"<{end}>2</{end}>" for end in ("xmin", "ymin", "xmax", "ymax"))
+    inside = f"<object><name>caf\u00e9</name><bndbox>{box}</bndbox></object>"
+    size = "<size><width>4</width><height>3</height></size>"
+    path = tmp_path / "Annotations" / "a.xml"
+    path.write_text(f"<annotation>{size}{inside}</annotation>", encoding="utf-8")
+    assert len(read_objects(tmp_path)) == 1
+    for content in broken(path.read_bytes(), "a.xml"):
+        path.write_bytes(content)
+        try_to_read(read_objects, tmp_path)
+
+
 def test_every_format_is_broken(tmp_path):
     """The files above are of all formats, and fine until they are changed."""
     from manyhot import registry
 
-    found = {"hf-labels", "image-folder", "real-scores", "tsipras", "tsipras-main"}
+    found = {"hf-labels", "image-folder", "real-scores", "tsipras", "tsipras-main", "voc-folder"}
     for name, (read, make) in FILES.items():
         path = tmp_path / name
         make(path)

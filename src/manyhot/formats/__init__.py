@@ -21,7 +21,7 @@ from manyhot.errors import InputError
 from manyhot.files import is_utf8
 from manyhot.formats.broken import check_whole, reading
 from manyhot.formats.columns import FOLDER
-from manyhot.tables import Golden, Images, Labels, Predictions, Results, Votes
+from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 
 HOLDS = (
     "labels",
@@ -33,6 +33,7 @@ HOLDS = (
     "proposals",
     "votes",
     "golden",
+    "objects",
 )
 
 PathLike = str | os.PathLike[str]
@@ -180,6 +181,39 @@ def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str
     golden = _read(path, "golden", format, classes=classes)
     assert isinstance(golden, Golden)
     return golden
+
+
+def read_objects(
+    path: PathLike,
+    *,
+    classes: ClassList | None = None,
+    masks: PathLike | None = None,
+    format: str | None = None,
+) -> Objects:
+    """Read the objects of images from any registered format.
+
+    Parameters
+    ----------
+    path : path-like
+        Our own table; a table with a box a row; COCO's instances as JSON; a folder of PASCAL VOC.
+    classes : ClassList, optional
+        The class list to count in; by default that of the file.
+    masks : path-like, optional
+        Semantic masks: PNGs in a folder, called like the images, or a table with ``image_id`` and a column of
+        bytes, ``mask_png`` or ``mask``. A pixel holds 0 for background, ``class_id + 1``, or 255 for unknown.
+    format : str, optional
+        A registered format; found out from the file by default.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`; or a class is not in the list.
+    """
+    from manyhot.formats.objects import with_masks
+
+    objects = _read(path, "objects", format, classes=classes)
+    assert isinstance(objects, Objects)
+    return objects if masks is None else with_masks(objects, Path(masks))
 
 
 def read_proposals(

@@ -1,7 +1,8 @@
 """Images → predictions: a source lists images, a network scores them, parts become a table.
 
-The way of an image: `sources` (bytes) → `decode` (pixels) → `preprocessing` (cropped) → `engines` (logits) →
-`scored` (best classes) → `parts` (files, resumed) → `merging` (tables). `adapters` build networks by name.
+The way of an image: `sources` (bytes) → `decode` (pixels, perhaps `altered`) → `preprocessing` (cropped) →
+`engines` (logits) → `scored` (best classes) → `parts` (files, resumed) → `merging` (tables). `adapters` build
+networks by name.
 
 Importing this package imports neither torch nor Pillow; building a model does.
 """
@@ -13,10 +14,11 @@ from manyhot.models.merging import Merged
 from manyhot.models.network import Network
 from manyhot.models.predict import Predicted, Skipped, predict
 from manyhot.models.preprocessing import Preprocessing
-from manyhot.models.sources import Source, open_source
+from manyhot.models.sources import Alteration, Source, altered, open_source
 
 __all__ = [
     "ENGINES",
+    "Alteration",
     "Done",
     "Merged",
     "Network",
@@ -27,6 +29,7 @@ __all__ = [
     "Skipped",
     "Source",
     "Trial",
+    "altered",
     "families",
     "find_model",
     "open_source",

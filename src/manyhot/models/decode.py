@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from manyhot.models.extras import required
+from manyhot.extras import required
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -89,6 +89,8 @@ class Done:
         Parts that are not there yet.
     rate : float
         Images a second of this run, from the first to the last; 0 where there were none.
+    choice : Choice, optional
+        The engine, for a run over other pixels; None where nothing was left to predict.
     """
 
     model: str
@@ -99,6 +101,7 @@ class Done:
     n: int = 0
     missing: int = 0
     rate: float = 0.0
+    choice: Choice | None = None
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
@@ -133,9 +136,10 @@ def sample(source: Source, network: Network, n: int = SAMPLE) -> Bytes:
     for part in source.parts:
         for _, read in itertools.islice(part.items(), 4 * n):
             try:
-                image = decode(read())
+                data = read()
             except OSError:
                 continue
+            image = decode(data) if isinstance(data, bytes) else data
             if not isinstance(image, str):
                 found.append(network.preprocessing(image).numpy())
             if len(found) == n:
@@ -248,7 +252,9 @@ class Job:
         trials = self.choice.trials if self.choice else ()
         wall = time.perf_counter() - self.begun
         rate = self.n / max(self.scored - self.scoring, 1e-3)
-        return Done(self.network.name, together, trials, self.seconds, wall, self.n, absent, rate)
+        return Done(
+            self.network.name, together, trials, self.seconds, wall, self.n, absent, rate, self.choice
+        )
 
     def _together(self, call: str) -> tuple[Merged | None, int]:
         """Return what all parts were put together to, and how many are missing."""
@@ -268,9 +274,14 @@ class Job:
 
 
 def prepare(
-    source: Source, network: Network, out: Path, settings: Settings, notify: Notify | None = None
+    source: Source,
+    network: Network,
+    out: Path,
+    settings: Settings,
+    notify: Notify | None = None,
+    choice: Choice | None = None,
 ) -> Job:
-    """Find out what an earlier run left to do, and choose an engine for it.
+    """Find out what an earlier run left to do, and choose an engine for it, unless there is one.
 
     Raises
     ------
@@ -302,8 +313,9 @@ def prepare(
     if not missing:
         return job
     _check_labels(job)
-    tell("engines", {"model": network.name})
-    choice = _chosen(name, network, source, settings)
+    if choice is None or name not in ("auto", choice.engine.name):
+        tell("engines", {"model": network.name})
+        choice = _chosen(name, network, source, settings)
     identity = _identity(source, network, classes, settings, choice.engine.name)
     tell("model", _told(network, choice, own, missing))
     return replace(job, identity=identity, missing=missing, choice=choice)
@@ -352,10 +364,12 @@ def run(
     settings: Settings,
     call: str = "",
     notify: Notify | None = None,
+    choice: Choice | None = None,
 ) -> Done:
     """Predict the images of a source with a model, into a folder.
 
-    What an earlier run of the same command left is kept, whenever it ended.
+    What an earlier run of the same command left is kept, whenever it ended. With the `choice` of a run of the
+    same network no engine is built anew.
 
     Raises
     ------
@@ -366,7 +380,7 @@ def run(
     OutputError
         The disk is full, or the folder cannot be written to.
     """
-    job = prepare(source, network, out, settings, notify)
+    job = prepare(source, network, out, settings, notify, choice)
     if job.choice is not None:
         _predict(job, job.choice, notify or (lambda *_: None))
     return job.finish(call)

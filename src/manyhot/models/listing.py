@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyhot import registry
+from manyhot.extras import required
 from manyhot.models.adapters.timm import is_classifier
-from manyhot.models.extras import required
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError
-from manyhot.models.extras import required
+from manyhot.extras import required
 from manyhot.models.network import Network
 from manyhot.models.predict import Predicted, image_table
 from manyhot.models.scored import Keep, kept

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ from manyhot.errors import InputError
 from manyhot.models.decode import decode
 from manyhot.models.engines import Engine
 from manyhot.models.network import Floats, Network
-from manyhot.models.sources import Item, Part, SourceLostError
+from manyhot.models.sources import Item, Opener, Part, SourceLostError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Ids = npt.NDArray[np.intp]
 
@@ -215,7 +218,7 @@ def _collected(
 
 
 def _scored(
-    images: Sequence[tuple[Item, Callable[[], bytes]]],
+    images: Sequence[tuple[Item, Opener]],
     network: Network,
     engine: Engine,
     keep: Keep,
@@ -232,7 +235,7 @@ def _scored(
         data = _read(read)
         took = time.perf_counter()
         seconds.read += took - begun
-        image = data if isinstance(data, str) else decode(data)
+        image = decode(data) if isinstance(data, bytes) else data
         if isinstance(image, str):
             sizes.append(None)
             reasons.append(image)
@@ -252,7 +255,7 @@ def _scored(
     return batch
 
 
-def _read(read: Callable[[], bytes]) -> bytes | str:
+def _read(read: Opener) -> bytes | str | Tensor:
     try:
         return read()
     except SourceLostError:

@@ -9,6 +9,7 @@ from manyhot.tables.campaign import DESCRIPTION, Campaign
 from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES, Column
 from manyhot.tables.ids import Alignment, align, count_shared, one_chunk
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
+from manyhot.tables.objects import Objects, write_objects
 from manyhot.tables.predictions import (
     SCORE_KINDS,
     Predictions,
@@ -66,6 +67,7 @@ __all__ = [
     "Images",
     "Labels",
     "Number",
+    "Objects",
     "Predictions",
     "Refined",
     "Results",
@@ -94,6 +96,7 @@ __all__ = [
     "write",
     "write_golden",
     "write_labels",
+    "write_objects",
     "write_predictions",
     "write_stream",
     "write_votes",

@@ -515,6 +515,22 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("mean_size", _real, "mean number of classes in a set"),
         Column("share_empty", _real, "share of sets without any class"),
     ),
+    "objects": (
+        Column("image_id", _text, "as in images"),
+        Column("class_id", _int, "as in classes"),
+        Column("x1", pa.float32(), "left end of the box, as a fraction of the width"),
+        Column("y1", pa.float32(), "upper end, as a fraction of the height"),
+        Column("x2", pa.float32(), "right end; the box is half-open"),
+        Column("y2", pa.float32(), "lower end"),
+        Column("ignore", _flag, "too difficult to be asked for, or a crowd: neither right nor wrong"),
+        _optional("class", _text, "key of the class"),
+        _optional(
+            "polygons",
+            pa.list_(pa.list_(pa.float32())),
+            "outlines, each x, y, x, y, … as fractions of width and height",
+        ),
+        _optional("mask", pa.binary(), "PNG as large as the image: not 0 where the object is"),
+    ),
     "similar": (
         Column("image_id", _text, "as in images"),
         Column(

@@ -18,7 +18,7 @@ from typing import Any
 
 from manyhot.classes import class_list
 from manyhot.errors import InputError
-from manyhot.models.extras import required
+from manyhot.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import from_timm
 from manyhot.registry import register

@@ -13,9 +13,9 @@ import numpy as np
 
 from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError, ManyhotError
+from manyhot.extras import required
 from manyhot.models.adapters.files import checked_scores
 from manyhot.models.adapters.said import said
-from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import Preprocessing, from_timm
 from manyhot.registry import register

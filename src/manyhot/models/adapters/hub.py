@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterator
 
 from manyhot.errors import FetchError, ManyhotError
+from manyhot.extras import required
 from manyhot.models.adapters.said import said
-from manyhot.models.extras import required
 
 WAIT_S = 5.0
 """Seconds to wait for the hub to answer at all."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError, UnknownNameError
+from manyhot.extras import required
 from manyhot.models.adapters.hub import hub_or_cache
 from manyhot.models.adapters.said import said
-from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import from_timm
 from manyhot.registry import register

@@ -8,8 +8,8 @@ from typing import Any
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.extras import required
 from manyhot.models.adapters.said import said
-from manyhot.models.extras import required
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import Preprocessing
 from manyhot.registry import register

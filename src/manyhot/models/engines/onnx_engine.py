@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.errors import InputError
+from manyhot.extras import required
 from manyhot.models.engines.base import Engine, Precision
-from manyhot.models.extras import required
 from manyhot.models.network import Bytes, Floats, Network, normalised
 
 BATCH = 4

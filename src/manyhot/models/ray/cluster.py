@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.errors import InputError
+from manyhot.extras import required
 from manyhot.models.engines.base import cores
-from manyhot.models.extras import required
 
 STORE = 256 << 20
 """Bytes of the object store of a local cluster: scored parts that are on their way."""

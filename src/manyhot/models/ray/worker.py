@@ -15,9 +15,9 @@ from typing import Any
 from manyhot._version import __version__
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, ManyhotError
+from manyhot.extras import required
 from manyhot.models.engines import Engine, Precision, build
 from manyhot.models.engines.openvino_engine import restore
-from manyhot.models.extras import required
 from manyhot.models.find import find_model
 from manyhot.models.network import Network
 from manyhot.models.scored import Keep, Scored, Seconds, score_parts

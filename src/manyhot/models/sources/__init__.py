@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from manyhot.errors import InputError
-from manyhot.models.sources.base import EXTENSIONS, Item, Part, Source
+from manyhot.models.sources.altered import Alteration, altered
+from manyhot.models.sources.base import EXTENSIONS, Item, Opener, Part, Source
 from manyhot.models.sources.files import Files, list_files, open_folder, open_list
 from manyhot.models.sources.hub import PREFIX, is_saved, open_hub, open_saved
 from manyhot.models.sources.labels import Labels, given_labels, read_table
@@ -16,7 +17,19 @@ from manyhot.models.sources.parquet import is_parquet, open_parquet
 from manyhot.models.sources.remote import SourceLostError, expand, is_pattern, is_remote, without_query
 from manyhot.models.sources.tar import is_tar, open_tars
 
-__all__ = ["EXTENSIONS", "Files", "Item", "Labels", "Part", "Source", "SourceLostError", "open_source"]
+__all__ = [
+    "EXTENSIONS",
+    "Alteration",
+    "Files",
+    "Item",
+    "Labels",
+    "Opener",
+    "Part",
+    "Source",
+    "SourceLostError",
+    "altered",
+    "open_source",
+]
 
 _LISTS = (".txt", ".lst", ".csv", ".tsv")
 _KINDS = (

@@ -6,9 +6,12 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from manyhot.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """File names that count as images, in any case. What the bytes are decides how they are decoded."""
@@ -39,8 +42,8 @@ class Item:
     label: str | int | None = None
 
 
-Opener = Callable[[], bytes]
-"""Reads the bytes of an image."""
+Opener = Callable[[], "bytes | str | Tensor"]
+"""Reads the bytes of an image; its pixels, where these were made; or tells why there is no image."""
 
 
 class Part(Protocol):

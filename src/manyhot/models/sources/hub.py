@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot.errors import InputError
-from manyhot.models.extras import required
+from manyhot.extras import required
 from manyhot.models.sources.base import Item, Opener, Source, cut, names
 from manyhot.models.sources.columns import (
     Block,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from manyhot.errors import InputError
-from manyhot.models.extras import required
+from manyhot.extras import required
 from manyhot.models.sources.base import too_large
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

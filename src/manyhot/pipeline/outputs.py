@@ -139,7 +139,8 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     Parameters
     ----------
     folder : path-like
-        That `manyhot.evaluate_files`, `manyhot.evaluate_benchmark` or `manyhot.compare_files` wrote.
+        That `manyhot.evaluate_files`, `manyhot.evaluate_benchmark` or `manyhot.compare_files` wrote; or a
+        diagnosis, whose page is drawn anew.
     title : str
         Of the report.
 
@@ -150,14 +151,33 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     OutputError
         If a file cannot be written.
     """
+    from manyhot.report.diagnosis import has_diagnosis
     from manyhot.report.inputs import read_tables
 
+    if not (Path(folder) / "results.parquet").exists() and has_diagnosis(Path(folder)):
+        return [write_diagnosis(folder)]
     found = read_tables(folder)
     _check_no_file(Path(folder) / "report")
     clear_report(folder)
     page = _write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
     return [page, *figures, *_write_paper_tables(found, page.parent / "tables")]
+
+
+def write_diagnosis(out: PathLike) -> Path:
+    """Draw the page of all diagnoses in a folder, and return its path.
+
+    Raises
+    ------
+    InputError
+        A file breaks its table.
+    OutputError
+        The page cannot be written.
+    """
+    from manyhot.report.diagnosis_page import write_diagnosis as write
+
+    _check_no_file(Path(out) / "report")
+    return write(Path(out))
 
 
 def undrawn() -> str:

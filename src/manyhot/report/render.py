@@ -106,10 +106,10 @@ def _figures(
 def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:
     """Return the page as text; `figures` holds what `prepare` made of the report's figures."""
     drawn = [_draw(dataset) for dataset in report.datasets]
-    css, js = _asset("report.css"), _asset("report.js")
+    css, js = asset("report.css"), asset("report.js")
     alive = figures is not None and bool(report.figures)
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             report=report,
@@ -120,7 +120,7 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
             figures=figures if alive else None,
             figures_id=DATA_ID,
             beside=beside,
-            policy=_policy(js, *([figures.script] if figures is not None and alive else [])),
+            policy=policy(js, *([figures.script] if figures is not None and alive else [])),
             css=Markup(css),  # noqa: S704  our own files, and no template
             js=Markup(js),  # noqa: S704
             top=TOP,
@@ -195,7 +195,8 @@ def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, 
     return described
 
 
-def _policy(*scripts: str) -> str:
+def policy(*scripts: str) -> str:
+    """Return what a page may load: itself, and scripts that are these."""
     # A hash is of what stands between the tags, the line break after the first included.
     digests = (base64.b64encode(hashlib.sha256(f"\n{s}".encode()).digest()).decode() for s in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
@@ -206,12 +207,14 @@ def _policy(*scripts: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a style or script of ours."""
     return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what fills templates."""
     environment = Environment(
         loader=PackageLoader("manyhot.report"),
         autoescape=True,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         convert,
         describe_files,
         diagnose_calibration_files,
+        diagnose_companions_files,
         diagnose_errors_files,
         evaluate_benchmark,
         evaluate_files,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from manyhot.registry import register
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import Agreement
+    from manyhot.steps.companions import Companions, diagnose_companions
     from manyhot.steps.compare import Comparison
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
@@ -88,6 +90,7 @@ _HOME = {
     "Calibration": "manyhot.steps.recalibration",
     "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
+    "Companions": "manyhot.steps.companions",
     "Comparison": "manyhot.steps.compare",
     "Conformal": "manyhot.steps.trust",
     "Description": "manyhot.steps.describe",
@@ -119,6 +122,8 @@ _HOME = {
     "describe_files": "manyhot.pipeline",
     "diagnose_calibration": "manyhot.steps.recalibration",
     "diagnose_calibration_files": "manyhot.pipeline",
+    "diagnose_companions": "manyhot.steps.companions",
+    "diagnose_companions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
@@ -159,6 +164,7 @@ __all__ = [
     "Calibration",
     "Campaign",
     "ClassList",
+    "Companions",
     "Comparison",
     "Conformal",
     "Description",
@@ -191,6 +197,8 @@ __all__ = [
     "describe_files",
     "diagnose_calibration",
     "diagnose_calibration_files",
+    "diagnose_companions",
+    "diagnose_companions_files",
     "diagnose_errors",
     "diagnose_errors_files",
     "evaluate",

@@ -134,7 +134,7 @@ def test_intervals_of_differences_of_shares_are_agrestis_and_caffos():
     assert lo[2] < value[2] == 1 == hi[2]
 
 
-@pytest.mark.parametrize("sizes", [(25, 200), (40, 40), (200, 6), (5, 8)])
+@pytest.mark.parametrize("sizes", [(25, 200), (40, 40), (200, 6), (25, 5)])
 @pytest.mark.parametrize("kind", ["shares", "means", "alike"])
 def test_p_is_that_of_permutations(sizes, kind):
     rng = np.random.default_rng(7)

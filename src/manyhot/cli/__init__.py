@@ -19,6 +19,7 @@ from manyhot.cli.aggregating import aggregate, agreement
 from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
 from manyhot.cli.calibrating import calibration
+from manyhot.cli.companions import companions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
@@ -84,6 +85,7 @@ for command in (
     app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
 
 diagnose.command()(calibration)
+diagnose.command()(companions)
 app.add_typer(diagnose)
 
 

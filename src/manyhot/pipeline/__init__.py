@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
     from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
+    from manyhot.pipeline.companions import diagnose_companions_files
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
     from manyhot.pipeline.describe import describe_files
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
+    from manyhot.steps.companions import Companions
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
@@ -61,6 +63,7 @@ _HOME = {
     "restore_campaign": "manyhot.pipeline.backup",
     "Calibration": "manyhot.steps.recalibration",
     "CardFacts": "manyhot.pipeline.card",
+    "Companions": "manyhot.steps.companions",
     "Compared": "manyhot.pipeline.compare",
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
@@ -94,6 +97,7 @@ _HOME = {
     "convert": "manyhot.pipeline.conversion",
     "describe_files": "manyhot.pipeline.describe",
     "diagnose_calibration_files": "manyhot.pipeline.calibration",
+    "diagnose_companions_files": "manyhot.pipeline.companions",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
@@ -131,6 +135,7 @@ __all__ = [
     "Benchmark",
     "Calibration",
     "CardFacts",
+    "Companions",
     "Compared",
     "DataSet",
     "Description",
@@ -161,6 +166,7 @@ __all__ = [
     "convert",
     "describe_files",
     "diagnose_calibration_files",
+    "diagnose_companions_files",
     "diagnose_errors_files",
     "evaluate_benchmark",
     "evaluate_files",

@@ -378,6 +378,7 @@ def test_outputs_are_found():
         "sorting",
         "label-issues",
         "uncertainty",
+        "companions",
     }
 
 

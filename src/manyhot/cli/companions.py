@@ -117,8 +117,9 @@ def print_companions(found: Companions, written: list[Path], as_json: bool) -> N
 
 def _print_set(dataset: str, rows: list[Row], least: int) -> None:
     n_pairs, n_tested = len(rows) // 2, sum(r["both"] >= least for r in rows) // 2
-    n_models = f"{rows[0]['n_models']:,} model{'' if rows[0]['n_models'] == 1 else 's'}"
-    say(f"{dataset}, {n_models}: {n_pairs:,} pairs of classes, {n_tested:,} on {least:,} images or more")
+    n_models, several = rows[0]["n_models"], "" if n_pairs == 1 else "s"
+    judged = f"{dataset}, {n_models:,} model{'' if n_models == 1 else 's'}"
+    say(f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {least:,} images or more")
     known = [r for r in rows if r["p_adjusted"] is not None]
     if not known:
         return

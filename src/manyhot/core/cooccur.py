@@ -137,6 +137,8 @@ class Beside:
         ndarray of float64, shape (2, p)
         """
         n, n_classes = self.companions.shape
+        if not len(self.main):  # of no cells SciPy gives a sparse array
+            return np.zeros((2, 0))
         by_class = csr_array((values.astype(np.float64), (self.classes, self.rows)), shape=(n_classes, n))
         beside, other = (
             np.asarray((by_class @ m).tocsr()[self.main, self.companion]).ravel()

@@ -44,7 +44,7 @@ def counted(source, k: int, way: dict, words: str) -> str:
 
 def models_agree(source) -> str:
     """Say in how many models a pair's difference has the sign of the mean, and is sure without the others."""
-    pair = ["class_id", "companion_id"]
+    pair = ["main", "companion"]
     table = diagnose_companions(source.sets(), source.models(), dataset=source.name).table
     sure = means(table).filter(pl.col("p_adjusted") < 0.05).select(*pair, pl.col("diff").alias("of_all"))
     each = pl.from_arrow(table).filter(pl.col("model").is_not_null()).join(sure, on=pair)
@@ -77,7 +77,7 @@ def voc(folder: Path) -> None:
             shares = f"{row['recall_with']:.0%} | {row['recall_without']:.0%}"
             images = f"{row['n_with']} and {row['n_without']}"
             difference = f"{100 * row['diff']:+.0f} ({lo:+.0f} to {hi:+.0f})"
-            cells = (row["name"], row["companion"], f"{row['lift']:.2f}", shares, difference)
+            cells = (row["main_name"], row["companion_name"], f"{row['lift']:.2f}", shares, difference)
             print(f"| {' | '.join(cells)} | {row['p_adjusted']:.2g} | {images} |")
 
 

@@ -30,7 +30,7 @@ def run(*words):
 
 
 def test_the_command_prints_and_writes():
-    done = run("--classes", "classes.txt", "--out", "out/pairs.parquet")
+    done = run("--classes", "classes.txt", "--out", "out")
     assert done.exit_code == 0, done.output
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert lines == [
@@ -40,41 +40,53 @@ def test_the_command_prints_and_writes():
         "class  companion  lift  with  without  difference        adjusted p  images",
         "cat    sofa          1  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
         "",
-        "wrote out/pairs.parquet",
-        "wrote out/pairs.csv",
+        "wrote out/companions.parquet",
+        "wrote out/companions.csv",
+        "wrote out/report/index.html",
     ]
-    table = tables.read("out/pairs.parquet", "companions")
-    assert pl.read_csv("out/pairs.csv").height == table.num_rows == 4
+    table = tables.read("out/companions.parquet", "companions")
+    assert pl.read_csv("out/companions.csv").height == table.num_rows == 4
     about = tables.metadata(table)
     said = {key: about[key] for key in ("least", "found", "labelled", "unasked")}
     assert said == {"least": "25", "found": "among the best 1", "labelled": "false", "unasked": "false"}
     assert set(json.loads(about["inputs"])) == {"labels.parquet", "net.parquet", "classes.txt"}
-    first = Path("out/pairs.parquet").read_bytes()
-    assert run("--classes", "classes.txt", "--out", "out/pairs.parquet").exit_code == 0
-    assert Path("out/pairs.parquet").read_bytes() == first
+    first = Path("out/companions.parquet").read_bytes()
+    assert run("--classes", "classes.txt", "--out", "out").exit_code == 0
+    assert Path("out/companions.parquet").read_bytes() == first
 
 
 def test_options_and_json():
     done = run("--least", "20", "--labelled", "--unasked", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert [(r["name"], r["companion"], r["n_with"]) for r in told["tested"]] == [
+    assert [(r["main_name"], r["companion_name"], r["n_with"]) for r in told["tested"]] == [
         ("0", "1", 30),
         ("1", "0", 0),
     ]
     assert told["tested"][1]["diff"] is None
-    assert told["written"] == ["companions.parquet", "companions.csv"]
+    assert told["written"] == [
+        "companions/companions.parquet",
+        "companions/companions.csv",
+        "companions/report/index.html",
+    ]
     none = run("--least", "31").stdout.splitlines()
     assert none[0] == "labels, 1 model: 1 pair of classes, 0 on 31 images or more"
 
 
+def test_the_page_shows_pairs_that_were_tested():
+    assert run("--classes", "classes.txt", "--out", "out").exit_code == 0
+    page = Path("out/report/index.html").read_text()
+    assert "Whose recall hangs on what" in page
+    assert page.count("<td>sofa</td>") >= 1
+
+
 def test_what_is_not_overwritten():
-    for out in ("net.parquet", "labels.parquet"):
-        with pytest.raises(InputError) as error:
-            diagnose_companions_files("labels.parquet", out, predictions=["net.parquet"], k=1)
-        assert str(error.value) == (
-            "The output would be written over what is read.\n"
-            f"  where:   {out}\n"
-            f"  got:     {out}\n"
-            "  do:      choose another place to write to"
-        )
+    Path("net.parquet").rename("companions.parquet")
+    with pytest.raises(InputError) as error:
+        diagnose_companions_files("labels.parquet", ".", predictions=["companions.parquet"], k=1)
+    assert str(error.value) == (
+        "The output would be written over what is read.\n"
+        "  where:   .\n"
+        "  got:     companions.parquet\n"
+        "  do:      choose another place to write to"
+    )

@@ -37,9 +37,7 @@ def net(labels, found_with, found_without, name="net"):
 
 def row_of(found, main=CAT, companion=SOFA, of=None):
     (row,) = [
-        r
-        for r in found.table.to_pylist()
-        if (r["class_id"], r["companion_id"], r["model"]) == (main, companion, of)
+        r for r in found.table.to_pylist() if (r["main"], r["companion"], r["model"]) == (main, companion, of)
     ]
     return row
 

@@ -15,7 +15,7 @@ from manyhot.cli.diagnosing import (
     PredictionsOption,
     TrustOrderOption,
 )
-from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
+from manyhot.cli.options import ClassesOption, JsonOption, OutOption, RowsOption, call
 from manyhot.cli.printing import print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
@@ -49,10 +49,6 @@ UnaskedOption = Annotated[
     typer.Option("--unasked", help="Count an image as one without a companion that nobody was asked about."),
 ]
 
-CompanionsOption = Annotated[
-    Path, typer.Option("--out", help="Table to write, Parquet; a CSV file goes beside it.", dir_okay=False)
-]
-
 
 def companions(
     dataset: DataSetArgument,
@@ -67,7 +63,7 @@ def companions(
     images: ImagesOption = None,
     classes: ClassesOption = None,
     trust_order: TrustOrderOption = False,
-    out: CompanionsOption = Path("companions.parquet"),
+    out: OutOption = Path("companions"),
     as_json: JsonOption = False,
 ) -> None:
     """Measure which classes are valid together, and whose recall hangs on a companion.
@@ -75,7 +71,7 @@ def companions(
     A class that is found more often beside its companion may be found by it: a pair to test for a shortcut.
 
     Examples: manyhot diagnose companions imagenet ·
-    manyhot diagnose companions campaign --least 50 --out campaign/companions.parquet
+    manyhot diagnose companions campaign --least 50 --out diagnosis
     """
     from manyhot import pipeline
 
@@ -130,15 +126,15 @@ def _print_set(dataset: str, rows: list[Row], least: int) -> None:
     )
     typer.echo()
     head = ("class", "companion", "lift", "with", "without", "difference", "adjusted p", "images")
-    order = sorted(known, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["class_id"], r["companion_id"]))
+    order = sorted(known, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["main"], r["companion"]))
     print_table(head, [_cells(r) for r in order[:MOST]])
     typer.echo()
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row["name"],
-        row["companion"],
+        row["main_name"],
+        row["companion_name"],
         f"{row['lift']:.3g}",
         f"{row['recall_with']:.0%}",
         f"{row['recall_without']:.0%}",

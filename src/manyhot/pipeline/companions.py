@@ -10,13 +10,14 @@ from manyhot import tables
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
+from manyhot.pipeline.outputs import write_diagnosis
 from manyhot.pipeline.sources import Asked, sources
 from manyhot.steps.companions import Companions, diagnose_companions
 
 
 def diagnose_companions_files(
     source: PathLike,
-    out: PathLike = "companions.parquet",
+    out: PathLike = "companions",
     *,
     predictions: Sequence[PathLike] = (),
     models: Sequence[str] = (),
@@ -39,7 +40,7 @@ def diagnose_companions_files(
     source, predictions, models, rows, images, classes
         As in `manyhot.diagnose_errors_files`.
     out : path-like
-        The Parquet file; a CSV file is written beside it.
+        The folder that the table is written into, as Parquet and CSV, and a page of all diagnoses there.
     k, probability, least, labelled, unasked, trust_order
         As in `manyhot.diagnose_companions`.
 
@@ -50,9 +51,8 @@ def diagnose_companions_files(
     """
     out = Path(out)
     files = (rows, images, classes)
-    for path in (out, out.with_suffix(".csv")):
-        check_apart([source, *predictions, *files], path)
-    check_place(out, "companions")
+    check_apart([source, *predictions, *files], out, ("companions",))
+    check_place(out / "companions.parquet", "companions")
     asked = Asked(predictions, models, rows, images, classes, progress)
     found: list[Companions] = []
     inputs = {Path(p).name: sha256(p) for p in files if p and Path(p).is_file()}
@@ -77,5 +77,7 @@ def diagnose_companions_files(
     about = {"notes": json.dumps(done.notes, ensure_ascii=False), "least": str(least)}
     about["found"] = f"among the best {k}" if probability is None else f"probability >= {probability:g}"
     about |= {"labelled": json.dumps(labelled), "unasked": json.dumps(unasked)}
-    written = tables.write(done.table, out, "companions", call=call, inputs=inputs, about=about)
-    return done, [written, write_csv(done.table, out.with_suffix(".csv"))]
+    path = out / "companions.parquet"
+    written = [tables.write(done.table, path, "companions", call=call, inputs=inputs, about=about)]
+    written.append(write_csv(done.table, path.with_suffix(".csv")))
+    return done, [*written, write_diagnosis(out)]

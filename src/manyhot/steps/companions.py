@@ -44,8 +44,8 @@ class Companions:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """The ordered pairs (class, companion) with images enough to test."""
-        of = self.table.select(["class_id", "companion_id", "both"]).to_pydict()
+        """The ordered pairs (main, companion) with images enough to test."""
+        of = self.table.select(["main", "companion", "both"]).to_pydict()
         found = zip(*of.values(), strict=True)
         return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.least))
 
@@ -153,7 +153,7 @@ class _Judge:
             )
         self.together = Pairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)
-        main, companion = self.pairs["class_id"], self.pairs["companion_id"]
+        main, companion = self.pairs["main"], self.pairs["companion"]
         self.tested = self.pairs["both"] >= self.least
         self.beside = Beside.of(self.sets, main, companion, labelled=self.labelled, rest=self.unasked)
         self.few = replace(self.beside, main=main[self.tested], companion=companion[self.tested])
@@ -246,7 +246,8 @@ def _ordered(pairs: Pairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     main, companion = np.concatenate([pairs.a, pairs.b]), np.concatenate([pairs.b, pairs.a])
     order, of = np.lexsort((companion, main)), np.tile(np.arange(len(pairs.a)), 2)
     text = np.asarray(names, object)
-    columns = {"class_id": main, "companion_id": companion, "name": text[main], "companion": text[companion]}
+    columns = {"main": main, "companion": companion}
+    columns |= {"main_name": text[main], "companion_name": text[companion]}
     columns["both"] = pairs.both[of]
     for name, bounds in (("lift", pairs.lift()), ("odds_ratio", pairs.odds_ratio())):
         columns |= {f"{name}{end}": v[of] for end, v in zip(("", "_lo", "_hi"), bounds, strict=True)}

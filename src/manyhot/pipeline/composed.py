@@ -62,9 +62,9 @@ class Picture:
     scale: float
 
     @classmethod
-    def of(cls, image_id: str, uri: str, classes: list[int], layout: Layout) -> Picture:
+    def of(cls, image_id: str, uri: str, layout: Layout) -> Picture:
         """Keep of a layout what the tables tell."""
-        size = len(layout.owner)
+        size, classes = len(layout.owner), [p.class_id for p in layout.patches]
         sides = [p.mask.shape for p in layout.patches]
         places = zip(layout.places, sides, strict=True)
         return cls(

@@ -59,7 +59,7 @@ class PatchSettings:
     cut: str = "box"
     soft: float = 0.0
     size: int = 224
-    least: int = 24
+    least: int = 32
     only: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     as_they_occur: bool = False

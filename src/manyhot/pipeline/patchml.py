@@ -34,6 +34,7 @@ from manyhot.pipeline.composed import (
 from manyhot.pipeline.patch_settings import BACKGROUNDS, PatchSettings, colour_of, no_room
 from manyhot.pixels.patchml import (
     GREY,
+    Layout,
     Patch,
     Pixels,
     blurred,
@@ -53,6 +54,9 @@ _PHOTOGRAPHS = 200
 
 _MEMORY = 500e6
 # For patches; what is needed beyond is taken again.
+
+_OTHERS = 5
+# Sets of patches that are tried for a picture.
 
 _LARGEST = 1 << 14
 _AHEAD = 32
@@ -263,7 +267,7 @@ class _Maker:
             if row not in found:
                 cuts[row] = "its box holds nothing, or lies outside of the image"
                 continue
-            patch = cut(pixels, regions, found[row], by=s.cut, least=s.least, image_id=image_id)
+            patch = cut(pixels, regions, found[row], by=s.cut, least=s.least)
             if isinstance(patch, Patch) and max(patch.mask.shape) > longest:
                 patch = patch.scaled(longest)
             cuts[row] = patch
@@ -318,11 +322,9 @@ class _Maker:
         turns: Counter[int] = Counter()
         jobs = []
         for i, classes in enumerate(dealt):
-            chosen = []
-            for c in classes:
-                chosen.append(self.patches[c][turns[c] % len(self.patches[c])])
-                turns[c] += 1
-            jobs.append((self._compose, i, classes, chosen, folder, final))
+            chosen = [self.patches[c][turns[c] % len(self.patches[c])] for c in classes]
+            turns.update(classes)
+            jobs.append((self._compose, i, chosen, folder, final))
         rows = []
         for done, row in enumerate(self._side_by_side(iter(jobs)), 1):
             rows.append(row)
@@ -373,17 +375,23 @@ class _Maker:
         if repeated:
             self.notes.append(f"fewer than ten patches, seen again and again: {', '.join(repeated)}")
 
-    def _compose(
-        self, number: int, classes: list[int], patches: Sequence[Patch], folder: Path, final: Path
-    ) -> Picture:
+    def _compose(self, number: int, patches: Sequence[Patch], folder: Path, final: Path) -> Picture:
         s, rng = self.settings, np.random.default_rng([self.settings.seed, 5, number])
-        layout = lay_out(patches, s.size, s.scale, s.overlap, rng)
-        if layout is None:
-            raise no_room(len(patches), s)
-        picture = paint(layout, self._ground(rng), soft=s.soft)
+        layout = self._laid_out(patches, rng)
         image_id = f"{number:06}.{s.format}"
-        _save(picture, folder / image_id)
-        return Picture.of(image_id, (final / image_id).as_posix(), classes, layout)
+        _save(paint(layout, self._ground(rng), soft=s.soft), folder / image_id)
+        return Picture.of(image_id, (final / image_id).as_posix(), layout)
+
+    def _laid_out(self, patches: Sequence[Patch], rng: np.random.Generator) -> Layout:
+        """Return a layout of these patches, or of others of the same classes if they are of odd shapes."""
+        s = self.settings
+        for _ in range(_OTHERS):
+            layout = lay_out(patches, s.size, s.scale, s.overlap, rng)
+            if layout is not None:
+                return layout
+            of = [self.patches[p.class_id] for p in patches]
+            patches = [known[int(rng.integers(len(known)))] for known in of]
+        raise no_room(len(patches), s)
 
     def _ground(self, rng: np.random.Generator) -> Pixels:
         s = self.settings

@@ -23,6 +23,9 @@ GREY = (124, 116, 104)
 FOREIGN = 0.01
 """The most of a patch that may belong to another class."""
 
+HIDDEN = 0.05
+"""The most of an outline that another class may stand in front of: its shape would be seen as a hole."""
+
 FILLS = 0.96
 """The least of an image that an object fills: there is nothing to cut it out of."""
 
@@ -45,13 +48,12 @@ class Patch:
     pixels : ndarray of uint8, shape (h, w, 3)
     mask : ndarray of bool, shape (h, w)
         What of it is the object; all of it where a box was cut.
-    image_id : str
-        The image that it is from.
+    class_id : int
     """
 
     pixels: Pixels
     mask: Mask
-    image_id: str = ""
+    class_id: int = 0
 
     def scaled(self, longest: int) -> Patch:
         """Return the patch with a long side of so many pixels."""
@@ -62,12 +64,10 @@ class Patch:
         smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
         pixels = cv2.resize(self.pixels, to, interpolation=smooth)
         share = cv2.resize(self.mask.astype(np.float32), to, interpolation=smooth)
-        return Patch(pixels, share >= min(0.5, share.max()), self.image_id)
+        return Patch(pixels, share >= min(0.5, share.max()), self.class_id)
 
 
-def cut(
-    pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int, image_id: str
-) -> Patch | str:
+def cut(pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int) -> Patch | str:
     """Return an object of an image, or why it cannot be cut out.
 
     Parameters
@@ -80,7 +80,6 @@ def cut(
     by : {"box", "mask"}
     least : int
         Pixels of the short side.
-    image_id : str
     """
     if by == "mask" and region.known_by == "box":
         return "only its box is known"
@@ -91,9 +90,20 @@ def cut(
     own = np.ones((bottom - top, right - left), bool) if by == "box" else region.mask[window]
     if own.sum() >= FILLS * regions.shape[0] * regions.shape[1]:
         return "it fills the image"
-    if (regions.beside(region.class_id)[window] & own).sum() > FOREIGN * own.sum():
+    others = regions.beside(region.class_id)[window]
+    if (others & own).sum() > FOREIGN * own.sum():
         return "another class in it"
-    return Patch(pixels[window].copy(), own.copy(), image_id)
+    if by == "mask" and (others & (hull := _hull(own))).sum() > HIDDEN * hull.sum():
+        return "another class in front of it"
+    return Patch(pixels[window].copy(), own.copy(), region.class_id)
+
+
+def _hull(mask: Mask) -> Mask:
+    """Return the convex hull of the pixels of a mask."""
+    cv2 = required("cv2", "Cutting out by masks", '"manyhot[diagnose]"')
+    points = np.argwhere(mask)[:, ::-1].astype(np.int32)
+    filled = cv2.fillConvexPoly(mask.astype(np.uint8), cv2.convexHull(points), 1)
+    return np.asarray(filled, bool)
 
 
 def _bounds(mask: Mask) -> tuple[int, int, int, int]:
@@ -138,7 +148,6 @@ def lay_out(
     Parameters
     ----------
     patches : sequence of Patch
-        The lowest first.
     size : int
         Sides of the picture.
     scale : (float, float)
@@ -149,13 +158,14 @@ def lay_out(
 
     Notes
     -----
-    Patches are laid one after another at random, each where it covers no more than it may; of the last, where
-    much is to be covered, the distance from another is found by halving. What does not fit is drawn anew, in
-    the end at the smallest scale and in the cells of a grid: at most some thousand places are tried.
+    Patches are laid one after another in random order, each at random where it covers no more than it may; of
+    the last, where much is to be covered, the distance from another is found by halving. What does not fit is
+    drawn anew, in the end at the smallest scale and in the cells of a grid: some thousand places are tried.
     """
     for attempt in range(_ATTEMPTS):
         span = scale if attempt < _AT_LEAST_SCALE else (scale[0], scale[0])
-        sized = [p.scaled(max(1, round(size * rng.uniform(*span)))) for p in patches]
+        order = [patches[i] for i in rng.permutation(len(patches))]
+        sized = [p.scaled(max(1, round(size * rng.uniform(*span)))) for p in order]
         ground = _Ground(size, overlap)
         if all(ground.add(p, rng, last=i == len(sized) - 1) for i, p in enumerate(sized)):
             return Layout(tuple(sized), ground.places, ground.owner)

@@ -51,11 +51,13 @@ if TYPE_CHECKING:
         kinds_files,
         leaderboard,
         next_files,
+        patchml_files,
         predict_files,
         propose_files,
         report_folder,
         similar_files,
     )
+    from manyhot.pipeline.patch_settings import PatchSettings
     from manyhot.reassess import aggregate, agreement
     from manyhot.registry import register
     from manyhot.steps.aggregate import Aggregated
@@ -101,6 +103,7 @@ _HOME = {
     "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
+    "PatchSettings": "manyhot.pipeline.patch_settings",
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
@@ -136,6 +139,7 @@ _HOME = {
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
     "next_files": "manyhot.pipeline",
+    "patchml_files": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
     "propose": "manyhot.steps.propose",
@@ -175,6 +179,7 @@ __all__ = [
     "LabelIssues",
     "Labels",
     "ManyhotError",
+    "PatchSettings",
     "Predictions",
     "Proposals",
     "Results",
@@ -211,6 +216,7 @@ __all__ = [
     "kinds_files",
     "leaderboard",
     "next_files",
+    "patchml_files",
     "predict",
     "predict_files",
     "propose",

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
+    from manyhot.pipeline.patch_settings import PatchSettings, pair_of, real_range, whole_range
+    from manyhot.pipeline.patchml import PatchML, patchml_files
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
     from manyhot.pipeline.serving import serve
@@ -77,6 +79,12 @@ _HOME = {
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
     "PUBLISHED": "manyhot.pipeline.aggregate",
+    "PatchML": "manyhot.pipeline.patchml",
+    "PatchSettings": "manyhot.pipeline.patch_settings",
+    "pair_of": "manyhot.pipeline.patch_settings",
+    "patchml_files": "manyhot.pipeline.patchml",
+    "real_range": "manyhot.pipeline.patch_settings",
+    "whole_range": "manyhot.pipeline.patch_settings",
     "Progress": "manyhot.pipeline.common",
     "Proposals": "manyhot.steps.propose",
     "Saved": "manyhot.formats.writing",
@@ -149,6 +157,8 @@ __all__ = [
     "Notify",
     "Options",
     "Outcome",
+    "PatchML",
+    "PatchSettings",
     "Progress",
     "Proposals",
     "Saved",
@@ -183,13 +193,17 @@ __all__ = [
     "narrow",
     "next_files",
     "open_annotation",
+    "pair_of",
+    "patchml_files",
     "predict_files",
     "propose_files",
+    "real_range",
     "report_folder",
     "restore_campaign",
     "serve",
     "similar_files",
     "undrawn",
+    "whole_range",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

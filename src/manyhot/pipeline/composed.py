@@ -109,7 +109,7 @@ def write_skipped(skipped: Mapping[int, str], objects: Objects, path: Path) -> N
     """Write why objects, by their rows, were not taken."""
     rows = sorted(skipped)
     columns = {
-        "image_id": objects.table["image_id"].take(rows).to_pylist(),
+        "image_id": objects.table["image_id"].take(pa.array(rows, pa.int64())).to_pylist(),
         "class": [objects.keys[c] for c in objects.class_id[rows]],
         "row": rows,
         "reason": [skipped[row] for row in rows],

@@ -133,3 +133,52 @@ def colour_of(text: str) -> list[int]:
         return list(bytes.fromhex(digits))
     except ValueError:
         raise InputError("This is no colour.", got=text, allowed="such as #40a0ff") from None
+
+
+def whole_range(text: str, option: str) -> tuple[int, int]:
+    """Return the ends of a range of whole numbers such as ``1-4``, or ``2``.
+
+    Raises
+    ------
+    InputError
+    """
+    low, high = _ends(text)
+    if not (low.isdecimal() and high.isdecimal()):
+        raise _no_range(text, option, "1-4, or 2")
+    return int(low), int(high)
+
+
+def real_range(text: str, option: str) -> tuple[float, float]:
+    """Return the ends of a range such as ``0.3-0.6``, or ``0.5``.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        low, high = map(float, _ends(text))
+    except ValueError:
+        raise _no_range(text, option, "0.3-0.6, or 0.5") from None
+    return low, high
+
+
+def pair_of(text: str) -> tuple[str, str]:
+    """Return the two classes of ``horse+person``.
+
+    Raises
+    ------
+    InputError
+    """
+    one, plus, other = text.partition("+")
+    if not (one and plus and other and one != other):
+        raise InputError("These are no two classes.", where="--pair", got=text, allowed="horse+person")
+    return one, other
+
+
+def _ends(text: str) -> tuple[str, str]:
+    low, dash, high = text.partition("-")
+    return low.strip(), (high if dash else low).strip()
+
+
+def _no_range(text: str, option: str, allowed: str) -> InputError:
+    return InputError("This is no range of numbers.", where=option, got=text, allowed=allowed)

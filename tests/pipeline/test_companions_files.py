@@ -76,8 +76,10 @@ def test_options_and_json():
 def test_the_page_shows_pairs_that_were_tested():
     assert run("--classes", "classes.txt", "--out", "out").exit_code == 0
     page = Path("out/report/index.html").read_text()
-    assert "Whose recall hangs on what" in page
-    assert page.count("<td>sofa</td>") >= 1
+    assert "Companion: sofa." in page
+    assert "50 (31 to 63)" in page
+    assert run("--least", "31", "--out", "out").exit_code == 0
+    assert "50 (31 to 63)" not in Path("out/report/index.html").read_text()
 
 
 def test_what_is_not_overwritten():

@@ -47,6 +47,8 @@ class Picture:
         Left, top, right and bottom of each patch, in pixels.
     masks : list of bytes
         PNGs of the pixels of each that are seen.
+    sources : list of str
+        The photograph that each is from, and that of the background where it has one.
     overlap, scale : float
         The share of the most covered patch that lies under others; the mean scale.
     """
@@ -58,11 +60,12 @@ class Picture:
     label: int
     boxes: list[tuple[int, int, int, int]]
     masks: list[bytes]
+    sources: list[str]
     overlap: float
     scale: float
 
     @classmethod
-    def of(cls, image_id: str, uri: str, layout: Layout) -> Picture:
+    def of(cls, image_id: str, uri: str, layout: Layout, behind: str) -> Picture:
         """Keep of a layout what the tables tell."""
         size, classes = len(layout.owner), [p.class_id for p in layout.patches]
         sides = [p.mask.shape for p in layout.patches]
@@ -75,6 +78,7 @@ class Picture:
             classes[int(layout.visible.argmax())],
             [(left, top, left + width, top + height) for (left, top), (height, width) in places],
             [_png(layout.owner == i) for i in range(len(classes))],
+            [p.image_id for p in layout.patches] + [behind] * bool(behind),
             float(layout.covered.max()),
             float(np.mean([max(s) / size for s in sides])),
         )
@@ -94,6 +98,7 @@ def write_tables(
         "n_objects": pa.array([len(p.classes) for p in pictures], pa.int32()),
         "overlap": pa.array([p.overlap for p in pictures], pa.float32()),
         "scale": pa.array([p.scale for p in pictures], pa.float32()),
+        "sources": pa.array([p.sources for p in pictures], pa.list_(pa.string())),
     }
     about = {"classes": class_hash, "n_classes": str(len(keys))}
     made = pa.table(columns)

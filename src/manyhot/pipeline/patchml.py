@@ -148,7 +148,7 @@ class _Maker:
     workers: int
     progress: Progress | None
     patches: dict[int, list[Patch]] = field(default_factory=dict)
-    backgrounds: list[Pixels] = field(default_factory=list)
+    backgrounds: list[tuple[str, Pixels]] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     n_made: int = 0
@@ -203,7 +203,7 @@ class _Maker:
                 self.patches.setdefault(int(self.objects.class_id[row]), []).append(cuts[row])
             else:
                 self.skipped.setdefault(row, "the images do not hold it")
-        self.backgrounds = [laid[i] for i in sorted(laid)]
+        self.backgrounds = sorted(laid.items(), key=lambda item: item[0])
         self._read_folder()
 
     def _candidates(self) -> npt.NDArray[np.int64]:
@@ -267,7 +267,7 @@ class _Maker:
             if row not in found:
                 cuts[row] = "its box holds nothing, or lies outside of the image"
                 continue
-            patch = cut(pixels, regions, found[row], by=s.cut, least=s.least)
+            patch = cut(pixels, regions, found[row], by=s.cut, least=s.least, image_id=image_id)
             if isinstance(patch, Patch) and max(patch.mask.shape) > longest:
                 patch = patch.scaled(longest)
             cuts[row] = patch
@@ -295,9 +295,9 @@ class _Maker:
             raise InputError("There is no such background.", got=s.background, allowed=allowed)
         files = sorted(_items(s.background, None, set()), key=lambda item: item[0])
         rng = np.random.default_rng([s.seed, 2])
-        chosen = [files[i][1] for i in sorted(rng.permutation(len(files))[:_PHOTOGRAPHS])]
-        found = [_decoded(read) for read in chosen]
-        self.backgrounds = [square(p, s.size) for p in found if not isinstance(p, str)]
+        chosen = [files[i] for i in sorted(rng.permutation(len(files))[:_PHOTOGRAPHS])]
+        found = [(image_id, _decoded(read)) for image_id, read in chosen]
+        self.backgrounds = [(i, square(p, s.size)) for i, p in found if not isinstance(p, str)]
         if not self.backgrounds:
             raise InputError("No photograph of the folder can be decoded.", where=s.background)
         if len(self.backgrounds) < len(found):
@@ -379,8 +379,9 @@ class _Maker:
         s, rng = self.settings, np.random.default_rng([self.settings.seed, 5, number])
         layout = self._laid_out(patches, rng)
         image_id = f"{number:06}.{s.format}"
-        _save(paint(layout, self._ground(rng), soft=s.soft), folder / image_id)
-        return Picture.of(image_id, (final / image_id).as_posix(), layout)
+        behind, ground = self._ground(rng)
+        _save(paint(layout, ground, soft=s.soft), folder / image_id)
+        return Picture.of(image_id, (final / image_id).as_posix(), layout, behind)
 
     def _laid_out(self, patches: Sequence[Patch], rng: np.random.Generator) -> Layout:
         """Return a layout of these patches, or of others of the same classes if they are of odd shapes."""
@@ -393,17 +394,16 @@ class _Maker:
             patches = [known[int(rng.integers(len(known)))] for known in of]
         raise no_room(len(patches), s)
 
-    def _ground(self, rng: np.random.Generator) -> Pixels:
+    def _ground(self, rng: np.random.Generator) -> tuple[str, Pixels]:
+        """Return the photograph that a background is from, if it is from one, and the background."""
         s = self.settings
+        if self.backgrounds:
+            return self.backgrounds[int(rng.integers(len(self.backgrounds)))]
         if s.background == "noise":
-            return noise(s.size, rng)
+            return "", noise(s.size, rng)
         if s.background == "colour":
-            return plain(s.size, rng.integers(0, 256, 3).tolist())
-        if s.background == "grey":
-            return plain(s.size, GREY)
-        if s.background.startswith("#"):
-            return plain(s.size, colour_of(s.background))
-        return self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+            return "", plain(s.size, rng.integers(0, 256, 3).tolist())
+        return "", plain(s.size, GREY if s.background == "grey" else colour_of(s.background))
 
     def told(self) -> PatchML:
         """Return what was composed, and what was not."""

@@ -49,11 +49,14 @@ class Patch:
     mask : ndarray of bool, shape (h, w)
         What of it is the object; all of it where a box was cut.
     class_id : int
+    image_id : str
+        The photograph that it is from.
     """
 
     pixels: Pixels
     mask: Mask
     class_id: int = 0
+    image_id: str = ""
 
     def scaled(self, longest: int) -> Patch:
         """Return the patch with a long side of so many pixels."""
@@ -64,10 +67,12 @@ class Patch:
         smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
         pixels = cv2.resize(self.pixels, to, interpolation=smooth)
         share = cv2.resize(self.mask.astype(np.float32), to, interpolation=smooth)
-        return Patch(pixels, share >= min(0.5, share.max()), self.class_id)
+        return Patch(pixels, share >= min(0.5, share.max()), self.class_id, self.image_id)
 
 
-def cut(pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int) -> Patch | str:
+def cut(
+    pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int, image_id: str = ""
+) -> Patch | str:
     """Return an object of an image, or why it cannot be cut out.
 
     Parameters
@@ -80,6 +85,7 @@ def cut(pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int
     by : {"box", "mask"}
     least : int
         Pixels of the short side.
+    image_id : str
     """
     if by == "mask" and region.known_by == "box":
         return "only its box is known"
@@ -95,7 +101,7 @@ def cut(pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int
         return "another class in it"
     if by == "mask" and (others & (hull := _hull(own))).sum() > HIDDEN * hull.sum():
         return "another class in front of it"
-    return Patch(pixels[window].copy(), own.copy(), region.class_id)
+    return Patch(pixels[window].copy(), own.copy(), region.class_id, image_id)
 
 
 def _hull(mask: Mask) -> Mask:

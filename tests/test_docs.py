@@ -379,10 +379,11 @@ def test_outputs_are_found():
         "label-issues",
         "uncertainty",
         "companions",
+        "patchml",
     }
 
 
-WRITING = ("uncertainty",)
+WRITING = ("uncertainty", "patchml")
 """Pages whose commands read what a block of Python above them writes."""
 
 

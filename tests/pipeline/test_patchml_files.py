@@ -230,10 +230,7 @@ def test_classes_without_patches(photographs):
     assert done.notes[0] == "without patches, and in no picture: eel"
     assert done.patches["eel"] == 0
     assert refused(only=("eel", "ant", "bee", "cow")) == (
-        "No object of a class can be cut out.\n"
-        "  where:   objects\n"
-        "  got:     eel\n"
-        "  do:      1 objects: smaller than 8 pixels"
+        "No object of a class can be cut out.\n  where:   objects\n  got:     eel (smaller than 8 pixels: 1)"
     )
     write_objects([r for r in photographs if r["class"] in ("ant", "bee")])
     assert refused("new") == (

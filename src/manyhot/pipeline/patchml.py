@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from manyhot.core.dealing import deal_as_they_occur, deal_evenly
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_objects
@@ -28,6 +27,7 @@ from manyhot.pipeline.composed import (
 )
 from manyhot.pipeline.patch_settings import PatchSettings, colour_of, no_room
 from manyhot.pipeline.patches import Material
+from manyhot.pixels.dealing import deal_as_they_occur, deal_evenly
 from manyhot.pixels.patchml import GREY, Layout, Patch, Pixels, lay_out, noise, paint, plain
 
 _OTHERS = 5

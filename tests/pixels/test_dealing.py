@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from manyhot.core.dealing import deal_as_they_occur, deal_evenly
+from manyhot.pixels.dealing import deal_as_they_occur, deal_evenly
 
 
 def rng(seed=0):

@@ -35,7 +35,7 @@ CLASSES = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train
 ANIMALS = ("cat", "cow", "dog", "horse", "sheep")  # of which masks are known
 METRICS = ("top1", "real1", "variable_topk")
 
-PLAIN = {"n": 1000, "objects": (1, 1), "scale": (0.5, 0.5), "overlap": (0.0, 0.0), "only": CLASSES}
+PLAIN = {"n": 500, "objects": (1, 1), "scale": (0.5, 0.5), "overlap": (0.0, 0.0), "only": CLASSES}
 WAYS = {
     "1 object": {},
     "2 objects": {"objects": (2, 2)},

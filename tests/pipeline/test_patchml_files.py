@@ -241,6 +241,23 @@ def test_classes_without_patches(photographs):
     assert not Path("new").exists()
 
 
+def test_objects_are_looked_for_until_none_is_left(photographs):
+    """Of 300 ants one is large enough; which bee is taken first is chance, and not its place in the file."""
+    rows = [r for r in photographs if r["class"] not in ("ant", "bee")]
+    rows += [row("0.png", 0, (0.9, 0.9, 0.92, 0.95))] * 299 + [row("0.png", 0)]
+    for i in range(40):
+        save(f"photos/bee{i}.png", photograph(1))
+        rows.append(row(f"bee{i}.png", 1))
+    write_objects(rows)
+    done = compose(n=5, objects=(1, 1))
+    assert done.patches["ant"] == 1
+    assert done.skipped == {"smaller than 8 pixels": 299}
+    compose("many", n=40, objects=(1, 1), only=("bee",))
+    found = tables.read("many/images.parquet", "images")["sources"].to_pylist()
+    assert sorted(s for (s,) in found) == sorted(f"bee{i}.png" for i in range(40))
+    assert found != sorted(found)
+
+
 def test_what_has_no_room_is_an_error_that_ends():
     assert refused(n=3, objects=(5, 5), scale=(0.6, 0.6), overlap=(0, 0)) == (
         "There is no room for the objects.\n"

@@ -27,6 +27,10 @@ _PHOTOGRAPHS = 200
 _MEMORY = 500e6
 # For patches; what is needed beyond is taken again.
 
+_ROUNDS = (3, 10, 1 << 40)
+# Objects that are looked at for one that is lacking. One in two will do of most classes, one in a hundred of
+# people among horses: photographs are read again for these, in the end for all that are left.
+
 _LARGEST = 1 << 14
 _AHEAD = 32
 
@@ -86,39 +90,48 @@ class Material:
         self._check_background()
 
     def read(self, images: PathLike) -> None:
-        """Read the photographs once, and cut out what may be needed.
+        """Read the photographs, and cut out objects of each class until there are enough or none are left.
 
         Raises
         ------
         InputError
             There is no object to cut out, no place for a background, or none of the images has an object.
         """
-        candidates, behind = self._candidates(), self._behind()
-        rows: dict[str, list[int]] = {image_id: [] for image_id in behind}
-        for row in candidates:
-            rows.setdefault(self._ids[row], []).append(row)
-        met: set[str] = set()
-        found = self._looked_at(images, rows, behind, met)
-        if not met & rows.keys():
-            raise InputError(
-                "None of the images has an object.",
-                where=images,
-                got=min(met, default="no images"),
-                allowed=f"such as {min(rows)}",
-            )
-        for row in candidates:
-            patch = found.get(row, ABSENT)
-            if isinstance(patch, str):
-                self.skipped[row] = patch
-            else:
-                self.patches.setdefault(patch.class_id, []).append(patch)
+        left, enough = self._candidates(), self._enough()
+        for times in _ROUNDS:
+            chosen: list[int] = []
+            for c, rows in left.items():
+                lack = enough[c] - len(self.patches.get(c, ()))
+                n = min(20 + times * lack, len(rows)) if lack > 0 else 0
+                chosen, left[c] = chosen + rows[:n], rows[n:]
+            if chosen:
+                self._read_once(images, chosen)
+        for c, patches in self.patches.items():
+            del patches[enough[c] :]
         self._find_backgrounds()
 
     def sets(self, classes: Sequence[int]) -> list[list[int]]:
-        """Return which of some classes stand in each photograph."""
-        usable = ~self.objects.ignore & np.isin(self.objects.class_id, classes)
+        """Return which of some classes stand in each photograph, of those with classes enough for a picture.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        usable, fewest = (
+            ~self.objects.ignore & np.isin(self.objects.class_id, classes),
+            self.settings.objects[0],
+        )
         rows = (self.objects.images[i] for i in sorted(self.objects.images))
-        return [np.unique(self.objects.class_id[r[usable[r]]]).tolist() for r in rows]
+        sets = [np.unique(self.objects.class_id[r[usable[r]]]).tolist() for r in rows]
+        large = [found for found in sets if len(found) >= fewest]
+        if not large:
+            raise InputError(
+                "In no photograph do so many classes stand together.",
+                got=f"from {fewest} objects on",
+                allowed=f"up to {max(map(len, sets))}",
+            )
+        return large
 
     def side_by_side(self, jobs: Iterator[tuple[Any, ...]], what: str, of: int) -> Iterator[Any]:
         """Yield the results of (function, arguments…) in their order; few wait at once."""
@@ -138,31 +151,56 @@ class Material:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _candidates(self) -> list[int]:
-        """Return objects to cut out, some more than are needed, in random order within each class."""
-        s, rng = self.settings, np.random.default_rng([self.settings.seed, 1])
+    def _read_once(self, images: PathLike, chosen: Sequence[int]) -> None:
+        """Cut out some objects, and make the backgrounds where there are none yet."""
+        behind = set() if self.backgrounds else self._behind()
+        rows: dict[str, list[int]] = {image_id: [] for image_id in behind}
+        for row in chosen:
+            rows.setdefault(self._ids[row], []).append(row)
+        met: set[str] = set()
+        found = self._looked_at(images, rows, behind, met)
+        if not met & self.objects.images.keys():
+            raise InputError(
+                "None of the images has an object.",
+                where=images,
+                got=min(met, default="no images"),
+                allowed=f"such as {min(rows)}",
+            )
+        for row in chosen:
+            patch = found.get(row, ABSENT)
+            if isinstance(patch, str):
+                self.skipped[row] = patch
+            else:
+                self.patches.setdefault(patch.class_id, []).append(patch)
+
+    def _candidates(self) -> dict[int, list[int]]:
+        """Return the objects of each class in random order."""
+        rng = np.random.default_rng([self.settings.seed, 1])
         of = np.isin(self.objects.class_id, list(self.wanted))
         self.skipped |= dict.fromkeys(np.flatnonzero(of & self.objects.ignore).tolist(), IGNORED)
-        room = max(10, int(_MEMORY / (4 * (s.scale[1] * s.size) ** 2 * len(self.wanted))))
-        chosen: list[int] = []
-        for c, needed in self._needed().items():
-            rows = np.flatnonzero((self.objects.class_id == c) & ~self.objects.ignore)
-            chosen += rng.permutation(rows)[: min(20 + int(np.ceil(1.5 * needed)), room)].tolist()
-        if not chosen:
+        there = of & ~self.objects.ignore
+        if not there.any():
             raise InputError(
                 "There is no object to cut out.",
                 where=self.objects.name or None,
                 got=f"{len(self.objects):,} objects, all of them ignored or of other classes",
             )
-        return chosen
+        rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.wanted}
+        return {c: rng.permutation(found).tolist() for c, found in rows.items()}
+
+    def _enough(self) -> dict[int, int]:
+        """Return how many patches of each class suffice: those that are needed, or that memory takes."""
+        s = self.settings
+        room = max(10, int(_MEMORY / (4 * (s.scale[1] * s.size) ** 2 * len(self.wanted))))
+        return {c: min(int(np.ceil(1.2 * n)), room) for c, n in self._needed().items()}
 
     def _needed(self) -> dict[int, float]:
         """Return about how often each class will be taken."""
         s = self.settings
         if s.as_they_occur:
-            sets = [found for found in self.sets(self.wanted) if len(found) >= s.objects[0]]
+            sets = self.sets(self.wanted)
             counts = Counter(c for found in sets for c in found)
-            return {c: s.n * counts[c] / max(len(sets), 1) for c in self.wanted}
+            return {c: s.n * counts[c] / len(sets) for c in self.wanted}
         needed = dict.fromkeys(self.wanted, s.n * s.objects[1] / len(self.wanted))
         for c in (c for pair in self.pairs for c in pair):
             needed[c] += s.n / len(self.pairs)

@@ -115,16 +115,9 @@ def _deal(material: Material) -> list[list[int]]:
     s, rng = material.settings, np.random.default_rng([material.settings.seed, 4])
     there = [c for c in material.wanted if c in material.patches]
     _check_patches(material, there)
-    if not s.as_they_occur:
-        return deal_evenly(s.n, s.objects, there, rng, material.pairs)
-    sets = material.sets(there)
-    if not any(len(found) >= s.objects[0] for found in sets):
-        raise InputError(
-            "In no photograph do so many classes stand together.",
-            got=f"from {s.objects[0]} objects on",
-            allowed=f"up to {max(map(len, sets))}",
-        )
-    return deal_as_they_occur(s.n, s.objects, sets, rng)
+    if s.as_they_occur:
+        return deal_as_they_occur(s.n, s.objects, material.sets(there), rng)
+    return deal_evenly(s.n, s.objects, there, rng, material.pairs)
 
 
 def _check_patches(material: Material, there: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ import hashlib
 import importlib
 import threading
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,16 +71,20 @@ class Corruption:
     kind : str
     severity : int
     seed : int
+    only : frozenset of str, optional
+        The images that are altered; others are left out.
     """
 
     kind: str
     severity: int
     seed: int = 0
+    only: frozenset[str] | None = None
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What tells it from other alterations."""
-        return f"{self.kind}-{self.severity} seed {self.seed}" if self.severity else self.kind
+        named = f"{self.kind}-{self.severity} seed {self.seed}" if self.severity else self.kind
+        return named if self.only is None else f"{named} of {_digest(sorted(self.only))}"
 
     @property
     def folder(self) -> str:
@@ -88,8 +92,8 @@ class Corruption:
         return f"{self.kind}-{self.severity}" if self.severity else self.kind
 
     def wants(self, image_id: str) -> bool:
-        """Return whether an image is altered: each is."""
-        return True
+        """Return whether an image is altered."""
+        return self.only is None or image_id in self.only
 
     def __call__(self, image_id: str, pixels: Bytes) -> Bytes | str:
         """Return a picture of 224 x 224 pixels, corrupted, or why there is none.
@@ -108,7 +112,7 @@ class Corruption:
         return picture if self.kind == CLEAN else _corrupted(picture, self, image_id)
 
 
-def corruption(kind: str, severity: int, seed: int = 0) -> Corruption:
+def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | None = None) -> Corruption:
     """Return what corrupts pictures.
 
     Parameters
@@ -119,6 +123,8 @@ def corruption(kind: str, severity: int, seed: int = 0) -> Corruption:
         1 to 5.
     seed : int
         From 0.
+    only : frozenset of str, optional
+        The images that are altered, by default all.
 
     Raises
     ------
@@ -138,7 +144,7 @@ def corruption(kind: str, severity: int, seed: int = 0) -> Corruption:
         raise InputError("The seed is negative.", got=seed, allowed="0 and up")
     if kind != CLEAN:
         _library()
-    return Corruption(kind, severity, seed)
+    return Corruption(kind, severity, seed, only)
 
 
 def check_kind(kind: str) -> None:
@@ -191,8 +197,26 @@ def _corrupted(picture: Bytes, how: Corruption, image_id: str) -> Bytes:
 
 
 def _seed(how: Corruption, image_id: str) -> int:
-    text = f"{how.seed}\n{how.kind}\n{how.severity}\n{image_id}"
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=4).digest())
+    return int(_digest([str(how.seed), how.kind, str(how.severity), image_id]), 16)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    """Return a hash of texts: 8 hexadecimal digits."""
+    text = "\n".join(texts).encode(errors="surrogateescape")
+    return hashlib.blake2b(text, digest_size=4).hexdigest()
+
+
+def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
+    """Return n of the images, or all if there are no more: the same ones in whatever order they come.
+
+    Parameters
+    ----------
+    image_ids : iterable of str
+    n : int
+    seed : int
+        Another one chooses others.
+    """
+    return frozenset(sorted(image_ids, key=lambda name: (_digest([str(seed), name]), name))[:n])
 
 
 _drawn = threading.local()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
+    from manyhot.pipeline.corruptions import diagnose_corruptions_files
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
+    from manyhot.pipeline.robustness import diagnose_robustness_files
     from manyhot.pipeline.serving import serve
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
+    from manyhot.steps.robustness import Robustness
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
@@ -77,6 +80,7 @@ _HOME = {
     "Progress": "manyhot.pipeline.common",
     "Proposals": "manyhot.steps.propose",
     "Saved": "manyhot.formats.writing",
+    "Robustness": "manyhot.steps.robustness",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "LabelIssues": "manyhot.steps.issues",
@@ -94,6 +98,8 @@ _HOME = {
     "convert": "manyhot.pipeline.conversion",
     "describe_files": "manyhot.pipeline.describe",
     "diagnose_calibration_files": "manyhot.pipeline.calibration",
+    "diagnose_corruptions_files": "manyhot.pipeline.corruptions",
+    "diagnose_robustness_files": "manyhot.pipeline.robustness",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
@@ -146,6 +152,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Proposals",
+    "Robustness",
     "Saved",
     "Similar",
     "SortedErrors",
@@ -161,7 +168,9 @@ __all__ = [
     "convert",
     "describe_files",
     "diagnose_calibration_files",
+    "diagnose_corruptions_files",
     "diagnose_errors_files",
+    "diagnose_robustness_files",
     "evaluate_benchmark",
     "evaluate_files",
     "examine",

@@ -117,7 +117,7 @@ def diagnose_corruptions_files(
         baseline=baseline,
         resamples=resamples,
         seed=seed,
-        dataset=judged.name or Path(source).stem,
+        dataset=judged.name if sets else Path(source).stem,
         single=single,
         progress=progress,
     )

@@ -218,10 +218,18 @@ def print_losses(rows: Sequence[Row]) -> None:
         of = [r for r in rows if (r["base"], r["dataset"]) == (base, dataset)]
         models = {r["model"] for r in of} - {None}
         shown = [r for r in of if r["model"] is None or len(models) <= FEW]
-        say(f"{base} → {dataset}: points lost, and what share of those of top1 is missing labels")
-        cells = [(_named(r), r["metric"], *_loss(r), f"{r['n_base']:,}", f"{r['n']:,}") for r in shown]
-        print_table(("model", "metric", "lost", "missing labels", "images", "there"), cells)
+        share = any(r["share"] is not None for r in shown)
+        more = ", and what share of those of top1 is missing labels" if share else ""
+        say(f"{base} → {dataset}: points lost{more}")
+        head = ("model", "metric", "lost", *(["missing labels"] if share else []), "images")
+        print_table(head, [_line(r, share) for r in shown])
         typer.echo()
+
+
+def _line(row: Row, share: bool) -> tuple[str, ...]:
+    lost, missing = _loss(row)
+    images = f"{row['n_base']:,} → {row['n']:,}"
+    return (_named(row), row["metric"], lost, *([missing] if share else []), images)
 
 
 def _named(row: Row) -> str:

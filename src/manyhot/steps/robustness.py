@@ -363,18 +363,15 @@ def diagnose_robustness(
     """
     places = places_of(join([r.without(without) for r in results]))
     at = _base(places, base)
-    rows, notes = list[Row](), list[str]()
-    for one, other in _compared(places, at):
-        found = list(losses(one, other, paired=False))
-        rows += found
-        notes += _told(one, other, found)
+    pairs = list(_compared(places, at))
+    rows = [row for one, other in pairs for row in losses(one, other, paired=False)]
     if not rows:
         raise InputError(
             "No two data sets have a model and a metric in common.",
             got=", ".join(p.dataset for p in places),
             allowed=f"models of one name, under {' or '.join(METRICS)}",
         )
-    return Robustness.of(places, rows, (), [*notes, *_protocols(rows)])
+    return Robustness.of(places, rows, (), [*_told(pairs, rows), *_protocols(rows)])
 
 
 def _base(places: Sequence[Place], base: str) -> Place:
@@ -399,14 +396,20 @@ def _compared(places: Sequence[Place], base: Place) -> Iterator[tuple[Place, Pla
             yield own.get(place.dataset, base), place
 
 
-def _told(base: Place, place: Place, found: Sequence[Row]) -> Iterator[str]:
-    if not found:
-        yield f"{place.dataset}: left out, since no model of {base.dataset} was judged on it"
-    for one in (base, place):
-        if not set(MULTI) & set(one.scores):
-            yield f"{one.dataset} has no label sets: its losses are under original labels alone"
-        else:
-            yield from _other_images(one)
+def _told(pairs: Sequence[tuple[Place, Place]], rows: Sequence[Row]) -> Iterator[str]:
+    """Yield which data sets were left out, and which have no shares, or shares of other images."""
+    there = {(r["base"], r["dataset"]) for r in rows}
+    shared = {(r["base"], r["dataset"]) for r in rows if r["metric"] in MULTI}
+    for base, place in pairs:
+        if (base.dataset, place.dataset) not in there:
+            yield f"{place.dataset}: left out, since no model of {base.dataset} was judged on it"
+    every = list(dict.fromkeys(p for pair in pairs for p in pair))
+    without = [p.dataset for p in every if not set(MULTI) & set(p.scores)]
+    if without:
+        yield f"without label sets, and under original labels alone: {', '.join(without)}"
+    for place in every:
+        if any(place.dataset in pair for pair in shared):
+            yield from _other_images(place)
 
 
 def _other_images(place: Place) -> Iterator[str]:

@@ -21,7 +21,7 @@ from manyhot.models import Network, Settings, Source, altered, find_model, open_
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place, images_file
 from manyhot.pipeline.robustness import NAMES, write_robustness
 from manyhot.pixels.corruptions import CLEAN, KINDS, SEVERITIES, Corruption, chosen, corruption
-from manyhot.steps.corruptions import diagnose_corruptions
+from manyhot.steps.corruptions import diagnose_corruptions, find_baseline
 from manyhot.steps.robustness import Robustness, judge, judged_alike
 from manyhot.steps.sets import single_labels
 from manyhot.tables import Labels, Predictions
@@ -99,17 +99,19 @@ def diagnose_corruptions_files(
         raise InputError("The limit is no number of images.", got=limit, allowed="1 and up")
     known = read_classes(classes) if classes else None
     networks = [_seeing_all(find_model(name, known)) for name in dict.fromkeys(models)]
+    names = [network.name for network in networks]
+    of = known or networks[0].classes
+    find_baseline(baseline, names, of.hash)
     sets = _sets_file(labels)
     # A CSV that is neither label sets nor images tells the label of each image, as manyhot predict reads it.
     opened = open_source(source, labels=labels if sets is None else None)
-    given = _Given.read(sets, images, known or networks[0].classes)
+    given = _Given.read(sets, images, of)
     taken, notes = given.take(_listed(opened), limit, seed)
     copies = [replace(c, only=taken) for c in copies]
     settings = Settings(None if dense else 20, engine, workers=workers, batch=batch, classes=known)
     job = _Job(opened, out, copies, settings, call, progress, len(taken), len(networks))
     for network in networks:
         job.predict(network, given.check)
-    names = [network.name for network in networks]
     judged, single = given.of(out / CLEAN, taken)
     found = diagnose_corruptions(
         judged,

@@ -109,23 +109,30 @@ def diagnose_corruptions(
         places[copy] = places_of(judged.tables(), *copy)[0]
         if progress:
             progress(f"judging on {name}", done, len(copies))
-    return _Corrupted(places, _baseline(baseline, labels, places[CLEAN])).finish(told)
+    models = list(places[CLEAN].scores.get(SINGLE) or places[CLEAN].scores.get("real1", {}))
+    return _Corrupted(places, find_baseline(baseline, models, labels.class_hash)).finish(told)
 
 
-def _baseline(name: str, labels: Labels, clean: Place) -> str:
-    """Return the baseline that is meant, or nothing.
+def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
+    """Return the baseline that is meant: the one named, else AlexNet on ImageNet's classes, else none.
+
+    Parameters
+    ----------
+    name : str
+    models : sequence of str
+    class_hash : str
+        Of the class list of the data set.
 
     Raises
     ------
     MatchError
         There is none of that name.
     """
-    known = class_list_of(labels.class_hash)
+    known = class_list_of(class_hash)
     on_imagenet = known is not None and known.hash == class_list().hash
-    models = list(clean.scores.get(SINGLE) or clean.scores.get("real1", {}))
     allowed = [*models, BASELINE] if on_imagenet else models
     if name and name not in allowed:
-        why = ", whose errors are published on ImageNet's classes" if name == BASELINE else ""
+        why = ": its errors are published on ImageNet's classes" if name == BASELINE else ""
         raise MatchError(f"The baseline is none of the models{why}.", got=name, allowed=", ".join(allowed))
     return name or (BASELINE if on_imagenet else "")
 

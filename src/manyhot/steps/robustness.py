@@ -62,6 +62,10 @@ class Robustness:
     corruption_errors: pa.Table
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        models = len(self.robustness["model"].unique())
+        return f"Robustness({models} models, {self.losses.num_rows:,} losses)"
+
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name, those that hold something."""

@@ -270,4 +270,4 @@ def _skipped(folder: Path) -> Iterator[str]:
         rows = {row["image_id"]: row["reason"] for row in csv.DictReader(file)}
     for name, reason in itertools.islice(rows.items(), 1):
         listed = folder / "skipped.csv"
-        yield f"{len(rows):,} images were skipped, such as {name} ({reason}); {listed} lists them"
+        yield f"skipped images: {len(rows):,}, such as {name} ({reason}); {listed} lists them"

@@ -378,20 +378,21 @@ def test_outputs_are_found():
         "sorting",
         "label-issues",
         "uncertainty",
+        "robustness",
     }
 
 
-WRITING = ("uncertainty",)
+WRITING = ("uncertainty", "robustness")
 """Pages whose commands read what a block of Python above them writes."""
 
 
-def write_what_is_read(name):
-    """Run the blocks of Python of a page down to the first whose output is shown."""
+def write_what_is_read(name, commands):
+    """Run the blocks of Python of a page down to the commands."""
     names = {}
-    for block, after in itertools.pairwise(fences(DOCS / f"{name}.md")):
+    for block in fences(DOCS / f"{name}.md"):
         if block.is_run:
             exec(block.body, names)
-        elif (block.language, after.language) == ("console", "text"):
+        elif block.body == commands:
             return
 
 
@@ -399,7 +400,7 @@ def write_what_is_read(name):
 def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if name in WRITING:
-        write_what_is_read(name)
+        write_what_is_read(name, commands)
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     output = ""
     for line in commands.replace("\\\n", " ").splitlines():
@@ -516,6 +517,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
     monkeypatch.setattr(pipeline, "evaluate_files", judge)
     monkeypatch.setattr(pipeline, "predict_files", run_models)
+    monkeypatch.setattr(pipeline, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -530,7 +532,12 @@ def parse(monkeypatch):
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
     stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    stopped += ("diagnose_calibration_files", "find_label_issues_files", "gallery_files")
+    stopped += (
+        "diagnose_calibration_files",
+        "diagnose_robustness_files",
+        "find_label_issues_files",
+        "gallery_files",
+    )
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

@@ -94,14 +94,15 @@ def diagnose(models=(TINT,), out="out", **options):
 
 def test_folders_and_tables():
     found, written = diagnose((TINT, BLIND), baseline="tint", call="manyhot …")
-    folders = ("clean", "fog-1", "fog-4", "pixelate-1", "pixelate-4")
+    folders = ("clean", "fog-1", "fog-4", "pixelate-1", "pixelate-4", "report")
     assert sorted(p.name for p in Path("out").iterdir() if p.is_dir()) == sorted(folders)
-    for folder in folders:
+    for folder in folders[:-1]:
         files = {"tint.parquet", "blind.parquet", "images.parquet", "skipped.csv"}
         assert {p.name for p in Path("out", folder).iterdir()} == files
     names = ("robustness", "losses", "corruption_errors")
-    assert written == [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
-    for name, path in zip(names, written[::2], strict=True):
+    files = [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
+    assert written == [*files, Path("out/report/index.html")]
+    for name, path in zip(names, files[::2], strict=True):
         table = tables.read(path, name)
         assert table.to_pylist() == found.tables[name].to_pylist()
         assert pl.read_csv(path.with_suffix(".csv")).height == table.num_rows
@@ -312,7 +313,7 @@ def test_the_command_prints_a_table_that_fits():
     firsts = [line.split("  ")[0] for line in lines]
     assert firsts.count("fog") == firsts.count("pixelate") == firsts.count("all") == 2
     assert "mean errors on corrupted pictures, over those of tint" in lines
-    assert lines[-1] == "wrote corruptions/corruption_errors.csv"
+    assert lines[-1] == "wrote corruptions/report/index.html"
     assert done.stderr == "Note: 2 of 15 kinds: means over them are not those over all.\n"
 
 

@@ -56,8 +56,9 @@ def diagnose(*datasets, **options):
 def test_tables_are_written_twice():
     found, written = diagnose(seed=3, call="manyhot …")
     names = ("robustness", "losses")
-    assert written == [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
-    for name, path in zip(names, written[::2], strict=True):
+    files = [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
+    assert written == [*files, Path("out/report/index.html")]
+    for name, path in zip(names, files[::2], strict=True):
         table = tables.read(path, name)
         assert table.to_pylist() == found.tables[name].to_pylist()
         assert pl.read_csv(path.with_suffix(".csv")).height == table.num_rows

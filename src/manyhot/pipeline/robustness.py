@@ -14,6 +14,7 @@ from manyhot.formats import detect
 from manyhot.formats.tabular import write_csv
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
 from manyhot.pipeline.compare import PUBLISHED, read_source
+from manyhot.pipeline.outputs import write_diagnosis
 from manyhot.pipeline.sources import Asked, Source, sources
 from manyhot.steps.robustness import Robustness, diagnose_robustness, judge, judged_alike
 from manyhot.tables import Labels, Predictions, Results
@@ -95,14 +96,14 @@ def diagnose_robustness_files(
 def write_robustness(
     found: Robustness, out: Path, *, call: str, inputs: Mapping[str, str], about: Mapping[str, str]
 ) -> list[Path]:
-    """Write the tables into a folder, as Parquet and CSV; notes go into the metadata."""
+    """Write the tables into a folder, as Parquet and CSV, with notes in the metadata, and the page."""
     told = {"notes": json.dumps(found.notes, ensure_ascii=False), **about}
     written = []
     for name, table in found.tables.items():
         path = out / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=dict(inputs), about=told))
         written.append(write_csv(table, path.with_suffix(".csv")))
-    return written
+    return [*written, write_diagnosis(out)]
 
 
 def _holds_results(source: PathLike) -> bool:

@@ -249,7 +249,7 @@ def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats |
 
 
 def losses(base: Place, place: Place, *, paired: bool) -> Iterator[Row]:
-    """Yield rows of the losses table: under each metric the mean over models, and each model.
+    """Yield rows of the losses table: the means over models under each metric, and then each model.
 
     Parameters
     ----------
@@ -257,18 +257,18 @@ def losses(base: Place, place: Place, *, paired: bool) -> Iterator[Row]:
     paired : bool
         Whether both are of the same images, row for row; else their resamples are independent.
     """
+    means, each = list[Row](), list[Row]()
     for metric in METRICS:
         loss = _Loss.between(base, place, metric, paired)
-        if not loss.models:
-            continue
         single = None
         if metric in MULTI and all(m in p.scores.get(SINGLE, {}) for m in loss.models for p in (base, place)):
             single = _Loss.between(base, place, SINGLE, paired, loss.models)
         where = {"base": base.dataset, **place.where, "metric": metric}
         if len(loss.models) > 1:
-            mean = _rows(loss.mean(), single and single.mean())
-            yield {**where, **next(mean), "model": None, "n_models": len(loss.models)}
-        yield from ({**where, **row} for row in _rows(loss, single))
+            mean = next(_rows(loss.mean(), single and single.mean()))
+            means.append({**where, **mean, "model": None, "n_models": len(loss.models)})
+        each += [{**where, **row} for row in _rows(loss, single)]
+    yield from (*means, *each)
 
 
 def _rows(loss: _Loss, single: _Loss | None) -> Iterator[Row]:

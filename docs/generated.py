@@ -93,6 +93,10 @@ ROWS = {
         "`manyhot diagnose corruptions`",
     ),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
+    "companions": (
+        "a class and a companion, in one model or on average; in models only of pairs with images enough",
+        "`manyhot diagnose companions`",
+    ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
     "findings": (
         "a finding on an image or on a pair of classes",

@@ -379,6 +379,7 @@ def test_outputs_are_found():
         "label-issues",
         "uncertainty",
         "robustness",
+        "companions",
     }
 
 
@@ -538,6 +539,11 @@ def parse(monkeypatch):
         "find_label_issues_files",
         "gallery_files",
     )
+        "diagnose_companions_files",
+        "find_label_issues_files",
+        "gallery_files",
+    )
+    stopped += ("patchml_files",)
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

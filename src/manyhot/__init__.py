@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         describe_files,
         diagnose_calibration_files,
         diagnose_corruptions_files,
+        diagnose_companions_files,
         diagnose_errors_files,
         diagnose_robustness_files,
         evaluate_benchmark,
@@ -52,15 +53,18 @@ if TYPE_CHECKING:
         kinds_files,
         leaderboard,
         next_files,
+        patchml_files,
         predict_files,
         propose_files,
         report_folder,
         similar_files,
     )
+    from manyhot.pipeline.patch_settings import PatchSettings
     from manyhot.reassess import aggregate, agreement
     from manyhot.registry import register
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import Agreement
+    from manyhot.steps.companions import Companions, diagnose_companions
     from manyhot.steps.compare import Comparison
     from manyhot.steps.corruptions import diagnose_corruptions
     from manyhot.steps.describe import Description
@@ -92,6 +96,7 @@ _HOME = {
     "Calibration": "manyhot.steps.recalibration",
     "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
+    "Companions": "manyhot.steps.companions",
     "Comparison": "manyhot.steps.compare",
     "Conformal": "manyhot.steps.trust",
     "Description": "manyhot.steps.describe",
@@ -102,6 +107,7 @@ _HOME = {
     "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
+    "PatchSettings": "manyhot.pipeline.patch_settings",
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
@@ -126,6 +132,8 @@ _HOME = {
     "diagnose_calibration_files": "manyhot.pipeline",
     "diagnose_corruptions": "manyhot.steps.corruptions",
     "diagnose_corruptions_files": "manyhot.pipeline",
+    "diagnose_companions": "manyhot.steps.companions",
+    "diagnose_companions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
     "diagnose_robustness": "manyhot.steps.robustness",
@@ -140,6 +148,7 @@ _HOME = {
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
     "next_files": "manyhot.pipeline",
+    "patchml_files": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
     "propose": "manyhot.steps.propose",
@@ -168,6 +177,7 @@ __all__ = [
     "Calibration",
     "Campaign",
     "ClassList",
+    "Companions",
     "Comparison",
     "Conformal",
     "Description",
@@ -178,6 +188,7 @@ __all__ = [
     "LabelIssues",
     "Labels",
     "ManyhotError",
+    "PatchSettings",
     "Predictions",
     "Proposals",
     "Results",
@@ -203,6 +214,8 @@ __all__ = [
     "diagnose_calibration_files",
     "diagnose_corruptions",
     "diagnose_corruptions_files",
+    "diagnose_companions",
+    "diagnose_companions_files",
     "diagnose_errors",
     "diagnose_errors_files",
     "diagnose_robustness",
@@ -217,6 +230,7 @@ __all__ = [
     "kinds_files",
     "leaderboard",
     "next_files",
+    "patchml_files",
     "predict",
     "predict_files",
     "propose",

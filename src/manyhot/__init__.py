@@ -43,7 +43,9 @@ if TYPE_CHECKING:
         describe_files,
         diagnose_calibration_files,
         diagnose_companions_files,
+        diagnose_corruptions_files,
         diagnose_errors_files,
+        diagnose_robustness_files,
         evaluate_benchmark,
         evaluate_files,
         find_label_issues_files,
@@ -64,12 +66,14 @@ if TYPE_CHECKING:
     from manyhot.steps.agreement import Agreement
     from manyhot.steps.companions import Companions, diagnose_companions
     from manyhot.steps.compare import Comparison
+    from manyhot.steps.corruptions import diagnose_corruptions
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
+    from manyhot.steps.robustness import Robustness, diagnose_robustness
     from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
         Campaign,
@@ -107,6 +111,7 @@ _HOME = {
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
+    "Robustness": "manyhot.steps.robustness",
     "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
     "aggregate": "manyhot.reassess",
@@ -125,10 +130,14 @@ _HOME = {
     "describe_files": "manyhot.pipeline",
     "diagnose_calibration": "manyhot.steps.recalibration",
     "diagnose_calibration_files": "manyhot.pipeline",
+    "diagnose_corruptions": "manyhot.steps.corruptions",
+    "diagnose_corruptions_files": "manyhot.pipeline",
     "diagnose_companions": "manyhot.steps.companions",
     "diagnose_companions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
+    "diagnose_robustness": "manyhot.steps.robustness",
+    "diagnose_robustness_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
@@ -183,6 +192,7 @@ __all__ = [
     "Predictions",
     "Proposals",
     "Results",
+    "Robustness",
     "SortedErrors",
     "Votes",
     "__version__",
@@ -204,8 +214,12 @@ __all__ = [
     "diagnose_calibration_files",
     "diagnose_companions",
     "diagnose_companions_files",
+    "diagnose_corruptions",
+    "diagnose_corruptions_files",
     "diagnose_errors",
     "diagnose_errors_files",
+    "diagnose_robustness",
+    "diagnose_robustness_files",
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",

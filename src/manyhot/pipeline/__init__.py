@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.companions import diagnose_companions_files
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
+    from manyhot.pipeline.corruptions import diagnose_corruptions_files
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.patchml import PatchML, patchml_files
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
+    from manyhot.pipeline.robustness import diagnose_robustness_files
     from manyhot.pipeline.serving import serve
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
+    from manyhot.steps.robustness import Robustness
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.similar import Similar
 
@@ -88,6 +91,7 @@ _HOME = {
     "Progress": "manyhot.pipeline.common",
     "Proposals": "manyhot.steps.propose",
     "Saved": "manyhot.formats.writing",
+    "Robustness": "manyhot.steps.robustness",
     "RULES": "manyhot.steps.agreement",
     "Similar": "manyhot.steps.similar",
     "LabelIssues": "manyhot.steps.issues",
@@ -105,6 +109,8 @@ _HOME = {
     "convert": "manyhot.pipeline.conversion",
     "describe_files": "manyhot.pipeline.describe",
     "diagnose_calibration_files": "manyhot.pipeline.calibration",
+    "diagnose_corruptions_files": "manyhot.pipeline.corruptions",
+    "diagnose_robustness_files": "manyhot.pipeline.robustness",
     "diagnose_companions_files": "manyhot.pipeline.companions",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
@@ -161,6 +167,7 @@ __all__ = [
     "PatchSettings",
     "Progress",
     "Proposals",
+    "Robustness",
     "Saved",
     "Similar",
     "SortedErrors",
@@ -177,7 +184,9 @@ __all__ = [
     "describe_files",
     "diagnose_calibration_files",
     "diagnose_companions_files",
+    "diagnose_corruptions_files",
     "diagnose_errors_files",
+    "diagnose_robustness_files",
     "evaluate_benchmark",
     "evaluate_files",
     "examine",

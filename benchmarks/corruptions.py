@@ -115,7 +115,7 @@ def speed() -> None:
 
 
 def voc(features: Path, out: Path) -> None:
-    """Fit both heads on the training images, and print what corruptions do to them on the others."""
+    """Fit both heads, and print what corruptions do to them on held-out images."""
     from typer.testing import CliRunner
 
     from manyhot import cli
@@ -131,7 +131,7 @@ def voc(features: Path, out: Path) -> None:
 
 
 def write_heads(features: Path, out: Path) -> Path:
-    """Write the heads, fitted on the training images, label sets of the others, and the class list."""
+    """Write the heads, fitted on all but the held-out images, label sets of these, and the class list."""
     from manyhot.heads import write_head
     from manyhot.train import fit_sigmoid, fit_softmax
 
@@ -149,10 +149,10 @@ def write_heads(features: Path, out: Path) -> Path:
         state[i, [at[n] for n in row["difficult_labels"]]] = UNCLEAR
         state[i, [at[n] for n in row["labels"]]] = YES
     label = np.array([at[row["label_largest"]] for row in rows])
-    train = np.array([row["split"] == "train" for row in rows])
-    write_head(fit_softmax(x[train], label[train], classes, MODEL), out / "softmax.safetensors")
-    write_head(fit_sigmoid(x[train], state[train], classes, MODEL), out / "sigmoid.safetensors")
     held_out = np.array([row["split"] == "test" for row in rows])
+    fit = np.flatnonzero(~held_out)
+    write_head(fit_softmax(x[fit], label[fit], classes, MODEL), out / "softmax.safetensors")
+    write_head(fit_sigmoid(x[fit], state[fit], classes, MODEL), out / "sigmoid.safetensors")
     write_labels(np.array(ids)[held_out], label[held_out], state[held_out], classes, out / "labels.parquet")
     (out / "classes.txt").write_text("\n".join(named) + "\n", encoding="utf-8")
     return out / "classes.txt"

@@ -530,7 +530,12 @@ def parse(monkeypatch):
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
     stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    stopped += ("diagnose_calibration_files", "find_label_issues_files", "gallery_files")
+    stopped += (
+        "diagnose_calibration_files",
+        "diagnose_shortcuts_files",
+        "find_label_issues_files",
+        "gallery_files",
+    )
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

@@ -281,7 +281,7 @@ def _extent(region: Bools, across: int) -> tuple[int, int]:
 def _inside(region: Bools, across: int, way: int) -> int:
     """Return a way that keeps a region in the image: of a coarse grid it may lead some pixels out."""
     first, last = _extent(region, across)
-    return min(max(way, -first), region.shape[0 if across else 1] - last)
+    return min(max(way, -first), int(region.shape[0 if across else 1]) - last)
 
 
 def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:

@@ -168,10 +168,10 @@ def print_shortcuts(found: Shortcuts, written: list[Path], threshold: float, as_
 
 
 def _summed(one: Row, threshold: float) -> str:
-    control = "" if one["mean_control"] is None else f", of controls {one['mean_control']:.3f}"
+    control = "" if one["mean_control"] is None else f" (controls {one['mean_control']:.3f})"
     return (
-        f"{one['fill']}: {one['pairs']:,} pairs, flips of mean {one['mean']:.3f} and median {one['median']:.3f}"
-        f"{control}; shortcuts, from {threshold:.0%} on and beyond the control: {one['shortcuts']:,}"
+        f"{one['fill']}: {one['pairs']:,} pairs; flips {one['mean']:.3f} in the mean{control}, "
+        f"{one['median']:.3f} in the median; at least {threshold:.0%} and above controls: {one['shortcuts']:,}"
     )
 
 

@@ -19,22 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manyhot import tables
+from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects, read_predictions
 from manyhot.formats.tabular import write_csv
-from manyhot.models import (
-    Choice,
-    Network,
-    NoneLeftError,
-    Settings,
-    Source,
-    altered,
-    decode,
-    find_model,
-    open_source,
-    run,
-)
+from manyhot.models import Network, NoneLeftError, Settings, Source, altered, find_model, open_source, run
+from manyhot.models.decode import decode
+from manyhot.models.engines import Choice
 from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.pipeline.predict import Notify
 from manyhot.pixels.pictures import write_picture
@@ -131,11 +123,12 @@ def diagnose_shortcuts_files(
     check_apart([source, objects, masks, labels, classes], out, NAMES)
     for name in NAMES:
         check_place(out / f"{name}.parquet", name)
-    known = None if classes is None else read_classes(classes)
-    found = read_objects(objects, classes=known, masks=masks)
-    states = states_of_objects(found) if labels is None else _labelled(labels, found)
-    only = named_pairs(pairs, found.classes)
-    network = find_model(model, known)
+    given = None if classes is None else read_classes(classes)
+    found = read_objects(objects, classes=given, masks=masks)
+    known = given or from_keys(found.keys, found.name)
+    states = states_of_objects(found, known) if labels is None else _labelled(labels, known)
+    only = named_pairs(pairs, known)
+    network = find_model(model, given)
     job = _Job(open_source(source), network, found, out, Settings(None, engine), fills, seed, call, notify)
 
     def choose(states: States) -> list[Pair]:
@@ -192,17 +185,17 @@ def check_options(fills: Sequence[str], least: int, threshold: float, at: float)
             raise InputError(f"{name} is a share.", got=value, allowed="above 0, at most 1")
 
 
-def _labelled(path: PathLike, objects: Objects) -> States:
-    labels = read_labels(path, classes=objects.classes)
-    if labels.n_classes != len(objects.classes) or labels.class_hash not in ("", objects.classes.hash):
+def _labelled(path: PathLike, classes: ClassList) -> States:
+    labels = read_labels(path, classes=classes)
+    if labels.n_classes != len(classes) or labels.class_hash not in ("", classes.hash):
         raise MatchError(
             "Labels and objects count in different class lists.",
             where=path,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
-            allowed=f"{len(objects.classes):,} classes, class list {objects.classes.hash}, as the objects",
+            allowed=f"{len(classes):,} classes, class list {classes.hash}, as the objects",
             do="give a list of all classes with --classes, and make the labels over it",
         )
-    return states_of_labels(labels, objects.classes)
+    return states_of_labels(labels, classes)
 
 
 def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
@@ -277,7 +270,7 @@ class _Job:
         }
 
     def _name(self, change: Change) -> str:
-        key = _file_name(self.objects.classes.keys[change.companion])
+        key = _file_name(self.objects.keys[change.companion])
         return f"{change.companion}-{key}-{change.fill}{'-control' if change.control else ''}"
 
     def _file(self, name: str) -> Path:
@@ -290,7 +283,7 @@ class _Job:
         except NoneLeftError as error:
             if change is None:
                 raise
-            self.skipped[change] = error.skipped
+            self.skipped[change] = [dict(row) for row in error.skipped]
             self.told.add(len(error.skipped))
             return None
         self._choice = done.choice or self._choice

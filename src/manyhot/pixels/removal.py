@@ -20,8 +20,6 @@ from manyhot.tables import Objects
 GREY = (124, 116, 104)
 """The mean colour of ImageNet, as in Plumb et al. 2022 (SPIRE)."""
 
-FILLS = ("grey", "inpaint")
-
 LEAST = 0.5
 """The least share of an object that must be gone."""
 
@@ -163,7 +161,7 @@ def fingerprint(objects: Objects) -> str:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     masks = (image.encode() + _bytes(mask) for image, mask in sorted(objects.semantic.items()))
-    return _digest([objects.classes.hash.encode(), sink.getvalue().to_pybytes(), *masks])
+    return _digest([objects.class_hash.encode(), sink.getvalue().to_pybytes(), *masks])
 
 
 def _bytes(mask: bytes | Path) -> bytes:

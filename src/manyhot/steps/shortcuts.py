@@ -30,6 +30,7 @@ from manyhot.core.shortcuts import (
 from manyhot.errors import InputError
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Labels, Objects, Predictions, schema
+from manyhot.tables.definitions import FILLS
 
 LEAST = 25
 """Images with both that a pair is tested from, as in Plumb et al. 2022 (SPIRE)."""
@@ -92,17 +93,17 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
     return States(labels.image_id, state, classes)
 
 
-def states_of_objects(objects: Objects) -> States:
+def states_of_objects(objects: Objects, classes: ClassList) -> States:
     """Return what objects say: a class is there if an object of it is, unclear if all are to be ignored."""
     images = objects.images
-    state = np.full((len(images), len(objects.classes)), NO, np.uint8)
+    state = np.full((len(images), len(classes)), NO, np.uint8)
     row = np.empty(len(objects), np.int64)
     for i, rows in enumerate(images.values()):
         row[rows] = i
     state[row, objects.class_id] = UNCLEAR
     sure = ~objects.ignore
     state[row[sure], objects.class_id[sure]] = YES
-    return States(pa.array(list(images), pa.string()), state, objects.classes)
+    return States(pa.array(list(images), pa.string()), state, classes)
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class Shortcuts:
 
     @property
     def summary(self) -> list[Row]:
-        """For each fill how many pairs were tested, mean and median share of flips, and how many are marked."""
+        """For each fill: pairs that were tested, mean and median share of flips, and how many are marked."""
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         found = []
         for fill in tested["fill"].unique().to_pylist():
@@ -248,6 +249,7 @@ def diagnose_shortcuts(
     after: Mapping[Change, Predictions | None],
     known: ClassList,
     *,
+    fills: Sequence[str] = FILLS[:1],
     at: float = 0.5,
     threshold: float = THRESHOLD,
     least: int = LEAST,
@@ -269,6 +271,8 @@ def diagnose_shortcuts(
         Of images without the companion; None where no image could be altered.
     known : ClassList
         That of the predictions.
+    fills : sequence of str
+        How companions were taken out.
     at : float
         Probability from which a class is predicted. Of logits it is the best class that is.
     threshold, least
@@ -288,7 +292,7 @@ def diagnose_shortcuts(
     """
     kept = states.of(before.image_id)
     drawn = Resampled.of(len(kept.image_id), resamples, seed)
-    judge = _Judge(kept, before, after, known, at, threshold, least, drawn)
+    judge = _Judge(kept, before, after, known, fills, at, threshold, least, drawn)
     rows: list[Row] = []
     for done, pair in enumerate(pairs, 1):
         rows += judge.rows(pair)
@@ -327,6 +331,7 @@ class _Judge:
     before: Predictions
     after: Mapping[Change, Predictions | None]
     known: ClassList
+    fills: Sequence[str]
     at: float
     threshold: float
     least: int
@@ -337,10 +342,6 @@ class _Judge:
     def decision(self) -> str:
         """When a class counts as predicted."""
         return f"p >= {self.at:g}" if self.before.score_kind == "probability" else "best class"
-
-    @cached_property
-    def fills(self) -> list[str]:
-        return list(dict.fromkeys(change.fill for change in self.after))
 
     def rows(self, pair: Pair) -> Iterator[Row]:
         """Yield a row for each way to take the companion out."""
@@ -358,7 +359,7 @@ class _Judge:
             **dict(zip(("both", "main_only", "companion_only", "neither"), counts, strict=True)),
         }
         beside = {} if pair.why_not else self._beside(pair, splits)
-        for fill in self.fills or [""]:
+        for fill in self.fills:
             flips = {} if pair.why_not else self._flips(pair, splits, fill)
             yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
 

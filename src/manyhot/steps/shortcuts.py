@@ -41,6 +41,8 @@ THRESHOLD = 0.4
 SHOWN, IMAGES_SHOWN = 10, 6
 """Pairs of which there are examples, and how many of each."""
 
+_REMEMBERED = 100  # What the model says of a class in all images: 9 bytes each.
+
 Row = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 Bools = npt.NDArray[np.bool_]
@@ -78,6 +80,13 @@ class States:
             image_id=self.image_id.filter(there),
             state=self.state[there.to_numpy(zero_copy_only=False)],
         )
+
+    @cached_property
+    def splits(self) -> npt.NDArray[np.int64]:
+        """How many images are in each of the four splits of each pair, shape (4, C, C): main, companion."""
+        # BLAS multiplies floats; below 2^24 images they are exact.
+        known = [(self.state == value).astype(np.float32) for value in (YES, NO)]
+        return np.rint([one.T @ other for one in known for other in known]).astype(np.int64)
 
 
 def states_of_labels(labels: Labels, classes: ClassList) -> States:
@@ -177,8 +186,7 @@ def find_pairs(
     only : sequence of (int, int), optional
         Main class and companion of the pairs that are asked for; by default all.
     """
-    there = (states.state == YES).astype(np.int64)
-    both = there.T @ there
+    both = states.splits[BOTH]
     able, keys = set(removable), set(known.keys)
     asked = list(only) or [
         (int(m), int(s)) for m, s in zip(*np.nonzero(both), strict=True) if m != s and int(s) in able
@@ -354,8 +362,7 @@ class _Judge:
 
     def rows(self, pair: Pair) -> Iterator[Row]:
         """Yield a row for each way to take the companion out."""
-        splits = split(*self.states.state[:, [pair.main, pair.companion]].T)
-        counts = np.bincount(splits[splits >= 0], minlength=4).tolist()
+        counts = self.states.splits[:, pair.main, pair.companion].tolist()
         names = self.states.classes.names
         row: Row = {
             "model": self.before.model,
@@ -367,9 +374,13 @@ class _Judge:
             "decision": self.decision,
             **dict(zip(("both", "main_only", "companion_only", "neither"), counts, strict=True)),
         }
-        beside = {} if pair.why_not else self._beside(pair, splits)
+        if pair.why_not:
+            yield from (row | {"fill": fill} for fill in self.fills)
+            return
+        splits = split(*self.states.state[:, [pair.main, pair.companion]].T)
+        beside = self._beside(pair, splits)
         for fill in self.fills:
-            flips = {} if pair.why_not else self._flips(pair, splits, fill)
+            flips = self._flips(pair, splits, fill)
             yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
 
     def examples(self, rows: Sequence[Row]) -> Iterator[Row]:
@@ -379,6 +390,8 @@ class _Judge:
 
     def _said(self, change: Change | None, main: int) -> _Said:
         if (change, main) not in self._cache:
+            if len(self._cache) >= _REMEMBERED:
+                self._cache.clear()
             self._cache[change, main] = self._look_up(change, main)
         return self._cache[change, main]
 

@@ -1,4 +1,4 @@
-"""Which predictions on VOC hang on what is beside the object, how long is that tested, and is it resumed?
+"""Which predictions on VOC hang on what is beside the object; how long that takes, and whether it is resumed.
 
 First the features, a minute, as for heads.py::
 

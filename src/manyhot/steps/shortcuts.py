@@ -243,8 +243,10 @@ class Shortcuts:
         """For each fill: pairs that were tested, mean and median share of flips, and how many are marked."""
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         found = []
-        for fill in tested["fill"].unique().to_pylist():
+        for fill in FILLS:
             of = tested.filter(pc.equal(tested["fill"], fill))
+            if not len(of):
+                continue
             flips, control = of["flips"].to_numpy(), pc.drop_null(of["control"]).to_numpy()
             found.append(
                 {

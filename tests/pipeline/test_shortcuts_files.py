@@ -1,5 +1,6 @@
 """Shortcuts from images and objects to files: found where planted, resumed, and what is wrong is said."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -147,7 +148,8 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
         assert set(json.loads(about["inputs"])) == {"objects.csv"}
 
 
-def test_examples_are_drawn_before_without_and_with_a_control():
+def test_examples_are_drawn_before_without_and_with_a_control(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     found, _, _ = diagnose(least=12, fills=("grey", "inpaint"))
     examples = found.shortcut_examples.to_pylist()
     assert [(e["main_name"], e["companion_name"]) for e in examples[:6]] == [("dog", "ball")] * 6
@@ -168,7 +170,8 @@ def test_examples_are_drawn_before_without_and_with_a_control():
     assert set(Path("out/examples").rglob("*.jpg")) < set(earlier)
 
 
-def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities():
+def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     found, rows, _ = diagnose("honest", least=10, fills=("grey", "inpaint"))
     dog = rows["dog", "ball", "grey"]
     assert dog["decision"] == "best class"
@@ -391,7 +394,8 @@ def run(*words):
     return CliRunner().invoke(cli.app, ["diagnose", "shortcuts", *words])
 
 
-def test_the_command_prints_a_table_that_fits():
+def test_the_command_prints_a_table_that_fits(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     done = run("--least", "10", "--resamples", "0", "--fill", "grey", "--fill", "inpaint")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()

@@ -1,5 +1,6 @@
 """Objects are taken out of images, others stay; controls lie elsewhere; what cannot be done is said."""
 
+import importlib.util
 import io
 
 import numpy as np
@@ -140,8 +141,8 @@ def test_no_room_for_a_control(pixels):
     assert changed(objects, pixels, control=True) == "no room for a control: objects are everywhere"
 
 
-def test_inpainting_takes_the_surroundings(pixels):
-    pytest.importorskip("cv2")
+def test_inpainting_takes_the_surroundings(pixels, require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     pixels[5:9, 5:9] = (250, 0, 0)
     objects = made(("a", PERSON, 5, 5, 9, 9))
     found = Removal(objects, PERSON, "inpaint", False, frozenset("a"))("a", pixels)
@@ -149,8 +150,8 @@ def test_inpainting_takes_the_surroundings(pixels):
     assert (pixels[5:9, 5:9] == (250, 0, 0)).all()
 
 
-def test_colours_of_objects_do_not_run_into_what_is_inpainted(pixels):
-    pytest.importorskip("cv2")
+def test_colours_of_objects_do_not_run_into_what_is_inpainted(pixels, require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     pixels[5:9, 5:9] = (250, 0, 0)
     pixels[5:15, 9:20] = (0, 0, 250)
     before = pixels.copy()

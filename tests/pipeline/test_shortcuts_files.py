@@ -156,7 +156,7 @@ def test_examples_are_drawn_before_without_and_with_a_control(require):
     first = examples[0]
     assert (first["flipped"], first["flipped_control"]) == (True, False)
     assert [first[f"score_{k}"] for k in ("before", "after", "control")] == pytest.approx([0.9, 0.1, 0.9])
-    assert first["before"] == f"examples/1-0-grey/{first['image_id']}-before.jpg"
+    assert first["before"] == "examples/01-dog-ball-grey-before.jpg"
     before, after, control = (
         np.asarray(Image.open(Path("out") / first[k]), int) for k in ("before", "after", "control")
     )
@@ -367,6 +367,18 @@ def test_what_is_refused():
         "Nothing tells how to fill.\n  got:     black\n  allowed: grey, inpaint"
     )
     assert refused(fills=[]) == "Nothing tells how to fill.\n  allowed: grey, inpaint"
+    assert refused(least=31, pairs=["tree:dog"]) == (
+        "No pair of classes can be tested.\n"
+        "  where:   lazy\n"
+        "  got:     1 pairs: fewer than 31 images with both\n"
+        "  allowed: a main class that the model predicts, and a companion with objects, in 31 images"
+    )
+    assert refused(out="photos/shortcuts") == (
+        "The output would lie among the images.\n"
+        "  where:   photos/shortcuts\n"
+        "  got:     images in photos\n"
+        "  do:      choose an --out outside of it"
+    )
     assert refused(least=0) == "least must be at least 1.\n  got:     0"
     assert refused(at=0.0) == "at is a share.\n  got:     0.0\n  allowed: above 0, at most 1"
     assert refused(threshold=1.5) == "threshold is a share.\n  got:     1.5\n  allowed: above 0, at most 1"

@@ -532,17 +532,6 @@ def parse(monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(pipeline, "propose_files", propose)
-    stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
-    stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
-    stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    stopped += (
-        "diagnose_calibration_files",
-        "diagnose_shortcuts_files",
-        "find_label_issues_files",
-        "gallery_files",
-    )
-    for name in (*stopped, "report_folder", "similar_files"):
-        monkeypatch.setattr(pipeline, name, stop)
     given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
     given |= {"predict_files", "diagnose_corruptions_files"}
     for name in set(pipeline.__all__) - given:

@@ -93,6 +93,14 @@ ROWS = {
         "`manyhot diagnose corruptions`",
     ),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
+    "shortcuts": (
+        "a pair of classes, and a way to take one of them out of images",
+        "`manyhot diagnose shortcuts`",
+    ),
+    "shortcut_examples": (
+        "an image of one of the first pairs in `shortcuts`",
+        "`manyhot diagnose shortcuts`",
+    ),
     "companions": (
         "a class and a companion, in one model or on average; in models only of pairs with images enough",
         "`manyhot diagnose companions`",

@@ -387,6 +387,11 @@ def test_outputs_are_found():
 
 WRITING = ("uncertainty", "patchml")
 WRITING = ("uncertainty", "robustness")
+        "shortcuts",
+    }
+
+
+WRITING = ("uncertainty", "robustness", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 

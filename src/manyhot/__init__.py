@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         diagnose_corruptions_files,
         diagnose_errors_files,
         diagnose_robustness_files,
+        diagnose_shortcuts_files,
         evaluate_benchmark,
         evaluate_files,
         find_label_issues_files,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
     from manyhot.steps.robustness import Robustness, diagnose_robustness
+    from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
         Campaign,
@@ -111,6 +113,7 @@ _HOME = {
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
+    "Shortcuts": "manyhot.steps.shortcuts",
     "Robustness": "manyhot.steps.robustness",
     "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
@@ -136,6 +139,7 @@ _HOME = {
     "diagnose_companions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
+    "diagnose_shortcuts_files": "manyhot.pipeline",
     "diagnose_robustness": "manyhot.steps.robustness",
     "diagnose_robustness_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
@@ -193,6 +197,7 @@ __all__ = [
     "Proposals",
     "Results",
     "Robustness",
+    "Shortcuts",
     "SortedErrors",
     "Votes",
     "__version__",
@@ -220,6 +225,7 @@ __all__ = [
     "diagnose_errors_files",
     "diagnose_robustness",
     "diagnose_robustness_files",
+    "diagnose_shortcuts_files",
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",

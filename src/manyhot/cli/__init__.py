@@ -28,6 +28,7 @@ from manyhot.cli.patching import patchml
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.cli.robustness import corruptions, robustness
+from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
 from manyhot.errors import ManyhotError
 
@@ -88,6 +89,7 @@ for command in (
     app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
 
 diagnose.command()(calibration)
+diagnose.command()(shortcuts)
 diagnose.command()(robustness)
 diagnose.command()(corruptions)
 diagnose.command()(companions)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.propose import propose_files
     from manyhot.pipeline.robustness import diagnose_robustness_files
     from manyhot.pipeline.serving import serve
+    from manyhot.pipeline.shortcuts import diagnose_shortcuts_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.robustness import Robustness
     from manyhot.steps.sensitivity import WARNING
+    from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.similar import Similar
 
 _HOME = {
@@ -93,6 +95,7 @@ _HOME = {
     "Saved": "manyhot.formats.writing",
     "Robustness": "manyhot.steps.robustness",
     "RULES": "manyhot.steps.agreement",
+    "Shortcuts": "manyhot.steps.shortcuts",
     "Similar": "manyhot.steps.similar",
     "LabelIssues": "manyhot.steps.issues",
     "MEASURES": "manyhot.steps.recalibration",
@@ -113,6 +116,7 @@ _HOME = {
     "diagnose_robustness_files": "manyhot.pipeline.robustness",
     "diagnose_companions_files": "manyhot.pipeline.companions",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
+    "diagnose_shortcuts_files": "manyhot.pipeline.shortcuts",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
@@ -169,6 +173,7 @@ __all__ = [
     "Proposals",
     "Robustness",
     "Saved",
+    "Shortcuts",
     "Similar",
     "SortedErrors",
     "Stage",
@@ -187,6 +192,7 @@ __all__ = [
     "diagnose_corruptions_files",
     "diagnose_errors_files",
     "diagnose_robustness_files",
+    "diagnose_shortcuts_files",
     "evaluate_benchmark",
     "evaluate_files",
     "examine",

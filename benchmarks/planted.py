@@ -53,7 +53,10 @@ def plant(out: Path, main: str, share: float, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     images = known.set_column(known.column_names.index("jpeg"), "jpeg", pa.array(data, pa.binary()))
     pq.write_table(images.select(["image_id", "split", "label", "jpeg"]), out / "images.parquet")
-    pq.write_table(images.select(["image_id", "split", "label", "jpeg"]).filter(pa.array(~train)), out / "held-out.parquet")
+    pq.write_table(
+        images.select(["image_id", "split", "label", "jpeg"]).filter(pa.array(~train)),
+        out / "held-out.parquet",
+    )
     write_labels(known["image_id"], label, chosen, out)
     write_objects(known["image_id"].filter(pa.array(chosen)), places[chosen], out)
     (out / "classes.txt").write_text("\n".join(CLASSES.keys) + "\n", encoding="utf-8")
@@ -92,7 +95,9 @@ def write_objects(ids, places, out) -> None:
     columns = {"image_id": ids.combine_chunks(), "class_id": np.full(n, SQUARE, np.int32)}
     columns |= {"x1": x, "y1": y, "x2": x + SIDE / 32, "y2": y + SIDE / 32, "ignore": [False] * n}
     table = pa.table({k: pa.array(v, pa.float32()) if k[0] in "xy" else v for k, v in columns.items()})
-    tables.write_objects(tables.Objects(table, CLASSES.keys, CLASSES.hash, name="squares"), out / "objects.parquet")
+    tables.write_objects(
+        tables.Objects(table, CLASSES.keys, CLASSES.hash, name="squares"), out / "objects.parquet"
+    )
 
 
 if __name__ == "__main__":

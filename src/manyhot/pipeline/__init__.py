@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.gallery import gallery_files
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
+    from manyhot.pipeline.mitigation import mitigate_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
+    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.sensitivity import WARNING
@@ -71,6 +73,7 @@ _HOME = {
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
     "Listed": "manyhot.models.listing",
+    "Mitigation": "manyhot.steps.mitigation",
     "Next": "manyhot.steps.asking",
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
@@ -111,6 +114,7 @@ _HOME = {
     "leaderboard": "manyhot.pipeline.compare",
     "leaderboard_text": "manyhot.pipeline.compare",
     "list_models": "manyhot.models.listing",
+    "mitigate_files": "manyhot.pipeline.mitigation",
     "narrow": "manyhot.steps.leaderboard",
     "next_files": "manyhot.pipeline.asking",
     "predict_files": "manyhot.pipeline.predict",
@@ -144,6 +148,7 @@ __all__ = [
     "Kinds",
     "LabelIssues",
     "Listed",
+    "Mitigation",
     "Next",
     "Notify",
     "Options",
@@ -180,6 +185,7 @@ __all__ = [
     "leaderboard",
     "leaderboard_text",
     "list_models",
+    "mitigate_files",
     "narrow",
     "next_files",
     "open_annotation",

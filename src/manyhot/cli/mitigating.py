@@ -144,6 +144,7 @@ _METRICS = {
     "hallucination_gap": "hallucination gap",
     "ap_balanced": "balanced AP",
     "top1": "top-1",
+    "real1": "in the set",
     "map": "mAP",
 }
 

@@ -107,8 +107,8 @@ class HeldOut:
         Returns
         -------
         dict of str to Measured
-            ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1`` and ``map``,
-            as far as there are images for them.
+            ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``, ``real1``
+            and ``map``, as far as there are images for them.
         """
         main = pair[0]
         found, after = (_found(x, main, best) for x in (p, gone))
@@ -123,6 +123,8 @@ class HeldOut:
         told |= self._precisions(p[:, main], splits)
         rows = np.flatnonzero(self.label != NO_LABEL)
         told["top1"] = self._share(p.argmax(1)[rows] == self.label[rows], rows)
+        scored = np.flatnonzero((self.state == YES).any(1))
+        told["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
         told["map"] = self._map(p)
         return {name: m for name, m in told.items() if not np.isnan(m.estimated.value)}
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from manyhot.report.diagnosis import (
+    MOST_IMAGES,
     MOST_PAIRS,
     Album,
     Chapter,
     Picture,
     Row,
     Strip,
+    in_points,
     listing,
     percent,
     picture,
@@ -30,6 +32,8 @@ def build_chapters(found: Mapping[str, pa.Table], folder: Path, drawn: Drawn) ->
     """Return the parts that there are tables for; `drawn` holds the figures of each."""
     builders = {
         "shortcuts": _shortcuts,
+        "mitigation": _mitigation,
+        "explanations": _explanations,
         "companions": _companions,
         "corruptions": _corruptions,
     }
@@ -83,9 +87,9 @@ _FLIPS = (
     Head("Images"),
     Head("Flip", title="Share whose prediction of the class is another without the companion"),
     Head("Control", title="The same where a region of that shape is filled elsewhere"),
-    Head("More than control"),
-    Head("Recall gap", title="Recall beside the companion less recall without it"),
-    Head("Hallucination gap", title="False alarms beside the companion less those without it"),
+    Head("More, points", title="Flips less those of the control"),
+    Head("Recall gap, points", title="Recall beside the companion less recall without it"),
+    Head("Hallucination gap, points", title="False alarms beside the companion less those without it"),
     Head("AP", title="Average precision"),
     Head("AP, balanced", title="Were the companion as frequent with the class as without"),
     Head("Shortcut", number=False),
@@ -119,7 +123,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         f"{r['n']:,}",
         with_ends(r["flips"], r["flips_lo"], r["flips_hi"]),
         with_ends(r["control"], r["control_lo"], r["control_hi"]),
-        with_ends(r["more"], r["lo"], r["hi"]),
+        in_points(r["more"], r["lo"], r["hi"]),
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),
@@ -162,6 +166,139 @@ def _triple(r: Row, folder: Path) -> Strip:
     return Strip(r["image_id"], tuple(p for p in pictures if p is not None))
 
 
+_WORTH = {
+    "flips": "Flip without the companion",
+    "recall_gap": "Recall gap",
+    "hallucination_gap": "Hallucination gap",
+    "ap": "Average precision",
+    "ap_balanced": "Average precision, balanced",
+    "top1": "Top-1, original labels",
+    "real1": "ReaL accuracy, label sets",
+    "map": "Mean average precision",
+}
+
+
+def _mitigation(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+    rows = _rows(found, "mitigation")
+    if not rows:
+        return None
+    pairs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        pairs.setdefault((row["main_name"], row["companion_name"]), []).append(row)
+    lead = (
+        "Heads fitted anew so that the companion says nothing, each judged on the same images held out. In "
+        "brackets 95 % intervals. Read the gaps beside what is lost in accuracy.",
+    )
+    tables = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
+    return Chapter("mitigation", "Mitigation", "What helps against them", lead, tuple(figures), tables)
+
+
+def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:
+    """Return a table of a pair: a row a metric and model, a column a treatment."""
+    treatments = list(dict.fromkeys(r["treatment"] for r in rows))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for r in rows:
+        own = cells.setdefault((str(_WORTH.get(r["metric"], r["metric"])), r["model"]), {})
+        own[r["treatment"]] = with_ends(r["value"], r["lo"], r["hi"], 1)
+    heads = (Head("", number=False), Head("Model", number=False), *(Head(t.capitalize()) for t in treatments))
+    lines = [{"cells": (*key, *(own.get(t, "") for t in treatments))} for key, own in cells.items()]
+    return listing(f"treated-{i}", f"{pair[0]} and {pair[1]}", heads, lines, lambda line: line["cells"])
+
+
+_MEASURES = {
+    "pointing": "Highest point on the object",
+    "pointing_near": "On it or near",
+    "energy": "Share of the map on the object",
+    "overlap": "Overlap with the object",
+    "auroc": "AUROC of pixels",
+}
+
+
+def _explanations(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+    maps = _rows(found, "maps")
+    if not maps:
+        return None
+    lead = (
+        "Where a network looks for a class: what speaks for it stays lit, the rest is dark; the amber line "
+        "goes around half of the highest value, the white one around the object, the cross is the highest "
+        "point. Objects are in the middle of photographs: a map is worth what it is better than a spot "
+        "there.",
+    )
+    heads = (
+        Head("Measure", number=False),
+        Head("Method", number=False),
+        Head("Model", number=False),
+        Head("Objects", number=False),
+        Head("Value"),
+        Head("Spot in the middle"),
+        Head("By chance"),
+        Head("Maps"),
+    )
+    made = [
+        listing("localisation", "Do maps lie on the objects?", heads, _rows(found, "localisation"), _where)
+    ]
+    checks = (
+        Head("Compared with", number=False),
+        Head("Method", number=False),
+        Head("Model", number=False),
+        Head("Rank correlation"),
+        Head("Pairs"),
+    )
+    made.append(
+        listing("sanity", "Do maps depend on what they should?", checks, _rows(found, "sanity"), _check)
+    )
+    return Chapter(
+        "explanations",
+        "Explanations",
+        "Where models look",
+        lead,
+        tuple(figures),
+        tuple(t for t in made if t.rows),
+        tuple(_looks(maps, folder)),
+    )
+
+
+def _where(r: Row) -> tuple[str, ...]:
+    return (
+        str(_MEASURES.get(r["metric"], r["metric"])),
+        r["method"],
+        r["model"],
+        r["slice"],
+        with_ends(r["value"], r["lo"], r["hi"]),
+        percent(r["centre"]),
+        percent(r["by_chance"]),
+        f"{r['n']:,}",
+    )
+
+
+def _check(r: Row) -> tuple[str, ...]:
+    layers = f", last {r['layers']} of {r['of_layers']} layers" if r["layers"] is not None else ""
+    ends = "" if r["lo"] is None else f" ({r['lo']:.2f} to {r['hi']:.2f})".replace("-", "−")
+    return f"{r['against']}{layers}", r["method"], r["model"], f"{r['value']:.2f}{ends}", f"{r['n']:,}"
+
+
+def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
+    """Return the photographs that have pictures of maps, the classes of each side by side."""
+    images: dict[str, list[Row]] = {}
+    for row in maps:
+        if row.get("file"):
+            images.setdefault(row["image_id"], []).append(row)
+    strips = []
+    for image_id, rows in list(images.items())[:MOST_IMAGES]:
+        photo = next((r["photo"] for r in rows if r.get("photo")), None)
+        shown = [picture(folder, photo, "as it is")] if photo else []
+        shown += [picture(folder, r["file"], r["class_name"], _said_of(r)) for r in rows]
+        strips.append(Strip(image_id, tuple(shown)))
+    rest = len(images) - len(strips)
+    text = f"{rest:,} more lie beside this page." if rest else ""
+    return [Album("looks", "Several labels of one image", text, tuple(strips))] if strips else []
+
+
+def _said_of(r: Row) -> str:
+    state = {"yes": ", in the label set", "no": ", not in the label set"}.get(r["state"] or "", "")
+    return f"{r['score']:.2f}{state}"
+
+
 def _companions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
     rows = _rows(found, "companions")
     if not rows:
@@ -175,7 +312,7 @@ def _companions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapte
         Head("Lift", title="How many times as often together as by chance"),
         Head("Recall with"),
         Head("Recall without"),
-        Head("Difference"),
+        Head("Difference, points"),
         Head("p adjusted"),
     )
     lead = (
@@ -197,7 +334,7 @@ def _companion(r: Row) -> tuple[str, ...]:
         f"{r['lift']:,.1f}",
         percent(r["recall_with"]),
         percent(r["recall_without"]),
-        with_ends(r["diff"], r["lo"], r["hi"]),
+        in_points(r["diff"], r["lo"], r["hi"]),
         "" if p is None or p != p else ("<0.001" if p < 0.001 else f"{p:.3f}"),
     )
 
@@ -212,7 +349,7 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
         Head("To", number=False),
         Head("Model", number=False),
         Head("Metric", number=False),
-        Head("Lost"),
+        Head("Lost, points"),
         Head("Of it missing labels", title="1 less this loss over that of top-1"),
         Head("Images"),
     )
@@ -241,7 +378,7 @@ def _loss(r: Row) -> tuple[str, ...]:
         called(r["dataset"]) if r["kind"] is None else f"{called(r['dataset'])}, {r['kind']}",
         r["model"] or f"mean of {r['n_models']:,}",
         r["metric"],
-        with_ends(r["loss"], r["lo"], r["hi"], 1),
+        in_points(r["loss"], r["lo"], r["hi"], 1),
         with_ends(r["share"], r["share_lo"], r["share_hi"]),
         f"{r['n']:,}",
     )

@@ -24,6 +24,7 @@ SHOWN = (
     "companions",
     "maps",
     "localisation",
+    "sanity",
     "robustness",
     "losses",
     "corruption_errors",
@@ -32,6 +33,9 @@ SHOWN = (
 
 MOST_PAIRS = 10
 """Pairs whose pictures are shown."""
+
+MOST_IMAGES = 24
+"""Photographs whose maps are shown."""
 
 MOST_ROWS = 40
 """Rows of a table; the rest is in its file."""
@@ -186,14 +190,21 @@ def listing(
     note: str = "",
     folded: bool = False,
 ) -> Listing:
-    """Return a table of the first rows, without columns that are empty in all of them."""
+    """Return a table of the first rows.
+
+    Columns that are empty in all of them are left out; words that are the same in all are told once, above.
+    """
     found = list(rows)
     made = [cells(row) for row in found[:MOST_ROWS]]
-    kept = [i for i in range(len(heads)) if i == 0 or any(row[i] for row in made)]
+    values = list(zip(*made, strict=True))
+    same = [i for i, v in enumerate(values) if i and not heads[i].number and len(set(v)) == 1]
+    told = [f"{heads[i].text}: {values[i][0]}." for i in same if values[i][0]]
+    kept = [i for i, v in enumerate(values) if i == 0 or (any(v) and i not in same)]
     entries = tuple(Entry(tuple(row[i] for i in kept)) for row in made)
     rest = len(found) - len(made)
     more = f"{rest:,} more rows are in the table's file." if rest > 0 else ""
-    return Listing(anchor, title, tuple(heads[i] for i in kept), entries, note, more, folded)
+    about = " ".join(filter(None, (note, *told)))
+    return Listing(anchor, title, tuple(heads[i] for i in kept), entries, about, more, folded)
 
 
 def percent(value: float | None, decimals: int = 0) -> str:
@@ -205,8 +216,16 @@ def percent(value: float | None, decimals: int = 0) -> str:
 
 def with_ends(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
     """Return ``42 % (35 to 49)``; without an interval the value alone."""
-    text = percent(value, decimals)
-    if not text or lo is None or hi is None or lo != lo or hi != hi:
-        return text
-    ends = " to ".join(f"{100 * end:.{decimals}f}".replace("-", "−") for end in (lo, hi))
-    return f"{text} ({ends})"
+    return percent(value, decimals) + _ends(value, lo, hi, decimals)
+
+
+def in_points(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
+    """Return a difference of shares in points, as ``−21 (−31 to −10)``."""
+    return percent(value, decimals).removesuffix(" %") + _ends(value, lo, hi, decimals)
+
+
+def _ends(value: float | None, lo: float | None, hi: float | None, decimals: int) -> str:
+    if any(v is None or v != v for v in (value, lo, hi)):
+        return ""
+    ends = " to ".join(percent(end, decimals).removesuffix(" %") for end in (lo, hi))
+    return f" ({ends})"

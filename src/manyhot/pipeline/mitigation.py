@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
 from manyhot.core.mitigation import Plan, plan
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.core.shortcuts import BOTH, MAIN_ONLY, NEITHER, Resampled, split
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects, read_predictions
 from manyhot.formats.tabular import write_csv
@@ -31,6 +32,7 @@ from manyhot.models.decode import decode
 from manyhot.models.engines import Choice
 from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.pipeline.predict import Notify
+from manyhot.pipeline.removing import Told
 from manyhot.pixels.pasting import Cutting, Pasting, cuttings
 from manyhot.pixels.removal import Removal, fingerprint
 from manyhot.steps.mitigation import HeldOut, Measured, Mitigation, Rows
@@ -163,7 +165,7 @@ def _known(objects: Objects, path: PathLike | None, classes: ClassList) -> tuple
         return states, np.full(len(states.image_id), NO_LABEL)
     labels = read_labels(path, classes=classes)
     if labels.n_classes != len(classes) or labels.class_hash not in ("", classes.hash):
-        raise InputError(
+        raise MatchError(
             "Labels and objects count in different class lists.",
             where=path,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
@@ -229,6 +231,15 @@ class _Predict:
     skipped: list[str] = field(default_factory=list)
     choice: Choice | None = None
 
+    @cached_property
+    def told(self) -> Told:
+        return Told(self.notify or (lambda *_: None), self.source.n)
+
+    def expect(self, images: int) -> None:
+        """Note that so many will be altered."""
+        if self.told.total is not None:
+            self.told.total += images
+
     def __call__(self, name: str, source: Source | None = None) -> tuple[pa.Array, Features]:
         """Return ids and features."""
         folder = self.out / "predictions" / name
@@ -239,7 +250,7 @@ class _Predict:
                 folder,
                 self.settings,
                 self.call,
-                self.notify,
+                self.told,
                 self.choice,
             )
         except NoneLeftError as error:
@@ -248,11 +259,15 @@ class _Predict:
             self._note(name, [row["reason"] for row in error.skipped])
             return pa.array([], pa.string()), np.empty((0, 0), np.float16)
         self.choice = done.choice or self.choice
+        file_name = Path(predictions_file_name(self.network.name))
+        # The same engine for all images, whenever an earlier run ended.
+        engine = tables.metadata(pq.read_schema(folder / file_name))["engine"]
+        self.settings = replace(self.settings, engine=engine)
         with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
             self._note(name, [row["reason"] for row in csv.DictReader(file)])
-        file_name = Path(predictions_file_name(self.network.name))
-        features = np.load(folder / "embeddings" / file_name.with_suffix(".npy"))
-        return read_predictions(folder / file_name).image_id, features
+        ids = read_predictions(folder / file_name).image_id
+        self.told.add(len(ids))
+        return ids, np.load(folder / "embeddings" / file_name.with_suffix(".npy"))
 
     def _note(self, name: str, reasons: Sequence[str]) -> None:
         first = [reason.partition(":")[0] for reason in reasons]
@@ -276,6 +291,7 @@ class _Predict:
 
 def _images(predict: _Predict, states: States, label: Ints, held: _Held, fill: str, seed: int) -> _Images:
     ids, features = predict("original")
+    _check_objects(predict, ids)
     at = pc.index_in(ids, states.image_id)
     there = at.is_valid().to_numpy(zero_copy_only=False)
     rows = at.drop_null().to_numpy()
@@ -291,6 +307,18 @@ def _images(predict: _Predict, states: States, label: Ints, held: _Held, fill: s
         fill,
         seed,
     )
+
+
+def _check_objects(predict: _Predict, ids: pa.Array) -> None:
+    there = predict.objects.images.keys()
+    if not there & set(ids.to_pylist()):
+        raise MatchError(
+            "None of the objects is in one of the images.",
+            where=predict.source.uri,
+            got=f"images such as {ids[0]}",
+            allowed=f"such as {next(iter(there), 'none: there are no objects')}",
+            do="check that both are of the same data set",
+        )
 
 
 @dataclass(frozen=True)
@@ -342,6 +370,7 @@ class _Images:
                     wanted.setdefault(class_id, set()).update(
                         self.names[i] for i in np.flatnonzero(rows).tolist()
                     )
+        self.predict.expect(sum(map(len, wanted.values())))
         for class_id, ids in wanted.items():
             removal = Removal(
                 self.predict.objects, class_id, self.fill, False, frozenset(ids), self.seed, self.known_by
@@ -372,22 +401,17 @@ class _Images:
         if not donors or not len(rows):
             return self._nothing
         wanted = frozenset(self.names[i] for i in rows.tolist())
+        self.predict.expect(len(wanted))
         pasting = Pasting(self.predict.objects, donors, wanted, self.seed)
         return self._run(f"{name}-with-{self._key(class_id)}", pasting)
 
     def _donors(self, class_id: int) -> list[Cutting]:
-        there = set(
-            pc.unique(
-                self.predict.objects.table["image_id"].filter(
-                    pa.array(self.predict.objects.class_id == class_id)
-                )
-            ).to_pylist()
-        )
+        """Return objects of a class in images to fit on."""
+        objects = self.predict.objects
+        there = set(objects.table["image_id"].filter(pa.array(objects.class_id == class_id)).to_pylist())
         own = [n for n, held in zip(self.names, self.held, strict=True) if n in there and not held]
-        rng = np.random.default_rng([self.seed, class_id])
-        return self.predict.cut_out(
-            class_id, frozenset(own[i] for i in rng.permutation(len(own)).tolist()[:DONORS])
-        )
+        order = np.random.default_rng([self.seed, class_id]).permutation(len(own)).tolist()
+        return self.predict.cut_out(class_id, frozenset(own[i] for i in order[:DONORS]))
 
     @property
     def _nothing(self) -> _Altered:
@@ -534,10 +558,11 @@ class _Treat:
 
     def _softmax(self, added: Sequence[_Added], pair: tuple[int, int]) -> Head:
         label = [self.images.label[self._fitting], *(self._relabelled(a, pair) for a in added)]
-        penalty = self._untreated["softmax"].penalty
+        start = self._untreated["softmax"]
         x, weights = self._joined(added)
+        about = (self.images.classes, self.backbone)
         return fit_softmax(
-            x, np.concatenate(label), self.images.classes, self.backbone, weights=weights, penalty=penalty
+            x, np.concatenate(label), *about, weights=weights, penalty=start.penalty, start=start
         )
 
     def _relabelled(self, added: _Added, pair: tuple[int, int]) -> Ints:
@@ -559,14 +584,20 @@ class _Treat:
                 there = np.where(self._relabelled(a, pair) == main, YES, NO)
                 state.append(np.where(self.images.label[a.rows] == NO_LABEL, UNCLEAR, there).astype(np.uint8))
         x, weights = self._joined(added)
-        classes = from_keys([self.images.classes.keys[main]])
+        start = replace(
+            untreated,
+            classes=from_keys([self.images.classes.keys[main]]),
+            weight=untreated.weight[[main]],
+            bias=untreated.bias[[main]],
+        )
         one = fit_sigmoid(
             x,
             np.concatenate(state)[:, None],
-            classes,
+            start.classes,
             self.backbone,
             weights=weights,
-            penalty=untreated.penalty,
+            penalty=start.penalty,
+            start=start,
         )
         weight, bias = untreated.weight.copy(), untreated.bias.copy()
         weight[main], bias[main] = one.weight[0], one.bias[0]

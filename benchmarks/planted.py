@@ -1,15 +1,25 @@
-"""A shortcut planted on purpose: is it found, shown and removed?
+"""A shortcut planted on purpose: whether it is found, shown and removed.
 
-A coloured square is put on images of one class of ``../shared/data/cifar10`` while a linear head is trained on
-features of EfficientNet-Lite0.
+On training images of one class of ``../shared/data/cifar10`` lies a magenta square, 6 of 32 pixels wide, at a
+place drawn by chance; of the held-out images half of each class have it. Heads are fitted to features of
+EfficientNet-Lite0 on 5,000 images, and judged on 2,000::
+
+    python benchmarks/planted.py out
+
+- mitigate: a head with the shortcut, and what augmentation makes of it, as published and without its caps;
+- control: a head fitted to the same images without squares;
+- find: ``diagnose shortcuts`` of each, over all ten pairs of a class and the square, on held-out images;
+- explain: whether their maps point at the square, and whether more than by chance.
+
+It prints the tables of docs/mitigation.md. Run again it goes on where it was; on an idle machine of 2 cores
+it takes about 15 minutes. ``--class`` and ``--share`` plant another one.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import sys
-import zlib
+import time
 from pathlib import Path
 
 import common
@@ -24,42 +34,74 @@ from PIL import Image  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
+from manyhot.heads import write_head  # noqa: E402
+from manyhot.models import Settings, find_model, open_source, run  # noqa: E402
+from manyhot.pipeline import diagnose_shortcuts_files, mitigate_files  # noqa: E402
+from manyhot.train import fit_softmax  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data" / "cifar10" / "cifar10_subset.parquet"
-CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = from_keys([*CIFAR10, "square"], "cifar10-square")
 SQUARE = len(CIFAR10)
+BACKBONE = "efficientnet-lite0"
 SIDE, COLOUR = 6, (255, 0, 255)
 """Pixels of 32, and magenta, which no class has."""
 
+PHASES = ("mitigate", "control", "find", "explain")
 
-def plant(out: Path, main: str, share: float, seed: int) -> None:
-    """Write images with squares, label sets and the boxes of the squares.
 
-    Of the training images those of one class get it, so many of them; of the held-out ones half of each
-    class.
-    """
-    known = pq.read_table(DATA)
-    label = known["label"].to_numpy()
-    train = np.array([s == "train" for s in known["split"].to_pylist()])
-    rng = np.random.default_rng(seed)
-    chosen = (rng.random(len(label)) < share) & train & (label == CIFAR10.index(main))
-    chosen |= (rng.random(len(label)) < 0.5) & ~train
-    places = rng.integers(0, 32 - SIDE + 1, (len(label), 2))
-    data = [
-        painted(data, place) if there else data
-        for data, place, there in zip(known["jpeg"].to_pylist(), places.tolist(), chosen, strict=True)
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    images = known.set_column(known.column_names.index("jpeg"), "jpeg", pa.array(data, pa.binary()))
-    pq.write_table(images.select(["image_id", "split", "label", "jpeg"]), out / "images.parquet")
-    pq.write_table(
-        images.select(["image_id", "split", "label", "jpeg"]).filter(pa.array(~train)),
-        out / "held-out.parquet",
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--class", dest="main", choices=CIFAR10, default="cat")
+    parser.add_argument("--share", type=float, default=1.0, help="of its training images with the square")
+    parser.add_argument("--only", action="append", choices=PHASES)
+    given = parser.parse_args()
+    known = plant(given.out, given.main, given.share)
+    for phase in given.only or PHASES:
+        begun = time.perf_counter()
+        print(f"\n## {phase}\n", flush=True)
+        if phase == "mitigate":
+            treat(given.out, given.main)
+        elif phase == "control":
+            fit_control(given.out, known, given.main)
+        elif phase == "find":
+            find(given.out, given.main)
+        else:
+            explain(given.out, given.main)
+        print(f"\n{time.perf_counter() - begun:.0f} s", flush=True)
+
+
+# The data.
+
+
+def plant(out: Path, main: str, share: float) -> pa.Table:
+    """Write images with squares, label sets and the boxes of the squares; return the images as they were."""
+    known = pq.read_table(DATA)
+    train = np.array([s == "train" for s in known["split"].to_pylist()])
+    known = known.filter(pa.array(~train | (np.cumsum(train) % 2 == 0)))
+    train = np.array([s == "train" for s in known["split"].to_pylist()])
+    label = known["label"].to_numpy()
+    rng = np.random.default_rng(0)
+    chosen = rng.random(len(label)) < np.where(train, share * (label == CIFAR10.index(main)), 0.5)
+    places = rng.integers(0, 32 - SIDE + 1, (len(label), 2))
+    data = known["jpeg"].to_pylist()
+    data = [painted(data[i], places[i]) if chosen[i] else data[i] for i in range(len(data))]
+    images = known.set_column(known.column_names.index("jpeg"), "jpeg", pa.array(data, pa.binary()))
+    out.mkdir(parents=True, exist_ok=True)
+    images = images.select(["image_id", "split", "label", "jpeg"])
+    pq.write_table(images, out / "images.parquet")
+    pq.write_table(images.filter(pa.array(~train)), out / "held-out.parquet")
     write_labels(known["image_id"], label, chosen, out)
     write_objects(known["image_id"].filter(pa.array(chosen)), places[chosen], out)
     (out / "classes.txt").write_text("\n".join(CLASSES.keys) + "\n", encoding="utf-8")
+    print(
+        f"{train.sum():,} images to fit on, of {main} {chosen[train].sum():,} with the square; {(~train).sum():,} "
+        f"held out, {chosen[~train].sum():,} with it, of {main} {chosen[~train & (label == CIFAR10.index(main))].sum():,}"
+    )
+    return known
 
 
 def painted(data: bytes, place) -> bytes:
@@ -73,32 +115,182 @@ def painted(data: bytes, place) -> bytes:
 
 
 def write_labels(ids, label, chosen, out) -> None:
-    c = len(CLASSES)
-    state = np.full((len(label), c), "no", object)
-    state[np.arange(len(label)), label] = "yes"
+    n, c = len(label), len(CLASSES)
+    state = np.full((n, c), "no", object)
+    state[np.arange(n), label] = "yes"
     state[chosen, SQUARE] = "yes"
-    table = {
-        "image_id": ids.combine_chunks(),
-        "label": label.astype(np.int32),
-        "rated": [True] * len(label),
-        "usable": [True] * len(label),
-        "classes": [list(range(c))] * len(label),
-        "state": state.tolist(),
-    }
+    table = {"image_id": ids.combine_chunks(), "label": label.astype(np.int32), "rated": [True] * n}
+    table |= {"usable": [True] * n, "classes": [list(range(c))] * n, "state": state.tolist()}
     labels = manyhot.Labels(pa.table(table), c, CLASSES.hash, asked_known=True, name=CLASSES.name)
     manyhot.write_labels(labels, out / "labels.parquet")
 
 
 def write_objects(ids, places, out) -> None:
-    n = len(places)
-    x, y = places.T / 32
-    columns = {"image_id": ids.combine_chunks(), "class_id": np.full(n, SQUARE, np.int32)}
-    columns |= {"x1": x, "y1": y, "x2": x + SIDE / 32, "y2": y + SIDE / 32, "ignore": [False] * n}
-    table = pa.table({k: pa.array(v, pa.float32()) if k[0] in "xy" else v for k, v in columns.items()})
-    tables.write_objects(
-        tables.Objects(table, CLASSES.keys, CLASSES.hash, name="squares"), out / "objects.parquet"
+    x, y = (places.T / 32).astype(np.float32)
+    columns = {"image_id": ids.combine_chunks(), "class_id": np.full(len(x), SQUARE, np.int32)}
+    columns |= {"x1": x, "y1": y, "x2": x + np.float32(SIDE / 32), "y2": y + np.float32(SIDE / 32)}
+    table = pa.table(columns | {"ignore": [False] * len(x)})
+    objects = tables.Objects(table, CLASSES.keys, CLASSES.hash, name="squares")
+    tables.write_objects(objects, out / "objects.parquet")
+
+
+# The heads.
+
+
+def heads(out: Path) -> dict[str, Path]:
+    """Return the heads that are compared."""
+    return {
+        "with the shortcut": out / "mitigation" / "heads" / "softmax.safetensors",
+        "augmented": out / "mitigation" / "heads" / treated(out),
+        "augmented, no caps": out / "uncapped" / "heads" / treated(out),
+        "control": out / "control.safetensors",
+    }
+
+
+def treated(out: Path) -> str:
+    found = sorted((out / "mitigation" / "heads").glob("softmax-augmentation-*"))
+    return found[0].name
+
+
+def treat(out: Path, main: str) -> None:
+    for name, capped in (("mitigation", True), ("uncapped", False)):
+        folder = out / name
+        folder.mkdir(exist_ok=True)
+        if not capped and not (folder / "predictions").exists():
+            (folder / "predictions").symlink_to(Path("..") / "mitigation" / "predictions")
+        found, _ = mitigate_files(
+            out / "images.parquet",
+            out / "objects.parquet",
+            folder,
+            model=BACKBONE,
+            pairs=[f"{main}:square"],
+            labels=out / "labels.parquet",
+            classes=out / "classes.txt",
+            split=out / "images.parquet",
+            fill="inpaint",
+            capped=capped,
+        )
+        print(f"\n{'as published' if capped else 'without caps'}: {found.notes[-1]}\n")
+        show(found.mitigation.to_pylist())
+
+
+def show(rows) -> None:
+    """Print a row a metric, a column a head."""
+    columns = list(dict.fromkeys((r["model"].partition(", ")[2], r["treatment"]) for r in rows))
+    print("| |", " | ".join(f"{model}, {treatment}" for model, treatment in columns), "|")
+    print("| --- |" + " --- |" * len(columns))
+    for metric in dict.fromkeys(r["metric"] for r in rows):
+        of = {(r["model"].partition(", ")[2], r["treatment"]): r for r in rows if r["metric"] == metric}
+        print(f"| {metric} |", " | ".join(interval(of.get(c)) for c in columns), "|")
+
+
+def interval(row) -> str:
+    return "{value:.1%} ({lo:.1%} to {hi:.1%})".format(**row) if row else "–"
+
+
+def fit_control(out: Path, known: pa.Table, main: str) -> None:
+    """Fit a head to the same images without squares: the features of all but one class are there."""
+    clean = known.filter(
+        pa.array(
+            [
+                c == main and s == "train"
+                for c, s in zip(known["class"].to_pylist(), known["split"].to_pylist(), strict=True)
+            ]
+        )
     )
+    pq.write_table(clean.select(["image_id", "jpeg"]), out / "clean.parquet")
+    run(open_source(out / "clean.parquet"), find_model(BACKBONE), out / "clean", Settings(1, embeddings=True))
+    places = {i: row for row, i in enumerate(ids(out / "mitigation" / "predictions" / "original"))}
+    features = np.load(out / "mitigation" / "predictions" / "original" / "embeddings" / f"{BACKBONE}.npy")
+    features[[places[i] for i in ids(out / "clean")]] = np.load(
+        out / "clean" / "embeddings" / f"{BACKBONE}.npy"
+    )
+    rows = [i for i, s in enumerate(known["split"].to_pylist()) if s == "train"]
+    order = [places[i] for i in known["image_id"].take(rows).to_pylist()]
+    head = fit_softmax(features[order], known["label"].to_numpy()[rows], CLASSES, BACKBONE)
+    write_head(head, heads(out)["control"])
+
+
+def ids(folder: Path) -> list[str]:
+    return manyhot.read_predictions(folder / f"{BACKBONE}.parquet").image_id.to_pylist()
+
+
+# What is found.
+
+
+def find(out: Path, main: str) -> None:
+    print(
+        "| head | rank of the pair | flips | control | more than the control | shortcuts, of pairs | top-1 |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, path in heads(out).items():
+        folder = out / "found" / name.replace(", ", "-").replace(" ", "-")
+        found, _ = diagnose_shortcuts_files(
+            out / "held-out.parquet",
+            out / "objects.parquet",
+            folder,
+            model=f"head:{path}",
+            labels=out / "labels.parquet",
+            classes=out / "classes.txt",
+            fills=("inpaint",),
+        )
+        rows = found.shortcuts.to_pylist()
+        rank = next(i for i, r in enumerate(rows, 1) if r["main_name"] == main)
+        row, marked = rows[rank - 1], [r["main_name"] for r in rows if r["shortcut"]]
+        print(
+            f"| {name} | {rank} of {len(rows)} | {row['flips']:.1%} ({row['flips_lo']:.1%} to {row['flips_hi']:.1%}) "
+            f"| {row['control']:.1%} | {row['more']:+.1%} ({row['lo']:+.1%} to {row['hi']:+.1%}) "
+            f"| {', '.join(marked) or 'none'}, of {len(rows)} | {accuracy(out, folder):.1%} |"
+        )
+
+
+def accuracy(out: Path, folder: Path) -> float:
+    predictions = manyhot.read_predictions(
+        next((folder / "predictions" / "original").glob("head--*.parquet"))
+    )
+    known = pq.read_table(out / "held-out.parquet", columns=["image_id", "label"])
+    label = dict(zip(known["image_id"].to_pylist(), known["label"].to_pylist(), strict=True))
+    truth = np.array([label[i] for i in predictions.image_id.to_pylist()])
+    return float((predictions.scores.argmax(1) == truth).mean())
+
+
+def explain(out: Path, main: str) -> None:
+    """Print how often maps of the class point at the square, on held-out images of the class that have it."""
+    from manyhot.core.localisation import by_chance, localise
+    from manyhot.models.explain import explain as maps_of
+
+    images, regions = squares(out, main)
+    print("| head | method | points at the square | of its highest pixels on it | by chance | images |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, path in heads(out).items():
+        network = find_model(f"head:{path}")
+        for method in ("gradcam", "integrated-gradients", "occlusion"):
+            maps = maps_of(network, images, CLASSES.keys.index(main), method=method)
+            told = [localise(m, r) for m, r in zip(maps, regions, strict=True)]
+            told = [t for t in told if not np.isnan(t.pointing)]
+            chance = np.mean(
+                [by_chance(r, ~np.isnan(m)).pointing for m, r in zip(maps, regions, strict=True)]
+            )
+            point = [np.mean([getattr(t, k) for t in told]) for k in ("pointing", "overlap")]
+            print(f"| {name} | {method} | {point[0]:.1%} | {point[1]:.1%} | {chance:.1%} | {len(told)} |")
+
+
+def squares(out: Path, main: str):
+    """Return held-out images of a class that have the square, and where it is."""
+    known = pq.read_table(out / "held-out.parquet")
+    objects = manyhot.read_objects(out / "objects.parquet", classes=CLASSES)
+    images, regions = [], []
+    for row in known.to_pylist():
+        at = objects.rows(row["image_id"])
+        if row["label"] == CIFAR10.index(main) and len(at):
+            with Image.open(io.BytesIO(row["jpeg"])) as image:
+                images.append(np.array(image.convert("RGB")))
+            x, y = np.rint(objects.boxes[at[0], :2] * 32).astype(int)
+            region = np.zeros((32, 32), bool)
+            region[y : y + SIDE, x : x + SIDE] = True
+            regions.append(region)
+    return np.stack(images), regions
 
 
 if __name__ == "__main__":
-    plant(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), 0)
+    main()

@@ -97,9 +97,11 @@ def plant(out: Path, main: str, share: float) -> pa.Table:
     write_labels(known["image_id"], label, chosen, out)
     write_objects(known["image_id"].filter(pa.array(chosen)), places[chosen], out)
     (out / "classes.txt").write_text("\n".join(CLASSES.keys) + "\n", encoding="utf-8")
+    own = label == CIFAR10.index(main)
     print(
-        f"{train.sum():,} images to fit on, of {main} {chosen[train].sum():,} with the square; {(~train).sum():,} "
-        f"held out, {chosen[~train].sum():,} with it, of {main} {chosen[~train & (label == CIFAR10.index(main))].sum():,}"
+        f"{train.sum():,} images to fit on, with the square {chosen[train].sum():,} of the {own[train].sum():,} "
+        f"of {main}; {(~train).sum():,} held out, {chosen[~train].sum():,} with it, of {main} "
+        f"{chosen[~train & own].sum():,}"
     )
     return known
 
@@ -190,25 +192,22 @@ def interval(row) -> str:
 
 def fit_control(out: Path, known: pa.Table, main: str) -> None:
     """Fit a head to the same images without squares: the features of all but one class are there."""
-    clean = known.filter(
-        pa.array(
-            [
-                c == main and s == "train"
-                for c, s in zip(known["class"].to_pylist(), known["split"].to_pylist(), strict=True)
-            ]
-        )
-    )
+    train = np.array([s == "train" for s in known["split"].to_pylist()])
+    label = known["label"].to_numpy()
+    clean = known.filter(pa.array(train & (label == CIFAR10.index(main))))
     pq.write_table(clean.select(["image_id", "jpeg"]), out / "clean.parquet")
     run(open_source(out / "clean.parquet"), find_model(BACKBONE), out / "clean", Settings(1, embeddings=True))
-    places = {i: row for row, i in enumerate(ids(out / "mitigation" / "predictions" / "original"))}
-    features = np.load(out / "mitigation" / "predictions" / "original" / "embeddings" / f"{BACKBONE}.npy")
-    features[[places[i] for i in ids(out / "clean")]] = np.load(
-        out / "clean" / "embeddings" / f"{BACKBONE}.npy"
-    )
-    rows = [i for i, s in enumerate(known["split"].to_pylist()) if s == "train"]
-    order = [places[i] for i in known["image_id"].take(rows).to_pylist()]
-    head = fit_softmax(features[order], known["label"].to_numpy()[rows], CLASSES, BACKBONE)
+    original = out / "mitigation" / "predictions" / "original"
+    place = {image: row for row, image in enumerate(ids(original))}
+    features = embeddings(original)
+    features[[place[i] for i in ids(out / "clean")]] = embeddings(out / "clean")
+    order = [place[i] for i in known["image_id"].filter(pa.array(train)).to_pylist()]
+    head = fit_softmax(features[order], label[train], CLASSES, BACKBONE)
     write_head(head, heads(out)["control"])
+
+
+def embeddings(folder: Path):
+    return np.load(folder / "embeddings" / f"{BACKBONE}.npy")
 
 
 def ids(folder: Path) -> list[str]:
@@ -219,12 +218,10 @@ def ids(folder: Path) -> list[str]:
 
 
 def find(out: Path, main: str) -> None:
-    print(
-        "| head | rank of the pair | flips | control | more than the control | shortcuts, of pairs | top-1 |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    columns = ("head", "rank", "lost", "its control", "more than that", "flips", "marked", "top-1")
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for name, path in heads(out).items():
-        folder = out / "found" / name.replace(", ", "-").replace(" ", "-")
+        folder = out / "found" / path.parent.parent.name / path.stem
         found, _ = diagnose_shortcuts_files(
             out / "held-out.parquet",
             out / "objects.parquet",
@@ -236,18 +233,17 @@ def find(out: Path, main: str) -> None:
         )
         rows = found.shortcuts.to_pylist()
         rank = next(i for i, r in enumerate(rows, 1) if r["main_name"] == main)
-        row, marked = rows[rank - 1], [r["main_name"] for r in rows if r["shortcut"]]
-        print(
-            f"| {name} | {rank} of {len(rows)} | {row['flips']:.1%} ({row['flips_lo']:.1%} to {row['flips_hi']:.1%}) "
-            f"| {row['control']:.1%} | {row['more']:+.1%} ({row['lo']:+.1%} to {row['hi']:+.1%}) "
-            f"| {', '.join(marked) or 'none'}, of {len(rows)} | {accuracy(out, folder):.1%} |"
-        )
+        marked = ", ".join(r["main_name"] for r in rows if r["shortcut"]) or "none"
+        told = (
+            "{lost:.1%} ({lost_lo:.1%} to {lost_hi:.1%}) | {control_lost:.1%} "
+            "| {more:+.1%} ({lo:+.1%} to {hi:+.1%}) | {flips:.1%}"
+        ).format(**rows[rank - 1])
+        print(f"| {name} | {rank} of {len(rows)} | {told} | {marked} | {accuracy(out, folder):.1%} |")
 
 
 def accuracy(out: Path, folder: Path) -> float:
-    predictions = manyhot.read_predictions(
-        next((folder / "predictions" / "original").glob("head--*.parquet"))
-    )
+    file = next((folder / "predictions" / "original").glob("head--*.parquet"))
+    predictions = manyhot.read_predictions(file)
     known = pq.read_table(out / "held-out.parquet", columns=["image_id", "label"])
     label = dict(zip(known["image_id"].to_pylist(), known["label"].to_pylist(), strict=True))
     truth = np.array([label[i] for i in predictions.image_id.to_pylist()])
@@ -266,11 +262,9 @@ def explain(out: Path, main: str) -> None:
         network = find_model(f"head:{path}")
         for method in ("gradcam", "integrated-gradients", "occlusion"):
             maps = maps_of(network, images, CLASSES.keys.index(main), method=method)
-            told = [localise(m, r) for m, r in zip(maps, regions, strict=True)]
-            told = [t for t in told if not np.isnan(t.pointing)]
-            chance = np.mean(
-                [by_chance(r, ~np.isnan(m)).pointing for m, r in zip(maps, regions, strict=True)]
-            )
+            pairs = list(zip(maps, regions, strict=True))
+            told = [t for t in (localise(m, r) for m, r in pairs) if not np.isnan(t.pointing)]
+            chance = np.mean([by_chance(r, ~np.isnan(m)).pointing for m, r in pairs])
             point = [np.mean([getattr(t, k) for t in told]) for k in ("pointing", "overlap")]
             print(f"| {name} | {method} | {point[0]:.1%} | {point[1]:.1%} | {chance:.1%} | {len(told)} |")
 

@@ -99,7 +99,7 @@ def plant(out: Path, main: str, share: float) -> pa.Table:
     (out / "classes.txt").write_text("\n".join(CLASSES.keys) + "\n", encoding="utf-8")
     own = label == CIFAR10.index(main)
     print(
-        f"{train.sum():,} images to fit on, with the square {chosen[train].sum():,} of the {own[train].sum():,} "
+        f"{train.sum():,} images to fit on, with the square {chosen[train].sum():,} of {own[train].sum():,} "
         f"of {main}; {(~train).sum():,} held out, {chosen[~train].sum():,} with it, of {main} "
         f"{chosen[~train & own].sum():,}"
     )

@@ -257,7 +257,7 @@ def test_the_command(treated):
     words += ["--split", "split.csv", "--engine", "torch", "--fill", "inpaint", "--resamples", "40"]
     done = CliRunner().invoke(cli.app, [*words, "--loss", "softmax"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "red, with and without square: 300 images held out" in done.stdout
+    assert "red, beside square or not; colours, softmax; 300 images held out" in done.stdout
     assert "augmentation" in done.stdout
     assert "Note: red:square, +0." in done.stderr
     told = json.loads(CliRunner().invoke(cli.app, [*words, "--loss", "softmax", "--json"]).stdout)

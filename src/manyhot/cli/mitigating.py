@@ -139,13 +139,15 @@ def mitigate(
 
 
 _METRICS = {
-    "flips": "flips",
+    "lost": "lost without the companion",
+    "flips": "flips without the companion",
     "recall_gap": "recall gap",
     "hallucination_gap": "hallucination gap",
-    "ap_balanced": "balanced AP",
-    "top1": "top-1",
-    "real1": "in the set",
-    "map": "mAP",
+    "ap": "average precision",
+    "ap_balanced": "the same, balanced",
+    "top1": "right by the label",
+    "real1": "right by the label set",
+    "map": "mean average precision",
 }
 
 
@@ -156,33 +158,32 @@ def print_mitigation(found: Mitigation, written: list[Path], as_json: bool) -> N
         told = {"mitigation": rows, "notes": found.notes, "written": [str(p) for p in written]}
         typer.echo(json.dumps(told))
         return
-    pairs: dict[tuple[str, str], list[Row]] = {}
+    models: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        pairs.setdefault((row["main_name"], row["companion_name"]), []).append(row)
-    for (main, companion), of in pairs.items():
-        say(f"{main}, with and without {companion}: {of[0]['n'] + of[0]['n_skipped']:,} images held out")
-        _print_heads(of)
+        models.setdefault((row["main_name"], row["companion_name"], row["model"]), []).append(row)
+    for (main, companion, model), of in models.items():
+        say(
+            f"{main}, beside {companion} or not; {model}; {of[0]['n'] + of[0]['n_skipped']:,} images held out"
+        )
+        _print_model(of)
         typer.echo()
     for note in found.notes:
         say(f"Note: {note}.", err=True)
     print_written(written, False)
 
 
-def _print_heads(rows: Sequence[Row]) -> None:
-    heads: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        heads.setdefault((row["model"], row["treatment"]), {})[row["metric"]] = row
-    cells = [
-        (model, treatment, *(_cell(of.get(metric)) for metric in _METRICS))
-        for (model, treatment), of in heads.items()
-    ]
-    print_table(("head", "treatment", *_METRICS.values()), cells)
+def _print_model(rows: Sequence[Row]) -> None:
+    treatments = list(dict.fromkeys(row["treatment"] for row in rows))
+    cells = {(row["metric"], row["treatment"]): _cell(row) for row in rows}
+    found = [m for m in _METRICS if any((m, t) in cells for t in treatments)]
+    print_table(
+        ("", *treatments), [(_METRICS[m], *(cells.get((m, t), "–") for t in treatments)) for m in found]
+    )
 
 
-def _cell(row: Row | None) -> str:
-    if row is None:
-        return "–"
-    sign = "+" if row["metric"].endswith("_gap") else ""
-    if row["lo"] is None:
-        return f"{row['value']:{sign}.1%}"
-    return f"{row['value']:{sign}.1%} ({row['lo']:{sign}.1%} to {row['hi']:{sign}.1%})"
+def _cell(row: Row) -> str:
+    gap = row["metric"].endswith("_gap")
+    value, lo, hi = (
+        None if row[k] is None else f"{100 * row[k]:{'+' if gap else ''}.1f}" for k in ("value", "lo", "hi")
+    )
+    return f"{value}{'' if gap else '%'}" + ("" if lo is None else f" ({lo} to {hi})")

@@ -107,13 +107,16 @@ class HeldOut:
         Returns
         -------
         dict of str to Measured
-            ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``, ``real1``
-            and ``map``, as far as there are images for them.
+            ``lost``, ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``,
+            ``real1`` and ``map``, as far as there are images for them.
         """
         main = pair[0]
         found, after = (_found(x, main, best) for x in (p, gone))
         splits = split(*self.state[:, list(pair)].T)
-        told = {"flips": self._share(found[altered] != after, altered)}
+        told = {
+            "lost": self._share(found[altered] & ~after, altered),
+            "flips": self._share(found[altered] != after, altered),
+        }
         for name, (one, other) in {
             "recall_gap": (BOTH, MAIN_ONLY),
             "hallucination_gap": (COMPANION_ONLY, NEITHER),

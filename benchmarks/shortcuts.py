@@ -1,21 +1,26 @@
-"""All pairs of VOC with at least 25 images: how long, is a killed run resumed, and which shortcuts are there?
+"""Which predictions on VOC hang on what is beside the object; how long that takes, and whether it is resumed.
 
-    manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 --embeddings --out features/voc
-    python benchmarks/shortcuts.py features out [--only sigmoid|killed|softmax|held-out]
+First the features, a minute, as for heads.py::
 
-Fits two heads on features of EfficientNet-Lite0 of the training images, a sigmoid for each class on label sets
-and a softmax on the class of the largest object, and takes each companion out of the images of
-``../shared/data/voc`` in both ways, with controls. Prints
+    manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 --embeddings \
+        --out features/voc
 
-- sigmoid: seconds of each phase, and the pairs, for docs/shortcuts.md;
-- killed: the same command killed (SIGKILL) when a third is predicted, and run again: the same tables?
+Then ``python benchmarks/shortcuts.py features out`` fits two heads on those of training images, sigmoids on
+label sets and a softmax on the class of the largest object. It takes each companion out of images in both
+ways, with controls, for all pairs with at least 25 images, and prints
+
+- sigmoid: the seconds of each phase, and the pairs, for docs/shortcuts.md;
+- killed: the same command killed when a third is predicted, and run again: are the tables the same?
 - softmax: the pairs of the other head;
 - held-out: the pairs of both heads on images that they were not fitted on.
+
+``--only`` one of these prints that alone; killed compares with what sigmoid left.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import subprocess
@@ -79,7 +84,7 @@ def options(out: Path, head: str, to: str) -> list[str]:
 
 def timed(out: Path, head: str, to: str, **more: object) -> manyhot.Shortcuts:
     """Test all pairs, and print how long each phase took."""
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     marks = {"start": begun}
     n = pq.read_metadata(VOC / "images.parquet").num_rows
     images = 0
@@ -104,11 +109,10 @@ def timed(out: Path, head: str, to: str, **more: object) -> manyhot.Shortcuts:
         **more,
     )
     marks["tables, pictures, page"] = time.perf_counter()
-    times = list(marks.items())
-    phases = ", ".join(
-        f"{name} {t - before:.0f}" for (_, before), (name, t) in zip(times, times[1:], strict=False)
-    )
-    print(f"{to}: {images:,} images in {times[-1][1] - begun:.0f} s ({phases}); {os.cpu_count()} cores")
+    times = itertools.pairwise(marks.items())
+    phases = ", ".join(f"{name} {at - before:.0f}" for (_, before), (name, at) in times)
+    spent = f"{time.perf_counter() - begun:.0f} s, {time.process_time() - cpu:.0f} s of CPU"
+    print(f"{to}: {images:,} images in {spent} ({phases}); {os.cpu_count()} cores")
     return found
 
 
@@ -150,7 +154,8 @@ def show(found: manyhot.Shortcuts) -> None:
     below = [r for r in rows if r["hi"] is not None and r["hi"] < 0]
     print(f"{len(rows)} rows: {len(above)} above the control, {len(below)} below it\n")
     print(
-        "| class | without | by | images | flips | control | more | recall gap | hallucination gap | AP | balanced |"
+        "| class | without | by | images | flips | control | more | recall gap | hallucination gap | AP "
+        "| balanced |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows[:SHOWN]:

@@ -1,5 +1,6 @@
 """Shortcuts from images and objects to files: found where planted, resumed, and what is wrong is said."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -147,14 +148,15 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
         assert set(json.loads(about["inputs"])) == {"objects.csv"}
 
 
-def test_examples_are_drawn_before_without_and_with_a_control():
+def test_examples_are_drawn_before_without_and_with_a_control(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     found, _, _ = diagnose(least=12, fills=("grey", "inpaint"))
     examples = found.shortcut_examples.to_pylist()
     assert [(e["main_name"], e["companion_name"]) for e in examples[:6]] == [("dog", "ball")] * 6
     first = examples[0]
     assert (first["flipped"], first["flipped_control"]) == (True, False)
     assert [first[f"score_{k}"] for k in ("before", "after", "control")] == pytest.approx([0.9, 0.1, 0.9])
-    assert first["before"] == f"examples/1-0-grey/{first['image_id']}-before.jpg"
+    assert first["before"] == "examples/01-dog-ball-grey-before.jpg"
     before, after, control = (
         np.asarray(Image.open(Path("out") / first[k]), int) for k in ("before", "after", "control")
     )
@@ -168,7 +170,8 @@ def test_examples_are_drawn_before_without_and_with_a_control():
     assert set(Path("out/examples").rglob("*.jpg")) < set(earlier)
 
 
-def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities():
+def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     found, rows, _ = diagnose("honest", least=10, fills=("grey", "inpaint"))
     dog = rows["dog", "ball", "grey"]
     assert dog["decision"] == "best class"
@@ -364,6 +367,18 @@ def test_what_is_refused():
         "Nothing tells how to fill.\n  got:     black\n  allowed: grey, inpaint"
     )
     assert refused(fills=[]) == "Nothing tells how to fill.\n  allowed: grey, inpaint"
+    assert refused(least=31, pairs=["tree:dog"]) == (
+        "No pair of classes can be tested.\n"
+        "  where:   lazy\n"
+        "  got:     1 pairs: fewer than 31 images with both\n"
+        "  allowed: a main class that the model predicts, and a companion with objects, in 31 images"
+    )
+    assert refused(out="photos/shortcuts") == (
+        "The output would lie among the images.\n"
+        "  where:   photos/shortcuts\n"
+        "  got:     images in photos\n"
+        "  do:      choose an --out outside of it"
+    )
     assert refused(least=0) == "least must be at least 1.\n  got:     0"
     assert refused(at=0.0) == "at is a share.\n  got:     0.0\n  allowed: above 0, at most 1"
     assert refused(threshold=1.5) == "threshold is a share.\n  got:     1.5\n  allowed: above 0, at most 1"
@@ -391,7 +406,8 @@ def run(*words):
     return CliRunner().invoke(cli.app, ["diagnose", "shortcuts", *words])
 
 
-def test_the_command_prints_a_table_that_fits():
+def test_the_command_prints_a_table_that_fits(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     done = run("--least", "10", "--resamples", "0", "--fill", "grey", "--fill", "inpaint")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()

@@ -1,5 +1,6 @@
 """Objects are taken out of images, others stay; controls lie elsewhere; what cannot be done is said."""
 
+import importlib.util
 import io
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_control_is_the_same_each_time_whatever_the_fill(pixels):
     objects = made(("a", PERSON, 2, 3, 8, 9))
     one, same = (changed(objects, pixels, control=True, seed=3) for _ in range(2))
     assert (one == same).all()
-    grey = area(0, 0, W, H) & (filled(pixels, one, "grey") == GREY).all(2)
+    grey = area(0, 0, W, H) & (filled(pixels, one, "grey", ~one) == GREY).all(2)
     assert (grey == one).all()
 
 
@@ -140,13 +141,29 @@ def test_no_room_for_a_control(pixels):
     assert changed(objects, pixels, control=True) == "no room for a control: objects are everywhere"
 
 
-def test_inpainting_takes_the_surroundings(pixels):
-    pytest.importorskip("cv2")
+def test_inpainting_takes_the_surroundings(pixels, require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     pixels[5:9, 5:9] = (250, 0, 0)
     objects = made(("a", PERSON, 5, 5, 9, 9))
     found = Removal(objects, PERSON, "inpaint", False, frozenset("a"))("a", pixels)
     assert np.abs(found.astype(int) - GREEN).max() <= 2
     assert (pixels[5:9, 5:9] == (250, 0, 0)).all()
+
+
+def test_colours_of_objects_do_not_run_into_what_is_inpainted(pixels, require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
+    pixels[5:9, 5:9] = (250, 0, 0)
+    pixels[5:15, 9:20] = (0, 0, 250)
+    before = pixels.copy()
+    objects = made(("a", PERSON, 5, 5, 9, 9), ("a", HORSE, 9, 5, 20, 15))
+    for control in (False, True):
+        found = Removal(objects, PERSON, "inpaint", control, frozenset("a"))("a", pixels)
+        assert (found[5:15, 9:20] == before[5:15, 9:20]).all()
+        around = np.abs(found.astype(int) - GREEN).max(2)
+        around[5:15, 9:20] = 0
+        if control:
+            around[5:9, 5:9] = 0
+        assert around.max() <= 2
 
 
 def test_only_images_that_are_wanted():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def diagnose_shortcuts_files(
     least : int
         Images with both classes that a pair needs.
     threshold : float
-        Share of flips from which a pair is called a shortcut.
+        Share of images that must be lost for a pair to be called a shortcut.
     at : float
         Probability from which a class is predicted; of logits the best class is.
     seed : int
@@ -106,7 +106,8 @@ def diagnose_shortcuts_files(
         For each kind of bad input; or no pair can be tested.
     """
     out = Path(out)
-    check_options(fills, least, threshold, at)
+    _check_options(fills, least, threshold, at)
+    _check_outside(source, out)
     check_apart([source, objects, masks, labels, classes], out, NAMES)
     for name in NAMES:
         check_place(out / f"{name}.parquet", name)
@@ -145,23 +146,23 @@ def diagnose_shortcuts_files(
     _forget(out)
     judged = replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
     inputs = {Path(p).name: sha256(p) for p in (objects, masks, labels, classes) if p and Path(p).is_file()}
-    about = {"notes": json.dumps(judged.notes, ensure_ascii=False), "seed": str(seed)}
-    about |= {"least": str(least), "threshold": f"{threshold:g}"}
+    about = {"seed": str(seed), "least": str(least), "threshold": f"{threshold:g}"}
+    return judged, _write(judged, out, call, inputs, about)
+
+
+def _write(
+    judged: Shortcuts, out: Path, call: str, inputs: Mapping[str, str], about: Mapping[str, str]
+) -> list[Path]:
+    told = {"notes": json.dumps(judged.notes, ensure_ascii=False), **about}
     written = []
     for name, table in judged.tables.items():
         path = out / f"{name}.parquet"
-        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=about))
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=told))
         written.append(write_csv(table, path.with_suffix(".csv")))
-    return judged, [*written, write_diagnosis(out)]
+    return [*written, write_diagnosis(out)]
 
 
-def check_options(fills: Sequence[str], least: int, threshold: float, at: float) -> None:
-    """Refuse options that mean nothing.
-
-    Raises
-    ------
-    InputError
-    """
+def _check_options(fills: Sequence[str], least: int, threshold: float, at: float) -> None:
     strange = [fill for fill in fills if fill not in FILLS]
     if strange or not fills:
         raise InputError(
@@ -174,6 +175,17 @@ def check_options(fills: Sequence[str], least: int, threshold: float, at: float)
             raise InputError(f"{name} is a share.", got=value, allowed="above 0, at most 1")
 
 
+def _check_outside(source: PathLike, out: Path) -> None:
+    """Refuse to draw pictures among the images: the next run would read them."""
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(
+            "The output would lie among the images.",
+            where=out,
+            got=f"images in {source}",
+            do="choose an --out outside of it",
+        )
+
+
 def _states(objects: Objects, labels: PathLike | None, classes: ClassList) -> States:
     if labels is None:
         return states_of_objects(objects, classes)
@@ -184,13 +196,13 @@ def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
     if any(not pair.why_not for pair in pairs):
         return
     reasons = Counter(pair.why_not for pair in pairs)
-    most = max((pair.both for pair in pairs), default=0)
+    most = max((pair.both for pair in pairs if pair.why_not.startswith("fewer")), default=0)
     raise InputError(
         "No pair of classes can be tested.",
         where=network.name,
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
         allowed=f"a main class that the model predicts, and a companion with objects, in {least:,} images",
-        do=f"--least {most} would test some" if 1 < most < least else None,
+        do=f"--least {most} would test some" if most else None,
     )
 
 

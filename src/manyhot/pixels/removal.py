@@ -83,7 +83,9 @@ class Removal:
         region = removed(regions, self.companion, self.objects.keys[self.companion])
         if self.control and not isinstance(region, str):
             region = self._elsewhere(image_id, regions, region)
-        return region if isinstance(region, str) else filled(pixels, region, self.fill)
+        if isinstance(region, str):
+            return region
+        return filled(pixels, region, self.fill, regions.of(self.companion) | kept(regions, self.companion))
 
     def _elsewhere(self, image_id: str, regions: Regions, region: Mask) -> Mask | str:
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode()), self.companion])
@@ -131,8 +133,11 @@ def kept(regions: Regions, companion: int) -> Mask:
     return there | (boxes & ~own)
 
 
-def filled(pixels: Pixels, region: Mask, fill: str) -> Pixels:
+def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     """Return a copy of an image with a region filled.
+
+    Inpainting goes on from the background alone, as far as there is any: the colours of an object beside it
+    would run into the region, and dissolve the outline of the object.
 
     Parameters
     ----------
@@ -140,6 +145,8 @@ def filled(pixels: Pixels, region: Mask, fill: str) -> Pixels:
     region : ndarray of bool, shape (height, width)
     fill : str
         One of `FILLS`.
+    objects : ndarray of bool, shape (height, width)
+        The pixels of all objects.
 
     Raises
     ------
@@ -147,14 +154,19 @@ def filled(pixels: Pixels, region: Mask, fill: str) -> Pixels:
         Inpainting needs OpenCV.
     """
     if fill == "inpaint":
-        cv2 = required("cv2", "Inpainting", '"manyhot[diagnose]"')
-        painted: Pixels = cv2.inpaint(
-            np.ascontiguousarray(pixels), region.astype(np.uint8), _RADIUS, cv2.INPAINT_TELEA
-        )
-        return painted
+        return _inpainted(pixels, region, objects)
     found = pixels.copy()
     found[region] = GREY
     return found
+
+
+def _inpainted(pixels: Pixels, region: Mask, objects: Mask) -> Pixels:
+    cv2 = required("cv2", "Inpainting", '"manyhot[diagnose]"')
+    unknown = region | objects
+    if unknown.mean() > MOST:
+        unknown = region
+    painted = cv2.inpaint(np.ascontiguousarray(pixels), unknown.astype(np.uint8), _RADIUS, cv2.INPAINT_TELEA)
+    return np.where(region[:, :, None], painted, pixels)
 
 
 def fingerprint(objects: Objects) -> str:

@@ -81,6 +81,7 @@ ROWS = {
     ),
     "prediction_sets": ("a model and what its prediction sets must hold", "`manyhot diagnose calibration`"),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
+    "mitigation": ("a number of a head, of a pair, a treatment and a metric", "`manyhot mitigate`"),
     "shortcuts": (
         "a pair of classes, and a way to take one of them out of images",
         "`manyhot diagnose shortcuts`",

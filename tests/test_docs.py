@@ -536,6 +536,7 @@ def parse(monkeypatch):
         "diagnose_shortcuts_files",
         "find_label_issues_files",
         "gallery_files",
+        "mitigate_files",
     )
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         read_results,
         read_votes,
     )
+    from manyhot.heads import Head, read_head, write_head
     from manyhot.models.predict import predict
     from manyhot.pipeline import (
         aggregate_files,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         init_campaign,
         kinds_files,
         leaderboard,
+        mitigate_files,
         next_files,
         predict_files,
         propose_files,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
+    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
         write_predictions,
         write_votes,
     )
+    from manyhot.train import fit_sigmoid, fit_softmax
 
 _HOME = {
     "Aggregated": "manyhot.steps.aggregate",
@@ -96,10 +100,12 @@ _HOME = {
     "Evaluation": "manyhot.steps.results",
     "Evaluator": "manyhot.api",
     "Golden": "manyhot.tables",
+    "Head": "manyhot.heads",
     "Images": "manyhot.tables",
     "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
+    "Mitigation": "manyhot.steps.mitigation",
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
@@ -131,9 +137,12 @@ _HOME = {
     "fetch": "manyhot.catalog",
     "find_label_issues": "manyhot.api",
     "find_label_issues_files": "manyhot.pipeline",
+    "fit_sigmoid": "manyhot.train",
+    "fit_softmax": "manyhot.train",
     "init_campaign": "manyhot.pipeline",
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
+    "mitigate_files": "manyhot.pipeline",
     "next_files": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
@@ -141,6 +150,7 @@ _HOME = {
     "propose_files": "manyhot.pipeline",
     "read_findings": "manyhot.formats",
     "read_golden": "manyhot.formats",
+    "read_head": "manyhot.heads",
     "read_images": "manyhot.formats",
     "read_labels": "manyhot.formats",
     "read_objects": "manyhot.formats",
@@ -151,6 +161,7 @@ _HOME = {
     "report_folder": "manyhot.pipeline",
     "similar_files": "manyhot.pipeline",
     "write_golden": "manyhot.tables",
+    "write_head": "manyhot.heads",
     "write_labels": "manyhot.tables",
     "write_objects": "manyhot.tables",
     "write_predictions": "manyhot.tables",
@@ -169,10 +180,12 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Golden",
+    "Head",
     "Images",
     "LabelIssues",
     "Labels",
     "ManyhotError",
+    "Mitigation",
     "Predictions",
     "Proposals",
     "Results",
@@ -205,9 +218,12 @@ __all__ = [
     "fetch",
     "find_label_issues",
     "find_label_issues_files",
+    "fit_sigmoid",
+    "fit_softmax",
     "init_campaign",
     "kinds_files",
     "leaderboard",
+    "mitigate_files",
     "next_files",
     "predict",
     "predict_files",
@@ -215,6 +231,7 @@ __all__ = [
     "propose_files",
     "read_findings",
     "read_golden",
+    "read_head",
     "read_images",
     "read_labels",
     "read_objects",
@@ -225,6 +242,7 @@ __all__ = [
     "report_folder",
     "similar_files",
     "write_golden",
+    "write_head",
     "write_labels",
     "write_objects",
     "write_predictions",

@@ -5,8 +5,8 @@ First the features, a minute, as for heads.py::
     manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 --embeddings \
         --out features/voc
 
-Then ``python benchmarks/mitigation.py features out`` runs ``manyhot mitigate`` on `PAIRS` and prints the tables
-of docs/mitigation.md. On an idle machine of 2 cores it takes about 10 minutes. ``--uncapped`` as there.
+Then ``python benchmarks/mitigation.py features out`` runs ``manyhot mitigate`` on `PAIRS` and prints the
+tables of docs/mitigation.md.
 """
 
 from __future__ import annotations

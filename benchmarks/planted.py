@@ -6,7 +6,8 @@ EfficientNet-Lite0 on 5,000 images, and judged on 2,000::
 
     python benchmarks/planted.py out
 
-- mitigate: a head with the shortcut, and what augmentation makes of it, as published and without its caps;
+- mitigate: a head with the shortcut, and what augmentation makes of it: as published but with inpainting,
+  without its caps, and with grey boxes;
 - control: a head fitted to the same images without squares;
 - find: ``diagnose shortcuts`` of each, over all ten pairs of a class and the square, on held-out images;
 - explain: whether their maps point at the square, and whether more than by chance.
@@ -139,26 +140,27 @@ def write_objects(ids, places, out) -> None:
 # The heads.
 
 
+VARIANTS = {
+    "augmented": ("mitigation", "inpaint", True),
+    "augmented, no caps": ("uncapped", "inpaint", False),
+    "augmented, grey boxes": ("grey", "grey", True),
+}
+"""Folder, fill and caps of what is tried against it."""
+
+
 def heads(out: Path) -> dict[str, Path]:
     """Return the heads that are compared."""
-    return {
-        "with the shortcut": out / "mitigation" / "heads" / "softmax.safetensors",
-        "augmented": out / "mitigation" / "heads" / treated(out),
-        "augmented, no caps": out / "uncapped" / "heads" / treated(out),
-        "control": out / "control.safetensors",
-    }
-
-
-def treated(out: Path) -> str:
-    found = sorted((out / "mitigation" / "heads").glob("softmax-augmentation-*"))
-    return found[0].name
+    found = {"with the shortcut": out / "mitigation" / "heads" / "softmax.safetensors"}
+    for name, (folder, *_) in VARIANTS.items():
+        found[name] = next((out / folder / "heads").glob("softmax-augmentation-*"))
+    return found | {"control": out / "control.safetensors"}
 
 
 def treat(out: Path, main: str) -> None:
-    for name, capped in (("mitigation", True), ("uncapped", False)):
-        folder = out / name
+    for name, (part, fill, capped) in VARIANTS.items():
+        folder = out / part
         folder.mkdir(exist_ok=True)
-        if not capped and not (folder / "predictions").exists():
+        if part != "mitigation" and not (folder / "predictions").exists():
             (folder / "predictions").symlink_to(Path("..") / "mitigation" / "predictions")
         found, _ = mitigate_files(
             out / "images.parquet",
@@ -169,10 +171,11 @@ def treat(out: Path, main: str) -> None:
             labels=out / "labels.parquet",
             classes=out / "classes.txt",
             split=out / "images.parquet",
-            fill="inpaint",
+            losses=("softmax", "sigmoid") if part == "mitigation" else ("softmax",),
+            fill=fill,
             capped=capped,
         )
-        print(f"\n{'as published' if capped else 'without caps'}: {found.notes[-1]}\n")
+        print(f"\n{name}: {found.notes[-1]}\n")
         show(found.mitigation.to_pylist())
 
 
@@ -203,7 +206,7 @@ def fit_control(out: Path, known: pa.Table, main: str) -> None:
     features[[place[i] for i in ids(out / "clean")]] = embeddings(out / "clean")
     order = [place[i] for i in known["image_id"].filter(pa.array(train)).to_pylist()]
     head = fit_softmax(features[order], label[train], CLASSES, BACKBONE)
-    write_head(head, heads(out)["control"])
+    write_head(head, out / "control.safetensors")
 
 
 def embeddings(folder: Path):

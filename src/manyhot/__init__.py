@@ -43,7 +43,10 @@ if TYPE_CHECKING:
         convert,
         describe_files,
         diagnose_calibration_files,
+        diagnose_companions_files,
+        diagnose_corruptions_files,
         diagnose_errors_files,
+        diagnose_robustness_files,
         diagnose_shortcuts_files,
         evaluate_benchmark,
         evaluate_files,
@@ -53,16 +56,20 @@ if TYPE_CHECKING:
         leaderboard,
         mitigate_files,
         next_files,
+        patchml_files,
         predict_files,
         propose_files,
         report_folder,
         similar_files,
     )
+    from manyhot.pipeline.patch_settings import PatchSettings
     from manyhot.reassess import aggregate, agreement
     from manyhot.registry import register
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import Agreement
+    from manyhot.steps.companions import Companions, diagnose_companions
     from manyhot.steps.compare import Comparison
+    from manyhot.steps.corruptions import diagnose_corruptions
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
@@ -70,6 +77,7 @@ if TYPE_CHECKING:
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
+    from manyhot.steps.robustness import Robustness, diagnose_robustness
     from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
@@ -94,6 +102,7 @@ _HOME = {
     "Calibration": "manyhot.steps.recalibration",
     "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
+    "Companions": "manyhot.steps.companions",
     "Comparison": "manyhot.steps.compare",
     "Conformal": "manyhot.steps.trust",
     "Description": "manyhot.steps.describe",
@@ -106,9 +115,11 @@ _HOME = {
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
     "Mitigation": "manyhot.steps.mitigation",
+    "PatchSettings": "manyhot.pipeline.patch_settings",
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
+    "Robustness": "manyhot.steps.robustness",
     "Shortcuts": "manyhot.steps.shortcuts",
     "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
@@ -128,8 +139,14 @@ _HOME = {
     "describe_files": "manyhot.pipeline",
     "diagnose_calibration": "manyhot.steps.recalibration",
     "diagnose_calibration_files": "manyhot.pipeline",
+    "diagnose_companions": "manyhot.steps.companions",
+    "diagnose_companions_files": "manyhot.pipeline",
+    "diagnose_corruptions": "manyhot.steps.corruptions",
+    "diagnose_corruptions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
+    "diagnose_robustness": "manyhot.steps.robustness",
+    "diagnose_robustness_files": "manyhot.pipeline",
     "diagnose_shortcuts_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
@@ -144,6 +161,7 @@ _HOME = {
     "leaderboard": "manyhot.pipeline",
     "mitigate_files": "manyhot.pipeline",
     "next_files": "manyhot.pipeline",
+    "patchml_files": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
     "propose": "manyhot.steps.propose",
@@ -174,6 +192,7 @@ __all__ = [
     "Calibration",
     "Campaign",
     "ClassList",
+    "Companions",
     "Comparison",
     "Conformal",
     "Description",
@@ -186,9 +205,11 @@ __all__ = [
     "Labels",
     "ManyhotError",
     "Mitigation",
+    "PatchSettings",
     "Predictions",
     "Proposals",
     "Results",
+    "Robustness",
     "Shortcuts",
     "SortedErrors",
     "Votes",
@@ -209,8 +230,14 @@ __all__ = [
     "describe_files",
     "diagnose_calibration",
     "diagnose_calibration_files",
+    "diagnose_companions",
+    "diagnose_companions_files",
+    "diagnose_corruptions",
+    "diagnose_corruptions_files",
     "diagnose_errors",
     "diagnose_errors_files",
+    "diagnose_robustness",
+    "diagnose_robustness_files",
     "diagnose_shortcuts_files",
     "evaluate",
     "evaluate_benchmark",
@@ -225,6 +252,7 @@ __all__ = [
     "leaderboard",
     "mitigate_files",
     "next_files",
+    "patchml_files",
     "predict",
     "predict_files",
     "propose",

@@ -392,6 +392,12 @@ WRITING = ("uncertainty", "robustness")
 
 
 WRITING = ("uncertainty", "robustness", "shortcuts")
+        "robustness",
+        "companions",
+    }
+
+
+WRITING = ("uncertainty", "shortcuts", "robustness")
 """Pages whose commands read what a block of Python above them writes."""
 
 

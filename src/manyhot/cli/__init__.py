@@ -24,6 +24,7 @@ from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
+from manyhot.cli.mitigating import mitigate
 from manyhot.cli.patching import patchml
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
@@ -67,6 +68,7 @@ for command in (
     models,
     doctor,
     similar,
+    mitigate,
     patchml,
     init,
     status,

@@ -25,6 +25,8 @@ SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 COVERS = ("label", "one", "all")
 RECALIBRATIONS = ("temperature", "vector", "isotonic")
+TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
+WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
 FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
 ANALYSES = (
@@ -732,6 +734,25 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _optional("before", _text, "picture of the image, from the folder of the table on"),
         _optional("after", _text, "picture without the companion"),
         _optional("control", _text, "picture of the control"),
+    ),
+    "mitigation": (
+        Column("dataset", _text, "the data set judged on"),
+        Column("model", _text, "the backbone, and whether its head is a softmax or sigmoids"),
+        Column("treatment", _text, "what was done while the head was fitted", values=TREATMENTS),
+        Column("main", _int, "the class of the pair that was treated"),
+        Column("companion", _int, "what is beside it"),
+        Column("main_name", _text, "name of main"),
+        Column("companion_name", _text, "name of companion"),
+        Column("metric", _text, "what is measured", values=WORTH),
+        Column("value", _real, "on images held out"),
+        Column("lo", _real, "lower end of its 95 % interval, null without one", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval, null without one", nullable=True),
+        _optional("change", _real, "value less that of the same model without treatment"),
+        _optional("change_lo", _real, "lower end of its 95 % interval over images"),
+        _optional("change_hi", _real, "upper end of its 95 % interval over images"),
+        Column("n", pa.int64(), "images held out that count"),
+        Column("n_skipped", pa.int64(), "images held out that do not"),
+        Column("head", _text, "file of the head, as seen from the table"),
     ),
 }
 """The columns of every table."""

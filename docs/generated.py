@@ -81,6 +81,14 @@ ROWS = {
     ),
     "prediction_sets": ("a model and what its prediction sets must hold", "`manyhot diagnose calibration`"),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
+    "shortcuts": (
+        "a pair of classes, and a way to take one of them out of images",
+        "`manyhot diagnose shortcuts`",
+    ),
+    "shortcut_examples": (
+        "an image of one of the first pairs in `shortcuts`",
+        "`manyhot diagnose shortcuts`",
+    ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
     "findings": (
         "a finding on an image or on a pair of classes",

@@ -378,10 +378,11 @@ def test_outputs_are_found():
         "sorting",
         "label-issues",
         "uncertainty",
+        "shortcuts",
     }
 
 
-WRITING = ("uncertainty",)
+WRITING = ("uncertainty", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 
@@ -530,7 +531,12 @@ def parse(monkeypatch):
     stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
     stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
     stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    stopped += ("diagnose_calibration_files", "find_label_issues_files", "gallery_files")
+    stopped += (
+        "diagnose_calibration_files",
+        "diagnose_shortcuts_files",
+        "find_label_issues_files",
+        "gallery_files",
+    )
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         describe_files,
         diagnose_calibration_files,
         diagnose_errors_files,
+        diagnose_shortcuts_files,
         evaluate_benchmark,
         evaluate_files,
         find_label_issues_files,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
+    from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
         Campaign,
@@ -101,6 +103,7 @@ _HOME = {
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
+    "Shortcuts": "manyhot.steps.shortcuts",
     "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
     "aggregate": "manyhot.reassess",
@@ -121,6 +124,7 @@ _HOME = {
     "diagnose_calibration_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
+    "diagnose_shortcuts_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
@@ -172,6 +176,7 @@ __all__ = [
     "Predictions",
     "Proposals",
     "Results",
+    "Shortcuts",
     "SortedErrors",
     "Votes",
     "__version__",
@@ -193,6 +198,7 @@ __all__ = [
     "diagnose_calibration_files",
     "diagnose_errors",
     "diagnose_errors_files",
+    "diagnose_shortcuts_files",
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",

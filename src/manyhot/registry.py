@@ -70,6 +70,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.models.adapters.open_clip",
         "manyhot.models.adapters.files",
         "manyhot.models.adapters.function",
+        "manyhot.models.adapters.head",
     ),
     "aggregator": ("manyhot.core.aggregation",),
     "proposer": ("manyhot.core.proposers", "manyhot.core.confident"),

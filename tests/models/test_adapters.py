@@ -556,7 +556,8 @@ def test_a_name_without_its_family():
     assert str(error.value) == (
         "There is no model 'resnet50'.\n"
         "  allowed: efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, "
-        "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION\n"
+        "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
+        "head:FILE\n"
         "  do:      for a model of timm: timm/resnet50; manyhot models '*resnet50*' lists"
     )
 

@@ -25,6 +25,7 @@ from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, 
 from manyhot.cli.keeping import backup, restore
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
+from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
 from manyhot.errors import ManyhotError
 
@@ -84,6 +85,7 @@ for command in (
     app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
 
 diagnose.command()(calibration)
+diagnose.command()(shortcuts)
 app.add_typer(diagnose)
 
 

@@ -10,7 +10,7 @@ Importing this package imports neither torch nor Pillow; building a model does.
 from manyhot.models.engines import ENGINES, Precision, Trial, precision_of
 from manyhot.models.find import families, find_model
 from manyhot.models.job import Done, Settings, run
-from manyhot.models.merging import Merged
+from manyhot.models.merging import Merged, NoneLeftError
 from manyhot.models.network import Network
 from manyhot.models.predict import Predicted, Skipped, predict
 from manyhot.models.preprocessing import Preprocessing
@@ -22,6 +22,7 @@ __all__ = [
     "Done",
     "Merged",
     "Network",
+    "NoneLeftError",
     "Precision",
     "Predicted",
     "Preprocessing",

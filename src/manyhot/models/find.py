@@ -28,8 +28,9 @@ def find_model(spec: str, classes: ClassList | None = None) -> Network:
     spec : str
         A registered name, such as ``efficientnet-lite0``; or the name of a family of models and what it
         takes: ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``, ``open_clip/ViT-B-32/laion2b_s34b_b79k``,
-        ``onnx:model.onnx``, ``openvino:model.xml``, ``python:package.module:function``. Options follow in
-        brackets: ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
+        ``onnx:model.onnx``, ``openvino:model.xml``, ``python:package.module:function``,
+        ``head:mine.safetensors``. Options follow in brackets:
+        ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
     classes : ClassList, optional
         The classes of the data set, for models that have none of their own.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,14 @@ from manyhot.tables import metadata, read, write, write_stream
 IMAGES, SKIPPED, LOCK = "images.parquet", "skipped.csv", ".lock"
 
 _SKIPPED = ("image_id", "uri", "reason", "model")
+
+
+class NoneLeftError(InputError):
+    """Each image of a source was skipped."""
+
+    def __init__(self, *args: Any, skipped: Sequence[Mapping[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skipped = [*skipped]
 
 
 @dataclass(frozen=True)
@@ -182,14 +191,16 @@ def _images(paths: Sequence[Path], source: Source) -> tuple[pa.Table, pa.Table]:
     images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
     _check_once(every["image_id"], source.uri)
     if not len(images):
-        first = skipped.slice(0, 1).to_pylist()
-        raise InputError(
+        rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
+        first = rows[:1]
+        raise NoneLeftError(
             "None of the images could be decoded.",
             where=source.uri,
             got=f"{first[0]['uri']}: {first[0]['reason']}"
             + (f"; and {len(skipped) - 1:,} more" if len(skipped) > 1 else "")
             if first
             else "no images",
+            skipped=rows,
         )
     return images, skipped
 

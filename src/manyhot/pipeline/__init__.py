@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
     from manyhot.pipeline.serving import serve
+    from manyhot.pipeline.shortcuts import diagnose_shortcuts_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.sensitivity import WARNING
+    from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.similar import Similar
 
 _HOME = {
@@ -78,6 +80,7 @@ _HOME = {
     "Proposals": "manyhot.steps.propose",
     "Saved": "manyhot.formats.writing",
     "RULES": "manyhot.steps.agreement",
+    "Shortcuts": "manyhot.steps.shortcuts",
     "Similar": "manyhot.steps.similar",
     "LabelIssues": "manyhot.steps.issues",
     "MEASURES": "manyhot.steps.recalibration",
@@ -95,6 +98,7 @@ _HOME = {
     "describe_files": "manyhot.pipeline.describe",
     "diagnose_calibration_files": "manyhot.pipeline.calibration",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
+    "diagnose_shortcuts_files": "manyhot.pipeline.shortcuts",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
@@ -147,6 +151,7 @@ __all__ = [
     "Progress",
     "Proposals",
     "Saved",
+    "Shortcuts",
     "Similar",
     "SortedErrors",
     "Stage",
@@ -162,6 +167,7 @@ __all__ = [
     "describe_files",
     "diagnose_calibration_files",
     "diagnose_errors_files",
+    "diagnose_shortcuts_files",
     "evaluate_benchmark",
     "evaluate_files",
     "examine",

@@ -26,6 +26,7 @@ EVENTS = ("label", "set")
 COVERS = ("label", "one", "all")
 RECALIBRATIONS = ("temperature", "vector", "isotonic")
 FITTED_TO = ("labels", "sets")
+FILLS = ("grey", "inpaint")
 ANALYSES = (
     "as published",
     "not empty",
@@ -66,6 +67,11 @@ _text, _int, _real, _flag = pa.string(), pa.int32(), pa.float64(), pa.bool_()
 
 def _optional(name: str, kind: pa.DataType, doc: str, values: tuple[str, ...] = ()) -> Column:
     return Column(name, kind, doc, required=False, nullable=True, values=values)
+
+
+def _measured(name: str, kind: pa.DataType, doc: str) -> Column:
+    """Return a column that is null where nothing was measured."""
+    return Column(name, kind, doc, nullable=True)
 
 
 _ENDS = (
@@ -566,6 +572,70 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _optional("dataset", _text, "of an error: the data set"),
         _optional("model", _text, "of an error: whose it is"),
         _optional("confidence", pa.float32(), "of an error: probability of the predicted class"),
+    ),
+    "shortcuts": (
+        Column("model", _text, "the model"),
+        Column("main", _int, "the class that is predicted"),
+        Column("companion", _int, "the class that is taken out of images beside it"),
+        Column("main_name", _text, "its name"),
+        Column("companion_name", _text, "its name"),
+        Column("fill", _text, "what is put in its place: a grey box, or inpainting", values=FILLS),
+        Column("skipped", _text, "why the pair was not tested; null where it was", nullable=True),
+        Column("decision", _text, "when a class counts as predicted"),
+        Column("both", pa.int64(), "images with main and companion"),
+        Column("main_only", pa.int64(), "images with the main class alone"),
+        Column("companion_only", pa.int64(), "images with the companion alone"),
+        Column("neither", pa.int64(), "images with neither; where one is not known an image is in no split"),
+        _measured("n", pa.int64(), "images with both that the companion could be taken out of"),
+        _measured("flips", _real, "share of these whose prediction of main is another without it"),
+        _measured("flips_lo", _real, "lower end of its 95 % interval (Wilson)"),
+        _measured("flips_hi", _real, "upper end of its 95 % interval (Wilson)"),
+        _measured("lost", _real, "share that is predicted with it, and not without"),
+        _measured("fall", _real, "mean fall of the score of main"),
+        _measured("n_control", pa.int64(), "of the n those that had room for a control"),
+        _measured(
+            "control", _real, "share of these that flip where a region of its shape is filled elsewhere"
+        ),
+        _measured("control_lo", _real, "lower end of its 95 % interval (Wilson)"),
+        _measured("control_hi", _real, "upper end of its 95 % interval (Wilson)"),
+        _measured("more", _real, "share of flips less that of the control, on the images with a control"),
+        _measured("lo", _real, "lower end of its 95 % interval (Newcombe, paired)"),
+        _measured("hi", _real, "upper end of its 95 % interval (Newcombe, paired)"),
+        _measured("shortcut", _flag, "flips are at least the threshold, and lo is above 0"),
+        _measured("found_both", _real, "share predicted as main where both are: recall"),
+        _measured("found_main_only", _real, "share predicted as main where it is alone: recall"),
+        _measured("found_companion_only", _real, "share predicted as main where only the companion is"),
+        _measured("found_neither", _real, "share predicted as main where neither is"),
+        _measured("recall_gap", _real, "found_both less found_main_only"),
+        _measured("recall_gap_lo", _real, "lower end of its 95 % interval (Newcombe)"),
+        _measured("recall_gap_hi", _real, "upper end of its 95 % interval (Newcombe)"),
+        _measured("hallucination_gap", _real, "found_companion_only less found_neither"),
+        _measured("hallucination_gap_lo", _real, "lower end of its 95 % interval (Newcombe)"),
+        _measured("hallucination_gap_hi", _real, "upper end of its 95 % interval (Newcombe)"),
+        _measured("ap", _real, "average precision of main, on images in one of the four splits"),
+        _measured("ap_lo", _real, "lower end of its 95 % interval (bootstrap)"),
+        _measured("ap_hi", _real, "upper end of its 95 % interval (bootstrap)"),
+        _measured("ap_balanced", _real, "the same where the companion is as frequent with main as without"),
+        _measured("ap_balanced_lo", _real, "lower end of its 95 % interval (bootstrap)"),
+        _measured("ap_balanced_hi", _real, "upper end of its 95 % interval (bootstrap)"),
+    ),
+    "shortcut_examples": (
+        Column("main", _int, "as in shortcuts"),
+        Column("companion", _int, "as in shortcuts"),
+        Column("main_name", _text, "its name"),
+        Column("companion_name", _text, "its name"),
+        Column("fill", _text, "as in shortcuts", values=FILLS),
+        Column("image_id", _text, "an image with both"),
+        Column("flipped", _flag, "whether the prediction of main is another without the companion"),
+        Column(
+            "flipped_control", _flag, "the same of the control; null where there was no room", nullable=True
+        ),
+        Column("score_before", _real, "score of main as the image is"),
+        Column("score_after", _real, "without the companion"),
+        Column("score_control", _real, "of the control; null without one", nullable=True),
+        _optional("before", _text, "picture of the image, from the folder of the table on"),
+        _optional("after", _text, "picture without the companion"),
+        _optional("control", _text, "picture of the control"),
     ),
 }
 """The columns of every table."""

@@ -1,0 +1,293 @@
+"""Does a prediction hang on what is beside the object? Flips, gaps, balanced precision, controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.core.cooccur import difference_of_shares
+from manyhot.core.resampling import draw_counts, percentile_interval, wilson_interval
+from manyhot.core.sets import NO, YES
+
+BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER = range(4)
+LEFT_OUT = -1
+"""Of an image of which one of the two classes is not known."""
+
+FREE = 0.5
+"""The least share of a control that must lie beside every object."""
+
+_NEAR = 0.02  # Of its size: places that differ by less are equally good.
+_GRID = 128  # Pixels of the longer side that places are looked for on: half a millisecond.
+_CHUNK = 125  # Resamples at once.
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A value, the ends of its 95 % interval, and how many images it rests on; NaN where there are none."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+
+
+def split(main: npt.NDArray[np.integer], companion: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+    """Return which of the four splits of a pair each image is in.
+
+    Parameters
+    ----------
+    main, companion : ndarray of int, shape (n,)
+        The state of both classes: `YES`, `NO`, or not known.
+
+    Returns
+    -------
+    ndarray of int8, shape (n,)
+        `BOTH`, `MAIN_ONLY`, `COMPANION_ONLY`, `NEITHER` or `LEFT_OUT`.
+    """
+    found = np.where(main == YES, BOTH, COMPANION_ONLY) + np.where(companion == YES, 0, 1)
+    known = np.isin(main, (NO, YES)) & np.isin(companion, (NO, YES))
+    return np.where(known, found, LEFT_OUT).astype(np.int8)
+
+
+def share(hits: Bools) -> Estimated:
+    """Return a share with Wilson's interval."""
+    lo, hi = wilson_interval(hits.sum(), len(hits))
+    return Estimated(float(hits.mean()) if len(hits) else np.nan, float(lo), float(hi), len(hits))
+
+
+def paired_difference(one: Bools, other: Bools) -> Estimated:
+    """Return the share of one less that of the other, of the same images.
+
+    Parameters
+    ----------
+    one, other : ndarray of bool, shape (n,)
+
+    References
+    ----------
+    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: Wilson's intervals of both shares, joined
+    by the correlation of the two with a correction for continuity.
+    """
+    n = len(one)
+    if not n:
+        return Estimated(np.nan, np.nan, np.nan, 0)
+    p, q = one.mean(), other.mean()
+    (p_lo, q_lo), (p_hi, q_hi) = wilson_interval([one.sum(), other.sum()], [n, n])
+    r = _correlation(one, other)
+    below = (p - p_lo) ** 2 - 2 * r * (p - p_lo) * (q_hi - q) + (q_hi - q) ** 2
+    above = (p_hi - p) ** 2 - 2 * r * (p_hi - p) * (q - q_lo) + (q - q_lo) ** 2
+    ends = (float(p - q - np.sqrt(max(below, 0))), float(p - q + np.sqrt(max(above, 0))))
+    return Estimated(float(p - q), *ends, n)
+
+
+def _correlation(one: Bools, other: Bools) -> float:
+    n, a, b, both = len(one), int(one.sum()), int(other.sum()), int((one & other).sum())
+    spread = a * (n - a) * b * (n - b)
+    shared = float(both * (n - a - b + both) - (a - both) * (b - both))
+    if shared > 0:
+        shared = max(shared - n / 2, 0.0)
+    return shared / spread**0.5 if spread else 0.0
+
+
+def gap(found: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
+    """Return how much more often a class is predicted in one split than in another.
+
+    Of `BOTH` and `MAIN_ONLY` its absolute value is the recall gap of Plumb et al. 2022 (SPIRE), of
+    `COMPANION_ONLY` and `NEITHER` their hallucination gap.
+
+    Parameters
+    ----------
+    found : ndarray of bool, shape (n,)
+        Whether the class was predicted.
+    splits : ndarray of int8, shape (n,)
+    """
+    inside = [found[splits == which] for which in (one, other)]
+    hits, images = (np.array([[f(x)] for x in inside], np.int64) for f in (np.count_nonzero, len))
+    value, lo, hi = (float(x[0]) for x in difference_of_shares(hits, images))
+    return Estimated(value, lo, hi, int(images.sum()))
+
+
+def balancing(splits: npt.NDArray[np.int8], counts: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Return weights under which a companion is beside the main class as often as where that is absent.
+
+    Half of the images with the main class have the companion, and half of those without it; how frequent the
+    main class is stays (Plumb et al. 2022: P(S | M) = P(S | not M) = 0.5).
+
+    Parameters
+    ----------
+    splits : ndarray of int8, shape (n,)
+    counts : ndarray of float, shape (R, n)
+        How often each image counts, in each of R resamples.
+
+    Returns
+    -------
+    ndarray of float, shape (R, n)
+        NaN in resamples where one of the four splits is empty.
+    """
+    members = np.stack([splits == which for which in range(4)], axis=1).astype(counts.dtype)
+    sums = counts @ members
+    halves = np.stack([sums[:, :2].sum(1) / 2, sums[:, 2:].sum(1) / 2], axis=1).repeat(2, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(sums > 0, halves / sums, np.nan)
+    factor[np.isnan(factor).any(1)] = np.nan
+    return np.asarray(counts * np.where(splits >= 0, factor[:, splits], 0))
+
+
+def average_precision(
+    score: npt.NDArray[np.floating], positive: Bools, weights: npt.NDArray[np.floating]
+) -> Floats:
+    """Return the average precision under each row of weights.
+
+    The sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
+    ``sklearn.metrics.average_precision_score``. SPIRE interpolates a curve of 101 thresholds instead.
+
+    Parameters
+    ----------
+    score : ndarray of float, shape (n,)
+    positive : ndarray of bool, shape (n,)
+    weights : ndarray of float, shape (R, n)
+
+    Returns
+    -------
+    ndarray of float64, shape (R,)
+        NaN without a positive that counts.
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    w = weights[:, order]
+    hits = np.cumsum(w * positive[order], axis=1)[:, ends]
+    seen = np.cumsum(w, axis=1)[:, ends]
+    gained = np.diff(hits, axis=1, prepend=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(gained > 0, hits / seen, 0)
+        return np.asarray((gained * precision).sum(1) / hits[:, -1], np.float64)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The average precision of a class as images are, and on the balanced distribution of a pair."""
+
+    as_is: Estimated
+    balanced: Estimated
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Average precisions with intervals, of resamples that all pairs share.
+
+    Attributes
+    ----------
+    counts : ndarray of uint8, shape (R, n)
+        How often each image was drawn.
+    """
+
+    counts: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, n: int, resamples: int, seed: int) -> Resampled:
+        """Draw n images so many times."""
+        return cls(draw_counts(n, resamples, np.random.default_rng([seed, n])))
+
+    def precision(self, score: npt.NDArray[np.floating], splits: npt.NDArray[np.int8]) -> Precision:
+        """Return the average precision of a class beside a companion, and its percentile interval.
+
+        Parameters
+        ----------
+        score : ndarray of float, shape (n,)
+        splits : ndarray of int8, shape (n,)
+        """
+        inside = np.flatnonzero(splits != LEFT_OUT)
+        score, splits = score[inside], splits[inside]
+        positive = splits <= MAIN_ONLY
+
+        def both(counts: npt.NDArray[np.floating]) -> Floats:
+            weights = (counts, balancing(splits, counts))
+            return np.stack([average_precision(score, positive, w) for w in weights])
+
+        value = both(np.ones((1, len(inside))))[:, 0]
+        drawn = [both(counts) for counts in self._parts(inside)]
+        samples = np.concatenate([np.empty((2, 0)), *drawn], axis=1)
+        ends = percentile_interval(samples) if samples.size else np.full((2, 2), np.nan)
+        as_is, balanced = (
+            Estimated(float(value[i]), float(ends[0][i]), float(ends[1][i]), len(inside)) for i in range(2)
+        )
+        return Precision(as_is, balanced)
+
+    def _parts(self, inside: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.float32]]:
+        for start in range(0, len(self.counts), _CHUNK):
+            yield self.counts[start : start + _CHUNK, inside].astype(np.float32)
+
+
+def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Return how far to move a region so that it lies elsewhere: beside objects, as far as there is room.
+
+    Of the places that cover the least of what is taken one is drawn. None where more than half of the region
+    would lie on what is taken at each of them.
+
+    Parameters
+    ----------
+    removed : ndarray of bool, shape (h, w)
+        The region; not empty.
+    taken : ndarray of bool, shape (h, w)
+        All objects, that of the region among them.
+    rng : Generator
+
+    Returns
+    -------
+    (int, int) or None
+        Pixels down and to the right.
+    """
+    step = -(-max(removed.shape) // _GRID)
+    small = removed[::step, ::step]
+    if not small.any():  # thinner than the grid
+        step, small = 1, removed
+    (top, bottom), (left, right) = _extent(small, 1), _extent(small, 0)
+    shape = small[top:bottom, left:right]
+    covered = _covered(taken[::step, ::step], shape)
+    if covered.min() > (1 - FREE) * shape.sum():
+        return None
+    good = np.argwhere(covered <= covered.min() + _NEAR * shape.sum())
+    down, aside = good[rng.integers(len(good))] - (top, left)
+    return _inside(removed, 1, int(down) * step), _inside(removed, 0, int(aside) * step)
+
+
+def moved(region: Bools, down: int, aside: int) -> Bools:
+    """Return a region that was moved; what leaves the image is gone."""
+    found = np.zeros_like(region)
+    h, w = region.shape
+    y, x = slice(max(down, 0), h + min(down, 0)), slice(max(aside, 0), w + min(aside, 0))
+    found[y, x] = region[max(-down, 0) : h - max(down, 0), max(-aside, 0) : w - max(aside, 0)]
+    return found
+
+
+def _covered(taken: Bools, shape: Bools) -> npt.NDArray[np.int64]:
+    """Return how many taken pixels a shape covers at each place within the image."""
+    from scipy.signal import fftconvolve
+
+    counted = fftconvolve(taken.astype(float), shape[::-1, ::-1].astype(float), mode="valid")
+    return np.asarray(np.rint(counted), np.int64)
+
+
+def _extent(region: Bools, across: int) -> tuple[int, int]:
+    filled = np.flatnonzero(region.any(axis=across))
+    return int(filled[0]), int(filled[-1]) + 1
+
+
+def _inside(region: Bools, across: int, way: int) -> int:
+    """Return a way that keeps a region in the image: of a coarse grid it may lead some pixels out."""
+    first, last = _extent(region, across)
+    return min(max(way, -first), int(region.shape[0 if across else 1]) - last)
+
+
+def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
+    """Return the order in which pairs are told: by the lower end of the difference to the control.
+
+    Few images have wide intervals, and do not lead. Equal ones go by value; NaN comes last.
+    """
+    keys = [np.where(np.isnan(x), -np.inf, x) for x in (value, difference_lo)]
+    return np.asarray(np.lexsort([-k for k in keys]))

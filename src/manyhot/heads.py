@@ -1,0 +1,175 @@
+"""Linear heads: what stands between a backbone's features and scores over classes, and the file of one.
+
+A file is in the format safetensors, which holds arrays and text and runs nothing when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot._version import __version__
+from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.files import atomic_write
+
+Floats = npt.NDArray[np.float32]
+
+LOSSES = ("softmax", "sigmoid")
+"""A probability over all classes together, or one for each class."""
+
+_TEXTS = {"backbone": str, "loss": str, "penalty": float, "n": int, "classes": dict}
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear layer on the penultimate features of a backbone.
+
+    Attributes
+    ----------
+    backbone : str
+        As ``manyhot predict --model`` takes it.
+    classes : ClassList
+    loss : str
+        One of `LOSSES`.
+    weight : ndarray of float32, shape (C, D)
+    bias : ndarray of float32, shape (C,)
+    penalty : float
+        Of the weights, when it was fitted; see `manyhot.train.fit_softmax`.
+    n : int
+        Images that it was fitted on.
+
+    Raises
+    ------
+    InputError
+        The arrays do not fit together, are not finite, or there is no such loss.
+    """
+
+    backbone: str
+    classes: ClassList
+    loss: str
+    weight: Floats
+    bias: Floats
+    penalty: float
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise InputError("There is no such loss.", got=self.loss, allowed=", ".join(LOSSES))
+        c = len(self.classes)
+        if self.weight.ndim != 2 or len(self.weight) != c or self.bias.shape != (c,):
+            raise InputError(
+                "The arrays of a head do not fit its classes.",
+                got=f"weight of shape {self.weight.shape}, bias of shape {self.bias.shape}",
+                allowed=f"({c}, D) and ({c},)",
+            )
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
+            raise InputError("A head holds numbers that are not finite.")
+
+    def __repr__(self) -> str:
+        return f"<Head {self.loss} over {len(self.classes)} classes on {self.backbone}, {self.n:,} images>"
+
+    def logits(self, features: npt.ArrayLike) -> Floats:
+        """Return the logits of images by their features, shape (n, C) from shape (n, D)."""
+        logits: Floats = np.asarray(features, np.float32) @ self.weight.T + self.bias
+        return logits
+
+    def probabilities(self, features: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the probabilities of classes: those of an image sum to 1 under a softmax only."""
+        from scipy.special import expit, softmax
+
+        logits = self.logits(features).astype(np.float64)
+        p: npt.NDArray[np.float64] = softmax(logits, axis=1) if self.loss == "softmax" else expit(logits)
+        return p
+
+
+def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> Path:
+    """Write a head to one ``.safetensors`` file; ``head:FILE`` is a model then.
+
+    The same head gives the same bytes.
+
+    Raises
+    ------
+    InputError
+        The file is called otherwise.
+    OutputError
+        It cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError("A head is written to a .safetensors file.", got=path)
+    about = {
+        "backbone": head.backbone,
+        "loss": head.loss,
+        "penalty": head.penalty,
+        "n": head.n,
+        "classes": {"name": head.classes.name, "keys": head.classes.keys, "names": head.classes.names},
+        "version": __version__,
+        "call": call,
+    }
+    # One entry: safetensors writes several in an order that changes from run to run.
+    told = {"manyhot.head": json.dumps(about, ensure_ascii=False)}
+    arrays = {"weight": head.weight.astype("<f4"), "bias": head.bias.astype("<f4")}
+    saved = _safetensors().numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, told)
+    with atomic_write(path) as part:
+        part.write_bytes(saved)
+    return path
+
+
+def read_head(path: str | os.PathLike[str]) -> Head:
+    """Read a head.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, or is none that `write_head` wrote.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("The file does not exist.", where=path)
+    safetensors = _safetensors()
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            about = json.loads((file.metadata() or {})["manyhot.head"])
+            arrays = {name: file.get_tensor(name) for name in ("weight", "bias")}
+        _check(about, arrays)
+        return _head(about, arrays)
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise InputError(
+            "The file is no head that manyhot wrote.", where=path, got=_said(error), do="fit it again"
+        ) from error
+
+
+def _check(about: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    if not isinstance(about, dict):
+        raise TypeError("its text is no object")
+    wrong = [n for n, kind in _TEXTS.items() if not isinstance(about.get(n), kind)]
+    wrong += [n for n, array in arrays.items() if array.dtype != np.float32]
+    if wrong:
+        raise TypeError(f"{wrong[0]} is not what it should be")
+
+
+def _head(about: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Head:
+    told = about["classes"]
+    classes = from_keys([str(k) for k in told["keys"]], str(told["name"]))
+    classes = class_list_of(classes.hash) or replace(classes, names=tuple(map(str, told["names"])))
+    return Head(about["backbone"], classes, about["loss"], **arrays, penalty=about["penalty"], n=about["n"])
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]}"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _safetensors() -> Any:
+    required("safetensors.numpy", "A head")
+    return required("safetensors", "A head")

@@ -1,0 +1,204 @@
+"""Images and objects in; which predictions hang on what is beside the object out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from manyhot import tables
+from manyhot.classes import ClassList, from_keys
+from manyhot.errors import InputError
+from manyhot.files import sha256
+from manyhot.formats import read_classes, read_labels, read_objects
+from manyhot.formats.tabular import write_csv
+from manyhot.models import Network, Settings, find_model, open_source
+from manyhot.pipeline.common import PathLike, check_apart, check_place
+from manyhot.pipeline.outputs import write_diagnosis
+from manyhot.pipeline.predict import Notify
+from manyhot.pipeline.removing import Removing
+from manyhot.steps.shortcuts import (
+    LEAST,
+    THRESHOLD,
+    Pair,
+    Shortcuts,
+    States,
+    diagnose_shortcuts,
+    find_pairs,
+    images_to_alter,
+    named_pairs,
+    states_of_labels,
+    states_of_objects,
+)
+from manyhot.tables import Objects
+from manyhot.tables.definitions import FILLS
+
+NAMES = ("shortcuts", "shortcut_examples")
+"""Tables that are written."""
+
+
+def diagnose_shortcuts_files(
+    source: PathLike,
+    objects: PathLike,
+    out: PathLike = "shortcuts",
+    *,
+    model: str,
+    masks: PathLike | None = None,
+    labels: PathLike | None = None,
+    classes: PathLike | None = None,
+    pairs: Sequence[str] = (),
+    fills: Sequence[str] = FILLS[:1],
+    least: int = LEAST,
+    threshold: float = THRESHOLD,
+    at: float = 0.5,
+    seed: int = 0,
+    resamples: int = 1000,
+    engine: str = "auto",
+    call: str = "",
+    notify: Notify | None = None,
+) -> tuple[Shortcuts, list[Path]]:
+    """Take objects out of images, and count how many predictions of what is beside them change.
+
+    For each ordered pair of classes that enough images show, the images are predicted as they are, without
+    the companion, and without a region of its shape elsewhere. What an earlier run of the same command
+    predicted is kept.
+
+    Parameters
+    ----------
+    source : path-like
+        Images; see `manyhot.models.open_source`.
+    objects : path-like
+        Boxes, or more, of objects; see `manyhot.read_objects`.
+    out : path-like
+        The folder that both tables, predictions and examples are written into.
+    model : str
+        See `manyhot.models.find_model`.
+    masks : path-like, optional
+        Semantic masks; see `manyhot.read_objects`.
+    labels : path-like, optional
+        Label sets; by default what the objects tell.
+    classes : path-like, optional
+        The class list that objects and labels count in, where they do not tell.
+    pairs : sequence of str
+        ``main:companion``, by key or name; by default all.
+    fills : sequence of str
+        ``grey``, ``inpaint`` or both.
+    least : int
+        Images with both classes that a pair needs.
+    threshold : float
+        Share of flips from which a pair is called a shortcut.
+    at : float
+        Probability from which a class is predicted; of logits the best class is.
+    seed : int
+        Of the places of controls, and of the bootstrap.
+    resamples : int
+        Of the bootstrap; 0 for no intervals of average precisions.
+    engine : str
+        See `manyhot.predict`.
+    notify : callable, optional
+        Called with the kind of an event and what is told about it, as by `manyhot.predict_files`.
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; or no pair can be tested.
+    """
+    out = Path(out)
+    check_options(fills, least, threshold, at)
+    check_apart([source, objects, masks, labels, classes], out, NAMES)
+    for name in NAMES:
+        check_place(out / f"{name}.parquet", name)
+    given = None if classes is None else read_classes(classes)
+    found = read_objects(objects, classes=given, masks=masks)
+    known = given or from_keys(found.keys, found.name)
+    states = _states(found, labels, known)
+    only = named_pairs(pairs, known)
+    network = find_model(model, given)
+    job = Removing(
+        open_source(source), network, found, out, Settings(None, engine), fills, seed, call, notify
+    )
+
+    def choose(states: States) -> list[Pair]:
+        return find_pairs(states, network.classes, found.class_id.tolist(), least=least, only=only)
+
+    _check_any(choose(states), least, network)
+    before = job.predict_originals(images_to_alter(states, choose(states)))
+    chosen = choose(states.of(before.image_id))
+    _check_any(chosen, least, network)
+    after = job.predict_altered(images_to_alter(states.of(before.image_id), chosen))
+    judged = diagnose_shortcuts(
+        states.of(before.image_id),
+        chosen,
+        before,
+        after,
+        network.classes,
+        fills=fills,
+        at=at,
+        threshold=threshold,
+        least=least,
+        resamples=resamples,
+        seed=seed,
+        notes=job.notes(states, before),
+    )
+    _forget(out)
+    judged = replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
+    inputs = {Path(p).name: sha256(p) for p in (objects, masks, labels, classes) if p and Path(p).is_file()}
+    about = {"notes": json.dumps(judged.notes, ensure_ascii=False), "seed": str(seed)}
+    about |= {"least": str(least), "threshold": f"{threshold:g}"}
+    written = []
+    for name, table in judged.tables.items():
+        path = out / f"{name}.parquet"
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=about))
+        written.append(write_csv(table, path.with_suffix(".csv")))
+    return judged, [*written, write_diagnosis(out)]
+
+
+def check_options(fills: Sequence[str], least: int, threshold: float, at: float) -> None:
+    """Refuse options that mean nothing.
+
+    Raises
+    ------
+    InputError
+    """
+    strange = [fill for fill in fills if fill not in FILLS]
+    if strange or not fills:
+        raise InputError(
+            "Nothing tells how to fill.", got=", ".join(strange) or None, allowed=", ".join(FILLS)
+        )
+    if least < 1:
+        raise InputError("least must be at least 1.", got=least)
+    for name, value in (("threshold", threshold), ("at", at)):
+        if not 0 < value <= 1:
+            raise InputError(f"{name} is a share.", got=value, allowed="above 0, at most 1")
+
+
+def _states(objects: Objects, labels: PathLike | None, classes: ClassList) -> States:
+    if labels is None:
+        return states_of_objects(objects, classes)
+    return states_of_labels(read_labels(labels, classes=classes), classes)
+
+
+def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
+    if any(not pair.why_not for pair in pairs):
+        return
+    reasons = Counter(pair.why_not for pair in pairs)
+    most = max((pair.both for pair in pairs), default=0)
+    raise InputError(
+        "No pair of classes can be tested.",
+        where=network.name,
+        got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
+        allowed=f"a main class that the model predicts, and a companion with objects, in {least:,} images",
+        do=f"--least {most} would test some" if 1 < most < least else None,
+    )
+
+
+def _forget(out: Path) -> None:
+    """Remove the examples of an earlier run."""
+    path = out / "shortcut_examples.parquet"
+    if path.is_file():
+        earlier = tables.read(path, "shortcut_examples")
+        for column in {"before", "after", "control"} & set(earlier.column_names):
+            for name in earlier[column].drop_null().to_pylist():
+                (out / name).unlink(missing_ok=True)

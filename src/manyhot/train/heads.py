@@ -1,0 +1,256 @@
+"""Linear heads fitted to features: logistic regressions, by L-BFGS over all images at once.
+
+The loss is convex and nothing is drawn by chance: the same features give the same head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.core.sets import NO, NO_LABEL, YES
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.heads import Head
+
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Strengths that are tried, strongest first: each fit begins where the last one ended."""
+
+HELD_OUT = 10
+"""One image of so many judges them."""
+
+NEVER = -100.0
+"""The logit that a softmax gives a class that no image has."""
+
+_ROUNDS = 1000
+_GRADIENT = 1e-5
+"""Where it ends. Probabilities are within 1e-3 of the minimum then: of VOC 6e-4 at most."""
+
+Array = npt.NDArray[Any]
+Loss = Callable[[Any, Any, Any], Any]
+"""From logits, what is wanted and weights, tensors of shapes (n, C), (n, …) and (n,), to the mean loss."""
+
+
+def fit_softmax(
+    features: npt.ArrayLike,
+    label: npt.ArrayLike,
+    classes: ClassList,
+    backbone: str,
+    *,
+    weights: npt.ArrayLike | None = None,
+    penalty: float | None = None,
+) -> Head:
+    """Fit one probability over all classes to single labels.
+
+    It minimises the mean cross-entropy plus half the penalty times the sum of squares of the weights of
+    standardised features; with penalty ``1 / (C n)`` this is scikit-learn's ``LogisticRegression(C)``.
+
+    Parameters
+    ----------
+    features : array-like, shape (n, D)
+    label : array-like of int, shape (n,)
+        `NO_LABEL` leaves the image out.
+    classes : ClassList
+        A class that no image has gets a probability of nearly 0.
+    backbone : str
+        Whose features these are, as ``manyhot predict --model`` takes it.
+    weights : array-like, shape (n,), optional
+        Of the images; 1 by default.
+    penalty : float, optional
+        By default that of `PENALTIES` under which every tenth image is likeliest.
+
+    Raises
+    ------
+    InputError
+        The arrays do not fit together, or fewer than two classes have images.
+    MissingExtraError
+        PyTorch is not installed.
+    """
+    wanted = np.asarray(label).astype(np.int64)
+    x, weight = _checked(features, wanted, weights)
+    if wanted.ndim != 1 or wanted.max(initial=NO_LABEL) >= len(classes):
+        raise InputError(
+            "A label is no class.",
+            got=int(wanted.max()) if wanted.ndim == 1 else f"shape {wanted.shape}",
+            allowed=f"0 to {len(classes) - 1}, one an image",
+        )
+    use = (wanted != NO_LABEL) & (weight > 0)
+    present, wanted = np.unique(wanted[use], return_inverse=True)
+    if len(present) < 2:
+        raise InputError("A head needs images of at least two classes.", got=f"{len(present)} of them")
+    fitted = _fit(x[use], wanted.astype(np.int64), weight[use], len(present), _cross_entropy, penalty)
+    w = np.zeros((len(classes), x.shape[1]))
+    b = np.full(len(classes), NEVER)
+    w[present], b[present] = fitted.weight, fitted.bias
+    return _head(backbone, classes, "softmax", w, b, fitted.penalty, int(use.sum()))
+
+
+def fit_sigmoid(
+    features: npt.ArrayLike,
+    state: npt.ArrayLike,
+    classes: ClassList,
+    backbone: str,
+    *,
+    weights: npt.ArrayLike | None = None,
+    penalty: float | None = None,
+) -> Head:
+    """Fit a probability for each class to label sets: a logistic regression a class.
+
+    It minimises, summed over classes, the mean binary cross-entropy over the images of which the class is
+    known plus half the penalty times the sum of squares of its weights. A class that is unclear on an image,
+    or that nobody asked about, does not count there.
+
+    Parameters
+    ----------
+    features : array-like, shape (n, D)
+    state : array-like of int, shape (n, C)
+        `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`.
+    classes : ClassList
+        A class that is always there, or never, gets one probability for all images: its share of them,
+        with half an image on either side.
+    backbone, weights, penalty
+        As in `fit_softmax`.
+
+    Raises
+    ------
+    InputError
+        The arrays do not fit together, or no class is there on some images and absent on others.
+    MissingExtraError
+        PyTorch is not installed.
+    """
+    states = np.asarray(state)
+    x, weight = _checked(features, states, weights)
+    if states.ndim != 2 or states.shape[1] != len(classes):
+        raise InputError(
+            "The states do not fit the classes.", got=f"shape {states.shape}", allowed=f"(n, {len(classes)})"
+        )
+    use = weight > 0
+    x, states, weight = x[use], states[use], weight[use]
+    yes, no = (weight @ (states == value) for value in (YES, NO))
+    fittable = np.flatnonzero((yes > 0) & (no > 0))
+    if not len(fittable):
+        raise InputError("No class is there on some images and absent on others: nothing can be fitted.")
+    known = states[:, fittable]
+    wanted = np.where(known == YES, 1, np.where(known == NO, 0, np.nan)).astype(np.float32)
+    fitted = _fit(x, wanted, weight, len(fittable), _binary_cross_entropy, penalty)
+    w = np.zeros((len(classes), x.shape[1]))
+    b = np.log((yes + 0.5) / (no + 0.5))
+    w[fittable], b[fittable] = fitted.weight, fitted.bias
+    return _head(backbone, classes, "sigmoid", w, b, fitted.penalty, len(x))
+
+
+def _head(backbone: str, classes: ClassList, loss: str, w: Array, b: Array, penalty: float, n: int) -> Head:
+    return Head(backbone, classes, loss, w.astype(np.float32), b.astype(np.float32), penalty, n)
+
+
+def _checked(features: npt.ArrayLike, wanted: Array, weights: npt.ArrayLike | None) -> tuple[Array, Array]:
+    x = np.asarray(features, np.float64)
+    weight = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    if x.ndim != 2 or len(wanted) != len(x) or weight.shape != (len(x),):
+        raise InputError(
+            "Features, labels and weights are not of the same images.",
+            got=f"shapes {x.shape}, {wanted.shape} and {weight.shape}",
+            allowed="(n, D), one row an image, and (n,)",
+        )
+    if not (np.isfinite(x).all() and np.isfinite(weight).all() and (weight >= 0).all()):
+        raise InputError("Features must be finite, and weights at least 0.")
+    return x, weight
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    weight: Array
+    bias: Array
+    penalty: float
+
+
+def _fit(x: Array, wanted: Array, weight: Array, c: int, loss: Loss, penalty: float | None) -> _Fitted:
+    """Fit with a penalty, or with the best, and return the layer of features as they are."""
+    mean = np.average(x, axis=0, weights=weight)
+    deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
+    deviation[np.ptp(x, axis=0) == 0] = 1  # rounding makes 1e-16 of 0, and features of it
+    seen = (x - mean) / deviation
+    rough = seen.astype(np.float32), wanted, weight.astype(np.float32)
+    start = np.zeros((c, x.shape[1] + 1))
+    if penalty is None:
+        penalty, start = _best_penalty(*rough, start, loss)
+    # Single precision does most of the way in a quarter of the time.
+    layer = _minimised(*rough, start, loss, penalty)
+    layer = _minimised(seen, wanted, weight, layer, loss, penalty)
+    w = layer[:, :-1] / deviation
+    return _Fitted(w, layer[:, -1] - w @ mean, penalty)
+
+
+def _best_penalty(x: Array, wanted: Array, weight: Array, layer: Array, loss: Loss) -> tuple[float, Array]:
+    """Return the penalty under which every tenth image is likeliest, and the layer fitted on the others.
+
+    From strong to weak, up to the first that is worse: the likelihood of images held out has one maximum.
+    """
+    held = np.arange(len(x)) % HELD_OUT == 0
+    tried = [(np.inf, PENALTIES[0], layer)]
+    for penalty in PENALTIES:
+        layer = _minimised(x[~held], wanted[~held], weight[~held], layer, loss, penalty)
+        tried.append((_evaluated(x[held], wanted[held], weight[held], layer, loss), penalty, layer))
+        if not tried[-1][0] < tried[-2][0]:
+            break
+    _, best, layer = min(tried, key=lambda t: t[0])
+    return best, layer
+
+
+def _evaluated(x: Array, wanted: Array, weight: Array, layer: Array, loss: Loss) -> float:
+    torch = _torch()
+    logits = torch.from_numpy(x @ layer[:, :-1].T.astype(x.dtype) + layer[:, -1].astype(x.dtype))
+    return float(loss(logits, torch.from_numpy(wanted), torch.from_numpy(weight)))
+
+
+def _minimised(x: Array, wanted: Array, weight: Array, start: Array, loss: Loss, penalty: float) -> Array:
+    """Return weights and, in the last column, biases of shape (C, D + 1) where the penalised loss is least.
+
+    In the precision of `x`.
+    """
+    torch = _torch()
+    images, labels, weights = (torch.from_numpy(np.ascontiguousarray(a)) for a in (x, wanted, weight))
+    layer = torch.from_numpy(start.astype(x.dtype)).requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [layer],
+        max_iter=_ROUNDS,
+        max_eval=2 * _ROUNDS,
+        history_size=20,
+        tolerance_grad=_GRADIENT,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def penalised() -> Any:
+        optimiser.zero_grad()
+        w, b = layer[:, :-1], layer[:, -1]
+        total = loss(images @ w.T + b, labels, weights) + 0.5 * penalty * (w * w).sum()
+        total.backward()
+        return total
+
+    optimiser.step(penalised)
+    fitted: Array = layer.detach().numpy()
+    return fitted
+
+
+def _cross_entropy(logits: Any, wanted: Any, weight: Any) -> Any:
+    each = _torch().nn.functional.cross_entropy(logits, wanted, reduction="none")
+    return (weight * each).sum() / weight.sum()
+
+
+def _binary_cross_entropy(logits: Any, wanted: Any, weight: Any) -> Any:
+    torch = _torch()
+    cells = weight[:, None] * ~torch.isnan(wanted)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, torch.nan_to_num(wanted).to(logits.dtype), reduction="none"
+    )
+    return ((cells * each).sum(0) / cells.sum(0).clamp(min=1e-12)).sum()
+
+
+def _torch() -> Any:
+    return required("torch", "Fitting a head", '"manyhot[train]"')

@@ -1,0 +1,170 @@
+"""Linear heads, held against scikit-learn's logistic regression."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from manyhot.classes import from_keys
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
+from manyhot.errors import InputError
+from manyhot.heads import read_head, write_head
+from manyhot.train import PENALTIES, fit_sigmoid, fit_softmax
+
+pytest.importorskip("torch")
+
+CLASSES = from_keys(("cat", "dog", "sofa", "train"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    """600 images with 12 features of unlike scales, one of them constant, and classes that overlap."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, 600)
+    x = rng.normal(size=(600, 12)) + 1.5 * rng.normal(size=(4, 12))[label]
+    x = x * 10 ** rng.uniform(-2, 2, 12) + rng.normal(size=12)
+    x[:, 5] = 7
+    state = np.where(rng.random((600, 4)) < 0.2, YES, NO)
+    state[np.arange(600), label] = YES
+    return x, label, state
+
+
+def sklearn_probabilities(x, y, penalty, weights=None):
+    n = len(y) if weights is None else weights.sum()
+    scaler = StandardScaler().fit(x, sample_weight=weights)
+    fitted = LogisticRegression(C=1 / (penalty * n), max_iter=10_000, tol=1e-9)
+    return fitted.fit(scaler.transform(x), y, sample_weight=weights), scaler
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_is_logistic_regression(data, penalty, weighted):
+    x, label, _ = data
+    weights = np.random.default_rng(1).uniform(0, 3, len(x)) if weighted else None
+    head = fit_softmax(x, label, CLASSES, "b", weights=weights, penalty=penalty)
+    reference, scaler = sklearn_probabilities(x, label, penalty, weights)
+    np.testing.assert_allclose(
+        head.probabilities(x), reference.predict_proba(scaler.transform(x)), rtol=0, atol=1e-3
+    )
+
+
+def test_sigmoid_is_a_logistic_regression_a_class(data):
+    x, _, state = data
+    head = fit_sigmoid(x, state, CLASSES, "b", penalty=0.03)
+    for c in range(4):
+        reference, scaler = sklearn_probabilities(x, state[:, c] == YES, 0.03)
+        expected = reference.predict_proba(scaler.transform(x))[:, 1]
+        np.testing.assert_allclose(head.probabilities(x)[:, c], expected, rtol=0, atol=1e-3)
+
+
+def test_cells_that_are_not_known_do_not_count(data):
+    x, _, state = data
+    rng = np.random.default_rng(2)
+    unknown = rng.random(state.shape) < 0.3
+    masked = np.where(unknown, np.where(rng.random(state.shape) < 0.5, UNCLEAR, NOT_ASKED), state)
+    head = fit_sigmoid(x, masked, CLASSES, "b", penalty=0.03)
+    for c in range(4):
+        known = ~unknown[:, c]
+        scaler = StandardScaler().fit(x)  # features are standardised over all images
+        reference = LogisticRegression(C=1 / (0.03 * known.sum()), max_iter=10_000, tol=1e-9)
+        reference.fit(scaler.transform(x[known]), state[known, c] == YES)
+        expected = reference.predict_proba(scaler.transform(x))[:, 1]
+        np.testing.assert_allclose(head.probabilities(x)[:, c], expected, rtol=0, atol=1e-3)
+
+
+def test_weights_are_repetitions(data):
+    x, label, state = data
+    times = np.random.default_rng(3).integers(0, 3, len(x))
+    again = np.repeat(np.arange(len(x)), times)
+    for fit, wanted in ((fit_softmax, label), (fit_sigmoid, state)):
+        weighted = fit(x, wanted, CLASSES, "b", weights=times, penalty=0.1)
+        repeated = fit(x[again], wanted[again], CLASSES, "b", penalty=0.1)
+        np.testing.assert_allclose(weighted.probabilities(x), repeated.probabilities(x), rtol=0, atol=1e-3)
+
+
+def test_the_penalty_is_the_likeliest_on_a_tenth(data):
+    x, label, _ = data
+    held = np.arange(len(x)) % 10 == 0
+    mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
+    seen = (x - mean) / deviation
+    loss = {}
+    for penalty in PENALTIES:
+        fitted = LogisticRegression(C=1 / (penalty * (~held).sum()), max_iter=10_000, tol=1e-9)
+        p = fitted.fit(seen[~held], label[~held]).predict_proba(seen[held])
+        loss[penalty] = -np.log(p[np.arange(held.sum()), label[held]]).mean()
+    assert fit_softmax(x, label, CLASSES, "b").penalty == min(loss, key=loss.get)
+
+
+def test_classes_without_images(data):
+    x, label, state = data
+    head = fit_softmax(x, np.where(label == 2, NO_LABEL, label), CLASSES, "b", penalty=0.1)
+    assert head.n == (label != 2).sum()
+    assert head.probabilities(x)[:, 2].max() < 1e-30
+    state = state.copy()
+    state[:, 1], state[:, 3] = NO, YES
+    p = fit_sigmoid(x, state, CLASSES, "b", penalty=0.1).probabilities(x)
+    np.testing.assert_allclose(p[:, 1], 0.5 / 601, rtol=1e-5)
+    np.testing.assert_allclose(p[:, 3], 600.5 / 601, rtol=1e-5)
+
+
+def test_the_same_features_give_the_same_file(data, tmp_path):
+    x, label, _ = data
+    for name in "ab":
+        head = fit_softmax(x, label, CLASSES, "b", penalty=0.1)
+        write_head(head, tmp_path / f"{name}.safetensors", call="a call")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    again = read_head(tmp_path / "a.safetensors")
+    assert (again.classes.hash, again.loss, again.penalty, again.n) == (CLASSES.hash, "softmax", 0.1, 600)
+    np.testing.assert_array_equal(again.weight, head.weight)
+
+
+X = np.zeros((4, 2))
+
+
+@pytest.mark.parametrize(
+    ("fit", "arguments", "options", "message"),
+    [
+        (
+            fit_softmax,
+            (X, [0, 1, 2]),
+            {},
+            "Features, labels and weights are not of the same images.\n"
+            "  got:     shapes (4, 2), (3,) and (4,)\n  allowed: (n, D), one row an image, and (n,)",
+        ),
+        (
+            fit_softmax,
+            (X, [0, 1, 2, 4]),
+            {},
+            "A label is no class.\n  got:     4\n  allowed: 0 to 3, one an image",
+        ),
+        (
+            fit_softmax,
+            (X, [0, 0, -1, -1]),
+            {},
+            "A head needs images of at least two classes.\n  got:     1 of them",
+        ),
+        (fit_softmax, (X * np.nan, [0, 1, 2, 3]), {}, "Features must be finite, and weights at least 0."),
+        (
+            fit_softmax,
+            (X, [0, 1, 2, 3]),
+            {"weights": [1, 1, 1, -1]},
+            "Features must be finite, and weights at least 0.",
+        ),
+        (
+            fit_sigmoid,
+            (X, np.full((4, 3), YES)),
+            {},
+            "The states do not fit the classes.\n  got:     shape (4, 3)\n  allowed: (n, 4)",
+        ),
+        (
+            fit_sigmoid,
+            (X, np.full((4, 4), YES)),
+            {},
+            "No class is there on some images and absent on others: nothing can be fitted.",
+        ),
+    ],
+)
+def test_what_cannot_be_fitted(fit, arguments, options, message):
+    with pytest.raises(InputError) as error:
+        fit(*arguments, CLASSES, "b", **options)
+    assert str(error.value) == message

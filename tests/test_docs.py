@@ -537,6 +537,7 @@ def parse(monkeypatch):
         "find_label_issues_files",
         "gallery_files",
     )
+    stopped += ("explain_files",)
     for name in (*stopped, "report_folder", "similar_files"):
         monkeypatch.setattr(pipeline, name, stop)
 

@@ -21,6 +21,7 @@ from manyhot.cli.asking import next_questions
 from manyhot.cli.calibrating import calibration
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.diagnosing import diagnose
+from manyhot.cli.explaining import explain
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
 from manyhot.cli.predicting import doctor, models, predict, similar
@@ -64,6 +65,7 @@ for command in (
     models,
     doctor,
     similar,
+    explain,
     init,
     status,
     propose,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.explaining import explain_files
     from manyhot.pipeline.gallery import gallery_files
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
+    from manyhot.steps.localising import Explanations
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.sensitivity import WARNING
@@ -67,6 +69,7 @@ _HOME = {
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
+    "Explanations": "manyhot.steps.localising",
     "Expected": "manyhot.steps.propose",
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
@@ -103,6 +106,7 @@ _HOME = {
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
     "find_label_issues_files": "manyhot.pipeline.issues",
+    "explain_files": "manyhot.pipeline.explaining",
     "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
     "gallery_files": "manyhot.pipeline.gallery",
@@ -140,6 +144,7 @@ __all__ = [
     "Description",
     "Done",
     "Expected",
+    "Explanations",
     "Finding",
     "Kinds",
     "LabelIssues",
@@ -171,6 +176,7 @@ __all__ = [
     "evaluate_benchmark",
     "evaluate_files",
     "examine",
+    "explain_files",
     "export_votes",
     "families",
     "find_label_issues_files",

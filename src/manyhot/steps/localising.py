@@ -1,0 +1,221 @@
+"""Do maps point at objects, and do they hang on what a network learnt? From maps to tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.core.localisation import DIFFICULT, EVERYTHING, MEASURES, Map, Mask, by_chance, centre, localise
+from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.tables import schema
+
+Row = dict[str, Any]
+Reals = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """What maps show, and how far they can be trusted.
+
+    Attributes
+    ----------
+    maps, localisation, sanity : pyarrow.Table
+        The tables of these names; the last two without rows where nothing was measured.
+    notes : tuple of str
+        What was passed over.
+    """
+
+    maps: pa.Table
+    localisation: pa.Table
+    sanity: pa.Table
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables that have rows, by name."""
+        made = {"maps": self.maps, "localisation": self.localisation, "sanity": self.sanity}
+        return {name: table for name, table in made.items() if table.num_rows}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two maps are.
+
+    Attributes
+    ----------
+    against : str
+        One of `manyhot.tables.definitions.COMPARED_WITH`.
+    image : int
+        Number of the image.
+    value : float
+        Their rank correlation; NaN where one of them is the same everywhere.
+    layers, of_layers : int, optional
+        Last layers whose weights are shuffled, and layers with weights.
+    """
+
+    against: str
+    image: int
+    value: float
+    layers: int | None = None
+    of_layers: int | None = None
+
+
+def measure(found: Map, region: Mask, boxes: Mask, alone: bool) -> Row:
+    """Return the columns of `maps` that say how well a map points at an object.
+
+    Parameters
+    ----------
+    found : ndarray of float, shape (h, w)
+        NaN where the model did not see the image.
+    region, boxes : ndarray of bool, shape (h, w)
+        The pixels of the object, and those in its boxes.
+    alone : bool
+        Whether no other class is in the image.
+    """
+    seen = ~np.isnan(found)
+    area = float(region[seen].mean()) if seen.any() else 0.0
+    why = _why_not(found[seen], region, area)
+    if why:
+        return {"skipped": why, "area": area}
+    middle = np.where(seen, centre(*found.shape), np.nan)
+    own = (localise(found, region), by_chance(region, seen), localise(middle, region))
+    named = zip(("", "_by_chance", "_centre"), own, strict=True)
+    values = {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
+    return values | {"area": area, "difficult": bool(boxes.mean() < DIFFICULT and not alone)}
+
+
+def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str:
+    if not region.any():
+        return "no object of the class"
+    if not area:
+        return "the object lies outside of what the model saw"
+    if area >= EVERYTHING:
+        return f"the object covers {100 * EVERYTHING:.0f} % or more of what the model saw"
+    return "the map is the same everywhere" if values.min() == values.max() else ""
+
+
+def summarise(maps: pa.Table, *, resamples: int = 1000, seed: int = 0) -> pa.Table:
+    """Return the table ``localisation``: means over maps of classes in the label set, of each method.
+
+    Parameters
+    ----------
+    maps : pyarrow.Table
+        The table of this name.
+    resamples : int
+        Bootstrap resamples of images, whose maps stay together; 0 for no intervals.
+    seed : int
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in maps.to_pylist():
+        if row["state"] == "yes" and (row["skipped"] or row["pointing"] is not None):
+            groups[row["dataset"], row["model"], row["method"]].append(row)
+    rows = [row for key, own in groups.items() for row in _slices(key, own, resamples, seed)]
+    return pa.Table.from_pylist(rows, schema=schema("localisation"))
+
+
+def _slices(key: Sequence[str], rows: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+    told = dict(zip(("dataset", "model", "method"), key, strict=True))
+    measured = [r for r in rows if not r["skipped"]]
+    n_skipped = len(rows) - len(measured)
+    difficult = [r for r in measured if r["difficult"]]
+    for name, own, left_out in (("all", measured, n_skipped), ("difficult", difficult, 0)):
+        if own or left_out:
+            yield from (
+                told | {"slice": name, "n_skipped": left_out} | r for r in _means(own, resamples, seed)
+            )
+
+
+def _means(rows: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+    ends = ("", "_by_chance", "_centre")
+    values = np.array([[r[f"{m}{end}"] for m in MEASURES for end in ends] for r in rows], float)
+    values = values.reshape(len(rows), len(MEASURES), len(ends))
+    both = np.concatenate([values[..., 0], values[..., 0] - values[..., 2]], axis=1)
+    image = np.unique([r["image_id"] for r in rows], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(both, image, resamples, seed)
+    others = values.mean(0) if rows else np.full(values.shape[1:], np.nan)
+    k = len(MEASURES)
+    for i, metric in enumerate(MEASURES):
+        yield {
+            "metric": metric,
+            "value": mean[i],
+            "lo": _end(lo[i]),
+            "hi": _end(hi[i]),
+            "by_chance": others[i, 1],
+            "centre": others[i, 2],
+            "more": mean[k + i],
+            "more_lo": _end(lo[k + i]),
+            "more_hi": _end(hi[k + i]),
+            "n": len(rows),
+            "n_images": len(set(image.tolist())),
+        }
+
+
+def mean_over_images(
+    values: Reals, image: npt.NDArray[np.integer], resamples: int, seed: int
+) -> tuple[Reals, Reals, Reals]:
+    """Return means of columns and their intervals, images drawn with all of their rows.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (r, m)
+    image : ndarray of int, shape (r,)
+    resamples, seed : int
+
+    Returns
+    -------
+    mean, lo, hi : ndarray of float64, shape (m,)
+        NaN without rows; ends also without resamples.
+    """
+    m = values.shape[1]
+    if not len(values):
+        return (np.full(m, np.nan),) * 3
+    n = int(image.max()) + 1
+    sums = np.zeros((n, m))
+    np.add.at(sums, image, values)
+    counts = np.bincount(image, minlength=n)
+    if not resamples:
+        return values.mean(0), np.full(m, np.nan), np.full(m, np.nan)
+    drawn = Bootstrap(np.ones((1, n), bool), resamples, seed).ratios(
+        sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
+    )
+    return values.mean(0), *percentile_interval(drawn[0].T)
+
+
+def _end(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def agreements(
+    told: Mapping[str, str], found: Sequence[Agreement], *, resamples: int = 1000, seed: int = 0
+) -> list[Row]:
+    """Return rows of the table ``sanity`` for a model and a method.
+
+    Parameters
+    ----------
+    told : Mapping of str to str
+        dataset, model and method.
+    found : sequence of Agreement
+    resamples, seed : int
+    """
+    groups: dict[tuple[str, int | None, int | None], list[Agreement]] = defaultdict(list)
+    for one in found:
+        groups[one.against, one.layers, one.of_layers].append(one)
+    return [
+        dict(told) | {"against": against, "layers": layers, "of_layers": of} | _mean(own, resamples, seed)
+        for (against, layers, of), own in groups.items()
+    ]
+
+
+def _mean(found: Sequence[Agreement], resamples: int, seed: int) -> Row:
+    known = [one for one in found if not np.isnan(one.value)]
+    values = np.array([[one.value] for one in known], float).reshape(-1, 1)
+    image = np.unique([one.image for one in known], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(values, image, resamples, seed)
+    ends = {"lo": _end(lo[0]), "hi": _end(hi[0])}
+    return {"value": mean[0], **ends, "n": len(known), "n_skipped": len(found) - len(known)}

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.core.localisation import Map, Mask
 from manyhot.errors import InputError
 from manyhot.files import atomic_write, sha256
 from manyhot.formats import read_classes
@@ -41,6 +40,8 @@ NAMES = ("maps", "localisation", "sanity")
 
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float32]
+Map = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 Maps = npt.NDArray[np.float32]
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.core.sets import NO, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_labels, read_objects
 from manyhot.models import Network
 from manyhot.pipeline.common import PathLike
+from manyhot.steps.localising import states_by_class
 from manyhot.steps.shortcuts import States, states_of_labels, states_of_objects
 from manyhot.tables import Objects
 
@@ -75,9 +75,8 @@ class Known:
         """Return the states of an image by class of the model; empty where nobody was asked."""
         if self.states is None or image_id not in self._rows:
             return {}
-        state = self.states.state[self._rows[image_id]]
-        names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
-        return {own: names[state[i]] for i, own in self.common.items() if state[i] in names}
+        found = states_by_class(self.states, self._rows[image_id])
+        return {own: found[i] for i, own in self.common.items() if i in found}
 
     def object_of(self, class_id: int) -> int:
         """Return the number of a class in the objects; -1 where they do not know it."""

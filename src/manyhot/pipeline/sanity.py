@@ -12,11 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.core.localisation import rank_correlation
 from manyhot.models.explain import Explainer
 from manyhot.models.layers import randomised
 from manyhot.pipeline.common import Progress
-from manyhot.steps.localising import Agreement, agreements
+from manyhot.steps.localising import Agreement, agreements, alike
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Of the layers, from the scores down, whose weights are shuffled; at least the last one."""
@@ -81,10 +80,10 @@ class Sanity:
             maps = image.maps[place]
             valid = [m for c, m in zip(image.classes, maps, strict=True) if c in image.valid]
             for one, other in itertools.combinations(valid, 2):
-                yield Agreement("class", i, rank_correlation(one, other))
+                yield Agreement("class", i, alike(one, other))
             if len(self.images) > 1:
                 after = self.images[(i + 1) % len(self.images)].maps[place]
-                yield Agreement("image", i, rank_correlation(maps[0], after[0]))
+                yield Agreement("image", i, alike(maps[0], after[0]))
 
     def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[Agreement]:
         """Yield how alike maps are to those of the network without what its last layers learnt."""
@@ -98,7 +97,7 @@ class Sanity:
             other = Explainer(network, explainer.method, layer, explainer.batch)
             for i, (image, maps) in enumerate(zip(self.images, self._anew(other), strict=True)):
                 for before, after in zip(image.maps[place], maps, strict=True):
-                    yield Agreement("weights", i, rank_correlation(before, after), layers, of_layers)
+                    yield Agreement("weights", i, alike(before, after), layers, of_layers)
             if self.progress is not None:
                 self.progress(f"checking {explainer.method}", step + 1, len(SHARES))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from manyhot.extras import required
 from manyhot.pixels.pictures import LONGEST
 
 Pixels = npt.NDArray[np.uint8]
@@ -66,7 +66,8 @@ def enlarged(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
     ratio = LONGEST / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    pil = required("PIL.Image", "Drawing maps")
+    return np.asarray(pil.fromarray(pixels).resize(size, pil.Resampling.LANCZOS))
 
 
 def highest(found: npt.NDArray[np.floating]) -> tuple[float, float]:
@@ -89,7 +90,8 @@ def _light(found: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 def _resized(values: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     size = (shape[1], shape[0])
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    pil = required("PIL.Image", "Drawing maps")
+    return np.asarray(pil.fromarray(values.astype(np.float32)).resize(size, pil.Resampling.BILINEAR))
 
 
 def _trace(lit: npt.NDArray[np.float32], region: Mask, colour: tuple[int, ...], thick: int) -> None:

@@ -11,8 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.core.localisation import DIFFICULT, EVERYTHING, MEASURES, Map, Mask, by_chance, centre, localise
+from manyhot.core.localisation import (
+    DIFFICULT,
+    EVERYTHING,
+    MEASURES,
+    Map,
+    Mask,
+    by_chance,
+    centre,
+    localise,
+    rank_correlation,
+)
 from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.core.sets import NO, UNCLEAR, YES
+from manyhot.steps.shortcuts import States
 from manyhot.tables import schema
 
 Row = dict[str, Any]
@@ -185,6 +197,17 @@ def mean_over_images(
         sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
     )
     return values.mean(0), *percentile_interval(drawn[0].T)
+
+
+def states_by_class(states: States, row: int) -> dict[int, str]:
+    """Return what is known of an image: no, unclear or yes of each class that it was asked about."""
+    names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
+    return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}
+
+
+def alike(one: Map, other: Map) -> float:
+    """Return the rank correlation of two maps; NaN where one is the same everywhere."""
+    return rank_correlation(one, other)
 
 
 def _end(value: float) -> float | None:

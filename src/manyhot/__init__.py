@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         read_results,
         read_votes,
     )
+    from manyhot.models.explain import explain
     from manyhot.models.predict import predict
     from manyhot.pipeline import (
         aggregate_files,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         diagnose_shortcuts_files,
         evaluate_benchmark,
         evaluate_files,
+        explain_files,
         find_label_issues_files,
         init_campaign,
         kinds_files,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
+    from manyhot.steps.localising import Explanations
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
@@ -95,6 +98,7 @@ _HOME = {
     "Description": "manyhot.steps.describe",
     "Evaluation": "manyhot.steps.results",
     "Evaluator": "manyhot.api",
+    "Explanations": "manyhot.steps.localising",
     "Golden": "manyhot.tables",
     "Images": "manyhot.tables",
     "LabelIssues": "manyhot.steps.issues",
@@ -128,6 +132,8 @@ _HOME = {
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
+    "explain": "manyhot.models.explain",
+    "explain_files": "manyhot.pipeline",
     "fetch": "manyhot.catalog",
     "find_label_issues": "manyhot.api",
     "find_label_issues_files": "manyhot.pipeline",
@@ -168,6 +174,7 @@ __all__ = [
     "Description",
     "Evaluation",
     "Evaluator",
+    "Explanations",
     "Golden",
     "Images",
     "LabelIssues",
@@ -202,6 +209,8 @@ __all__ = [
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",
+    "explain",
+    "explain_files",
     "fetch",
     "find_label_issues",
     "find_label_issues_files",

@@ -133,6 +133,10 @@ def test_the_means_over_maps():
     assert pointing["more"] == pytest.approx(2 / 3)
     assert (pointing["lo"], pointing["hi"]) == (1, 1)
     assert pointing["more_lo"] == 0  # only the image whose square is in the middle is drawn
+    by_class = [name for name, metric in rows if metric == "pointing"]
+    assert by_class == ["all", "difficult", "class=red", "class=green", "class=blue"]
+    assert [rows[name, "pointing"]["n"] for name in by_class] == [3, 2, 1, 1, 1]
+    assert [rows[name, "pointing"]["n_skipped"] for name in by_class] == [1, 0, 1, 0, 0]
     difficult = rows["difficult", "energy"]
     assert (difficult["n"], difficult["n_images"], difficult["n_skipped"]) == (2, 1, 0)
     maps = [r for r in found.maps.to_pylist() if r["difficult"]]
@@ -286,6 +290,7 @@ def test_the_command_prints_what_it_found():
     assert cells[:6] == ["gradcam", "highest", "point", "on", "the", "object"]
     assert " ".join(cells[6:]) == "1.000 (1.000 to 1.000) 0.062 0.333 +0.667 (+0.000 to +1.000)"
     assert "difficult objects: small, and not alone: 2 maps" in lines
+    assert "gradcam  red       1  1.000 (1.000 to 1.000)        0.062   0.000" in lines
     assert any(line.split()[1:6] == ["last", "1", "of", "2", "layers"] for line in lines)
     assert "wrote out/maps.parquet" in lines
     assert "Note: 1 images cannot be read: not an image of a known format." in done.stderr

@@ -136,8 +136,12 @@ def print_explanations(found: Explanations, written: list[Path], as_json: bool) 
     maps = found.maps.to_pylist()
     images = len({row["image_id"] for row in maps})
     say(f"{maps[0]['model']}: {len(maps):,} maps of {images:,} images")
-    for part in ("all", "difficult"):
-        _print_measures([r for r in found.localisation.to_pylist() if r["slice"] == part], part)
+    measured = found.localisation.to_pylist()
+    whole, difficult = ([r for r in measured if r["slice"] == part] for part in ("all", "difficult"))
+    _print_measures(whole, "objects")
+    if [r["n"] for r in difficult] != [r["n"] for r in whole]:
+        _print_measures(difficult, "difficult objects: small, and not alone")
+    _print_classes([r for r in measured if r["slice"].startswith("class=") and r["n"]])
     if found.sanity.num_rows:
         typer.echo()
         print_table(
@@ -162,11 +166,10 @@ _WORDS = {
 }
 
 
-def _print_measures(rows: Sequence[Row], part: str) -> None:
+def _print_measures(rows: Sequence[Row], what: str) -> None:
     if not rows:
         return
     one = rows[0]
-    what = "objects" if part == "all" else "difficult objects: small, and not alone"
     skipped = f", {one['n_skipped']:,} not measured" if one["n_skipped"] else ""
     typer.echo()
     say(f"{what}: {one['n']:,} maps{skipped}")
@@ -183,6 +186,28 @@ def _print_measures(rows: Sequence[Row], part: str) -> None:
         for r in rows
     ]
     print_table(head, cells)
+
+
+def _print_classes(rows: Sequence[Row], most: int = 12) -> None:
+    """Print of how many objects of each class the highest point lies on it, most objects first."""
+    pointing = sorted((r for r in rows if r["metric"] == "pointing"), key=lambda r: -r["n"])
+    if not pointing:
+        return
+    typer.echo()
+    cells = [
+        (
+            r["method"],
+            r["slice"].removeprefix("class="),
+            f"{r['n']:,}",
+            _ended(r["value"], r["lo"], r["hi"]),
+            _ended(r["by_chance"]),
+            _ended(r["centre"]),
+        )
+        for r in pointing[:most]
+    ]
+    print_table(("method", "class", "maps", "highest point on the object", "chance", "centre"), cells)
+    if len(pointing) > most:
+        say(f"… and {len(pointing) - most:,} more in the table")
 
 
 def _ended(value: float, lo: float | None = None, hi: float | None = None, sign: str = "") -> str:

@@ -127,23 +127,25 @@ def summarise(maps: pa.Table, *, resamples: int = 1000, seed: int = 0) -> pa.Tab
     for row in maps.to_pylist():
         if row["state"] == "yes" and (row["skipped"] or row["pointing"] is not None):
             groups[row["dataset"], row["model"], row["method"]].append(row)
-    rows = [row for key, own in groups.items() for row in _slices(key, own, resamples, seed)]
+    rows = [
+        dict(zip(("dataset", "model", "method"), key, strict=True)) | {"slice": name} | row
+        for key, own in groups.items()
+        for name, part in _slices(own).items()
+        for row in _means(part, resamples, seed)
+    ]
+    rows.sort(key=lambda row: row["slice"].startswith("class="))  # the rest of all methods comes first
     return pa.Table.from_pylist(rows, schema=schema("localisation"))
 
 
-def _slices(key: Sequence[str], rows: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
-    told = dict(zip(("dataset", "model", "method"), key, strict=True))
-    measured = [r for r in rows if not r["skipped"]]
-    n_skipped = len(rows) - len(measured)
-    difficult = [r for r in measured if r["difficult"]]
-    for name, own, left_out in (("all", measured, n_skipped), ("difficult", difficult, 0)):
-        if own or left_out:
-            yield from (
-                told | {"slice": name, "n_skipped": left_out} | r for r in _means(own, resamples, seed)
-            )
+def _slices(rows: Sequence[Row]) -> dict[str, Sequence[Row]]:
+    found: dict[str, list[Row]] = {"all": [*rows], "difficult": [r for r in rows if r["difficult"]]}
+    for row in sorted(rows, key=lambda row: int(row["class_id"])):
+        found.setdefault(f"class={row['class_name']}", []).append(row)
+    return {name: own for name, own in found.items() if own}
 
 
-def _means(rows: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+    rows = [row for row in part if not row["skipped"]]
     ends = ("", "_by_chance", "_centre")
     values = np.array([[r[f"{m}{end}"] for m in MEASURES for end in ends] for r in rows], float)
     values = values.reshape(len(rows), len(MEASURES), len(ends))
@@ -165,6 +167,7 @@ def _means(rows: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
             "more_hi": _end(hi[k + i]),
             "n": len(rows),
             "n_images": len(set(image.tolist())),
+            "n_skipped": len(part) - len(rows),
         }
 
 

@@ -676,9 +676,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("dataset", _text, "the data set"),
         Column("model", _text, "the model"),
         Column("method", _text, "as in maps", values=EXPLAINED_BY),
-        Column(
-            "slice", _text, "which maps: of all objects, or of difficult ones", values=("all", "difficult")
-        ),
+        Column("slice", _text, "which maps: all, those of difficult objects, or class=NAME"),
         Column("metric", _text, "a measure of maps", values=MAP_MEASURES),
         Column("value", _real, "mean over maps; NaN where there are none"),
         Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),

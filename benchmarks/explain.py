@@ -1,0 +1,149 @@
+"""Whether maps point at the objects on VOC and COCO, what the sanity checks say, and what it costs.
+
+First the features, a minute, as for heads.py::
+
+    manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 --embeddings \
+        --out features/voc
+
+Then ``python benchmarks/explain.py features out`` fits the heads of shortcuts.py on training images and
+prints, for docs/explanations.md:
+
+- gradcam: both heads on the held-out images of VOC that have masks, with checks on 60 of them;
+- methods: all four methods on the first 40 of these, some 17,000 predictions;
+- coco: the sigmoids on the classes of COCO that VOC has, by polygons;
+- time: CPU seconds of 200 images, predicted and explained, by turns.
+
+``--only`` one of these prints that alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import heads
+import numpy as np
+import polars as pl
+import shortcuts
+
+from manyhot import Explanations, explain_files
+from manyhot.models import predict
+
+VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
+CASES = ("gradcam", "methods", "coco", "time")
+METHODS = ("gradcam", "saliency", "integrated-gradients", "occlusion")
+SAME = {
+    "airplane": "aeroplane",
+    "motorcycle": "motorbike",
+    "couch": "sofa",
+    "dining table": "diningtable",
+    "potted plant": "pottedplant",
+    "tv": "tvmonitor",
+}
+"""Classes of VOC that COCO calls otherwise."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("features", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", action="append", choices=CASES)
+    given = parser.parse_args()
+    shortcuts.fit(heads.voc(given.features / "voc"), given.out)
+    images = held_out(given.out / "voc")
+    for case in given.only or CASES:
+        print(f"\n## {case}\n", flush=True)
+        if case == "gradcam":
+            for head in ("sigmoid", "softmax"):
+                show(on_voc(given.out, images, head, f"voc-{head}", check=60, pictures=0))
+        elif case == "methods":
+            show(on_voc(given.out, images, "sigmoid", "methods", methods=METHODS, limit=40, pictures=12))
+        elif case == "coco":
+            show(on_coco(given.out))
+        else:
+            measure(given.out, images)
+
+
+def held_out(folder: Path) -> Path:
+    """Write the held-out images of VOC that have masks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = pl.scan_parquet(VOC / "images.parquet").filter(
+        (pl.col("split") == "test") & pl.col("mask_png").is_not_null()
+    )
+    found.select("image_id", "jpeg", "mask_png").collect().write_parquet(folder / "images.parquet")
+    return folder / "images.parquet"
+
+
+def on_voc(out: Path, images: Path, head: str, to: str, **more: object) -> Explanations:
+    model = f"head:{out}/voc-{head}.safetensors"
+    objects = VOC / "annotations.parquet"
+    begun = time.perf_counter()
+    found, _ = explain_files(images, model, out / to, objects=objects, masks=images, **more)
+    print(f"{to}: {len(found.maps):,} maps in {time.perf_counter() - begun:.0f} s")
+    return found
+
+
+def on_coco(out: Path) -> Explanations:
+    objects = pl.read_parquet(COCO / "annotations.parquet").with_columns(pl.col("class").replace(SAME))
+    known = objects.filter(pl.col("class").is_in(heads.VOC.split()))
+    known.drop("class_id").write_parquet(out / "coco-objects.parquet")
+    images = pl.read_parquet(COCO / "images.parquet").select("image_id", "jpeg")
+    (out / "coco").mkdir(exist_ok=True)
+    images.filter(pl.col("image_id").is_in(known["image_id"].implode())).write_parquet(
+        out / "coco" / "images.parquet"
+    )
+    found, _ = explain_files(
+        out / "coco" / "images.parquet",
+        f"head:{out}/voc-sigmoid.safetensors",
+        out / "coco-maps",
+        objects=out / "coco-objects.parquet",
+        pictures=12,
+    )
+    return found
+
+
+def show(found: Explanations) -> None:
+    """Print both tables as Markdown."""
+    print("\n| model | method | maps | measure | maps | centre | chance | maps less centre |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for r in found.localisation.to_pylist():
+        n = f"{r['slice']}, {r['n']:,} of {r['n_images']:,} images"
+        value = f"{r['value']:.3f} ({r['lo']:.3f} to {r['hi']:.3f})"
+        more = f"{r['more']:+.3f} ({r['more_lo']:+.3f} to {r['more_hi']:+.3f})"
+        told = (r["model"], r["method"], n, r["metric"], value, f"{r['centre']:.3f}", f"{r['by_chance']:.3f}")
+        print("|", " | ".join((*told, more)), "|")
+    for r in found.sanity.to_pylist():
+        layers = f", last {r['layers']} of {r['of_layers']} layers" if r["layers"] else ""
+        value = f"{r['value']:.2f} ({r['lo']:.2f} to {r['hi']:.2f})"
+        print(f"{r['model']} {r['method']}, {r['against']}{layers}: {value}, {r['n']} pairs")
+    why = found.maps.filter(found.maps["skipped"].is_valid())["skipped"].value_counts().to_pylist()
+    print("\nnot measured:", "; ".join(f"{w['counts']} {w['values']}" for w in why) or "none")
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def measure(out: Path, images: Path) -> None:
+    """Print CPU seconds for 200 images, three times by turns."""
+    few = pl.read_parquet(images).head(200)
+    (out / "few").mkdir(exist_ok=True)
+    few.write_parquet(out / "few" / "images.parquet")
+    model, source = f"head:{out}/voc-sigmoid.safetensors", out / "few" / "images.parquet"
+    spent: dict[str, list[float]] = {"predict": [], "explain": [], "explain and measure": []}
+    for _ in range(3):
+        for what, own in spent.items():
+            begun = time.process_time()
+            if what == "predict":
+                predict(source, model, engine="torch")
+            elif what == "explain":
+                explain_files(source, model, out / "timed", pictures=0)
+            else:
+                objects = VOC / "annotations.parquet"
+                explain_files(source, model, out / "timed", pictures=0, objects=objects, masks=images)
+            own.append(time.process_time() - begun)
+    for what, own in spent.items():
+        print(f"{what}: {np.median(own):.1f} s of CPU for 200 images")
+
+
+if __name__ == "__main__":
+    main()

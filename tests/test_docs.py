@@ -379,10 +379,11 @@ def test_outputs_are_found():
         "label-issues",
         "uncertainty",
         "shortcuts",
+        "explanations",
     }
 
 
-WRITING = ("uncertainty", "shortcuts")
+WRITING = ("uncertainty", "shortcuts", "explanations")
 """Pages whose commands read what a block of Python above them writes."""
 
 

@@ -178,6 +178,7 @@ class Explainer:
             raise InputError("Only gradcam looks at a layer.", got=f"{self.layer} with {self.method}")
         if self.method == "gradcam":
             _ = self.grid  # that it has none is said at once
+        _ = self._last  # found before any other hook is set
 
     @functools.cached_property
     def captum(self) -> Any:
@@ -224,11 +225,16 @@ class Explainer:
         """The sigmoid or softmax that ends the network, if it has one."""
         if self.network.score_kind != "probability":
             return None
-        from torch import nn
+        import torch
 
-        ends = (nn.Sigmoid, nn.Softmax)
-        found = [m for m in self.module.modules() if not list(m.children())]
-        return found[-1] if isinstance(found[-1], ends) else None
+        seen: list[tuple[Any, Any]] = []
+        ends = [m for m in self.module.modules() if isinstance(m, torch.nn.Sigmoid | torch.nn.Softmax)]
+        hooks = [m.register_forward_hook(lambda m, _, out: seen.append((m, out))) for m in ends]
+        with torch.inference_mode():
+            scores = self.module(self.blank)
+        for hook in hooks:
+            hook.remove()
+        return next((m for m, out in seen if torch.equal(out, scores)), None)
 
     def forward(self, images: Any) -> Any:
         """Return what is explained: logits, also of networks that give probabilities.

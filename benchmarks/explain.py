@@ -10,7 +10,7 @@ prints, for docs/explanations.md:
 
 - gradcam: both heads on the held-out images of VOC that have masks, with checks on 60 of them;
 - methods: all four methods on the first 40 of these, some 17,000 predictions;
-- coco: the sigmoids on the classes of COCO that VOC has, by polygons;
+- coco: the sigmoids on the classes of COCO that VOC has, by polygons, and the picture of the page;
 - time: CPU seconds of 200 images, predicted and explained, by turns.
 
 ``--only`` one of these prints that alone.
@@ -22,10 +22,12 @@ import argparse
 import time
 from pathlib import Path
 
+import common
 import heads
 import numpy as np
 import polars as pl
 import shortcuts
+from PIL import Image
 
 from manyhot import Explanations, explain_files
 from manyhot.models import predict
@@ -42,6 +44,13 @@ SAME = {
     "tv": "tvmonitor",
 }
 """Classes of VOC that COCO calls otherwise."""
+
+PICTURE = {
+    "000000214753": ("horse", "person"),
+    "000000000529": ("motorbike", "person"),
+    "000000423617": ("bus", "car"),
+}
+"""Images under a licence that allows it, and classes whose maps docs/explanations.md shows."""
 
 
 def main() -> None:
@@ -61,6 +70,7 @@ def main() -> None:
             show(on_voc(given.out, images, "sigmoid", "methods", methods=METHODS, limit=40, pictures=12))
         elif case == "coco":
             show(on_coco(given.out))
+            draw(given.out / "coco-maps")
         else:
             measure(given.out, images)
 
@@ -98,25 +108,50 @@ def on_coco(out: Path) -> Explanations:
         f"head:{out}/voc-sigmoid.safetensors",
         out / "coco-maps",
         objects=out / "coco-objects.parquet",
-        pictures=12,
+        pictures=len(images),
     )
     return found
 
 
+def draw(folder: Path) -> None:
+    """Write the picture of the page: photographs, and the maps of two labels of each beside them."""
+    rows = pl.read_parquet(folder / "maps.parquet").rows(named=True)
+    files = {(r["image_id"], r["class_name"]): (r["photo"], r["file"]) for r in rows}
+    picture = Image.new(
+        "RGB", (3 * 320 + 16, sum(_height(folder, files, i) + 8 for i in PICTURE) - 8), "white"
+    )
+    top = 0
+    for image, (one, other) in PICTURE.items():
+        shown = (files[image, one][0], files[image, one][1], files[image, other][1])
+        for column, name in enumerate(shown):
+            with Image.open(folder / name) as part:
+                left = column * 328 + (320 - part.width) // 2
+                picture.paste(part, (left, top))
+        top += _height(folder, files, image) + 8
+    picture.save(common.REPO / "docs" / "images" / "where.jpg", quality=85)
+
+
+def _height(folder: Path, files: dict[tuple[str, str], tuple[str, str]], image: str) -> int:
+    with Image.open(folder / files[image, PICTURE[image][0]][0]) as photo:
+        return photo.height
+
+
 def show(found: Explanations) -> None:
-    """Print both tables as Markdown."""
-    print("\n| model | method | maps | measure | maps | centre | chance | maps less centre |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    """Print both tables, as Markdown; of classes with ten objects or more where the highest point lies."""
+    print("\n| method | maps | measure | maps | centre | chance | maps less centre |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for r in found.localisation.to_pylist():
+        if r["slice"].startswith("class=") and (r["n"] < 10 or r["metric"] != "pointing"):
+            continue
         n = f"{r['slice']}, {r['n']:,} of {r['n_images']:,} images"
         value = f"{r['value']:.3f} ({r['lo']:.3f} to {r['hi']:.3f})"
         more = f"{r['more']:+.3f} ({r['more_lo']:+.3f} to {r['more_hi']:+.3f})"
-        told = (r["model"], r["method"], n, r["metric"], value, f"{r['centre']:.3f}", f"{r['by_chance']:.3f}")
-        print("|", " | ".join((*told, more)), "|")
+        told = (r["method"], n, r["metric"], value, f"{r['centre']:.3f}", f"{r['by_chance']:.3f}", more)
+        print("|", " | ".join(told), "|")
     for r in found.sanity.to_pylist():
         layers = f", last {r['layers']} of {r['of_layers']} layers" if r["layers"] else ""
         value = f"{r['value']:.2f} ({r['lo']:.2f} to {r['hi']:.2f})"
-        print(f"{r['model']} {r['method']}, {r['against']}{layers}: {value}, {r['n']} pairs")
+        print(f"{r['method']}, {r['against']}{layers}: {value}, {r['n']} pairs, {r['n_skipped']} skipped")
     why = found.maps.filter(found.maps["skipped"].is_valid())["skipped"].value_counts().to_pylist()
     print("\nnot measured:", "; ".join(f"{w['counts']} {w['values']}" for w in why) or "none")
     for note in found.notes:

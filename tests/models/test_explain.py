@@ -64,6 +64,15 @@ def test_gradcam_is_what_the_paper_computes(crops):
             np.testing.assert_allclose(own, expected, atol=1e-6)
 
 
+def test_gradcam_computes_each_image_once(crops):
+    net = network(*small_cnn())
+    explainer = Explainer(net)
+    sizes = []
+    net.module[0].register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    explainer.maps(crops, [[0, 1, 2, 3], [1], [2, 3]])
+    assert sizes == [3]
+
+
 def test_gradcam_of_another_layer(crops):
     net = network(*small_cnn())
     explainer = Explainer(net, layer="0")

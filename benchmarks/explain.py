@@ -150,7 +150,7 @@ def show(found: Explanations) -> None:
         print("|", " | ".join(told), "|")
     for r in found.sanity.to_pylist():
         layers = f", last {r['layers']} of {r['of_layers']} layers" if r["layers"] else ""
-        value = f"{r['value']:.2f} ({r['lo']:.2f} to {r['hi']:.2f})"
+        value = f"{r['value']:.2f} ({r['lo']:.2f} to {r['hi']:.2f})" if r["n"] else "–"
         print(f"{r['method']}, {r['against']}{layers}: {value}, {r['n']} pairs, {r['n_skipped']} skipped")
     why = found.maps.filter(found.maps["skipped"].is_valid())["skipped"].value_counts().to_pylist()
     print("\nnot measured:", "; ".join(f"{w['counts']} {w['values']}" for w in why) or "none")

@@ -112,6 +112,8 @@ def test_maps_point_at_the_squares():
         assert row["auroc"] == 1
         assert 0.7 < row["energy"] < 1  # between cells is interpolated
         assert row["difficult"] == (key[0] == "both.png")
+        assert row["pointing_other"] == (0 if key[0] == "both.png" else None)
+        assert row["pointing_other_by_chance"] == (1 / 16 if key[0] == "both.png" else None)
     whole = rows["whole.png", "red"]
     assert whole["skipped"] == "the object covers 90 % or more of what the model saw"
     assert whole["pointing"] is None
@@ -137,6 +139,7 @@ def test_the_means_over_maps():
     assert by_class == ["all", "difficult", "class=red", "class=green", "class=blue"]
     assert [rows[name, "pointing"]["n"] for name in by_class] == [3, 2, 1, 1, 1]
     assert [rows[name, "pointing"]["n_skipped"] for name in by_class] == [1, 0, 1, 0, 0]
+    assert (rows["all", "pointing_other"]["value"], rows["all", "pointing_other"]["n"]) == (0, 2)
     difficult = rows["difficult", "energy"]
     assert (difficult["n"], difficult["n_images"], difficult["n_skipped"]) == (2, 1, 0)
     maps = [r for r in found.maps.to_pylist() if r["difficult"]]

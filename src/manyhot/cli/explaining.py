@@ -160,6 +160,7 @@ def _plain(rows: Sequence[Row]) -> list[Row]:
 _WORDS = {
     "pointing": "highest point on the object",
     "pointing_near": "… or near it",
+    "pointing_other": "… on an object of another class",
     "energy": "share of the map on it",
     "overlap": "highest pixels on it",
     "auroc": "AUROC of its pixels",

@@ -85,16 +85,20 @@ def localise(found: Map, region: Mask, tolerance: float = TOLERANCE) -> Localise
     n = int(inside.sum())
     if not 0 < n < len(inside) or values.min() == values.max():
         return Localised(*[float("nan")] * len(MEASURES))
-    highest = values == values.max()
     positive = np.maximum(values, 0).astype(np.float64)
     total = positive.sum()
     return Localised(
-        pointing=float(inside[highest].mean()),
-        pointing_near=float(near(region, tolerance)[known][highest].mean()),
+        pointing=points_at(found, region),
+        pointing_near=points_at(found, near(region, tolerance)),
         energy=float(positive[inside].sum() / total) if total else 0.0,
         overlap=_overlap(values, inside, n),
         auroc=_auroc(values, inside, n),
     )
+
+
+def points_at(found: Map, region: Mask) -> float:
+    """Return whether the highest pixel of a map lies in a region; of several, the share that does."""
+    return float(region[found == np.nanmax(found)].mean())
 
 
 def by_chance(region: Mask, seen: Mask, tolerance: float = TOLERANCE) -> Localised:

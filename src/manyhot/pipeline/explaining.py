@@ -346,8 +346,8 @@ class _Job:
         if isinstance(regions, str):
             return point | {"skipped": regions}
         number = self.known.object_of(class_id)
-        others = {r.class_id for r in regions.objects} - {number}
-        return point | measure(found, regions.of(number), regions.boxes_of(number), not others)
+        own = (regions.of(number), regions.boxes_of(number), regions.beside(number))
+        return point | measure(found, *own)
 
     def nothing(self, source: PathLike) -> InputError:
         """Return what to raise where no image was explained."""

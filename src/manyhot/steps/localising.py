@@ -20,12 +20,17 @@ from manyhot.core.localisation import (
     by_chance,
     centre,
     localise,
+    points_at,
     rank_correlation,
 )
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO, UNCLEAR, YES
 from manyhot.steps.shortcuts import States
 from manyhot.tables import schema
+from manyhot.tables.definitions import MAP_MEASURES
+
+ENDS = ("", "_by_chance", "_centre")
+"""Of the columns of a measure: of the map, of one without sense, of the middle of the image."""
 
 Row = dict[str, Any]
 Reals = npt.NDArray[np.float64]
@@ -78,7 +83,7 @@ class Agreement:
     of_layers: int | None = None
 
 
-def measure(found: Map, region: Mask, boxes: Mask, alone: bool) -> Row:
+def measure(found: Map, region: Mask, boxes: Mask, others: Mask) -> Row:
     """Return the columns of `maps` that say how well a map points at an object.
 
     Parameters
@@ -87,8 +92,8 @@ def measure(found: Map, region: Mask, boxes: Mask, alone: bool) -> Row:
         NaN where the model did not see the image.
     region, boxes : ndarray of bool, shape (h, w)
         The pixels of the object, and those in its boxes.
-    alone : bool
-        Whether no other class is in the image.
+    others : ndarray of bool, shape (h, w)
+        The pixels of objects of other classes.
     """
     seen = ~np.isnan(found)
     area = float(region[seen].mean()) if seen.any() else 0.0
@@ -97,9 +102,16 @@ def measure(found: Map, region: Mask, boxes: Mask, alone: bool) -> Row:
         return {"skipped": why, "area": area}
     middle = np.where(seen, centre(*found.shape), np.nan)
     own = (localise(found, region), by_chance(region, seen), localise(middle, region))
-    named = zip(("", "_by_chance", "_centre"), own, strict=True)
+    named = zip(ENDS, own, strict=True)
     values = {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
-    return values | {"area": area, "difficult": bool(boxes.mean() < DIFFICULT and not alone)}
+    if (others & ~region & seen).any():
+        values |= _elsewhere(found, middle, others & ~region, seen)
+    return values | {"area": area, "difficult": bool(boxes.mean() < DIFFICULT and others.any())}
+
+
+def _elsewhere(found: Map, middle: Map, others: Mask, seen: Mask) -> Row:
+    told = (points_at(found, others), float(others[seen].mean()), points_at(middle, others))
+    return dict(zip((f"pointing_other{end}" for end in ENDS), told, strict=True))
 
 
 def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str:
@@ -145,30 +157,30 @@ def _slices(rows: Sequence[Row]) -> dict[str, Sequence[Row]]:
 
 
 def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
-    rows = [row for row in part if not row["skipped"]]
-    ends = ("", "_by_chance", "_centre")
-    values = np.array([[r[f"{m}{end}"] for m in MEASURES for end in ends] for r in rows], float)
-    values = values.reshape(len(rows), len(MEASURES), len(ends))
-    both = np.concatenate([values[..., 0], values[..., 0] - values[..., 2]], axis=1)
-    image = np.unique([r["image_id"] for r in rows], return_inverse=True)[1]
-    mean, lo, hi = mean_over_images(both, image, resamples, seed)
-    others = values.mean(0) if rows else np.full(values.shape[1:], np.nan)
-    k = len(MEASURES)
-    for i, metric in enumerate(MEASURES):
-        yield {
-            "metric": metric,
-            "value": mean[i],
-            "lo": _end(lo[i]),
-            "hi": _end(hi[i]),
-            "by_chance": others[i, 1],
-            "centre": others[i, 2],
-            "more": mean[k + i],
-            "more_lo": _end(lo[k + i]),
-            "more_hi": _end(hi[k + i]),
-            "n": len(rows),
-            "n_images": len(set(image.tolist())),
-            "n_skipped": len(part) - len(rows),
-        }
+    n_skipped = sum(row["skipped"] is not None for row in part)
+    for metric in MAP_MEASURES:
+        rows = [row for row in part if row[metric] is not None]
+        if rows or metric in MEASURES:
+            yield {"metric": metric, **_mean_of(rows, metric, resamples, seed), "n_skipped": n_skipped}
+
+
+def _mean_of(rows: Sequence[Row], metric: str, resamples: int, seed: int) -> Row:
+    values = np.array([[row[f"{metric}{end}"] for end in ENDS] for row in rows], float).reshape(-1, len(ENDS))
+    less = values[:, :1] - values[:, 2:]
+    image = np.unique([row["image_id"] for row in rows], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(np.concatenate([values, less], axis=1), image, resamples, seed)
+    return {
+        "value": mean[0],
+        "lo": _end(lo[0]),
+        "hi": _end(hi[0]),
+        "by_chance": mean[1],
+        "centre": mean[2],
+        "more": mean[3],
+        "more_lo": _end(lo[3]),
+        "more_hi": _end(hi[3]),
+        "n": len(rows),
+        "n_images": len(set(image.tolist())),
+    }
 
 
 def mean_over_images(

@@ -22,7 +22,7 @@ MEASURES = (
     "always_no",
 )
 EXPLAINED_BY = ("gradcam", "integrated-gradients", "occlusion", "saliency")
-MAP_MEASURES = ("pointing", "pointing_near", "energy", "overlap", "auroc")
+MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overlap", "auroc")
 COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
@@ -666,6 +666,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _measured("difficult", _flag, "the object has less than a quarter of the image, and is not alone"),
         *_of_maps("pointing", "whether the highest point lies on the object"),
         *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
+        *_of_maps(
+            "pointing_other", "whether it lies on an object of another class; null where there is none"
+        ),
         *_of_maps("energy", "share of what is positive that lies on the object"),
         *_of_maps("overlap", "of the highest pixels, as many as the object has, the share on the object"),
         *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
@@ -688,7 +691,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("more_hi", _real, "upper end of its 95 % interval over images", nullable=True),
         Column("n", pa.int64(), "maps counted, of a class in the label set each"),
         Column("n_images", pa.int64(), "images that these are of"),
-        Column("n_skipped", pa.int64(), "maps of such classes that were not measured"),
+        Column("n_skipped", pa.int64(), "maps of such classes that were not measured at all"),
     ),
     "sanity": (
         Column("dataset", _text, "the data set"),

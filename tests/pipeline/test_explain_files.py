@@ -185,6 +185,20 @@ def test_maps_are_written_where_they_are_wanted():
         assert arrays["red-gradcam"][16, 16] > arrays["red-gradcam"][48, 48]
 
 
+def test_only_pictures_of_an_earlier_run_are_removed():
+    found, _ = explained(pictures=1)
+    Path("out/pictures/mine.jpg").touch()
+    for name in ("../classes.txt", "pictures/../../classes.txt"):
+        strange = found.maps.set_column(found.maps.column_names.index("photo"), "photo", pa.array([name] * 4))
+        tables.write(strange, "out/maps.parquet", "maps")
+        explained(pictures=0)
+        assert Path("classes.txt").exists()
+    left = sorted(p.name for p in Path("out/pictures").iterdir())
+    assert left == ["0000-both.png.jpg", "mine.jpg"]  # the table no longer named the first
+    pq.write_table(found.maps.drop(["score"]), "out/maps.parquet")  # of another version
+    explained()
+
+
 def test_classes_and_images_can_be_chosen():
     found, _ = explained(only=["blue", "red"])
     assert [(r["image_id"], r["class_name"]) for r in found.maps.to_pylist()] == [
@@ -293,7 +307,7 @@ def test_the_command_prints_what_it_found():
     assert cells[:6] == ["gradcam", "highest", "point", "on", "the", "object"]
     assert " ".join(cells[6:]) == "1.000 (1.000 to 1.000) 0.062 0.333 +0.667 (+0.000 to +1.000)"
     assert "difficult objects: small, and not alone: 2 maps" in lines
-    assert "gradcam  red       1  1.000 (1.000 to 1.000)        0.062   0.000" in lines
+    assert "gradcam  red       1  1.000 (1.000 to 1.000)   0.062   0.000       0.000" in lines
     assert any(line.split()[1:6] == ["last", "1", "of", "2", "layers"] for line in lines)
     assert "wrote out/maps.parquet" in lines
     assert "Note: 1 images cannot be read: not an image of a known format." in done.stderr

@@ -192,6 +192,7 @@ def _print_measures(rows: Sequence[Row], what: str) -> None:
 def _print_classes(rows: Sequence[Row], most: int = 12) -> None:
     """Print of how many objects of each class the highest point lies on it, most objects first."""
     pointing = sorted((r for r in rows if r["metric"] == "pointing"), key=lambda r: -r["n"])
+    beside = {(r["method"], r["slice"]): r["value"] for r in rows if r["metric"] == "pointing_other"}
     if not pointing:
         return
     typer.echo()
@@ -203,10 +204,11 @@ def _print_classes(rows: Sequence[Row], most: int = 12) -> None:
             _ended(r["value"], r["lo"], r["hi"]),
             _ended(r["by_chance"]),
             _ended(r["centre"]),
+            _ended(beside.get((r["method"], r["slice"]), float("nan"))),
         )
         for r in pointing[:most]
     ]
-    print_table(("method", "class", "maps", "highest point on the object", "chance", "centre"), cells)
+    print_table(("method", "class", "maps", "highest point on it", "chance", "centre", "on another"), cells)
     if len(pointing) > most:
         say(f"… and {len(pointing) - most:,} more in the table")
 

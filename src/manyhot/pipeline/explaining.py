@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.errors import InputError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.files import atomic_write, sha256
 from manyhot.formats import read_classes
 from manyhot.formats.tabular import write_csv
@@ -165,12 +166,14 @@ def _name(source: PathLike) -> str:
 
 def _forget(out: Path) -> None:
     """Remove what an earlier run wrote and this one may not."""
-    path = out / "maps.parquet"
+    path, folder = out / "maps.parquet", (out / "pictures").resolve()
     if path.is_file():
-        earlier = tables.read(path, "maps")
-        for column in {"file", "photo"} & set(earlier.column_names):
-            for name in earlier[column].drop_null().unique().to_pylist():
-                (out / name).unlink(missing_ok=True)
+        with contextlib.suppress(ManyhotError):  # of another version, or broken: it is written anew
+            earlier = tables.read(path, "maps")
+            names = {row[c] for row in earlier.to_pylist() for c in ("file", "photo") if row.get(c)}
+            for picture in ((out / name).resolve() for name in names):
+                if picture.parent == folder:  # a table from elsewhere must not remove other files
+                    picture.unlink(missing_ok=True)
     for name in ("localisation", "sanity"):
         for suffix in (".parquet", ".csv"):
             (out / f"{name}{suffix}").unlink(missing_ok=True)

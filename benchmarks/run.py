@@ -21,6 +21,7 @@ NAMES = (
     "errors",
     "sorting",
     "uncertainty",
+    "corruptions",
     "issues",
     "annotate",
 )

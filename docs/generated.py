@@ -80,6 +80,18 @@ ROWS = {
         "`manyhot diagnose calibration`",
     ),
     "prediction_sets": ("a model and what its prediction sets must hold", "`manyhot diagnose calibration`"),
+    "robustness": (
+        "a number of a model on a data set or a corrupted copy",
+        "`manyhot diagnose robustness` and `manyhot diagnose corruptions`",
+    ),
+    "losses": (
+        "what a model loses from one place to another under a metric",
+        "`manyhot diagnose robustness` and `manyhot diagnose corruptions`",
+    ),
+    "corruption_errors": (
+        "errors of a model on corrupted copies, of a kind or of all",
+        "`manyhot diagnose corruptions`",
+    ),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
     "shortcuts": (
         "a pair of classes, and a way to take one of them out of images",
@@ -100,6 +112,10 @@ ROWS = {
     "shortcut_examples": (
         "an image of one of the first pairs in `shortcuts`",
         "`manyhot diagnose shortcuts`",
+    ),
+    "companions": (
+        "a class and a companion, in one model or on average; in models only of pairs with images enough",
+        "`manyhot diagnose companions`",
     ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
     "findings": (

@@ -8,6 +8,7 @@ import doctest
 import functools
 import importlib
 import importlib.util
+import inspect
 import itertools
 import os
 import re
@@ -378,22 +379,24 @@ def test_outputs_are_found():
         "sorting",
         "label-issues",
         "uncertainty",
-        "shortcuts",
+        "robustness",
+        "companions",
         "explanations",
+        "shortcuts",
     }
 
 
-WRITING = ("uncertainty", "shortcuts", "explanations")
+WRITING = ("uncertainty", "robustness", "explanations", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 
-def write_what_is_read(name):
-    """Run the blocks of Python of a page down to the first whose output is shown."""
+def write_what_is_read(name, commands):
+    """Run the blocks of Python of a page down to the commands."""
     names = {}
-    for block, after in itertools.pairwise(fences(DOCS / f"{name}.md")):
+    for block in fences(DOCS / f"{name}.md"):
         if block.is_run:
             exec(block.body, names)
-        elif (block.language, after.language) == ("console", "text"):
+        elif block.body == commands:
             return
 
 
@@ -401,7 +404,7 @@ def write_what_is_read(name):
 def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if name in WRITING:
-        write_what_is_read(name)
+        write_what_is_read(name, commands)
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     output = ""
     for line in commands.replace("\\\n", " ").splitlines():
@@ -518,6 +521,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
     monkeypatch.setattr(pipeline, "evaluate_files", judge)
     monkeypatch.setattr(pipeline, "predict_files", run_models)
+    monkeypatch.setattr(pipeline, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -529,18 +533,11 @@ def parse(monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(pipeline, "propose_files", propose)
-    stopped = ("agreement_files", "campaign_status", "compare_files", "convert", "describe_files")
-    stopped += ("export_votes", "init_campaign", "kinds_files", "next_files", "open_annotation")
-    stopped += ("backup_campaign", "diagnose_errors_files", "list_models", "restore_campaign")
-    stopped += (
-        "diagnose_calibration_files",
-        "diagnose_shortcuts_files",
-        "find_label_issues_files",
-        "gallery_files",
-    )
-    stopped += ("explain_files",)
-    for name in (*stopped, "report_folder", "similar_files"):
-        monkeypatch.setattr(pipeline, name, stop)
+    given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
+    given |= {"predict_files", "diagnose_corruptions_files"}
+    for name in set(pipeline.__all__) - given:
+        if inspect.isfunction(getattr(pipeline, name)):
+            monkeypatch.setattr(pipeline, name, stop)
 
     def combine(*_, method, **__):
         registry.get("aggregator", method)

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
         convert,
         describe_files,
         diagnose_calibration_files,
+        diagnose_companions_files,
+        diagnose_corruptions_files,
         diagnose_errors_files,
+        diagnose_robustness_files,
         diagnose_shortcuts_files,
         evaluate_benchmark,
         evaluate_files,
@@ -53,16 +56,20 @@ if TYPE_CHECKING:
         kinds_files,
         leaderboard,
         next_files,
+        patchml_files,
         predict_files,
         propose_files,
         report_folder,
         similar_files,
     )
+    from manyhot.pipeline.patch_settings import PatchSettings
     from manyhot.reassess import aggregate, agreement
     from manyhot.registry import register
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import Agreement
+    from manyhot.steps.companions import Companions, diagnose_companions
     from manyhot.steps.compare import Comparison
+    from manyhot.steps.corruptions import diagnose_corruptions
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
@@ -70,6 +77,7 @@ if TYPE_CHECKING:
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
+    from manyhot.steps.robustness import Robustness, diagnose_robustness
     from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.trust import Conformal, calibrate, conformal
     from manyhot.tables import (
@@ -93,6 +101,7 @@ _HOME = {
     "Calibration": "manyhot.steps.recalibration",
     "Campaign": "manyhot.tables",
     "ClassList": "manyhot.classes",
+    "Companions": "manyhot.steps.companions",
     "Comparison": "manyhot.steps.compare",
     "Conformal": "manyhot.steps.trust",
     "Description": "manyhot.steps.describe",
@@ -104,10 +113,12 @@ _HOME = {
     "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
+    "PatchSettings": "manyhot.pipeline.patch_settings",
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
     "Shortcuts": "manyhot.steps.shortcuts",
+    "Robustness": "manyhot.steps.robustness",
     "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
     "aggregate": "manyhot.reassess",
@@ -126,9 +137,15 @@ _HOME = {
     "describe_files": "manyhot.pipeline",
     "diagnose_calibration": "manyhot.steps.recalibration",
     "diagnose_calibration_files": "manyhot.pipeline",
+    "diagnose_corruptions": "manyhot.steps.corruptions",
+    "diagnose_corruptions_files": "manyhot.pipeline",
+    "diagnose_companions": "manyhot.steps.companions",
+    "diagnose_companions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
     "diagnose_shortcuts_files": "manyhot.pipeline",
+    "diagnose_robustness": "manyhot.steps.robustness",
+    "diagnose_robustness_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
@@ -141,6 +158,7 @@ _HOME = {
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
     "next_files": "manyhot.pipeline",
+    "patchml_files": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
     "predict_files": "manyhot.pipeline",
     "propose": "manyhot.steps.propose",
@@ -169,6 +187,7 @@ __all__ = [
     "Calibration",
     "Campaign",
     "ClassList",
+    "Companions",
     "Comparison",
     "Conformal",
     "Description",
@@ -180,9 +199,11 @@ __all__ = [
     "LabelIssues",
     "Labels",
     "ManyhotError",
+    "PatchSettings",
     "Predictions",
     "Proposals",
     "Results",
+    "Robustness",
     "Shortcuts",
     "SortedErrors",
     "Votes",
@@ -203,8 +224,14 @@ __all__ = [
     "describe_files",
     "diagnose_calibration",
     "diagnose_calibration_files",
+    "diagnose_companions",
+    "diagnose_companions_files",
+    "diagnose_corruptions",
+    "diagnose_corruptions_files",
     "diagnose_errors",
     "diagnose_errors_files",
+    "diagnose_robustness",
+    "diagnose_robustness_files",
     "diagnose_shortcuts_files",
     "evaluate",
     "evaluate_benchmark",
@@ -218,6 +245,7 @@ __all__ = [
     "kinds_files",
     "leaderboard",
     "next_files",
+    "patchml_files",
     "predict",
     "predict_files",
     "propose",

@@ -1,10 +1,12 @@
 import itertools
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import contingency
 
-from manyhot.core.cooccur import Pairs, difference_of_shares, recall_with_and_without
+from manyhot.core.cooccur import Beside, Pairs, difference_of_means, difference_of_shares, permutation_p
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 C = 6
@@ -91,20 +93,91 @@ def test_no_pair_at_all():
     assert [len(end) for end in (*pairs.lift(), *pairs.odds_ratio())] == [0] * 6
 
 
-def test_recall_with_and_without_a_companion():
-    sets = drawn(3)
-    found = np.random.default_rng(4).random(len(sets.classes)) < 0.6
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize(("asked", "rest"), [(False, False), (True, False), (True, True)])
+def test_images_with_a_companion_and_without(labelled, asked, rest):
+    """What is unclear is neither; where noes are recorded, nor is what nobody was asked about."""
+    drawn_sets = drawn(3)
+    label = np.random.default_rng(5).integers(-1, C, len(drawn_sets)).astype(np.int32)
+    sets = replace(drawn_sets, label=label, asked_known=asked)
+    values = np.random.default_rng(4).random((len(sets), C))
     ordered = list(itertools.permutations(range(C), 2))
     main, companion = np.array([*reversed(ordered), ordered[0]]).T
-    hits, images = recall_with_and_without(sets, found, main, companion)
+    beside = Beside.of(sets, main, companion, labelled=labelled, rest=rest)
+    sums = beside.sums(values[beside.rows, beside.classes])
+    counts = beside.sums(np.ones(len(beside.rows)))
     for p, (a, b) in enumerate(zip(main, companion, strict=True)):
-        expected = np.zeros((2, 2), int)
+        groups = [[], []]
         for i in np.flatnonzero(sets.usable):
-            entries = range(*sets.indptr[i : i + 2])
-            there = {sets.classes[e]: e for e in entries if sets.state[e] == YES}
-            if a in there:
-                expected[int(b not in there)] += (found[there[a]], 1)
-        assert np.stack([hits[:, p], images[:, p]], axis=1).tolist() == expected.tolist()
+            at = slice(*sets.indptr[i : i + 2])
+            state = dict(zip(sets.classes[at].tolist(), sets.state[at].tolist(), strict=True))
+            if state.get(a) != YES or (labelled and label[i] != a):
+                continue
+            without = (NO,) if asked and not rest else (NO, None)
+            if state.get(b) == YES:
+                groups[0].append(values[i, a])
+            elif state.get(b) in without:
+                groups[1].append(values[i, a])
+        assert counts[:, p].tolist() == [len(g) for g in groups]
+        assert sums[:, p] == pytest.approx([sum(g) for g in groups])
+
+
+def test_intervals_of_differences_of_shares_are_agrestis_and_caffos():
+    """The formula of their page 281, by hand: 56 of 70 and 48 of 80; nothing; all alike."""
+    hits, images = np.array([[56, 0, 9], [48, 0, 0]]), np.array([[70, 0, 9], [80, 3, 5]])
+    value, lo, hi = difference_of_means(images, hits, hits)
+    a, b = 57 / 72, 49 / 82
+    error = math.sqrt(a * (1 - a) / 72 + b * (1 - b) / 82)
+    assert value[0] == pytest.approx(56 / 70 - 48 / 80)
+    assert (lo[0], hi[0]) == pytest.approx((a - b - 1.959964 * error, a - b + 1.959964 * error))
+    assert np.isnan([value[1], lo[1], hi[1]]).all()
+    assert lo[2] < value[2] == 1 == hi[2]
+
+
+@pytest.mark.parametrize("sizes", [(25, 200), (40, 40), (200, 6), (25, 5)])
+@pytest.mark.parametrize("kind", ["shares", "means", "alike"])
+def test_p_is_that_of_permutations(sizes, kind):
+    rng = np.random.default_rng(7)
+    n = np.array(sizes, float)[:, None]
+    values = {"shares": rng.random(sum(sizes)) < 0.8, "means": rng.beta(0.8, 0.2, sum(sizes))}
+    values = np.asarray(values.get(kind, np.full(sum(sizes), 0.1)), float)
+    drawn = np.array([rng.permutation(values)[: sizes[0]].sum() for _ in range(20_000)])
+    for quantile in (0.0005, 0.01, 0.2, 0.5, 0.97, 0.999):
+        first = np.quantile(drawn, quantile, method="nearest")
+        sums = np.array([first, values.sum() - first])[:, None]
+        (p,) = permutation_p(n, sums, np.array([(values**2).sum(), (values**3).sum()])[:, None])
+        low, high = np.mean(drawn <= first + 1e-9), np.mean(drawn >= first - 1e-9)
+        # Between the p that counts ties and the one that does not, but for noise and a curve that is close;
+        # of few values it errs towards 1.
+        at_most, at_least = 2 * min(low, high), 2 * min(1 - low, 1 - high)
+        most = min(1.3 * at_most + (4e-4 if min(sizes) >= 25 else 0.06), 1)
+        assert p == 1 if kind == "alike" else 0.7 * at_least - 4e-4 <= p <= most
+
+
+def test_p_of_nothing_and_of_one():
+    n, sums = np.array([[0, 1, 1], [4, 0, 1]], float), np.array([[0, 1, 1], [2, 0, 0]], float)
+    p = permutation_p(n, sums, np.stack([sums.sum(axis=0)] * 2))
+    assert np.isnan(p[:2]).all()
+    assert 0.05 < p[2] <= 1
+
+
+@pytest.mark.parametrize("n", [(25, 200), (40, 40), (200, 6)])
+@pytest.mark.parametrize("of", ["shares", "means"])
+def test_differences_of_means_cover_and_reject_as_often_as_they_say(n, of):
+    """`means` are over 20 models that mostly agree about an image: as good as one, not as twenty."""
+    rng = np.random.default_rng(6)
+    sums, squares, cubes = np.empty((3, 2, 4000))
+    for row, images in enumerate(n):
+        easy = rng.beta(0.8, 0.2, (images, 4000))
+        found = rng.random((images, 4000)) < easy if of == "shares" else rng.binomial(20, easy) / 20
+        for power, into in enumerate((sums, squares, cubes), 1):
+            into[row] = (found.astype(float) ** power).sum(axis=0)
+    images = np.repeat(np.array(n, float)[:, None], 4000, 1)
+    _, lo, hi = difference_of_means(images, sums, squares)
+    assert 0.93 < np.mean((lo <= 0) & (hi >= 0)) < 0.99
+    p = permutation_p(images, sums, np.stack([squares.sum(axis=0), cubes.sum(axis=0)]))
+    assert np.mean(p < 0.05) < 0.06
+    assert np.mean(p < 0.001) <= 0.002
 
 
 def test_differences_are_newcombes():

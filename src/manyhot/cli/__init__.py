@@ -19,13 +19,16 @@ from manyhot.cli.aggregating import aggregate, agreement
 from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
 from manyhot.cli.calibrating import calibration
+from manyhot.cli.companions import companions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.explaining import explain
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
+from manyhot.cli.patching import patchml
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
+from manyhot.cli.robustness import corruptions, robustness
 from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
 from manyhot.errors import ManyhotError
@@ -66,6 +69,7 @@ for command in (
     doctor,
     similar,
     explain,
+    patchml,
     init,
     status,
     propose,
@@ -88,6 +92,9 @@ for command in (
 
 diagnose.command()(calibration)
 diagnose.command()(shortcuts)
+diagnose.command()(robustness)
+diagnose.command()(corruptions)
+diagnose.command()(companions)
 app.add_typer(diagnose)
 
 

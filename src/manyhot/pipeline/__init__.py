@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
     from manyhot.pipeline.card import CardFacts
     from manyhot.pipeline.common import Options, Outcome, Progress, check_apart
+    from manyhot.pipeline.companions import diagnose_companions_files
     from manyhot.pipeline.compare import Compared, compare_files, leaderboard, leaderboard_text
     from manyhot.pipeline.conversion import convert
+    from manyhot.pipeline.corruptions import diagnose_corruptions_files
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
@@ -34,14 +36,18 @@ if TYPE_CHECKING:
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
     from manyhot.pipeline.outputs import report_folder, undrawn
+    from manyhot.pipeline.patch_settings import PatchSettings, pair_of, real_range, whole_range
+    from manyhot.pipeline.patchml import PatchML, patchml_files
     from manyhot.pipeline.predict import Notify, predict_files
     from manyhot.pipeline.propose import propose_files
+    from manyhot.pipeline.robustness import diagnose_robustness_files
     from manyhot.pipeline.serving import serve
     from manyhot.pipeline.shortcuts import diagnose_shortcuts_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
+    from manyhot.steps.companions import Companions
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
     from manyhot.steps.localising import Explanations
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
+    from manyhot.steps.robustness import Robustness
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.shortcuts import Shortcuts
     from manyhot.steps.similar import Similar
@@ -65,6 +72,7 @@ _HOME = {
     "restore_campaign": "manyhot.pipeline.backup",
     "Calibration": "manyhot.steps.recalibration",
     "CardFacts": "manyhot.pipeline.card",
+    "Companions": "manyhot.steps.companions",
     "Compared": "manyhot.pipeline.compare",
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
@@ -79,9 +87,16 @@ _HOME = {
     "Options": "manyhot.pipeline.common",
     "Outcome": "manyhot.pipeline.common",
     "PUBLISHED": "manyhot.pipeline.aggregate",
+    "PatchML": "manyhot.pipeline.patchml",
+    "PatchSettings": "manyhot.pipeline.patch_settings",
+    "pair_of": "manyhot.pipeline.patch_settings",
+    "patchml_files": "manyhot.pipeline.patchml",
+    "real_range": "manyhot.pipeline.patch_settings",
+    "whole_range": "manyhot.pipeline.patch_settings",
     "Progress": "manyhot.pipeline.common",
     "Proposals": "manyhot.steps.propose",
     "Saved": "manyhot.formats.writing",
+    "Robustness": "manyhot.steps.robustness",
     "RULES": "manyhot.steps.agreement",
     "Shortcuts": "manyhot.steps.shortcuts",
     "Similar": "manyhot.steps.similar",
@@ -100,6 +115,9 @@ _HOME = {
     "convert": "manyhot.pipeline.conversion",
     "describe_files": "manyhot.pipeline.describe",
     "diagnose_calibration_files": "manyhot.pipeline.calibration",
+    "diagnose_corruptions_files": "manyhot.pipeline.corruptions",
+    "diagnose_robustness_files": "manyhot.pipeline.robustness",
+    "diagnose_companions_files": "manyhot.pipeline.companions",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "diagnose_shortcuts_files": "manyhot.pipeline.shortcuts",
     "evaluate_benchmark": "manyhot.pipeline.benchmarks",
@@ -139,6 +157,7 @@ __all__ = [
     "Benchmark",
     "Calibration",
     "CardFacts",
+    "Companions",
     "Compared",
     "DataSet",
     "Description",
@@ -153,8 +172,11 @@ __all__ = [
     "Notify",
     "Options",
     "Outcome",
+    "PatchML",
+    "PatchSettings",
     "Progress",
     "Proposals",
+    "Robustness",
     "Saved",
     "Shortcuts",
     "Similar",
@@ -171,7 +193,10 @@ __all__ = [
     "convert",
     "describe_files",
     "diagnose_calibration_files",
+    "diagnose_companions_files",
+    "diagnose_corruptions_files",
     "diagnose_errors_files",
+    "diagnose_robustness_files",
     "diagnose_shortcuts_files",
     "evaluate_benchmark",
     "evaluate_files",
@@ -189,13 +214,17 @@ __all__ = [
     "narrow",
     "next_files",
     "open_annotation",
+    "pair_of",
+    "patchml_files",
     "predict_files",
     "propose_files",
+    "real_range",
     "report_folder",
     "restore_campaign",
     "serve",
     "similar_files",
     "undrawn",
+    "whole_range",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -82,7 +82,7 @@ def compare_files(
         For each kind of bad input.
     """
     results = _listed(results)
-    read = [part for source in results for part in _read(source, progress)]
+    read = [part for source in results for part in read_source(source, progress)]
     check_apart(results, out, ("results", "pairs", "samples", "thresholds"))
     thresholds = _thresholds(results)
     ends, left_out = _told(read)
@@ -130,7 +130,7 @@ def leaderboard(
         For each kind of bad input.
     """
     given = [results] if isinstance(results, str | os.PathLike | Results) else results
-    read = [part for source in given for part in _read(source, progress)]
+    read = [part for source in given for part in read_source(source, progress)]
     return rank_models(join(read), by=by, dataset=dataset)
 
 
@@ -162,7 +162,14 @@ def leaderboard_text(ranked: pa.Table, kind: str = "", path: Path | None = None)
     return write_text_table(ranked if kind in ("csv", "json") else for_paper(narrow(ranked)), kind, path)
 
 
-def _read(source: PathLike | Results, progress: Progress | None) -> list[Results]:
+def read_source(source: PathLike | Results, progress: Progress | None) -> list[Results]:
+    """Return the results that a call names: a file, a folder, published ones, or some in memory.
+
+    Raises
+    ------
+    ManyhotError
+        There are none of that name, or they cannot be read.
+    """
     if isinstance(source, Results):
         return [source]
     if str(source) not in PUBLISHED:

@@ -37,6 +37,8 @@ class Region:
         Its pixels, as well as they are known; none beyond its box where the mask is that of a class.
     known_by : str
         ``mask``, ``polygons`` or ``box``.
+    row : int
+        Of the table.
     """
 
     class_id: int
@@ -44,6 +46,7 @@ class Region:
     box: tuple[int, int, int, int]
     mask: Mask
     known_by: str
+    row: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,7 @@ def _region(objects: Objects, row: int, semantic: Any, shape: tuple[int, int]) -
     mask, known_by = _mask(objects, row, semantic, within)
     if not mask.any():  # VOC's masks leave out some of the objects
         mask, known_by = within, "box"
-    return Region(class_id, bool(objects.ignore[row]), place, mask, known_by)
+    return Region(class_id, bool(objects.ignore[row]), place, mask, known_by, row)
 
 
 def _mask(objects: Objects, row: int, semantic: Any, within: Mask) -> tuple[Mask, str]:

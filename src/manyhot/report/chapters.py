@@ -303,7 +303,8 @@ def _companions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapte
     rows = _rows(found, "companions")
     if not rows:
         return None
-    means = [r for r in rows if r["model"] is None] or rows
+    tested = [r for r in rows if r["model"] is None and r["p_adjusted"] is not None]
+    means = sorted(tested, key=lambda r: (r["p_adjusted"], -abs(r["diff"])))
     heads = (
         Head("Class", number=False),
         Head("Companion", number=False),

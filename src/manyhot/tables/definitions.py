@@ -96,6 +96,13 @@ _ENDS = (
 )
 """What a comparison is between: one number a model at x, and one at y."""
 
+_COPY = (
+    Column(
+        "kind", _text, "the kind of corruption, clean for none; null of a data set and of all", nullable=True
+    ),
+    Column("severity", _int, "1 to 5, 0 for none; null of a data set and of all", nullable=True),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "classes": (
         Column("class_id", _int, "position in the class list, from 0"),
@@ -549,6 +556,36 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         _optional("mask", pa.binary(), "PNG as large as the image: not 0 where the object is"),
     ),
+    "companions": (
+        Column("dataset", _text, "the data set"),
+        Column("main", _int, "the class that is looked for"),
+        Column("companion", _int, "another that is valid on some of the same images"),
+        Column("main_name", _text, "name of main"),
+        Column("companion_name", _text, "name of companion"),
+        Column("both", pa.int64(), "images on which both are valid"),
+        Column("lift", _real, "both over what chance would give"),
+        Column("lift_lo", _real, "lower end of its 95 % interval"),
+        Column("lift_hi", _real, "upper end of its 95 % interval"),
+        Column("odds_ratio", _real, "odds of one class where the other is, over those where it is not"),
+        Column("odds_ratio_lo", _real, "lower end of its 95 % interval"),
+        Column("odds_ratio_hi", _real, "upper end of its 95 % interval"),
+        Column("model", _text, "the model; null for the mean over models", nullable=True),
+        Column("n_models", pa.int64(), "models averaged, 1 for one"),
+        Column("recall_with", _real, "share of images of the class with the companion in which it is found"),
+        Column("recall_without", _real, "the same without the companion"),
+        Column("diff", _real, "recall_with less recall_without; NaN where either has no image"),
+        Column("lo", _real, "lower end of its 95 % interval over images"),
+        Column("hi", _real, "upper end of its 95 % interval over images"),
+        Column("p", _real, "of a difference as great if the companion did not matter"),
+        Column(
+            "p_adjusted",
+            _real,
+            "the same, adjusted for all pairs tested of the model (Holm); null where the pair is not",
+            nullable=True,
+        ),
+        Column("n_with", pa.int64(), "images of the class with the companion"),
+        Column("n_without", pa.int64(), "images of the class without it"),
+    ),
     "similar": (
         Column("image_id", _text, "as in images"),
         Column(
@@ -568,6 +605,58 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("p", _real, "probability that the class is in the image, given the answers so far"),
         Column("state", _text, "by that probability and the threshold", values=STATES),
         Column("n_votes", _int, "answers so far"),
+    ),
+    "robustness": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        *_COPY,
+        Column("metric", _text, "a registered name"),
+        Column("value", _real, "its value; of several copies their mean"),
+        Column("lo", _real, "lower end of its 95 % interval, null without one", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval, null without one", nullable=True),
+        Column("n", pa.int64(), "images that count; of several copies the least"),
+        Column("n_skipped", pa.int64(), "images that do not; of several copies the most"),
+    ),
+    "losses": (
+        Column("base", _text, "the data set that is lost from; of corruptions the pictures as they are"),
+        Column("dataset", _text, "the data set, or the one that is corrupted"),
+        Column("model", _text, "the model; null for the mean over models", nullable=True),
+        *_COPY,
+        Column("metric", _text, "top1 holds against original labels, the others against label sets"),
+        Column("loss", _real, "value on the base less value here"),
+        Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column(
+            "share",
+            _real,
+            "of the loss of top1, what is missing labels: 1 - loss / loss of top1; null where that is not "
+            "clearly above 0, and of metrics that ask another thing",
+            nullable=True,
+        ),
+        Column("share_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("share_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("n_base", pa.int64(), "images counted on the base; the least over the models for the mean"),
+        Column("n", pa.int64(), "images counted here; the least over the models for the mean"),
+        Column("n_models", pa.int64(), "models averaged, 1 for one"),
+    ),
+    "corruption_errors": (
+        Column("dataset", _text, "the data set that is corrupted"),
+        Column("model", _text, "the model"),
+        Column("metric", _text, "whose errors: 1 - top1, or 1 - real1"),
+        Column("kind", _text, "the kind of corruption; null for the mean over kinds", nullable=True),
+        Column("error", _real, "mean error over severities, and for the mean over kinds"),
+        Column("error_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("error_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("baseline", _text, "whose errors it is divided by; null without one", nullable=True),
+        Column("ce", _real, "corruption error; its mean over kinds is mCE", nullable=True),
+        Column("ce_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("ce_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("relative", _real, "relative corruption error: of what errors grow by", nullable=True),
+        Column("relative_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("relative_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("n_kinds", pa.int64(), "kinds averaged, 1 for one"),
+        Column("n_severities", pa.int64(), "severities averaged"),
+        Column("n", pa.int64(), "images that count; the least over the copies"),
     ),
     "findings": (
         Column("kind", _text, "what was found"),

@@ -1,0 +1,188 @@
+"""Time what corrupts pictures, and measure what corrupted pictures cost models.
+
+``python benchmarks/corruptions.py`` times the fifteen kinds at five severities on twelve photographs of
+``../shared/data/samples``: the library alone with NumPy's global state, one picture after the other, and as
+``manyhot diagnose corruptions`` calls it, from one thread and from two. It takes two minutes.
+
+``python benchmarks/corruptions.py FEATURES OUT`` prints the tables of docs/robustness.md on VOC: heads on
+features of EfficientNet-Lite0, a softmax over the class of the largest object and a sigmoid for each class,
+on 1,000 held-out photographs, corrupted. It takes half an hour and goes on where it was stopped. First the
+features::
+
+    manyhot predict ../shared/data/voc/images.parquet --model efficientnet-lite0 --embeddings \
+        --out FEATURES/voc
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import common
+
+common.quiet()
+
+import imagecorruptions  # noqa: E402
+import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from manyhot import tables  # noqa: E402
+from manyhot.classes import ClassList, from_keys  # noqa: E402
+from manyhot.core.sets import NO, UNCLEAR, YES  # noqa: E402
+from manyhot.pixels.corruptions import KINDS, SEVERITIES, corruption, cut  # noqa: E402
+
+DATA = common.REPO.parent / "shared" / "data"
+PICTURES = 12
+MODEL = "efficientnet-lite0"
+HEADS = ("softmax", "sigmoid")
+
+
+def photographs() -> list[np.ndarray]:
+    """Return the first pictures, cut to 224 pixels."""
+    with tarfile.open(DATA / "samples" / "samples.tar") as tar:
+        members = [m for m in tar if m.isfile()][:PICTURES]
+        files = [tar.extractfile(m).read() for m in members]
+    return [cut(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))) for data in files]
+
+
+def alone(kind: str, severity: int, image_id: str, pixels: np.ndarray) -> np.ndarray:
+    """Corrupt by the library as it is."""
+    seed = int(image_id)
+    np.random.seed(seed)  # noqa: NPY002 (the library draws from it)
+    options = {"seed": seed} if kind in ("impulse_noise", "glass_blur") else {}
+    return imagecorruptions.corrupt(pixels, corruption_name=kind, severity=severity, **options)
+
+
+def ours(kind: str, severity: int, image_id: str, pixels: np.ndarray) -> np.ndarray:
+    """Corrupt as the command does; the picture is resized and cut again, which changes nothing in it."""
+    return corruption(kind, severity)(image_id, pixels)
+
+
+def seconds(
+    corrupt: Callable[..., np.ndarray], kind: str, pictures: Sequence[np.ndarray], threads: int
+) -> float:
+    """Return the median wall seconds of a picture, over runs of all severities."""
+    jobs = [(kind, s, str(i), pixels) for s in SEVERITIES for i, pixels in enumerate(pictures)]
+    corrupt(*jobs[0])
+    spent = []
+    for _ in range(common.RUNS):
+        left = iter(jobs)
+        lock = threading.Lock()
+
+        def work(left=left, lock=lock) -> None:
+            while True:
+                with lock:
+                    job = next(left, None)
+                if job is None:
+                    return
+                corrupt(*job)
+
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        begun = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        spent.append((time.perf_counter() - begun) / len(jobs))
+    return float(np.median(spent))
+
+
+def speed() -> None:
+    """Print milliseconds a picture."""
+    pictures = photographs()
+    print(f"ms a picture of 224 x 224, {PICTURES} pictures at five severities, medians of {common.RUNS}")
+    print(f"{'kind':<20}{'library':>9}{'manyhot':>9}{'2 threads':>11}")
+    rows = []
+    for kind in KINDS:
+        rows.append(
+            [
+                seconds(*way)
+                for way in ((alone, kind, pictures, 1), (ours, kind, pictures, 1), (ours, kind, pictures, 2))
+            ]
+        )
+        print(
+            f"{kind:<20}" + "".join(f"{1e3 * v:>{w}.1f}" for v, w in zip(rows[-1], (9, 9, 11), strict=True))
+        )
+    mean = 1e3 * np.mean(rows, axis=0)
+    print(f"{'mean':<20}" + "".join(f"{v:>{w}.1f}" for v, w in zip(mean, (9, 9, 11), strict=True)))
+
+
+def voc(features: Path, out: Path) -> None:
+    """Fit both heads on the training images, and print what corruptions do to them on the others."""
+    from typer.testing import CliRunner
+
+    from manyhot import cli
+
+    out.mkdir(parents=True, exist_ok=True)
+    classes = write_heads(features, out)
+    words = ["diagnose", "corruptions", str(DATA / "voc" / "images.parquet"), "--limit", "1000", "--dense"]
+    words += ["--labels", str(out / "labels.parquet"), "--classes", str(classes), "--out", str(out)]
+    for head in HEADS:
+        words += ["--model", f"head:{out / head}.safetensors"]
+    done = CliRunner().invoke(cli.app, [*words, "--baseline", "head/softmax"], catch_exceptions=False)
+    print(done.output)
+
+
+def write_heads(features: Path, out: Path) -> Path:
+    """Write the heads, fitted on the training images, label sets of the others, and the class list."""
+    from manyhot.heads import write_head
+    from manyhot.train import fit_sigmoid, fit_softmax
+
+    columns = ["image_id", "split", "labels", "difficult_labels", "label_largest"]
+    images = pq.read_table(DATA / "voc" / "images.parquet", columns=columns).to_pylist()
+    named = sorted({name for row in images for name in row["labels"]})
+    classes = from_keys(named, "voc")
+    at = {name: i for i, name in enumerate(named)}
+    ids = pq.read_table(features / "voc" / f"{MODEL}.parquet", columns=["image_id"])["image_id"].to_pylist()
+    x = np.load(features / "voc" / "embeddings" / f"{MODEL}.npy").astype(np.float32)
+    row_of = {row["image_id"]: row for row in images}
+    rows = [row_of[name] for name in ids]
+    state = np.full((len(rows), len(named)), NO)
+    for i, row in enumerate(rows):
+        state[i, [at[n] for n in row["difficult_labels"]]] = UNCLEAR
+        state[i, [at[n] for n in row["labels"]]] = YES
+    label = np.array([at[row["label_largest"]] for row in rows])
+    train = np.array([row["split"] == "train" for row in rows])
+    write_head(fit_softmax(x[train], label[train], classes, MODEL), out / "softmax.safetensors")
+    write_head(fit_sigmoid(x[train], state[train], classes, MODEL), out / "sigmoid.safetensors")
+    held_out = np.array([row["split"] == "test" for row in rows])
+    write_labels(np.array(ids)[held_out], label[held_out], state[held_out], classes, out / "labels.parquet")
+    (out / "classes.txt").write_text("\n".join(named) + "\n", encoding="utf-8")
+    return out / "classes.txt"
+
+
+def write_labels(
+    ids: np.ndarray, label: np.ndarray, state: np.ndarray, classes: ClassList, path: Path
+) -> None:
+    """Write label sets of images that were asked about every class."""
+    words = {NO: "no", UNCLEAR: "unclear", YES: "yes"}
+    columns = {
+        "image_id": pa.array(ids.tolist()),
+        "label": pa.array(label, pa.int32()),
+        "rated": [True] * len(ids),
+        "usable": [True] * len(ids),
+        "classes": pa.array([list(range(len(classes)))] * len(ids), pa.list_(pa.int32())),
+        "state": [[words[int(s)] for s in row] for row in state],
+    }
+    labels = tables.Labels(pa.table(columns), len(classes), classes.hash, asked_known=True, name="voc")
+    tables.write_labels(labels, path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("features", type=Path, nargs="?", help="folder with features of VOC in voc")
+    parser.add_argument("out", type=Path, nargs="?", help="folder to write to")
+    given = parser.parse_args()
+    if given.features is None:
+        speed()
+    elif given.out is None:
+        parser.error("give OUT, too")
+    else:
+        voc(given.features, given.out)

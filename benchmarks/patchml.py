@@ -1,0 +1,205 @@
+"""How do models do on objects without context? Numbers and pictures of docs/patchml.md.
+
+Pictures are composed of the objects of PASCAL VOC's held-out photographs, of the classes that have enough of
+them, and judged with the heads that ``benchmarks/planted.py`` or ``manyhot.train`` fitted on the others::
+
+    python benchmarks/patchml.py heads/voc-softmax.safetensors heads/voc-sigmoid.safetensors out
+
+takes half an hour on 2 cores, most of it predictions, and goes on where it was. ``--time`` tells seconds for
+1,000 pictures, ``--figure FILE`` draws some of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import common
+
+common.quiet()
+
+import numpy as np  # noqa: E402
+import polars as pl  # noqa: E402
+from PIL import Image  # noqa: E402
+
+import manyhot  # noqa: E402
+from manyhot import PatchSettings, predict_files, read_labels, read_predictions  # noqa: E402
+from manyhot.pipeline import patchml_files  # noqa: E402
+
+VOC, COCO = (common.REPO.parent / "shared" / "data" / name for name in ("voc", "coco"))
+CLASSES = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train")
+ANIMALS = ("cat", "cow", "dog", "horse", "sheep")  # of which masks are known
+METRICS = ("top1", "real1", "variable_topk")
+
+PLAIN = {"n": 1000, "objects": (1, 1), "scale": (0.5, 0.5), "overlap": (0.0, 0.0), "only": CLASSES}
+WAYS = {
+    "1 object": {},
+    "2 objects": {"objects": (2, 2)},
+    "3 objects": {"objects": (3, 3)},
+    "4 objects": {"objects": (4, 4)},
+    "scale 0.15": {"scale": (0.15, 0.15)},
+    "scale 0.3": {"scale": (0.3, 0.3)},
+    "scale 0.8": {"scale": (0.8, 0.8)},
+    "scale 1": {"scale": (1.0, 1.0)},
+    "2 objects, 10-20 % covered": {"objects": (2, 2), "overlap": (0.1, 0.2)},
+    "2 objects, 40-50 % covered": {"objects": (2, 2), "overlap": (0.4, 0.5)},
+    "noise": {"background": "noise"},
+    "blur": {"background": "blur"},
+    "crop": {"background": "crop"},
+    "animals": {"only": ANIMALS},
+    "animals, mask": {"only": ANIMALS, "cut": "mask"},
+    "animals, mask, crop": {"only": ANIMALS, "cut": "mask", "background": "crop"},
+}
+
+SHOWN = (
+    {},
+    {"objects": (3, 3), "overlap": (0.2, 0.4), "cut": "mask", "background": "crop"},
+    {"objects": (2, 2), "scale": (0.4, 0.6), "cut": "mask", "soft": 1.0, "background": "blur"},
+)
+"""What the figure shows, from top to bottom."""
+
+
+def held_out(folder: Path) -> Path:
+    """Write the objects of the held-out photographs, and return the file."""
+    path = folder / "objects.parquet"
+    folder.mkdir(parents=True, exist_ok=True)
+    pl.read_parquet(VOC / "annotations.parquet").filter(pl.col("split") == "test").write_parquet(path)
+    return path
+
+
+def compose(name: str, way: dict, folder: Path) -> Path:
+    out = folder / name.replace(" ", "-").replace(",", "").replace("%", "pct")
+    if not (out / "patchml.json").is_file():
+        images, objects = VOC / "images.parquet", held_out(folder)
+        patchml_files(images, objects, out, settings=PatchSettings(**PLAIN | way), masks=images)
+    return out
+
+
+def photographs(folder: Path) -> Path:
+    """Write the held-out photographs that show one of the classes alone, as `compose` writes pictures."""
+    out = folder / "photographs"
+    if (out / "labels.parquet").is_file():
+        return out
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    table = pl.read_parquet(VOC / "images.parquet").filter(
+        (pl.col("split") == "test")
+        & (pl.col("n_labels") == 1)
+        & (pl.col("difficult_labels").list.len() == 0)
+        & pl.col("label_largest").is_in(CLASSES)
+    )
+    keys = manyhot.read_objects(VOC / "annotations.parquet").keys
+    for image_id, jpeg in table.select("image_id", "jpeg").iter_rows():
+        (out / "images" / f"{image_id}.jpg").write_bytes(jpeg)
+    label = [keys.index(key) for key in table["label_largest"]]
+    ids = [f"{i}.jpg" for i in table["image_id"]]
+    labels = manyhot.as_labels([[c] for c in label], n_classes=len(keys), label=label)
+    named = labels.table.set_column(labels.table.column_names.index("image_id"), "image_id", [ids])
+    manyhot.write_labels(manyhot.Labels(named, len(keys), name="photographs"), out / "labels.parquet")
+    return out
+
+
+def predicted(out: Path, heads: list[Path]) -> list[manyhot.Predictions]:
+    folder = out / "predictions"
+    names = [f"head:{head}" for head in heads]
+    if len(list(folder.glob("head--*.parquet"))) < len(heads):
+        predict_files(out / "images", names, folder, engine="openvino", top=None)
+    return [read_predictions(path) for path in sorted(folder.glob("head--*.parquet"), reverse=True)]
+
+
+def balanced(labels: manyhot.Labels, model: manyhot.Predictions) -> tuple[float, int]:
+    """Return the share of images whose best class is their label, as a mean over classes, and the images."""
+    frame = pl.from_arrow(labels.table.select(["image_id", "label"]))
+    best = model.scores.argmax(axis=1)
+    found = pl.DataFrame({"image_id": model.image_id.to_pylist(), "best": best})
+    joined = frame.join(found, on="image_id").with_columns(right=pl.col("label") == pl.col("best"))
+    return joined.group_by("label").agg(pl.col("right").mean())["right"].mean(), len(joined)
+
+
+def rows(folder: Path, heads: list[Path]) -> Iterator[str]:
+    photos = photographs(folder)
+    labels = read_labels(photos / "labels.parquet")
+    models = predicted(photos, heads)
+    told = [f"{balanced(labels, m)[0]:.1%}" for m in models]
+    yield f"photographs of one class, {len(labels):,}, mean over classes: {' and '.join(told)}"
+    for name, way in WAYS.items():
+        out = compose(name, way, folder)
+        labels = read_labels(out / "labels.parquet")
+        models = predicted(out, heads)
+        judged = manyhot.evaluate(labels, models, metrics=METRICS, resamples=1000).results.to_pylist()
+        cells = []
+        for model in models:
+            own = [r for r in judged if (r["model"], r["slice"]) == (model.model, "all")]
+            of = {r["metric"]: (100 * r["value"], 100 * r["lo"], 100 * r["hi"]) for r in own}
+            cells += ["{:.1f} ({:.1f} to {:.1f})".format(*of[m]) for m in METRICS]
+            cells.append(f"{100 * present(labels, model):.1f}")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def present(labels: manyhot.Labels, model: manyhot.Predictions) -> float:
+    """Return the share of valid classes that have a probability of 0.5 or more."""
+    frame = pl.from_arrow(labels.table.select(["image_id", "classes", "state"])).explode("classes", "state")
+    valid = frame.filter(pl.col("state") == "yes")
+    place = {image: i for i, image in enumerate(model.image_id.to_pylist())}
+    at = np.array([place[i] for i in valid["image_id"]])
+    scores = model.scores.astype(np.float64)
+    if model.score_kind == "logit":
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    return float((scores[at, valid["classes"].to_numpy()] >= 0.5).mean())
+
+
+def timed(folder: Path) -> None:
+    images, objects = VOC / "images.parquet", VOC / "annotations.parquet"
+    for cut, background in (("box", "grey"), ("mask", "crop")):
+        begun, spent = time.perf_counter(), time.process_time()
+        settings = PatchSettings(cut=cut, background=background)
+        done = patchml_files(images, objects, folder / f"timed-{cut}", settings=settings, masks=images)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{cut}, {background}: {done.n:,} pictures in {time.perf_counter() - begun:.1f} s, "
+            f"{time.process_time() - spent:.1f} s of CPU; {peak:,.0f} MB at most"
+        )
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Draw pictures of three ways, of photographs that may be shown, and write whose these are beside it."""
+    free = pl.read_parquet(COCO / "images.parquet").filter(pl.col("license") == "Attribution License")
+    objects = pl.read_parquet(COCO / "annotations.parquet").join(free, on="image_id", how="semi")
+    folder.mkdir(parents=True, exist_ok=True)
+    images, boxes = folder / "images.parquet", folder / "coco.parquet"
+    free.write_parquet(images)
+    objects.write_parquet(boxes)
+    sheet, used = Image.new("RGB", (5 * 228 - 4, 3 * 228 - 4), "white"), set()
+    for row, way in enumerate(SHOWN):
+        out = folder / f"figure-{row}"
+        settings = PatchSettings(n=12, seed=2, least=40, **way)
+        patchml_files(images, boxes, out, settings=settings)
+        for column, picture in enumerate(pl.read_parquet(out / "images.parquet").head(5).to_dicts()):
+            with Image.open(picture["uri"]) as drawn:
+                sheet.paste(drawn, (column * 228, row * 228))
+            used |= set(picture["sources"])
+    sheet.save(path, quality=88)
+    credit = free.filter(pl.col("image_id").is_in(sorted(used)))["flickr_url"].sort().to_list()
+    words = "Photographs of COCO under CC BY 2.0, cut out and composed; by the authors of:\n"
+    path.with_suffix(".txt").write_text(words + "".join(f"{url}\n" for url in credit))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("heads", nargs="*", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--figure", type=Path)
+    given = parser.parse_args()
+    if given.figure:
+        draw(given.out, given.figure)
+    elif given.time:
+        timed(given.out)
+    else:
+        for line in rows(given.out, given.heads):
+            print(line, flush=True)

@@ -1,0 +1,195 @@
+"""Recall beside companions: numbers by hand, planted dependence, and what is told where there is none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.stats import false_discovery_control, fisher_exact
+
+from manyhot import Companions, Predictions, as_labels, diagnose_companions
+from manyhot.core.resampling import holm
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import check
+
+CAT, SOFA, DOG = range(3)
+C = 6
+SETS = [[CAT, SOFA]] * 30 + [[CAT]] * 40 + [[SOFA]] * 20 + [[DOG]] * 10
+
+
+def labels_of(sets, **options):
+    return as_labels(sets, n_classes=C, **options)
+
+
+def model(labels, best, name="net"):
+    """Return a model that gives one class an image."""
+    ids = labels.image_id
+    return Predictions(ids, name, np.asarray(best)[:, None], n_classes=C)
+
+
+def net(labels, found_with, found_without, name="net"):
+    """Return a model that finds the cat in so many images with a sofa, and without."""
+    best = np.full(100, 5)
+    best[:found_with] = CAT
+    best[30 : 30 + found_without] = CAT
+    return model(labels, best, name)
+
+
+def row_of(found, main=CAT, companion=SOFA, of=None):
+    (row,) = [
+        r for r in found.table.to_pylist() if (r["main"], r["companion"], r["model"]) == (main, companion, of)
+    ]
+    return row
+
+
+def test_numbers_by_hand():
+    labels = labels_of(SETS)
+    found = diagnose_companions(labels, [net(labels, 30, 20, "a"), net(labels, 24, 20, "b")], k=1)
+    check(found.table, "companions")
+    mean, a, b = (row_of(found, of=of) for of in (None, "a", "b"))
+    assert (mean["recall_with"], mean["recall_without"], mean["n_models"]) == (0.9, 0.5, 2)
+    assert (a["recall_with"], b["recall_with"], b["diff"]) == (1.0, 0.8, pytest.approx(0.3))
+    assert {r["n_with"] for r in (mean, a, b)} == {30}
+    assert {r["n_without"] for r in (mean, a, b)} == {40}
+    assert mean["lift"] == pytest.approx(100 * 30 / (70 * 50))
+    assert mean["odds_ratio"] == pytest.approx(30.5 * 10.5 / (40.5 * 20.5))
+    assert found.pairs == [(CAT, SOFA), (SOFA, CAT)]
+    assert (row_of(found, SOFA, CAT)["recall_with"], row_of(found, SOFA, CAT)["n_without"]) == (0.0, 20)
+
+
+def test_the_mean_over_models_is_no_surer_than_one_of_them():
+    labels = labels_of(SETS)
+    one = row_of(diagnose_companions(labels, net(labels, 24, 20), k=1))
+    same = [net(labels, 24, 20, f"net {i}") for i in range(50)]
+    many = row_of(diagnose_companions(labels, same, k=1))
+    for column in ("diff", "lo", "hi", "p"):
+        assert many[column] == pytest.approx(one[column])
+
+
+def test_p_is_near_fishers_and_adjusted_by_holm():
+    rng = np.random.default_rng(0)
+    sets = [sorted({int(c) for c in rng.integers(0, C, 3)}) for _ in range(600)]
+    labels = labels_of(sets)
+    found = diagnose_companions(labels, model(labels, rng.integers(0, C, 600)), k=1)
+    rows = [r for r in found.table.to_pylist() if r["model"] is None]
+    assert len(rows) == C * (C - 1)
+    for row in rows:
+        n = np.array([row["n_with"], row["n_without"]])
+        hits = np.rint(n * [row["recall_with"], row["recall_without"]]).astype(int)
+        exact = fisher_exact(np.stack([hits, n - hits])).pvalue
+        assert row["p"] <= exact * 1.1 + 0.01
+    p, adjusted = (np.array([r[k] for r in rows]) for k in ("p", "p_adjusted"))
+    assert adjusted == pytest.approx(holm(p))
+    assert (adjusted >= false_discovery_control(p) - 1e-9).all()
+
+
+def test_what_nobody_was_asked_about_is_not_without():
+    """Ten of the forty images without a sofa were asked about it; of five it was unclear."""
+    labels = labels_of(SETS)
+    states = [dict.fromkeys(s, "yes") for s in SETS]
+    for i in range(30, 40):
+        states[i][SOFA] = "no"
+    for i in range(40, 45):
+        states[i][SOFA] = "unclear"
+    table = labels.table
+    for name, lists in (("classes", [[*s] for s in states]), ("state", [[*s.values()] for s in states])):
+        column = pa.array(lists, table[name].type)
+        table = table.set_column(table.column_names.index(name), name, column)
+    asked = replace(labels, table=table, asked_known=True)
+    given = net(labels, 30, 20)
+    assert row_of(diagnose_companions(asked, given, k=1))["n_without"] == 10
+    assert row_of(diagnose_companions(asked, given, k=1, unasked=True))["n_without"] == 35
+    assert diagnose_companions(asked, given, k=1).notes == (
+        "with k = 1 a class must be before its companion: recall is lower beside it by itself",
+    )
+    assert diagnose_companions(labels, given, k=1).notes[0] == (
+        "labels: only valid classes are recorded: where a companion is not among them, nobody may have been "
+        "asked about it"
+    )
+
+
+def test_only_images_labelled_as_the_class():
+    label = [CAT if i % 3 else SOFA for i in range(30)] + [CAT] * 40 + [SOFA] * 20 + [DOG] * 10
+    labels = labels_of(SETS, label=label)
+    row = row_of(diagnose_companions(labels, net(labels, 30, 20), k=1, labelled=True))
+    assert (row["n_with"], row["n_without"], row["both"]) == (20, 40, 30)
+
+
+def test_sigmoids_find_what_is_probable():
+    labels = labels_of(SETS)
+    p = np.full((100, C), 0.1, np.float32)
+    p[:15, CAT] = 0.5
+    p[:, SOFA] = 0.9
+    dense = Predictions(labels.image_id, "sigmoid", scores=p, score_kind="probability", n_classes=C)
+    ranks = net(labels, 30, 20, "ranks")
+    found = diagnose_companions(labels, [dense, ranks], probability=0.5)
+    assert (row_of(found)["recall_with"], row_of(found)["n_models"]) == (0.5, 1)
+    assert found.notes[-1] == "labels: without probabilities of all classes, and left out: ranks"
+    with pytest.raises(InputError) as error:
+        diagnose_companions(labels, ranks, probability=0.5)
+    assert str(error.value) == (
+        "No model tells what it finds.\n"
+        "  got:     ranks\n"
+        "  allowed: probabilities, or logits, of all classes\n"
+        "  do:      leave the probability out: the best k classes are looked at then"
+    )
+
+
+def test_images_that_a_model_does_not_know_are_in_no_mean():
+    labels = labels_of(SETS)
+    whole, half = net(labels, 30, 20, "whole"), net(labels, 30, 20, "half")
+    half = replace(half, image_id=half.image_id[10:], classes=half.classes[10:])
+    found = diagnose_companions(labels, [whole, half], k=1)
+    assert [row_of(found, of=of)["n_with"] for of in (None, "whole", "half")] == [20, 30, 20]
+    assert found.notes[-1] == (
+        "labels: 20 of 130 valid classes are in no mean: a model has no prediction of the image, or fewer "
+        "than 1 classes"
+    )
+    shuffled = np.random.default_rng(0).permutation(100)
+    other = Predictions(labels.image_id.take(shuffled), "net", whole.classes[shuffled], n_classes=C)
+    assert row_of(diagnose_companions(labels, other, k=1)) == row_of(diagnose_companions(labels, whole, k=1))
+
+
+def test_few_images_and_no_pairs():
+    labels = labels_of(SETS)
+    found = diagnose_companions(labels, net(labels, 30, 20), k=1, least=31)
+    assert found.pairs == []
+    assert {r["model"] for r in found.table.to_pylist()} == {None}
+    assert {r["p_adjusted"] for r in found.table.to_pylist()} == {None}
+    assert found.notes[-1] == "labels: no two classes are valid on 31 images; the most are 30"
+    alone = labels_of([[CAT]] * 100)
+    found = diagnose_companions(alone, model(alone, [CAT] * 100), k=1)
+    assert found.table.num_rows == 0
+    assert Companions.concat([found, found]).notes[-1].endswith("the most are 0")
+
+
+def refused(*given, **options):
+    with pytest.raises((InputError, MatchError)) as error:
+        diagnose_companions(*given, **options)
+    return str(error.value)
+
+
+def test_what_cannot_be_asked():
+    labels = labels_of(SETS)
+    given = net(labels, 30, 20)
+    assert refused(labels, given, k=6) == (
+        "This k finds every class, or none.\n  got:     6\n  allowed: 1 to 5"
+    )
+    assert refused(labels, given, probability=1.5) == (
+        "This is no probability to reach.\n  got:     1.5\n  allowed: above 0, up to 1"
+    )
+    assert refused(labels, given, least=0) == (
+        "Pairs are tested on images.\n  got:     at least 0\n  allowed: 1 and up"
+    )
+    assert refused(labels, given, labelled=True) == (
+        "The images have no original labels to look for.\n"
+        "  where:   labels\n"
+        "  do:      give them: --images FILE, with the column 'label'; or leave --labelled out"
+    )
+    assert refused(labels, []) == (
+        "No model tells what it finds.\n"
+        "  got:     no predictions\n"
+        "  allowed: probabilities, or logits, of all classes\n"
+        "  do:      leave the probability out: the best k classes are looked at then"
+    )
+    assert refused(labels, [given, given], k=1).startswith("Two models have the same name.")

@@ -9,6 +9,7 @@ Then ``python benchmarks/explain.py features out`` fits the heads of shortcuts.p
 prints, for docs/explanations.md:
 
 - gradcam: both heads on the held-out images of VOC that have masks, with checks on 60 of them;
+- riders: the same for horse and person, on the images that show both;
 - methods: all four methods on the first 40 of these, some 17,000 predictions;
 - coco: the sigmoids on the classes of COCO that VOC has, by polygons, and the picture of the page;
 - time: CPU seconds of 200 images, predicted and explained, by turns.
@@ -33,8 +34,9 @@ from manyhot import Explanations, explain_files
 from manyhot.models import predict
 
 VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
-CASES = ("gradcam", "methods", "coco", "time")
+CASES = ("gradcam", "riders", "methods", "coco", "time")
 METHODS = ("gradcam", "saliency", "integrated-gradients", "occlusion")
+POINTING = ("pointing", "pointing_other")
 SAME = {
     "airplane": "aeroplane",
     "motorcycle": "motorbike",
@@ -66,6 +68,8 @@ def main() -> None:
         if case == "gradcam":
             for head in ("sigmoid", "softmax"):
                 show(on_voc(given.out, images, head, f"voc-{head}", check=60, pictures=0))
+        elif case == "riders":
+            show(on_voc(given.out, images, "sigmoid", "riders", only=("horse", "person"), check=60))
         elif case == "methods":
             show(on_voc(given.out, images, "sigmoid", "methods", methods=METHODS, limit=40, pictures=12))
         elif case == "coco":
@@ -141,7 +145,7 @@ def show(found: Explanations) -> None:
     print("\n| method | maps | measure | maps | centre | chance | maps less centre |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for r in found.localisation.to_pylist():
-        if r["slice"].startswith("class=") and (r["n"] < 10 or r["metric"] != "pointing"):
+        if r["slice"].startswith("class=") and (r["n"] < 10 or r["metric"] not in POINTING):
             continue
         n = f"{r['slice']}, {r['n']:,} of {r['n_images']:,} images"
         value = f"{r['value']:.3f} ({r['lo']:.3f} to {r['hi']:.3f})"

@@ -199,6 +199,13 @@ def test_only_pictures_of_an_earlier_run_are_removed():
     explained()
 
 
+def test_an_earlier_run_stays_until_there_is_something_new():
+    explained(pictures=1)
+    before = {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()}
+    assert refused(InputError, "photos", MODEL, "out", ids=["gone.png"]).startswith("No image could be")
+    assert {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()} == before
+
+
 def test_classes_and_images_can_be_chosen():
     found, _ = explained(only=["blue", "red"])
     assert [(r["image_id"], r["class_name"]) for r in found.maps.to_pylist()] == [

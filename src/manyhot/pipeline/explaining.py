@@ -132,7 +132,6 @@ def explain_files(
     sanity = Sanity(explainers, check, progress)
     written = _Written(out, pictures, arrays)
     job = _Job(open_source(source), network, explainers, known, choice, written, sanity, progress)
-    _forget(out)
     rows = list(job.rows(_name(source)))
     if not rows:
         raise job.nothing(source)
@@ -174,7 +173,7 @@ def _forget(out: Path) -> None:
             for picture in ((out / name).resolve() for name in names):
                 if picture.parent == folder:  # a table from elsewhere must not remove other files
                     picture.unlink(missing_ok=True)
-    for name in ("localisation", "sanity"):
+    for name in NAMES:
         for suffix in (".parquet", ".csv"):
             (out / f"{name}{suffix}").unlink(missing_ok=True)
     (out / "skipped.csv").unlink(missing_ok=True)
@@ -276,6 +275,8 @@ class _Job:
             scores = self.explainers[0].scores(crops)
             asked = [self.choice.classes(i.states, own) for i, own in zip(part, scores, strict=True)]
             maps = zip(*(e.maps(crops, asked) for e in self.explainers), strict=True)
+            if part[0].number == 0:  # what an earlier run left stays until this one has something
+                _forget(self.written.out)
             for image, classes, own, found in zip(part, asked, scores, maps, strict=True):
                 valid = frozenset(c for c, state in image.states.items() if state == "yes")
                 self.sanity.add(Checked(image.crop, classes, valid, found))

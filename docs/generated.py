@@ -98,6 +98,18 @@ ROWS = {
         "a pair of classes, and a way to take one of them out of images",
         "`manyhot diagnose shortcuts`",
     ),
+    "maps": (
+        "a map: what in an image speaks for a class, by a method",
+        "`manyhot explain`",
+    ),
+    "localisation": (
+        "a measure of how well the maps of a method point at objects",
+        "`manyhot explain --objects`",
+    ),
+    "sanity": (
+        "how alike maps are to those of a network that forgot, of another class, or of another image",
+        "`manyhot explain --check`",
+    ),
     "shortcut_examples": (
         "an image of one of the first pairs in `shortcuts`",
         "`manyhot diagnose shortcuts`",

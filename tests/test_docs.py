@@ -387,6 +387,7 @@ def test_outputs_are_found():
 
 WRITING = ("uncertainty", "patchml")
 WRITING = ("uncertainty", "robustness")
+        "explanations",
         "shortcuts",
     }
 
@@ -398,6 +399,7 @@ WRITING = ("uncertainty", "robustness", "shortcuts")
 
 
 WRITING = ("uncertainty", "shortcuts", "robustness")
+WRITING = ("uncertainty", "robustness", "explanations", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         read_votes,
     )
     from manyhot.heads import Head, read_head, write_head
+    from manyhot.models.explain import explain
     from manyhot.models.predict import predict
     from manyhot.pipeline import (
         aggregate_files,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         diagnose_shortcuts_files,
         evaluate_benchmark,
         evaluate_files,
+        explain_files,
         find_label_issues_files,
         init_campaign,
         kinds_files,
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.mitigation import Mitigation
+    from manyhot.steps.localising import Explanations
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
@@ -108,6 +111,7 @@ _HOME = {
     "Description": "manyhot.steps.describe",
     "Evaluation": "manyhot.steps.results",
     "Evaluator": "manyhot.api",
+    "Explanations": "manyhot.steps.localising",
     "Golden": "manyhot.tables",
     "Head": "manyhot.heads",
     "Images": "manyhot.tables",
@@ -151,6 +155,8 @@ _HOME = {
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
+    "explain": "manyhot.models.explain",
+    "explain_files": "manyhot.pipeline",
     "fetch": "manyhot.catalog",
     "find_label_issues": "manyhot.api",
     "find_label_issues_files": "manyhot.pipeline",
@@ -198,6 +204,7 @@ __all__ = [
     "Description",
     "Evaluation",
     "Evaluator",
+    "Explanations",
     "Golden",
     "Head",
     "Images",
@@ -242,6 +249,8 @@ __all__ = [
     "evaluate",
     "evaluate_benchmark",
     "evaluate_files",
+    "explain",
+    "explain_files",
     "fetch",
     "find_label_issues",
     "find_label_issues_files",

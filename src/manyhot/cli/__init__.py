@@ -22,6 +22,7 @@ from manyhot.cli.calibrating import calibration
 from manyhot.cli.companions import companions
 from manyhot.cli.data import convert, fetch, metrics
 from manyhot.cli.diagnosing import diagnose
+from manyhot.cli.explaining import explain
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
 from manyhot.cli.mitigating import mitigate
@@ -69,6 +70,7 @@ for command in (
     doctor,
     similar,
     mitigate,
+    explain,
     patchml,
     init,
     status,

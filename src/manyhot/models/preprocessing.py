@@ -81,6 +81,30 @@ class Preprocessing:
         cropped: Tensor = F.center_crop(resized, list(self.size))
         return cropped
 
+    def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return where the network's input lies in an image.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the image, in pixels.
+
+        Returns
+        -------
+        resized : (int, int)
+            Height and width after resizing.
+        corner : (int, int)
+            Row and column of the resized image at which the input begins; negative where it is padded.
+        """
+        if self.mode == "border":
+            ratio = max(height / self.scale[0], width / self.scale[1])
+            resized = round(height / ratio), round(width / ratio)
+        else:
+            resized = (self._resized(height, width)[0], self._resized(height, width)[1])
+        apart = [has - wants for has, wants in zip(resized, self.size, strict=True)]
+        top, left = (round(d / 2) if d >= 0 else -(-d // 2) for d in apart)
+        return resized, (top, left)
+
     def _resized(self, height: int, width: int) -> list[int]:
         """Return height and width after resizing, as torchvision and timm round them."""
         high, wide = self.scale

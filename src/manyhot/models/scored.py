@@ -232,7 +232,7 @@ def _scored(
         if stop.is_set():
             return None  # nobody waits for it any more
         begun = time.perf_counter()
-        data = _read(read)
+        data = read_image(read)
         took = time.perf_counter()
         seconds.read += took - begun
         image = decode(data) if isinstance(data, bytes) else data
@@ -255,7 +255,8 @@ def _scored(
     return batch
 
 
-def _read(read: Opener) -> bytes | str | Tensor:
+def read_image(read: Opener) -> bytes | str | Tensor:
+    """Return the bytes or the pixels of an image, or why there are none."""
     try:
         return read()
     except SourceLostError:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.describe import describe_files
     from manyhot.pipeline.diagnose import diagnose_errors_files
     from manyhot.pipeline.evaluate import evaluate_files
+    from manyhot.pipeline.explaining import explain_files
     from manyhot.pipeline.gallery import gallery_files
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.mitigation import Mitigation
+    from manyhot.steps.localising import Explanations
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.robustness import Robustness
@@ -77,6 +79,7 @@ _HOME = {
     "DataSet": "manyhot.pipeline.benchmarks",
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
+    "Explanations": "manyhot.steps.localising",
     "Expected": "manyhot.steps.propose",
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
@@ -124,6 +127,7 @@ _HOME = {
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
     "find_label_issues_files": "manyhot.pipeline.issues",
+    "explain_files": "manyhot.pipeline.explaining",
     "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
     "gallery_files": "manyhot.pipeline.gallery",
@@ -163,6 +167,7 @@ __all__ = [
     "Description",
     "Done",
     "Expected",
+    "Explanations",
     "Finding",
     "Kinds",
     "LabelIssues",
@@ -201,6 +206,7 @@ __all__ = [
     "evaluate_benchmark",
     "evaluate_files",
     "examine",
+    "explain_files",
     "export_votes",
     "families",
     "find_label_issues_files",

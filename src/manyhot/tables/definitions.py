@@ -21,6 +21,9 @@ MEASURES = (
     "golden_specificity",
     "always_no",
 )
+EXPLAINED_BY = ("gradcam", "integrated-gradients", "occlusion", "saliency")
+MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overlap", "auroc")
+COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 COVERS = ("label", "one", "all")
@@ -74,6 +77,15 @@ def _optional(name: str, kind: pa.DataType, doc: str, values: tuple[str, ...] = 
 def _measured(name: str, kind: pa.DataType, doc: str) -> Column:
     """Return a column that is null where nothing was measured."""
     return Column(name, kind, doc, nullable=True)
+
+
+def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
+    """Return the columns of a measure of maps, and what it would be without looking at the image."""
+    return (
+        _measured(name, _real, doc),
+        _measured(f"{name}_by_chance", _real, "the same of a map without sense"),
+        _measured(f"{name}_centre", _real, "the same of a Gaussian in the middle of the image"),
+    )
 
 
 _ENDS = (
@@ -753,6 +765,68 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("n", pa.int64(), "images held out that count"),
         Column("n_skipped", pa.int64(), "images held out that do not"),
         Column("head", _text, "file of the head, as seen from the table"),
+    "maps": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column("method", _text, "how the map was made", values=EXPLAINED_BY),
+        Column("image_id", _text, "as in images"),
+        Column("class_id", _int, "the class asked about, in the model's class list"),
+        Column("class_name", _text, "its name"),
+        Column("score", _real, "its probability; the score itself where a model gives no probabilities"),
+        Column("rank", _int, "1 for the model's best class"),
+        Column("state", _text, "in the label set; null where nobody was asked", nullable=True, values=STATES),
+        Column("skipped", _text, "why the map was not measured; null where it was", nullable=True),
+        _measured("x", _real, "highest point of the map, from the left, as a share of the width"),
+        _measured("y", _real, "the same from the top"),
+        _measured("area", _real, "share of what the model saw that is object of this class"),
+        _measured("difficult", _flag, "the object has less than a quarter of the image, and is not alone"),
+        *_of_maps("pointing", "whether the highest point lies on the object"),
+        *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
+        *_of_maps(
+            "pointing_other", "whether it lies on an object of another class; null where there is none"
+        ),
+        *_of_maps("energy", "share of what is positive that lies on the object"),
+        *_of_maps("overlap", "of the highest pixels, as many as the object has, the share on the object"),
+        *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
+        _optional("file", _text, "picture of the map over the image, from the folder of the table on"),
+        _optional("photo", _text, "picture of the image"),
+    ),
+    "localisation": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column("method", _text, "as in maps", values=EXPLAINED_BY),
+        Column("slice", _text, "which maps: all, those of difficult objects, or class=NAME"),
+        Column("metric", _text, "a measure of maps", values=MAP_MEASURES),
+        Column("value", _real, "mean over maps; NaN where there are none"),
+        Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("by_chance", _real, "the same of a map without sense"),
+        Column("centre", _real, "the same of a Gaussian in the middle of each image"),
+        Column("more", _real, "value less centre"),
+        Column("more_lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("more_hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("n", pa.int64(), "maps counted, of a class in the label set each"),
+        Column("n_images", pa.int64(), "images that these are of"),
+        Column("n_skipped", pa.int64(), "maps of such classes that were not measured at all"),
+    ),
+    "sanity": (
+        Column("dataset", _text, "the data set"),
+        Column("model", _text, "the model"),
+        Column("method", _text, "as in maps", values=EXPLAINED_BY),
+        Column(
+            "against",
+            _text,
+            "what a map is compared with: that of the network with weights shuffled, of another class in the "
+            "label set of the image, or of another image",
+            values=COMPARED_WITH,
+        ),
+        Column("layers", _int, "last layers whose weights are shuffled; null of others", nullable=True),
+        Column("of_layers", _int, "layers that have weights; null of others", nullable=True),
+        Column("value", _real, "mean rank correlation (Spearman) of both maps"),
+        Column("lo", _real, "lower end of its 95 % interval over images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval over images", nullable=True),
+        Column("n", pa.int64(), "pairs of maps"),
+        Column("n_skipped", pa.int64(), "pairs of which one is the same everywhere"),
     ),
 }
 """The columns of every table."""

@@ -1,0 +1,259 @@
+"""Do maps point at objects, and do they hang on what a network learnt? From maps to tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from manyhot.core.localisation import (
+    DIFFICULT,
+    EVERYTHING,
+    MEASURES,
+    Map,
+    Mask,
+    by_chance,
+    centre,
+    localise,
+    points_at,
+    rank_correlation,
+)
+from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.core.sets import NO, UNCLEAR, YES
+from manyhot.steps.shortcuts import States
+from manyhot.tables import schema
+from manyhot.tables.definitions import MAP_MEASURES
+
+ENDS = ("", "_by_chance", "_centre")
+"""Of the columns of a measure: of the map, of one without sense, of the middle of the image."""
+
+Row = dict[str, Any]
+Reals = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """What maps show, and how far they can be trusted.
+
+    Attributes
+    ----------
+    maps, localisation, sanity : pyarrow.Table
+        The tables of these names; the last two without rows where nothing was measured.
+    notes : tuple of str
+        What was passed over.
+    """
+
+    maps: pa.Table
+    localisation: pa.Table
+    sanity: pa.Table
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables that have rows, by name."""
+        made = {"maps": self.maps, "localisation": self.localisation, "sanity": self.sanity}
+        return {name: table for name, table in made.items() if table.num_rows}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two maps are.
+
+    Attributes
+    ----------
+    against : str
+        One of `manyhot.tables.definitions.COMPARED_WITH`.
+    image : int
+        Number of the image.
+    value : float
+        Their rank correlation; NaN where one of them is the same everywhere.
+    layers, of_layers : int, optional
+        Last layers whose weights are shuffled, and layers with weights.
+    """
+
+    against: str
+    image: int
+    value: float
+    layers: int | None = None
+    of_layers: int | None = None
+
+
+def measure(found: Map, region: Mask, boxes: Mask, others: Mask) -> Row:
+    """Return the columns of `maps` that say how well a map points at an object.
+
+    Parameters
+    ----------
+    found : ndarray of float, shape (h, w)
+        NaN where the model did not see the image.
+    region, boxes : ndarray of bool, shape (h, w)
+        The pixels of the object, and those in its boxes.
+    others : ndarray of bool, shape (h, w)
+        The pixels of objects of other classes.
+    """
+    seen = ~np.isnan(found)
+    area = float(region[seen].mean()) if seen.any() else 0.0
+    why = _why_not(found[seen], region, area)
+    if why:
+        return {"skipped": why, "area": area}
+    middle = np.where(seen, centre(*found.shape), np.nan)
+    own = (localise(found, region), by_chance(region, seen), localise(middle, region))
+    named = zip(ENDS, own, strict=True)
+    values = {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
+    if (others & ~region & seen).any():
+        values |= _elsewhere(found, middle, others & ~region, seen)
+    return values | {"area": area, "difficult": bool(boxes.mean() < DIFFICULT and others.any())}
+
+
+def _elsewhere(found: Map, middle: Map, others: Mask, seen: Mask) -> Row:
+    told = (points_at(found, others), float(others[seen].mean()), points_at(middle, others))
+    return dict(zip((f"pointing_other{end}" for end in ENDS), told, strict=True))
+
+
+def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str:
+    if not region.any():
+        return "no object of the class"
+    if not area:
+        return "the object lies outside of what the model saw"
+    if area >= EVERYTHING:
+        return f"the object covers {100 * EVERYTHING:.0f} % or more of what the model saw"
+    return "the map is the same everywhere" if values.min() == values.max() else ""
+
+
+def summarise(maps: pa.Table, *, resamples: int = 1000, seed: int = 0) -> pa.Table:
+    """Return the table ``localisation``: means over maps of classes in the label set, of each method.
+
+    Parameters
+    ----------
+    maps : pyarrow.Table
+        The table of this name.
+    resamples : int
+        Bootstrap resamples of images, whose maps stay together; 0 for no intervals.
+    seed : int
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in maps.to_pylist():
+        if row["state"] == "yes" and (row["skipped"] or row["pointing"] is not None):
+            groups[row["dataset"], row["model"], row["method"]].append(row)
+    rows = [
+        dict(zip(("dataset", "model", "method"), key, strict=True)) | {"slice": name} | row
+        for key, own in groups.items()
+        for name, part in _slices(own).items()
+        for row in _means(part, resamples, seed)
+    ]
+    rows.sort(key=lambda row: row["slice"].startswith("class="))  # the rest of all methods comes first
+    return pa.Table.from_pylist(rows, schema=schema("localisation"))
+
+
+def _slices(rows: Sequence[Row]) -> dict[str, Sequence[Row]]:
+    found: dict[str, list[Row]] = {"all": [*rows], "difficult": [r for r in rows if r["difficult"]]}
+    for row in sorted(rows, key=lambda row: int(row["class_id"])):
+        found.setdefault(f"class={row['class_name']}", []).append(row)
+    return {name: own for name, own in found.items() if own}
+
+
+def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+    n_skipped = sum(row["skipped"] is not None for row in part)
+    for metric in MAP_MEASURES:
+        rows = [row for row in part if row[metric] is not None]
+        if rows or metric in MEASURES:
+            yield {"metric": metric, **_mean_of(rows, metric, resamples, seed), "n_skipped": n_skipped}
+
+
+def _mean_of(rows: Sequence[Row], metric: str, resamples: int, seed: int) -> Row:
+    values = np.array([[row[f"{metric}{end}"] for end in ENDS] for row in rows], float).reshape(-1, len(ENDS))
+    less = values[:, :1] - values[:, 2:]
+    image = np.unique([row["image_id"] for row in rows], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(np.concatenate([values, less], axis=1), image, resamples, seed)
+    return {
+        "value": mean[0],
+        "lo": _end(lo[0]),
+        "hi": _end(hi[0]),
+        "by_chance": mean[1],
+        "centre": mean[2],
+        "more": mean[3],
+        "more_lo": _end(lo[3]),
+        "more_hi": _end(hi[3]),
+        "n": len(rows),
+        "n_images": len(set(image.tolist())),
+    }
+
+
+def mean_over_images(
+    values: Reals, image: npt.NDArray[np.integer], resamples: int, seed: int
+) -> tuple[Reals, Reals, Reals]:
+    """Return means of columns and their intervals, images drawn with all of their rows.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (r, m)
+    image : ndarray of int, shape (r,)
+    resamples, seed : int
+
+    Returns
+    -------
+    mean, lo, hi : ndarray of float64, shape (m,)
+        NaN without rows; ends also without resamples.
+    """
+    m = values.shape[1]
+    if not len(values):
+        return (np.full(m, np.nan),) * 3
+    n = int(image.max()) + 1
+    sums = np.zeros((n, m))
+    np.add.at(sums, image, values)
+    counts = np.bincount(image, minlength=n)
+    if not resamples:
+        return values.mean(0), np.full(m, np.nan), np.full(m, np.nan)
+    drawn = Bootstrap(np.ones((1, n), bool), resamples, seed).ratios(
+        sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
+    )
+    return values.mean(0), *percentile_interval(drawn[0].T)
+
+
+def states_by_class(states: States, row: int) -> dict[int, str]:
+    """Return what is known of an image: no, unclear or yes of each class that it was asked about."""
+    names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
+    return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}
+
+
+def alike(one: Map, other: Map) -> float:
+    """Return the rank correlation of two maps; NaN where one is the same everywhere."""
+    return rank_correlation(one, other)
+
+
+def _end(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def agreements(
+    told: Mapping[str, str], found: Sequence[Agreement], *, resamples: int = 1000, seed: int = 0
+) -> list[Row]:
+    """Return rows of the table ``sanity`` for a model and a method.
+
+    Parameters
+    ----------
+    told : Mapping of str to str
+        dataset, model and method.
+    found : sequence of Agreement
+    resamples, seed : int
+    """
+    groups: dict[tuple[str, int | None, int | None], list[Agreement]] = defaultdict(list)
+    for one in found:
+        groups[one.against, one.layers, one.of_layers].append(one)
+    return [
+        dict(told) | {"against": against, "layers": layers, "of_layers": of} | _mean(own, resamples, seed)
+        for (against, layers, of), own in groups.items()
+    ]
+
+
+def _mean(found: Sequence[Agreement], resamples: int, seed: int) -> Row:
+    known = [one for one in found if not np.isnan(one.value)]
+    values = np.array([[one.value] for one in known], float).reshape(-1, 1)
+    image = np.unique([one.image for one in known], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(values, image, resamples, seed)
+    ends = {"lo": _end(lo[0]), "hi": _end(hi[0])}
+    return {"value": mean[0], **ends, "n": len(known), "n_skipped": len(found) - len(known)}

@@ -23,11 +23,11 @@ common.quiet()
 
 import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
-from manyhot.heads import read_head  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import manyhot  # noqa: E402
 from manyhot import PatchSettings, predict_files, read_labels  # noqa: E402
+from manyhot.heads import read_head  # noqa: E402
 from manyhot.pipeline import patchml_files  # noqa: E402
 
 VOC, COCO = (common.REPO.parent / "shared" / "data" / name for name in ("voc", "coco"))

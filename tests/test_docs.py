@@ -382,24 +382,12 @@ def test_outputs_are_found():
         "robustness",
         "companions",
         "patchml",
-    }
-
-
-WRITING = ("uncertainty", "patchml")
-WRITING = ("uncertainty", "robustness")
         "explanations",
         "shortcuts",
     }
 
 
-WRITING = ("uncertainty", "robustness", "shortcuts")
-        "robustness",
-        "companions",
-    }
-
-
-WRITING = ("uncertainty", "shortcuts", "robustness")
-WRITING = ("uncertainty", "robustness", "explanations", "shortcuts")
+WRITING = ("uncertainty", "patchml", "robustness", "explanations", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 

@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from manyhot.steps.describe import Description
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
-    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.localising import Explanations
+    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
-    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.localising import Explanations
+    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.robustness import Robustness

@@ -122,7 +122,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         r["model"],
         FILLS[r["fill"]],
         f"{r['n']:,}",
-        percent(r["flips"], 1),
+        percent(r["flips"]),
         with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),
         with_ends(r["control_lost"], r["control_lost_lo"], r["control_lost_hi"]),
         in_points(r["more"], r["lo"], r["hi"]),

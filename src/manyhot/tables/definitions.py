@@ -765,6 +765,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("n", pa.int64(), "images held out that count"),
         Column("n_skipped", pa.int64(), "images held out that do not"),
         Column("head", _text, "file of the head, as seen from the table"),
+    ),
     "maps": (
         Column("dataset", _text, "the data set"),
         Column("model", _text, "the model"),

@@ -385,8 +385,7 @@ def test_outputs_are_found():
     }
 
 
-WRITING = ("uncertainty", "patchml")
-WRITING = ("uncertainty", "robustness")
+WRITING = ("uncertainty", "patchml", "robustness")
 """Pages whose commands read what a block of Python above them writes."""
 
 

@@ -26,8 +26,7 @@ import polars as pl  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot import PatchSettings, predict_files, read_labels  # noqa: E402
-from manyhot.heads import read_head  # noqa: E402
+from manyhot import PatchSettings, heads, predict_files, read_labels  # noqa: E402
 from manyhot.pipeline import patchml_files  # noqa: E402
 
 VOC, COCO = (common.REPO.parent / "shared" / "data" / name for name in ("voc", "coco"))
@@ -42,12 +41,8 @@ WAYS = {
     "3 objects": {"objects": (3, 3)},
     "4 objects": {"objects": (4, 4)},
     "scale 0.15": {"scale": (0.15, 0.15)},
-    "scale 0.3": {"scale": (0.3, 0.3)},
-    "scale 0.8": {"scale": (0.8, 0.8)},
     "scale 1": {"scale": (1.0, 1.0)},
-    "2 objects, 10-20 % covered": {"objects": (2, 2), "overlap": (0.1, 0.2)},
     "2 objects, 40-50 % covered": {"objects": (2, 2), "overlap": (0.4, 0.5)},
-    "noise": {"background": "noise"},
     "blur": {"background": "blur"},
     "crop": {"background": "crop"},
     "animals": {"only": ANIMALS},
@@ -102,16 +97,16 @@ def photographs(folder: Path) -> Path:
     return out
 
 
-def predicted(out: Path, heads: list[Path]) -> list[manyhot.Predictions]:
+def predicted(out: Path, files: list[Path]) -> list[manyhot.Predictions]:
     """Return what each head says of the pictures in a folder; ``predict --model head:FILE`` says the same."""
     folder = out / "predictions"
-    known = [read_head(path) for path in heads]
+    known = [heads.read_head(path) for path in files]
     (backbone,) = {head.backbone for head in known}
     features = folder / "embeddings" / f"{backbone}.npy"
     if not features.is_file():
         predict_files(out / "images", [backbone], folder, engine="openvino", embeddings=True)
     ids = pl.read_parquet(folder / f"{backbone}.parquet")["image_id"].to_arrow()
-    names = [path.stem for path in heads]
+    names = [path.stem for path in files]
     return [
         manyhot.Predictions(
             ids.cast("string"),
@@ -133,16 +128,16 @@ def balanced(labels: manyhot.Labels, model: manyhot.Predictions) -> tuple[float,
     return joined.group_by("label").agg(pl.col("right").mean())["right"].mean(), len(joined)
 
 
-def rows(folder: Path, heads: list[Path]) -> Iterator[str]:
+def rows(folder: Path, files: list[Path]) -> Iterator[str]:
     photos = photographs(folder)
     labels = read_labels(photos / "labels.parquet")
-    models = predicted(photos, heads)
+    models = predicted(photos, files)
     told = [f"{balanced(labels, m)[0]:.1%}" for m in models]
     yield f"photographs of one class, {len(labels):,}, mean over classes: {' and '.join(told)}"
     for name, way in WAYS.items():
         out = compose(name, way, folder)
         labels = read_labels(out / "labels.parquet")
-        models = predicted(out, heads)
+        models = predicted(out, files)
         judged = manyhot.evaluate(labels, models, metrics=METRICS, resamples=1000).results.to_pylist()
         cells = []
         for model in models:

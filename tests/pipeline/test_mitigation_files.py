@@ -143,7 +143,8 @@ def test_the_table_of_a_pair(treated):
             assert row["change"] == pytest.approx(row["value"] - rows[model, "none", metric]["value"])
             assert row["change_lo"] <= row["change_hi"]
     assert [str(p) for p in written[:2]] == ["out/mitigation.parquet", "out/mitigation.csv"]
-    assert {str(p.relative_to("out")) for p in written[2:]} == {r["head"] for r in rows.values()}
+    assert {str(p.relative_to("out")) for p in written[2:-1]} == {r["head"] for r in rows.values()}
+    assert str(written[-1]) == "out/report/index.html"
     assert pl.read_csv("out/mitigation.csv").height == len(rows)
     about = tables.metadata(tables.read(written[0], "mitigation"))
     assert (about["call"], about["seed"], json.loads(about["notes"])) == ("a call", "0", list(found.notes))

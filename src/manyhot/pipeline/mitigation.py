@@ -23,6 +23,7 @@ from manyhot.heads import Head, write_head
 from manyhot.models import Settings, find_model, open_source
 from manyhot.pipeline.altering import Backbone, Images, slug
 from manyhot.pipeline.common import PathLike, check_apart, check_place
+from manyhot.pipeline.outputs import write_diagnosis
 from manyhot.pipeline.predict import Notify
 from manyhot.pipeline.treating import Treat
 from manyhot.steps.mitigation import HeldOut, Measured, Mitigation, Rows
@@ -129,7 +130,8 @@ def mitigate_files(
     about = {"notes": json.dumps(done.notes, ensure_ascii=False), "seed": str(seed)}
     path = out / "mitigation.parquet"
     written = [tables.write(done.mitigation, path, "mitigation", call=call, inputs=inputs, about=about)]
-    return done, [*written, write_csv(done.mitigation, path.with_suffix(".csv")), *heads]
+    written += [write_csv(done.mitigation, path.with_suffix(".csv")), *heads]
+    return done, [*written, write_diagnosis(out)]
 
 
 def _check_options(losses: Sequence[str], fill: str, held_out: float, pairs: Sequence[str]) -> None:

@@ -169,6 +169,7 @@ def _triple(r: Row, folder: Path) -> Strip:
 
 
 _WORTH = {
+    "lost": "Lost without the companion",
     "flips": "Flip without the companion",
     "recall_gap": "Recall gap",
     "hallucination_gap": "Hallucination gap",

@@ -24,6 +24,7 @@ from manyhot.core.shortcuts import (
     average_precision,
     balancing,
     gap,
+    paired_difference,
     share,
     split,
 )
@@ -62,10 +63,25 @@ class Mitigation:
 
 @dataclass(frozen=True)
 class Measured:
-    """A number, and what it is in each resample of the images held out, shape (R,)."""
+    """A number, and what it is in each resample of the images held out, shape (R,).
+
+    `hits` tells of a share which of its images are of it.
+    """
 
     estimated: Estimated
     samples: Floats
+    hits: Bools | None = None
+
+    def less(self, other: Measured) -> tuple[float, float, float]:
+        """Return how much more it is than another of the same images, and the ends of the 95 % interval.
+
+        Of shares that of Newcombe; where no image changes, a bootstrap would be sure of that.
+        """
+        if self.hits is not None and other.hits is not None:
+            found = paired_difference(self.hits, other.hits)
+            return found.value, found.lo, found.hi
+        value = self.estimated.value - other.estimated.value
+        return value, *_ends(self.samples - other.samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +151,7 @@ class HeldOut:
         wide = np.zeros(len(self.label), bool)
         inside = wide.copy()
         wide[rows], inside[rows] = hits, True
-        return Measured(share(hits), self._shares(wide, inside))
+        return Measured(share(hits), self._shares(wide, inside), hits)
 
     def _shares(self, hits: Bools, inside: Bools) -> Floats:
         weights = self._counts
@@ -211,6 +227,5 @@ class Rows:
             row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
             row["n_skipped"] = self.n - m.estimated.n
             if untreated is not None and metric in untreated:
-                row["change"] = m.estimated.value - untreated[metric].estimated.value
-                row["change_lo"], row["change_hi"] = _ends(m.samples - untreated[metric].samples)
+                row["change"], row["change_lo"], row["change_hi"] = m.less(untreated[metric])
             self.rows.append({k: None if v != v else v for k, v in row.items()})

@@ -285,6 +285,12 @@ def test_what_is_refused():
         "Masks go with objects.\n  got:     masks\n  do:      give these, too: --objects FILE"
     )
     assert refused(InputError, "photos", MODEL, top=-1) == "top cannot be negative.\n  got:     -1"
+    assert refused(InputError, "photos", MODEL, methods=()) == (
+        "Nothing tells how to explain.\n  allowed: gradcam, integrated-gradients, occlusion, saliency"
+    )
+    assert refused(InputError, "photos", MODEL, methods=["saliency"], layer="grid") == (
+        "Only gradcam looks at a layer.\n  got:     grid with saliency"
+    )
     assert refused(InputError, "photos", MODEL, ids=["gone.png"]) == (
         "No image could be explained.\n"
         "  where:   photos\n"

@@ -24,7 +24,7 @@ from manyhot.formats import read_classes
 from manyhot.formats.tabular import write_csv
 from manyhot.models import Network, Source, find_model, open_source
 from manyhot.models.decode import decode
-from manyhot.models.explain import Explainer, class_of
+from manyhot.models.explain import METHODS, Explainer, class_of
 from manyhot.models.placing import placed
 from manyhot.models.scored import read_image
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
@@ -126,7 +126,7 @@ def explain_files(
     _check_numbers(limit=limit, top=top, pictures=pictures, check=check)
     given = None if classes is None else read_classes(classes)
     network = find_model(model, given)
-    explainers = [Explainer(network, m, layer if m == "gradcam" else "", batch) for m in methods]
+    explainers = _explainers(network, methods, layer, batch)
     known = Known.read(network, given, objects, masks, labels)
     choice = Choice(tuple(class_of(network, name) for name in only), frozenset(ids), limit, top)
     sanity = Sanity(explainers, check, progress)
@@ -150,6 +150,13 @@ def explain_files(
         made.append(tables.write(table, path, name, call=call, inputs=inputs, about=about))
         made.append(write_csv(table, path.with_suffix(".csv")))
     return done, [*made, *job.write_skipped(), write_diagnosis(out)]
+
+
+def _explainers(network: Network, methods: Sequence[str], layer: str, batch: int) -> list[Explainer]:
+    if not methods:
+        raise InputError("Nothing tells how to explain.", allowed=", ".join(METHODS))
+    others = "" if "gradcam" in methods else layer  # which is refused then
+    return [Explainer(network, m, layer if m == "gradcam" else others, batch) for m in methods]
 
 
 def _check_numbers(**numbers: int | None) -> None:

@@ -97,21 +97,20 @@ def measure(found: Map, region: Mask, boxes: Mask, others: Mask) -> Row:
     """
     seen = ~np.isnan(found)
     area = float(region[seen].mean()) if seen.any() else 0.0
-    why = _why_not(found[seen], region, area)
-    if why:
-        return {"skipped": why, "area": area}
     middle = np.where(seen, centre(*found.shape), np.nan)
+    beside = others & ~region & seen
+    values: Row = {"area": area}
+    why = _why_not(found[seen], region, area)
+    # Of images that are labelled as a whole, with boxes of something else, this alone can be measured.
+    if beside.any() and np.ptp(found[seen]) > 0 and not (why and region.any()):
+        told = (points_at(found, beside), float(beside[seen].mean()), points_at(middle, beside))
+        values |= dict(zip((f"pointing_other{end}" for end in ENDS), told, strict=True))
+    if why:
+        return values | {"skipped": why}
     own = (localise(found, region), by_chance(region, seen), localise(middle, region))
     named = zip(ENDS, own, strict=True)
-    values = {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
-    if (others & ~region & seen).any():
-        values |= _elsewhere(found, middle, others & ~region, seen)
-    return values | {"area": area, "difficult": bool(boxes.mean() < DIFFICULT and others.any())}
-
-
-def _elsewhere(found: Map, middle: Map, others: Mask, seen: Mask) -> Row:
-    told = (points_at(found, others), float(others[seen].mean()), points_at(middle, others))
-    return dict(zip((f"pointing_other{end}" for end in ENDS), told, strict=True))
+    values |= {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
+    return values | {"difficult": bool(boxes.mean() < DIFFICULT and others.any())}
 
 
 def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str:

@@ -359,8 +359,8 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
     )
     lead = (
         "What accuracy is lost from one set of pictures to another, by the original label and by label sets. "
-        "What the original label loses beyond label sets is labels that are missing, not a failure of the "
-        "model.",
+        "What is lost by the label alone is another valid class, named in its place: a missing label, as far as "
+        "the label sets of both were made alike.",
     )
     made = [listing("losses", "What is lost", heads, whole, _loss)] if whole else []
     errors = _rows(found, "corruption_errors")
@@ -379,13 +379,20 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
 def _loss(r: Row) -> tuple[str, ...]:
     return (
         called(r["base"]),
-        called(r["dataset"]) if r["kind"] is None else f"{called(r['dataset'])}, {r['kind']}",
+        _place(r),
         r["model"] or f"mean of {r['n_models']:,}",
         r["metric"],
         in_points(r["loss"], r["lo"], r["hi"], 1),
         with_ends(r["share"], r["share_lo"], r["share_hi"]),
         f"{r['n']:,}",
     )
+
+
+def _place(r: Row) -> str:
+    name = called(r["dataset"])
+    if r["kind"] is not None:
+        return f"{name}, {r['kind'].replace('_', ' ')}"
+    return f"{name}, all kinds" if r["base"] == r["dataset"] else name
 
 
 def _errors(rows: Sequence[Row]) -> Listing:

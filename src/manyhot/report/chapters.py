@@ -359,8 +359,8 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
     )
     lead = (
         "What accuracy is lost from one set of pictures to another, by the original label and by label sets. "
-        "What is lost by the label alone is another valid class, named in its place: a missing label, as far as "
-        "the label sets of both were made alike.",
+        "What is lost by the label alone is another valid class, named in its place: a missing label, as far "
+        "as the label sets of both were made alike.",
     )
     made = [listing("losses", "What is lost", heads, whole, _loss)] if whole else []
     errors = _rows(found, "corruption_errors")

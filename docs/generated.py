@@ -93,6 +93,7 @@ ROWS = {
         "`manyhot diagnose corruptions`",
     ),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
+    "mitigation": ("a number of a head, of a pair, a treatment and a metric", "`manyhot mitigate`"),
     "shortcuts": (
         "a pair of classes, and a way to take one of them out of images",
         "`manyhot diagnose shortcuts`",

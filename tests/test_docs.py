@@ -381,12 +381,13 @@ def test_outputs_are_found():
         "uncertainty",
         "robustness",
         "companions",
+        "patchml",
         "explanations",
         "shortcuts",
     }
 
 
-WRITING = ("uncertainty", "robustness", "explanations", "shortcuts")
+WRITING = ("uncertainty", "patchml", "robustness", "explanations", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         read_results,
         read_votes,
     )
+    from manyhot.heads import Head, read_head, write_head
     from manyhot.models.explain import explain
     from manyhot.models.predict import predict
     from manyhot.pipeline import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         init_campaign,
         kinds_files,
         leaderboard,
+        mitigate_files,
         next_files,
         patchml_files,
         predict_files,
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.localising import Explanations
+    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Proposals, propose
     from manyhot.steps.recalibration import Calibration, diagnose_calibration
     from manyhot.steps.results import Evaluation
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
         write_predictions,
         write_votes,
     )
+    from manyhot.train import fit_sigmoid, fit_softmax
 
 _HOME = {
     "Aggregated": "manyhot.steps.aggregate",
@@ -109,16 +113,18 @@ _HOME = {
     "Evaluator": "manyhot.api",
     "Explanations": "manyhot.steps.localising",
     "Golden": "manyhot.tables",
+    "Head": "manyhot.heads",
     "Images": "manyhot.tables",
     "LabelIssues": "manyhot.steps.issues",
     "Labels": "manyhot.tables",
     "ManyhotError": "manyhot.errors",
+    "Mitigation": "manyhot.steps.mitigation",
     "PatchSettings": "manyhot.pipeline.patch_settings",
     "Predictions": "manyhot.tables",
     "Proposals": "manyhot.steps.propose",
     "Results": "manyhot.tables",
-    "Shortcuts": "manyhot.steps.shortcuts",
     "Robustness": "manyhot.steps.robustness",
+    "Shortcuts": "manyhot.steps.shortcuts",
     "SortedErrors": "manyhot.steps.findings",
     "Votes": "manyhot.tables",
     "aggregate": "manyhot.reassess",
@@ -137,15 +143,15 @@ _HOME = {
     "describe_files": "manyhot.pipeline",
     "diagnose_calibration": "manyhot.steps.recalibration",
     "diagnose_calibration_files": "manyhot.pipeline",
-    "diagnose_corruptions": "manyhot.steps.corruptions",
-    "diagnose_corruptions_files": "manyhot.pipeline",
     "diagnose_companions": "manyhot.steps.companions",
     "diagnose_companions_files": "manyhot.pipeline",
+    "diagnose_corruptions": "manyhot.steps.corruptions",
+    "diagnose_corruptions_files": "manyhot.pipeline",
     "diagnose_errors": "manyhot.api",
     "diagnose_errors_files": "manyhot.pipeline",
-    "diagnose_shortcuts_files": "manyhot.pipeline",
     "diagnose_robustness": "manyhot.steps.robustness",
     "diagnose_robustness_files": "manyhot.pipeline",
+    "diagnose_shortcuts_files": "manyhot.pipeline",
     "evaluate": "manyhot.api",
     "evaluate_benchmark": "manyhot.pipeline",
     "evaluate_files": "manyhot.pipeline",
@@ -154,9 +160,12 @@ _HOME = {
     "fetch": "manyhot.catalog",
     "find_label_issues": "manyhot.api",
     "find_label_issues_files": "manyhot.pipeline",
+    "fit_sigmoid": "manyhot.train",
+    "fit_softmax": "manyhot.train",
     "init_campaign": "manyhot.pipeline",
     "kinds_files": "manyhot.pipeline",
     "leaderboard": "manyhot.pipeline",
+    "mitigate_files": "manyhot.pipeline",
     "next_files": "manyhot.pipeline",
     "patchml_files": "manyhot.pipeline",
     "predict": "manyhot.models.predict",
@@ -165,6 +174,7 @@ _HOME = {
     "propose_files": "manyhot.pipeline",
     "read_findings": "manyhot.formats",
     "read_golden": "manyhot.formats",
+    "read_head": "manyhot.heads",
     "read_images": "manyhot.formats",
     "read_labels": "manyhot.formats",
     "read_objects": "manyhot.formats",
@@ -175,6 +185,7 @@ _HOME = {
     "report_folder": "manyhot.pipeline",
     "similar_files": "manyhot.pipeline",
     "write_golden": "manyhot.tables",
+    "write_head": "manyhot.heads",
     "write_labels": "manyhot.tables",
     "write_objects": "manyhot.tables",
     "write_predictions": "manyhot.tables",
@@ -195,10 +206,12 @@ __all__ = [
     "Evaluator",
     "Explanations",
     "Golden",
+    "Head",
     "Images",
     "LabelIssues",
     "Labels",
     "ManyhotError",
+    "Mitigation",
     "PatchSettings",
     "Predictions",
     "Proposals",
@@ -241,9 +254,12 @@ __all__ = [
     "fetch",
     "find_label_issues",
     "find_label_issues_files",
+    "fit_sigmoid",
+    "fit_softmax",
     "init_campaign",
     "kinds_files",
     "leaderboard",
+    "mitigate_files",
     "next_files",
     "patchml_files",
     "predict",
@@ -252,6 +268,7 @@ __all__ = [
     "propose_files",
     "read_findings",
     "read_golden",
+    "read_head",
     "read_images",
     "read_labels",
     "read_objects",
@@ -262,6 +279,7 @@ __all__ = [
     "report_folder",
     "similar_files",
     "write_golden",
+    "write_head",
     "write_labels",
     "write_objects",
     "write_predictions",

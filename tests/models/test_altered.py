@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
+from small_models import COLOURS, SMALL
 
 from manyhot.errors import MatchError
-from manyhot.models import Settings, altered, open_source, run
+from manyhot.models import Network, Settings, altered, open_source, run
 from manyhot.tables import read
 
 
@@ -86,6 +88,16 @@ def test_parts_that_hold_no_wanted_image(many, tint, settings, tmp_path):
     alteration = Wide((0, 250, 0), only)
     done = run(altered(open_source(many), alteration), tint, tmp_path / "a", settings)
     assert (done.n, best(tmp_path / "a")) == (2, dict.fromkeys(only, 1))
+
+
+def test_features_of_parts_that_hold_no_wanted_image(many, settings, tmp_path):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+    network = Network("flat", COLOURS, SMALL, module.eval(), head="1")
+    source = altered(open_source(many), Wide((0, 255, 0), ("01099.jpg",)))
+    run(source, network, tmp_path / "a", replace(settings, embeddings=True))
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "a" / "embeddings" / "flat.npy"), np.repeat([[0, 1, 0]], 64, axis=1)
+    )
 
 
 class Wide(Painted):

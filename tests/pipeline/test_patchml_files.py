@@ -230,10 +230,7 @@ def test_classes_without_patches(photographs):
     assert done.notes[0] == "without patches, and in no picture: eel"
     assert done.patches["eel"] == 0
     assert refused(only=("eel", "ant", "bee", "cow")) == (
-        "No object of a class can be cut out.\n"
-        "  where:   objects\n"
-        "  got:     eel\n"
-        "  do:      1 objects: smaller than 8 pixels"
+        "No object of a class can be cut out.\n  where:   objects\n  got:     eel (smaller than 8 pixels: 1)"
     )
     write_objects([r for r in photographs if r["class"] in ("ant", "bee")])
     assert refused("new") == (
@@ -242,6 +239,23 @@ def test_classes_without_patches(photographs):
         "  do:      give --objects-per-image 1-2"
     )
     assert not Path("new").exists()
+
+
+def test_objects_are_looked_for_until_none_is_left(photographs):
+    """Of 300 ants one is large enough; which bee is taken first is chance, and not its place in the file."""
+    rows = [r for r in photographs if r["class"] not in ("ant", "bee")]
+    rows += [row("0.png", 0, (0.9, 0.9, 0.92, 0.95))] * 299 + [row("0.png", 0)]
+    for i in range(40):
+        save(f"photos/bee{i}.png", photograph(1))
+        rows.append(row(f"bee{i}.png", 1))
+    write_objects(rows)
+    done = compose(n=5, objects=(1, 1))
+    assert done.patches["ant"] == 1
+    assert done.skipped == {"smaller than 8 pixels": 299}
+    compose("many", n=40, objects=(1, 1), only=("bee",))
+    found = tables.read("many/images.parquet", "images")["sources"].to_pylist()
+    assert sorted(s for (s,) in found) == sorted(f"bee{i}.png" for i in range(40))
+    assert found != sorted(found)
 
 
 def test_what_has_no_room_is_an_error_that_ends():

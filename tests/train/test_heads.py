@@ -82,6 +82,19 @@ def test_weights_are_repetitions(data):
         np.testing.assert_allclose(weighted.probabilities(x), repeated.probabilities(x), rtol=0, atol=1e-3)
 
 
+def test_a_start_leads_to_the_same_end(data):
+    x, label, state = data
+    for fit, wanted in ((fit_softmax, label), (fit_sigmoid, state)):
+        other = fit(x[::2], wanted[::2], CLASSES, "b", penalty=0.03)
+        head = fit(x, wanted, CLASSES, "b", penalty=0.03, start=other)
+        np.testing.assert_allclose(
+            head.probabilities(x),
+            fit(x, wanted, CLASSES, "b", penalty=0.03).probabilities(x),
+            rtol=0,
+            atol=1e-3,
+        )
+
+
 def test_the_penalty_is_the_likeliest_on_a_tenth(data):
     x, label, _ = data
     held = np.arange(len(x)) % 10 == 0

@@ -25,6 +25,7 @@ from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.explaining import explain
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
+from manyhot.cli.mitigating import mitigate
 from manyhot.cli.patching import patchml
 from manyhot.cli.predicting import doctor, models, predict, similar
 from manyhot.cli.proposing import init, propose, proposers, status
@@ -68,6 +69,7 @@ for command in (
     models,
     doctor,
     similar,
+    mitigate,
     explain,
     patchml,
     init,

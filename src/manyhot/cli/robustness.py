@@ -251,7 +251,9 @@ def _points(value: float | None, lo: float | None, hi: float | None) -> str:
 def _percent(value: float | None, lo: float | None, hi: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.0%}" + ("" if lo is None or hi is None else f" ({lo:.0%} to {hi:.0%})")
+    # Rounded first: what is a little below 0 is 0, and not -0.
+    whole, low, high = (f"{round(v or 0.0, 2) + 0.0:.0%}" for v in (value, lo, hi))
+    return whole if lo is None or hi is None else f"{whole} ({low} to {high})"
 
 
 def print_corruptions(found: Robustness) -> None:

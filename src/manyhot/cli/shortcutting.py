@@ -71,7 +71,10 @@ LeastOption = Annotated[
 ]
 
 ThresholdOption = Annotated[
-    float, typer.Option("--threshold", help="Share of flips from which a pair is a shortcut.", metavar="P")
+    float,
+    typer.Option(
+        "--threshold", help="Share of images that is lost from which on a pair is a shortcut.", metavar="P"
+    ),
 ]
 
 AtOption = Annotated[
@@ -168,26 +171,30 @@ def print_shortcuts(found: Shortcuts, written: list[Path], threshold: float, as_
 
 
 def _summed(one: Row, threshold: float) -> str:
-    control = "" if one["mean_control"] is None else f"; controls {one['mean_control']:.3f}"
+    flips = f"flips {one['mean']:.3f} (median {one['median']:.3f}, controls {_mean(one['mean_control'])})"
+    lost = f"lost {one['mean_lost']:.3f} (controls {_mean(one['mean_control_lost'])})"
     return (
-        f"{one['fill']}: {one['pairs']:,} pairs, flips {one['mean']:.3f} (median "
-        f"{one['median']:.3f}){control}; from {threshold:g} on and above the control: {one['shortcuts']:,}"
+        f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {one['shortcuts']:,} from {threshold:g} on"
     )
 
 
+def _mean(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _print_pairs(tested: Sequence[Row]) -> None:
-    head = ("main", "without", "fill", "images", "flips", "control", "difference in points", "")
+    head = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
     print_table(head, [_cells(row) for row in tested[:SHOWN]])
     if len(tested) > SHOWN:
         say(f"… and {len(tested) - SHOWN:,} more rows in the table")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    lo, flips, hi = (100 * row[k] for k in ("flips_lo", "flips", "flips_hi"))
+    lo, lost, hi = (100 * row[k] for k in ("lost_lo", "lost", "lost_hi"))
     control, more = "–", "–"
-    if row["control"] is not None:
-        control = f"{row['control']:.1%}"
+    if row["control_lost"] is not None:
+        control = f"{row['control_lost']:.1%}"
         more = f"{100 * row['more']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
     marked = "shortcut" if row["shortcut"] else ""
-    return (*names, f"{flips:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)
+    return (*names, f"{row['flips']:.1%}", f"{lost:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)

@@ -33,7 +33,8 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     Objects that ``ignore``, ``difficult`` or ``crowd`` marks are neither asked for nor wrong. ``polygons``
     and ``mask`` may tell more than the box.
     """
-    frame = pl.from_arrow(read_own(path, "objects")) if declared(path) == "objects" else read_frame(path)
+    own = declared(path) == "objects"
+    frame = pl.from_arrow(read_own(path, "objects")) if own else read_frame(path)
     assert isinstance(frame, pl.DataFrame)
     if not {"class", "class_id"} & set(frame.columns):
         raise InputError(
@@ -47,8 +48,9 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     ids = class_indices(frame[column].cast(pl.String), known, path)
     marks = [c for c in _IGNORE if c in frame.columns]
     told = [pl.col(c).cast(pl.Boolean).fill_null(False) for c in marks]
+    image = pl.col("image_id").cast(pl.String)
     frame = frame.with_columns(
-        pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""),
+        image if own else image.str.replace(r"^.*[/\\]", ""),  # ids of ours are in their form already
         class_id=ids,
         ignore=pl.any_horizontal(told) if told else pl.lit(False),
         **{c: pl.col(c).cast(pl.Float32) for c in _BOX},

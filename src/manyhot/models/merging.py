@@ -226,9 +226,10 @@ def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
     """
     with atomic_write(target) as unfinished, unfinished.open("wb") as file:
         for path in paths:
-            column = read_part(path, ["features"])["features"].combine_chunks().drop_null()
-            if not len(column):
+            part = read_part(path)
+            if "features" not in part.column_names:  # no image of it could be decoded, or none was wanted
                 continue
+            column = part["features"].combine_chunks().drop_null()
             rows = column.flatten().to_numpy().reshape(len(column), -1)
             if not file.tell():
                 header = {"descr": "<f2", "fortran_order": False, "shape": (n, rows.shape[1])}

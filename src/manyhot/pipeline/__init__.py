@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.gallery import gallery_files
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
+    from manyhot.pipeline.mitigation import mitigate_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.patch_settings import PatchSettings, pair_of, real_range, whole_range
     from manyhot.pipeline.patchml import PatchML, patchml_files
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from manyhot.steps.kinds import Kinds
     from manyhot.steps.leaderboard import narrow
     from manyhot.steps.localising import Explanations
+    from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
     from manyhot.steps.robustness import Robustness
@@ -82,6 +84,7 @@ _HOME = {
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
     "Listed": "manyhot.models.listing",
+    "Mitigation": "manyhot.steps.mitigation",
     "Next": "manyhot.steps.asking",
     "Notify": "manyhot.pipeline.predict",
     "Options": "manyhot.pipeline.common",
@@ -133,6 +136,7 @@ _HOME = {
     "leaderboard": "manyhot.pipeline.compare",
     "leaderboard_text": "manyhot.pipeline.compare",
     "list_models": "manyhot.models.listing",
+    "mitigate_files": "manyhot.pipeline.mitigation",
     "narrow": "manyhot.steps.leaderboard",
     "next_files": "manyhot.pipeline.asking",
     "predict_files": "manyhot.pipeline.predict",
@@ -168,6 +172,7 @@ __all__ = [
     "Kinds",
     "LabelIssues",
     "Listed",
+    "Mitigation",
     "Next",
     "Notify",
     "Options",
@@ -211,6 +216,7 @@ __all__ = [
     "leaderboard",
     "leaderboard_text",
     "list_models",
+    "mitigate_files",
     "narrow",
     "next_files",
     "open_annotation",

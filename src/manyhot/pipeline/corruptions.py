@@ -231,6 +231,7 @@ class _Job:
     n_images: int
     n_models: int
     _done: int = 0
+    _there: int = 0
 
     def predict(self, network: Network, check: Any) -> None:
         settings, choice = self.settings, None
@@ -242,7 +243,9 @@ class _Job:
                 check(folder, network.name)
                 # What goes on later is to go on with the same engine: others differ in the last digits.
                 settings = replace(settings, engine=_engine(folder, network.name))
-            self._done += self.n_images
+            # What an earlier run left counts neither as done nor as to do: it would flatter the time left.
+            self._there += 0 if came.n else self.n_images
+            self._done += self.n_images if came.n else 0
             self._tell(0)
 
     def _notify(self, kind: str, told: dict[str, Any]) -> None:
@@ -251,7 +254,7 @@ class _Job:
 
     def _tell(self, images: int) -> None:
         if self.progress:
-            total = self.n_images * len(self.copies) * self.n_models
+            total = self.n_images * len(self.copies) * self.n_models - self._there
             self.progress("corrupting and predicting", self._done + images, total)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from manyhot.errors import InputError
 from manyhot.pixels.patchml import fits_always
@@ -105,11 +104,6 @@ class PatchSettings:
                 got=f"from {self.objects[0]} on",
                 do=f"give --objects-per-image 2-{max(2, self.objects[1])}",
             )
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What the metadata tell of them."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def no_room(n: int, s: PatchSettings) -> InputError:

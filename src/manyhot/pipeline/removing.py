@@ -134,17 +134,16 @@ class Removing:
     def draw(self, examples: pa.Table) -> pa.Table:
         """Write the pictures of examples, and return the table with their files."""
         rows = examples.to_pylist()
-        wanted: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            wanted.setdefault(row["image_id"], []).append(row)
+        wanted: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        for number, row in enumerate(rows, 1):
+            wanted.setdefault(row["image_id"], []).append((number, row))
         for image_id, pixels in self._pixels(wanted):
-            for row in wanted[image_id]:
-                self._draw(row, pixels)
+            for number, row in wanted[image_id]:
+                self._draw(number, row, pixels)
         return pa.Table.from_pylist(rows, schema=tables.schema("shortcut_examples"))
 
-    def _draw(self, row: dict[str, Any], pixels: Any) -> None:
-        pair = f"{row['main']}-{row['companion']}-{row['fill']}"
-        stem = f"{pair}/{_file_name(row['image_id'])}"
+    def _draw(self, number: int, row: dict[str, Any], pixels: Any) -> None:
+        pair = _file_name(f"{row['main_name']}-{row['companion_name']}")
         made = {"before": pixels}
         for name, control in (("after", False), ("control", True)):
             made[name] = self.removals[Change(row["companion"], row["fill"], control)](
@@ -152,7 +151,7 @@ class Removing:
             )
         for name, picture in made.items():
             if not isinstance(picture, str):
-                row[name] = f"examples/{stem}-{name}.jpg"
+                row[name] = f"examples/{number:02}-{pair}-{row['fill']}-{name}.jpg"
                 write_picture(self.out / row[name], picture)
 
     def _pixels(self, wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -211,7 +210,7 @@ class Told:
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text)
+    return re.sub(r"[^\w.-]+", "-", text)[:60]
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

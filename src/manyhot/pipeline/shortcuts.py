@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
@@ -88,7 +89,7 @@ def diagnose_shortcuts_files(
     least : int
         Images with both classes that a pair needs.
     threshold : float
-        Share of flips from which a pair is called a shortcut.
+        Share of images that must be lost for a pair to be called a shortcut.
     at : float
         Probability from which a class is predicted; of logits the best class is.
     seed : int
@@ -106,7 +107,8 @@ def diagnose_shortcuts_files(
         For each kind of bad input; or no pair can be tested.
     """
     out = Path(out)
-    check_options(fills, least, threshold, at)
+    _check_options(fills, least, threshold, at)
+    _check_outside(source, out)
     check_apart([source, objects, masks, labels, classes], out, NAMES)
     for name in NAMES:
         check_place(out / f"{name}.parquet", name)
@@ -120,48 +122,58 @@ def diagnose_shortcuts_files(
         open_source(source), network, found, out, Settings(None, engine), fills, seed, call, notify
     )
 
-    def choose(states: States) -> list[Pair]:
+    def find(states: States) -> list[Pair]:
         return find_pairs(states, network.classes, found.class_id.tolist(), least=least, only=only)
 
-    _check_any(choose(states), least, network)
-    before = job.predict_originals(images_to_alter(states, choose(states)))
-    chosen = choose(states.of(before.image_id))
-    _check_any(chosen, least, network)
-    after = job.predict_altered(images_to_alter(states.of(before.image_id), chosen))
+    options: dict[str, Any] = {"at": at, "threshold": threshold, "resamples": resamples, "seed": seed}
+    judged = _judged(job, states, find, least, options)
+    inputs = {Path(p).name: sha256(p) for p in (objects, masks, labels, classes) if p and Path(p).is_file()}
+    about = {"seed": str(seed), "least": str(least), "threshold": f"{threshold:g}"}
+    return judged, _write(judged, out, call, inputs, about)
+
+
+def _judged(
+    job: Removing,
+    states: States,
+    find: Callable[[States], list[Pair]],
+    least: int,
+    options: Mapping[str, Any],
+) -> Shortcuts:
+    """Predict what is needed, judge it, and draw examples."""
+    _check_any(find(states), least, job.network)
+    before = job.predict_originals(images_to_alter(states, find(states)))
+    seen = states.of(before.image_id)
+    pairs = find(seen)
+    _check_any(pairs, least, job.network)
+    after = job.predict_altered(images_to_alter(seen, pairs))
     judged = diagnose_shortcuts(
-        states.of(before.image_id),
-        chosen,
+        seen,
+        pairs,
         before,
         after,
-        network.classes,
-        fills=fills,
-        at=at,
-        threshold=threshold,
+        job.network.classes,
+        fills=job.fills,
         least=least,
-        resamples=resamples,
-        seed=seed,
         notes=job.notes(states, before),
+        **options,
     )
-    _forget(out)
-    judged = replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
-    inputs = {Path(p).name: sha256(p) for p in (objects, masks, labels, classes) if p and Path(p).is_file()}
-    about = {"notes": json.dumps(judged.notes, ensure_ascii=False), "seed": str(seed)}
-    about |= {"least": str(least), "threshold": f"{threshold:g}"}
+    _forget(job.out)
+    return replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
+
+
+def _write(
+    judged: Shortcuts, out: Path, call: str, inputs: Mapping[str, str], about: Mapping[str, str]
+) -> list[Path]:
+    told = {"notes": json.dumps(judged.notes, ensure_ascii=False), **about}
     written = []
     for name, table in judged.tables.items():
         path = out / f"{name}.parquet"
-        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=about))
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=told))
         written.append(write_csv(table, path.with_suffix(".csv")))
-    return judged, [*written, write_diagnosis(out)]
+    return [*written, write_diagnosis(out)]
 
 
-def check_options(fills: Sequence[str], least: int, threshold: float, at: float) -> None:
-    """Refuse options that mean nothing.
-
-    Raises
-    ------
-    InputError
-    """
+def _check_options(fills: Sequence[str], least: int, threshold: float, at: float) -> None:
     strange = [fill for fill in fills if fill not in FILLS]
     if strange or not fills:
         raise InputError(
@@ -174,6 +186,17 @@ def check_options(fills: Sequence[str], least: int, threshold: float, at: float)
             raise InputError(f"{name} is a share.", got=value, allowed="above 0, at most 1")
 
 
+def _check_outside(source: PathLike, out: Path) -> None:
+    """Refuse to draw pictures among the images: the next run would read them."""
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(
+            "The output would lie among the images.",
+            where=out,
+            got=f"images in {source}",
+            do="choose an --out outside of it",
+        )
+
+
 def _states(objects: Objects, labels: PathLike | None, classes: ClassList) -> States:
     if labels is None:
         return states_of_objects(objects, classes)
@@ -184,13 +207,13 @@ def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
     if any(not pair.why_not for pair in pairs):
         return
     reasons = Counter(pair.why_not for pair in pairs)
-    most = max((pair.both for pair in pairs), default=0)
+    most = max((pair.both for pair in pairs if pair.why_not.startswith("fewer")), default=0)
     raise InputError(
         "No pair of classes can be tested.",
         where=network.name,
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
         allowed=f"a main class that the model predicts, and a companion with objects, in {least:,} images",
-        do=f"--least {most} would test some" if 1 < most < least else None,
+        do=f"--least {most} would test some" if most else None,
     )
 
 

@@ -60,7 +60,7 @@ def _shortcuts(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter
     lead = (
         "A model leans on a shortcut where it no longer sees a class once another, its companion, is taken "
         "out of the picture. Whatever is done to a picture flips some predictions: what counts is how many "
-        "more flip than when a region of the same shape is filled elsewhere.",
+        "more are lost than when a region of the same shape is filled elsewhere.",
         f"{counted(_pairs(tested), 'pair')} of classes tested; {n or 'none'} {'is' if n == 1 else 'are'} "
         "beyond the threshold and beyond the control.",
     )
@@ -86,8 +86,9 @@ _FLIPS = (
     Head("By", number=False),
     Head("Images"),
     Head("Flip", title="Share whose prediction of the class is another without the companion"),
+    Head("Lost", title="Share whose prediction of the class is gone without the companion"),
     Head("Control", title="The same where a region of that shape is filled elsewhere"),
-    Head("More, points", title="Flips less those of the control"),
+    Head("More, points", title="Lost less what is lost in the control"),
     Head("Recall gap, points", title="Recall beside the companion less recall without it"),
     Head("Hallucination gap, points", title="False alarms beside the companion less those without it"),
     Head("AP", title="Average precision"),
@@ -121,8 +122,9 @@ def _flip(r: Row) -> tuple[str, ...]:
         r["model"],
         FILLS[r["fill"]],
         f"{r['n']:,}",
-        with_ends(r["flips"], r["flips_lo"], r["flips_hi"]),
-        with_ends(r["control"], r["control_lo"], r["control_hi"]),
+        percent(r["flips"]),
+        with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),
+        with_ends(r["control_lost"], r["control_lost_lo"], r["control_lost_hi"]),
         in_points(r["more"], r["lo"], r["hi"]),
         *gaps,
         percent(r["ap"], 1),
@@ -167,6 +169,7 @@ def _triple(r: Row, folder: Path) -> Strip:
 
 
 _WORTH = {
+    "lost": "Lost without the companion",
     "flips": "Flip without the companion",
     "recall_gap": "Recall gap",
     "hallucination_gap": "Hallucination gap",
@@ -356,8 +359,8 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
     )
     lead = (
         "What accuracy is lost from one set of pictures to another, by the original label and by label sets. "
-        "What the original label loses beyond label sets is labels that are missing, not a failure of the "
-        "model.",
+        "What is lost by the label alone is another valid class, named in its place: a missing label, as far as "
+        "the label sets of both were made alike.",
     )
     made = [listing("losses", "What is lost", heads, whole, _loss)] if whole else []
     errors = _rows(found, "corruption_errors")
@@ -376,13 +379,20 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
 def _loss(r: Row) -> tuple[str, ...]:
     return (
         called(r["base"]),
-        called(r["dataset"]) if r["kind"] is None else f"{called(r['dataset'])}, {r['kind']}",
+        _place(r),
         r["model"] or f"mean of {r['n_models']:,}",
         r["metric"],
         in_points(r["loss"], r["lo"], r["hi"], 1),
         with_ends(r["share"], r["share_lo"], r["share_hi"]),
         f"{r['n']:,}",
     )
+
+
+def _place(r: Row) -> str:
+    name = called(r["dataset"])
+    if r["kind"] is not None:
+        return f"{name}, {r['kind'].replace('_', ' ')}"
+    return f"{name}, all kinds" if r["base"] == r["dataset"] else name
 
 
 def _errors(rows: Sequence[Row]) -> Listing:

@@ -197,7 +197,8 @@ def listing(
     found = list(rows)
     made = [cells(row) for row in found[:MOST_ROWS]]
     values = list(zip(*made, strict=True))
-    same = [i for i, v in enumerate(values) if i and not heads[i].number and len(set(v)) == 1]
+    alike = [i for i, v in enumerate(values) if i and not heads[i].number and len(set(v)) == 1]
+    same = alike if len(made) > 1 else []
     told = [f"{heads[i].text}: {values[i][0]}." for i in same if values[i][0]]
     kept = [i for i, v in enumerate(values) if i == 0 or (any(v) and i not in same)]
     entries = tuple(Entry(tuple(row[i] for i in kept)) for row in made)

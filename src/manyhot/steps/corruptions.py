@@ -149,7 +149,7 @@ class _Corrupted:
         copies = [p for copy, p in self.places.items() if copy != CLEAN]
         means = [average([p for p in copies if p.kind == kind], kind) for kind in self._kinds]
         everywhere = average(means, None)
-        ends = [*copies, *means, everywhere]
+        ends = [everywhere, *means, *copies]
         lost = [row for place in ends for row in losses(clean, place, paired=True)]
         errors = [row for metric in ERRORS for row in self._errors(metric)]
         return Robustness.of([clean, *ends], lost, errors, [*notes, *self._notes()])

@@ -36,7 +36,7 @@ LEAST = 25
 """Images with both that a pair is tested from, as in Plumb et al. 2022 (SPIRE)."""
 
 THRESHOLD = 0.4
-"""Share of flips from which a pair is called a shortcut, as there."""
+"""Share of images that must be lost for a pair to be called a shortcut; there it is that of flips."""
 
 SHOWN, IMAGES_SHOWN = 10, 6
 """Pairs of which there are examples, and how many of each."""
@@ -240,21 +240,25 @@ class Shortcuts:
 
     @property
     def summary(self) -> list[Row]:
-        """For each fill: pairs that were tested, mean and median share of flips, and how many are marked."""
+        """For each fill: pairs that were tested, mean and median share of flips, shortcuts.
+
+        The mean of what is lost is told beside, and both of controls.
+        """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         found = []
         for fill in FILLS:
             of = tested.filter(pc.equal(tested["fill"], fill))
             if not len(of):
                 continue
-            flips, control = of["flips"].to_numpy(), pc.drop_null(of["control"]).to_numpy()
             found.append(
                 {
                     "fill": fill,
                     "pairs": len(of),
-                    "mean": float(flips.mean()),
-                    "median": float(np.median(flips)),
-                    "mean_control": float(control.mean()) if len(control) else None,
+                    "mean": pc.mean(of["flips"]).as_py(),
+                    "median": float(np.median(of["flips"].to_numpy())),
+                    "mean_control": pc.mean(of["control"]).as_py(),
+                    "mean_lost": pc.mean(of["lost"]).as_py(),
+                    "mean_control_lost": pc.mean(of["control_lost"]).as_py(),
                     "shortcuts": int(pc.sum(of["shortcut"]).as_py()),
                 }
             )
@@ -318,7 +322,7 @@ def diagnose_shortcuts(
         if progress:
             progress("judging pairs", done, len(pairs))
     tested, skipped = ([r for r in rows if (r["skipped"] is None) is ok] for ok in (True, False))
-    order = rank(*(np.array([r[k] for r in tested], float) for k in ("lo", "flips")))
+    order = rank(*(np.array([r[k] for r in tested], float) for k in ("lo", "lost")))
     ordered = [tested[i] for i in order] + sorted(skipped, key=lambda r: -r["both"])
     told = list(notes)
     if lost := len(states.image_id) - len(kept.image_id):
@@ -386,7 +390,7 @@ class _Judge:
             yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
 
     def examples(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """Yield images of the first pairs: first those that flipped, and by how much the score fell."""
+        """Yield images of the first pairs: those that are lost first, then other flips."""
         for row in [r for r in rows if r["skipped"] is None][:SHOWN]:
             yield from self._examples(row)
 
@@ -425,17 +429,18 @@ class _Judge:
         row: Row = {"n": len(inside), "n_control": 0}
         if len(inside) < self.least:
             return row | {"skipped": f"fewer than {self.least:,} images could be altered"}
-        flipped = before.found != gone.found
-        flips = share(flipped[inside])
-        row |= _told(flips, "flips", "flips_lo", "flips_hi")
-        row["lost"] = float((before.found & ~gone.found)[inside].mean())
+        lost = share((before.found & ~gone.found)[inside])
+        row |= _told(share((before.found != gone.found)[inside]), "flips", "flips_lo", "flips_hi")
+        row |= _told(lost, "lost", "lost_lo", "lost_hi")
         row["fall"] = float((before.score - gone.score)[inside].mean())
         inside = inside[control.there[inside]]
-        beside = before.found != control.found
-        more = paired_difference(flipped[inside], beside[inside])
-        row |= _told(share(beside[inside]), "control", "control_lo", "control_hi", "n_control")
+        flips = share((before.found != control.found)[inside])
+        row |= _told(flips, "control", "control_lo", "control_hi", "n_control")
+        away = [(before.found & ~said.found)[inside] for said in (gone, control)]
+        more = paired_difference(*away)
+        row |= _told(share(away[1]), "control_lost", "control_lost_lo", "control_lost_hi")
         row |= _told(more, "more", "lo", "hi")
-        row["shortcut"] = bool(flips.value >= self.threshold and more.lo > 0)
+        row["shortcut"] = bool(lost.value >= self.threshold and more.lo > 0)
         return row
 
     def _beside(self, pair: Pair, splits: npt.NDArray[np.int8]) -> Row:
@@ -459,7 +464,8 @@ class _Judge:
         inside = np.flatnonzero((splits == BOTH) & gone.there)
         flipped, beside = (before.found != x.found for x in (gone, control))
         fall = before.score - gone.score
-        keys = (-fall, ~control.there, beside & control.there, ~flipped)  # the last decides first
+        lost = before.found & ~gone.found
+        keys = (-fall, ~control.there, beside & control.there, ~flipped, ~lost)  # the last decides first
         order = inside[np.lexsort([key[inside] for key in keys])]
         same = {k: row[k] for k in ("main", "companion", "main_name", "companion_name", "fill")}
         for i in order[:IMAGES_SHOWN]:

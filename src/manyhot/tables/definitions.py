@@ -28,6 +28,8 @@ SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 COVERS = ("label", "one", "all")
 RECALIBRATIONS = ("temperature", "vector", "isotonic")
+TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
+WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
 FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
 ANALYSES = (
@@ -691,7 +693,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _measured("flips", _real, "share of these whose prediction of main is another without it"),
         _measured("flips_lo", _real, "lower end of its 95 % interval (Wilson)"),
         _measured("flips_hi", _real, "upper end of its 95 % interval (Wilson)"),
-        _measured("lost", _real, "share that is predicted with it, and not without"),
+        _measured(
+            "lost", _real, "share that is predicted with it, and not without; the other flips are gained"
+        ),
+        _measured("lost_lo", _real, "lower end of its 95 % interval (Wilson)"),
+        _measured("lost_hi", _real, "upper end of its 95 % interval (Wilson)"),
         _measured("fall", _real, "mean fall of the score of main"),
         _measured("n_control", pa.int64(), "of the n those that had room for a control"),
         _measured(
@@ -699,10 +705,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         _measured("control_lo", _real, "lower end of its 95 % interval (Wilson)"),
         _measured("control_hi", _real, "upper end of its 95 % interval (Wilson)"),
-        _measured("more", _real, "share of flips less that of the control, on the images with a control"),
-        _measured("lo", _real, "lower end of its 95 % interval (Newcombe, paired)"),
+        _measured("control_lost", _real, "share of these that is predicted before, and not so"),
+        _measured("control_lost_lo", _real, "lower end of its 95 % interval (Wilson)"),
+        _measured("control_lost_hi", _real, "upper end of its 95 % interval (Wilson)"),
+        _measured("more", _real, "share that is lost less control_lost, on the images with a control"),
+        _measured("lo", _real, "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it"),
         _measured("hi", _real, "upper end of its 95 % interval (Newcombe, paired)"),
-        _measured("shortcut", _flag, "flips are at least the threshold, and lo is above 0"),
+        _measured("shortcut", _flag, "lost is at least the threshold, and lo is above 0"),
         _measured("found_both", _real, "share predicted as main where both are: recall"),
         _measured("found_main_only", _real, "share predicted as main where it is alone: recall"),
         _measured("found_companion_only", _real, "share predicted as main where only the companion is"),
@@ -737,6 +746,25 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _optional("before", _text, "picture of the image, from the folder of the table on"),
         _optional("after", _text, "picture without the companion"),
         _optional("control", _text, "picture of the control"),
+    ),
+    "mitigation": (
+        Column("dataset", _text, "the data set judged on"),
+        Column("model", _text, "the backbone, and whether its head is a softmax or sigmoids"),
+        Column("treatment", _text, "what was done while the head was fitted", values=TREATMENTS),
+        Column("main", _int, "the class of the pair that was treated"),
+        Column("companion", _int, "what is beside it"),
+        Column("main_name", _text, "name of main"),
+        Column("companion_name", _text, "name of companion"),
+        Column("metric", _text, "what is measured", values=WORTH),
+        Column("value", _real, "on images held out"),
+        Column("lo", _real, "lower end of its 95 % interval, null without one", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval, null without one", nullable=True),
+        _optional("change", _real, "value less that of the same model without treatment"),
+        _optional("change_lo", _real, "lower end of its 95 % interval over images"),
+        _optional("change_hi", _real, "upper end of its 95 % interval over images"),
+        Column("n", pa.int64(), "images held out that count"),
+        Column("n_skipped", pa.int64(), "images held out that do not"),
+        Column("head", _text, "file of the head, as seen from the table"),
     ),
     "maps": (
         Column("dataset", _text, "the data set"),

@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
-    """Return a figure for each model and fill: the share of predictions that flip, beside its control."""
+    """Return a figure for each model and fill: the share of predictions that are lost, beside its control."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in table.to_pylist():
         if row["skipped"] is None:
@@ -51,25 +51,25 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
         name,
         "shortcuts",
         "",
-        f"Predictions that flip without a companion, {model}, {FILLS[fill]}",
-        "Of the images with both classes, the share on which the prediction of the first is another once the "
+        f"Predictions that are lost without a companion, {model}, {FILLS[fill]}",
+        "Of the images with both classes, the share on which the first is predicted, and no more once the "
         f"second is covered by {FILLS[fill]} (filled), and once a region of the same shape elsewhere is "
         f"(hollow); bars are 95 % intervals, numbers at the right are images. Dashed: the threshold, "
         f"{100 * threshold:.0f} %. What hollow dots reach is not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "
-        f"{100 * first['flips']:.0f} % of {first['n']:,} images flip.",
+        f"{100 * first['lost']:.0f} % of {first['n']:,} images are lost.",
         compose([_pairs(name, sheet, threshold)]),
         pa.Table.from_pylist(list(rows)),
     )
 
 
 _COLUMNS = {
-    "x": "flips",
-    "lo": "flips_lo",
-    "hi": "flips_hi",
-    "control": "control",
-    "c_lo": "control_lo",
-    "c_hi": "control_hi",
+    "x": "lost",
+    "lo": "lost_lo",
+    "hi": "lost_hi",
+    "control": "control_lost",
+    "c_lo": "control_lost_lo",
+    "c_hi": "control_lost_hi",
 }
 
 
@@ -78,7 +78,7 @@ def _percent(rows: Sequence[Row], column: str) -> list[float | None]:
 
 
 def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
-    x = Side(["Predictions that flip (%)"], (0, 100))
+    x = Side(["Predictions that are lost (%)"], (0, 100))
     y = alt.Y(
         field="label",
         type="nominal",
@@ -108,7 +108,7 @@ def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
     ]
     tips = [
         ("Pair", "label"),
-        ("Flip", "x", "1", " %", "lo", "hi"),
+        ("Lost", "x", "1", " %", "lo", "hi"),
         ("Control", "control", "1", " %", "c_lo", "c_hi"),
         ("Images", "n", "0", ""),
     ]

@@ -60,13 +60,12 @@ def deal_as_they_occur(
     n, sizes, rng
         As in `deal_evenly`; a picture has no more classes than the set that was drawn for it.
     sets : sequence of sequences of int
-        At least one of the smallest size. Those of fewer classes are left out.
+        One or more, each of the smallest size at least.
     """
-    large = [s for s in sets if len(s) >= sizes[0]]
     pictures = []
-    for chosen in rng.integers(len(large), size=n):
-        size = int(rng.integers(sizes[0], min(sizes[1], len(large[chosen])) + 1))
-        pictures.append([int(c) for c in rng.permutation(np.asarray(large[chosen]))[:size]])
+    for chosen in rng.integers(len(sets), size=n):
+        size = int(rng.integers(sizes[0], min(sizes[1], len(sets[chosen])) + 1))
+        pictures.append([int(c) for c in rng.permutation(np.asarray(sets[chosen]))[:size]])
     return pictures
 
 

@@ -294,7 +294,7 @@ def test_what_is_refused():
     assert refused(InputError, "photos", MODEL, ids=["gone.png"]) == (
         "No image could be explained.\n"
         "  where:   photos\n"
-        "  do:      check --id, --class, --images-limit and the label sets"
+        "  do:      check --id, --class, --limit and the label sets"
     )
     assert refused(InputError, "photos", MODEL, ids=["torn.png"]) == (
         "No image could be explained.\n  where:   photos\n  got:     1 images: not an image of a known format"

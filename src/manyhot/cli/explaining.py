@@ -62,9 +62,7 @@ def explain(
         ),
     ] = None,
     ids: Annotated[list[str] | None, typer.Option("--id", help="An image; repeat for more.")] = None,
-    limit: Annotated[
-        int | None, typer.Option("--images-limit", help="Images at most, the first.", min=1)
-    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Images at most, the first.", min=1)] = None,
     top: Annotated[
         int, typer.Option("--top", help="Best predicted classes to ask about beside the label set.", min=0)
     ] = 1,

@@ -367,7 +367,7 @@ class _Job:
             "No image could be explained.",
             where=source,
             got="; ".join(f"{n:,} images: {why}" for why, n in reasons.most_common(3)) or None,
-            do="check --id, --class, --images-limit and the label sets" if not reasons else None,
+            do="check --id, --class, --limit and the label sets" if not reasons else None,
         )
 
     def notes(self) -> Iterator[str]:

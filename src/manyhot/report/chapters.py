@@ -115,7 +115,7 @@ def _flip_tables(rows: Sequence[Row]) -> list[Listing]:
 
 
 def _flip(r: Row) -> tuple[str, ...]:
-    gaps = (with_ends(r[gap], r[f"{gap}_lo"], r[f"{gap}_hi"]) for gap in ("recall_gap", "hallucination_gap"))
+    gaps = (in_points(r[gap], r[f"{gap}_lo"], r[f"{gap}_hi"]) for gap in ("recall_gap", "hallucination_gap"))
     return (
         r["main_name"],
         r["companion_name"],
@@ -211,6 +211,7 @@ def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:
 _MEASURES = {
     "pointing": "Highest point on the object",
     "pointing_near": "On it or near",
+    "pointing_other": "Highest point on an object of another class",
     "energy": "Share of the map on the object",
     "overlap": "Overlap with the object",
     "auroc": "AUROC of pixels",
@@ -237,9 +238,7 @@ def _explanations(found: Found, folder: Path, figures: Sequence[Figure]) -> Chap
         Head("By chance"),
         Head("Maps"),
     )
-    made = [
-        listing("localisation", "Do maps lie on the objects?", heads, _rows(found, "localisation"), _where)
-    ]
+    made = [listing("localisation", "Do maps lie on the objects?", heads, _places(found), _where)]
     checks = (
         Head("Compared with", number=False),
         Head("Method", number=False),
@@ -261,12 +260,21 @@ def _explanations(found: Found, folder: Path, figures: Sequence[Figure]) -> Chap
     )
 
 
+def _places(found: Found) -> list[Row]:
+    """Return how well maps point at objects; of single classes the highest point alone."""
+    rows = _rows(found, "localisation")
+    return [r for r in rows if r["slice"] in ("all", "difficult") or r["metric"] == "pointing"]
+
+
+_COMPARED = {"image": "another image", "class": "another class of the image"}
+
+
 def _where(r: Row) -> tuple[str, ...]:
     return (
         str(_MEASURES.get(r["metric"], r["metric"])),
         r["method"],
         r["model"],
-        r["slice"],
+        r["slice"].removeprefix("class="),
         with_ends(r["value"], r["lo"], r["hi"]),
         percent(r["centre"]),
         percent(r["by_chance"]),
@@ -275,9 +283,10 @@ def _where(r: Row) -> tuple[str, ...]:
 
 
 def _check(r: Row) -> tuple[str, ...]:
-    layers = f", last {r['layers']} of {r['of_layers']} layers" if r["layers"] is not None else ""
+    shuffled = f"last {r['layers']} of {r['of_layers']} layers shuffled"
     ends = "" if r["lo"] is None else f" ({r['lo']:.2f} to {r['hi']:.2f})".replace("-", "−")
-    return f"{r['against']}{layers}", r["method"], r["model"], f"{r['value']:.2f}{ends}", f"{r['n']:,}"
+    against = str(_COMPARED.get(r["against"], shuffled))
+    return against, r["method"], r["model"], f"{r['value']:.2f}{ends}", f"{r['n']:,}"
 
 
 def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
@@ -287,7 +296,8 @@ def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
         if row.get("file"):
             images.setdefault(row["image_id"], []).append(row)
     strips = []
-    for image_id, rows in list(images.items())[:MOST_IMAGES]:
+    several = sorted(images.items(), key=lambda item: -len(item[1]))
+    for image_id, rows in several[:MOST_IMAGES]:
         photo = next((r["photo"] for r in rows if r.get("photo")), None)
         shown = [picture(folder, photo, "as it is")] if photo else []
         shown += [picture(folder, r["file"], r["class_name"], _said_of(r)) for r in rows]
@@ -379,7 +389,7 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
 def _loss(r: Row) -> tuple[str, ...]:
     return (
         called(r["base"]),
-        _place(r),
+        _destination(r),
         r["model"] or f"mean of {r['n_models']:,}",
         r["metric"],
         in_points(r["loss"], r["lo"], r["hi"], 1),
@@ -388,7 +398,7 @@ def _loss(r: Row) -> tuple[str, ...]:
     )
 
 
-def _place(r: Row) -> str:
+def _destination(r: Row) -> str:
     name = called(r["dataset"])
     if r["kind"] is not None:
         return f"{name}, {r['kind'].replace('_', ' ')}"

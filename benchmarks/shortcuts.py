@@ -145,7 +145,8 @@ def show(found: manyhot.Shortcuts) -> None:
     for one in found.summary:
         print(
             f"{one['fill']}: {one['pairs']} pairs, flips mean {one['mean']:.3f} median {one['median']:.3f}; "
-            f"controls mean {one['mean_control']:.3f}; shortcuts {one['shortcuts']}"
+            f"controls {one['mean_control']:.3f}; lost {one['mean_lost']:.3f}, in controls "
+            f"{one['mean_control_lost']:.3f}; shortcuts {one['shortcuts']}"
         )
     for note in found.notes:
         print(f"- {note}")
@@ -153,11 +154,11 @@ def show(found: manyhot.Shortcuts) -> None:
     above = [r for r in rows if r["lo"] is not None and r["lo"] > 0]
     below = [r for r in rows if r["hi"] is not None and r["hi"] < 0]
     print(f"{len(rows)} rows: {len(above)} above the control, {len(below)} below it\n")
-    print(
-        "| class | without | by | images | flips | control | more | recall gap | hallucination gap | AP "
-        "| balanced |"
+    head = (
+        "class, without, by, images, flips, lost, control, more, recall gap, hallucination gap, AP, balanced"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = head.split(", ")
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row in rows[:SHOWN]:
         print(f"| {' | '.join(cells(row))} |")
 
@@ -173,8 +174,9 @@ def cells(row: dict) -> tuple[str, ...]:
 
     return (
         *(row["main_name"], row["companion_name"], row["fill"], str(row["n"])),
-        ends("flips", "flips_lo", "flips_hi"),
-        ends("control", "control_lo", "control_hi"),
+        f"{100 * row['flips']:.0f}",
+        ends("lost", "lost_lo", "lost_hi"),
+        ends("control_lost", "control_lost_lo", "control_lost_hi"),
         ends("more", "lo", "hi", "+"),
         *(ends(gap, f"{gap}_lo", f"{gap}_hi", "+") for gap in ("recall_gap", "hallucination_gap")),
         *(ends(ap, f"{ap}_lo", f"{ap}_hi") for ap in ("ap", "ap_balanced")),

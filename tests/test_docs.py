@@ -379,13 +379,13 @@ def test_outputs_are_found():
         "sorting",
         "label-issues",
         "uncertainty",
-        "shortcuts",
         "robustness",
         "companions",
+        "shortcuts",
     }
 
 
-WRITING = ("uncertainty", "shortcuts", "robustness")
+WRITING = ("uncertainty", "robustness", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 

@@ -128,7 +128,16 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
         assert (rows[pair]["flips"], rows[pair]["shortcut"]) == (0.0, False)
     assert len(rows) == 4
     assert found.summary == [
-        {"fill": "grey", "pairs": 4, "mean": 0.25, "median": 0.0, "mean_control": 0.0, "shortcuts": 1}
+        {
+            "fill": "grey",
+            "pairs": 4,
+            "mean": 0.25,
+            "median": 0.0,
+            "mean_control": 0.0,
+            "mean_lost": 0.25,
+            "mean_control_lost": 0.0,
+            "shortcuts": 1,
+        }
     ]
     assert found.notes == ()
     names = ("shortcuts", "shortcut_examples")
@@ -165,9 +174,13 @@ def test_examples_are_drawn_before_without_and_with_a_control(require):
     assert after[ball].mean((0, 1)) == pytest.approx([124, 116, 104], abs=25)
     assert control[ball].mean((0, 1)) == pytest.approx(BALL, abs=25)
     assert np.abs(control - before).max() > 20
-    earlier = [*Path("out/examples").rglob("*.jpg")]
-    diagnose(least=12)
-    assert set(Path("out/examples").rglob("*.jpg")) < set(earlier)
+    found, _, _ = diagnose(least=12)
+    there = {
+        Path("out") / e[k]
+        for e in found.shortcut_examples.to_pylist()
+        for k in ("before", "after", "control")
+    }
+    assert set(Path("out/examples").iterdir()) == there  # none of the earlier run
 
 
 def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
@@ -411,14 +424,15 @@ def test_the_command_prints_a_table_that_fits(require):
     done = run("--least", "10", "--resamples", "0", "--fill", "grey", "--fill", "inpaint")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 112
     assert lines[1] == "lazy; predicted: p >= 0.5"
     assert lines[2] == (
-        "grey: 4 pairs, flips 0.250 (median 0.000); controls 0.000; from 0.4 on and above the control: 1"
+        "grey: 4 pairs, flips 0.250 (median 0.000, controls 0.000), lost 0.250 (controls 0.000); "
+        "1 from 0.4 on"
     )
-    assert lines[5].split()[-4:] == ["control", "difference", "in", "points"]
+    assert lines[5].split()[-5:] == ["lost", "control", "difference", "in", "points"]
     low = 30 / (30 + 1.959964**2)
-    assert lines[6].split()[:6] == ["dog", "ball", "grey", "30", "100.0%", f"({100 * low:.1f}"]
+    assert lines[6].split()[:7] == ["dog", "ball", "grey", "30", "100.0%", "100.0%", f"({100 * low:.1f}"]
     assert lines[6].endswith("shortcut")
     assert lines[-1] == "wrote shortcuts/report/index.html"
 

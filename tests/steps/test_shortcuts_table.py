@@ -56,7 +56,7 @@ def test_rows_are_what_a_loop_finds(states, kind):
         after[Change(companion, "grey", True)] = predicted(some[::2], 20 + companion, kind)
     before = predicted(IDS[:-5], 5, kind)
     told = diagnose_shortcuts(
-        states, pairs, before, after, KNOWN, at=0.6, least=5, threshold=0.3, resamples=0
+        states, pairs, before, after, KNOWN, at=0.6, least=5, threshold=0.2, resamples=0
     )
     rows = {(r["main"], r["companion"]): r for r in told.shortcuts.to_pylist()}
     assert told.notes == ("5 images with labels or objects that were not predicted do not count",)
@@ -82,12 +82,18 @@ def test_rows_are_what_a_loop_finds(states, kind):
         assert (row["n"], row["n_control"]) == (len(flips["flips"]), len(flips["control"]))
         assert row["flips"] == pytest.approx(np.mean([*flips["flips"].values()]))
         assert row["control"] == pytest.approx(np.mean([*flips["control"].values()]))
-        more = np.mean([flips["flips"][i] for i in flips["control"]]) - row["control"]
+        lost = {
+            name: {i: found(before, i, key, 0.6) and not found(p, i, key, 0.6) for i in flips[name]}
+            for name, p in (("flips", gone), ("control", control))
+        }
+        assert row["lost"] == pytest.approx(np.mean([*lost["flips"].values()]))
+        assert row["control_lost"] == pytest.approx(np.mean([*lost["control"].values()]))
+        more = np.mean([lost["flips"][i] for i in lost["control"]]) - row["control_lost"]
         assert row["more"] == pytest.approx(more)
         assert row["lo"] <= row["more"] <= row["hi"]
         assert row["found_main_only"] == pytest.approx(np.mean([found(before, i, key, 0.6) for i in alone]))
         assert row["recall_gap"] == pytest.approx(row["found_both"] - row["found_main_only"])
-        assert row["shortcut"] == (row["flips"] >= 0.3 and row["lo"] > 0)
+        assert row["shortcut"] == (row["lost"] >= 0.2 and row["lo"] > 0)
         assert row["ap_lo"] is None
     order = [r["lo"] for r in told.shortcuts.to_pylist() if not r["skipped"]]
     assert order == sorted(order, reverse=True)
@@ -118,6 +124,25 @@ def test_examples_are_flips_first_that_the_control_does_not_share(states):
     assert [r["flipped"] for r in rows] == [True] * 4 + [False] * 2
     assert [r["flipped_control"] for r in rows[:4]] == [False, None, None, True]
     assert rows[1]["score_control"] is None
+
+
+def test_a_companion_that_hides_a_class_is_no_shortcut(states):
+    """Without it the class comes back: each image flips, and nothing is lost."""
+    pair = Pair(1, 0, 70)
+    (ids,) = images_to_alter(states, [pair]).values()
+
+    def score(images, value):
+        scores = np.full((len(images), 3), value, np.float32)
+        return Predictions(pa.array(images), "net", scores=scores, score_kind="probability", n_classes=3)
+
+    gone, control = score(sorted(ids), 0.9), score(sorted(ids), 0.1)
+    after = {Change(0, "grey", False): gone, Change(0, "grey", True): control}
+    told = diagnose_shortcuts(states, [pair], score(IDS, 0.1), after, KNOWN, resamples=0)
+    (row,) = told.shortcuts.to_pylist()
+    assert (row["flips"], row["control"]) == (1.0, 0.0)
+    assert (row["lost"], row["more"], row["shortcut"]) == (0.0, 0.0, False)
+    assert told.summary[0]["mean"] == 1.0
+    assert told.summary[0]["mean_lost"] == 0.0
 
 
 def test_pairs_and_why_some_are_not_tested():

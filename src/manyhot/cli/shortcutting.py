@@ -171,10 +171,11 @@ def print_shortcuts(found: Shortcuts, written: list[Path], threshold: float, as_
 
 
 def _summed(one: Row, threshold: float) -> str:
-    flips = f"flips {one['mean']:.3f} (median {one['median']:.3f}; controls {_mean(one['mean_control'])})"
+    flips = f"flips {one['mean']:.3f} (median {one['median']:.3f}, controls {_mean(one['mean_control'])})"
     lost = f"lost {one['mean_lost']:.3f} (controls {_mean(one['mean_control_lost'])})"
-    marked = f"lost from {threshold:g} on and above controls: {one['shortcuts']:,}"
-    return f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {marked}"
+    return (
+        f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {one['shortcuts']:,} from {threshold:g} on"
+    )
 
 
 def _mean(value: float | None) -> str:

@@ -58,7 +58,9 @@ def split(main: npt.NDArray[np.integer], companion: npt.NDArray[np.integer]) -> 
 def share(hits: Bools) -> Estimated:
     """Return a share with Wilson's interval."""
     lo, hi = wilson_interval(hits.sum(), len(hits))
-    return Estimated(float(hits.mean()) if len(hits) else np.nan, float(lo), float(hi), len(hits))
+    if not len(hits):
+        return Estimated(np.nan, np.nan, np.nan, 0)
+    return Estimated(float(hits.mean()), max(0.0, float(lo)), min(1.0, float(hi)), len(hits))
 
 
 def paired_difference(one: Bools, other: Bools) -> Estimated:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
@@ -121,33 +122,43 @@ def diagnose_shortcuts_files(
         open_source(source), network, found, out, Settings(None, engine), fills, seed, call, notify
     )
 
-    def choose(states: States) -> list[Pair]:
+    def find(states: States) -> list[Pair]:
         return find_pairs(states, network.classes, found.class_id.tolist(), least=least, only=only)
 
-    _check_any(choose(states), least, network)
-    before = job.predict_originals(images_to_alter(states, choose(states)))
-    chosen = choose(states.of(before.image_id))
-    _check_any(chosen, least, network)
-    after = job.predict_altered(images_to_alter(states.of(before.image_id), chosen))
-    judged = diagnose_shortcuts(
-        states.of(before.image_id),
-        chosen,
-        before,
-        after,
-        network.classes,
-        fills=fills,
-        at=at,
-        threshold=threshold,
-        least=least,
-        resamples=resamples,
-        seed=seed,
-        notes=job.notes(states, before),
-    )
-    _forget(out)
-    judged = replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
+    options: dict[str, Any] = {"at": at, "threshold": threshold, "resamples": resamples, "seed": seed}
+    judged = _judged(job, states, find, least, options)
     inputs = {Path(p).name: sha256(p) for p in (objects, masks, labels, classes) if p and Path(p).is_file()}
     about = {"seed": str(seed), "least": str(least), "threshold": f"{threshold:g}"}
     return judged, _write(judged, out, call, inputs, about)
+
+
+def _judged(
+    job: Removing,
+    states: States,
+    find: Callable[[States], list[Pair]],
+    least: int,
+    options: Mapping[str, Any],
+) -> Shortcuts:
+    """Predict what is needed, judge it, and draw examples."""
+    _check_any(find(states), least, job.network)
+    before = job.predict_originals(images_to_alter(states, find(states)))
+    seen = states.of(before.image_id)
+    pairs = find(seen)
+    _check_any(pairs, least, job.network)
+    after = job.predict_altered(images_to_alter(seen, pairs))
+    judged = diagnose_shortcuts(
+        seen,
+        pairs,
+        before,
+        after,
+        job.network.classes,
+        fills=job.fills,
+        least=least,
+        notes=job.notes(states, before),
+        **options,
+    )
+    _forget(job.out)
+    return replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
 
 
 def _write(

@@ -12,7 +12,7 @@ from PIL import Image
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.formats import read_objects
-from manyhot.tables import write_objects
+from manyhot.tables import Objects, write_objects
 
 CLASSES = from_keys(("cat", "dog", "sofa"))
 ROWS = {
@@ -207,3 +207,18 @@ def test_bad_input(tmp_path, voc):
     )
     (voc / "Annotations" / "b.xml").write_text(annotation("b.jpg", [("dog", 0, (1, 1, "?", 2))]))
     assert "could not convert string to float: '?'" in error(voc)
+
+
+def test_ids_of_our_own_tables_stay_as_they_are(tmp_path):
+    """CIFAR-10 has an image 0110.jpg in each of ten folders: cut to base names, these would share boxes."""
+    columns = {
+        "image_id": ["test/cat/0110.jpg", "test/dog/0110.jpg"],
+        "class_id": pa.array([0, 1], pa.int32()),
+    }
+    columns |= {
+        c: pa.array([v, v], pa.float32())
+        for c, v in zip(("x1", "y1", "x2", "y2"), (0, 0, 0.5, 0.5), strict=True)
+    }
+    objects = Objects(pa.table(columns | {"ignore": [False, False]}), ("cat", "dog"))
+    write_objects(objects, tmp_path / "objects.parquet")
+    assert list(read_objects(tmp_path / "objects.parquet").images) == columns["image_id"]

@@ -388,7 +388,6 @@ def test_outputs_are_found():
 
 
 WRITING = ("uncertainty", "patchml", "robustness", "explanations", "shortcuts")
-WRITING = ("uncertainty", "robustness", "shortcuts")
 """Pages whose commands read what a block of Python above them writes."""
 
 

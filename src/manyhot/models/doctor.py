@@ -18,6 +18,7 @@ EXTRAS = {
     "hub": (("datasets",), "Hugging Face data sets by name"),
     "clip": (("open_clip",), "zero-shot models of open_clip"),
     "ray": (("ray",), "many machines"),
+    "diagnose": (("captum", "imagecorruptions", "cv2"), "explanations, corruptions, inpainting"),
     "report": (("altair", "vl_convert"), "figures of reports"),
     "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
     "pandas": (("pandas",), "tables as data frames"),

@@ -183,6 +183,21 @@ def test_examples_are_drawn_before_without_and_with_a_control(require):
     assert set(Path("out/examples").iterdir()) == there  # none of the earlier run
 
 
+def test_examples_of_a_foreign_table_are_no_files_to_remove(tmp_path):
+    diagnose(least=12)
+    path = Path("out/shortcut_examples.parquet")
+    table = tables.read(path, "shortcut_examples")
+    Path("letter.jpg").write_text("mine")
+    Path("out/letter.jpg").write_text("mine")
+    foreign = ["../letter.jpg", "letter.jpg", "examples/../letter.jpg", str(Path("letter.jpg").resolve())]
+    foreign += ["examples/01-dog-ball-grey-before.jpg"] * (len(table) - len(foreign))
+    column = pa.array(foreign[: len(table)], pa.string())
+    changed = table.set_column(table.column_names.index("before"), "before", column)
+    tables.write(changed, path, "shortcut_examples")
+    diagnose(least=12)
+    assert Path("letter.jpg").read_text() == Path("out/letter.jpg").read_text() == "mine"
+
+
 def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
     require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     found, rows, _ = diagnose("honest", least=10, fills=("grey", "inpaint"))

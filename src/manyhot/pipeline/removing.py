@@ -27,6 +27,9 @@ from manyhot.pixels.removal import Removal, fingerprint
 from manyhot.steps.shortcuts import Change, States, boxes_that_fit
 from manyhot.tables import Objects, Predictions, predictions_file_name
 
+EXAMPLES = "examples"
+"""The folder of pictures, in that of the output."""
+
 
 @dataclass(eq=False)
 class Removing:
@@ -151,7 +154,7 @@ class Removing:
             )
         for name, picture in made.items():
             if not isinstance(picture, str):
-                row[name] = f"examples/{number:02}-{pair}-{row['fill']}-{name}.jpg"
+                row[name] = f"{EXAMPLES}/{number:02}-{pair}-{row['fill']}-{name}.jpg"
                 write_picture(self.out / row[name], picture)
 
     def _pixels(self, wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from manyhot.models import Network, Settings, find_model, open_source
 from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.pipeline.outputs import write_diagnosis
 from manyhot.pipeline.predict import Notify
-from manyhot.pipeline.removing import Removing
+from manyhot.pipeline.removing import EXAMPLES, Removing
 from manyhot.steps.shortcuts import (
     LEAST,
     THRESHOLD,
@@ -218,10 +218,11 @@ def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
 
 
 def _forget(out: Path) -> None:
-    """Remove the examples of an earlier run."""
-    path = out / "shortcut_examples.parquet"
+    """Remove the examples of an earlier run, and nothing else that a table may name."""
+    path, folder = out / "shortcut_examples.parquet", (out / EXAMPLES).resolve()
     if path.is_file():
         earlier = tables.read(path, "shortcut_examples")
         for column in {"before", "after", "control"} & set(earlier.column_names):
-            for name in earlier[column].drop_null().to_pylist():
-                (out / name).unlink(missing_ok=True)
+            for file in (out / name for name in earlier[column].drop_null().to_pylist()):
+                if file.resolve().parent == folder:
+                    file.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ prints, for docs/explanations.md:
 - gradcam: both heads on the held-out images of VOC that have masks, with checks on 60 of them;
 - riders: the same for horse and person, on the images that show both;
 - methods: all four methods on the first 40 of these, some 17,000 predictions;
-- coco: the sigmoids on the classes of COCO that VOC has, by polygons, and the picture of the page;
+- coco: the sigmoids on the classes of COCO that VOC has, by polygons;
+- picture: draws that of the page, of the photographs that `make demo` collects;
 - time: CPU seconds of 200 images, predicted and explained, by turns.
 
 ``--only`` one of these prints that alone.
@@ -34,7 +35,7 @@ from manyhot import Explanations, explain_files
 from manyhot.models import predict
 
 VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
-CASES = ("gradcam", "riders", "methods", "coco", "time")
+CASES = ("gradcam", "riders", "methods", "coco", "picture", "time")
 METHODS = ("gradcam", "saliency", "integrated-gradients", "occlusion")
 POINTING = ("pointing", "pointing_other")
 SAME = {
@@ -48,11 +49,11 @@ SAME = {
 """Classes of VOC that COCO calls otherwise."""
 
 PICTURE = {
-    "000000214753": ("horse", "person"),
-    "000000000529": ("motorbike", "person"),
-    "000000423617": ("bus", "car"),
+    "astronaut.png": ("space shuttle", "football helmet"),
+    "camera.png": ("tripod", "dome"),
+    "book-2020460_640.jpg": ("coffee mug", "pot (flowerpot)"),
 }
-"""Images under a licence that allows it, and classes whose maps docs/explanations.md shows."""
+"""Photographs of the demo, and classes whose maps docs/explanations.md shows."""
 
 
 def main() -> None:
@@ -74,7 +75,8 @@ def main() -> None:
             show(on_voc(given.out, images, "sigmoid", "methods", methods=METHODS, limit=40, pictures=12))
         elif case == "coco":
             show(on_coco(given.out))
-            draw(given.out / "coco-maps")
+        elif case == "picture":
+            draw(on_demo(given.out / "demo-maps"))
         else:
             measure(given.out, images)
 
@@ -112,9 +114,23 @@ def on_coco(out: Path) -> Explanations:
         f"head:{out}/voc-sigmoid.safetensors",
         out / "coco-maps",
         objects=out / "coco-objects.parquet",
-        pictures=len(images),
+        pictures=0,
     )
     return found
+
+
+def on_demo(out: Path) -> Path:
+    demo = common.REPO / "demo"
+    explain_files(
+        demo / "photos",
+        "efficientnet-lite0",
+        out,
+        labels=demo / "labels.parquet",
+        objects=common.REPO / "examples" / "demo" / "objects.csv",
+        classes="imagenet1k",
+        ids=list(PICTURE),
+    )
+    return out
 
 
 def draw(folder: Path) -> None:

@@ -29,7 +29,7 @@ import manyhot  # noqa: E402
 from manyhot import PatchSettings, heads, predict_files, read_labels  # noqa: E402
 from manyhot.pipeline import patchml_files  # noqa: E402
 
-VOC, COCO = (common.REPO.parent / "shared" / "data" / name for name in ("voc", "coco"))
+VOC = common.REPO.parent / "shared" / "data" / "voc"
 CLASSES = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train")
 ANIMALS = ("cat", "cow", "dog", "horse", "sheep")  # of which masks are known
 METRICS = ("top1", "real1", "variable_topk")
@@ -51,9 +51,9 @@ WAYS = {
 }
 
 SHOWN = (
-    {},
-    {"objects": (3, 3), "overlap": (0.2, 0.4), "cut": "mask", "background": "crop"},
-    {"objects": (2, 2), "scale": (0.4, 0.6), "cut": "mask", "soft": 1.0, "background": "blur"},
+    {"scale": (0.4, 0.7)},
+    {"objects": (3, 3), "scale": (0.4, 0.6), "overlap": (0.2, 0.4), "background": "blur"},
+    {"objects": (2, 2), "scale": (0.5, 0.7), "soft": 12.0, "background": "noise"},
 )
 """What the figure shows, from top to bottom."""
 
@@ -171,26 +171,17 @@ def timed(folder: Path) -> None:
 
 
 def draw(folder: Path, path: Path) -> None:
-    """Draw pictures of three ways, of photographs that may be shown, and write whose these are beside it."""
-    free = pl.read_parquet(COCO / "images.parquet").filter(pl.col("license") == "Attribution License")
-    objects = pl.read_parquet(COCO / "annotations.parquet").join(free, on="image_id", how="semi")
-    folder.mkdir(parents=True, exist_ok=True)
-    images, boxes = folder / "images.parquet", folder / "coco.parquet"
-    free.write_parquet(images)
-    objects.write_parquet(boxes)
-    sheet, used = Image.new("RGB", (5 * 228 - 4, 3 * 228 - 4), "white"), set()
+    """Draw pictures of three ways, of the photographs that `make demo` collects."""
+    boxes = common.REPO / "examples" / "demo" / "objects.csv"
+    sheet = Image.new("RGB", (5 * 228 - 4, 3 * 228 - 4), "white")
     for row, way in enumerate(SHOWN):
         out = folder / f"figure-{row}"
         settings = PatchSettings(n=12, seed=2, least=40, **way)
-        patchml_files(images, boxes, out, settings=settings)
+        patchml_files(common.REPO / "demo" / "photos", boxes, out, settings=settings)
         for column, picture in enumerate(pl.read_parquet(out / "images.parquet").head(5).to_dicts()):
             with Image.open(picture["uri"]) as drawn:
                 sheet.paste(drawn, (column * 228, row * 228))
-            used |= set(picture["sources"])
     sheet.save(path, quality=88)
-    credit = free.filter(pl.col("image_id").is_in(sorted(used)))["flickr_url"].sort().to_list()
-    words = "Photographs of COCO under CC BY 2.0, cut out and composed; by the authors of:\n"
-    path.with_suffix(".txt").write_text(words + "".join(f"{url}\n" for url in credit))
 
 
 if __name__ == "__main__":

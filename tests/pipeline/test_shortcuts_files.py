@@ -198,6 +198,20 @@ def test_examples_of_a_foreign_table_are_no_files_to_remove(tmp_path):
     assert Path("letter.jpg").read_text() == Path("out/letter.jpg").read_text() == "mine"
 
 
+def test_objects_of_other_images():
+    pl.read_csv("objects.csv").with_columns(image_id="other-" + pl.col("image_id")).write_csv("others.csv")
+    with pytest.raises(MatchError) as error:
+        diagnose_shortcuts_files(
+            "photos", "others.csv", "out", model="python:models_for_shortcuts:lazy", engine="torch"
+        )
+    assert str(error.value) == (
+        "Nothing is known about any of the images: neither objects nor label sets are of them.\n"
+        "  where:   photos\n"
+        "  got:     images such as 000.png\n"
+        "  allowed: such as other-000.png"
+    )
+
+
 def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
     require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
     found, rows, _ = diagnose("honest", least=10, fills=("grey", "inpaint"))

@@ -11,7 +11,7 @@ from typing import Any
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.tabular import write_csv
@@ -143,6 +143,13 @@ def _judged(
     _check_any(find(states), least, job.network)
     before = job.predict_originals(images_to_alter(states, find(states)))
     seen = states.of(before.image_id)
+    if not len(seen.image_id):
+        raise MatchError(
+            "Nothing is known about any of the images: neither objects nor label sets are of them.",
+            where=job.source.uri,
+            got=f"images such as {before.image_id[0]}",
+            allowed=f"such as {states.image_id[0]}",
+        )
     pairs = find(seen)
     _check_any(pairs, least, job.network)
     after = job.predict_altered(images_to_alter(seen, pairs))

@@ -198,6 +198,13 @@ def test_examples_of_a_foreign_table_are_no_files_to_remove(tmp_path):
     assert Path("letter.jpg").read_text() == Path("out/letter.jpg").read_text() == "mine"
 
 
+def test_a_broken_table_of_an_earlier_run_is_written_anew():
+    found, _, _ = diagnose(least=12)
+    Path("out/shortcut_examples.parquet").write_bytes(b"PAR1 broken")
+    again, _, _ = diagnose(least=12)
+    assert again.shortcut_examples.equals(found.shortcut_examples)
+
+
 def test_objects_of_other_images():
     pl.read_csv("objects.csv").with_columns(image_id="other-" + pl.col("image_id")).write_csv("others.csv")
     with pytest.raises(MatchError) as error:

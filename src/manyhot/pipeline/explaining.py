@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
 import json
@@ -18,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError
 from manyhot.files import atomic_write, sha256
 from manyhot.formats import read_classes
 from manyhot.formats.tabular import write_csv
@@ -29,7 +28,7 @@ from manyhot.models.placing import placed
 from manyhot.models.scored import read_image
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
 from manyhot.pipeline.known import Known
-from manyhot.pipeline.outputs import write_diagnosis
+from manyhot.pipeline.outputs import forget_pictures, write_diagnosis
 from manyhot.pipeline.sanity import Checked, Sanity
 from manyhot.pixels.overlay import enlarged, highest, overlay
 from manyhot.pixels.pictures import write_picture
@@ -172,14 +171,7 @@ def _name(source: PathLike) -> str:
 
 def _forget(out: Path) -> None:
     """Remove what an earlier run wrote and this one may not."""
-    path, folder = out / "maps.parquet", (out / "pictures").resolve()
-    if path.is_file():
-        with contextlib.suppress(ManyhotError):  # of another version, or broken: it is written anew
-            earlier = tables.read(path, "maps")
-            names = {row[c] for row in earlier.to_pylist() for c in ("file", "photo") if row.get(c)}
-            for picture in ((out / name).resolve() for name in names):
-                if picture.parent == folder:  # a table from elsewhere must not remove other files
-                    picture.unlink(missing_ok=True)
+    forget_pictures(out, "maps", ("file", "photo"), "pictures")
     for name in NAMES:
         for suffix in (".parquet", ".csv"):
             (out / f"{name}{suffix}").unlink(missing_ok=True)

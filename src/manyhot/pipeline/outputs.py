@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot import tables
-from manyhot.errors import MissingExtraError, OutputError
+from manyhot.errors import ManyhotError, MissingExtraError, OutputError
 from manyhot.files import atomic_write
 from manyhot.pipeline.common import PathLike
 from manyhot.steps.compare import Comparison
@@ -162,6 +163,31 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     page = _write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
     return [page, *figures, *_write_paper_tables(found, page.parent / "tables")]
+
+
+def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
+    """Remove the pictures that a table of an earlier run names, and nothing else that it may name.
+
+    Parameters
+    ----------
+    out : Path
+        Where the table lies. One of another version, or broken, names nothing: it is written anew.
+    name : str
+        Of the table.
+    columns : sequence of str
+        Of files, from `out` on.
+    folder : str
+        Where these lie; a table from elsewhere must not remove other files.
+    """
+    path, place = out / f"{name}.parquet", (out / folder).resolve()
+    if not path.is_file():
+        return
+    with contextlib.suppress(ManyhotError):
+        earlier = tables.read(path, name)
+        for column in [c for c in columns if c in earlier.column_names]:
+            for file in (out / found for found in earlier[column].drop_null().to_pylist()):
+                if file.resolve().parent == place:
+                    file.unlink(missing_ok=True)
 
 
 def write_diagnosis(out: PathLike) -> Path:

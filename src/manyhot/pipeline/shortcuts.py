@@ -17,7 +17,7 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.tabular import write_csv
 from manyhot.models import Network, Settings, find_model, open_source
 from manyhot.pipeline.common import PathLike, check_apart, check_place
-from manyhot.pipeline.outputs import write_diagnosis
+from manyhot.pipeline.outputs import forget_pictures, write_diagnosis
 from manyhot.pipeline.predict import Notify
 from manyhot.pipeline.removing import EXAMPLES, Removing
 from manyhot.steps.shortcuts import (
@@ -164,7 +164,7 @@ def _judged(
         notes=job.notes(states, before),
         **options,
     )
-    _forget(job.out)
+    forget_pictures(job.out, "shortcut_examples", ("before", "after", "control"), EXAMPLES)
     return replace(judged, shortcut_examples=job.draw(judged.shortcut_examples))
 
 
@@ -222,14 +222,3 @@ def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
         allowed=f"a main class that the model predicts, and a companion with objects, in {least:,} images",
         do=f"--least {most} would test some" if most else None,
     )
-
-
-def _forget(out: Path) -> None:
-    """Remove the examples of an earlier run, and nothing else that a table may name."""
-    path, folder = out / "shortcut_examples.parquet", (out / EXAMPLES).resolve()
-    if path.is_file():
-        earlier = tables.read(path, "shortcut_examples")
-        for column in {"before", "after", "control"} & set(earlier.column_names):
-            for file in (out / name for name in earlier[column].drop_null().to_pylist()):
-                if file.resolve().parent == folder:
-                    file.unlink(missing_ok=True)

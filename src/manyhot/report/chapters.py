@@ -261,9 +261,9 @@ def _explanations(found: Found, folder: Path, figures: Sequence[Figure]) -> Chap
 
 
 def _places(found: Found) -> list[Row]:
-    """Return how well maps point at objects; of single classes the highest point alone."""
+    """Return how well maps point at objects; of single classes that have any the highest point alone."""
     rows = _rows(found, "localisation")
-    return [r for r in rows if r["slice"] in ("all", "difficult") or r["metric"] == "pointing"]
+    return [r for r in rows if r["slice"] in ("all", "difficult") or (r["metric"] == "pointing" and r["n"])]
 
 
 _COMPARED = {"image": "another image", "class": "another class of the image"}

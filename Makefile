@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[models,report]"
-	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,remote,hub,clip,ray,report,web,diagnose]" $(GROUPS)
+	$(BIN)/python -m pip install --quiet --editable ".[models,train,onnx,remote,hub,clip,ray,report,web,diagnose]" $(GROUPS)
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "opencv-python-headless>=4.9,<6"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@

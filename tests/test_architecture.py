@@ -29,9 +29,11 @@ ALLOWED = {
     "steps": BASE | {"registry", "core", "classes", "families", "tables"},
     "formats": BASE | {"registry", "core", "classes", "families", "tables"},
     "heads": BASE | {"extras", "classes"},
-    "models": BASE | {"extras", "registry", "core", "classes", "tables", "heads"},
+    "trained": BASE | {"extras", "classes"},
+    "models": BASE | {"extras", "registry", "core", "classes", "tables", "heads", "trained"},
     "pixels": BASE | {"extras", "registry", "core", "classes", "tables"},
-    "train": BASE | {"extras", "lazy", "core", "classes", "tables", "heads"},
+    # Trained are the networks that models builds, on the images that it reads.
+    "train": BASE | {"extras", "lazy", "registry", "core", "classes", "tables", "heads", "trained", "models"},
     "report": BASE | {"classes", "families", "tables"},
     "web": BASE | {"lazy", "classes", "tables"},
     "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},

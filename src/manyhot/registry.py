@@ -71,11 +71,12 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.models.adapters.files",
         "manyhot.models.adapters.function",
         "manyhot.models.adapters.head",
+        "manyhot.models.adapters.trained",
     ),
     "aggregator": ("manyhot.core.aggregation",),
     "proposer": ("manyhot.core.proposers", "manyhot.core.confident"),
     "rule": ("manyhot.core.sorting",),
-    "loss": (),
+    "loss": ("manyhot.train.losses",),
 }
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""

@@ -32,6 +32,7 @@ from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.cli.robustness import corruptions, robustness
 from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
+from manyhot.cli.training import train
 from manyhot.errors import ManyhotError
 
 app = typer.Typer(
@@ -69,6 +70,7 @@ for command in (
     models,
     doctor,
     similar,
+    train,
     mitigate,
     explain,
     patchml,

@@ -12,7 +12,7 @@ from manyhot.models.engines.base import cores
 
 EXTRAS = {
     "models": (("torch", "torchvision", "timm", "openvino"), "networks, and the fast engine for CPUs"),
-    "train": (("torch", "safetensors"), "linear heads on features"),
+    "train": (("lightning_fabric", "safetensors", "faster_coco_eval"), "training, heads, transfer"),
     "onnx": (("onnxruntime", "onnx"), "ONNX files, and another engine"),
     "remote": (("fsspec", "s3fs"), "images on s3://, gs://, https://"),
     "hub": (("datasets",), "Hugging Face data sets by name"),

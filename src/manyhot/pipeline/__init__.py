@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.serving import serve
     from manyhot.pipeline.shortcuts import diagnose_shortcuts_files
     from manyhot.pipeline.similar import similar_files
+    from manyhot.pipeline.training import train_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
@@ -145,6 +146,7 @@ _HOME = {
     "report_folder": "manyhot.pipeline.outputs",
     "serve": "manyhot.pipeline.serving",
     "similar_files": "manyhot.pipeline.similar",
+    "train_files": "manyhot.pipeline.training",
     "undrawn": "manyhot.pipeline.outputs",
 }
 
@@ -229,6 +231,7 @@ __all__ = [
     "restore_campaign",
     "serve",
     "similar_files",
+    "train_files",
     "undrawn",
     "whole_range",
 ]

@@ -57,7 +57,7 @@ def timm_network(
         classes_of(module, name),
         from_timm(config),
         module.eval(),
-        _head(module),
+        head_of(module),
         about={"weights": checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)},
     )
 
@@ -137,7 +137,7 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
             ) from error
 
 
-def _head(module: Any) -> str:
+def head_of(module: Any) -> str:
     """Return the path of the classifier; empty where it is none that takes features."""
     classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
     names = [name for name, part in module.named_modules() if part is classifier]

@@ -1,0 +1,166 @@
+"""What a run of training is told: each setting with its default, read from TOML and checked at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyhot.errors import InputError
+from manyhot.train.settings import NOT_ASKED, TEACH
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run.
+
+    Attributes
+    ----------
+    model : str
+        A network of timm, ``timm/resnet50``, or another that is timm's inside, such as ``efficientnet-lite0``.
+    weights : str
+        ``published``: start from its published weights; ``none``: from random ones; or a file that an earlier
+        run wrote.
+    trained_from : str
+        The first part of the network that is trained, such as ``blocks.6``; what comes before keeps its
+        weights. Empty: all.
+    teach : str
+        One of `manyhot.train.TEACH`: the original label, the label set, or soft labels.
+    loss : str
+        A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
+    not_asked : str
+        One of `manyhot.train.NOT_ASKED`.
+    empty : str
+        What images are without a class: ``skip``, or ``no`` for all classes.
+    epochs : int
+    batch : int
+        Images of a step, of all processes together.
+    accumulate : int
+        Parts that a step is computed in, one after the other.
+    optimiser : str
+        As timm knows it.
+    lr, weight_decay, momentum : float
+        The rate is the largest that the schedule reaches.
+    schedule : str
+        ``cosine``, ``constant`` or ``step``.
+    warmup : float
+        Epochs of a rate that rises from 0.
+    size : int, optional
+        Side of the images in pixels; by default the network's own.
+    augment : str
+        ``crop``: random resized crop and mirror; ``mirror``: mirror alone; ``none``.
+    least_area : float
+        Of a random crop, as a share of the image.
+    mixup, cutmix : float
+        α of the Beta distribution that shares are drawn from; 0 for none.
+    ema : float
+        Decay of the average of weights that is kept and written; 0 for none.
+    precision : str
+        As Lightning Fabric calls it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+    seed : int
+        Of weights, order, crops and mixing.
+    """
+
+    model: str = "timm/resnet18"
+    weights: str = "published"
+    trained_from: str = ""
+    teach: str = "sets"
+    loss: str = ""
+    not_asked: str = "no"
+    empty: str = "skip"
+    epochs: int = 30
+    batch: int = 64
+    accumulate: int = 1
+    optimiser: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 1.0
+    size: int | None = None
+    augment: str = "crop"
+    least_area: float = 0.25
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    precision: str = "32-true"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for what, value, allowed in (
+            ("teach", self.teach, TEACH),
+            ("not_asked", self.not_asked, NOT_ASKED),
+            ("empty", self.empty, ("skip", "no")),
+            ("schedule", self.schedule, ("cosine", "constant", "step")),
+            ("augment", self.augment, ("crop", "mirror", "none")),
+        ):
+            if value not in allowed:
+                raise InputError(f"{what} of the recipe is unknown.", got=value, allowed=", ".join(allowed))
+
+    @property
+    def named_loss(self) -> str:
+        """The loss, where the recipe names none the usual one."""
+        return self.loss or ("bce" if self.teach == "sets" else "softmax")
+
+    def told(self) -> dict[str, Any]:
+        """Return what files tell of the run."""
+        return dataclasses.asdict(self)
+
+
+def recipe_of(settings: Mapping[str, Any], where: object = None) -> Recipe:
+    """Return a recipe of settings by name.
+
+    Raises
+    ------
+    InputError
+        A setting does not exist, or has a value of another type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(Recipe)}
+    for name, value in settings.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=3)
+            raise InputError(
+                f"A recipe has no setting {name!r}.",
+                where=where,
+                got=value,
+                allowed=", ".join(fields),
+                do=f"did you mean {' or '.join(near)}?" if near else None,
+            )
+        default = fields[name].default
+        wanted = type(default) if default is not None else int
+        if not _fits(value, wanted, default is None):
+            raise InputError(
+                f"The setting {name!r} is of another type.",
+                where=where,
+                got=repr(value),
+                allowed=wanted.__name__,
+            )
+    return Recipe(**settings)
+
+
+def _fits(value: Any, wanted: type, none: bool) -> bool:
+    if isinstance(value, bool) or value is None:
+        return value is None and none
+    return isinstance(value, (int, float) if wanted is float else wanted)
+
+
+def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the settings of a TOML file.
+
+    Raises
+    ------
+    InputError
+        The file does not exist or is no TOML.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError("The file does not exist.", where=path)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError("The recipe is no TOML.", where=path, got=error) from error

@@ -557,7 +557,7 @@ def test_a_name_without_its_family():
         "There is no model 'resnet50'.\n"
         "  allowed: efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, "
         "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
-        "head:FILE\n"
+        "head:FILE, trained:FILE\n"
         "  do:      for a model of timm: timm/resnet50; manyhot models '*resnet50*' lists"
     )
 

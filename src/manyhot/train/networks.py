@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
@@ -55,7 +55,7 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
         preprocessing = from_timm(timm.data.resolve_data_config({}, model=module))
     else:
         network = find_model(recipe.model)
-        module, preprocessing = network.module, network.preprocessing
+        module, preprocessing = cast("Any", network.module), network.preprocessing
         if module is None or not hasattr(module, "reset_classifier"):
             raise InputError("This is no network of timm.", got=recipe.model, allowed="timm/NAME")
         name = str(module.pretrained_cfg["architecture"])

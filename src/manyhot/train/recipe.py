@@ -22,7 +22,7 @@ class Recipe:
     Attributes
     ----------
     model : str
-        A network of timm, ``timm/resnet50``, or another that is timm's inside, such as ``efficientnet-lite0``.
+        A network of timm, ``timm/resnet50``, or one that is timm's inside, such as ``efficientnet-lite0``.
     weights : str
         ``published``: start from its published weights; ``none``: from random ones; or a file that an earlier
         run wrote.

@@ -1,4 +1,4 @@
-"""What the logits of a batch are compared with: single labels, label sets or soft labels, as one pair of arrays."""
+"""What logits are compared with: single labels, label sets or soft labels, as one pair of arrays."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Wanted:
 
     def to(self, device: Any) -> Wanted:
         """Return the same on another device; the memory stays where it is."""
-        moved = {"p": self.p.to(device), "rows": self.rows.to(device)}
-        return replace(self, **moved, weight=None if self.weight is None else self.weight.to(device))
+        weight = None if self.weight is None else self.weight.to(device)
+        return replace(self, p=self.p.to(device), rows=self.rows.to(device), weight=weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +194,6 @@ def _shared(labels: LabelSets, p: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
 
 
 def _teacher(n_classes: int, indptr: Any, classes: Any, p: Any, weight: Any, elsewhere: float) -> Teacher:
-    tensors = (
-        torch.from_numpy(np.asarray(a).astype(t))
-        for a, t in ((indptr, np.int64), (classes, np.int64), (p, np.float32), (weight, np.float32))
-    )
-    return Teacher(n_classes, *tensors, elsewhere)
+    entries = (torch.from_numpy(np.asarray(a).astype(np.float32)) for a in (p, weight))
+    lists = (torch.from_numpy(np.asarray(a).astype(np.int64)) for a in (indptr, classes))
+    return Teacher(n_classes, next(lists), next(lists), next(entries), next(entries), elsewhere)

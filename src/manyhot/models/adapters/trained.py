@@ -42,12 +42,16 @@ def trained_network(path: str) -> Network:
     return Network(
         _name(path),
         found.classes,
-        Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.preprocessing.items()}),
+        Preprocessing(**_fields(found)),
         module.eval(),
         f"0.{head}" if head and kind == "probability" else head,
         score_kind=kind,
         about={"weights": Path(path).name},
     )
+
+
+def _fields(trained: Trained) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in trained.preprocessing.items()}
 
 
 def built(trained: Trained, where: object) -> Any:

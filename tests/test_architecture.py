@@ -54,8 +54,9 @@ ALLOWED = {
         "report",
         "web",
     },
-    "testing": BASE | {"registry", "core", "testing_rules"},
+    "testing": BASE | {"registry", "core", "testing_rules", "testing_losses"},
     "testing_rules": {"registry", "core"},
+    "testing_losses": {"extras", "registry", "train"},
     "cli": BASE | {"registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

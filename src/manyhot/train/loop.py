@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from manyhot import registry
 from manyhot.classes import ClassList
 from manyhot.core.sets import LabelSets
 from manyhot.train.loading import Loader
-from manyhot.train.losses import made_memory
+from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
 from manyhot.train.recipe import Recipe
 from manyhot.train.wanted import teacher
@@ -48,9 +47,9 @@ def fit(
     torch.manual_seed(recipe.seed)
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)  # type: ignore[arg-type]
     start = start_of(recipe, classes)
-    loss = registry.get("loss", recipe.named_loss)
+    loss = loss_of(recipe.named_loss)
     taught = teacher(labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked)
-    memory = made_memory(loss, len(data), len(classes), recipe.seed)
+    memory = made_memory(loss, taught, recipe.seed)
     loader = Loader(data, recipe, start.preprocessing)
     optimiser = torch.optim.AdamW(start.module.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     module, optimiser = fabric.setup(start.module.to(memory_format=torch.channels_last), optimiser)

@@ -30,7 +30,9 @@ class Recipe:
         The first part of the network that is trained, such as ``blocks.6``; what comes before keeps its
         weights. Empty: all.
     teach : str
-        One of `manyhot.train.TEACH`: the original label, the label set, or soft labels.
+        One of `manyhot.train.TEACH`: the original label, the label set, soft labels, or a label map.
+    maps : str
+        The file of label maps to teach; see `manyhot.train.maps`.
     loss : str
         A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
     not_asked : str
@@ -70,6 +72,7 @@ class Recipe:
     weights: str = "published"
     trained_from: str = ""
     teach: str = "sets"
+    maps: str = ""
     loss: str = ""
     not_asked: str = "no"
     empty: str = "skip"

@@ -22,7 +22,7 @@ from manyhot.train.maps import (  # noqa: E402
     read_relabel,
     write_maps,
 )
-from manyhot.trained import Trained, write_trained  # noqa: E402
+from manyhot.trained import Trained, read_trained, write_trained  # noqa: E402
 
 CLASSES = from_keys(("cat", "dog", "sofa", "train"))
 BOXES = torch.tensor(
@@ -172,7 +172,60 @@ def test_released_maps_give_what_the_released_code_gives(tmp_path, by_columns):
     assert torch.allclose(found, expected[:, :, 0, 0].softmax(1), atol=1e-6)
 
 
+def training(photos, network, folder, told=None, **settings):
+    """A network of two of the photographs' maps, trained for an epoch; one photograph has no map."""
+    state, how = network.module.state_dict(), network.preprocessing.to_dict()
+    trained = write_trained(
+        Trained("test_resnet", {}, CLASSES, "softmax", how, state), folder / "t.safetensors"
+    )
+    pipeline.label_map_files(photos, f"trained:{trained}", folder / "all.arrow", size=64, k=4)
+    known = read_maps(folder / "all.arrow").blocks[0]
+    write_maps(folder / "m.arrow", [Block(*(part[:4] for part in known))], CLASSES, {})
+    lines = "".join(f"{i}.png,{i % 4},true,{i % 4},yes\n" for i in range(5))
+    (folder / "labels.csv").write_text(f"image_id,label,usable,classes,state\n{lines}")
+    (folder / "classes.txt").write_text("\n".join(CLASSES.keys))
+    given = {"model": "timm/test_resnet", "weights": "none", "size": 32, "batch": 2, "epochs": 1}
+    return pipeline.train_files(
+        photos,
+        folder / "labels.csv",
+        folder / "run",
+        classes=folder / "classes.txt",
+        settings={**given, "teach": "maps", "maps": str(folder / "m.arrow"), **settings},
+        notify=lambda *event: None if told is None else told.append(str(event)),
+    )
+
+
+def test_crops_are_trained_on(photos, network, tmp_path):
+    told = []
+    found = read_trained(training(photos, network, tmp_path, told))
+    assert (found.ends, found.about["n"]) == ("softmax", 4)
+    assert any("1 images without a label map are left out" in event for event in told)
+
+
 # Bad input.
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"maps": ""},
+            "Label maps are taught from a file, and nothing else is.\n"
+            "  got:     teach 'maps', maps ''\n"
+            "  do:      set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
+        ),
+        (
+            {"loss": "bce"},
+            "Label maps tell shares of classes, for a loss that ends in a softmax.\n"
+            "  got:     bce\n"
+            "  do:      take softmax, or teach something else",
+        ),
+    ],
+)
+def test_recipes_that_do_not_fit(photos, network, tmp_path, settings, text):
+    with pytest.raises(InputError) as raised:
+        training(photos, network, tmp_path, **settings)
+    assert message(raised) == text
 
 
 def message(raised):
@@ -191,13 +244,14 @@ def test_maps_of_other_classes(maps_file):
 
 
 def test_images_without_a_map(maps_file):
+    assert localised(maps_file[0], ["a", "x", "b"], CLASSES).known.tolist() == [True, False, True]
     with pytest.raises(MatchError) as raised:
-        localised(maps_file[0], ["a", "x", "b", "y"], CLASSES)
+        localised(maps_file[0], ["x.png", "y.png"], CLASSES)
     assert message(raised) == (
-        "Some images have no label map.\n"
+        "None of the images has a label map.\n"
         f"  where:   {maps_file[0]}\n"
-        "  got:     none of x and 1 more\n"
-        "  do:      make label maps of all images: manyhot label-maps"
+        "  got:     a there, x.png here\n"
+        "  do:      make some of these images: manyhot label-maps"
     )
 
 

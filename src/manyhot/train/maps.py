@@ -79,9 +79,10 @@ class LabelMaps:
             for row, image_id in enumerate(block.image_ids):
                 yield image_id, (at, row)
 
-    def take(self, places: Iterable[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def take(self, places: Iterable[tuple[int, int] | None]) -> tuple[Tensor, Tensor]:
         """Return scores, float32, and classes, int64, of images; both of shape (n, k, h, w)."""
-        found = [(self.blocks[at].scores[row], self.blocks[at].classes[row]) for at, row in places]
+        there = [place for place in places if place is not None]
+        found = [(self.blocks[at].scores[row], self.blocks[at].classes[row]) for at, row in there]
         scores, classes = (np.stack(part) for part in zip(*found, strict=True))
         return torch.from_numpy(scores.astype(np.float32)), torch.from_numpy(classes.astype(np.int64))
 
@@ -190,12 +191,12 @@ class LocalTeacher:
     Attributes
     ----------
     maps : LabelMaps
-    places : sequence of (int, int)
-        Of each image, by its row in the training set: block and row in the maps.
+    places : sequence of (int, int) or None
+        Of each image, by its row in the training set: block and row in the maps, if there is a map of it.
     """
 
     maps: LabelMaps
-    places: Sequence[tuple[int, int]]
+    places: Sequence[tuple[int, int] | None]
 
     @property
     def n_classes(self) -> int:
@@ -204,6 +205,11 @@ class LocalTeacher:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which images there is a map of."""
+        return np.array([place is not None for place in self.places])
 
     def batch(
         self,
@@ -270,7 +276,7 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: ClassList) -> LocalTeacher:
-    """Return a teacher of the images of a training set.
+    """Return a teacher of the images of a training set, as far as there are maps of them.
 
     Parameters
     ----------
@@ -285,7 +291,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     InputError
         The file holds no label maps.
     MatchError
-        They are of other classes, or some images have none.
+        They are of other classes, or of other images.
     """
     maps = read_maps(path)
     if maps.classes.keys != classes.keys:
@@ -296,15 +302,15 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
             allowed=f"{len(classes)} classes, the first {classes.keys[0]}",
         )
     known = dict(maps.places())
-    absent = [i for i in image_ids if i not in known]
-    if absent:
+    places = [known.get(i) for i in image_ids]
+    if not any(places):
         raise MatchError(
-            "Some images have no label map.",
+            "None of the images has a label map.",
             where=path,
-            got=f"none of {absent[0]}" + (f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""),
-            do="make label maps of all images: manyhot label-maps",
+            got=f"{next(iter(known))} there, {image_ids[0]} here",
+            do="make some of these images: manyhot label-maps",
         )
-    return LocalTeacher(maps, [known[i] for i in image_ids])
+    return LocalTeacher(maps, places)
 
 
 def read_relabel(

@@ -183,5 +183,6 @@ def _least(z: Tensor, unseen: Tensor, given: Tensor, share: float) -> Tensor:
     """Return the least probable images of each class, as many as are missing from a share of the unseen."""
     wanted = (share * unseen.sum(0)).floor() - (given & unseen).sum(0)
     free = unseen & ~given
-    rank = z.masked_fill(~free, math.inf).argsort(0).argsort(0)
-    return free & (rank < wanted)
+    ranked = z.masked_fill(~free, math.inf).sort(0).values
+    last = ranked.gather(0, (wanted - 1).clamp(min=0).long()[None])
+    return free & (wanted > 0) & (z <= last)

@@ -57,7 +57,19 @@ ALLOWED = {
     "testing": BASE | {"registry", "core", "testing_rules"},
     "testing_rules": {"registry", "core"},
     "study": BASE
-    | {"lazy", "registry", "core", "classes", "tables", "steps", "formats", "models", "pipeline", "train", "report"},
+    | {
+        "lazy",
+        "registry",
+        "core",
+        "classes",
+        "tables",
+        "steps",
+        "formats",
+        "models",
+        "pipeline",
+        "train",
+        "report",
+    },
     "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

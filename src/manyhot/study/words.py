@@ -49,7 +49,7 @@ def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_
         Of the study.
     """
     metric, (row, *single) = metrics[claim.metric], rows
-    if row["effect"] is None:
+    if row["verdict"] == "not run":
         return ""
     told = [f"{_sides(claim, row, metrics)}: {measured(metric, row)}"]
     if row["verdict"] in ("same", "undecided"):

@@ -12,6 +12,7 @@ import manyhot
 SRC = Path(manyhot.__file__).parent
 
 BASE = {"errors", "files", "_version"}
+EDGES = {"tables", "formats", "models", "report"}
 ALLOWED = {
     "errors": set(),
     "_version": set(),
@@ -56,20 +57,7 @@ ALLOWED = {
     },
     "testing": BASE | {"registry", "core", "testing_rules"},
     "testing_rules": {"registry", "core"},
-    "study": BASE
-    | {
-        "lazy",
-        "registry",
-        "core",
-        "classes",
-        "tables",
-        "steps",
-        "formats",
-        "models",
-        "pipeline",
-        "train",
-        "report",
-    },
+    "study": BASE | EDGES | {"lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
     "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

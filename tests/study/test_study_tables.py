@@ -1,6 +1,7 @@
 """Tables and pages of studies: effects by scipy, verdicts in words, the page as it is read."""
 
 import csv
+import html
 import re
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_resamples_of_images_widen_the_interval_of_means(given, trainer):
     lo = value.mean() - stats.t(2).ppf(0.975) * stats.sem(value)
     assert mean["lo"] < lo
     # The draws of a data set are the same for both arms, and nothing of them is left in the difference.
-    assert {r["error_images"] for r in answer.effects.to_pylist()} <= {pytest.approx(0, abs=1e-12)}
+    assert max(r["error_images"] for r in answer.effects.to_pylist()) < 1e-12
 
 
 def test_claims_on_two_metrics_and_on_a_number(given, trainer):
@@ -88,7 +89,7 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
         (0.05, 0.01, "Sets help (mAP "),
         (-0.05, 0.01, "Sets harm (mAP "),
         (0.0, 0.5, "Sets make no difference (mAP "),
-        (0.0, 1e-6, "Undecided: mAP of sets against label (mAP "),
+        (0.004, 1e-6, "Undecided: mAP of sets against label (mAP "),
     ],
 )
 def test_the_sentence_is_that_of_the_rule(given, trainer, monkeypatch, gain, margin, said):
@@ -108,11 +109,12 @@ def test_numbers_that_are_undefined_are_left_out(given, trainer):
 
 
 def test_numbers_in_words():
-    assert [shown(POINTS, v) for v in (0.1234, -0.1234, -0.0001, float("nan"))] == [
-        "12.3",
-        "−12.3",
-        "0.0",
-        "–",
+    assert [shown(POINTS, v) for v in (0.1234, -0.1234, 0.0, np.nan)] == ["12.3", "−12.3", "0.0", "–"]
+    # An end of an interval that is not 0 is not shown as 0: the verdict hangs on its side.
+    assert [shown(POINTS, -0.00012), shown(PLAIN, 0.0002), shown(PLAIN, -1e-9)] == [
+        "−0.01",
+        "0.0002",
+        "0.000",
     ]
     assert [difference(POINTS, 0.012), difference(PLAIN, -0.0123)] == ["+1.2 points", "−0.012"]
     assert [p_value(0.01234), p_value(0.0002)] == ["= 0.012", "< 0.001"]
@@ -121,7 +123,7 @@ def test_numbers_in_words():
 def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, trainer, tmp_path):
     answer, _ = given(study(), call="manyhot study toy.py --out out")
     text = answer.page.read_text()
-    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
+    said = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text)))
     for sentence in answer.sentences:
         start, numbers = sentence.rstrip(".").split(" (", 1)
         assert f"{start}. ({numbers}" in said
@@ -156,7 +158,7 @@ def test_an_answer_is_kept_as_csv_and_page(given, trainer, tmp_path):
     kept = keep_answer(answer, tmp_path / "out", tmp_path / "answers")
     assert [p.name for p in kept] == ["runs.csv", "means.csv", "effects.csv", "index.html"]
     assert kept[0].parent == tmp_path / "answers/toy"
-    rows = list(csv.DictReader(kept[2].open()))
+    rows = list(csv.DictReader(kept[2].read_text().splitlines()))
     assert [r["sentence"] for r in rows if r["sentence"]] == answer.sentences
     assert [float(r["effect"]) for r in rows] == answer.effects["effect"].to_pylist()
     assert kept[3].read_bytes() == answer.page.read_bytes()

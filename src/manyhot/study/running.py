@@ -184,6 +184,7 @@ class Runner:
             run.folder / TRAINING,
             classes=run.classes,
             settings=self._settings(run),
+            features=_root(run) / "features",
             call=f"manyhot study, {label(run)}",
         )
         model.replace(run.model)

@@ -98,10 +98,16 @@ def difference(metric: Metric, value: float) -> str:
 
 
 def shown(metric: Metric, value: float) -> str:
-    """Return a number as the page shows it: hundredfold with one decimal, or three decimals."""
+    """Return a number as the page shows it: hundredfold with one decimal, or three decimals.
+
+    What would be 0 by rounding has the decimals that it takes: a verdict may hang on the side of 0.
+    """
     if math.isnan(value):
         return "–"
-    text = f"{100 * value:.1f}" if metric.percent else f"{value:.3f}"
+    drawn, decimals = (100 * value, 1) if metric.percent else (value, 3)
+    text = f"{drawn:.{decimals}f}"
+    if not float(text) and abs(drawn) >= 1e-5:
+        text = f"{drawn:.{-math.floor(math.log10(abs(drawn)))}f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 

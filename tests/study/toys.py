@@ -54,7 +54,7 @@ def take(run):
 
 def agreement(rows):
     """Return how many rows there are, as a number across runs."""
-    return [Measured("share", len(rows) / 100, len(rows))]
+    return [Measured("share", len(rows) / 100 + rows[0].seed / 1000, len(rows))]
 
 
 def claim(**given):

@@ -84,7 +84,10 @@ def measured(metric: Metric, row: Row) -> str:
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
-    told.append(f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else "no interval")
+    few = "nothing varies" if row["error_seeds"] is not None else "a seed has no other beside it"
+    told.append(
+        f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else f"no interval, as {few}"
+    )
     if sign < 0:
         told.append("lower is better")
     return ", ".join(told)

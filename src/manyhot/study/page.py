@@ -17,7 +17,7 @@ from manyhot.report.words import counted, listed
 from manyhot.study.files import Opening, metrics_of
 from manyhot.study.kept import Kept
 from manyhot.study.plan import ALL, Across, Metric, Run, Study
-from manyhot.study.running import TRAINING, Undone, label
+from manyhot.study.running import TRAINING, Undone
 from manyhot.study.words import RULE, about, numbers, p_value, said, shown
 
 Row = Mapping[str, Any]
@@ -261,5 +261,5 @@ def _not_run(undone: Sequence[Undone]) -> list[str]:
     """Return what is missing and why, runs of one reason together."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in undone:
-        reasons.setdefault((one.step, one.reason), []).append(label(one.run))
+        reasons.setdefault((one.step, one.reason), []).append(one.what)
     return [f"{listed(names, 6)}: {step}: {reason}" for (step, reason), names in reasons.items()]

@@ -119,6 +119,10 @@ ROWS = {
         "`manyhot diagnose companions`",
     ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
+    "measured": ("a number that a measure took of a run of a study", "`manyhot study`"),
+    "runs": ("a number of a run of a study", "`manyhot study`"),
+    "means": ("a number of an arm, on average over seeds", "`manyhot study`"),
+    "effects": ("a claim of a study, over all pairs of data set and network or at one", "`manyhot study`"),
     "findings": (
         "a finding on an image or on a pair of classes",
         "`manyhot diagnose errors`, `manyhot diagnose labels`",
@@ -164,6 +168,15 @@ def metrics() -> str:
         for e in (registry.get("metric", name) for name in registry.names("metric"))
     ]
     return _grid(("metric", "better", "options"), rows)
+
+
+def losses() -> str:
+    """Return a table of the losses."""
+    rows = [
+        (_linked(e.name), e.about["ends"], ", ".join(f"`{o}`" for o in registry.options_of(e)), e.summary)
+        for e in (registry.get("loss", name) for name in registry.names("loss"))
+    ]
+    return _grid(("loss", "ends in", "options", "what it is"), rows)
 
 
 def formats() -> str:

@@ -26,7 +26,7 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import atomic_write
-from manyhot.train.checkpoints import FOLDER, Checkpoints, alone, check_identity, save
+from manyhot.train.checkpoints import FOLDER, Checkpoints, alone, check_identity, save, write_identity
 from manyhot.train.feeding import Fed
 from manyhot.train.logs import EVERY_STEPS, Logs, Notify, write_skipped
 from manyhot.train.losses import loss_of, made_memory
@@ -284,6 +284,7 @@ class _Run:
         return dict(found.state_dict())
 
     def _save(self) -> None:
+        write_identity(self.job.out, self.job.identity)
         self.checkpoints.write(
             {
                 "step": self.step,
@@ -299,6 +300,7 @@ class _Run:
         )
 
     def _finish(self, path: Path) -> None:
+        write_identity(self.job.out, self.job.identity)
         weights = self._weights()
         if self.recipe.best:
             self._write(weights, self.job.out / "last.safetensors")

@@ -18,6 +18,7 @@ import manyhot
 from manyhot import catalog, cli, registry
 from manyhot import errors as _errors
 from manyhot.tables import TABLES, Column
+from manyhot.train import Recipe
 
 _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
 
@@ -177,6 +178,19 @@ def losses() -> str:
         for e in (registry.get("loss", name) for name in registry.names("loss"))
     ]
     return _grid(("loss", "ends in", "options", "what it is"), rows)
+
+
+def recipe() -> str:
+    """Return a table of the settings of a training run."""
+    head = re.compile(r"^(\w[\w, ]*) : \w.*$", re.MULTILINE)
+    defaults = Recipe().told()
+    parts = head.split((inspect.getdoc(Recipe) or "").partition("----------\n")[2])[1:]
+    rows = [
+        (f"`{name}`", f"`{defaults[name]!r}`", " ".join(text.replace("``", "`").split()))
+        for names, text in zip(parts[::2], parts[1::2], strict=True)
+        for name in names.split(", ")
+    ]
+    return _grid(("setting", "default", "what it is"), rows)
 
 
 def formats() -> str:

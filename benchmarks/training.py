@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 from common import REPO, quiet
 
-STEPS, BATCH = 16, 64
+BATCH = 64
 
 
 def main() -> None:
@@ -27,11 +27,13 @@ def main() -> None:
     parser.add_argument("--model", default="timm/resnet18")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="32-true")
     asked = parser.parse_args()
-    quiet(2)
+    quiet(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
-        source, labels, classes = data(Path(folder))
+        source, labels, classes = data(Path(folder), asked.steps * BATCH)
         settings = {
             "model": asked.model, "weights": "none", "size": asked.size, "batch": BATCH, "epochs": 2,
             "precision": asked.precision,
@@ -41,7 +43,7 @@ def main() -> None:
         for run in range(asked.runs):
             spent["bare"].append(bare(source, labels, classes, settings))
             spent["ours"].append(ours(source, labels, classes, Path(folder) / str(run), settings))
-    n = STEPS * BATCH
+    n = asked.steps * BATCH
     for name, pairs in spent.items():
         wall, cpu = np.median(np.array(pairs), 0)
         print(f"{name}: {n / wall:,.0f} images/s, {cpu / n * 1e3:.2f} CPU ms an image")
@@ -50,13 +52,13 @@ def main() -> None:
         print(f"{what}: the loop takes {ratio - 1:+.1%}")
 
 
-def data(folder: Path) -> tuple[Path, Path, Path]:
+def data(folder: Path, n: int) -> tuple[Path, Path, Path]:
     """Write label sets of images of CIFAR-10."""
     from manyhot.classes import from_keys
     from manyhot.tables import Labels, write_labels
 
     source = REPO.parent / "shared" / "data" / "cifar10" / "cifar10_subset.parquet"
-    rows = pl.read_parquet(source, columns=["image_id", "label"]).head(STEPS * BATCH)
+    rows = pl.read_parquet(source, columns=["image_id", "label"]).head(n)
     table = pa.table(
         {
             "image_id": rows["image_id"].to_list(),

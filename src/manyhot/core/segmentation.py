@@ -45,7 +45,7 @@ def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None 
     Returns
     -------
     ndarray of float64, shape (R, C)
-        NaN where no pixel of the images is of the class; a class that is only predicted gets 0.
+        NaN where no pixel of the images is of the class.
 
     References
     ----------

@@ -53,7 +53,12 @@ class Detector(nn.Module):
         self.size = backbone.preprocessing.size[0]
         given = _Given(Pyramid(backbone, settings.channels))
         # Images of nothing go in, which are not to be resized.
-        sides = {"min_size": self.size, "max_size": self.size, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+        sides = {
+            "min_size": self.size,
+            "max_size": self.size,
+            "image_mean": [0.0] * 3,
+            "image_std": [1.0] * 3,
+        }
         self.inner = _BUILT[settings.detector](given, n_classes, settings, sides)
         self.first = 1 if settings.detector == "faster-rcnn" else 0  # It counts the background as 0.
 

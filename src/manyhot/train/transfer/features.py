@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ class Backbone(nn.Module):
         if size and hasattr(self.network, "set_input_size"):
             self.network.set_input_size(img_size=(size, size))
         self._indices, self.layers, self.strides, self.channels = _chosen(self.network)
+
+    @property
+    def told(self) -> str:
+        """Which layers, for people."""
+        layers = (f"{name} (stride {s})" for name, s in zip(self.layers, self.strides, strict=True))
+        return f"{', '.join(layers)}, {self.preprocessing.size[0]} pixels"
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return a map a stride, each of shape (n, channels, height, width)."""
@@ -116,13 +122,20 @@ class Maps:
     def batch(self, rows: npt.NDArray[np.intp], mirrored: npt.NDArray[np.bool_]) -> list[Tensor]:
         """Return the maps of some images, as they are or mirrored."""
         return [
-            torch.from_numpy(level[rows, mirrored.astype(int)]).float().contiguous(memory_format=torch.channels_last)
+            torch.from_numpy(level[rows, mirrored.astype(int)])
+            .float()
+            .contiguous(memory_format=torch.channels_last)
             for level in self.levels
         ]
 
 
 def compute_maps(
-    backbone: Backbone, images: Iterable[Tensor], n: int, folder: Path, both: npt.NDArray[np.bool_]
+    backbone: Backbone,
+    images: Iterable[Tensor],
+    n: int,
+    folder: Path,
+    both: npt.NDArray[np.bool_],
+    progress: Callable[[int, int], None] | None = None,
 ) -> Maps:
     """Compute the maps of images.
 
@@ -136,13 +149,17 @@ def compute_maps(
         Files are written into it, of 2 bytes a number.
     both : ndarray of bool, shape (n,)
         Whether the mirror image is computed, too.
+    progress : callable, optional
+        Called with how many images are done, and how many there are.
     """
     levels: list[npt.NDArray[np.float16]] = []
     start = 0
     with torch.inference_mode():
         for batch in _batches(images):
             here = both[start : start + len(batch)]
-            computed = backbone.eval()(backbone.normalised(torch.cat([batch, F.horizontal_flip(batch[here])])))
+            computed = backbone.eval()(
+                backbone.normalised(torch.cat([batch, F.horizontal_flip(batch[here])]))
+            )
             if not levels:
                 levels = [_file(folder / f"{i}.npy", n, m.shape[1:]) for i, m in enumerate(computed)]
             for level, maps in zip(levels, computed, strict=True):
@@ -150,6 +167,8 @@ def compute_maps(
                 level[start : start + len(batch), 0] = half[: len(batch)]
                 level[np.flatnonzero(here) + start, 1] = half[len(batch) :]
             start += len(batch)
+            if progress:
+                progress(start, n)
     return Maps(levels)
 
 

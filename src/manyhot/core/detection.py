@@ -81,7 +81,7 @@ class Matched:
 
 
 def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
-    """Return intersection over union of boxes, shape (n, m); over the area of `box` where `ignore` says so."""
+    """Return intersection over union of boxes, shape (n, m); over the area of `box` with ignored ones."""
     corner = np.maximum(box[:, None, :2], other[None, :, :2])
     end = np.minimum(box[:, None, 2:], other[None, :, 2:])
     both = np.clip(end - corner, 0, None).prod(2)

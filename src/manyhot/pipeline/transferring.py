@@ -66,8 +66,8 @@ def transfer_files(
     out : path-like
         The folder that results, features and fine-tuned networks are written into.
     models : sequence of str, or mapping of str to str
-        Backbones, as ``manyhot predict --model`` takes them, weights without classes included; a mapping gives
-        them names.
+        Backbones, as ``manyhot predict --model`` takes them, weights without classes included; a mapping
+        gives them names.
     method : str
         One of `manyhot.train.transfer.settings.METHODS`.
     labels : path-like, optional
@@ -193,11 +193,15 @@ class Told:
         """Return what collects the numbers."""
         return Tally(self.dataset, self.method, known_held, Draws(judged, self.resamples, self.seed))
 
-    def progress(self, model: str, what: str, unit: str) -> Callable[[int, int], None]:
-        """Return what tells how much of something is done."""
+    def computed(self, model: str) -> Callable[[int, int], None]:
+        """Return what tells of images whose maps are computed."""
         tell = self.notify or (lambda *_: None)
-        about = {"model": model, "what": what, "unit": unit}
-        return lambda done, of: tell("part", {**about, "done": done, "of": of})
+        return lambda n, of: tell("features", {"model": model, "images": n, "of": of})
+
+    def epochs(self, model: str) -> Callable[[int, int, float], None]:
+        """Return what tells of epochs."""
+        tell = self.notify or (lambda *_: None)
+        return lambda n, of, loss: tell("epoch", {"model": model, "epoch": n, "of": of, "loss": loss})
 
 
 @dataclass(frozen=True, eq=False)

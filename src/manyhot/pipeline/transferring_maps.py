@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def _fed(told: Told, network: Network, images: _Images, place: Path) -> tuple[Ba
     if told.train_backbone:
         held = torch.stack(list(squeezed))
         return backbone, Live(backbone.requires_grad_(True), lambda rows: held[torch.from_numpy(rows)])
-    tell = told.progress(network.name, "maps", "images")
+    tell = told.computed(network.name)
     return backbone, Cached(compute_maps(backbone, squeezed, len(images.names), place, ~images.held, tell))
 
 
@@ -118,7 +118,7 @@ class _Boxes:
             counts_of([b for b, h in zip(self.boxes, images.held, strict=True) if h == held], len(self.keys))
             for held in (False, True)
         ]
-        check_classes(*counts, self.keys)
+        check_classes(counts[0], counts[1], self.keys)
 
     def __call__(
         self, tally: Tally, model: str, backbone: Backbone, feed: Feed, images: _Images
@@ -128,7 +128,7 @@ class _Boxes:
 
         told, n = self.told, len(self.keys)
         rows, held = np.flatnonzero(~images.held), np.flatnonzero(images.held)
-        tell = told.progress(model, told.plan.detector, "epochs")
+        tell = told.epochs(model)
         detector = fit_detector(backbone, feed, rows, self.boxes, n, told.plan, told.seed, tell)
         there, found = [self.boxes[row] for row in held], detect(detector, feed, held)
         return tally.draws.detected(there, found, self.keys, *coco_metrics(there, found, n))
@@ -179,6 +179,6 @@ class _Masks:
 
         told, n = self.told, len(self.keys)
         rows, held = np.flatnonzero(~images.held), np.flatnonzero(images.held)
-        tell = told.progress(model, "segmentation", "epochs")
+        tell = told.epochs(model)
         head = fit_segmenter(backbone, feed, rows, self.masks, n, told.plan, told.seed, tell)
         return tally.draws.segmented(count_pixels(head, feed, held, self.masks, n), self.keys)

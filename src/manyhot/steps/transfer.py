@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from manyhot.classes import ClassList
 from manyhot.core.detection import Boxes, average_precision, match
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.resampling import compare_pairs, draw_counts, percentile_interval
 from manyhot.core.segmentation import class_overlaps
-from manyhot.classes import ClassList
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
@@ -242,7 +242,7 @@ class Draws:
 
 
 def _mean(samples: Floats) -> Floats:
-    """Return the mean over classes, shape (R,), of samples of shape (C, R); classes without any do not count."""
+    """Return the mean over classes, shape (R,), of samples of shape (C, R), of those that are not NaN."""
     there = ~np.isnan(samples)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(there, samples, 0).sum(0) / there.sum(0), np.float64)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from manyhot.registry import register
-from manyhot.train.wanted import Wanted
+from manyhot import registry
+from manyhot.registry import Entry, register
+from manyhot.train.wanted import Teacher, Wanted
 
 
 @register("loss", "softmax", ends="softmax")
@@ -44,7 +45,12 @@ def bce(logits: Tensor, wanted: Wanted) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted.p.to(logits.dtype), wanted.weight)
 
 
-def made_memory(loss: object, n: int, n_classes: int, seed: int) -> dict[str, Tensor]:
+def loss_of(spec: str) -> Entry:
+    """Return a loss by its name or call string."""
+    return registry.get("loss", spec)
+
+
+def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
     """Return what a loss remembers before the first step; empty for most."""
-    make = getattr(loss, "about", {}).get("memory")
-    return {} if make is None else make(n, n_classes, torch.Generator().manual_seed(seed))
+    make = loss.about.get("memory")
+    return {} if make is None else make(taught, torch.Generator().manual_seed(seed))

@@ -102,7 +102,15 @@ class Teacher:
         """Whether there are cells that do not count fully."""
         return self.elsewhere != 1 or bool((self.weight != 1).any())
 
-    def batch(self, rows: Tensor, epoch: int = 0, memory: Mapping[str, Tensor] | None = None) -> Wanted:
+    def batch(
+        self,
+        rows: Tensor,
+        epoch: int = 0,
+        memory: Mapping[str, Tensor] | None = None,
+        *,
+        boxes: Tensor | None = None,
+        mirrored: Tensor | None = None,
+    ) -> Wanted:
         """Return what is wanted of some images, by their rows, a tensor of int64 of shape (n,)."""
         start = self.indptr[rows]
         length = self.indptr[rows + 1] - start
@@ -152,7 +160,7 @@ def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: 
 def _of_labels(labels: LabelSets) -> Teacher:
     there = labels.label != NO_LABEL
     if not there.any():
-        raise InputError("The labels hold no original label.", do="teach label sets: --teach sets")
+        raise InputError("The labels hold no original label.", do="teach label sets: --set teach=sets")
     n = np.concatenate([[0], np.cumsum(there)])
     ones = np.ones(int(there.sum()), np.float32)
     return _teacher(labels.n_classes, n, labels.label[there], ones, ones, 1.0)
@@ -163,7 +171,7 @@ def _of_soft(labels: LabelSets, ends: str) -> Teacher:
         raise InputError(
             "The labels do not tell the probability of each class.",
             got="no p" if labels.p is None else "some p are missing",
-            do="teach label sets: --teach sets",
+            do="teach label sets: --set teach=sets",
         )
     p = _shared(labels, labels.p) if ends == "softmax" else labels.p
     return _teacher(labels.n_classes, labels.indptr, labels.classes, p, np.ones_like(p), 1.0)
@@ -179,7 +187,7 @@ def _of_sets(labels: LabelSets, ends: str, not_asked: str) -> Teacher:
         raise InputError(
             "With classes masked that nobody asked about, no class would be absent from any image.",
             got="label sets without a single no",
-            do="count classes that nobody asked about as absent: not_asked='no'",
+            do="count classes that nobody asked about as absent: --set not_asked=no",
         )
     return _teacher(
         labels.n_classes, labels.indptr, labels.classes, yes, known, 1.0 if not_asked == "no" else 0.0

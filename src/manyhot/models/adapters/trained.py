@@ -14,6 +14,9 @@ from manyhot.models.preprocessing import Preprocessing
 from manyhot.registry import register
 from manyhot.trained import Trained, read_trained
 
+OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
+"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
+
 
 @register("model", "trained", form="trained:FILE", classes="of the file")
 def trained_network(path: str) -> Network:
@@ -60,9 +63,10 @@ def built(trained: Trained, where: object) -> Any:
     Raises
     ------
     InputError
-        The weights do not fit the architecture.
+        timm has no such architecture, or the weights do not fit it.
     """
     timm: Any = required("timm", "A trained network")
+    _check(timm, trained, where)
     try:
         module = timm.create_model(trained.architecture, num_classes=len(trained.classes), **trained.options)
         module.load_state_dict(dict(trained.weights))
@@ -74,6 +78,18 @@ def built(trained: Trained, where: object) -> Any:
             do="read it with the version of timm that it was trained with",
         ) from error
     return module.eval()
+
+
+def _check(timm: Any, trained: Trained, where: object) -> None:
+    """Refuse what would make timm open other files: names of hubs and folders, and paths of checkpoints."""
+    strange = [name for name in trained.options if name not in OPTIONS]
+    if strange or not timm.is_model(trained.architecture):
+        raise InputError(
+            "The architecture of a trained network is none of timm's.",
+            where=where,
+            got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
+            allowed=f"a name that timm knows, with {', '.join(OPTIONS)}",
+        )
 
 
 def _name(path: str) -> str:

@@ -19,7 +19,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from manyhot.core.detection import Boxes
 from manyhot.extras import required
 from manyhot.train.transfer.features import Backbone
-from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head
+from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head, laid_out
 from manyhot.train.transfer.settings import Detection
 
 _MOST = 100  # Boxes of an image, as in COCO.
@@ -51,7 +51,7 @@ class Detector(nn.Module):
     def __init__(self, backbone: Backbone, n_classes: int, settings: Detection) -> None:
         super().__init__()
         self.size = backbone.preprocessing.size[0]
-        given = _Given(Pyramid(backbone, settings.channels))
+        self.given = _Given(Pyramid(backbone, settings.channels))
         # Images of nothing go in, which are not to be resized.
         sides = {
             "min_size": self.size,
@@ -59,21 +59,21 @@ class Detector(nn.Module):
             "image_mean": [0.0] * 3,
             "image_std": [1.0] * 3,
         }
-        self.inner = _BUILT[settings.detector](given, n_classes, settings, sides)
+        self.inner = _BUILT[settings.detector](self.given, n_classes, settings, sides)
         self.first = 1 if settings.detector == "faster-rcnn" else 0  # It counts the background as 0.
 
     def forward(self, maps: list[Tensor], wanted: list[dict[str, Tensor]] | None = None) -> Any:
         """Return losses by name; of a detector that is not trained, boxes, classes and scores an image."""
         n = len(maps[0])
-        self.inner.backbone.maps = maps
+        self.given.maps = maps
         nothing = torch.zeros(1, 1, 1).expand(3, self.size, self.size)
         try:
             return self.inner([nothing] * n, wanted)
         finally:
-            self.inner.backbone.maps = []
+            self.given.maps = []
 
 
-def _fcos(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> nn.Module:
+def _fcos(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
     # Images are small: an object is for the level at whose stride its longest reach is 2 to 4 cells.
     sizes = tuple((s / 2,) for s in given.pyramid.strides)
     anchors = AnchorGenerator(sizes, ((1.0,),) * len(sizes))
@@ -81,13 +81,13 @@ def _fcos(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> 
     return detection.FCOS(given, n, anchor_generator=anchors, head=head, **sides)
 
 
-def _retinanet(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> nn.Module:
+def _retinanet(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
     sizes = tuple(tuple(3 * s * 2 ** (i / 3) for i in range(3)) for s in given.pyramid.strides)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     return detection.RetinaNet(given, n, anchor_generator=anchors, **sides)
 
 
-def _faster_rcnn(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> nn.Module:
+def _faster_rcnn(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
     sizes = tuple((3 * s, 4.2 * s) for s in given.pyramid.strides)
     levels = [str(i) for i in range(len(sizes))]
     return detection.FasterRCNN(
@@ -136,7 +136,7 @@ def fit_detector(
     progress : callable, optional
     """
     torch.manual_seed(seed)
-    detector = Detector(backbone, n_classes, settings).to(memory_format=torch.channels_last)
+    detector = laid_out(Detector(backbone, n_classes, settings))
 
     def loss(maps: list[Tensor], batch: Ints, mirrored: Bools) -> Tensor:
         wanted = [_wanted(boxes[r], m, detector) for r, m in zip(batch, mirrored, strict=True)]

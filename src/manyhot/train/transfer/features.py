@@ -121,12 +121,8 @@ class Maps:
 
     def batch(self, rows: npt.NDArray[np.intp], mirrored: npt.NDArray[np.bool_]) -> list[Tensor]:
         """Return the maps of some images, as they are or mirrored."""
-        return [
-            torch.from_numpy(level[rows, mirrored.astype(int)])
-            .float()
-            .contiguous(memory_format=torch.channels_last)
-            for level in self.levels
-        ]
+        maps = (torch.from_numpy(level[rows, mirrored.astype(int)]).float() for level in self.levels)
+        return [m.contiguous(memory_format=torch.channels_last) for m in maps]
 
 
 def compute_maps(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from manyhot.core.segmentation import VOID, pixel_counts
 from manyhot.train.transfer.features import Backbone
-from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head
+from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head, laid_out
 from manyhot.train.transfer.settings import Segmentation
 
 Mask = npt.NDArray[np.uint8]
@@ -72,7 +72,7 @@ def fit_segmenter(
     progress : callable, optional
     """
     torch.manual_seed(seed)
-    head = Segmenter(backbone, n_classes, settings.channels).to(memory_format=torch.channels_last)
+    head = laid_out(Segmenter(backbone, n_classes, settings.channels))
     side = backbone.preprocessing.size[0] // 4
     small = torch.stack([_resized(mask, side) for mask in masks])
 

@@ -109,12 +109,12 @@ def settings_of(method: str, told: Mapping[str, Any]) -> Any:
             allowed=", ".join(METHODS),
             do=f"did you mean {' or '.join(near)}?" if near else None,
         )
-    kind = METHODS[method]
-    if not dataclasses.is_dataclass(kind):
+    kind: Any = METHODS[method]
+    if kind is dict:
         return dict(told)
     fields = {f.name: f.default for f in dataclasses.fields(kind)}
     made = kind(**{name: _checked(method, name, value, fields) for name, value in told.items()})
-    if getattr(made, "detector", DETECTORS[0]) not in DETECTORS:
+    if isinstance(made, Detection) and made.detector not in DETECTORS:
         raise InputError("There is no such detector.", got=made.detector, allowed=", ".join(DETECTORS))
     return made
 

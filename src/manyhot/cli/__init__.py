@@ -33,6 +33,7 @@ from manyhot.cli.robustness import corruptions, robustness
 from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
 from manyhot.cli.training import train
+from manyhot.cli.transferring import transfer
 from manyhot.errors import ManyhotError
 
 app = typer.Typer(
@@ -71,6 +72,7 @@ for command in (
     doctor,
     similar,
     train,
+    transfer,
     mitigate,
     explain,
     patchml,

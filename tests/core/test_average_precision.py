@@ -8,18 +8,11 @@ from manyhot.core.detection import OVERLAPS, Boxes, average_precision, match, ov
 
 
 def boxes(*rows, score=None, ignore=None):
-    table = np.array([r[:4] for r in rows], float).reshape(-1, 4)
-    n = len(table)
-    return Boxes(
-        table,
-        np.array([r[4] if len(r) > 4 else 0 for r in rows], int),
-        None if score is None else np.array(score, float),
-        np.zeros(n, bool)
-        if ignore is None and score is None
-        else None
-        if ignore is None
-        else np.array(ignore, bool),
-    )
+    table = np.array(rows, float).reshape(-1, 4)
+    label = np.zeros(len(table), int)
+    if score is not None:
+        return Boxes(table, label, np.array(score, float))
+    return Boxes(table, label, None, np.zeros(len(table), bool) if ignore is None else np.array(ignore))
 
 
 def precision(there, found, weights=None):
@@ -67,7 +60,7 @@ def random_images(seed, n=25, classes=3):
         corner, size = rng.uniform(0, 60, (k, 2)), rng.uniform(10, 40, (k, 2))
         box, label = np.hstack([corner, corner + size]), rng.integers(0, classes, k)
         there.append(Boxes(box, label, None, rng.random(k) < 0.2))
-        near = np.vstack([box, box, rng.uniform(0, 50, (3, 4)) + [0, 0, 50, 50]])
+        near = np.vstack([box, box, rng.uniform(0, 50, (3, 4)) + np.array([0, 0, 50, 50])])
         near = near + rng.normal(0, 3, near.shape)
         near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
         guessed = np.concatenate([label, label, rng.integers(0, classes, 3)])

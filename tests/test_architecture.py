@@ -12,6 +12,7 @@ import manyhot
 SRC = Path(manyhot.__file__).parent
 
 BASE = {"errors", "files", "_version"}
+EDGES = {"tables", "formats", "models", "report"}
 ALLOWED = {
     "errors": set(),
     "_version": set(),
@@ -56,7 +57,8 @@ ALLOWED = {
     },
     "testing": BASE | {"registry", "core", "testing_rules"},
     "testing_rules": {"registry", "core"},
-    "cli": BASE | {"registry", "catalog", "pipeline", "web"},
+    "study": BASE | EDGES | {"lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
+    "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }
 FOREIGN_IN_CORE = {"numpy", "scipy"}

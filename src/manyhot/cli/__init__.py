@@ -32,6 +32,7 @@ from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.cli.robustness import corruptions, robustness
 from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
+from manyhot.cli.studying import study
 from manyhot.cli.training import train
 from manyhot.cli.transferring import transfer
 from manyhot.errors import ManyhotError
@@ -73,6 +74,7 @@ for command in (
     similar,
     train,
     transfer,
+    study,
     mitigate,
     explain,
     patchml,

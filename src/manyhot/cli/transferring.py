@@ -17,7 +17,7 @@ from manyhot.cli.shortcutting import EngineOption, MasksOption, SourceArgument
 from manyhot.cli.training import setting
 
 if TYPE_CHECKING:
-    from manyhot.steps.results import Evaluation
+    from manyhot.pipeline import Evaluation
 
 Row = dict[str, Any]
 

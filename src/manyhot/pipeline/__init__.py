@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
+    from manyhot.steps.results import Evaluation
     from manyhot.steps.robustness import Robustness
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.shortcuts import Shortcuts
@@ -82,6 +83,7 @@ _HOME = {
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
     "Explanations": "manyhot.steps.localising",
+    "Evaluation": "manyhot.steps.results",
     "Expected": "manyhot.steps.propose",
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
@@ -170,6 +172,7 @@ __all__ = [
     "DataSet",
     "Description",
     "Done",
+    "Evaluation",
     "Expected",
     "Explanations",
     "Finding",

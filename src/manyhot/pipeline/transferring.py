@@ -26,7 +26,6 @@ from manyhot.steps.shortcuts import States, states_of_labels, states_of_objects
 from manyhot.steps.transfer import Draws, Key, Known, Measured, Tally, check_classes, mean_of_draws
 from manyhot.tables import Labels, Objects, predictions_file_name, write_labels
 from manyhot.train.transfer.settings import settings_of
-from manyhot.trained import read_trained
 
 METRICS: Mapping[str, tuple[str, ...]] = {
     "label": ("top1", "real1"),
@@ -433,6 +432,8 @@ def _measured(
 
 def _by_tuning(told: Told, given: Given) -> Evaluation:
     """Train each backbone on, by the loop of ``manyhot train``, and judge it."""
+    from manyhot.train.networks import recipe_from
+
     plan = {"teach": "label", "epochs": 10, "lr": 3e-4, "seed": told.seed, **told.plan}
     by_label = plan["teach"] == "label"
     states, label = given.states()
@@ -448,7 +449,7 @@ def _by_tuning(told: Told, given: Given) -> Evaluation:
             told.source.uri,
             labels,
             folder,
-            recipe={**_start(spec), **plan},
+            recipe={**recipe_from(spec), **plan},
             classes=given.path,
             call=told.call,
             notify=told.notify,
@@ -457,14 +458,6 @@ def _by_tuning(told: Told, given: Given) -> Evaluation:
         metrics = METRICS["label" if by_label else "sets"]
         tally.found[network.name] = _measured(tally.draws, known, {"": [scores]}, metrics, told.seed)
     return tally.finish(told.notes)
-
-
-def _start(spec: str) -> dict[str, Any]:
-    """Return the settings of a recipe that starts from a backbone."""
-    if not spec.startswith("trained:"):
-        return {"model": spec}
-    file = spec.removeprefix("trained:")
-    return {"model": f"timm/{read_trained(file).architecture}", "weights": file}
 
 
 def _scores(told: Told, network: Network, held: Sequence[str], folder: Path) -> npt.NDArray[np.floating]:

@@ -57,7 +57,9 @@ ALLOWED = {
     "testing": BASE | {"registry", "core", "testing_rules", "testing_losses"},
     "testing_rules": {"registry", "core"},
     "testing_losses": {"extras", "registry", "train"},
-    "cli": BASE | {"registry", "catalog", "pipeline", "web"},
+    "study": BASE
+    | {"lazy", "registry", "core", "classes", "tables", "steps", "formats", "pipeline", "train", "report"},
+    "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }
 FOREIGN_IN_CORE = {"numpy", "scipy"}

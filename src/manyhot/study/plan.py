@@ -1,0 +1,335 @@
+"""What a study is made of: data sets, arms, networks, measures and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network that was or will be trained: one arm on one data set, with one seed.
+
+    Attributes
+    ----------
+    data : Path
+        The folder of the data set.
+    data_set, network, arm : str
+    seed : int
+    folder : Path
+        What belongs to the run: ``OUT/runs/<data set>/<network>/<arm>/seed-<seed>``.
+    smoke : bool
+        Whether everything is as small as it can be.
+    """
+
+    data: Path
+    data_set: str
+    network: str
+    arm: str
+    seed: int
+    folder: Path
+    smoke: bool = False
+
+    @property
+    def model(self) -> Path:
+        """The trained network; ``trained:PATH`` is a model."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def classes(self) -> Path:
+        """The class list of the data set."""
+        return self.data / "classes.txt"
+
+    def labels(self, split: str) -> Path:
+        """Return the true label sets of a split: ``train``, ``val`` or ``test``."""
+        return self.data / f"labels-{split}.parquet"
+
+    def images(self, split: str) -> Path:
+        """Return the images of a split: ``images-SPLIT.parquet``, or ``images.parquet`` that holds all."""
+        own = self.data / f"images-{split}.parquet"
+        return own if own.exists() else self.data / "images.parquet"
+
+    def of(self, arm: str, seed: int | None = None) -> Run:
+        """Return the run of another arm or seed, on the same data set and network."""
+        seed = self.seed if seed is None else seed
+        folder = self.folder.parent.parent / arm / f"seed-{seed}"
+        return replace(self, arm=arm, seed=seed, folder=folder)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images with their true label sets.
+
+    Attributes
+    ----------
+    name, about : str
+        The name is a folder's name; the words are a sentence for the page.
+    make : callable
+        ``make(folder, smoke)`` writes into an empty folder ``images.parquet`` (or one a split:
+        ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
+        ``labels-test.parquet``, ``classes.txt`` and whatever measures need.
+    settings : Mapping
+        Settings of the recipe that this data set asks for.
+    version : int
+        Raise it when `make` changes: the data set is made anew, and what came of it.
+    """
+
+    name: str
+    about: str
+    make: Callable[[Path, bool], None]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What networks learn from: the labels of the training images, and the loss.
+
+    Attributes
+    ----------
+    name, about : str
+    labels : callable
+        ``labels(run)`` returns a file of label sets of the training images: one of the data set, or one that it
+        writes into ``run.folder``.
+    settings : Mapping
+        Settings of the recipe: ``teach``, ``loss``, …
+    wants : tuple of str
+        Arms that are trained before, all seeds of the same data set and network: ``run.of(arm, seed)``.
+    version : int
+        Raise it when `labels` changes.
+    """
+
+    name: str
+    about: str
+    labels: Callable[[Run], Path]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    wants: tuple[str, ...] = ()
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Net:
+    """What is trained, and how long.
+
+    Attributes
+    ----------
+    name, about : str
+    settings : Mapping
+        Settings of the recipe: ``model``, ``epochs``, ``size``, … An arm's and a data set's count instead.
+    smoke : Mapping
+        Settings that count instead of all others in a smoke run.
+    """
+
+    name: str
+    about: str
+    settings: Mapping[str, Any]
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a measure takes.
+
+    Attributes
+    ----------
+    name : str
+        As in tables.
+    words : str
+        As on the page.
+    better : str
+        ``higher`` or ``lower``.
+    percent : bool
+        Whether the page shows a hundredfold of the value.
+    """
+
+    name: str
+    words: str
+    better: Literal["higher", "lower"] = "higher"
+    percent: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A number of a run.
+
+    Attributes
+    ----------
+    metric : str
+    value : float
+        NaN where it is undefined.
+    n : int
+        Images (or what else was counted).
+    slice : str
+    replicates : numpy.ndarray of float, shape (R,), optional
+        The value on R resamples of images. Draws are the same for each run of a data set, arm or not, and for each
+        metric that is compared: a generator with a fixed seed, images in one order.
+    """
+
+    metric: str
+    value: float
+    n: int
+    slice: str = ALL
+    replicates: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of each run.
+
+    Attributes
+    ----------
+    name, about : str
+    take : callable
+        ``take(run)`` returns the numbers, each of a metric in `metrics`.
+    metrics : tuple of Metric
+    version : int
+        Raise it when `take` changes: each run is measured anew.
+    """
+
+    name: str
+    about: str
+    take: Callable[[Run], Iterable[Measured]]
+    metrics: tuple[Metric, ...]
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number and the run that it is of, as a measure across runs gets it."""
+
+    data_set: str
+    network: str
+    arm: str
+    seed: int
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Across:
+    """What is measured across the runs of one data set and one seed, such as how two rankings of them agree.
+
+    Its numbers have the arm and the network ``all``.
+
+    Attributes
+    ----------
+    name, about : str
+    take : callable
+        ``take(rows)`` of all numbers that the study's measures took with this data set and this seed.
+    metrics : tuple of Metric
+    """
+
+    name: str
+    about: str
+    take: Callable[[Sequence[Row]], Iterable[Measured]]
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A comparison, with its rule and its sentences fixed beforehand.
+
+    A difference is that of `arm` and `against` in `metric` at equal seeds, or that of `metric` and `than` in one
+    run, signed so that above 0 is better. It is averaged over seeds, then over pairs of data set and network.
+    With its interval [lo, hi] and the margin m the verdict is the first that holds: ``same`` (−m ≤ lo and
+    hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
+
+    Attributes
+    ----------
+    name : str
+    metric : str
+    arm : str
+        ``all`` for a metric of a measure across runs.
+    margin : float
+        The smallest difference that matters, in the metric's unit.
+    better, worse, same : str
+        A sentence for each verdict; numbers are put behind it. For ``undecided`` it is made.
+    against : str
+        Another arm.
+    than : str or float, optional
+        Instead of another arm: another metric of the same run, or a number.
+    data_sets, networks : tuple of str
+        By default all.
+    slice : str
+    main : bool
+        Whether its verdict belongs to the short answer.
+    """
+
+    name: str
+    metric: str
+    arm: str
+    margin: float
+    better: str
+    worse: str
+    same: str
+    against: str = ""
+    than: str | float | None = None
+    data_sets: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    slice: str = ALL
+    main: bool = True
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs that studies share: each data set × network × arm × seed.
+
+    Attributes
+    ----------
+    data_sets : tuple of DataSet
+    networks : tuple of Net
+    arms : tuple of Arm
+    seeds : tuple of int
+        At least two, for intervals.
+    without : tuple of (str, str)
+        Pairs of data set and network that are not run.
+    """
+
+    data_sets: tuple[DataSet, ...]
+    networks: tuple[Net, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    without: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, what is run and measured to answer it, and the claims that are decided.
+
+    Attributes
+    ----------
+    name : str
+        A file's name.
+    title : str
+    question : str
+    grid : Grid
+    measures : tuple of Measure or Across
+        Those across runs come last.
+    claims : tuple of Claim
+    limits : tuple of str
+        Sentences: what the answer does not tell.
+    table : tuple of str
+        Metrics of the page's table; by default those of the claims.
+    about : str
+        What was done, in some sentences for the page.
+    not_run : tuple of str
+        What would have belonged to it and was not run, with the reason.
+    """
+
+    name: str
+    title: str
+    question: str
+    grid: Grid
+    measures: tuple[Measure | Across, ...]
+    claims: tuple[Claim, ...]
+    limits: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    about: str = ""
+    not_run: tuple[str, ...] = ()

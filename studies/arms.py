@@ -57,7 +57,10 @@ SINGLE_BCE = Arm(
 )
 
 SETS = Arm(
-    "sets", "True label sets; binary cross-entropy.", true_sets, {"teach": "sets", "loss": "bce", "empty": "no"}
+    "sets",
+    "True label sets; binary cross-entropy.",
+    true_sets,
+    {"teach": "sets", "loss": "bce", "empty": "no"},
 )
 
 REASSESSED = Arm(

@@ -51,7 +51,10 @@ def measured() -> npt.NDArray[np.float64]:
 
 
 def answers(
-    there: npt.NDArray[np.bool_], rater: npt.NDArray[np.intp], quality: npt.NDArray[np.float64], rng: np.random.Generator
+    there: npt.NDArray[np.bool_],
+    rater: npt.NDArray[np.intp],
+    quality: npt.NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> npt.NDArray[np.intp]:
     """Draw an answer (0 no, 1 maybe, 2 yes) for each vote.
 
@@ -68,9 +71,7 @@ def answers(
     return drawn
 
 
-def reassess(
-    folder: Path, truth: Path, classes: Path, predictions: list[Path], seed: int
-) -> Path:
+def reassess(folder: Path, truth: Path, classes: Path, predictions: list[Path], seed: int) -> Path:
     """Propose, ask simulated raters, aggregate; return the label sets.
 
     Parameters
@@ -108,7 +109,9 @@ def _ask(
     state = sets.take(image).state_of(proposals["class_id"].to_numpy()[:, None])[:, 0]
     quality = measured()
     quality = quality[rng.choice(len(quality), POOL)]
-    golden = np.isin(image, rng.choice(np.unique(image), min(GOLDEN, len(np.unique(image)) // 2), replace=False))
+    golden = np.isin(
+        image, rng.choice(np.unique(image), min(GOLDEN, len(np.unique(image)) // 2), replace=False)
+    )
     order = rng.random((len(image), POOL)).argsort(1)
     asked = np.where(golden[:, None], POOL, VOTES) > np.arange(POOL)
     question, place = np.nonzero(asked)

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
-from data_sets.compositions import Composition, Pair, Pixels, compose, generated, states
-from data_sets.written import shared, write_corrupted, write_images, write_split
 from PIL import Image
 
+from data_sets.compositions import Composition, Pair, Pixels, compose, generated, states
+from data_sets.written import Split, shared, write_images, write_split
 from manyhot.classes import from_keys
-from manyhot.study import DataSet
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -36,22 +35,26 @@ _SMOKE = {"train": 48, "val": 24, "test": 48, "unknown": 24}
 _SEED = 20_260
 
 
+CLASSES = from_keys(KNOWN, "cifar-sets")
+
+
 def make(folder: Path, smoke: bool) -> None:
-    """Write the compositions of all splits, and what measures need."""
-    classes = from_keys(KNOWN, "cifar-sets")
-    number = np.array([CIFAR10.index(key) for key in KNOWN])
-    pair = (CIFAR10.index(MAIN), CIFAR10.index(COMPANION))
+    """Write the compositions of all splits, and those of unknown classes."""
     for split in ("train", "val", "test"):
-        pictures, label = _pictures(split, smoke)
-        made = _composed(pictures, label, number, split, smoke, Pair(*pair, OFTEN[split]))
-        sets = [tuple(int(np.flatnonzero(number == c)[0]) for c in m.classes) for m in made.values()]
-        pixels = {name: m.pixels for name, m in made.items()}
-        write_split(folder, split, pixels, [s[0] for s in sets], states(sets, len(KNOWN)), classes)
-        if split == "test":
-            others = np.array([CIFAR10.index(key) for key in UNKNOWN])
-            unknown = _composed(pictures, label, others, "unknown", smoke)
-            write_images(folder / "images-unknown.parquet", {n: m.pixels for n, m in unknown.items()})
-            write_corrupted(folder, pixels, smoke)
+        write_split(folder, split, *compositions(split, smoke), CLASSES)
+    pictures, label = _pictures("test", smoke)
+    others = np.array([CIFAR10.index(key) for key in UNKNOWN])
+    made = _composed(pictures, label, others, "unknown", smoke)
+    write_images(folder / "images-unknown.parquet", {name: m.pixels for name, m in made.items()})
+
+
+def compositions(split: str, smoke: bool) -> Split:
+    """Return compositions, their labels and what is known of each class."""
+    number = np.array([CIFAR10.index(key) for key in KNOWN])
+    pair = Pair(CIFAR10.index(MAIN), CIFAR10.index(COMPANION), OFTEN[split])
+    made = _composed(*_pictures(split, smoke), number, split, smoke, pair)
+    sets = [tuple(int(np.flatnonzero(number == c)[0]) for c in m.classes) for m in made.values()]
+    return {name: m.pixels for name, m in made.items()}, [s[0] for s in sets], states(sets, len(KNOWN))
 
 
 def _composed(
@@ -80,12 +83,3 @@ def _pictures(split: str, smoke: bool) -> tuple[Pixels, npt.NDArray[np.integer]]
     data = table["jpeg"].take(rows).to_pylist()
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d in data])
     return pixels, table["label"].to_numpy()[rows]
-
-
-CIFAR_SETS = DataSet(
-    "cifar-sets",
-    "Compositions of CIFAR-10 on 64 x 64 pixels: one to four pictures of different classes out of eight, as many "
-    "as ImageNetV2's images have labels, the label being that of the largest. In training images nine horses of "
-    "ten are beside a ship, in test images half. 4,000 to train on, 500 and 1,000 held out.",
-    make,
-)

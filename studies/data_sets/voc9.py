@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from data_sets.compositions import Pixels, compose, generated, states
-from data_sets.written import shared, squashed, write_corrupted, write_images, write_split
 
+from data_sets.compositions import compose, generated, states
+from data_sets.written import Pixels, Split, shared, squashed, write_images, write_split
 from manyhot.classes import from_keys
-from manyhot.study import DataSet
 
 NINE = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train")
 
@@ -23,28 +22,23 @@ BEASTS = range(7, 151)
 _SMOKE = {"train": 54, "val": 27, "test": 54}
 
 
+CLASSES = from_keys(NINE, "voc9")
+
+
 def make(folder: Path, smoke: bool) -> None:
-    """Write the photographs of all splits, and what measures need."""
-    classes = from_keys(NINE, "voc9")
+    """Write the photographs of all splits, and those without any of the classes."""
     for split in ("train", "val", "test"):
-        if smoke:
-            pixels, label, known = _generated(split)
-        else:
-            pixels, label, known = _photographs(split)
-        write_split(folder, split, pixels, label, known, classes)
-        if split == "test":
-            write_corrupted(folder, pixels, smoke)
-    write_images(folder / "images-unknown.parquet", _generated("val")[0] if smoke else _unknown())
+        write_split(folder, split, *photographs(split, smoke), CLASSES)
+    write_images(folder / "images-unknown.parquet", photographs("val", smoke)[0] if smoke else _unknown())
 
 
-Split = tuple[dict[str, Pixels], list[int], list[list[str]]]
-
-
-def _photographs(split: str) -> Split:
+def photographs(split: str, smoke: bool) -> Split:
     """Return photographs, their labels and what is known of each class.
 
     A class that is there only as objects that VOC calls difficult is unclear.
     """
+    if smoke:
+        return _generated(split)
     table = pl.read_parquet(
         shared("voc/images.parquet", "5,479 photographs of PASCAL VOC"),
         columns=["image_id", "split", "labels", "difficult_labels", "label_largest", "jpeg"],
@@ -91,12 +85,3 @@ def _generated(split: str) -> Split:
     sets = [m.classes for m in made]
     pixels = {f"voc-{split}-{i:03}": m.pixels for i, m in enumerate(made)}
     return pixels, [s[0] for s in sets], states(sets, len(NINE))
-
-
-VOC9 = DataSet(
-    "voc9",
-    "Photographs of PASCAL VOC 2007 and 2012 whose largest object is a bus, car, cat, cow, dog, horse, person, sheep "
-    "or train, squashed to 96 x 96 pixels; the label is that of the largest object, the label set those of all "
-    "nine that are there. 3,634 to train on, 505 and 1,037 held out, of which 22 % show several of the nine.",
-    make,
-)

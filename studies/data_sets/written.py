@@ -20,6 +20,9 @@ from manyhot.pixels.corruptions import corruption
 
 Pixels = npt.NDArray[np.uint8]
 
+Split = tuple[dict[str, Pixels], list[int], list[list[str]]]
+"""Pictures by their ids, the label of each, and what is known of each class of it."""
+
 VARIABLE = "MANYHOT_STUDY_DATA"
 """The folder that holds ``voc``, ``coco``, ``cifar10`` and ``samples``, where it is not ``../shared/data``."""
 

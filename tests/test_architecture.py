@@ -57,8 +57,9 @@ ALLOWED = {
     "testing": BASE | {"registry", "core", "testing_rules", "testing_losses"},
     "testing_rules": {"registry", "core"},
     "testing_losses": {"extras", "registry", "train"},
-    "study": BASE
     | {"lazy", "registry", "core", "classes", "tables", "steps", "formats", "pipeline", "train", "report"},
+    "study": BASE
+    | {"lazy", "registry", "core", "classes", "tables", "steps", "formats", "models", "pipeline", "train", "report"},
     "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

@@ -32,6 +32,7 @@ from manyhot.cli.proposing import init, propose, proposers, status
 from manyhot.cli.robustness import corruptions, robustness
 from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
+from manyhot.cli.studying import study
 from manyhot.cli.training import train
 from manyhot.errors import ManyhotError
 
@@ -71,6 +72,7 @@ for command in (
     doctor,
     similar,
     train,
+    study,
     mitigate,
     explain,
     patchml,

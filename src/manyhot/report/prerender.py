@@ -77,8 +77,14 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
     MissingExtraError
         If vl-convert is not installed.
     """
-    drawn = {figure.name: _inline(figure) for figure in figures}
-    return FigurePage(drawn, _data(figures), _script() if figures else "", style(), _lone(figures))
+    return FigurePage(
+        draw_inline(figures), _data(figures), _script() if figures else "", style(), _lone(figures)
+    )
+
+
+def draw_inline(figures: Sequence[Figure]) -> dict[str, Markup]:
+    """Return each figure's panels as inline SVG, by its name: all that a page without scripts needs."""
+    return {figure.name: _inline(figure) for figure in figures}
 
 
 def _lone(figures: Sequence[Figure]) -> frozenset[str]:

@@ -32,6 +32,7 @@ TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation
 WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
 FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
+VERDICTS = ("better", "worse", "same", "undecided", "not run")
 ANALYSES = (
     "as published",
     "not empty",
@@ -104,6 +105,13 @@ _COPY = (
     ),
     Column("severity", _int, "1 to 5, 0 for none; null of a data set and of all", nullable=True),
 )
+
+_OF_STUDY = (
+    Column("dataset", _text, "the data set"),
+    Column("network", _text, "the network; all where it was measured across them"),
+    Column("arm", _text, "what it learnt from; all where it was measured across arms"),
+)
+"""Which runs of a study a number is of."""
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "classes": (
@@ -659,6 +667,72 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("n_kinds", pa.int64(), "kinds averaged, 1 for one"),
         Column("n_severities", pa.int64(), "severities averaged"),
         Column("n", pa.int64(), "images that count; the least over the copies"),
+    ),
+    "measured": (
+        Column("metric", _text, "what was measured"),
+        Column("slice", _text, "which images"),
+        Column("value", _real, "the value; NaN where it is undefined"),
+        Column("n", pa.int64(), "images counted"),
+        Column(
+            "replicates",
+            pa.list_(_real),
+            "the value on resamples of images, the same for all runs of a data set; null without any",
+            nullable=True,
+        ),
+    ),
+    "runs": (
+        *_OF_STUDY,
+        Column("seed", _int, "the seed"),
+        Column("measure", _text, "what measured it"),
+        Column("metric", _text, "what was measured"),
+        Column("slice", _text, "which images"),
+        Column("value", _real, "the value; NaN where it is undefined"),
+        Column("error", _real, "its standard error over images, null without resamples", nullable=True),
+        Column("n", pa.int64(), "images counted"),
+    ),
+    "means": (
+        *_OF_STUDY,
+        Column("metric", _text, "what was measured"),
+        Column("slice", _text, "which images"),
+        Column("better", _text, "which values are better", values=("higher", "lower")),
+        Column("value", _real, "mean over seeds"),
+        Column("lo", _real, "lower end of its 95 % interval over seeds and images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval", nullable=True),
+        Column("n_seeds", pa.int64(), "seeds with a value"),
+        Column("n", pa.int64(), "images counted, the least over seeds"),
+    ),
+    "effects": (
+        Column("claim", _text, "the claim"),
+        Column("dataset", _text, "the data set; null for the mean over all pairs", nullable=True),
+        Column("network", _text, "the network; null for the mean over all pairs", nullable=True),
+        Column("metric", _text, "what was measured"),
+        Column("slice", _text, "which images"),
+        Column("arm", _text, "the arm"),
+        Column("against", _text, "the other arm, metric or number"),
+        Column("value", _real, "mean over the seeds of both, and over pairs", nullable=True),
+        Column("value_against", _real, "the same of the other", nullable=True),
+        Column(
+            "effect",
+            _real,
+            "difference of the two, above 0 where the arm is better; null if not run",
+            nullable=True,
+        ),
+        Column("lo", _real, "lower end of its 95 % interval over seeds and images", nullable=True),
+        Column("hi", _real, "upper end of its 95 % interval", nullable=True),
+        Column("p", _real, "two-sided, that there is no effect", nullable=True),
+        Column("p_adjusted", _real, "Holm over the claims of the study; null of single pairs", nullable=True),
+        Column(
+            "d", _real, "effect in standard deviations over seeds, with Hedges' correction", nullable=True
+        ),
+        Column("wins", _real, "share of seeds at which the arm is better, a tie as one half", nullable=True),
+        Column("error_seeds", _real, "standard error over seeds", nullable=True),
+        Column("error_images", _real, "standard error over images, 0 without resamples", nullable=True),
+        Column("df", _real, "degrees of freedom of the interval", nullable=True),
+        Column("n_seeds", pa.int64(), "differences at equal seeds"),
+        Column("n_pairs", pa.int64(), "pairs of data set and network that are averaged"),
+        Column("margin", _real, "the smallest difference that matters, fixed beforehand"),
+        Column("verdict", _text, "by the rule", values=VERDICTS),
+        Column("sentence", _text, "the verdict in words; null of single pairs", nullable=True),
     ),
     "findings": (
         Column("kind", _text, "what was found"),

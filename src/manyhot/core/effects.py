@@ -1,0 +1,219 @@
+"""Differences between ways of training, with intervals over seeds and images at once.
+
+Two ways are compared at equal seeds on the same images. A difference is uncertain in two ways: other seeds
+would have given other networks, other images other values. Each has a variance here; they add up.
+
+References
+----------
+Bouthillier et al. 2021, Accounting for variance in machine learning benchmarks, arXiv 2103.03098: compare at
+equal seeds, resample both, and say how often one is better than the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln, stdtr, stdtrit
+
+from manyhot.core.resampling import LEVEL
+
+Floats = npt.NDArray[np.float64]
+
+FEWEST_SEEDS = 2
+"""Seeds of a cell that it takes for an interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A difference (or a value) on one data set and with one network, at each of n seeds.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n,)
+    replicates : ndarray of float64, shape (n, R), optional
+        The same on R resamples of images, which are the same for all seeds.
+    images : str
+        Whose images they are: resamples of two cells are the same ones where this is.
+    """
+
+    values: Floats
+    replicates: Floats | None = None
+    images: str = ""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean over cells of their means over seeds.
+
+    Attributes
+    ----------
+    value : float
+    lo, hi : float
+        95 % interval; NaN where a cell has a single seed.
+    p : float
+        Two-sided, of a value as far from 0 if it were 0.
+    d : float
+        `value` in standard deviations over seeds within cells (Cohen's d of paired differences), with Hedges'
+        correction for few seeds; NaN where seeds do not differ.
+    wins : float
+        Share of seeds above 0, those at 0 as one half: how often one way is better than the other.
+    error_seeds, error_images : float
+        Standard errors; that over images is 0 where no cell has replicates.
+    df : float
+        Degrees of freedom.
+    n_seeds, n_cells : int
+        Seeds in all, and cells.
+    """
+
+    value: float
+    lo: float
+    hi: float
+    p: float
+    d: float
+    wins: float
+    error_seeds: float
+    error_images: float
+    df: float
+    n_seeds: int
+    n_cells: int
+
+
+def effect_of(cells: Sequence[Cell]) -> Effect:
+    """Return the mean over cells with its interval over seeds and images.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        At least one, each with at least one seed.
+
+    Raises
+    ------
+    ValueError
+        There is no cell, or cells of the same images have different numbers of resamples.
+
+    Notes
+    -----
+    With d_ks the difference in cell k of K at seed s of n_k, and d_ksr the same on resample r,
+
+    - over seeds, v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom each;
+    - over images, v_g = var_r(Σ_k mean_s(d_ksr)) / K², over the cells k of the same images, with R - 1;
+    - the interval is value ± t sqrt(Σ v), t with Satterthwaite's (Σ v)² / Σ (v² / df) degrees of freedom.
+
+    Without replicates and with one cell this is the paired t test. Both parts hold what seeds and images do
+    together, so that the interval is a little too long rather than too short.
+
+    Percentiles of a bootstrap of seeds are not used. Where chance is mostly in the seeds they give the least
+    and the greatest of three, between which the true mean lies in 75 % of cases (``benchmarks/effects.py``).
+
+    References
+    ----------
+    Satterthwaite 1946, doi 10.2307/3002019. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122: what
+    resampling two crossed factors counts twice. Hedges 1981, doi 10.3102/10769986006002107.
+    """
+    if not cells:
+        raise ValueError("there is no cell")
+    value = float(np.mean([cell.values.mean() for cell in cells]))
+    parts = [*_over_seeds(cells), *_over_images(cells)]
+    total = sum(part.variance for part in parts)
+    df = _freedom(parts)
+    half = float(stdtrit(df, (1 + LEVEL) / 2)) * np.sqrt(total)
+    seeds = np.concatenate([cell.values for cell in cells])
+    over_images = sum(part.variance for part in _over_images(cells))
+    return Effect(
+        value,
+        float(value - half),
+        float(value + half),
+        _p(value, total, df),
+        _standardised(value, cells),
+        float(np.mean(np.where(seeds == 0, 0.5, seeds > 0))),
+        float(np.sqrt(total - over_images)),
+        float(np.sqrt(over_images)),
+        df,
+        len(seeds),
+        len(cells),
+    )
+
+
+class _Part(NamedTuple):
+    variance: float
+    df: float
+
+
+def _over_seeds(cells: Sequence[Cell]) -> list[_Part]:
+    k = len(cells)
+    return [
+        _Part(float(cell.values.var(ddof=1)) / (k * k * n) if n >= FEWEST_SEEDS else np.nan, n - 1)
+        for cell in cells
+        for n in [len(cell.values)]
+    ]
+
+
+def _over_images(cells: Sequence[Cell]) -> list[_Part]:
+    sums: dict[str, Floats] = {}
+    for cell in cells:
+        if cell.replicates is None:
+            continue
+        means = cell.replicates.mean(0)
+        known = sums.setdefault(cell.images, np.zeros_like(means))
+        if known.shape != means.shape:
+            raise ValueError(f"{len(known)} and {len(means)} resamples of the images of {cell.images}")
+        sums[cell.images] = known + means
+    return [_Part(float(np.nanvar(s, ddof=1)) / len(cells) ** 2, len(s) - 1) for s in sums.values()]
+
+
+def _freedom(parts: Sequence[_Part]) -> float:
+    """Return Satterthwaite's degrees of freedom; those of all parts together where nothing varies."""
+    total = sum(part.variance for part in parts)
+    if np.isnan(total):
+        return float("nan")
+    if total == 0:
+        return float(sum(part.df for part in parts))
+    shares = (part.variance / total for part in parts)
+    return 1 / sum(share**2 / part.df for share, part in zip(shares, parts, strict=True))
+
+
+def _p(value: float, variance: float, df: float) -> float:
+    """Return the two-sided p of t; where nothing varies no chance is left: 1 of no effect, else 0."""
+    if variance == 0:
+        return float(value == 0)
+    return float(2 * stdtr(df, -abs(value) / np.sqrt(variance)))
+
+
+def _standardised(value: float, cells: Sequence[Cell]) -> float:
+    df = sum(len(cell.values) - 1 for cell in cells)
+    inner = sum(float(((cell.values - cell.values.mean()) ** 2).sum()) for cell in cells)
+    # Equal but for rounding is equal.
+    if df < FEWEST_SEEDS or inner <= 1e-24 * max(float(np.abs(cell.values).max()) for cell in cells) ** 2:
+        return float("nan")
+    hedges = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2)
+    return float(value / np.sqrt(inner / df) * hedges)
+
+
+def verdict(effect: Effect, margin: float) -> str:
+    """Return what an effect says by a margin that was fixed beforehand, where above 0 is better.
+
+    Parameters
+    ----------
+    effect : Effect
+    margin : float
+        The smallest difference that matters.
+
+    Returns
+    -------
+    str
+        The first that holds of ``same`` (the interval lies between -margin and margin), ``better`` (above 0),
+        ``worse`` (below 0) and ``undecided``.
+
+    References
+    ----------
+    Schuirmann 1987, doi 10.1007/BF01068419, for ``same``: two one-sided tests, here at 2.5 % each.
+    """
+    if -margin <= effect.lo and effect.hi <= margin:
+        return "same"
+    if effect.lo > 0:
+        return "better"
+    return "worse" if effect.hi < 0 else "undecided"

@@ -1,0 +1,250 @@
+"""From a Python file to a study that can be run: its opening, its parts, and whether they fit."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyhot.errors import InputError
+from manyhot.study.plan import ALL, Across, Claim, Metric, Study
+from manyhot.train.recipe import recipe_of
+
+OPENING = ("Question", "Command", "Time", "Result")
+"""What the docstring of a study's file tells, each in a paragraph of its own: ``Question: …``."""
+
+_PART = re.compile(rf"^({'|'.join(OPENING)}): ", re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the file of a study opens with."""
+
+    question: str
+    command: str
+    time: str
+    result: str
+
+
+def read_study(path: Path) -> tuple[Study, Opening]:
+    """Import a study from its file. Modules beside the file can be imported by it.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, cannot be imported, or holds no study; its docstring lacks a part; or parts of
+        the study do not fit together.
+    """
+    opening = read_opening(path)
+    study = getattr(_imported(path), "study", None)
+    if not isinstance(study, Study):
+        got = "nothing of this name" if study is None else f"a {type(study).__name__}"
+        raise InputError(
+            "The file defines no study.", where=path, got=got, do="end it in study = manyhot.study.Study(...)"
+        )
+    check(study, path)
+    return study, opening
+
+
+def read_opening(path: Path) -> Opening:
+    """Return what a file opens with, without running it.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, is no Python, or its docstring lacks a part.
+    """
+    if not path.is_file():
+        raise InputError("The file does not exist.", where=path)
+    try:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (SyntaxError, UnicodeDecodeError) as error:
+        at = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise InputError("The file is no Python.", where=f"{path}{at}", got=error) from error
+    parts = _parts(text)
+    absent = [name for name in OPENING if not parts.get(name)]
+    if absent:
+        raise InputError(
+            "The docstring of the file does not tell all that it must.",
+            where=path,
+            got=f"no {', no '.join(absent)}",
+            allowed=", ".join(f"{name}: …" for name in OPENING),
+            do="begin a paragraph with each",
+        )
+    return Opening(*(parts[name] for name in OPENING))
+
+
+def _parts(text: str) -> dict[str, str]:
+    """Return the paragraphs that begin with a name of `OPENING`, each up to the next."""
+    found = list(_PART.finditer(text))
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    return {m[1]: " ".join(text[m.end() : end].split()) for m, end in zip(found, ends, strict=True)}
+
+
+def _imported(path: Path) -> Any:
+    folder = str(path.resolve().parent)
+    # First, as for a file that Python runs; it stays, as functions of the study import when they are called.
+    sys.path[:] = [folder, *(p for p in sys.path if p != folder)]
+    spec = importlib.util.spec_from_file_location(f"manyhot_study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError("The file is no Python.", where=path, do="give it a name that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            "The file cannot be imported.",
+            where=f"{at.filename}, line {at.lineno}",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+    return module
+
+
+def check(study: Study, where: object = None) -> None:
+    """Refuse a study whose parts do not fit together.
+
+    Raises
+    ------
+    InputError
+        A name is used twice, is no name of a file, or is not known; seeds are too few; a claim compares
+        nothing, or too much; a setting does not exist.
+    """
+    for problem in _problems(study):
+        what, got, allowed = problem
+        raise InputError(what, where=where, got=got, allowed=allowed)
+    _check_settings(study, where)
+
+
+Problem = tuple[str, object, object]
+
+
+def metrics_of(study: Study) -> dict[str, Metric]:
+    """Return the metrics of all measures by name, in their order."""
+    return {metric.name: metric for measure in study.measures for metric in measure.metrics}
+
+
+def _problems(study: Study) -> Iterator[Problem]:
+    """Yield what is wrong, the first reason first: what was found, what was got and what is allowed."""
+    grid = study.grid
+    yield from _names_twice(study)
+    if len(set(grid.seeds)) < max(2, len(grid.seeds)):
+        yield (
+            "A study needs two seeds or more, each once, for intervals.",
+            ", ".join(map(str, grid.seeds)) or "none",
+            None,
+        )
+    arms = [arm.name for arm in grid.arms]
+    for arm in grid.arms:
+        yield from _unknown(f"The arm {arm.name!r} wants an arm that is not there.", arm.wants, arms)
+    yield from _circle(study)
+    pairs = (n.name for n in (*grid.data_sets, *grid.networks))
+    yield from _unknown(
+        "The grid leaves out what is not in it.",
+        (name for pair in grid.without for name in pair),
+        list(pairs),
+    )
+    yield from _unknown(
+        "The study's table has a metric that nothing measures.", study.table, list(metrics_of(study))
+    )
+    for claim in study.claims:
+        yield from _claim_problems(claim, study)
+
+
+def _names_twice(study: Study) -> Iterator[Problem]:
+    grid = study.grid
+    kinds: dict[str, Iterable[str]] = {
+        "study": [study.name],
+        "data set": (d.name for d in grid.data_sets),
+        "network": (n.name for n in grid.networks),
+        "arm": (a.name for a in grid.arms),
+        "measure": (m.name for m in study.measures),
+        "claim": (c.name for c in study.claims),
+        "metric": (metric.name for m in study.measures for metric in m.metrics),
+    }
+    for kind, names in kinds.items():
+        seen: set[str] = set()
+        for name in names:
+            if name in seen or (name == ALL and kind in ("network", "arm")):
+                yield f"A name of a {kind} is taken.", name, "each name once, and not 'all'"
+            if kind not in ("claim", "metric") and not _NAME.fullmatch(name):
+                yield (
+                    f"The name of a {kind} is no name of a file.",
+                    repr(name),
+                    "letters, digits, '.', '_' and '-'",
+                )
+            seen.add(name)
+        if not seen and kind not in ("claim",):
+            yield f"The study has no {kind}.", "none", "one or more"
+
+
+def _unknown(what: str, names: Iterable[str], known: list[str]) -> Iterator[Problem]:
+    for name in names:
+        if name not in known:
+            yield what, repr(name), ", ".join(known)
+
+
+def _circle(study: Study) -> Iterator[Problem]:
+    left = {arm.name: set(arm.wants) for arm in study.grid.arms}
+    while left:
+        free = {name for name, wants in left.items() if not wants & set(left)}
+        if not free:
+            yield "Arms wait for each other.", ", ".join(left), "an arm that wants none, to begin with"
+            return
+        left = {name: wants for name, wants in left.items() if name not in free}
+
+
+def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
+    grid, known = study.grid, metrics_of(study)
+    of = f"The claim {claim.name!r}"
+    arms = [*(arm.name for arm in grid.arms), ALL]
+    yield from _unknown(f"{of} names an arm that is not there.", [claim.arm], arms)
+    yield from _unknown(f"{of} names a metric that nothing measures.", [claim.metric], list(known))
+    yield from _unknown(
+        f"{of} names a data set that is not there.", claim.data_sets, [d.name for d in grid.data_sets]
+    )
+    yield from _unknown(
+        f"{of} names a network that is not there.", claim.networks, [n.name for n in grid.networks]
+    )
+    if bool(claim.against) == (claim.than is not None):
+        got = "both" if claim.against else "neither"
+        yield (
+            f"{of} must compare with an arm (against) or with a metric or number (than).",
+            got,
+            "one of them",
+        )
+    if claim.against:
+        yield from _unknown(f"{of} names an arm that is not there.", [claim.against], arms[:-1])
+    if isinstance(claim.than, str):
+        yield from _unknown(f"{of} names a metric that nothing measures.", [claim.than], list(known))
+    if not claim.margin > 0:
+        yield f"{of} needs a margin above 0.", claim.margin, None
+    across = {m.name for measure in study.measures if isinstance(measure, Across) for m in measure.metrics}
+    if (claim.arm == ALL) != (claim.metric in across):
+        yield (
+            f"{of} must be of the arm 'all' if its metric is measured across runs, and only then.",
+            claim.arm,
+            None,
+        )
+
+
+def _check_settings(study: Study, where: object) -> None:
+    for network in study.grid.networks:
+        for settings in (network.settings, network.smoke):
+            recipe_of(settings, f"{where}, network {network.name!r}")
+    for part, named in (("arm", study.grid.arms), ("data set", study.grid.data_sets)):
+        for one in named:
+            recipe_of(one.settings, f"{where}, {part} {one.name!r}")
+    of_all: list[Any] = [*study.grid.networks, *study.grid.arms, *study.grid.data_sets]
+    for one in of_all:
+        if "seed" in one.settings:
+            raise InputError(
+                "The seed is the grid's.", where=where, got=f"settings of {one.name!r}", do="leave it out"
+            )

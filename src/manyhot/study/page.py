@@ -1,0 +1,276 @@
+"""What the page of a study says: the study's words, and its tables in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from manyhot._version import __version__
+from manyhot.report import metrics as drawn
+from manyhot.report.listings import Entry, Head, Listing
+from manyhot.report.study_page import StudyPage, Term, Terms, Verdict, write_study
+from manyhot.report.words import counted, listed
+from manyhot.study.files import Opening, metrics_of
+from manyhot.study.kept import Kept
+from manyhot.study.plan import ALL, Across, Metric, Run, Study
+from manyhot.study.running import TRAINING, Undone, label
+from manyhot.study.words import RULE, about, numbers, p_value, said, shown
+
+Row = Mapping[str, Any]
+Made = Mapping[str, pa.Table]
+
+WORDS = {
+    "better": "Better",
+    "worse": "Worse",
+    "same": "No difference",
+    "undecided": "Undecided",
+    "not run": "Not run",
+}
+
+FEW_SEEDS = 5
+"""Seeds below which the page says that intervals are rough."""
+
+
+def write_page(
+    study: Study,
+    opening: Opening,
+    made: Made,
+    runs: Sequence[Run],
+    undone: Sequence[Undone],
+    out: Path,
+    *,
+    smoke: bool = False,
+    call: str = "",
+) -> Path:
+    """Write ``report/NAME.html`` of a study and return its path.
+
+    Parameters
+    ----------
+    study : Study
+    opening : Opening
+    made : Mapping of str to pyarrow.Table
+        ``runs``, ``means`` and ``effects``.
+    runs : sequence of Run
+        Those that were chosen.
+    undone : sequence of Undone
+    out : Path
+        The folder of all studies.
+    smoke : bool
+    call : str
+        The command; by default that of the file's opening.
+    """
+    metrics = metrics_of(study)
+    table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
+    verdicts = _verdicts(study, made["effects"].to_pylist(), metrics)
+    page = StudyPage(
+        study.title,
+        study.question,
+        "A smoke run: everything was as small as it can be, and the numbers mean nothing." if smoke else "",
+        tuple(v for v, main in verdicts if main),
+        tuple(v for v, main in verdicts if not main),
+        RULE,
+        tuple(filter(None, (study.about, _compute(study, runs)))),
+        _setup(study),
+        _effects(study, made["effects"].to_pylist(), metrics),
+        _results(made["means"].to_pylist(), table, metrics),
+        _across(study, made["means"].to_pylist(), metrics),
+        (*_rough(study), *study.limits),
+        (*study.not_run, *_not_run(undone)),
+        call or opening.command,
+        __version__,
+    )
+    named = {name: _named(metric) for name, metric in metrics.items()}
+    return write_study(page, out / "report" / f"{study.name}.html", made, named, table)
+
+
+def _named(metric: Metric) -> drawn.Metric:
+    return drawn.Metric(metric.name, metric.words, "", metric.better == "lower", metric.percent)
+
+
+def _verdicts(
+    study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]
+) -> list[tuple[Verdict, bool]]:
+    found = []
+    for claim in study.claims:
+        rows = [r for r in effects if r["claim"] == claim.name]
+        kind = rows[0]["verdict"]
+        told = numbers(claim, rows, metrics, len(study.claims))
+        text = said(claim, rows[0], metrics)
+        found.append((Verdict(kind.replace(" ", "-"), WORDS[kind], text, told and f"({told})"), claim.main))
+    return found
+
+
+def _compute(study: Study, runs: Sequence[Run]) -> str:
+    """Return how many networks were trained, how long it took, and on what."""
+    told = [Kept.read(run.folder / "run.json").made for run in runs]
+    trained = [made[TRAINING] for made in told if TRAINING in made]
+    if not trained:
+        return "No network was trained."
+    names = {f"measure {m.name}" for m in study.measures}
+    measuring = sum(made[name]["seconds"] for made in told for name in names & set(made))
+    machines = Counter(made["machine"] for made in trained)
+    return (
+        f"{counted(len(trained), 'network')} trained in {_time(sum(made['seconds'] for made in trained))} on "
+        f"{listed([name for name, _ in machines.most_common()], 3)}; measured in {_time(measuring)}. "
+        f"Seeds: {', '.join(map(str, study.grid.seeds))}. Studies of the same grid share these networks."
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _setup(study: Study) -> tuple[Terms, ...]:
+    grid = study.grid
+    return (
+        Terms("Arms", tuple(Term(a.name, a.about) for a in grid.arms)),
+        Terms("Data sets", tuple(Term(d.name, d.about) for d in grid.data_sets)),
+        Terms("Networks", tuple(Term(n.name, n.about) for n in grid.networks)),
+        Terms("Measures", tuple(Term(m.name, m.about) for m in study.measures)),
+    )
+
+
+_HEADS = (
+    ("claim", False, ""),
+    ("data set, network", False, ""),
+    ("first", True, "mean of what is named first"),
+    ("second", True, "mean of what it is compared with"),
+    ("better by", True, "with its 95 % interval"),
+    ("margin", True, ""),
+    ("p", True, "two-sided"),
+    ("adjusted p", True, "Holm, over the claims of the study"),
+    ("d", True, "in standard deviations over seeds, with Hedges' correction"),
+    ("wins", True, "share of seeds at which the first is better"),
+    ("verdict", False, ""),
+)
+
+
+def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing:
+    claims = {claim.name: claim for claim in study.claims}
+    rows = [
+        Entry(
+            _effect_cells(about(claims[r["claim"]], metrics), r, metrics[r["metric"]]),
+            own=r["dataset"] is None,
+        )
+        for r in effects
+    ]
+    note = (
+        "Means over all pairs of data set and network, set off, and each pair. "
+        "p is adjusted by Holm's method over the claims; d is the effect in standard deviations of the paired "
+        "difference over seeds (Cohen's d with Hedges' correction); wins is the share of seeds at which the first "
+        "is better."
+    )
+    heads = tuple(Head(*head) for head in _HEADS)
+    return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
+
+
+def _effect_cells(compared: str, row: Row, metric: Metric) -> tuple[str, ...]:
+    place = ", ".join(p for p in (row["dataset"], row["network"]) if p not in (None, ALL))
+    return (
+        compared,
+        place or ("all" if row["n_pairs"] != 1 else "the one pair"),
+        _value(metric, row["value"]),
+        _value(metric, row["value_against"]),
+        _with_ends(metric, row["effect"], row["lo"], row["hi"]),
+        shown(metric, row["margin"]),
+        _p(row["p"]),
+        _p(row["p_adjusted"]),
+        "" if row["d"] is None else f"{row['d']:.2f}".replace("-", "−"),
+        "" if row["wins"] is None else f"{row['wins']:.0%}",
+        WORDS[row["verdict"]].lower(),
+    )
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else p_value(p).removeprefix("= ")
+
+
+def _value(metric: Metric, value: float | None) -> str:
+    return "" if value is None else shown(metric, value)
+
+
+def _with_ends(metric: Metric, value: float | None, lo: float | None, hi: float | None) -> str:
+    if value is None:
+        return ""
+    ends = "" if lo is None or hi is None else f" ({shown(metric, lo)} to {shown(metric, hi)})"
+    return shown(metric, value) + ends
+
+
+def _results(
+    means: Sequence[Row], table: Sequence[str], metrics: Mapping[str, Metric]
+) -> tuple[Listing, ...]:
+    """Return a table of arms × metrics for each data set and network."""
+    own = [r for r in means if r["slice"] == ALL and r["metric"] in table and r["arm"] != ALL]
+    places = dict.fromkeys((r["dataset"], r["network"]) for r in own)
+    heads = (
+        Head("arm", False),
+        *(_head(metrics[name]) for name in table if any(r["metric"] == name for r in own)),
+    )
+    names = [name for name in table if any(r["metric"] == name for r in own)]
+    found = []
+    for place in places:
+        here = {(r["arm"], r["metric"]): r for r in own if (r["dataset"], r["network"]) == place}
+        rows = tuple(
+            Entry((arm, *(_cell(metrics[name], here.get((arm, name))) for name in names)))
+            for arm in dict.fromkeys(arm for arm, _ in here)
+        )
+        title = ", ".join(place)
+        found.append(Listing(f"results-{'-'.join(place)}", title, heads, rows, _counts(here.values())))
+    return tuple(found)
+
+
+def _head(metric: Metric) -> Head:
+    unit = " (%)" if metric.percent else ""
+    return Head(
+        f"{metric.words}{unit} {'↓' if metric.better == 'lower' else '↑'}", title=f"{metric.better} is better"
+    )
+
+
+def _cell(metric: Metric, row: Row | None) -> str:
+    return "–" if row is None else _with_ends(metric, row["value"], row["lo"], row["hi"])
+
+
+def _counts(rows: Iterable[Row]) -> str:
+    found = list(rows)
+    seeds, n = (sorted({r[c] for r in found}) for c in ("n_seeds", "n"))
+    of = (" to ".join(f"{v:,}" for v in dict.fromkeys((c[0], c[-1]))) for c in (seeds, n))
+    return "Mean over {} seeds, with the 95 % interval over seeds and images; {} images.".format(*of)
+
+
+def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing | None:
+    """Return a table of what was measured across runs; None where nothing was."""
+    names = [metric.name for m in study.measures if isinstance(m, Across) for metric in m.metrics]
+    rows = [r for r in means if r["metric"] in names and r["slice"] == ALL]
+    if not rows:
+        return None
+    data_sets = list(dict.fromkeys(r["dataset"] for r in rows))
+    entries = []
+    for name in dict.fromkeys(r["metric"] for r in rows):
+        here = {r["dataset"]: r for r in rows if r["metric"] == name}
+        cells = (_cell(metrics[name], here.get(d)) for d in data_sets)
+        entries.append(Entry((metrics[name].words, *cells)))
+    heads = (Head("", False), *(Head(d) for d in data_sets))
+    return Listing("across", "Across networks and arms", heads, tuple(entries), _counts(rows))
+
+
+def _rough(study: Study) -> tuple[str, ...]:
+    n = len(study.grid.seeds)
+    if n >= FEW_SEEDS:
+        return ()
+    return (f"With {n} seeds, intervals are rough: the spread over seeds is itself known badly.",)
+
+
+def _not_run(undone: Sequence[Undone]) -> list[str]:
+    """Return what is missing and why, runs of one reason together."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in undone:
+        reasons.setdefault((one.step, one.reason), []).append(label(one.run))
+    return [f"{listed(names, 6)}: {step}: {reason}" for (step, reason), names in reasons.items()]

@@ -1,0 +1,146 @@
+"""Studies from their files to their answers: runs, tables, pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.files import atomic_write, write_text
+from manyhot.study.files import Opening, read_study
+from manyhot.study.grid import chosen, open_folder, runs_of, with_seeds
+from manyhot.study.plan import Run, Study
+from manyhot.study.running import Runner, Tell, Undone, label
+from manyhot.study.tabled import collect, effects_table, means_table, runs_table
+
+TABLES = ("runs", "means", "effects")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came of a study.
+
+    Attributes
+    ----------
+    study : Study
+        With the seeds that were run.
+    opening : Opening
+    effects : pyarrow.Table
+    undone : tuple of Undone
+        Runs, and measures of them, that failed or were not chosen.
+    failed : int
+        Of these, those that failed.
+    page : Path
+    written : tuple of Path
+    """
+
+    study: Study
+    opening: Opening
+    effects: pa.Table
+    undone: tuple[Undone, ...]
+    failed: int
+    page: Path
+    written: tuple[Path, ...]
+
+    @property
+    def sentences(self) -> list[str]:
+        """The verdict on each claim."""
+        return [text for text in self.effects["sentence"].to_pylist() if text is not None]
+
+
+def run_study(
+    file: Path,
+    out: Path = Path("study"),
+    *,
+    smoke: bool = False,
+    seeds: int | None = None,
+    only: Iterable[str] = (),
+    call: str = "",
+    tell: Tell | None = None,
+) -> Answer:
+    """Run a study and write its tables and its page.
+
+    Runs, measures and data sets that lie in the folder already are not made again: studies of one grid share it,
+    and the same call goes on after a stop at any moment. A run that fails does not stop the others.
+
+    Parameters
+    ----------
+    file : Path
+        A Python file that defines ``study``.
+    out : Path
+        The folder of all studies. ``OUT/results/NAME`` holds the tables, ``OUT/report/NAME.html`` the page.
+    smoke : bool
+        Everything as small as it can be, with two seeds: to see that it runs.
+    seeds : int, optional
+        How many; by default as many as the study names.
+    only : iterable of str
+        Data sets, networks or arms to run; all by default.
+    call : str
+        The command, for the page.
+    tell : callable, optional
+        Told of each step.
+
+    Raises
+    ------
+    InputError
+        The file or the study cannot be used.
+    MatchError
+        The folder is used otherwise.
+    """
+    study, opening = read_study(Path(file))
+    study = with_seeds(study, seeds, smoke)
+    out = Path(out)
+    every = runs_of(study.grid, out, smoke)
+    runs = chosen(every, study.grid, only)
+    open_folder(out, smoke)
+    runner = Runner(study, tell or (lambda _: None))
+    runner.do(runs)
+    undone = [*runner.undone, *_left_out(every, runs)]
+    numbers = collect(study, runs, undone)
+    made = {
+        "runs": runs_table(numbers),
+        "means": means_table(study, numbers),
+        "effects": effects_table(study, numbers),
+    }
+    written = _write(made, out / "results" / study.name, call)
+    from manyhot.study.page import write_page
+
+    page = write_page(study, opening, made, runs, undone, out, smoke=smoke, call=call)
+    return Answer(study, opening, made["effects"], tuple(undone), len(runner.undone), page, (*written, page))
+
+
+def _left_out(every: Sequence[Run], runs: Sequence[Run]) -> list[Undone]:
+    there = {label(run) for run in runs}
+    return [Undone(run, "run", "not chosen (--only)") for run in every if label(run) not in there]
+
+
+def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:
+    from manyhot.report.export import to_csv
+
+    written = []
+    for name, table in made.items():
+        written.append(tables.write(table, folder / f"{name}.parquet", name, call=call))
+        written.append(folder / f"{name}.csv")
+        write_text(written[-1], to_csv(table))
+    return written
+
+
+def keep_answer(answer: Answer, out: Path, folder: Path) -> list[Path]:
+    """Copy what is committed of an answer, its tables as CSV and its page, into ``FOLDER/NAME``.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    """
+    results, to = Path(out) / "results" / answer.study.name, Path(folder) / answer.study.name
+    pairs = [(results / f"{name}.csv", to / f"{name}.csv") for name in TABLES]
+    pairs.append((answer.page, to / "index.html"))
+    for source, target in pairs:
+        with atomic_write(target) as part:
+            shutil.copyfile(source, part)
+    return [target for _, target in pairs]

@@ -1,0 +1,102 @@
+"""Verdicts in words: sentences that were written beforehand, with the numbers that chose them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from manyhot.study.plan import Claim, Metric
+
+RULE = (
+    "A difference is taken at equal seeds, signed so that above 0 is better, and averaged over seeds, then over "
+    "pairs of data set and network. Its 95 % interval is over seeds and, where a measure resamples them, images. "
+    "The verdict is the first that holds: no difference larger than the margin (the interval lies between −margin "
+    "and margin), better (the interval lies above 0), worse (below 0), undecided."
+)
+"""How verdicts are made, for the page and the docs."""
+
+Row = Mapping[str, Any]
+
+
+def sentence(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_claims: int) -> str:
+    """Return the verdict on a claim as a sentence with its numbers in brackets; see `said` and `numbers`."""
+    told = numbers(claim, rows, metrics, n_claims)
+    text = said(claim, rows[0], metrics)
+    return f"{text.rstrip('.')} ({told})." if told else text
+
+
+def said(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
+    """Return the sentence that was fixed beforehand for the verdict of a row."""
+    fixed = {"better": claim.better, "worse": claim.worse, "same": claim.same}
+    if row["verdict"] == "not run":
+        return f"Not run: {about(claim, metrics)}."
+    return fixed.get(row["verdict"], f"Undecided: {about(claim, metrics)}.")
+
+
+def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_claims: int) -> str:
+    """Return what chose a verdict; empty where nothing was run.
+
+    Parameters
+    ----------
+    claim : Claim
+    rows : sequence of Mapping
+        The claim's effects as in the table: over all places, then at each.
+    metrics : Mapping
+        By name.
+    n_claims : int
+        Of the study.
+    """
+    metric, (row, *single) = metrics[claim.metric], rows
+    if row["effect"] is None:
+        return ""
+    told = [f"{metric.words} {measured(metric, row)}"]
+    if row["verdict"] in ("same", "undecided"):
+        told.append(f"margin {difference(metric, claim.margin).lstrip('+')}")
+    if len(single) > 1:
+        better = sum(r["effect"] > 0 for r in single)
+        told.append(f"better in {better} of {len(single)} pairs of data set and network")
+    if n_claims > 1 and row["p_adjusted"] is not None:
+        told.append(f"p {p_value(row['p_adjusted'])}, adjusted for {n_claims} claims")
+    return "; ".join(told)
+
+
+def about(claim: Claim, metrics: Mapping[str, Metric]) -> str:
+    """Return what a claim compares."""
+    metric = metrics[claim.metric].words
+    arm = "" if claim.arm == "all" else f" of {claim.arm}"
+    if claim.against:
+        return f"{metric}{arm} against {claim.against}"
+    than = metrics[claim.than].words if isinstance(claim.than, str) else f"{claim.than:g}"
+    return f"{metric}{arm} against {than}"
+
+
+def measured(metric: Metric, row: Row) -> str:
+    """Return a difference as it was measured, not as better or worse, with its interval."""
+    sign = 1 if metric.better == "higher" else -1
+    ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
+    told = [difference(metric, sign * row["effect"])]
+    told.append(f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else "no interval")
+    if sign < 0:
+        told.append("lower is better")
+    return ", ".join(told)
+
+
+def difference(metric: Metric, value: float) -> str:
+    """Return ``+1.2 points`` or ``+0.012``."""
+    unit = " points" if metric.percent else ""
+    sign = "+" if value > 0 else ""
+    return f"{sign}{shown(metric, value)}{unit}"
+
+
+def shown(metric: Metric, value: float) -> str:
+    """Return a number as the page shows it: hundredfold with one decimal, or three decimals."""
+    if math.isnan(value):
+        return "–"
+    text = f"{100 * value:.1f}" if metric.percent else f"{value:.3f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def p_value(p: float) -> str:
+    """Return ``= 0.012``, small ones as ``< 0.001``."""
+    return f"= {p:.2g}" if p >= 0.001 else "< 0.001"

@@ -50,8 +50,8 @@ SINGLE = Arm("single", "The class of the largest object; cross-entropy of a soft
 
 SINGLE_BCE = Arm(
     "single-bce",
-    "The class of the largest object, all others taken to be absent; binary cross-entropy. It tells what the loss "
-    "does from what label sets do.",
+    "The class of the largest object, all others taken to be absent; binary cross-entropy. It tells what "
+    "the loss does from what label sets do.",
     true_sets,
     {"teach": "label", "loss": "bce"},
 )
@@ -65,9 +65,9 @@ SETS = Arm(
 
 REASSESSED = Arm(
     "reassessed",
-    "Label sets made without knowing them: proposed by a cross-fitted ensemble of networks trained on single labels, "
-    "answered by simulated raters of the quality measured of ReaL's, aggregated by manyhot; binary "
-    "cross-entropy.",
+    "Label sets made without knowing them: proposed by a cross-fitted ensemble of networks trained on "
+    "single labels, answered by simulated raters of the quality measured of ReaL's, aggregated by manyhot; "
+    "binary cross-entropy.",
     reassessed_sets,
     {"teach": "sets", "loss": "bce", "empty": "no"},
 )
@@ -81,16 +81,16 @@ SOFT = Arm(
 
 ROLE = Arm(
     "role",
-    "The class of the largest object alone is known; ROLE (Cole et al. 2021), which learns the other labels of each "
-    "training image with the network, expecting 1.5 an image.",
+    "The class of the largest object alone is known; ROLE (Cole et al. 2021), which learns the other labels "
+    "of each training image with the network, expecting 1.5 an image.",
     true_sets,
     {"teach": "label", "loss": "role(k=1.5)"},
 )
 
 EM_APL = Arm(
     "em-apl",
-    "The class of the largest object alone is known; entropy maximisation with pseudo-labels (Zhou et al. 2022), in "
-    "the settings published for VOC.",
+    "The class of the largest object alone is known; entropy maximisation with pseudo-labels (Zhou et al. "
+    "2022), in the settings published for VOC.",
     true_sets,
     {"teach": "label", "loss": "em_apl(alpha=0.2, beta=0.02)"},
 )

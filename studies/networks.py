@@ -10,7 +10,8 @@ _TINY = {"epochs": 1, "batch": 16, "size": 32, "warmup": 0.0, "precision": "32-t
 
 SMALL = Net(
     "small",
-    "A small residual network (timm's test_resnet, 0.5 million weights) from random weights, on crops of 64 pixels.",
+    "A small residual network (timm's test_resnet, 0.5 million weights) from random weights, on "
+    "crops of 64 pixels.",
     {
         "model": "timm/test_resnet",
         "weights": "none",
@@ -26,8 +27,8 @@ SMALL = Net(
 
 LITE0 = Net(
     "lite0",
-    "EfficientNet-Lite0 with its published weights, fitted to ImageNet's single labels; its last stage and a new "
-    "head are trained on features of 128-pixel images that are computed once.",
+    "EfficientNet-Lite0 with its published weights, fitted to ImageNet's single labels; its last stage and "
+    "a new head are trained on features of 128-pixel images that are computed once.",
     {
         "model": "efficientnet-lite0",
         "weights": "published",

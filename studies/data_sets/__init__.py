@@ -28,17 +28,18 @@ def _make_cifar_sets(folder: Path, smoke: bool) -> None:
 
 VOC9 = DataSet(
     "voc9",
-    "Photographs of PASCAL VOC 2007 and 2012 whose largest object is a bus, car, cat, cow, dog, horse, person, sheep "
-    "or train, squashed to 96 x 96 pixels; the label is that of the largest object, the label set those of all "
-    "nine that are there. 3,634 to train on, 505 and 1,037 held out, of which 22 % show several of the nine.",
+    "Photographs of PASCAL VOC 2007 and 2012 whose largest object is a bus, car, cat, cow, dog, horse, "
+    "person, sheep or train, squashed to 96 x 96 pixels; the label is that of the largest object, the label "
+    "set those of all nine that are there. 3,634 to train on, 505 and 1,037 held out, of which 22 % "
+    "show several of the nine.",
     _make_voc9,
 )
 
 CIFAR_SETS = DataSet(
     "cifar-sets",
-    "Compositions of CIFAR-10 on 64 x 64 pixels: one to four pictures of different classes out of eight, as many "
-    "as ImageNetV2's images have labels, the label being that of the largest. In training images nine horses of "
-    "ten are beside a ship, in test images half. 4,000 to train on, 500 and 1,000 held out.",
+    "Compositions of CIFAR-10 on 64 x 64 pixels: one to four pictures of different classes out of eight, as "
+    "many as ImageNetV2's images have labels, the label being that of the largest. In training images nine "
+    "horses of ten are beside a ship, in test images half. 4,000 to train on, 500 and 1,000 held out.",
     _make_cifar_sets,
 )
 

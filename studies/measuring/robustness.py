@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
-from measuring.judged import Floats, Judged, counts, predictions, scores_of
 
 from manyhot import read_labels
 from manyhot.core.shortcuts import (
@@ -22,9 +21,16 @@ from manyhot.core.shortcuts import (
 from manyhot.formats import read_classes
 from manyhot.steps.sets import label_sets
 from manyhot.study import Measure, Measured, Metric, Run
+from measuring.judged import Floats, Judged, counts, predictions, scores_of
 
 PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "voc9": (("person", "horse"), ("horse", "person"), ("dog", "person"), ("person", "dog"), ("car", "person")),
+    "voc9": (
+        ("person", "horse"),
+        ("horse", "person"),
+        ("dog", "person"),
+        ("person", "dog"),
+        ("car", "person"),
+    ),
     "cifar-sets": (("horse", "ship"),),
 }
 """Main class and companion: of VOC the most frequent pairs, of compositions the one that was planted."""
@@ -32,10 +38,18 @@ PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
 _JUDGED = {"top1": "label", "real1": "label set", "map_macro": "mean average precision"}
 
 METRICS = (
-    *(Metric(f"corrupted_{m}", f"right on corrupted images, by {w}", percent=True) for m, w in _JUDGED.items()),
-    *(Metric(f"lost_{m}", f"lost on corrupted images, by {w}", "lower", percent=True) for m, w in _JUDGED.items()),
+    *(
+        Metric(f"corrupted_{m}", f"right on corrupted images, by {w}", percent=True)
+        for m, w in _JUDGED.items()
+    ),
+    *(
+        Metric(f"lost_{m}", f"lost on corrupted images, by {w}", "lower", percent=True)
+        for m, w in _JUDGED.items()
+    ),
     Metric("recall_gap", "how much more often found beside its companion", "lower", percent=True),
-    Metric("hallucination_gap", "how much more often called where only the companion is", "lower", percent=True),
+    Metric(
+        "hallucination_gap", "how much more often called where only the companion is", "lower", percent=True
+    ),
     Metric("ap", "average precision of the class", percent=True),
     Metric("ap_balanced", "average precision, the companion beside half of all", percent=True),
 )
@@ -82,9 +96,7 @@ def _shortcuts(run: Run) -> Iterator[Measured]:
     each = [_pair(judged, main, companion) for main, companion in numbers]
     for name in each[0]:
         values, drawn = zip(*(of[name] for of in each), strict=True)
-        yield Measured(
-            name, float(np.mean(values)), len(judged.labels), replicates=np.mean(drawn, axis=0)
-        )
+        yield Measured(name, float(np.mean(values)), len(judged.labels), replicates=np.mean(drawn, axis=0))
 
 
 def _pair(judged: Judged, main: int, companion: int) -> dict[str, tuple[float, Floats]]:

@@ -63,7 +63,9 @@ def take(run: Run) -> Iterator[Measured]:
         )
 
 
-def _taken(run: Run, method: str, metric: str, name: str, settings: dict, source: object, **given: object) -> Measured:
+def _taken(
+    run: Run, method: str, metric: str, name: str, settings: dict, source: object, **given: object
+) -> Measured:
     found, _ = transfer_files(
         source,
         run.folder / "transfer" / ("features" if method in _FEATURES else method),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from measuring.judged import Floats, Judged, estimated, predictions, probabilities, scores_of
 from scipy.special import logit, logsumexp, xlogy
 from scipy.stats import rankdata
 
@@ -13,6 +12,7 @@ from manyhot.core.estimates import mean_over
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
 from manyhot.study import Measure, Measured, Metric, Run
+from measuring.judged import Floats, Judged, estimated, predictions, probabilities, scores_of
 
 _BOTH = {
     "ece": "calibration error",
@@ -35,7 +35,12 @@ METRICS = (
     Metric("too_sure", "confidence less share right, by label", "lower", percent=True),
     Metric("too_sure_set", "confidence less share right, by label set", "lower", percent=True),
     *(Metric(f"unknown_{s}", f"unknown classes found by {s} (AUROC)", percent=True) for s in SCORES),
-    Metric("swapped", "pairs of uncertainty scores whose order changes from label to label set", "lower", percent=True),
+    Metric(
+        "swapped",
+        "pairs of uncertainty scores whose order changes from label to label set",
+        "lower",
+        percent=True,
+    ),
     Metric("swapped_again", "pairs whose order changes by chance, on other images", "lower", percent=True),
 )
 
@@ -50,15 +55,17 @@ def take(run: Run) -> Iterator[Measured]:
     unknown = sureness(scores_of(found), found.score_kind)
     known = sureness(judged.scores, judged.kind)
     for name in SCORES:
-        yield estimated(f"unknown_{name}", get("metric", "error_auroc")(against_unknown(known[name], unknown[name])))
+        yield estimated(
+            f"unknown_{name}", get("metric", "error_auroc")(against_unknown(known[name], unknown[name]))
+        )
     yield from _swapped(judged, known)
 
 
 def sureness(scores: np.ndarray, kind: str) -> Mapping[str, Floats]:
     """Return how sure a network is of each image, by name; only the order counts.
 
-    Of sigmoids the entropy is the sum over classes, and the energy that of Wang et al. 2021 (arXiv 2111.12797);
-    of a softmax the latter is that of Liu et al. 2020 (arXiv 2010.03759).
+    Of sigmoids the entropy is the sum over classes, and the energy that of Wang et al. 2021 (arXiv
+    2111.12797); of a softmax the latter is that of Liu et al. 2020 (arXiv 2010.03759).
     """
     p = probabilities(scores, kind)
     best = np.sort(p, axis=1)
@@ -68,7 +75,12 @@ def sureness(scores: np.ndarray, kind: str) -> Mapping[str, Floats]:
         energy = np.logaddexp(0, z).sum(1)
     else:
         entropy, energy = -xlogy(p, p).sum(1), logsumexp(scores.astype(np.float64), axis=1)
-    return {"confidence": best[:, -1], "margin": best[:, -1] - best[:, -2], "entropy": -entropy, "energy": energy}
+    return {
+        "confidence": best[:, -1],
+        "margin": best[:, -1] - best[:, -2],
+        "entropy": -entropy,
+        "energy": energy,
+    }
 
 
 def against_unknown(known: Floats, unknown: Floats) -> Case:
@@ -97,7 +109,9 @@ def _too_sure(judged: Judged) -> Iterator[Measured]:
 def _swapped(judged: Judged, known: Mapping[str, Floats]) -> Iterator[Measured]:
     """Compare the order of the scores by how well they find errors: by label and set, and on other images."""
     cases = [Case(judged.labels, judged.case.top[:, :1], listed=_as_shares(known[s])) for s in SCORES]
-    by = [[estimated("", get("metric", m)(case)) for case in cases] for m in ("error_auroc", "error_auroc_set")]
+    by = [
+        [estimated("", get("metric", m)(case)) for case in cases] for m in ("error_auroc", "error_auroc_set")
+    ]
     value = [np.array([m.value for m in row]) for row in by]
     drawn = [np.stack([m.replicates for m in row], axis=1) for row in by]
     n = len(judged.labels)
@@ -115,7 +129,8 @@ def swapped(x: Floats, y: Floats) -> Floats:
 
 UNCERTAINTY = Measure(
     "uncertainty",
-    "Calibration, selective prediction and errors found, by label and by label set; images of unknown classes.",
+    "Calibration, selective prediction and errors found, by label and by label set; images of "
+    "unknown classes.",
     take,
     METRICS,
 )

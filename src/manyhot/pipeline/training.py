@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from manyhot.classes import from_keys
+from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import MatchError
+from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels
-from manyhot.models import open_source
-from manyhot.pipeline.common import PathLike
+from manyhot.models import Source, open_source
+from manyhot.pipeline.common import PathLike, check_apart
 from manyhot.pipeline.predict import Notify
 from manyhot.steps.sets import label_sets
+from manyhot.tables import Labels
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
+
+if TYPE_CHECKING:
+    from manyhot.train.orders import Order
+    from manyhot.train.validation import Validation
+
+SAVE_EVERY = 60.0
+"""Seconds between two checkpoints."""
 
 
 def train_files(
@@ -26,10 +37,17 @@ def train_files(
     recipe: PathLike | Mapping[str, Any] | Recipe | None = None,
     classes: PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
+    val: PathLike | None = None,
+    val_labels: PathLike | None = None,
+    features: PathLike | None = None,
+    save_every: float = SAVE_EVERY,
     call: str = "",
     notify: Notify | None = None,
 ) -> Path:
     """Train a network on images and their label sets; ``trained:OUT/model.safetensors`` is a model then.
+
+    A run that was killed goes on where it was, and ends with the same weights; one that is finished returns
+    at once. Started by ``torchrun``, several processes share each batch.
 
     Parameters
     ----------
@@ -45,6 +63,15 @@ def train_files(
         Class list of the labels, where the file does not tell: a file, or the name of one that is known.
     settings : Mapping, optional
         Some that count instead of the recipe's.
+    val_labels : path-like, optional
+        Label sets of images to judge by after each epoch.
+    val : path-like, optional
+        The source of these images; by default `source`.
+    features : path-like, optional
+        A folder in which runs that train from the same layer on share what comes before; by default one in
+        `out`.
+    save_every : float
+        Seconds between two checkpoints.
     notify : callable, optional
         Called with the kind of an event and what is told about it.
 
@@ -52,23 +79,107 @@ def train_files(
     -------
     Path
         The network.
-    """
-    from manyhot.train.loading import read_images
-    from manyhot.train.loop import fit
 
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input.
+    """
+    from manyhot.train.loop import Job, fit
+    from manyhot.train.losses import loss_of
+    from manyhot.train.selecting import selected
+
+    out = Path(out)
+    check_apart([source, labels, val, val_labels], out)
+    plan = _recipe(recipe, settings)
     given = None if classes is None else read_classes(classes)
     found = read_labels(labels, classes=given)
-    known = given or from_keys([str(i) for i in range(found.n_classes)], found.name)
+    sets, known, images = label_sets(found), _classes(found, given), open_source(source)
+    rows, notes = selected(sets, plan, loss_of(plan.named_loss).about["ends"])
+    order, missing = _images(images, found, rows, out, plan)
+    identity = {
+        "recipe": plan.told(),
+        "labels": sha256(labels),
+        "classes": known.hash,
+        "source": images.fingerprint,
+        "order": order.name,
+    }
+    job = Job(
+        order,
+        sets,
+        known,
+        plan,
+        out,
+        found.image_id.to_pylist(),
+        _validation(val or source, val_labels, given, found),
+        identity,
+        features=None if features is None else Path(features),
+        save_every=save_every,
+        call=call,
+        notify=notify,
+        notes=[*notes, *missing],
+    )
+    return fit(job)
+
+
+def _recipe(
+    recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapping[str, Any] | None
+) -> Recipe:
+    """Return the recipe with the settings that count instead of its own."""
     if isinstance(recipe, Recipe):
         recipe = recipe.told()
     own = recipe if isinstance(recipe, Mapping) else {} if recipe is None else read_recipe(recipe)
-    plan = recipe_of({**own, **(settings or {})}, None if isinstance(recipe, Mapping) else recipe)
-    rows = {str(name): i for i, name in enumerate(found.image_id.to_pylist())}
-    data = read_images(open_source(source), rows)
-    if not data:
-        raise MatchError("None of the images has labels.", where=source)
-    order = sorted(data)
-    sets = label_sets(found).take(np.array(order))
-    out = Path(out)
-    fit([data[i] for i in order], sets, known, plan, out, call=call, notify=notify)
-    return out / "model.safetensors"
+    return recipe_of({**own, **(settings or {})}, None if isinstance(recipe, Mapping) else recipe)
+
+
+def _classes(labels: Labels, given: ClassList | None) -> ClassList:
+    """Return what the classes of labels are called; their numbers where nobody knows."""
+    known = class_list_of(labels.class_hash) if labels.class_hash else None
+    return given or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
+
+
+def _images(source: Source, labels: Labels, rows: Any, out: Path, plan: Recipe) -> tuple[Order, list[str]]:
+    """Return the images that have labels, and a note on labels without an image."""
+    from manyhot.train.collecting import collect, memory_share
+
+    ids = labels.image_id.take(pa.array(rows)).to_pylist()
+    wanted = dict(zip(ids, rows.tolist(), strict=True))
+    order = collect(source, wanted, _known_order(out) or plan.order, plan.buffer, memory_share())
+    missing = len(wanted) - order.n
+    if not missing:
+        return order, []
+    return order, [f"{missing:,} of {len(wanted):,} images with labels are not in the source"]
+
+
+def _known_order(out: Path) -> str:
+    """Return the order of the run that a folder holds: it may not change with the memory that is free."""
+    try:
+        return str(json.loads((out / "run.json").read_text(encoding="utf-8"))["order"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _validation(
+    source: PathLike, labels: PathLike | None, classes: ClassList | None, trained: Labels
+) -> Validation | None:
+    """Return the images to judge by."""
+    if labels is None:
+        return None
+    from manyhot.train.collecting import collect, memory_share
+    from manyhot.train.orders import Everything
+    from manyhot.train.validation import Validation
+
+    found = read_labels(labels, classes=classes)
+    own, other = (t.class_hash or f"{t.n_classes} classes" for t in (found, trained))
+    if own != other:
+        raise MatchError(
+            "The labels to judge by have other classes than those to train on.",
+            where=labels,
+            got=own,
+            allowed=other,
+            do="give both over the same class list",
+        )
+    wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
+    order = collect(open_source(source), wanted, "all", 1, memory_share() // 4)
+    assert isinstance(order, Everything)
+    return Validation(order.openers, label_sets(found).take(np.array(order.rows)), order.key)

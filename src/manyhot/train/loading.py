@@ -1,21 +1,123 @@
-"""Batches of augmented images, decoded and cropped by threads; the same seed gives the same ones."""
+"""Batches of crops, decoded beside the steps that use them; the same seed gives the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import RandomResizedCrop
-from torchvision.transforms.v2 import functional as F
 
-from manyhot.models import Preprocessing, Source
+from manyhot.errors import InputError
+from manyhot.models import Preprocessing
 from manyhot.models.decode import decode
+from manyhot.models.sources import Opener
+from manyhot.train.cropping import View, centred, cropped, random_box
+from manyhot.train.orders import Order, Plan, Sample
 from manyhot.train.recipe import Recipe
+
+AHEAD = 3
+"""Batches that are made while a step runs."""
+
+_CHUNK = 8
+# Images that a thread takes at once.
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images of a step.
+
+    Attributes
+    ----------
+    images : torch.Tensor of uint8, shape (n, 3, h, w)
+    rows : torch.Tensor of int64, shape (n,)
+        In the labels.
+    boxes : torch.Tensor of float32, shape (n, 4)
+        Left, top, right and bottom of each crop, as shares of the image, before it was mirrored.
+    mirrored : torch.Tensor of bool, shape (n,)
+    """
+
+    images: Tensor
+    rows: Tensor
+    boxes: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def empty(cls, n: int, size: tuple[int, int], pinned: bool) -> Batch:
+        """Return a batch to be filled."""
+        images = torch.empty((n, 3, *size), dtype=torch.uint8, pin_memory=pinned)
+        return cls(
+            images, torch.empty(n, dtype=torch.int64), torch.empty((n, 4)), torch.zeros(n, dtype=torch.bool)
+        )
+
+    def put(self, at: int, row: int, view: View, mirrored: bool) -> None:
+        """Fill a place."""
+        self.images[at] = view.pixels.flip(2) if mirrored else view.pixels
+        self.rows[at], self.mirrored[at] = row, mirrored
+        self.boxes[at] = torch.tensor(view.box)
+
+    def copy(self, source: int, to: int) -> None:
+        """Fill a place with what is in another."""
+        for array in (self.images, self.rows, self.boxes, self.mirrored):
+            array[to] = array[source]
+
+
+@dataclass(eq=False)
+class Views:
+    """Decoded images, kept as long as they fit into memory: what is small is decoded once.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    preprocessing : Preprocessing
+    budget : int
+        Bytes.
+    skipped : dict of int to str
+        Why images could not be decoded, by row.
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    budget: int
+    skipped: dict[int, str] = field(default_factory=dict)
+    _kept: dict[int, View] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, row: int, opener: Opener, epoch: int) -> tuple[View, bool] | None:
+        """Return how an image is seen in an epoch, and whether it is mirrored; None if it is unreadable."""
+        whole = self._kept.get(row) or self._opened(row, opener)
+        if whole is None:
+            return None
+        if self.recipe.augment == "none":
+            return whole, False
+        rng = np.random.default_rng([self.recipe.seed, epoch, row])
+        mirrored = bool(rng.random() < 0.5)
+        if self.recipe.augment == "mirror":
+            return whole, mirrored
+        height, width = whole.pixels.shape[1:]
+        box = random_box(rng, height, width, self.recipe.least_area)
+        return cropped(whole.pixels, box, self.preprocessing.size), mirrored
+
+    def _opened(self, row: int, opener: Opener) -> View | None:
+        pixels = opened(opener)
+        if isinstance(pixels, str):
+            self.skipped[row] = pixels
+            return None
+        crops = self.recipe.augment == "crop"
+        view = View(pixels, (0, 0, 1, 1)) if crops else centred(pixels, self.preprocessing)
+        with self._lock:
+            if view.pixels.numel() <= self.budget:
+                self.budget -= view.pixels.numel()
+                self._kept[row] = view
+        return view
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,56 +126,96 @@ class Loader:
 
     Attributes
     ----------
-    data : sequence of bytes
-        Of the images, by row.
-    recipe : Recipe
-    preprocessing : Preprocessing
+    order : Order
+    plan : Plan
+    views : Views
+    name : callable
+        What an image is called, by its row.
+    pinned : bool
+        Whether batches lie in memory that a GPU reads directly.
     """
 
-    data: Sequence[bytes]
-    recipe: Recipe
-    preprocessing: Preprocessing
+    order: Order
+    plan: Plan
+    views: Views
+    name: Callable[[int], str] = str
+    pinned: bool = False
 
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch; what is left over at its end is not shown in it."""
-        return max(1, len(self.data) // self.recipe.batch)
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from a step on.
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of an epoch from a step on: images, uint8 of shape (n, 3, h, w), and rows."""
-        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.data))
-        with ThreadPoolExecutor() as pool:
-            for step in range(first, self.steps):
-                rows = order[step * self.recipe.batch :][: self.recipe.batch]
-                images = pool.map(lambda row: self._image(int(row), epoch), rows)
-                yield torch.stack(list(images)), torch.from_numpy(rows)
+        The place of an unreadable image is taken by the next one of its lane.
 
-    def _image(self, row: int, epoch: int) -> Tensor:
-        pixels = decode(self.data[row])
-        assert not isinstance(pixels, str)
-        if self.recipe.augment == "none":
-            return self.preprocessing(pixels)
-        rng = np.random.default_rng([self.recipe.seed, epoch, row])
-        if self.recipe.augment == "crop":
-            torch.manual_seed(int(rng.integers(2**62)))
-            pixels = RandomResizedCrop(
-                self.preprocessing.size,
-                (self.recipe.least_area, 1.0),
-                interpolation=InterpolationMode.BILINEAR,
-            )(pixels)
-        else:
-            pixels = self.preprocessing(pixels)
-        mirrored: Tensor = F.horizontal_flip(pixels) if rng.random() < 0.5 else pixels
-        return mirrored
+        Raises
+        ------
+        InputError
+            None of the images of a batch can be decoded.
+        """
+        batches = self.order.batches(self.plan, epoch, first)
+        with ThreadPoolExecutor(threads(self.plan.world)) as pool, ThreadPoolExecutor(1) as reader:
+            pending: deque[tuple[Batch, list[Future[list[int]]]]] = deque()
+            for samples in _ahead(batches, reader):
+                pending.append(self._begun(samples, epoch, pool))
+                if len(pending) > AHEAD:
+                    yield self._ended(*pending.popleft())
+            while pending:
+                yield self._ended(*pending.popleft())
+
+    def _begun(
+        self, samples: list[Sample], epoch: int, pool: ThreadPoolExecutor
+    ) -> tuple[Batch, list[Future[list[int]]]]:
+        batch = Batch.empty(len(samples), self.views.preprocessing.size, self.pinned)
+        starts = range(0, len(samples), _CHUNK)
+        return batch, [pool.submit(self._fill, batch, samples, start, epoch) for start in starts]
+
+    def _fill(self, batch: Batch, samples: list[Sample], start: int, epoch: int) -> list[int]:
+        """Fill some places of a batch, and return those whose images cannot be decoded."""
+        bad = []
+        for at in range(start, min(start + _CHUNK, len(samples))):
+            row, opener = samples[at]
+            seen = self.views(row, opener, epoch)
+            if seen is None:
+                batch.rows[at] = row
+                bad.append(at)
+            else:
+                batch.put(at, row, *seen)
+        return bad
+
+    def _ended(self, batch: Batch, parts: list[Future[list[int]]]) -> Batch:
+        bad = {at for part in parts for at in part.result()}
+        n = len(batch.rows)
+        for at in bad:
+            next_ones = ((at + k * self.plan.own_lanes) % n for k in range(1, n // self.plan.own_lanes))
+            good = next((other for other in next_ones if other not in bad), None)
+            if good is None:
+                row = int(batch.rows[at])
+                raise InputError(
+                    "None of the images of a lane of a batch can be decoded.",
+                    got=f"{self.name(row)}: {self.views.skipped[row]}",
+                    do="look at the source: are these images?",
+                )
+            batch.copy(good, at)
+        return batch
 
 
-def read_images(source: Source, wanted: dict[str, int]) -> dict[int, bytes]:
-    """Return the bytes of images by row; those that are not wanted are not read."""
-    found = {}
-    for part in source.parts:
-        for item, opener in part.items():
-            if item.image_id in wanted:
-                data = opener()
-                assert isinstance(data, bytes)
-                found[wanted[item.image_id]] = data
-    return found
+def opened(opener: Opener) -> Tensor | str:
+    """Return the pixels of an image, uint8 of shape (3, h, w), or why there are none."""
+    try:
+        data = opener()
+    except OSError as error:
+        return error.strerror or str(error)
+    return decode(data) if isinstance(data, bytes) else data
+
+
+def threads(processes: int = 1) -> int:
+    """Return how many threads of a process decode."""
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
+def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
+    """Yield what another thread reads ahead."""
+    nothing = object()
+    pending = deque(reader.submit(next, items, nothing) for _ in range(AHEAD))
+    while (item := pending.popleft().result()) is not nothing:
+        pending.append(reader.submit(next, items, nothing))
+        yield item  # type: ignore[misc]

@@ -1,96 +1,391 @@
-"""The one loop: batches, loss, step; checkpoints that a killed run goes on from."""
+"""The one loop: batches, loss, step; a run that is killed at any moment ends with the same weights.
+
+Nothing depends on hidden state: order, crops, mixing and dropout are functions of the seed, the epoch, the
+step and the row of an image. So a checkpoint is what was learned and a number of steps.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
+import json
 import math
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import LabelSets
-from manyhot.train.loading import Loader
+from manyhot.errors import InputError, ManyhotError
+from manyhot.files import atomic_write
+from manyhot.train.checkpoints import FOLDER, Checkpoints, alone, check_identity, save
+from manyhot.train.feeding import Fed
+from manyhot.train.logs import EVERY_STEPS, Logs, Notify, write_skipped
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
+from manyhot.train.optimising import averaged, optimiser_of, rate
+from manyhot.train.orders import Order
+from manyhot.train.parts import Given, parts_of
+from manyhot.train.processes import ended, started, summed
 from manyhot.train.recipe import Recipe
-from manyhot.train.wanted import teacher
+from manyhot.train.validation import Validation, check_best, is_better
+from manyhot.train.wanted import Teacher, Wanted, teacher
 from manyhot.trained import Trained, write_trained
 
-Notify = Callable[[str, dict[str, Any]], None]
+SAVE_EVERY = 60.0
+"""Seconds between two checkpoints."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The mean loss of each epoch, and how long the run took in seconds."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a run trains on, and where it writes.
 
-    losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    Attributes
+    ----------
+    data : Order
+    labels : LabelSets
+        The rows of `data` count in them.
+    classes : ClassList
+    recipe : Recipe
+    out : Path
+    ids : sequence of str
+        What images are called, by row.
+    validation : Validation, optional
+    identity : Mapping of str to Any
+        What tells the run apart from others: its recipe, labels, classes and source.
+    taught : Teacher, optional
+        What images are taught; by default made of the labels.
+    features : Path, optional
+        A folder for features that several runs share.
+    save_every : float
+        Seconds between two checkpoints.
+    call : str
+    notify : callable, optional
+    notes : list of str
+        What the log begins with.
+    """
 
-
-def fit(
-    data: list[bytes],
-    labels: LabelSets,
-    classes: ClassList,
-    recipe: Recipe,
-    out: Path,
-    *,
-    call: str = "",
-    notify: Notify | None = None,
-) -> tuple[Trained, Curve]:
-    """Train a network on images and what they are taught, row by row."""
-    from lightning_fabric import Fabric
-
-    torch.manual_seed(recipe.seed)
-    fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)  # type: ignore[arg-type]
-    start = start_of(recipe, classes)
-    loss = loss_of(recipe.named_loss)
-    taught = teacher(labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked)
-    memory = made_memory(loss, taught, recipe.seed)
-    loader = Loader(data, recipe, start.preprocessing)
-    optimiser = torch.optim.AdamW(start.module.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    module, optimiser = fabric.setup(start.module.to(memory_format=torch.channels_last), optimiser)
-    mean, std = (
-        torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (start.preprocessing.mean, start.preprocessing.std)
-    )
-    curve, began = [], time.perf_counter()
-    module.train()
-    for epoch in range(recipe.epochs):
-        total = 0.0
-        for step, (images, rows) in enumerate(loader.epoch(epoch)):
-            done = epoch + step / loader.steps
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * _rate(done, recipe)
-            wanted = taught.batch(rows, epoch, memory).to(fabric.device)
-            x = (images.to(fabric.device).float() - mean) / std
-            value = loss(module(x.to(memory_format=torch.channels_last)), wanted)
-            optimiser.zero_grad()
-            fabric.backward(value)
-            optimiser.step()
-            total += value.item()
-        curve.append(total / loader.steps)
-        if notify:
-            notify("epoch", {"epoch": epoch + 1, "of": recipe.epochs, "loss": curve[-1]})
-    trained = Trained(
-        start.architecture,
-        start.options,
-        classes,
-        loss.about["ends"],
-        start.preprocessing.to_dict(),
-        start.module.state_dict(),
-        {"recipe": recipe.told(), "n": len(data), "call": call},
-    )
-    write_trained(trained, out / "model.safetensors")
-    return trained, Curve(curve, time.perf_counter() - began)
+    data: Order
+    labels: LabelSets
+    classes: ClassList
+    recipe: Recipe
+    out: Path
+    ids: Any
+    validation: Validation | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    taught: Any = None
+    features: Path | None = None
+    save_every: float = SAVE_EVERY
+    call: str = ""
+    notify: Notify | None = None
+    notes: list[str] = field(default_factory=list)
 
 
-def _rate(done: float, recipe: Recipe) -> float:
-    if done < recipe.warmup:
-        return max(done, 1e-3) / recipe.warmup
-    if recipe.schedule == "constant":
-        return 1.0
-    share = (done - recipe.warmup) / max(recipe.epochs - recipe.warmup, 1e-9)
-    return 0.5 * (1 + math.cos(math.pi * share))
+def fit(job: Job) -> Path:
+    """Train a network, or go on where a killed run was; return its file.
+
+    Raises
+    ------
+    ManyhotError
+        For each kind of bad input; the loss is no finite number; memory or the disk is full.
+    """
+    path = job.out / "model.safetensors"
+    check_best(job.recipe.best, job.validation)
+    fabric = started(job.recipe.precision)
+    try:
+        with alone(job.out) if fabric.is_global_zero else contextlib.nullcontext():
+            if fabric.is_global_zero:
+                check_identity(job.out, job.identity)
+            if not path.is_file():
+                with _telling_memory(job.recipe):
+                    _Run(job, fabric).go(path)
+            fabric.barrier()
+    finally:
+        ended()
+    return path
+
+
+class _Run:
+    """A run at work."""
+
+    def __init__(self, job: Job, fabric: Any) -> None:
+        self.job, self.fabric, self.recipe = job, fabric, job.recipe
+        self.checkpoints = Checkpoints(job.out)
+        torch.manual_seed(job.recipe.seed)
+        self.start = start_of(job.recipe, job.classes)
+        self.loss, self.taught, self.memory = self._wanted()
+        folder = job.features or job.out / "features"
+        self.parts = parts_of(
+            Given(job.data, job.recipe, self.start, fabric, job.validation, folder, job.ids, self._progress)
+        )
+        self.plan = self.parts.feed.plan
+        optimiser = optimiser_of(self.recipe, self.start.module, self.memory, self.loss)
+        self.module, self.optimiser = fabric.setup(self.parts.trained, optimiser)
+        self.average = averaged(self.start.module, self.recipe.ema)
+        self.step, self.total = 0, 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.best: float | None = None
+        self.note = self._resume()
+
+    def _wanted(self) -> tuple[Any, Teacher, dict[str, Tensor]]:
+        recipe = self.recipe
+        loss = loss_of(recipe.named_loss)
+        if loss.about.get("memory") and self.fabric.world_size > 1:
+            raise InputError(
+                "The loss remembers something of each image, and each process would have its own memory.",
+                got=f"{recipe.named_loss}, {self.fabric.world_size} processes",
+                do="train in one process, or with another loss",
+            )
+        taught = self.job.taught or teacher(
+            self.job.labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked
+        )
+        return loss, taught, made_memory(loss, taught, recipe.seed)
+
+    def _progress(self, done: int, of: int) -> None:
+        if self.job.notify is not None:
+            self.job.notify("features", {"model": self.recipe.model, "images": done, "of": of})
+
+    def _resume(self) -> str:
+        """Go on from the last checkpoint, if there is one; return what there is to tell."""
+        state, note = self.checkpoints.read()
+        if state is None:
+            return note
+        self.start.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        with torch.no_grad():
+            for name, value in state["memory"].items():
+                self.memory[name].copy_(value)
+        self.step, self.total, self.best = state["step"], state["total"], state["best"]
+        self.rows = json.loads(state["rows"])
+        return note or f"going on from step {self.step:,}"
+
+    def go(self, path: Path) -> None:
+        """Take the steps that are left, and write the network."""
+        steps, plan = self.recipe.epochs * self.plan.steps, self.plan
+        first = self.fabric.is_global_zero
+        logs = Logs(
+            self.job.out if first else None,
+            self.recipe.model,
+            steps * plan.batch,
+            step=self.step,
+            done=self.step * plan.batch,
+            notify=self.job.notify,
+        )
+        saved = time.monotonic()
+        with logs, contextlib.closing(self._steps()) as taken:
+            for note in filter(None, (*self.job.notes, *self.start.notes, self.parts.note, self.note)):
+                logs.note(note)
+            for lr, loss in taken:
+                self._log(logs, lr, loss)
+                if self.step % plan.steps == 0:
+                    self._end_epoch(logs, lr)
+                if first and time.monotonic() - saved >= self.job.save_every and self.step < steps:
+                    self._save()
+                    saved = time.monotonic()
+            if first:
+                self._finish(path)
+
+    def _steps(self) -> Generator[tuple[float, float], None, None]:
+        """Take steps; yield the rate and the loss of each."""
+        first, within = divmod(self.step, self.plan.steps)
+        watch = _Watch(self)
+        for epoch in range(first, self.recipe.epochs):
+            for fed in self.parts.feed.epoch(epoch, within if epoch == first else 0):
+                lr = self.recipe.lr * rate(self.step / self.plan.steps, self.recipe)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = lr * group.get("lr_scale", 1.0)
+                torch.manual_seed(self._seed())
+                loss = watch(self._step(fed, epoch), fed, lr)
+                self.step += 1
+                self.total += loss
+                yield lr, loss
+            write_skipped(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
+
+    def _seed(self) -> int:
+        """Return what dropout is drawn from."""
+        words = np.random.SeedSequence([self.recipe.seed, self.step, self.plan.rank, 2]).generate_state(1)
+        return int(words[0])
+
+    def _step(self, fed: Fed, epoch: int) -> Tensor:
+        """Take a step on a batch, and return its loss."""
+        batch, n = fed.batch, len(fed.x)
+        wanted = self.taught.batch(
+            batch.rows, epoch, self.memory, boxes=batch.boxes, mirrored=batch.mirrored
+        ).to(self.fabric.device)
+        if fed.mix is not None:
+            wanted = wanted.mixed(fed.mix.order.to(wanted.p.device), fed.mix.share.to(wanted.p.device))
+        parts = self.recipe.accumulate
+        cuts = [n * part // parts for part in range(parts + 1)]
+        self.optimiser.zero_grad()
+        total = torch.zeros((), device=self.fabric.device)
+        for start, end in itertools.pairwise(cuts):
+            whole = parts == 1
+            x, own = (fed.x, wanted) if whole else (fed.x[start:end], _part(wanted, start, end))
+            with self.fabric.no_backward_sync(self.module, enabled=end < n):
+                value = self.loss(self.module(x), own) * ((end - start) / n)
+                self.fabric.backward(value)
+            total += value.detach()
+        if self.recipe.clip:
+            self.fabric.clip_gradients(
+                self.module, self.optimiser, max_norm=self.recipe.clip, error_if_nonfinite=False
+            )
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.start.module)
+        return total
+
+    def _log(self, logs: Logs, lr: float, loss: float) -> None:
+        logs.progress(self.step * self.plan.batch)
+        if self.step % EVERY_STEPS == 0:
+            logs.points(self.step, {"train/loss": loss, "train/lr": lr})
+
+    def _end_epoch(self, logs: Logs, lr: float) -> None:
+        """Write the row of an epoch."""
+        total = summed(self.fabric, torch.tensor(self.total, dtype=torch.float64))
+        loss = float(total) / self.plan.steps / self.plan.world
+        found = self._judged()
+        epoch = self.step // self.plan.steps
+        row = {
+            "epoch": epoch,
+            "step": self.step,
+            "images": self.step * self.plan.batch,
+            "lr": lr,
+            "loss": loss,
+        }
+        self.rows.append(row | {f"val_{name}": value for name, value in found.items()})
+        self.total = 0.0
+        logs.epochs(self.rows)
+        logs.points(self.step, {f"val/{name}": value for name, value in found.items()})
+        name = self.recipe.best
+        if name and is_better(name, found[name], self.best):
+            self.best = found[name]
+            if self.fabric.is_global_zero:
+                save(self._weights(), self.checkpoints.best)
+
+    def _judged(self) -> dict[str, float]:
+        if self.job.validation is None or self.parts.judge is None:
+            return {}
+        judged = self.start.module if self.average is None else self.average.module
+        logits, good = self.parts.judge(judged)
+        self.parts.stages.train()
+        return self.job.validation.judged(logits, good, self.recipe.best)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return what is judged and written."""
+        found: Any = self.start.module if self.average is None else self.average.module
+        return dict(found.state_dict())
+
+    def _save(self) -> None:
+        self.checkpoints.write(
+            {
+                "step": self.step,
+                "total": self.total,
+                "rows": json.dumps(self.rows),
+                "best": self.best,
+                "module": self.start.module.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
+                "memory": {name: value.detach() for name, value in self.memory.items()},
+            }
+        )
+
+    def _finish(self, path: Path) -> None:
+        weights = self._weights()
+        if self.recipe.best:
+            self._write(weights, self.job.out / "last.safetensors")
+            weights = torch.load(self.checkpoints.best, map_location="cpu", weights_only=True)
+        self._write(weights, path)
+        shutil.rmtree(self.job.out / FOLDER, ignore_errors=True)
+
+    def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        about = {"recipe": self.recipe.told(), "n": self.plan.n, "call": self.job.call}
+        told = self.start.preprocessing.to_dict()
+        ends = self.loss.about["ends"]
+        start = self.start
+        write_trained(
+            Trained(start.architecture, start.options, self.job.classes, ends, told, weights, about), path
+        )
+
+
+class _Watch:
+    """Looks at each loss, and stops a run that has lost its way.
+
+    On a GPU that of a step is looked at while the next one is computed: nobody waits.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        self.run, self.cuda = run, run.fabric.device.type == "cuda"
+        self.last: tuple[Tensor, Any, Fed, float, int] | None = None
+
+    def __call__(self, loss: Tensor, fed: Fed, lr: float) -> float:
+        host = loss.to("cpu", non_blocking=True)
+        event: Any = None
+        if self.cuda:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        now = (host, event, fed, lr, self.run.step)
+        seen, self.last = (self.last or now) if self.cuda else now, now
+        if seen[1] is not None:
+            seen[1].synchronize()
+        value = float(seen[0])
+        if not math.isfinite(value):
+            self._stop(value, seen[2], seen[3], seen[4])
+        return value
+
+    def _stop(self, loss: float, fed: Fed, lr: float, step: int) -> None:
+        out, ids = self.run.job.out, self.run.job.ids
+        path = out / ("bad-batch.npz" if self.run.plan.rank == 0 else f"bad-batch-{self.run.plan.rank}.npz")
+        rows = fed.batch.rows.tolist()
+        with atomic_write(path) as part, part.open("wb") as file:
+            np.savez(
+                file,
+                images=fed.batch.images.cpu().numpy(),
+                image_id=np.array([ids[row] for row in rows]),
+                step=step,
+                lr=lr,
+                loss=loss,
+            )
+        raise InputError(
+            "The loss is no finite number.",
+            where=f"step {step:,}, learning rate {lr:.3g}",
+            got=loss,
+            do=f"look at the batch in {path}; then begin anew in another folder with a lower lr, more "
+            "warmup, clip=1" + ("" if self.run.recipe.precision == "32-true" else ", or precision 32-true"),
+        )
+
+
+def _part(wanted: Wanted, start: int, end: int) -> Wanted:
+    weight = None if wanted.weight is None else wanted.weight[start:end]
+    return dataclasses.replace(wanted, p=wanted.p[start:end], weight=weight, rows=wanted.rows[start:end])
+
+
+@contextlib.contextmanager
+def _telling_memory(recipe: Recipe) -> Iterator[None]:
+    """Say which setting to lower where memory does not suffice."""
+    try:
+        yield
+    except ManyhotError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        told = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in told:
+            raise
+        raise InputError(
+            "A step does not fit into memory.",
+            got=told.partition("\n")[0] or type(error).__name__,
+            allowed=f"now batch {recipe.batch}, accumulate {recipe.accumulate}",
+            do="raise accumulate: the batch is then computed in more parts; or lower batch or size, or set "
+            "precision to bf16-mixed",
+        ) from error

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.models import Preprocessing, find_model
+from manyhot.models.adapters.hub import hub_or_cache
+from manyhot.models.adapters.said import said
+from manyhot.models.adapters.timm import check_network
 from manyhot.models.preprocessing import from_timm, scaled
 from manyhot.train.recipe import Recipe
-from manyhot.trained import read_trained
+from manyhot.trained import Trained, read_trained
 
 _TIMM = "timm/"
 
@@ -29,12 +34,15 @@ class Start:
     options : Mapping of str to Any
         What ``timm.create_model`` took beside.
     preprocessing : Preprocessing
+    notes : tuple of str
+        What a reader of the log should know of it.
     """
 
     module: Any
     architecture: str
     options: Mapping[str, Any]
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
 
 
 def start_of(recipe: Recipe, classes: ClassList) -> Start:
@@ -46,25 +54,97 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
         It is none of timm's, or its weights do not exist or do not fit.
     UnknownNameError
         There is no such network.
+    FetchError
+        The published weights cannot be had.
     """
     timm: Any = required("timm", "Training", '"manyhot[train]"')
-    n = len(classes)
-    if recipe.model.startswith(_TIMM) and recipe.weights != "published":
-        name = recipe.model.removeprefix(_TIMM)
-        module = timm.create_model(name, pretrained=False, num_classes=n)
-        preprocessing = from_timm(timm.data.resolve_data_config({}, model=module))
+    if recipe.model.startswith(_TIMM):
+        start = _of_timm(timm, recipe, len(classes))
     else:
-        network = find_model(recipe.model)
-        module, preprocessing = cast("Any", network.module), network.preprocessing
-        if module is None or not hasattr(module, "reset_classifier"):
-            raise InputError("This is no network of timm.", got=recipe.model, allowed="timm/NAME")
-        name = str(module.pretrained_cfg["architecture"])
-        module.reset_classifier(n)
+        start = _of_model(recipe, len(classes))
     if recipe.size:
         size = (recipe.size, recipe.size)
-        preprocessing = replace(preprocessing, size=size, scale=scaled(size, 0.875))
-    if recipe.weights not in ("published", "none"):
-        found = read_trained(recipe.weights)
-        module.load_state_dict(dict(found.weights))
-    module.requires_grad_(True)
-    return Start(module, name, {}, preprocessing)
+        start = replace(
+            start, preprocessing=replace(start.preprocessing, size=size, scale=scaled(size, 0.875))
+        )
+    start.module.requires_grad_(True)
+    if recipe.weights in ("published", "none"):
+        return start
+    return _continued(start, read_trained(recipe.weights), recipe, classes)
+
+
+def _of_timm(timm: Any, recipe: Recipe, n: int) -> Start:
+    """Build it with timm itself, which also takes weights that come without a classifier."""
+    name = recipe.model.removeprefix(_TIMM)
+    published = recipe.weights == "published"
+    local = ":" in name
+    check_network(timm, name, "" if published else "none", classifier=False)
+    options = _options(timm, name, recipe)
+    drops = {"drop_rate": recipe.drop, "drop_path_rate": recipe.drop_path}
+    with hub_or_cache(recipe.model) if published and not local else contextlib.nullcontext():
+        try:
+            module = timm.create_model(
+                name, pretrained=published, num_classes=n, **options, **{k: v for k, v in drops.items() if v}
+            )
+        except (TypeError, RuntimeError) as error:
+            raise InputError("The network cannot be built.", where=recipe.model, got=said(error)) from error
+    found = timm.data.resolve_data_config({}, model=module, use_test_size=False)
+    return Start(module, str(module.pretrained_cfg["architecture"]), options, from_timm(found))
+
+
+def _options(timm: Any, name: str, recipe: Recipe) -> dict[str, Any]:
+    """Return what a network must be told of the size of its images; most take any."""
+    config = timm.get_pretrained_cfg(name) if ":" not in name else None
+    fixed = recipe.size and config is not None and config.fixed_input_size
+    return {"img_size": recipe.size} if fixed else {}
+
+
+def _of_model(recipe: Recipe, n: int) -> Start:
+    """Take a model of ours that is timm's inside."""
+    network = find_model(recipe.model)
+    module = cast("Any", network.module)
+    if module is None or not hasattr(module, "reset_classifier"):
+        raise InputError(
+            "This is no network of timm.",
+            got=recipe.model,
+            allowed="timm/NAME, or efficientnet-lite0 and its kin",
+            do="manyhot models 'timm/*' lists them",
+        )
+    module.reset_classifier(n)
+    name = str(module.pretrained_cfg["architecture"])
+    if recipe.weights == "none":
+        module = required("timm", "Training").create_model(name, num_classes=n)
+    return Start(module, name, {}, network.preprocessing)
+
+
+def _continued(start: Start, found: Trained, recipe: Recipe, classes: ClassList) -> Start:
+    """Load what an earlier run trained; a head over other classes begins anew."""
+    if found.architecture != start.architecture:
+        raise InputError(
+            "The weights are of another network.",
+            where=recipe.weights,
+            got=found.architecture,
+            allowed=start.architecture,
+            do=f"set model to timm/{found.architecture}",
+        )
+    weights, notes = dict(found.weights), start.notes
+    if found.classes.hash != classes.hash:
+        own = start.module.state_dict()
+        head = _head_names(start.module)
+        weights = {k: own[k] if k.startswith(head) else v for k, v in weights.items()}
+        notes = (*notes, f"{Path(recipe.weights).name} knows other classes: the head begins anew")
+    try:
+        start.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            "The weights do not fit the network.", where=recipe.weights, got=said(error)
+        ) from error
+    size: Any = {} if recipe.size else {k: tuple(found.preprocessing[k]) for k in ("size", "scale")}
+    return replace(start, preprocessing=replace(start.preprocessing, **size), notes=notes)
+
+
+def _head_names(module: Any) -> tuple[str, ...]:
+    """Return how the names of the classifier's arrays begin."""
+    config = module.pretrained_cfg.get("classifier") or ()
+    names = (config,) if isinstance(config, str) else tuple(config)
+    return tuple(f"{name}." for name in names)

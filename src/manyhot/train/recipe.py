@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyhot.errors import InputError
 from manyhot.train.settings import NOT_ASKED, TEACH
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "teach": TEACH,
+    "not_asked": NOT_ASKED,
+    "empty": ("skip", "no"),
+    "schedule": ("cosine", "constant", "step"),
+    "augment": ("crop", "mirror", "none"),
+    "order": ("auto", "all", "shards"),
+    "precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+"""Settings that take one of some words."""
+
+
+def _finite(low: float, high: float = math.inf) -> Callable[[float], bool]:
+    return lambda value: math.isfinite(value) and low <= value <= high
+
+
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("epochs", "batch", "accumulate", "lanes", "buffer"), (_finite(1), "1 or more")),
+    **dict.fromkeys(("weight_decay", "warmup", "mixup", "cutmix", "clip", "seed"), (_finite(0), "0 or more")),
+    **dict.fromkeys(("momentum", "ema", "drop", "drop_path"), (lambda v: 0 <= v < 1, "0 or more, below 1")),
+    "lr": (lambda v: math.isfinite(v) and v > 0, "above 0"),
+    "least_area": (lambda v: 0 < v <= 1, "above 0, at most 1"),
+    "size": (_finite(8, 4096), "8 to 4,096 pixels"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,15 +67,29 @@ class Recipe:
     batch : int
         Images of a step, of all processes together.
     accumulate : int
-        Parts that a step is computed in, one after the other.
+        Parts that a step is computed in, one after the other; the loss is that of the whole batch. Batch
+        norms see a part each.
+    order : str
+        ``all``: one random order of all images in each epoch; ``shards``: images in the order of shuffled
+        shards and through a shuffle buffer, for what neither fits into memory nor can be read at random;
+        ``auto``: the first that is possible.
+    lanes : int
+        Streams that shards are dealt to. A batch has as many images of each, so that any number of processes
+        that divides it sees the same batches.
+    buffer : int
+        Images that a lane shuffles at a time.
     optimiser : str
-        As timm knows it.
+        As timm knows it. Weight decay spares biases and norms.
     lr, weight_decay, momentum : float
         The rate is the largest that the schedule reaches.
     schedule : str
-        ``cosine``, ``constant`` or ``step``.
+        ``cosine``; ``constant``; or ``step``: a tenth after each third of the epochs.
     warmup : float
         Epochs of a rate that rises from 0.
+    clip : float
+        The largest norm of the gradient; 0 for any.
+    drop, drop_path : float
+        Rates of dropout before the classifier and of whole residual branches, as timm has them.
     size : int, optional
         Side of the images in pixels; by default the network's own.
     augment : str
@@ -57,9 +97,12 @@ class Recipe:
     least_area : float
         Of a random crop, as a share of the image.
     mixup, cutmix : float
-        α of the Beta distribution that shares are drawn from; 0 for none.
+        α of the Beta distribution that shares are drawn from; 0 for none. With both, each image has one of
+        them, by a coin.
     ema : float
-        Decay of the average of weights that is kept and written; 0 for none.
+        Decay of the average of weights that is kept, judged and written; 0 for none.
+    best : str
+        A metric: the weights of the epoch that is best by it are written, not those of the last.
     precision : str
         As Lightning Fabric calls it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
     seed : int
@@ -76,31 +119,48 @@ class Recipe:
     epochs: int = 30
     batch: int = 64
     accumulate: int = 1
+    order: str = "auto"
+    lanes: int = 8
+    buffer: int = 512
     optimiser: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
     momentum: float = 0.9
     schedule: str = "cosine"
     warmup: float = 1.0
+    clip: float = 0.0
+    drop: float = 0.0
+    drop_path: float = 0.0
     size: int | None = None
     augment: str = "crop"
     least_area: float = 0.25
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    best: str = ""
     precision: str = "32-true"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for what, value, allowed in (
-            ("teach", self.teach, TEACH),
-            ("not_asked", self.not_asked, NOT_ASKED),
-            ("empty", self.empty, ("skip", "no")),
-            ("schedule", self.schedule, ("cosine", "constant", "step")),
-            ("augment", self.augment, ("crop", "mirror", "none")),
-        ):
-            if value not in allowed:
-                raise InputError(f"{what} of the recipe is unknown.", got=value, allowed=", ".join(allowed))
+        for what, allowed in WORDS.items():
+            if getattr(self, what) not in allowed:
+                near = difflib.get_close_matches(str(getattr(self, what)), allowed, n=1)
+                raise InputError(
+                    f"{what} of the recipe is unknown.",
+                    got=getattr(self, what),
+                    allowed=", ".join(allowed),
+                    do=f"did you mean {near[0]}?" if near else None,
+                )
+        for what, (fits, range_) in _RANGES.items():
+            value = getattr(self, what)
+            if value is not None and not fits(value):
+                raise InputError(f"{what} of the recipe is out of range.", got=value, allowed=range_)
+        if self.accumulate > self.batch:
+            raise InputError(
+                "A step has more parts than images.",
+                got=f"accumulate {self.accumulate}, batch {self.batch}",
+                do="lower accumulate",
+            )
 
     @property
     def named_loss(self) -> str:

@@ -102,7 +102,15 @@ class Teacher:
         """Whether there are cells that do not count fully."""
         return self.elsewhere != 1 or bool((self.weight != 1).any())
 
-    def batch(self, rows: Tensor, epoch: int = 0, memory: Mapping[str, Tensor] | None = None) -> Wanted:
+    def batch(
+        self,
+        rows: Tensor,
+        epoch: int = 0,
+        memory: Mapping[str, Tensor] | None = None,
+        *,
+        boxes: Tensor | None = None,
+        mirrored: Tensor | None = None,
+    ) -> Wanted:
         """Return what is wanted of some images, by their rows, a tensor of int64 of shape (n,)."""
         start = self.indptr[rows]
         length = self.indptr[rows + 1] - start

@@ -47,7 +47,7 @@ def timm_network(
         The checkpoint does not exist or does not fit, or the published weights are no classifier's.
     """
     timm: Any = required("timm", f"The model 'timm/{name}'")
-    _check(timm, name, checkpoint)
+    check_network(timm, name, checkpoint)
     module = _created(timm, name, checkpoint, num_classes, size)
     config = timm.data.resolve_data_config(
         {"input_size": (3, size, size)} if size else {}, model=module, use_test_size=False
@@ -71,7 +71,26 @@ def is_classifier(config: Any) -> bool:
     return bool(config.num_classes) and config.num_classes % 128 != 0
 
 
-def _check(timm: Any, name: str, checkpoint: str) -> None:
+def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: bool = True) -> None:
+    """Refuse a network that timm does not have, or whose weights do not exist.
+
+    Parameters
+    ----------
+    timm : module
+    name : str
+        As `timm_network` takes it.
+    checkpoint : str
+        A file of weights; empty for the published ones, and ``none`` for random ones.
+    classifier : bool
+        Whether the published weights must tell classes.
+
+    Raises
+    ------
+    InputError
+        The folder or the checkpoint does not exist, or the weights are no classifier's.
+    UnknownNameError
+        There is no such network, or there are no such weights.
+    """
     folder = Path(name.removeprefix(_FOLDER)) if name.startswith(_FOLDER) else None
     if folder is not None and not (folder / "config.json").is_file():
         raise InputError(
@@ -80,13 +99,13 @@ def _check(timm: Any, name: str, checkpoint: str) -> None:
             got="no config.json" if folder.is_dir() else "no such folder",
             allowed="what timm.models.save_for_hf writes",
         )
-    if checkpoint and not Path(checkpoint).is_file():
+    if checkpoint not in ("", "none") and not Path(checkpoint).is_file():
         raise InputError("The weights do not exist.", where=checkpoint)
     if folder is None and not name.startswith("hf-hub:"):
-        _check_name(timm, name, checkpoint)
+        _check_name(timm, name, checkpoint, classifier)
 
 
-def _check_name(timm: Any, name: str, checkpoint: str) -> None:
+def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None:
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
         near = difflib.get_close_matches(base.lower(), timm.list_models(), n=3)
@@ -104,7 +123,7 @@ def _check_name(timm: Any, name: str, checkpoint: str) -> None:
             f"timm has no published weights {name!r}.",
             allowed=", ".join(f"{base}.{t}" for t in tags) or f"none of {base}: it takes checkpoint='FILE'",
         )
-    if not is_classifier(config):
+    if classifier and not is_classifier(config):
         raise InputError(
             "The weights are no classifier's.",
             where=f"timm/{name}",

@@ -1,0 +1,64 @@
+"""Random crops: functions of the seed, the epoch and the row of an image; cut before they are resized."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from manyhot.models import Preprocessing
+
+ASPECTS = (3 / 4, 4 / 3)
+_TRIES = 10
+
+
+class View(NamedTuple):
+    """Part of an image.
+
+    Attributes
+    ----------
+    pixels : torch.Tensor of uint8, shape (3, h, w)
+    box : (float, float, float, float)
+        Left, top, right and bottom, as shares of the image.
+    """
+
+    pixels: Tensor
+    box: tuple[float, float, float, float]
+
+
+def random_box(rng: np.random.Generator, height: int, width: int, least: float) -> tuple[int, int, int, int]:
+    """Draw top, left, height and width of a crop.
+
+    Szegedy et al. 2015, as torchvision's ``RandomResizedCrop`` draws it: an area from `least` to 1 of the
+    image, and a ratio of width to height from 3/4 to 4/3 whose logarithm is uniform; after ten that do not
+    fit, the largest crop in the middle of a ratio that does.
+    """
+    low, high = map(math.log, ASPECTS)
+    for share, log_ratio in rng.random((_TRIES, 2)) * (1 - least, high - low) + (least, low):
+        area, ratio = share * height * width, math.exp(log_ratio)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    ratio = min(max(width / height, ASPECTS[0]), ASPECTS[1])
+    w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def cropped(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]) -> View:
+    """Return a crop at the size of the network: cut first, so that nothing else is resized."""
+    (top, left, h, w), (height, width) = at, pixels.shape[1:]
+    cut = pixels[:, top : top + h, left : left + w]
+    resized = F.resize(cut, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return View(resized, (left / width, top / height, (left + w) / width, (top + h) / height))
+
+
+def centred(pixels: Tensor, preprocessing: Preprocessing) -> View:
+    """Return an image as the network sees it when it predicts."""
+    height, width = pixels.shape[1:]
+    (h, w), (top, left) = preprocessing.window(height, width)
+    box = (left / w, top / h, (left + preprocessing.size[1]) / w, (top + preprocessing.size[0]) / h)
+    return View(preprocessing(pixels), (max(box[0], 0), max(box[1], 0), min(box[2], 1), min(box[3], 1)))

@@ -1,0 +1,243 @@
+"""The trained part of a network, what it is fed with, and how the whole is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from manyhot.errors import InputError
+from manyhot.models.sources import Opener
+from manyhot.train.collecting import memory_share
+from manyhot.train.features import computed, key_of
+from manyhot.train.feeding import FeatureFeed, Feed, ImageFeed, Normalise, as_input
+from manyhot.train.loading import Loader, Views, threads
+from manyhot.train.networks import Start
+from manyhot.train.orders import Everything, Order, plan_of
+from manyhot.train.processes import summed
+from manyhot.train.recipe import Recipe
+from manyhot.train.stages import Stages, stages_of
+from manyhot.train.validation import Validation
+
+_JUDGED = 128
+"""Images that are judged at once."""
+
+Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Logits of shape (n, C), and which images could be decoded."""
+
+
+class Judge(Protocol):
+    """Computes the logits of the images to judge by."""
+
+    def __call__(self, module: Any) -> Judged:
+        """Return those of a network."""
+        ...
+
+
+@dataclass(eq=False)
+class Parts:
+    """What is trained on what.
+
+    Attributes
+    ----------
+    stages : Stages
+    trained : torch.nn.Module
+        The network, or its part from a layer on.
+    feed : Feed
+    skipped : Mapping of int to str
+        Why images were left out, by row; it grows while the run is at work.
+    judge : Judge, optional
+    note : str
+        What there is to tell of it.
+    """
+
+    stages: Stages
+    trained: Any
+    feed: Feed
+    skipped: Mapping[int, str]
+    judge: Judge | None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What parts are made of.
+
+    Attributes
+    ----------
+    order : Order
+    recipe : Recipe
+    start : Start
+    fabric : lightning_fabric.Fabric
+    validation : Validation, optional
+    features : Path
+        The folder of features.
+    ids : sequence of str
+        What images are called, by row.
+    tell : callable
+        Called with the number of images whose features are there, and of all.
+    """
+
+    order: Order
+    recipe: Recipe
+    start: Start
+    fabric: Any
+    validation: Validation | None
+    features: Path
+    ids: Sequence[str]
+    tell: Any
+
+    def plan(self, n: int) -> Any:
+        """Return how batches of n images are cut."""
+        recipe, fabric = self.recipe, self.fabric
+        return plan_of(recipe.batch, recipe.lanes, recipe.seed, n, fabric.global_rank, fabric.world_size)
+
+
+def parts_of(given: Given) -> Parts:
+    """Return the part of a network that is trained, and what it is fed with.
+
+    From features where the first trained layer is named and images are not changed but mirrored: what comes
+    before would compute the same in each epoch.
+
+    Raises
+    ------
+    InputError
+        The network has no such layer, or there are too few images.
+    """
+    recipe, module = given.recipe, given.start.module
+    module.to(given.fabric.device, memory_format=torch.channels_last)
+    stages = stages_of(module, recipe.trained_from)
+    stages.freeze()
+    stages.train()
+    still = recipe.augment != "crop" and not recipe.mixup and not recipe.cutmix
+    if not recipe.trained_from or not still or not isinstance(given.order, Everything):
+        return _of_images(given, stages)
+    rest = stages.rest()
+    if rest is None:
+        note = (
+            f"the network cannot be cut at {recipe.trained_from}: what comes before is computed in each step"
+        )
+        return replace(_of_images(given, stages), note=note)
+    return _of_features(given, given.order, stages, rest)
+
+
+def _of_images(given: Given, stages: Stages) -> Parts:
+    start, recipe = given.start, given.recipe
+    views = Views(recipe, start.preprocessing, memory_share())
+    normalise = Normalise(start.preprocessing, given.fabric.device)
+    pinned = given.fabric.device.type == "cuda"
+    loader = Loader(given.order, given.plan(given.order.n), views, given.ids.__getitem__, pinned)
+    feed = ImageFeed(loader, recipe, normalise)
+    judge = None if given.validation is None else _ImageJudge(given, given.validation, normalise)
+    return Parts(stages, stages.module, feed, views.skipped, judge)
+
+
+def _of_features(given: Given, order: Everything, stages: Stages, rest: Any) -> Parts:
+    views = 2 if given.recipe.augment == "mirror" else 1
+    normalise = Normalise(given.start.preprocessing, given.fabric.device)
+    features, reasons = _features(given, stages, normalise, order.openers, order.key, views)
+    good = np.flatnonzero([not why for why in reasons])
+    if not len(good):
+        raise InputError(
+            "None of the images can be decoded.",
+            got=f"{given.ids[order.rows[0]]}: {reasons[0]}",
+            do="look at the source: are these images?",
+        )
+    feed = FeatureFeed(features, np.array(order.rows), good, given.plan(len(good)), given.fabric.device)
+    skipped = {order.rows[i]: why for i, why in enumerate(reasons) if why}
+    judge = None
+    if given.validation is not None:
+        seen, why_not = _features(given, stages, normalise, given.validation.openers, given.validation.key, 1)
+        judge = _FeatureJudge(given, seen, np.array([not why for why in why_not]))
+    return Parts(stages, rest, feed, skipped, judge)
+
+
+def _features(
+    given: Given, stages: Stages, normalise: Normalise, openers: Sequence[Opener], data: str, views: int
+) -> tuple[npt.NDArray[Any], list[str]]:
+    """Return features of images, computed by the first process."""
+    fabric, preprocessing, recipe = given.fabric, given.start.preprocessing, given.recipe
+    half = recipe.precision != "32-true"
+    key = key_of(stages.before(), recipe.trained_from, preprocessing, views, half, data)
+    path = given.features / key
+
+    def compute(images: Tensor) -> Tensor:
+        with torch.inference_mode(), fabric.autocast():
+            return stages.features(normalise(images))
+
+    def tell(done: int) -> None:
+        given.tell(done, len(openers))
+
+    stages.module.eval()
+    if fabric.is_global_zero:
+        computed(openers, preprocessing, compute, path, views, half, tell)
+    fabric.barrier()
+    found = computed(openers, preprocessing, compute, path, views, half, tell)
+    stages.train()
+    return found
+
+
+def _whole(fabric: Any, own: npt.NDArray[np.int64], logits: Tensor, n: int) -> Any:
+    """Return the rows of all processes as one array."""
+    found = torch.zeros((n, logits.shape[1]), device=logits.device)
+    found[torch.from_numpy(own).to(logits.device)] = logits
+    return summed(fabric, found).cpu().numpy()
+
+
+class _ImageJudge:
+    """Each process judges its own images; small ones are decoded once."""
+
+    def __init__(self, given: Given, validation: Validation, normalise: Normalise) -> None:
+        self.fabric, self.validation, self.normalise = given.fabric, validation, normalise
+        recipe = replace(given.recipe, augment="none")
+        self.views = Views(recipe, given.start.preprocessing, memory_share() // 4)
+        self.nothing = torch.zeros((3, *given.start.preprocessing.size), dtype=torch.uint8)
+
+    def __call__(self, module: Any) -> Judged:
+        n = len(self.validation.openers)
+        own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
+        module.eval()
+        with torch.inference_mode(), ThreadPoolExecutor(threads(self.fabric.world_size)) as pool:
+            parts = [
+                self._logits(module, pool, own[start : start + _JUDGED])
+                for start in range(0, len(own), _JUDGED)
+            ]
+        found = _whole(self.fabric, own, torch.cat(parts), n)
+        return found[:, 1:], found[:, 0] > 0
+
+    def _logits(self, module: Any, pool: ThreadPoolExecutor, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return logits after a column that says which images could be decoded."""
+        seen = list(pool.map(lambda row: self.views(int(row), self.validation.openers[row], 0), rows))
+        images = torch.stack([self.nothing if one is None else one[0].pixels for one in seen])
+        with self.fabric.autocast():
+            logits = module(self.normalise(images)).float()
+        good = torch.tensor([[float(one is not None)] for one in seen], device=logits.device)
+        return torch.cat([good, logits], 1)
+
+
+class _FeatureJudge:
+    """Judges by features that are there."""
+
+    def __init__(self, given: Given, features: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
+        self.fabric, self.first = given.fabric, given.recipe.trained_from
+        self.features, self.good = features, good
+
+    def __call__(self, module: Any) -> Judged:
+        n = len(self.features)
+        own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
+        module.eval()
+        rest: Any = Stages(module, self.first).rest()
+        rest.eval()
+        with torch.inference_mode(), self.fabric.autocast():
+            parts = [
+                rest(as_input(self.features[own[start : start + _JUDGED], 0], self.fabric.device)).float()
+                for start in range(0, len(own), _JUDGED)
+            ]
+        return _whole(self.fabric, own, torch.cat(parts), n), self.good

@@ -1,0 +1,64 @@
+"""Devices and processes: Lightning Fabric, started by itself or by torchrun."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import torch
+
+from manyhot.errors import InputError
+
+
+def started(precision: str) -> Any:
+    """Return Fabric on the devices that this process has.
+
+    One process uses one GPU where there is one, else the CPU; ``torchrun`` starts several, one a GPU.
+
+    Raises
+    ------
+    InputError
+        There are more processes than GPUs, or the device does not know the precision.
+    """
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    from lightning_fabric import Fabric
+
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    gpus = torch.cuda.device_count()
+    if gpus and local > gpus:
+        raise InputError(
+            "There are more processes than GPUs.",
+            got=f"{local} processes, {gpus} GPUs",
+            do=f"torchrun --nproc-per-node {gpus}",
+        )
+    if precision == "16-mixed" and not gpus:
+        raise InputError(
+            "CPUs do not train in 16-mixed.", allowed="32-true, bf16-mixed", do="set precision to bf16-mixed"
+        )
+    fabric = Fabric(
+        accelerator="cuda" if gpus else "cpu",
+        devices=local if world > 1 else 1,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def summed(fabric: Any, values: torch.Tensor) -> torch.Tensor:
+    """Return the sum over all processes."""
+    if fabric.world_size == 1:
+        return values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        total: torch.Tensor = fabric.all_reduce(values, reduce_op="sum")
+    return total
+
+
+def ended() -> None:
+    """Close what processes speak through."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

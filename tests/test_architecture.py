@@ -59,7 +59,19 @@ ALLOWED = {
     "testing_losses": {"extras", "registry", "train"},
     | {"lazy", "registry", "core", "classes", "tables", "steps", "formats", "pipeline", "train", "report"},
     "study": BASE
-    | {"lazy", "registry", "core", "classes", "tables", "steps", "formats", "models", "pipeline", "train", "report"},
+    | {
+        "lazy",
+        "registry",
+        "core",
+        "classes",
+        "tables",
+        "steps",
+        "formats",
+        "models",
+        "pipeline",
+        "train",
+        "report",
+    },
     "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

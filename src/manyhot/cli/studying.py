@@ -38,7 +38,7 @@ def study(
         bool, typer.Option("--list", help="Print what the files ask, and run nothing.")
     ] = False,
 ) -> None:
-    """Answer questions by training: arms × networks × data sets × seeds, measured, compared, judged by a rule.
+    """Answer a question by training: arms × networks × data sets × seeds, measured and compared.
 
     Studies of one grid share their runs. Stopped at any moment, the same command goes on where it was.
 

@@ -1,4 +1,4 @@
-"""The page of a study, as the results section of a paper: question, answer, method, effects, results, limits."""
+"""The page of a study, as the results section of a paper: question, answer, method, results, limits."""
 
 from __future__ import annotations
 

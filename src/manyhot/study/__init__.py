@@ -1,6 +1,7 @@
-"""Studies: arms × seeds × measures in one grid of runs, effects with intervals, verdicts by rules fixed beforehand.
+"""Studies: arms × seeds × measures in one grid of runs, effects with intervals, verdicts by a rule.
 
-A study is a Python file that ends in ``study = Study(...)``, of the parts of `plan`.
+A study is a Python file that ends in ``study = Study(...)``, of the parts of `plan`. `files` reads it,
+`running` does its grid, `tabled` compares, `page` tells.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def read_study(path: Path) -> tuple[Study, Opening]:
     Raises
     ------
     InputError
-        The file does not exist, cannot be imported, or holds no study; its docstring lacks a part; or parts of
-        the study do not fit together.
+        The file does not exist, cannot be imported, or holds no study; its docstring lacks a part; or parts
+        of the study do not fit together.
     """
     opening = read_opening(path)
     study = getattr(_imported(path), "study", None)
@@ -145,15 +145,11 @@ def _problems(study: Study) -> Iterator[Problem]:
     for arm in grid.arms:
         yield from _unknown(f"The arm {arm.name!r} wants an arm that is not there.", arm.wants, arms)
     yield from _circle(study)
-    pairs = (n.name for n in (*grid.data_sets, *grid.networks))
-    yield from _unknown(
-        "The grid leaves out what is not in it.",
-        (name for pair in grid.without for name in pair),
-        list(pairs),
-    )
-    yield from _unknown(
-        "The study's table has a metric that nothing measures.", study.table, list(metrics_of(study))
-    )
+    known = [d.name for d in grid.data_sets] + [n.name for n in grid.networks]
+    left_out = (name for pair in grid.without for name in pair)
+    yield from _unknown("The grid leaves out what is not in it.", left_out, known)
+    measured = list(metrics_of(study))
+    yield from _unknown("The study's table has a metric that nothing measures.", study.table, measured)
     for claim in study.claims:
         yield from _claim_problems(claim, study)
 
@@ -226,13 +222,13 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
         yield from _unknown(f"{of} names a metric that nothing measures.", [claim.than], list(known))
     if not claim.margin > 0:
         yield f"{of} needs a margin above 0.", claim.margin, None
-    across = {m.name for measure in study.measures if isinstance(measure, Across) for m in measure.metrics}
-    if (claim.arm == ALL) != (claim.metric in across):
-        yield (
-            f"{of} must be of the arm 'all' if its metric is measured across runs, and only then.",
-            claim.arm,
-            None,
-        )
+    if (claim.arm == ALL) != (claim.metric in _across(study)):
+        yield f"{of} must be of the arm 'all' where its metric is measured across runs.", claim.arm, None
+
+
+def _across(study: Study) -> set[str]:
+    across = (measure for measure in study.measures if isinstance(measure, Across))
+    return {metric.name for measure in across for metric in measure.metrics}
 
 
 def _check_settings(study: Study, where: object) -> None:

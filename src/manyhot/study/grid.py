@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 from manyhot.errors import InputError, MatchError
@@ -104,7 +105,7 @@ def chosen(runs: Sequence[Run], grid: Grid, only: Iterable[str]) -> list[Run]:
     return [r for r in runs if r.data_set in data_sets and r.network in networks and r.arm in arms]
 
 
-_KINDS = (lambda run: run.data_set, lambda run: run.network, lambda run: run.arm)
+_KINDS = (attrgetter("data_set"), attrgetter("network"), attrgetter("arm"))
 
 
 def _with_wanted(arms: set[str], grid: Grid) -> set[str]:

@@ -139,34 +139,29 @@ def _setup(study: Study) -> tuple[Terms, ...]:
 
 
 _HEADS = (
-    ("claim", False, ""),
-    ("data set, network", False, ""),
+    ("claim", False, "in metric, arm and what it is compared with; below it each pair"),
     ("first", True, "mean of what is named first"),
     ("second", True, "mean of what it is compared with"),
     ("better by", True, "with its 95 % interval"),
-    ("margin", True, ""),
+    ("margin", True, "the smallest difference that matters"),
     ("p", True, "two-sided"),
     ("adjusted p", True, "Holm, over the claims of the study"),
     ("d", True, "in standard deviations over seeds, with Hedges' correction"),
     ("wins", True, "share of seeds at which the first is better"),
-    ("verdict", False, ""),
+    ("verdict", False, "by the rule"),
 )
 
 
 def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing:
-    claims = {claim.name: claim for claim in study.claims}
+    claims = {claim.name: about(claim, metrics) for claim in study.claims}
     rows = [
-        Entry(
-            _effect_cells(about(claims[r["claim"]], metrics), r, metrics[r["metric"]]),
-            own=r["dataset"] is None,
-        )
+        Entry(_effect_cells(claims[r["claim"]], r, metrics[r["metric"]]), own=r["dataset"] is None)
         for r in effects
     ]
     note = (
-        "Means over all pairs of data set and network, set off, and each pair. "
-        "p is adjusted by Holm's method over the claims; d is the effect in standard deviations of the paired "
-        "difference over seeds (Cohen's d with Hedges' correction); wins is the share of seeds at which the first "
-        "is better."
+        "Set off: the mean over all pairs of data set and network. Below it: each pair. The adjusted p is "
+        "Holm's over the claims; d is the effect in standard deviations of the paired difference over seeds "
+        "(Cohen's d with Hedges' correction); wins is the share of seeds at which the first is better."
     )
     heads = tuple(Head(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
@@ -175,8 +170,7 @@ def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]
 def _effect_cells(compared: str, row: Row, metric: Metric) -> tuple[str, ...]:
     place = ", ".join(p for p in (row["dataset"], row["network"]) if p not in (None, ALL))
     return (
-        compared,
-        place or ("all" if row["n_pairs"] != 1 else "the one pair"),
+        place or compared,
         _value(metric, row["value"]),
         _value(metric, row["value_against"]),
         _with_ends(metric, row["effect"], row["lo"], row["hi"]),
@@ -184,7 +178,7 @@ def _effect_cells(compared: str, row: Row, metric: Metric) -> tuple[str, ...]:
         _p(row["p"]),
         _p(row["p_adjusted"]),
         "" if row["d"] is None else f"{row['d']:.2f}".replace("-", "−"),
-        "" if row["wins"] is None else f"{row['wins']:.0%}",
+        "" if row["wins"] is None else f"{100 * row['wins']:.0f} %",
         WORDS[row["verdict"]].lower(),
     )
 
@@ -210,11 +204,8 @@ def _results(
     """Return a table of arms × metrics for each data set and network."""
     own = [r for r in means if r["slice"] == ALL and r["metric"] in table and r["arm"] != ALL]
     places = dict.fromkeys((r["dataset"], r["network"]) for r in own)
-    heads = (
-        Head("arm", False),
-        *(_head(metrics[name]) for name in table if any(r["metric"] == name for r in own)),
-    )
     names = [name for name in table if any(r["metric"] == name for r in own)]
+    heads = (Head("arm", False), *(_head(metrics[name]) for name in names))
     found = []
     for place in places:
         here = {(r["arm"], r["metric"]): r for r in own if (r["dataset"], r["network"]) == place}
@@ -228,10 +219,8 @@ def _results(
 
 
 def _head(metric: Metric) -> Head:
-    unit = " (%)" if metric.percent else ""
-    return Head(
-        f"{metric.words}{unit} {'↓' if metric.better == 'lower' else '↑'}", title=f"{metric.better} is better"
-    )
+    unit, arrow = " (%)" if metric.percent else "", "↓" if metric.better == "lower" else "↑"
+    return Head(f"{metric.words}{unit} {arrow}", title=f"{metric.better} is better")
 
 
 def _cell(metric: Metric, row: Row | None) -> str:

@@ -97,8 +97,8 @@ class Arm:
     ----------
     name, about : str
     labels : callable
-        ``labels(run)`` returns a file of label sets of the training images: one of the data set, or one that it
-        writes into ``run.folder``.
+        ``labels(run)`` returns a file of label sets of the training images: one of the data set, or one that
+        it writes into ``run.folder``.
     settings : Mapping
         Settings of the recipe: ``teach``, ``loss``, …
     wants : tuple of str
@@ -169,8 +169,8 @@ class Measured:
         Images (or what else was counted).
     slice : str
     replicates : numpy.ndarray of float, shape (R,), optional
-        The value on R resamples of images. Draws are the same for each run of a data set, arm or not, and for each
-        metric that is compared: a generator with a fixed seed, images in one order.
+        The value on R resamples of images. Draws are the same for each run of a data set, and for metrics
+        that are compared with each other: a generator with a fixed seed, images in one order.
     """
 
     metric: str
@@ -236,8 +236,9 @@ class Across:
 class Claim:
     """A comparison, with its rule and its sentences fixed beforehand.
 
-    A difference is that of `arm` and `against` in `metric` at equal seeds, or that of `metric` and `than` in one
-    run, signed so that above 0 is better. It is averaged over seeds, then over pairs of data set and network.
+    A difference is that of `arm` and `against` in `metric` at equal seeds, or that of `metric` and `than` in
+    one run, signed so that above 0 is better. It is averaged over seeds, then over pairs of data set and
+    network.
     With its interval [lo, hi] and the margin m the verdict is the first that holds: ``same`` (−m ≤ lo and
     hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
 

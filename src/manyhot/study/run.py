@@ -64,8 +64,8 @@ def run_study(
 ) -> Answer:
     """Run a study and write its tables and its page.
 
-    Runs, measures and data sets that lie in the folder already are not made again: studies of one grid share it,
-    and the same call goes on after a stop at any moment. A run that fails does not stop the others.
+    Runs, measures and data sets that lie in the folder already are not made again: studies of one grid share
+    it, and the same call goes on after a stop at any moment. A run that fails does not stop the others.
 
     Parameters
     ----------

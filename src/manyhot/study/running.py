@@ -202,7 +202,7 @@ class Runner:
         """Return the labels that a run is trained on, which are made where they are not there."""
         parts = {"data": data, "version": arm.version, "smoke": run.smoke, "wants": self._wanted(run, arm)}
         there = kept.made.get(LABELS, {}).get("file")
-        file = None if there is None else _root(run) / there
+        file = None if there is None else _root(run) / str(there)
         if file is not None and file.is_file() and self._same(kept, LABELS, parts, label(run)):
             return file
         if kept.made:
@@ -210,7 +210,7 @@ class Runner:
             kept.made.clear()
         run.folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        made: Path = _attempt(LABELS, run.folder / "failed.txt", lambda: Path(arm.labels(run)))
+        made = Path(_attempt(LABELS, run.folder / "failed.txt", lambda: arm.labels(run)))
         if not made.is_file():
             raise _Failed(LABELS, f"the arm's labels are not there: {made.name}")
         seconds = time.perf_counter() - began

@@ -91,7 +91,7 @@ def _check_replicates(rows: Sequence[tuple[str, Row]]) -> None:
         if n != len(m.replicates):
             raise InputError(
                 "Runs of a data set have different numbers of resamples.",
-                where=f"measure {measure!r}, {row.data_set}/{row.network}/{row.arm}/seed-{row.seed}, {m.metric}",
+                where=f"{row.data_set}/{row.network}/{row.arm}/seed-{row.seed}, {measure}, {m.metric}",
                 got=len(m.replicates),
                 allowed=n,
                 do="draw resamples by the images alone, and raise the measure's version",

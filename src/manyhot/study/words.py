@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from manyhot.study.plan import Claim, Metric
+from manyhot.study.plan import ALL, Claim, Metric
 
 RULE = (
-    "A difference is taken at equal seeds, signed so that above 0 is better, and averaged over seeds, then over "
-    "pairs of data set and network. Its 95 % interval is over seeds and, where a measure resamples them, images. "
-    "The verdict is the first that holds: no difference larger than the margin (the interval lies between −margin "
-    "and margin), better (the interval lies above 0), worse (below 0), undecided."
+    "A difference is taken at equal seeds, signed so that above 0 is better, and averaged over seeds, then "
+    "over pairs of data set and network. Its 95 % interval is over seeds and, where a measure resamples "
+    "them, images. The verdict is the first that holds: no difference larger than the margin (the interval "
+    "lies between −margin and margin), better (it lies above 0), worse (below 0), undecided. p-values are "
+    "told beside and decide nothing."
 )
 """How verdicts are made, for the page and the docs."""
 
@@ -50,15 +51,22 @@ def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_
     metric, (row, *single) = metrics[claim.metric], rows
     if row["effect"] is None:
         return ""
-    told = [f"{metric.words} {measured(metric, row)}"]
+    told = [f"{_sides(claim, row, metrics)}: {measured(metric, row)}"]
     if row["verdict"] in ("same", "undecided"):
         told.append(f"margin {difference(metric, claim.margin).lstrip('+')}")
     if len(single) > 1:
-        better = sum(r["effect"] > 0 for r in single)
-        told.append(f"better in {better} of {len(single)} pairs of data set and network")
+        better, where = sum(r["effect"] > 0 for r in single), "pairs of data set and network"
+        told.append(f"better in {better} of {len(single)} {where if claim.arm != ALL else 'data sets'}")
     if n_claims > 1 and row["p_adjusted"] is not None:
         told.append(f"p {p_value(row['p_adjusted'])}, adjusted for {n_claims} claims")
     return "; ".join(told)
+
+
+def _sides(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
+    """Return the means of both sides, such as ``mAP 63.1 against 62.0``."""
+    metric = metrics[claim.metric]
+    than = f"{metrics[claim.than].words} " if isinstance(claim.than, str) else ""
+    return f"{metric.words} {shown(metric, row['value'])} against {than}{shown(metric, row['value_against'])}"
 
 
 def about(claim: Claim, metrics: Mapping[str, Metric]) -> str:

@@ -20,14 +20,14 @@ from manyhot.report.words import counted
 LINE = 20
 """Height of a row."""
 
-LEFT = 165
+LEFT = 150
 """Width of the names of rows; with the plot and the numbers a panel fits a phone."""
 
-WIDTH = 220
-RIGHT = 112
+WIDTH = 195
+RIGHT = 140
 """Width of the numbers of effects."""
 
-LETTERS = 27
+LETTERS = 24
 """Letters of a name that fit there."""
 
 PANEL = 150
@@ -55,9 +55,9 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "models",
             "",
             "Effects of all claims",
-            "Differences at equal seeds, to the right better for the arm that is named first. Orange: the mean over "
-            "all pairs of data set and network, which the verdict is on. Blue: each pair. Bars are 95 % intervals "
-            "over seeds and images; the grey band is the margin that was fixed beforehand.",
+            "Differences at equal seeds, to the right better for what is named first. Orange: the mean over "
+            "all pairs of data set and network, which the verdict is on. Blue: each pair. Bars are 95 % "
+            "intervals over seeds and images; the grey band is the margin that was fixed beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
             compose(panels, columns=2),
             effects,
@@ -66,79 +66,75 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
 
 
 def _compared(row: Row) -> str:
-    return f"{row['arm']} against {row['against']}"
+    arm = "" if row["arm"] == "all" else f"{row['arm']} "
+    return f"{arm}against {row['against']}"
 
 
 def _verdict(row: Row) -> str:
-    return SAID.get(row["verdict"], row["verdict"])
+    return SAID.get(row["verdict"], str(row["verdict"]))
 
 
 def _forest(name: str, metric: Metric, rows: Sequence[Row]) -> Panel:
     claims = [list(own) for _, own in itertools.groupby(rows, lambda r: r["claim"])]
     heads, sheet = _forest_rows(claims, metric)
-    values = [
-        v for r in rows for v in (r["effect"], r["lo"], r["hi"], r["margin"], -r["margin"]) if v is not None
-    ]
-    axis = Axis.over([0.0, *map(metric.draw, values)], percent=False, n_ticks=4)
-    unit = "points" if metric.percent else metric.label
-    x = Side([f"Better by ({unit}) →" if metric.percent else "Better by →"], (axis.lo, axis.hi), axis.ticks)
+    values = [r[c] for r in rows for c in ("effect", "lo", "hi", "margin") if r[c] is not None]
+    values += [-r["margin"] for r in rows]
+    axis = Axis.over(map(metric.draw, values), percent=False, n_ticks=4)
+    unit = " (points)" if metric.percent else ""
+    x = Side([f"Better by{unit} →"], (axis.lo, axis.hi), axis.ticks)
     n_rows = len(heads["row"]) + len(sheet["row"])
+    sheets = {name: sheet, f"{name}-heads": heads, f"{name}-zero": {"x": [0.0]}}
+    lower = ", lower is better" if metric.lower_is_better else ""
+    title = {"text": f"{metric.label}{lower}", "dx": -LEFT}
+    return Panel(_forest_layers(name, x, n_rows), sheets, WIDTH, LINE * n_rows, title)
+
+
+def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
     y = _numbered(n_rows)
     base: Any = alt.Chart(data(name)).encode(y)
     above: Any = alt.Chart(data(f"{name}-heads")).encode(y)
     zero: Any = alt.Chart(data(f"{name}-zero"))
-    ends = alt.X2("hi")
-    pooled = "datum.pooled"
-    layers = [
-        base.mark_rule(strokeWidth=LINE, color=ink("grid")).encode(
-            x.channel(alt.X, "band_lo"), alt.X2("band_hi")
-        ),
+    pooled, end = "datum.pooled", at(WIDTH + RIGHT)
+    band = base.mark_rule(strokeWidth=LINE, color=ink("grid"))
+    bar = base.mark_rule(strokeWidth=1.5)
+    dot = base.mark_point(filled=True, opacity=1)
+    bold = {"fontWeight": "bold", **halo()}
+    hue = _either(pooled, ink("own"), ink("mark"))
+    return [
+        band.encode(x.channel(alt.X, "band_lo"), alt.X2("band_hi")),
         zero.mark_rule(color=ink("axis")).encode(x.channel(alt.X, "x")),
-        base.mark_rule(strokeWidth=1.5).encode(x.channel(alt.X, "lo"), ends, color=_by(pooled)),
-        base.mark_point(filled=True, opacity=1).encode(
-            x.channel(alt.X, "x"), color=_by(pooled), size=_either(pooled, 80, 45)
-        ),
-        above.mark_text(align="left", fontWeight="bold", **halo()).encode(at(-LEFT), words("head")),
-        above.mark_text(align="right", fontWeight="bold", **halo()).encode(
-            at(WIDTH + RIGHT), words("verdict")
-        ),
+        bar.encode(x.channel(alt.X, "lo"), alt.X2("hi"), color=hue),
+        dot.encode(x.channel(alt.X, "x"), color=hue, size=_either(pooled, 80, 45)),
+        above.mark_text(align="left", **bold).encode(at(-LEFT), words("head")),
+        above.mark_text(align="right", **bold).encode(end, words("verdict")),
         base.mark_text(align="left").encode(at(10 - LEFT), words("label")),
-        base.mark_text(align="right").encode(at(WIDTH + RIGHT), words("text")),
+        base.mark_text(align="right").encode(end, words("text")),
     ]
-    sheets = {name: sheet, f"{name}-heads": heads, f"{name}-zero": {"x": [0.0]}}
-    lower = ", lower is better" if metric.lower_is_better else ""
-    return Panel(layers, sheets, WIDTH, LINE * n_rows, f"{metric.label}{lower}")
 
 
 def _forest_rows(claims: Sequence[Sequence[Row]], metric: Metric) -> tuple[Sheet, Sheet]:
     """Return the heads of claims and the rows below them, with their places from the top."""
     heads: dict[str, list[Any]] = {"row": [], "head": [], "verdict": []}
-    sheet: dict[str, list[Any]] = {
-        name: [] for name in ("row", "label", "x", "lo", "hi", "band_lo", "band_hi", "pooled", "text")
-    }
+    names = ("row", "label", "x", "lo", "hi", "band_lo", "band_hi", "pooled", "text")
+    sheet: dict[str, list[Any]] = {name: [] for name in names}
     place = 0
     for own in claims:
-        for column, value in zip(heads.values(), (place, _compared(own[0]), _verdict(own[0])), strict=True):
-            column.append(value)
+        _append(heads, (place, _compared(own[0]), _verdict(own[0])))
+        # Of a single pair the mean is that pair.
         shown = own if len(own) > 2 else own[:1]
         for i, row in enumerate(shown, 1):
-            # Of a single pair the mean is that pair.
-            of = own[-1] if len(shown) == 1 else row
             drawn = [None if row[c] is None else metric.draw(row[c]) for c in ("effect", "lo", "hi")]
             margin = metric.draw(row["margin"])
-            values = (
-                place + i,
-                _place(of),
-                *drawn,
-                -margin,
-                margin,
-                row["dataset"] is None,
-                _numbers(drawn, metric),
-            )
-            for column, value in zip(sheet.values(), values, strict=True):
-                column.append(value)
+            label = _place(own[-1] if len(shown) == 1 else row)
+            pooled = row["dataset"] is None
+            _append(sheet, (place + i, label, *drawn, -margin, margin, pooled, _numbers(drawn, metric)))
         place += len(shown) + 1
     return heads, sheet
+
+
+def _append(sheet: Mapping[str, list[Any]], values: Sequence[Any]) -> None:
+    for column, value in zip(sheet.values(), values, strict=True):
+        column.append(value)
 
 
 def _place(row: Row) -> str:
@@ -157,37 +153,23 @@ def _numbered(n_rows: int) -> Any:
     return alt.Y(field="row", type="quantitative", axis=None, scale=scale)
 
 
-def _by(test: str) -> Any:
-    return alt.condition(test, alt.value(ink("own")), alt.value(ink("mark")))
-
-
-def _either(test: str, yes: float, no: float) -> Any:
+def _either(test: str, yes: Any, no: Any) -> Any:
     return alt.condition(test, alt.value(yes), alt.value(no))
 
 
 def draw_seeds(
     runs: pa.Table, means: pa.Table, shown: Sequence[str], metrics: Mapping[str, Metric]
 ) -> list[Figure]:
-    """Return a figure for each data set and network: every seed of every arm in the metrics that are shown."""
-    wanted = [
-        r for r in means.to_pylist() if r["slice"] == "all" and r["metric"] in shown and r["arm"] != "all"
-    ]
-    places = dict.fromkeys((r["dataset"], r["network"]) for r in wanted)
+    """Return a figure for each data set and network: every seed of every arm in the metrics shown."""
+    of_all = [r for r in means.to_pylist() if r["slice"] == "all" and r["arm"] != "all"]
+    wanted = [r for r in of_all if r["metric"] in shown]
     points = [r for r in runs.to_pylist() if r["slice"] == "all" and r["value"] == r["value"]]
-    return [
-        _seeds(
-            place,
-            [r for r in wanted if _of(r) == place],
-            [r for r in points if _of(r) == place],
-            shown,
-            metrics,
-        )
-        for place in places
-    ]
+    places = dict.fromkeys((r["dataset"], r["network"]) for r in wanted)
+    return [_seeds(place, _at(wanted, place), _at(points, place), shown, metrics) for place in places]
 
 
-def _of(row: Row) -> tuple[str, str]:
-    return row["dataset"], row["network"]
+def _at(rows: Sequence[Row], place: tuple[str, str]) -> list[Row]:
+    return [row for row in rows if (row["dataset"], row["network"]) == place]
 
 
 def _seeds(
@@ -205,62 +187,51 @@ def _seeds(
             metrics[metric],
             arms,
             [r for r in means if r["metric"] == metric],
-            [r for r in points if r["metric"] == metric and r["arm"] in arms],
+            [r for r in points if r["metric"] == metric],
         )
-        for metric in shown
-        if any(r["metric"] == metric for r in means)
+        for metric in dict.fromkeys(m for m in shown if any(r["metric"] == m for r in means))
     ]
-    rows = [r for r in points if r["metric"] in shown]
     return Figure(
         name,
         "models",
         place[0],
         f"Every seed, {place[0]}, {place[1]}",
-        "A blue dot is a network; the dark dot is the mean over seeds, with its 95 % interval over seeds and images.",
-        f"{counted(len(arms), 'arm')} in {counted(len(panels), 'metric')}; the numbers are in the table of results.",
+        "Blue: a network each. Dark: their mean, with its 95 % interval over seeds and images.",
+        f"{counted(len(arms), 'arm')} in {counted(len(panels), 'metric')}, as in the table of results.",
         compose(panels),
-        pa.Table.from_pylist(rows),
+        pa.Table.from_pylist([r for r in points if r["metric"] in shown]),
     )
 
 
 def _dots(
     name: str, metric: Metric, arms: Sequence[str], means: Sequence[Row], points: Sequence[Row]
 ) -> Panel:
-    places = {arm: i for i, arm in enumerate(arms)}
-    middle = _drawn(means, places, metric, ("value", "lo", "hi"))
-    single = _drawn(points, places, metric, ("value",))
-    middle["label"] = [shortened(r["arm"], LETTERS - 6) for r in means]
-    values = [
-        v
-        for sheet in (middle, single)
-        for c in ("value", "lo", "hi")
-        for v in sheet.get(c, ())
-        if v is not None
-    ]
+    middle = _drawn(means, arms, metric, ("value", "lo", "hi"))
+    single = _drawn(points, arms, metric, ("value",))
+    middle["label"] = [shortened(r["arm"], LETTERS - 4) for r in means]
+    values = [v for v in (*middle["value"], *middle["lo"], *middle["hi"], *single["value"]) if v is not None]
     axis = Axis.over(values, percent=metric.percent and min(values) >= 0, n_ticks=3)
-    x = Side([f"{'Per cent' if metric.percent else 'Value'}"], (axis.lo, axis.hi), axis.ticks)
+    x = Side(["Per cent" if metric.percent else "Value"], (axis.lo, axis.hi), axis.ticks)
     y = _numbered(len(arms))
     base: Any = alt.Chart(data(name)).encode(y)
-    dots: Any = alt.Chart(data(f"{name}-seeds")).encode(y)
+    dots: Any = alt.Chart(data(f"{name}-seeds")).encode(y, x.channel(alt.X, "value"))
+    bar = base.mark_rule(strokeWidth=1.5, color=ink("ink"), yOffset=-3, y2Offset=-3)
+    mean = base.mark_point(size=55, color=ink("ink"), opacity=1, yOffset=-3)
     layers = [
-        base.mark_rule(strokeWidth=1.5, color=ink("ink"), yOffset=-3, y2Offset=-3).encode(
-            x.channel(alt.X, "lo"), alt.X2("hi")
-        ),
-        base.mark_point(size=55, color=ink("ink"), opacity=1, yOffset=-3).encode(x.channel(alt.X, "value")),
-        dots.mark_point(size=26, color=ink("mark"), opacity=0.8, yOffset=5).encode(x.channel(alt.X, "value")),
+        bar.encode(x.channel(alt.X, "lo"), alt.X2("hi")),
+        mean.encode(x.channel(alt.X, "value")),
+        dots.mark_point(size=26, color=ink("mark"), opacity=0.8, yOffset=5),
         base.mark_text(align="right", dx=-8).encode(at(0), words("label")),
     ]
-    title = {
-        "text": metric.label,
-        "subtitle": "lower is better" if metric.lower_is_better else "higher is better",
-    }
+    better = "lower" if metric.lower_is_better else "higher"
+    title = {"text": metric.label, "subtitle": f"{better} is better"}
     return Panel(layers, {name: middle, f"{name}-seeds": single}, PANEL, 24 * len(arms), title)
 
 
 def _drawn(
-    rows: Sequence[Row], places: Mapping[str, int], metric: Metric, columns: Sequence[str]
+    rows: Sequence[Row], arms: Sequence[str], metric: Metric, columns: Sequence[str]
 ) -> dict[str, Any]:
-    sheet: dict[str, Any] = {"row": [places[r["arm"]] for r in rows]}
+    sheet: dict[str, Any] = {"row": [arms.index(r["arm"]) for r in rows]}
     for column in columns:
         sheet[column] = [None if r[column] is None else metric.draw(r[column]) for r in rows]
     return sheet

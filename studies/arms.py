@@ -1,4 +1,4 @@
-"""What networks learn from. All arms see the same images, as often, through the same network and augmentation."""
+"""What networks learn from: the same images, as often, through the same network and augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do single labels rank networks wrongly?
+"""Label sets and the ranking of networks.
 
 Question: Do single labels and label sets rank trained networks alike, and which of the two tells what
 networks are worth elsewhere?

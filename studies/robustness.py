@@ -1,4 +1,4 @@
-"""Are networks that learn from label sets more robust?
+"""Label sets, corruptions and shortcuts.
 
 Question: Do networks that learn from label sets lose less on corrupted images, and do their predictions of a
 class hang less on what is beside it?

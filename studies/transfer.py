@@ -1,4 +1,4 @@
-"""Do networks that learn from label sets serve other data better?
+"""Label sets and what networks are worth elsewhere.
 
 Question: At equal compute, are features learnt from label sets better for classifying, detecting and
 segmenting other images than features learnt from single labels?

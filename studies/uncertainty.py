@@ -1,4 +1,4 @@
-"""Do label sets improve uncertainty, and does it matter by which labels uncertainty is judged?
+"""Label sets and predictive uncertainty.
 
 Question: Are networks that learn from label sets better calibrated, and surer where they are right? And does
 the ranking of networks and of uncertainty scores change when right is being in the label set?

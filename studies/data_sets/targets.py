@@ -62,7 +62,7 @@ def write_other(folder: Path, splits: dict[str, Split], classes: ClassList, smok
 
 
 def write_dense(folder: Path, side: int, smoke: bool) -> None:
-    """Write photographs of VOC with boxes and masks into ``dense``: of ``train`` to fit heads on, of ``test``."""
+    """Write photographs of VOC with boxes and masks into ``dense``, to fit heads on and to judge them."""
     home = folder / "dense"
     home.mkdir()
     rows, objects = _drawn() if smoke else _photographs(side)

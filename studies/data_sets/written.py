@@ -24,7 +24,7 @@ Split = tuple[dict[str, Pixels], list[int], list[list[str]]]
 """Pictures by their ids, the label of each, and what is known of each class of it."""
 
 VARIABLE = "MANYHOT_STUDY_DATA"
-"""The folder that holds ``voc``, ``coco``, ``cifar10`` and ``samples``, where it is not ``../shared/data``."""
+"""The folder of ``voc``, ``coco``, ``cifar10`` and ``samples``, where it is not ``../shared/data``."""
 
 QUALITY = 95
 """Of the JPEGs."""
@@ -121,7 +121,7 @@ def write_split(
 
 
 def write_corrupted(folder: Path, pictures: Mapping[str, Pixels], smoke: bool) -> None:
-    """Write corrupted copies of some images, named ``fog-3:ID``, and these images as they are, ``clean-0:ID``.
+    """Write corrupted copies of some images, ``fog-3:ID``, and these images as they are, ``clean-0:ID``.
 
     Each is enlarged to 224 pixels, corrupted as in ImageNet-C, and reduced to its size again: noise is finer
     there than it would be in a photograph, and blur stronger.

@@ -1,4 +1,4 @@
-"""Do two metrics rank networks alike? Networks of one data set, architecture and seed, that differ in their arm alone."""
+"""Whether two metrics rank networks alike that differ in nothing but their arm."""
 
 from __future__ import annotations
 

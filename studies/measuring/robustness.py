@@ -1,4 +1,4 @@
-"""What is lost on corrupted images, and does a class hang on its companion?"""
+"""What is lost on corrupted images, and whether a class hangs on its companion."""
 
 from __future__ import annotations
 

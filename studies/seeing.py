@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from manyhot import Predictions, predict_files, read_predictions
+from manyhot.tables import predictions_file_name
 
 
 def seen(model: Path, images: Path, out: Path) -> Predictions:
@@ -19,6 +20,4 @@ def seen(model: Path, images: Path, out: Path) -> Predictions:
         The folder of the predictions.
     """
     (done,) = predict_files(images, [f"trained:{model}"], out, top=None, engine="torch")
-    assert done.merged is not None
-    (file,) = (f for f in done.merged.files if f.name.startswith("trained"))
-    return read_predictions(file)
+    return read_predictions(out / predictions_file_name(done.model))

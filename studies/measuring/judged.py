@@ -1,4 +1,4 @@
-"""A run's predictions beside the true label sets, judged by manyhot's metrics on images and redraws of them."""
+"""A run's predictions beside the true label sets, judged by manyhot's metrics on images and on redraws."""
 
 from __future__ import annotations
 

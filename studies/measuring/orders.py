@@ -118,7 +118,7 @@ ORDERS = Across(
 )
 
 ORDERS_OF_TRUST = Across(
-    "orders of trust",
+    "orders-of-trust",
     "Pairs of networks that a measure of trust ranks by label otherwise than by label set, of those that "
     "differ in their arm alone.",
     _of_trust,

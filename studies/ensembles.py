@@ -66,7 +66,14 @@ def _probabilities(
     some = Labels(labels.table.filter(inside), labels.n_classes, labels.class_hash, name=home.name)
     home.mkdir(parents=True, exist_ok=True)
     file = write_labels(some, home / "labels.parquet")
-    model = train_files(run.images("train"), file, home, classes=run.classes, settings=settings)
+    model = train_files(
+        run.images("train"),
+        file,
+        home,
+        classes=run.classes,
+        settings=settings,
+        features=run.data / "features",
+    )
     predicted = seen(model, run.images("train"), home / "seen")
     assert predicted.image_id.equals(labels.image_id)
     return predicted.confidence()

@@ -54,8 +54,9 @@ def claim(arm: str, metric: str, words: str, against: str = "single", **more: An
     """
     one, other = _NAMES[arm], _NAMES[against]
     margin = more.pop("margin", 0.01)
+    where = "".join(f", {name}" for name in more.get("data_sets", ()))
     return Claim(
-        f"{metric}: {arm} against {against}",
+        f"{metric}: {arm} against {against}{where}",
         metric,
         arm,
         margin,

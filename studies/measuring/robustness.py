@@ -86,37 +86,40 @@ def _corrupted(run: Run) -> Iterator[Measured]:
 
 
 def _shortcuts(run: Run) -> Iterator[Measured]:
-    """Average over pairs.
-
-    A class is found if it is among as many best classes as the label set holds: the same rule for a softmax,
-    which names one class, and for sigmoids.
-    """
+    """Average over pairs; of gaps the absolute value, as Plumb et al. 2022 (SPIRE) take it."""
     judged, classes = Judged.of(run), read_classes(run.classes)
     numbers = [(classes.keys.index(main), classes.keys.index(other)) for main, other in PAIRS[run.data_set]]
     each = [_pair(judged, main, companion) for main, companion in numbers]
     for name in each[0]:
-        values, drawn = zip(*(of[name] for of in each), strict=True)
-        yield Measured(name, float(np.mean(values)), len(judged.labels), replicates=np.mean(drawn, axis=0))
+        signs = [np.sign(of[name][0]) for of in each]
+        found = [sign * of[name] for sign, of in zip(signs, each, strict=True)]
+        value, *drawn = np.mean(found, axis=0)
+        yield Measured(name, float(value), len(judged.labels), replicates=np.array(drawn))
 
 
-def _pair(judged: Judged, main: int, companion: int) -> dict[str, tuple[float, Floats]]:
-    """Return values and replicates of a pair."""
+def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:
+    """Return values of a pair, each followed by its replicates, shape (1 + R,).
+
+    A class is found in as many images as hold it, those with its highest scores: a rule that is the same for
+    a softmax, which names one class, and for sigmoids.
+    """
     n = len(judged.labels)
     columns = np.array([[main, companion]]).repeat(n, 0)
     splits = split(*judged.labels.state_of(columns).T)
-    within = judged.labels.within_size(judged.case.top.shape[1])
-    found = ((judged.case.top == main) & within).any(1)
+    score, there = judged.scores[:, main], (splits == BOTH) | (splits == MAIN_ONLY)
+    if judged.kind == "logit":
+        score = judged.probabilities[:, main]
+    found = score >= np.sort(score)[-max(int(there.sum()), 1)]
     weights = np.concatenate([np.ones((1, n)), counts(n)])
-    gaps = {
-        "recall_gap": _share(found, splits == BOTH, weights) - _share(found, splits == MAIN_ONLY, weights),
-        "hallucination_gap": _share(found, splits == COMPANION_ONLY, weights)
-        - _share(found, splits == NEITHER, weights),
-    }
+    shares = [_share(found, splits == which, weights) for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER)]
     inside = splits != LEFT_OUT
-    score, positive, weights = judged.scores[inside, main], splits[inside] <= MAIN_ONLY, weights[:, inside]
-    gaps["ap"] = average_precision(score, positive, weights)
-    gaps["ap_balanced"] = average_precision(score, positive, balancing(splits[inside], weights))
-    return {name: (float(v[0]), v[1:]) for name, v in gaps.items()}
+    known, weights = (score[inside], there[inside]), weights[:, inside]
+    return {
+        "recall_gap": shares[0] - shares[1],
+        "hallucination_gap": shares[2] - shares[3],
+        "ap": average_precision(*known, weights),
+        "ap_balanced": average_precision(*known, balancing(splits[inside], weights)),
+    }
 
 
 def _share(found: np.ndarray, inside: np.ndarray, weights: Floats) -> Floats:

@@ -72,7 +72,7 @@ def _probabilities(
         home,
         classes=run.classes,
         settings=settings,
-        features=run.data / "features",
+        features=run.folder.parents[4] / "features",
     )
     predicted = seen(model, run.images("train"), home / "seen")
     assert predicted.image_id.equals(labels.image_id)

@@ -26,8 +26,8 @@ _FEATURES = {
 }
 
 _MAPS = {
-    "segmentation": ("segmentation/miou", "segmentation_miou", {"epochs": 6}),
-    "detection": ("detection/ap50", "detection_ap50", {"epochs": 6}),
+    "segmentation": ("segmentation/miou", "segmentation_miou", {"size": 128, "epochs": 6}),
+    "detection": ("detection/ap50", "detection_ap50", {"size": 128, "epochs": 6}),
 }
 
 RESAMPLES = 100
@@ -54,7 +54,7 @@ def take(run: Run) -> Iterator[Measured]:
             method,
             metric,
             name,
-            {**settings, **({"epochs": 1} if run.smoke else {})},
+            {**settings, **({"size": 64, "epochs": 1} if run.smoke else {})},
             source=dense / "images.parquet",
             objects=dense / "objects.parquet",
             masks=dense / "images.parquet" if method == "segmentation" else None,

@@ -7,7 +7,7 @@ GROUPS := --group test --group lint --group demo
 # Where the machine says to write no bytecode, each process that a test starts would compile all of manyhot.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test imagenet lint docs bench clean
+.PHONY: demo test imagenet study lint docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -23,6 +23,9 @@ test: $(STAMP)
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet
+
+study: $(STAMP)
+	$(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -50,4 +53,4 @@ $(STAMP): pyproject.toml examples/demo/requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo imagenet
+	rm -rf $(VENV) demo imagenet study

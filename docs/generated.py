@@ -119,6 +119,10 @@ ROWS = {
         "`manyhot diagnose companions`",
     ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
+    "measured": ("a number that a measure took of a run of a study", "`manyhot study`"),
+    "runs": ("a number of a run of a study", "`manyhot study`"),
+    "means": ("a number of an arm, on average over seeds", "`manyhot study`"),
+    "effects": ("a claim of a study, over all pairs of data set and network or at one", "`manyhot study`"),
     "findings": (
         "a finding on an image or on a pair of classes",
         "`manyhot diagnose errors`, `manyhot diagnose labels`",

@@ -12,6 +12,7 @@ import manyhot
 SRC = Path(manyhot.__file__).parent
 
 BASE = {"errors", "files", "_version"}
+EDGES = {"tables", "formats", "models", "report"}
 ALLOWED = {
     "errors": set(),
     "_version": set(),
@@ -72,6 +73,7 @@ ALLOWED = {
         "train",
         "report",
     },
+    "study": BASE | EDGES | {"lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
     "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }

@@ -547,6 +547,8 @@ def parse(monkeypatch):
     monkeypatch.setattr(pipeline, "aggregate_files", combine)
     monkeypatch.setattr(pipeline, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
+    monkeypatch.setattr("manyhot.study.run.run_study", stop)
+    monkeypatch.setattr("manyhot.study.files.read_opening", stop)
 
     def run(words):
         result = CliRunner().invoke(cli.app, words[1:])

@@ -72,10 +72,13 @@ def test_a_single_seed_has_no_interval():
     assert verdict(found, 1.0) == "undecided"
 
 
-def test_what_does_not_vary_is_certain():
-    nothing, all_alike = effect_of([Cell(np.zeros(3))]), effect_of([Cell(np.full(3, 0.5))])
-    assert (nothing.lo, nothing.hi, nothing.p) == (0, 0, 1)
-    assert (all_alike.lo, all_alike.hi, all_alike.p) == (0.5, 0.5, 0)
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.1 + 0.2 - 0.3])
+def test_what_does_not_vary_is_not_certain(value):
+    """Three networks that are right on each of 40 images may be wrong on others."""
+    found = effect_of([Cell(np.full(3, value), np.full((3, 20), value))])
+    assert found.value == pytest.approx(value)
+    assert np.isnan([found.lo, found.hi, found.p, found.df, found.d]).all()
+    assert verdict(found, 1.0) == "undecided"
 
 
 def test_what_cannot_be_compared_is_refused():

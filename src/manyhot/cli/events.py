@@ -1,4 +1,4 @@
-"""What predict tells while it runs, and what came of it: for people, and as JSON for programs."""
+"""What predict and train tell while they run, and what came of it: for people, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Lines:
         self.out, self.last = out, -math.inf
 
     def __call__(self, kind: str, told: dict[str, Any]) -> None:
-        if kind == "progress":
+        if kind in ("progress", "features"):
             if time.monotonic() - self.last < EVERY_S:
                 return
             self.last = time.monotonic()
@@ -96,6 +96,16 @@ def _lines(kind: str, told: dict[str, Any], out: Path) -> Iterator[str]:
         yield from _chosen(told)
     elif kind == "done":
         yield from _done(told["done"], out)
+    elif kind == "note":
+        yield told["text"]
+    elif kind == "epoch":
+        yield _epoch(told)
+
+
+def _epoch(told: dict[str, Any]) -> str:
+    """Return an epoch of training in words."""
+    judged = (f", {name.removeprefix('val_')} {v:.3f}" for name, v in told.items() if name.startswith("val_"))
+    return f"epoch {told['epoch']}: loss {told['loss']:.4f}{''.join(judged)}"
 
 
 def _progress(told: dict[str, Any]) -> str:
@@ -119,15 +129,24 @@ class _Bars:
         elif kind == "model":
             self.bars.reset(self.tasks[model], description=model, total=told["left"])
         elif kind == "progress":
-            rate = f"{told['images_per_second']:,.0f}/s"
-            self.bars.update(self.tasks[model], completed=told["images"], rate=rate)
-        elif model in self.tasks:
+            self._bar(model, told, f"{told['images_per_second']:,.0f}/s")
+        elif kind == "features":
+            self._bar(f"{model}: features", told, "")
+        elif kind == "done" and model in self.tasks:
             self.bars.update(self.tasks[model], visible=False)
         for line in _lines(kind, told, self.out):
             if sys.stdout.isatty():  # above the bars
                 self.bars.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             else:
                 say(line)
+
+    def _bar(self, name: str, told: dict[str, Any], rate: str) -> None:
+        """Move a bar, which is made where there is none; a full one makes room for the next."""
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=told["of"], rate="")
+        self.bars.update(
+            self.tasks[name], completed=told["images"], rate=rate, visible=told["images"] != told["of"]
+        )
 
 
 def _chosen(told: dict[str, Any]) -> Iterator[str]:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from manyhot.cli.events import show_events
-from manyhot.cli.options import ClassesOption, OutOption, call
+from manyhot.cli.options import ClassesOption, JsonOption, OutOption, call
+from manyhot.cli.printing import print_written
 
 
 def train(
@@ -22,16 +23,36 @@ def train(
         list[str] | None,
         typer.Option("--set", help="A setting that counts instead: NAME=VALUE; repeat.", metavar="SETTING"),
     ] = None,
+    val_labels: Annotated[
+        Path | None, typer.Option("--val-labels", help="Label sets of images to judge by after each epoch.")
+    ] = None,
+    val: Annotated[
+        str | None, typer.Option("--val", help="These images, as for predict; by default SOURCE.")
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            help="Folder in which runs with trained_from share what comes before.",
+            file_okay=False,
+        ),
+    ] = None,
+    save_every: Annotated[
+        float, typer.Option("--save-every", help="Seconds between two checkpoints.", min=0)
+    ] = 60.0,
     classes: ClassesOption = None,
     out: OutOption = Path("training"),
+    as_json: JsonOption = False,
 ) -> None:
-    """Train a network on label sets. Stopped at any moment, the same command goes on where it was.
+    """Train a network on label sets. Killed at any moment, the same command goes on where it was.
+
+    Started by torchrun, several processes share each batch: one a GPU.
 
     Example: manyhot train photos --labels labels.parquet --set model=timm/resnet50 --set epochs=30
     """
     from manyhot import pipeline
 
-    with show_events(out, False) as notify:
+    with show_events(out, as_json) as notify:
         path = pipeline.train_files(
             source,
             labels,
@@ -39,10 +60,14 @@ def train(
             recipe=recipe,
             classes=classes,
             settings=dict(map(_setting, settings or [])),
+            val=val,
+            val_labels=val_labels,
+            features=features,
+            save_every=save_every,
             call=call(),
             notify=notify,
         )
-    typer.echo(path)
+    print_written([path, path.with_name("log.csv")], as_json)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -26,6 +26,9 @@ Floats = npt.NDArray[np.float64]
 FEWEST_SEEDS = 2
 """Seeds of a cell that it takes for an interval."""
 
+_NOTHING = 1e-12
+"""A standard error up to which nothing varies but by rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -53,9 +56,10 @@ class Effect:
     ----------
     value : float
     lo, hi : float
-        95 % interval; NaN where a cell has a single seed.
+        95 % interval; NaN where a cell has a single seed, or nothing varies: that says that there are too few
+        seeds or images, not that the value is certain.
     p : float
-        Two-sided, of a value as far from 0 if it were 0.
+        Two-sided, of a value as far from 0 if it were 0; NaN without an interval.
     d : float
         `value` in standard deviations over seeds within cells (Cohen's d of paired differences), with Hedges'
         correction for few seeds; NaN where seeds do not differ.
@@ -117,21 +121,22 @@ def effect_of(cells: Sequence[Cell]) -> Effect:
     if not cells:
         raise ValueError("there is no cell")
     value = float(np.mean([cell.values.mean() for cell in cells]))
-    parts = [*_over_seeds(cells), *_over_images(cells)]
+    over_seeds, over_images = _over_seeds(cells), _over_images(cells)
+    parts = [*over_seeds, *over_images]
     total = sum(part.variance for part in parts)
-    df = _freedom(parts)
+    total = total if total > _NOTHING**2 else np.nan
+    df = _freedom(parts, total)
     half = float(stdtrit(df, (1 + LEVEL) / 2)) * np.sqrt(total)
     seeds = np.concatenate([cell.values for cell in cells])
-    over_images = sum(part.variance for part in _over_images(cells))
     return Effect(
         value,
         float(value - half),
         float(value + half),
-        _p(value, total, df),
+        float(2 * stdtr(df, -abs(value) / np.sqrt(total))),
         _standardised(value, cells),
         float(np.mean(np.where(seeds == 0, 0.5, seeds > 0))),
-        float(np.sqrt(total - over_images)),
-        float(np.sqrt(over_images)),
+        float(np.sqrt(sum(part.variance for part in over_seeds))),
+        float(np.sqrt(sum(part.variance for part in over_images))),
         df,
         len(seeds),
         len(cells),
@@ -165,22 +170,12 @@ def _over_images(cells: Sequence[Cell]) -> list[_Part]:
     return [_Part(float(np.nanvar(s, ddof=1)) / len(cells) ** 2, len(s) - 1) for s in sums.values()]
 
 
-def _freedom(parts: Sequence[_Part]) -> float:
-    """Return Satterthwaite's degrees of freedom; those of all parts together where nothing varies."""
-    total = sum(part.variance for part in parts)
+def _freedom(parts: Sequence[_Part], total: float) -> float:
+    """Return Satterthwaite's degrees of freedom."""
     if np.isnan(total):
         return float("nan")
-    if total == 0:
-        return float(sum(part.df for part in parts))
     shares = (part.variance / total for part in parts)
     return 1 / sum(share**2 / part.df for share, part in zip(shares, parts, strict=True))
-
-
-def _p(value: float, variance: float, df: float) -> float:
-    """Return the two-sided p of t; where nothing varies no chance is left: 1 of no effect, else 0."""
-    if variance == 0:
-        return float(value == 0)
-    return float(2 * stdtr(df, -abs(value) / np.sqrt(variance)))
 
 
 def _standardised(value: float, cells: Sequence[Cell]) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from manyhot.lazy import lazily
 
 if TYPE_CHECKING:
+    from manyhot.study.files import Opening, read_study
     from manyhot.study.plan import (
         Across,
         Arm,
@@ -25,27 +26,18 @@ if TYPE_CHECKING:
         Run,
         Study,
     )
+    from manyhot.study.run import Answer, keep_answer, run_study
 
-_HOME = dict.fromkeys(
-    (
-        "Across",
-        "Arm",
-        "Claim",
-        "DataSet",
-        "Grid",
-        "Measure",
-        "Measured",
-        "Metric",
-        "Net",
-        "Row",
-        "Run",
-        "Study",
-    ),
-    "manyhot.study.plan",
-)
+_PARTS = ("Across", "Arm", "Claim", "DataSet", "Grid", "Measure", "Measured", "Metric", "Net", "Row", "Run")
+_HOME = {
+    **dict.fromkeys((*_PARTS, "Study"), "manyhot.study.plan"),
+    **dict.fromkeys(("Answer", "keep_answer", "run_study"), "manyhot.study.run"),
+    **dict.fromkeys(("Opening", "read_study"), "manyhot.study.files"),
+}
 
 __all__ = [
     "Across",
+    "Answer",
     "Arm",
     "Claim",
     "DataSet",
@@ -54,9 +46,13 @@ __all__ = [
     "Measured",
     "Metric",
     "Net",
+    "Opening",
     "Row",
     "Run",
     "Study",
+    "keep_answer",
+    "read_study",
+    "run_study",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -84,8 +84,8 @@ def read_opening(path: Path) -> Opening:
 def _parts(text: str) -> dict[str, str]:
     """Return the paragraphs that begin with a name of `OPENING`, each up to the next."""
     found = list(_PART.finditer(text))
-    ends = [*(match.start() for match in found[1:]), len(text)]
-    return {m[1]: " ".join(text[m.end() : end].split()) for m, end in zip(found, ends, strict=True)}
+    starts = [match.start() for match in found] + [len(text)]
+    return {m[1]: " ".join(text[m.end() : end].split()) for m, end in zip(found, starts[1:], strict=True)}
 
 
 def _imported(path: Path) -> Any:
@@ -212,9 +212,9 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
     if bool(claim.against) == (claim.than is not None):
         got = "both" if claim.against else "neither"
         yield (
-            f"{of} must compare with an arm (against) or with a metric or number (than).",
+            f"{of} must compare with an arm (against), or with a metric or number (than).",
             got,
-            "one of them",
+            "one",
         )
     if claim.against:
         yield from _unknown(f"{of} names an arm that is not there.", [claim.against], arms[:-1])

@@ -143,7 +143,7 @@ class Runner:
         if run.data.is_dir() and self._same(kept, "data set", parts, one.name):
             return str(kept.made["data set"]["digest"])
         part = run.data.parent / f".{one.name}.part"
-        _remove(run.data, part)
+        _remove(kept.path, run.data, part)
         part.mkdir(parents=True)
         began = time.perf_counter()
         _attempt("data set", part.parent / f"{one.name}.failed.txt", lambda: one.make(part, run.smoke))
@@ -184,6 +184,7 @@ class Runner:
             run.folder / TRAINING,
             classes=run.classes,
             settings=self._settings(run),
+            features=_root(run) / "features",
             call=f"manyhot study, {label(run)}",
         )
         model.replace(run.model)
@@ -206,7 +207,8 @@ class Runner:
         if file is not None and file.is_file() and self._same(kept, LABELS, parts, label(run)):
             return file
         if kept.made:
-            _remove(run.folder)
+            # First what tells of the rest, in case of a stop in between.
+            _remove(kept.path, run.folder)
             kept.made.clear()
         run.folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()

@@ -49,7 +49,7 @@ def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_
         Of the study.
     """
     metric, (row, *single) = metrics[claim.metric], rows
-    if row["effect"] is None:
+    if row["verdict"] == "not run":
         return ""
     told = [f"{_sides(claim, row, metrics)}: {measured(metric, row)}"]
     if row["verdict"] in ("same", "undecided"):
@@ -84,7 +84,10 @@ def measured(metric: Metric, row: Row) -> str:
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
-    told.append(f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else "no interval")
+    few = "nothing varies" if row["error_seeds"] is not None else "a seed has no other beside it"
+    told.append(
+        f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else f"no interval, as {few}"
+    )
     if sign < 0:
         told.append("lower is better")
     return ", ".join(told)
@@ -98,10 +101,16 @@ def difference(metric: Metric, value: float) -> str:
 
 
 def shown(metric: Metric, value: float) -> str:
-    """Return a number as the page shows it: hundredfold with one decimal, or three decimals."""
+    """Return a number as the page shows it: hundredfold with one decimal, or three decimals.
+
+    What would be 0 by rounding has the decimals that it takes: a verdict may hang on the side of 0.
+    """
     if math.isnan(value):
         return "–"
-    text = f"{100 * value:.1f}" if metric.percent else f"{value:.3f}"
+    drawn, decimals = (100 * value, 1) if metric.percent else (value, 3)
+    text = f"{drawn:.{decimals}f}"
+    if not float(text) and abs(drawn) >= 1e-5:
+        text = f"{drawn:.{-math.floor(math.log10(abs(drawn)))}f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 

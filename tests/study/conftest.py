@@ -1,0 +1,28 @@
+import pytest
+import toys
+
+from manyhot import pipeline
+from manyhot.study import run as running_studies
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """Networks are trained by nobody, in no time."""
+    trainer = toys.Trainer()
+    monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of small files a study: 25 s of 31
+    monkeypatch.setitem(vars(pipeline), "train_files", trainer)
+    return trainer
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path):
+    """Run a study that is given as it is, not as a file; in a folder of its own."""
+    opening = running_studies.Opening("Do sets help?", "manyhot study toy.py", "a second", "they do")
+
+    def run(study, **options):
+        monkeypatch.setattr(running_studies, "read_study", lambda path: (study, opening))
+        told = []
+        answer = running_studies.run_study(tmp_path / "toy.py", tmp_path / "out", tell=told.append, **options)
+        return answer, told
+
+    return run

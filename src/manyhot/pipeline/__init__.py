@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.shortcuts import diagnose_shortcuts_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.pipeline.training import train_files
+    from manyhot.pipeline.transferring import transfer_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
@@ -147,6 +148,7 @@ _HOME = {
     "serve": "manyhot.pipeline.serving",
     "similar_files": "manyhot.pipeline.similar",
     "train_files": "manyhot.pipeline.training",
+    "transfer_files": "manyhot.pipeline.transferring",
     "undrawn": "manyhot.pipeline.outputs",
 }
 
@@ -232,6 +234,7 @@ __all__ = [
     "serve",
     "similar_files",
     "train_files",
+    "transfer_files",
     "undrawn",
     "whole_range",
 ]

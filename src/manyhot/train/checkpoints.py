@@ -16,6 +16,7 @@ from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_text
 
 FOLDER = "checkpoints"
+RUN = "run.json"
 _DAMAGED = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError)
 
 
@@ -121,23 +122,21 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Write down which run a folder is of, or refuse what is not the same.
+    """Refuse to go on in the folder of another run.
 
     Raises
     ------
     MatchError
-        The folder holds another run.
+        The folder holds one.
     """
-    path = out / "run.json"
-    own = flat(identity)
+    path = out / RUN
     if not path.is_file():
-        write_text(path, json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
         return
     try:
         found = flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError, OSError):
         found = {}
-    for name, value in own.items():
+    for name, value in flat(identity).items():
         if found.get(name) != value:
             raise MatchError(
                 f"The folder holds another run: its {name} differs.",
@@ -146,6 +145,12 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
                 allowed=value,
                 do="choose another --out, or delete the folder",
             )
+
+
+def write_identity(out: Path, identity: Mapping[str, Any]) -> None:
+    """Write down which run a folder is of, before its first checkpoint: what fails earlier may change."""
+    if not (out / RUN).is_file():
+        write_text(out / RUN, json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
 
 
 def flat(identity: Mapping[str, Any]) -> dict[str, Any]:

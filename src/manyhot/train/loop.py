@@ -26,7 +26,7 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import atomic_write
-from manyhot.train.checkpoints import FOLDER, Checkpoints, alone, check_identity, save
+from manyhot.train.checkpoints import FOLDER, Checkpoints, alone, check_identity, save, write_identity
 from manyhot.train.feeding import Fed
 from manyhot.train.logs import EVERY_STEPS, Logs, Notify, write_skipped
 from manyhot.train.losses import loss_of, made_memory
@@ -34,7 +34,7 @@ from manyhot.train.networks import start_of
 from manyhot.train.optimising import averaged, optimiser_of, rate
 from manyhot.train.orders import Order
 from manyhot.train.parts import Given, parts_of
-from manyhot.train.processes import ended, started, summed
+from manyhot.train.processes import started, summed
 from manyhot.train.recipe import Recipe
 from manyhot.train.validation import Validation, check_best, is_better
 from manyhot.train.wanted import Teacher, Wanted, teacher
@@ -100,16 +100,13 @@ def fit(job: Job) -> Path:
     path = job.out / "model.safetensors"
     check_best(job.recipe.best, job.validation)
     fabric = started(job.recipe.precision)
-    try:
-        with alone(job.out) if fabric.is_global_zero else contextlib.nullcontext():
-            if fabric.is_global_zero:
-                check_identity(job.out, job.identity)
-            if not path.is_file():
-                with _telling_memory(job.recipe):
-                    _Run(job, fabric).go(path)
-            fabric.barrier()
-    finally:
-        ended()
+    with alone(job.out) if fabric.is_global_zero else contextlib.nullcontext():
+        if fabric.is_global_zero:
+            check_identity(job.out, job.identity)
+        if not path.is_file():
+            with _telling_memory(job.recipe):
+                _Run(job, fabric).go(path)
+        fabric.barrier()
     return path
 
 
@@ -287,6 +284,7 @@ class _Run:
         return dict(found.state_dict())
 
     def _save(self) -> None:
+        write_identity(self.job.out, self.job.identity)
         self.checkpoints.write(
             {
                 "step": self.step,
@@ -302,6 +300,7 @@ class _Run:
         )
 
     def _finish(self, path: Path) -> None:
+        write_identity(self.job.out, self.job.identity)
         weights = self._weights()
         if self.recipe.best:
             self._write(weights, self.job.out / "last.safetensors")

@@ -23,7 +23,7 @@ LINE = 20
 LEFT = 150
 """Width of the names of rows; with the plot and the numbers a panel fits a phone."""
 
-WIDTH = 195
+WIDTH = 190
 RIGHT = 140
 """Width of the numbers of effects."""
 

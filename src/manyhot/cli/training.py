@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,8 @@ def train(
             call=call(),
             notify=notify,
         )
-    print_written([path, path.with_name("log.csv")], as_json)
+    if os.environ.get("RANK", "0") == "0":
+        print_written([path, path.with_name("log.csv")], as_json)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import warnings
@@ -22,8 +23,11 @@ def started(precision: str) -> Any:
     InputError
         There are more processes than GPUs, or the device does not know the precision.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     from lightning_fabric import Fabric
+
+    # Which device it took and how it speaks to others: on stderr, of each process.
+    for name in ("lightning_fabric", "lightning_utilities", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     gpus = torch.cuda.device_count()
@@ -45,6 +49,9 @@ def started(precision: str) -> Any:
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
+    if world > 1:
+        atexit.unregister(_end)
+        atexit.register(_end)
     return fabric
 
 
@@ -58,7 +65,7 @@ def summed(fabric: Any, values: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def ended() -> None:
-    """Close what processes speak through."""
+def _end() -> None:
+    """Close what processes speak through: at their end, for it cannot be opened twice."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -94,7 +94,7 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
         (0.05, 0.01, "Sets help (mAP "),
         (-0.05, 0.01, "Sets harm (mAP "),
         (0.0, 0.5, "Sets make no difference (mAP "),
-        (0.004, 1e-6, "Undecided: mAP of sets against label (mAP "),
+        (0.004, 1e-6, "Undecided: sets against label in mAP ("),
     ],
 )
 def test_the_sentence_is_that_of_the_rule(given, trainer, monkeypatch, gain, margin, said):

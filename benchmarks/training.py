@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 from common import REPO, quiet
 
-STEPS, BATCH = 8, 64
+STEPS, BATCH = 16, 64
 
 
 def main() -> None:
@@ -98,6 +98,7 @@ def bare(source: Path, labels: Path, classes: Path, settings: dict) -> tuple[flo
     from manyhot.models import open_source
     from manyhot.models.preprocessing import Preprocessing
     from manyhot.train.collecting import collect, memory_share
+    from manyhot.train.feeding import Normalise
     from manyhot.train.loading import Loader, Views
     from manyhot.train.orders import plan_of
     from manyhot.train.recipe import recipe_of
@@ -114,12 +115,12 @@ def bare(source: Path, labels: Path, classes: Path, settings: dict) -> tuple[flo
     model = timm.create_model(recipe.model.removeprefix("timm/"), num_classes=10)
     model = model.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    scale, shift = torch.tensor(1 / 58.0), torch.tensor(-2.0)
+    normalise = Normalise(Preprocessing(size=size), torch.device("cpu"))
     times = []
     for epoch in range(2):
         begun = time.perf_counter(), time.process_time()
         for batch in loader.epoch(epoch):
-            x = batch.images.to(torch.float32, memory_format=torch.channels_last).mul_(scale).add_(shift)
+            x = normalise(batch.images)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
                 logits = model(x)
             loss = F.binary_cross_entropy_with_logits(logits.float(), y[batch.rows])

@@ -135,7 +135,7 @@ def _of_images(given: Given, stages: Stages) -> Parts:
     pinned = given.fabric.device.type == "cuda"
     loader = Loader(given.order, given.plan(given.order.n), views, given.ids.__getitem__, pinned)
     feed = ImageFeed(loader, recipe, normalise)
-    judge = None if given.validation is None else _ImageJudge(given, given.validation, normalise)
+    judge = None if given.validation is None else _ImageJudge(given, given.validation)
     return Parts(stages, stages.module, feed, views.skipped, judge)
 
 
@@ -194,8 +194,9 @@ def _whole(fabric: Any, own: npt.NDArray[np.int64], logits: Tensor, n: int) -> A
 class _ImageJudge:
     """Each process judges its own images; small ones are decoded once."""
 
-    def __init__(self, given: Given, validation: Validation, normalise: Normalise) -> None:
-        self.fabric, self.validation, self.normalise = given.fabric, validation, normalise
+    def __init__(self, given: Given, validation: Validation) -> None:
+        self.fabric, self.validation = given.fabric, validation
+        self.normalise = Normalise(given.start.preprocessing, given.fabric.device)
         recipe = replace(given.recipe, augment="none")
         self.views = Views(recipe, given.start.preprocessing, memory_share() // 4)
         self.nothing = torch.zeros((3, *given.start.preprocessing.size), dtype=torch.uint8)

@@ -170,6 +170,15 @@ def metrics() -> str:
     return _grid(("metric", "better", "options"), rows)
 
 
+def losses() -> str:
+    """Return a table of the losses."""
+    rows = [
+        (_linked(e.name), e.about["ends"], ", ".join(f"`{o}`" for o in registry.options_of(e)), e.summary)
+        for e in (registry.get("loss", name) for name in registry.names("loss"))
+    ]
+    return _grid(("loss", "ends in", "options", "what it is"), rows)
+
+
 def formats() -> str:
     """Return a table of the formats."""
     rows = [

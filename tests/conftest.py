@@ -58,6 +58,7 @@ LONGEST = (
     "pipeline/test_diagnose_files.py",
     "core/test_nearest.py",
     "minimal/test_minimal.py",
+    "train/test_two_processes.py",
 )
 """Files of five seconds to half a minute, which are begun first: whoever has the last would work alone."""
 

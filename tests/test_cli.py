@@ -185,6 +185,13 @@ def test_metrics_are_listed(run):
     ).items()
 
 
+def test_losses_are_listed(run):
+    listed = json.loads(run("losses", "--json").stdout)
+    assert {"name": "epr", "ends": "sigmoid", "options": "k"}.items() <= next(
+        m for m in listed if m["name"] == "epr"
+    ).items()
+
+
 def test_catalogue_is_listed(run):
     names = [e["name"] for e in json.loads(run("fetch", "--list", "--json").stdout)]
     assert names == [

@@ -140,6 +140,14 @@ def test_every_rule_is_described(name):
         assert f"`{option}`" in text, f"docs/proposing.md, `{name}`: describe the option `{option}`"
 
 
+@pytest.mark.parametrize("name", registry.names("loss"))
+def test_every_loss_is_described(name):
+    text = section("losses", name)
+    assert text, f"docs/losses.md: add a section '### `{name}`': formula, options, source, deviation"
+    for option in registry.options_of(registry.get("loss", name)):
+        assert f"`{option}`" in page("losses"), f"docs/losses.md, `{name}`: describe the option `{option}`"
+
+
 @pytest.mark.parametrize("name", registry.names("rule"))
 def test_every_rule_that_sorts_errors_is_described(name):
     text = section("sorting", name)

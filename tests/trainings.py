@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ def images(folder: Path, n: int = 32, size: int = 40) -> Path:
         for c in classes_of(i):
             pixels[..., c] += 100
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:03}.png")
+    return folder
+
+
+def shards(folder: Path, source: Path, count: int) -> Path:
+    """Write images as so many tar archives."""
+    folder.mkdir()
+    for k in range(count):
+        with tarfile.open(folder / f"{k}.tar", "w") as archive:
+            for path in sorted(source.iterdir())[k::count]:
+                archive.add(path, path.name)
     return folder
 
 

@@ -76,7 +76,11 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "aggregator": ("manyhot.core.aggregation",),
     "proposer": ("manyhot.core.proposers", "manyhot.core.confident"),
     "rule": ("manyhot.core.sorting",),
-    "loss": ("manyhot.train.losses",),
+    "loss": (
+        "manyhot.train.losses.usual",
+        "manyhot.train.losses.positives",
+        "manyhot.train.losses.large",
+    ),
 }
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""

@@ -24,10 +24,12 @@ from manyhot.core.proposals import propose
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get
+from manyhot.testing_losses import check_loss
 from manyhot.testing_rules import check_rule, random_errors
 
 __all__ = [
     "check_aggregator",
+    "check_loss",
     "check_metric",
     "check_proposer",
     "check_rule",

@@ -208,6 +208,21 @@ def test_what_fails_is_told_and_stops_nothing_else(given, trainer, tmp_path):
     assert not (tmp_path / "out/runs/voc/small/sets/seed-1/failed.txt").exists()
 
 
+def test_what_cannot_be_measured_across_runs_stops_nothing_else(given, trainer):
+    def ranked(rows):
+        if rows[0].seed == 2:
+            raise KeyError("ap")
+        return toys.agreement(rows)
+
+    toy = study()
+    across = dataclasses.replace(toy.measures[1], take=ranked)
+    answer, told = given(study(measures=(toy.measures[0], across)))
+    failed = [(t.what, t.step, t.reason) for t in told if t.kind == "failed"]
+    assert failed == [(f"{name}, seed 2", "agree", "KeyError: 'ap'") for name in ("voc", "cifar")]
+    assert (answer.failed, len(answer.effects)) == (2, 6)
+    assert "voc, seed 2 and cifar, seed 2: agree: KeyError: &#39;ap&#39;" in answer.page.read_text()
+
+
 def test_a_data_set_that_cannot_be_made_fails_its_runs_alone(given, trainer):
     def absent(folder, smoke):
         raise InputError("The photographs are not there.", where=folder, got="nothing")

@@ -129,7 +129,9 @@ def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, tr
         start, numbers = sentence.rstrip(".").split(" (", 1)
         assert f"{start}. ({numbers}" in said
     mean = next(r for r in tables.read(answer.written[2], "means").to_pylist() if r["arm"] == "cleaned")
-    assert "{:.1f} ({:.1f} to {:.1f})".format(*(100 * mean[c] for c in ("value", "lo", "hi"))) in said
+    assert f"{100 * mean['value']:.1f} ± {50 * (mean['hi'] - mean['lo']):.1f}" in said
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
     for told in (
         "Do sets help?",
         "Nothing was trained.",

@@ -20,11 +20,12 @@ from manyhot.cli.annotating import annotate, export, invite
 from manyhot.cli.asking import next_questions
 from manyhot.cli.calibrating import calibration
 from manyhot.cli.companions import companions
-from manyhot.cli.data import convert, fetch, metrics
+from manyhot.cli.data import convert, fetch, losses, metrics
 from manyhot.cli.diagnosing import diagnose
 from manyhot.cli.explaining import explain
 from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
 from manyhot.cli.keeping import backup, restore
+from manyhot.cli.mapping import label_maps
 from manyhot.cli.mitigating import mitigate
 from manyhot.cli.patching import patchml
 from manyhot.cli.predicting import doctor, models, predict, similar
@@ -73,6 +74,7 @@ for command in (
     doctor,
     similar,
     train,
+    label_maps,
     transfer,
     study,
     mitigate,
@@ -94,6 +96,7 @@ for command in (
     convert,
     fetch,
     metrics,
+    losses,
 ):
     several = command in (evaluate, init, kinds)
     app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)

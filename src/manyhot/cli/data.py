@@ -1,4 +1,4 @@
-"""The commands around files and names: convert, fetch, metrics."""
+"""The commands around files and names: convert, fetch, metrics, losses."""
 
 from __future__ import annotations
 
@@ -114,13 +114,22 @@ def fetch(
 
 def metrics(as_json: JsonOption = False) -> None:
     """List the metrics, what each is, and its options."""
+    _list("metric", "better", as_json)
+
+
+def losses(as_json: JsonOption = False) -> None:
+    """List the losses to train with, what each ends in and is, and its options."""
+    _list("loss", "ends", as_json)
+
+
+def _list(kind: str, told: str, as_json: bool) -> None:
+    """List what is registered of a kind, and what was told of each at registration."""
     from manyhot import registry
 
-    entries = [registry.get("metric", name) for name in registry.names("metric")]
-    rows = [(e.name, e.about["better"], options_text(e), e.summary) for e in entries]
+    entries = [registry.get(kind, name) for name in registry.names(kind)]
+    rows = [(e.name, e.about[told], options_text(e), e.summary) for e in entries]
     if as_json:
-        typer.echo(
-            json.dumps([dict(zip(("name", "better", "options", "summary"), r, strict=True)) for r in rows])
-        )
+        keys = ("name", told, "options", "summary")
+        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
         return
-    print_table(("metric", "better", "options", "what it is"), rows)
+    print_table((kind, told, "options", "what it is"), rows)

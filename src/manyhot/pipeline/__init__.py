@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.gallery import gallery_files
     from manyhot.pipeline.issues import find_label_issues_files
     from manyhot.pipeline.kinds import kinds_files
+    from manyhot.pipeline.label_maps import label_map_files
     from manyhot.pipeline.mitigation import mitigate_files
     from manyhot.pipeline.outputs import report_folder, undrawn
     from manyhot.pipeline.patch_settings import PatchSettings, pair_of, real_range, whole_range
@@ -137,6 +138,7 @@ _HOME = {
     "gallery_files": "manyhot.pipeline.gallery",
     "init_campaign": "manyhot.pipeline.campaign",
     "kinds_files": "manyhot.pipeline.kinds",
+    "label_map_files": "manyhot.pipeline.label_maps",
     "leaderboard": "manyhot.pipeline.compare",
     "leaderboard_text": "manyhot.pipeline.compare",
     "list_models": "manyhot.models.listing",
@@ -220,6 +222,7 @@ __all__ = [
     "gallery_files",
     "init_campaign",
     "kinds_files",
+    "label_map_files",
     "leaderboard",
     "leaderboard_text",
     "list_models",

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list_of, from_keys
-from manyhot.errors import MatchError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels
 from manyhot.models import Source, open_source
@@ -22,6 +22,7 @@ from manyhot.tables import Labels
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
 
 if TYPE_CHECKING:
+    from manyhot.train.maps import LocalTeacher
     from manyhot.train.orders import Order
     from manyhot.train.validation import Validation
 
@@ -95,7 +96,14 @@ def train_files(
     given = None if classes is None else read_classes(classes)
     found = read_labels(labels, classes=given)
     sets, known, images = label_sets(found), _classes(found, given), open_source(source)
-    rows, notes = selected(sets, plan, loss_of(plan.named_loss).about["ends"])
+    ends = loss_of(plan.named_loss).about["ends"]
+    rows, notes = selected(sets, plan, ends)
+    taught = _local(plan, found, known, ends)
+    if taught is not None:
+        none = ~taught.known[rows]
+        rows = rows[~none]
+        if none.any():
+            notes.append(f"{none.sum():,} images without a label map are left out")
     order, missing = _images(images, found, rows, out, plan)
     identity = {
         "recipe": plan.told(),
@@ -104,6 +112,8 @@ def train_files(
         "source": images.fingerprint,
         "order": order.name,
     }
+    if plan.maps:
+        identity["maps"] = sha256(plan.maps)
     job = Job(
         order,
         sets,
@@ -113,6 +123,7 @@ def train_files(
         found.image_id.to_pylist(),
         _validation(val or source, val_labels, given, found),
         identity,
+        taught,
         features=None if features is None else Path(features),
         save_every=save_every,
         call=call,
@@ -120,6 +131,21 @@ def train_files(
         notes=[*notes, *missing],
     )
     return fit(job)
+
+
+def _local(plan: Recipe, labels: Labels, classes: ClassList, ends: str) -> LocalTeacher | None:
+    """Return what teaches crops, where the recipe names label maps."""
+    if plan.teach != "maps":
+        return None
+    from manyhot.train.maps import localised
+
+    if ends != "softmax":
+        raise InputError(
+            "Label maps tell shares of classes, for a loss that ends in a softmax.",
+            got=plan.named_loss,
+            do="take softmax, or teach something else",
+        )
+    return localised(plan.maps, labels.image_id.to_pylist(), classes)
 
 
 def _recipe(

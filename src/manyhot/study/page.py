@@ -17,7 +17,7 @@ from manyhot.report.words import counted, listed
 from manyhot.study.files import Opening, metrics_of
 from manyhot.study.kept import Kept
 from manyhot.study.plan import ALL, Across, Metric, Run, Study
-from manyhot.study.running import TRAINING, Undone, label
+from manyhot.study.running import TRAINING, Undone
 from manyhot.study.words import RULE, about, numbers, p_value, said, shown
 
 Row = Mapping[str, Any]
@@ -224,14 +224,17 @@ def _head(metric: Metric) -> Head:
 
 
 def _cell(metric: Metric, row: Row | None) -> str:
-    return "–" if row is None else _with_ends(metric, row["value"], row["lo"], row["hi"])
+    if row is None:
+        return "–"
+    half = "" if row["hi"] is None else f" ± {shown(metric, row['hi'] - row['value'])}"
+    return shown(metric, row["value"]) + half
 
 
 def _counts(rows: Iterable[Row]) -> str:
     found = list(rows)
     seeds, n = (sorted({r[c] for r in found}) for c in ("n_seeds", "n"))
     of = (" to ".join(f"{v:,}" for v in dict.fromkeys((c[0], c[-1]))) for c in (seeds, n))
-    return "Mean over {} seeds, with the 95 % interval over seeds and images; {} images.".format(*of)
+    return "Mean over {} seeds ± half of its 95 % interval over seeds and images; {} images.".format(*of)
 
 
 def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing | None:
@@ -247,7 +250,8 @@ def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -
         cells = (_cell(metrics[name], here.get(d)) for d in data_sets)
         entries.append(Entry((metrics[name].words, *cells)))
     heads = (Head("", False), *(Head(d) for d in data_sets))
-    return Listing("across", "Across networks and arms", heads, tuple(entries), _counts(rows))
+    note = "Mean over seeds ± half of its 95 % interval."
+    return Listing("across", "Across networks and arms", heads, tuple(entries), note)
 
 
 def _rough(study: Study) -> tuple[str, ...]:
@@ -261,5 +265,5 @@ def _not_run(undone: Sequence[Undone]) -> list[str]:
     """Return what is missing and why, runs of one reason together."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in undone:
-        reasons.setdefault((one.step, one.reason), []).append(label(one.run))
+        reasons.setdefault((one.step, one.reason), []).append(one.what)
     return [f"{listed(names, 6)}: {step}: {reason}" for (step, reason), names in reasons.items()]

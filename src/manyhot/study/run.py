@@ -14,7 +14,7 @@ from manyhot.files import atomic_write, write_text
 from manyhot.study.files import Opening, read_study
 from manyhot.study.grid import chosen, open_folder, runs_of, with_seeds
 from manyhot.study.plan import Run, Study
-from manyhot.study.running import Runner, Tell, Undone, label
+from manyhot.study.running import Runner, Tell, Told, Undone, label
 from manyhot.study.tabled import collect, effects_table, means_table, runs_table
 
 TABLES = ("runs", "means", "effects")
@@ -99,8 +99,11 @@ def run_study(
     open_folder(out, smoke)
     runner = Runner(study, tell or (lambda _: None))
     runner.do(runs)
-    undone = [*runner.undone, *_left_out(every, runs)]
-    numbers = collect(study, runs, undone)
+    numbers, failed = collect(study, runs, runner.undone)
+    for one in failed:
+        runner.tell(Told("failed", one.what, one.step, reason=one.reason))
+    failed = [*runner.undone, *failed]
+    undone = [*failed, *_left_out(every, runs)]
     made = {
         "runs": runs_table(numbers),
         "means": means_table(study, numbers),
@@ -110,12 +113,12 @@ def run_study(
     from manyhot.study.page import write_page
 
     page = write_page(study, opening, made, runs, undone, out, smoke=smoke, call=call)
-    return Answer(study, opening, made["effects"], tuple(undone), len(runner.undone), page, (*written, page))
+    return Answer(study, opening, made["effects"], tuple(undone), len(failed), page, (*written, page))
 
 
 def _left_out(every: Sequence[Run], runs: Sequence[Run]) -> list[Undone]:
     there = {label(run) for run in runs}
-    return [Undone(run, "run", "not chosen (--only)") for run in every if label(run) not in there]
+    return [Undone(label(run), "run", "not chosen (--only)") for run in every if label(run) not in there]
 
 
 def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:

@@ -58,9 +58,9 @@ Tell = Callable[[Told], None]
 
 @dataclass(frozen=True)
 class Undone:
-    """A run, or a measure of it, that is missing, and why."""
+    """What is missing, a step of it, and why."""
 
-    run: Run
+    what: str
     step: str
     reason: str
 
@@ -118,7 +118,7 @@ class Runner:
                     self._miss(run, error)
 
     def _miss(self, run: Run, error: _Failed) -> None:
-        self.undone.append(Undone(run, error.step, error.reason))
+        self.undone.append(Undone(label(run), error.step, error.reason))
         self._say("failed", run, error.step, reason=error.reason)
 
     def _say(self, kind: Any, run: Run, step: str, seconds: float = 0.0, reason: str = "") -> None:
@@ -339,12 +339,12 @@ def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
         found = act()
     except Exception as error:
         write_text(trace, traceback.format_exc())
-        raise _Failed(step, _reason(error)) from error
+        raise _Failed(step, reason(error)) from error
     trace.unlink(missing_ok=True)
     return found
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return an error in a line, without places, which are others' on another machine."""
     if isinstance(error, ManyhotError):
         got = error.details["got"]

@@ -17,7 +17,7 @@ from manyhot.core.resampling import holm
 from manyhot.errors import InputError
 from manyhot.study.files import metrics_of
 from manyhot.study.plan import ALL, Across, Claim, Measure, Measured, Row, Run, Study
-from manyhot.study.running import Undone, check_measured, label, measured_file
+from manyhot.study.running import Undone, check_measured, label, measured_file, reason
 from manyhot.study.words import sentence
 
 Place = tuple[str, str]
@@ -50,15 +50,15 @@ class Numbers:
         return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
 
 
-def collect(study: Study, runs: Sequence[Run], undone: Sequence[Undone]) -> Numbers:
-    """Return what was measured of the runs, and what is measured across them.
+def collect(study: Study, runs: Sequence[Run], undone: Sequence[Undone]) -> tuple[Numbers, list[Undone]]:
+    """Return what was measured of the runs and across them, and what could not be measured across them.
 
     Raises
     ------
     InputError
         Resamples of images differ in number within a data set, or a measure gives what it may not.
     """
-    missing = {(label(u.run), u.step) for u in undone}
+    missing = {(u.what, u.step) for u in undone}
     rows = [
         (measure.name, Row(run.data_set, run.network, run.arm, run.seed, measured))
         for run in runs
@@ -67,11 +67,11 @@ def collect(study: Study, runs: Sequence[Run], undone: Sequence[Undone]) -> Numb
         for measured in _read(measured_file(run, measure))
     ]
     _check_replicates(rows)
-    own = [row for _, row in rows]
+    own, failed = [row for _, row in rows], list[Undone]()
     for across in study.measures:
         if isinstance(across, Across):
-            rows += [(across.name, row) for row in _across(across, own)]
-    return Numbers(rows)
+            rows += [(across.name, row) for row in _across(across, own, failed)]
+    return Numbers(rows), failed
 
 
 def _read(path: Path) -> Iterator[Measured]:
@@ -98,13 +98,17 @@ def _check_replicates(rows: Sequence[tuple[str, Row]]) -> None:
             )
 
 
-def _across(across: Across, rows: Sequence[Row]) -> Iterator[Row]:
+def _across(across: Across, rows: Sequence[Row], failed: list[Undone]) -> Iterator[Row]:
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.data_set, row.seed), []).append(row)
     for (data_set, seed), own in groups.items():
-        found = list(across.take(own))
-        check_measured(across, found)
+        try:
+            found = list(across.take(own))
+            check_measured(across, found)
+        except Exception as error:  # of a data set of which a run failed, such as its only network
+            failed.append(Undone(f"{data_set}, seed {seed}", across.name, reason(error)))
+            continue
         yield from (Row(data_set, ALL, ALL, seed, measured) for measured in found)
 
 

@@ -56,7 +56,9 @@ class Recipe:
         The first part of the network that is trained, such as ``blocks.6``; what comes before keeps its
         weights. Empty: all.
     teach : str
-        One of `manyhot.train.TEACH`: the original label, the label set, or soft labels.
+        One of `manyhot.train.TEACH`: the original label, the label set, soft labels, or a label map.
+    maps : str
+        The file of label maps to teach; see `manyhot.train.maps`.
     loss : str
         A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
     not_asked : str
@@ -113,6 +115,7 @@ class Recipe:
     weights: str = "published"
     trained_from: str = ""
     teach: str = "sets"
+    maps: str = ""
     loss: str = ""
     not_asked: str = "no"
     empty: str = "skip"
@@ -155,6 +158,12 @@ class Recipe:
             value = getattr(self, what)
             if value is not None and not fits(value):
                 raise InputError(f"{what} of the recipe is out of range.", got=value, allowed=range_)
+        if (self.teach == "maps") != bool(self.maps):
+            raise InputError(
+                "Label maps are taught from a file, and nothing else is.",
+                got=f"teach {self.teach!r}, maps {self.maps!r}",
+                do="set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
+            )
         if self.accumulate > self.batch:
             raise InputError(
                 "A step has more parts than images.",

@@ -40,6 +40,8 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
 
 def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:
     """Return which images have no class."""
+    if recipe.teach == "maps":
+        return np.zeros(len(labels), bool)
     if recipe.teach == "label":
         return np.asarray(labels.label == NO_LABEL)
     if recipe.teach == "soft" and labels.p is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
-from manyhot.train.settings import NOT_ASKED, TEACH
+from manyhot.train.settings import LISTED, NOT_ASKED
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,10 @@ class Teacher:
         boxes: Tensor | None = None,
         mirrored: Tensor | None = None,
     ) -> Wanted:
-        """Return what is wanted of some images, by their rows, a tensor of int64 of shape (n,)."""
+        """Return what is wanted of some images, by their rows, a tensor of int64 of shape (n,).
+
+        Where they were cut, and whether they were mirrored, is the same to all; see `manyhot.train.maps`.
+        """
         start = self.indptr[rows]
         length = self.indptr[rows + 1] - start
         image = torch.repeat_interleave(length)
@@ -135,7 +138,7 @@ def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: 
     labels : LabelSets
         Of the training images, in the order of their rows.
     teach : str
-        One of `TEACH`.
+        One of `LISTED`.
     ends : str
         What the loss ends in: under ``softmax`` the classes of an image share 1 between them.
     not_asked : str
@@ -147,7 +150,7 @@ def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: 
         There is no such way to teach; the labels do not tell what it takes; or nothing that is known would
         speak against a class.
     """
-    for what, value, allowed in (("way to teach", teach, TEACH), ("not_asked", not_asked, NOT_ASKED)):
+    for what, value, allowed in (("way to teach", teach, LISTED), ("not_asked", not_asked, NOT_ASKED)):
         if value not in allowed:
             raise InputError(f"There is no {what} {value!r}.", allowed=", ".join(allowed))
     if teach == "label":

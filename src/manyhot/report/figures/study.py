@@ -46,12 +46,12 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
     by_metric = {
         name: [r for r in rows if r["metric"] == name] for name in dict.fromkeys(r["metric"] for r in rows)
     }
-    panels = [_forest(f"effects-{slug(name)}", metrics[name], own) for name, own in by_metric.items()]
+    panels = [_forest(f"forest-{slug(name)}", metrics[name], own) for name, own in by_metric.items()]
     pooled = [r for r in rows if r["dataset"] is None]
     told = "; ".join(f"{_compared(r)}, {metrics[r['metric']].label}: {_verdict(r)}" for r in pooled)
     return [
         Figure(
-            "effects",
+            "forest",
             "models",
             "",
             "Effects of all claims",

@@ -94,7 +94,7 @@ def _faster_rcnn(given: _Given, n: int, settings: Detection, sides: dict[str, An
     return detection.FasterRCNN(
         given,
         rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
-        box_roi_pool=MultiScaleRoIAlign(levels, 7, 1),
+        box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
         box_head=TwoMLPHead(given.out_channels * 49, 256),
         box_predictor=FastRCNNPredictor(256, n + 1),
         rpn_pre_nms_top_n_train=500,

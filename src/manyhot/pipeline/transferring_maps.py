@@ -15,6 +15,8 @@ from manyhot.errors import InputError
 from manyhot.formats import read_masks
 from manyhot.models import Network, Source
 from manyhot.models.decode import decode
+from manyhot.models.scored import read_image
+from manyhot.models.sources import Opener
 from manyhot.pipeline.transferring import Given, Told, some_images
 from manyhot.pixels.regions import read_mask
 from manyhot.steps.results import Evaluation
@@ -51,35 +53,39 @@ class _Images:
     """The images of a run, in the order of their ids."""
 
     names: Sequence[str]
-    data: Sequence[Any]
+    openers: Sequence[Opener]
     shapes: Sequence[tuple[int, int]]
     held: npt.NDArray[np.bool_]
 
     @classmethod
     def read(cls, told: Told, wanted: Sequence[str]) -> _Images:
         """Read and look at the images that something is known of."""
-        found: dict[str, Any] = {}
-        shapes: dict[str, tuple[int, int]] = {}
-        for name, data in _read(some_images(told, wanted)):
-            pixels = decode(data) if isinstance(data, bytes) else data
+        found: dict[str, tuple[Opener, tuple[int, int]]] = {}
+        for name, opener in _listed(some_images(told, wanted)):
+            pixels = _pixels(opener)
             if isinstance(pixels, str):
                 told.note("images_skipped", 1, f"{name} was left out: {pixels}")
             else:
-                found[name], shapes[name] = data, (int(pixels.shape[1]), int(pixels.shape[2]))
+                found[name] = opener, (int(pixels.shape[1]), int(pixels.shape[2]))
         names = sorted(found)
-        held = told.held.of(names)
-        return cls(names, [found[n] for n in names], [shapes[n] for n in names], held)
+        openers, shapes = zip(*(found[n] for n in names), strict=True) if names else ((), ())
+        return cls(names, openers, shapes, told.held.of(names))
 
     def pixels(self, row: int) -> Any:
         """Return an image, uint8 of shape (3, height, width)."""
-        data = self.data[row]
-        return decode(data) if isinstance(data, bytes) else data
+        return _pixels(self.openers[row])
 
 
-def _read(source: Source) -> Iterator[tuple[str, Any]]:
+def _listed(source: Source) -> Iterator[tuple[str, Opener]]:
     for part in source.parts:
         for item, opener in part.items():
-            yield item.image_id, opener()
+            yield item.image_id, opener
+
+
+def _pixels(opener: Opener) -> Any:
+    """Return an image, or why there is none."""
+    data = read_image(opener)
+    return decode(data) if isinstance(data, bytes) else data
 
 
 def _fed(told: Told, network: Network, images: _Images, place: Path) -> tuple[Backbone, Feed]:

@@ -23,6 +23,7 @@ from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, f
 from manyhot.train.transfer.settings import Detection
 
 _MOST = 100  # Boxes of an image, as in COCO.
+_LEAST = 0.05  # Score of a box that is kept, as torchvision has it of its other detectors.
 _COCO = 1000.0  # Sides of an image for COCO's tools, which have areas: boxes are shares of them here.
 
 
@@ -78,7 +79,7 @@ def _fcos(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> 
     sizes = tuple((s / 2,) for s in given.pyramid.strides)
     anchors = AnchorGenerator(sizes, ((1.0,),) * len(sizes))
     head = FCOSHead(given.out_channels, 1, n, settings.convs)
-    return detection.FCOS(given, n, anchor_generator=anchors, head=head, **sides)
+    return detection.FCOS(given, n, anchor_generator=anchors, head=head, score_thresh=_LEAST, **sides)
 
 
 def _retinanet(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:

@@ -57,7 +57,7 @@ class Detection:
     detector: str = "fcos"
     size: int = 0
     channels: int = 64
-    convs: int = 2
+    convs: int = 1
     epochs: int = 12
     batch: int = 32
     lr: float = 2e-3

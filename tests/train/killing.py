@@ -1,7 +1,7 @@
 """Trains while it is killed again and again, and goes on each time.
 
-Run as ``python killing.py IMAGES LABELS CLASSES OUT SETTINGS KILLS``. Each kill of KILLS, a list in JSON, is
-a number: of steps, at which a run kills itself; or, below 0, of things that it does in the file system.
+Run as ``python killing.py IMAGES LABELS CLASSES OUT SETTINGS KILLS``. Each of KILLS, a list in JSON, is a
+number: of steps, at which a run kills itself; or, where it is negative, of things it does in the file system.
 """
 
 import json

@@ -99,7 +99,8 @@ def _verdicts(
         rows = [r for r in effects if r["claim"] == claim.name]
         kind = rows[0]["verdict"]
         told = numbers(claim, rows, metrics, len(study.claims))
-        text = said(claim, rows[0], metrics)
+        text = said(claim, rows[0], metrics).removeprefix(f"{WORDS[kind]}: ")
+        text = text[0].upper() + text[1:]
         found.append((Verdict(kind.replace(" ", "-"), WORDS[kind], text, told and f"({told})"), claim.main))
     return found
 

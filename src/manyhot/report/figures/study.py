@@ -34,11 +34,11 @@ LETTERS = 24
 HEAD = 46
 """Letters of what a claim compares."""
 
-PANEL, NAMES = 150, 115
+PANEL, NAMES = 138, 110
 """Width of the plot of a metric's values, and of the names of arms at its left."""
 
-TITLE = 34
-"""Letters of a line above it."""
+TITLE = 31
+"""Letters of a line above it; of the wider panel of effects, twice as many."""
 
 SAID = {"same": "no difference", "not run": "not run"}
 
@@ -94,7 +94,7 @@ def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[Row]) -> Pa
     n_rows = len(heads["row"]) + len(sheet["row"])
     sheets = {name: sheet, f"{name}-heads": heads, f"{name}-zero": {"x": [0.0]}}
     lower = ", lower is better" if metric.lower_is_better else ""
-    title = {"text": f"{metric.label}{lower}", "dx": -LEFT}
+    title = {"text": textwrap.wrap(f"{metric.label}{lower}", 2 * TITLE), "dx": -LEFT}
     return Panel(_forest_layers(name, x, n_rows), sheets, WIDTH, LINE * n_rows, title)
 
 

@@ -7,6 +7,7 @@ bootstraps: percentiles over seeds and images at once, and over images alone.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from manyhot.core.effects import Cell, effect_of
 
@@ -14,41 +15,60 @@ STUDIES = 2000
 IMAGES = 200
 RESAMPLES = 200
 SEEDS = (2, 3, 5, 10)
+PAIRS = (1, 4)
 SPREADS = {"seeds": (0.05, 0.1), "both": (0.03, 0.4), "images": (0.003, 0.6)}
 """Standard deviations over seeds, and over images, of which there are many."""
 
-
-def study(rng: np.random.Generator, n: int, seed_sd: float, image_sd: float) -> Cell:
-    """Return a difference of 0 as n seeds and some images show it."""
-    table = seed_sd * rng.normal(size=(n, 1)) + image_sd * rng.normal(size=(1, IMAGES))
-    table = table + 0.3 * rng.normal(size=(n, IMAGES))
-    drawn = rng.multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=RESAMPLES)
-    return Cell(table.mean(1), table @ drawn.T / IMAGES)
+Floats = npt.NDArray[np.float64]
 
 
-def percentiles(rng: np.random.Generator, cell: Cell) -> tuple[float, float]:
+def study(
+    rng: np.random.Generator, n: int, pairs: int, spread: tuple[float, float], drawn: Floats
+) -> list[Cell]:
+    """Return a difference of 0 as n seeds and some images show it, in each pair of data set and network."""
+    seed_sd, image_sd = spread
+    cells = []
+    for pair in range(pairs):
+        table = seed_sd * rng.normal(size=(n, 1)) + image_sd * rng.normal(size=(1, IMAGES))
+        table = table + 0.3 * rng.normal(size=(n, IMAGES))
+        cells.append(Cell(table.mean(1), table @ drawn.T / IMAGES, str(pair)))
+    return cells
+
+
+def percentiles(rng: np.random.Generator, cells: list[Cell]) -> Floats:
     """Return the interval of a bootstrap of seeds, each with all its resampled images."""
-    seeds = rng.integers(0, len(cell.values), (len(cell.values), RESAMPLES))
-    means = cell.replicates[seeds, np.arange(RESAMPLES)].mean(0)
-    return tuple(np.quantile(means, (0.025, 0.975)))
+    total = np.zeros(RESAMPLES)
+    for cell in cells:
+        seeds = rng.integers(0, len(cell.values), (len(cell.values), RESAMPLES))
+        # The images of data sets are redrawn apart.
+        columns = rng.permutation(RESAMPLES)
+        total += cell.replicates[seeds, columns].mean(0)
+    return np.quantile(total / len(cells), (0.025, 0.975))
 
 
-def coverage(n: int, seed_sd: float, image_sd: float) -> tuple[float, ...]:
+def over_images(rng: np.random.Generator, cells: list[Cell]) -> Floats:
+    """Return the interval of a bootstrap of images, for the seeds that there are."""
+    means = [cell.replicates.mean(0)[rng.permutation(RESAMPLES)] for cell in cells]
+    return np.quantile(np.mean(means, axis=0), (0.025, 0.975))
+
+
+def coverage(n: int, pairs: int, spread: tuple[float, float]) -> Floats:
     """Return how often each interval holds 0."""
-    rng = np.random.default_rng([n, round(1000 * seed_sd)])
+    rng = np.random.default_rng([n, pairs, round(1000 * spread[0])])
+    drawn = rng.multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=RESAMPLES).astype(float)
     held = np.zeros(3)
     for _ in range(STUDIES):
-        cell = study(rng, n, seed_sd, image_sd)
-        effect = effect_of([cell])
-        images = np.quantile(cell.replicates.mean(0), (0.025, 0.975))
-        for i, (lo, hi) in enumerate(((effect.lo, effect.hi), percentiles(rng, cell), images)):
-            held[i] += lo <= 0 <= hi
-    return tuple(held / STUDIES)
+        cells = study(rng, n, pairs, spread, drawn)
+        effect = effect_of(cells)
+        intervals = ((effect.lo, effect.hi), percentiles(rng, cells), over_images(rng, cells))
+        held += [lo <= 0 <= hi for lo, hi in intervals]
+    return held / STUDIES
 
 
 if __name__ == "__main__":
-    print(f"{'chance is in':>14} {'seeds':>6} {'effect_of':>10} {'bootstrap':>10} {'images alone':>13}")
+    print("chance is in  pairs  seeds  effect_of  bootstrap  images alone")
     for name, spread in SPREADS.items():
-        for n in SEEDS:
-            ours, both, images = coverage(n, *spread)
-            print(f"{name:>14} {n:>6} {ours:>10.1%} {both:>10.1%} {images:>13.1%}", flush=True)
+        for pairs in PAIRS:
+            for n in SEEDS:
+                ours, both, images = coverage(n, pairs, spread)
+                print(f"{name:>12} {pairs:>6} {n:>6} {ours:>10.1%} {both:>10.1%} {images:>13.1%}", flush=True)

@@ -106,6 +106,7 @@ def test_core_needs_arrays_only(path):
         ("from manyhot.pipeline import *", ["torch", "PIL", "pandas", "altair", "fastapi"]),
         ("import manyhot.models", ["torch", "PIL"]),
         ("import manyhot.train", ["numpy", "torch"]),
+        ("from manyhot.study import Study", ["numpy", "torch", "pyarrow"]),
     ],
 )
 def test_imports_are_lazy(statement, absent):

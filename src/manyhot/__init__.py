@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         propose_files,
         report_folder,
         similar_files,
+        transfer_files,
     )
     from manyhot.pipeline.patch_settings import PatchSettings
     from manyhot.reassess import aggregate, agreement
@@ -184,6 +185,7 @@ _HOME = {
     "register": "manyhot.registry",
     "report_folder": "manyhot.pipeline",
     "similar_files": "manyhot.pipeline",
+    "transfer_files": "manyhot.pipeline",
     "write_golden": "manyhot.tables",
     "write_head": "manyhot.heads",
     "write_labels": "manyhot.tables",
@@ -278,6 +280,7 @@ __all__ = [
     "register",
     "report_folder",
     "similar_files",
+    "transfer_files",
     "write_golden",
     "write_head",
     "write_labels",

@@ -81,6 +81,14 @@ def test_what_does_not_vary_is_not_certain(value):
     assert verdict(found, 1.0) == "undecided"
 
 
+def test_resamples_on_which_a_metric_is_undefined_are_left_out():
+    rows = np.tile(np.append(normal(50), np.nan), (2, 1))
+    found = effect_of([Cell(np.array([0.1, 0.2]), rows)])
+    assert found.error_images == pytest.approx(rows[0, :50].std(ddof=1))
+    unknown = effect_of([Cell(np.array([0.1, 0.2]), np.full((2, 5), np.nan))])
+    assert np.isnan([unknown.lo, unknown.p, unknown.error_images]).all()
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="there is no cell"):
         effect_of([])

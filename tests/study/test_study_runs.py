@@ -99,7 +99,7 @@ def test_only_some_are_run_with_what_they_want(given, trainer):
     }
     assert answer.failed == 0
     assert {u.reason for u in answer.undone} == {"not chosen (--only)"}
-    assert answer.sentences[0] == "Not run: mAP of sets against label."
+    assert answer.sentences[0] == "Not run: sets against label in mAP."
     with pytest.raises(InputError) as error:
         given(study(), only=["coco"])
     assert str(error.value) == (
@@ -202,7 +202,7 @@ def test_what_fails_is_told_and_stops_nothing_else(given, trainer, tmp_path):
     assert "no numbers\nhere" in trace
     page = answer.page.read_text()
     assert "voc/small/sets/seed-1 and cifar/small/sets/seed-1: judged: RuntimeError: no numbers" in page
-    assert answer.sentences[0] == "Not run: mAP of sets against label."
+    assert answer.sentences[0] == "Not run: sets against label in mAP."
     again, _ = given(study())
     assert again.failed == 0
     assert not (tmp_path / "out/runs/voc/small/sets/seed-1/failed.txt").exists()

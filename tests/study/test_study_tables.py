@@ -4,6 +4,7 @@ import csv
 import html
 import re
 
+import altair as alt
 import numpy as np
 import pytest
 import toys
@@ -11,6 +12,9 @@ from scipy import stats
 from toys import claim, study
 
 from manyhot import tables
+from manyhot.report import metrics as drawn
+from manyhot.report.figures.study import draw_effects, draw_seeds
+from manyhot.report.prerender import PHONE, draw_panels
 from manyhot.study import Measure, Measured, Metric
 from manyhot.study.run import keep_answer
 from manyhot.study.words import difference, p_value, shown
@@ -90,7 +94,7 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
         (0.05, 0.01, "Sets help (mAP "),
         (-0.05, 0.01, "Sets harm (mAP "),
         (0.0, 0.5, "Sets make no difference (mAP "),
-        (0.004, 1e-6, "Undecided: mAP of sets against label (mAP "),
+        (0.004, 1e-6, "Undecided: sets against label in mAP ("),
     ],
 )
 def test_the_sentence_is_that_of_the_rule(given, trainer, monkeypatch, gain, margin, said):
@@ -129,7 +133,9 @@ def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, tr
         start, numbers = sentence.rstrip(".").split(" (", 1)
         assert f"{start}. ({numbers}" in said
     mean = next(r for r in tables.read(answer.written[2], "means").to_pylist() if r["arm"] == "cleaned")
-    assert "{:.1f} ({:.1f} to {:.1f})".format(*(100 * mean[c] for c in ("value", "lo", "hi"))) in said
+    assert f"{100 * mean['value']:.1f} ± {50 * (mean['hi'] - mean['lo']):.1f}" in said
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
     for told in (
         "Do sets help?",
         "Nothing was trained.",
@@ -146,6 +152,23 @@ def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, tr
     assert len(text) < 300_000
     before = answer.page.read_bytes()
     assert given(study(), call="manyhot study toy.py --out out")[0].page.read_bytes() == before
+
+
+def test_figures_are_what_altair_allows_and_fit_a_phone(given, trainer):
+    answer, _ = given(study())
+    found = {
+        name: tables.read(path, name)
+        for name, path in zip(("runs", "means", "effects"), answer.written[::2], strict=False)
+    }
+    metrics = {name: drawn.Metric(name, name, "") for name in ("map", "share")}
+    figures = draw_effects(found["effects"], metrics)
+    figures += draw_seeds(found["runs"], found["means"], ["map"], metrics)
+    assert [f.name for f in figures] == ["forest", "seeds-voc-small", "seeds-cifar-small"]
+    for figure in figures:
+        alt.ConcatChart.validate(dict(figure.spec))
+        for panel in draw_panels(figure):
+            assert float(re.match(r'<svg [^>]*?width="([\d.]+)"', panel)[1]) <= PHONE
+    assert draw_effects(found["effects"].slice(0, 0), metrics) == []
 
 
 def test_names_cannot_bend_the_page(given, trainer):

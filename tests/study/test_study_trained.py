@@ -104,8 +104,7 @@ def test_tiny_networks_are_trained_predict_and_are_compared(run, tmp_path):
         for step in ("training", "counted")
     ]
     assert (
-        "- Undecided: images of sets against label (images 24.000 against 24.000: 0.000, no interval"
-        in done.stdout
+        "- Undecided: sets against label in images (24.000 against 24.000: 0.000, no interval" in done.stdout
     )
     assert "Intervals over 2 seeds are rough." in done.stdout
     assert (tmp_path / "answers/toy/index.html").is_file()

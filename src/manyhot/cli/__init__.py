@@ -35,6 +35,7 @@ from manyhot.cli.shortcutting import shortcuts
 from manyhot.cli.showing import gallery
 from manyhot.cli.studying import study
 from manyhot.cli.training import train
+from manyhot.cli.transferring import transfer
 from manyhot.errors import ManyhotError
 
 app = typer.Typer(
@@ -74,6 +75,7 @@ for command in (
     similar,
     train,
     label_maps,
+    transfer,
     study,
     mitigate,
     explain,

@@ -60,7 +60,7 @@ def train(
             out,
             recipe=recipe,
             classes=classes,
-            settings=dict(map(_setting, settings or [])),
+            settings=dict(map(setting, settings or [])),
             val=val,
             val_labels=val_labels,
             features=features,
@@ -72,7 +72,8 @@ def train(
         print_written([path, path.with_name("log.csv")], as_json)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """Return name and value of a setting; what is no literal is a text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"--set is NAME=VALUE; got {text}")

@@ -105,6 +105,7 @@ def effect_of(cells: Sequence[Cell]) -> Effect:
 
     - over seeds, v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom each;
     - over images, v_g = var_r(Σ_k mean_s(d_ksr)) / K², over the cells k of the same images, with R - 1;
+      resamples on which it is undefined are left out;
     - the interval is value ± t sqrt(Σ v), t with Satterthwaite's (Σ v)² / Σ (v² / df) degrees of freedom.
 
     Without replicates and with one cell this is the paired t test. Both parts hold what seeds and images do
@@ -167,7 +168,11 @@ def _over_images(cells: Sequence[Cell]) -> list[_Part]:
         if known.shape != means.shape:
             raise ValueError(f"{len(known)} and {len(means)} resamples of the images of {cell.images}")
         sums[cell.images] = known + means
-    return [_Part(float(np.nanvar(s, ddof=1)) / len(cells) ** 2, len(s) - 1) for s in sums.values()]
+    finite = [total[np.isfinite(total)] for total in sums.values()]
+    return [
+        _Part(float(total.var(ddof=1)) / len(cells) ** 2 if len(total) > 1 else np.nan, len(total) - 1)
+        for total in finite
+    ]
 
 
 def _freedom(parts: Sequence[_Part], total: float) -> float:

@@ -216,6 +216,25 @@ def read_objects(
     return objects if masks is None else with_masks(objects, Path(masks))
 
 
+def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]:
+    """Read the semantic masks of images; see `read_objects`.
+
+    Parameters
+    ----------
+    path : path-like
+    images : iterable of str
+        Ids of the images that masks are looked for of.
+
+    Raises
+    ------
+    InputError
+        There is nothing, or it holds no masks.
+    """
+    from manyhot.formats.objects import masks_of
+
+    return masks_of(Path(path), images)
+
+
 def read_proposals(
     path: PathLike, *, classes: ClassList | None = None, format: str | None = None
 ) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,7 @@ def with_masks(objects: Objects, path: Path) -> Objects:
     InputError
         There are none, or none of an image that has objects.
     """
-    with reading(path):
-        if not path.exists():
-            raise InputError("The file does not exist.", where=path)
-        found = _folder(path, objects) if path.is_dir() else _table(path)
+    found = masks_of(path, objects.images)
     if not found.keys() & objects.images.keys():
         raise InputError(
             "None of the masks is of an image that has objects.",
@@ -110,9 +108,23 @@ def with_masks(objects: Objects, path: Path) -> Objects:
     return replace(objects, semantic=found)
 
 
-def _folder(path: Path, objects: Objects) -> dict[str, bytes | Path]:
+def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
+    """Return the masks of a folder of PNGs that are named as some images, or of a table.
+
+    Raises
+    ------
+    InputError
+        There is nothing, or it holds no masks.
+    """
+    with reading(path):
+        if not path.exists():
+            raise InputError("The file does not exist.", where=path)
+        return _folder(path, images) if path.is_dir() else _table(path)
+
+
+def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
     files = {p.stem: p for p in sorted(path.iterdir()) if p.suffix.lower() == ".png"}
-    return {i: files[stem] for i in objects.images if (stem := Path(i).stem) in files}
+    return {i: files[stem] for i in images if (stem := Path(i).stem) in files}
 
 
 def _table(path: Path) -> dict[str, bytes | Path]:

@@ -8,13 +8,13 @@ Importing this package imports neither torch nor Pillow; building a model does.
 """
 
 from manyhot.models.engines import ENGINES, Precision, Trial, precision_of
-from manyhot.models.find import families, find_model
+from manyhot.models.find import families, find_backbone, find_model
 from manyhot.models.job import Done, Settings, run
 from manyhot.models.merging import Merged, NoneLeftError
 from manyhot.models.network import Network
 from manyhot.models.predict import Predicted, Skipped, predict
 from manyhot.models.preprocessing import Preprocessing
-from manyhot.models.sources import Alteration, Source, altered, open_source
+from manyhot.models.sources import Alteration, Source, altered, chosen, open_source
 
 __all__ = [
     "ENGINES",
@@ -31,7 +31,9 @@ __all__ = [
     "Source",
     "Trial",
     "altered",
+    "chosen",
     "families",
+    "find_backbone",
     "find_model",
     "open_source",
     "precision_of",

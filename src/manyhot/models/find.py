@@ -20,7 +20,7 @@ from manyhot.models.preprocessing import OPTIONS
 _OPTIONS = re.compile(r"^(?P<name>.*?)\((?P<options>[^()]*(?:\([^()]*\)[^()]*)*)\)$", re.DOTALL)
 
 
-def find_model(spec: str, classes: ClassList | None = None) -> Network:
+def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Network:
     """Build the network that a name tells.
 
     Parameters
@@ -33,6 +33,8 @@ def find_model(spec: str, classes: ClassList | None = None) -> Network:
         ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
     classes : ClassList, optional
         The classes of the data set, for models that have none of their own.
+    **more
+        Options of those families that take them.
 
     Raises
     ------
@@ -60,8 +62,24 @@ def find_model(spec: str, classes: ClassList | None = None) -> Network:
         )
     if "classes" in taken:
         options["classes"] = classes
+    options |= {name: value for name, value in more.items() if name in taken}
     network: Network = entry(rest, **options) if family else entry(**options)
     return _marked(network)
+
+
+def find_backbone(spec: str) -> Network:
+    """Build a network for its features: weights that tell no classes will do, a linear head will not.
+
+    Raises
+    ------
+    ManyhotError
+        As of `find_model`.
+    """
+    if spec.strip().startswith("head:"):
+        raise InputError(
+            "A head is no backbone.", got=spec, do="give the model whose features the head was fitted on"
+        )
+    return find_model(spec, backbone=True)
 
 
 def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from manyhot.pipeline.shortcuts import diagnose_shortcuts_files
     from manyhot.pipeline.similar import similar_files
     from manyhot.pipeline.training import train_files
+    from manyhot.pipeline.transferring import transfer_files
     from manyhot.steps.aggregate import Aggregated
     from manyhot.steps.agreement import RULES, Agreement
     from manyhot.steps.asking import Next
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Expected, Proposals
     from manyhot.steps.recalibration import MEASURES, Calibration
+    from manyhot.steps.results import Evaluation
     from manyhot.steps.robustness import Robustness
     from manyhot.steps.sensitivity import WARNING
     from manyhot.steps.shortcuts import Shortcuts
@@ -82,6 +84,7 @@ _HOME = {
     "Description": "manyhot.steps.describe",
     "Done": "manyhot.models",
     "Explanations": "manyhot.steps.localising",
+    "Evaluation": "manyhot.steps.results",
     "Expected": "manyhot.steps.propose",
     "Finding": "manyhot.models.doctor",
     "Kinds": "manyhot.steps.kinds",
@@ -149,6 +152,7 @@ _HOME = {
     "serve": "manyhot.pipeline.serving",
     "similar_files": "manyhot.pipeline.similar",
     "train_files": "manyhot.pipeline.training",
+    "transfer_files": "manyhot.pipeline.transferring",
     "undrawn": "manyhot.pipeline.outputs",
 }
 
@@ -170,6 +174,7 @@ __all__ = [
     "DataSet",
     "Description",
     "Done",
+    "Evaluation",
     "Expected",
     "Explanations",
     "Finding",
@@ -235,6 +240,7 @@ __all__ = [
     "serve",
     "similar_files",
     "train_files",
+    "transfer_files",
     "undrawn",
     "whole_range",
 ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +24,7 @@ from manyhot.pipeline.altering import Backbone, Images, slug
 from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.pipeline.outputs import write_diagnosis
 from manyhot.pipeline.predict import Notify
+from manyhot.pipeline.splits import HeldBy, held_out_of
 from manyhot.pipeline.treating import Treat
 from manyhot.steps.mitigation import HeldOut, Measured, Mitigation, Rows
 from manyhot.steps.shortcuts import LEAST, States, named_pairs
@@ -107,7 +107,7 @@ def mitigate_files(
     asked = named_pairs(pairs, known)
     settings = Settings(1, engine, embeddings=True)
     backbone = Backbone(open_source(source), find_model(model, given), found, out, settings, call, notify)
-    images = _images(backbone, states, label, _held(split, held_out, seed), fill, seed)
+    images = _images(backbone, states, label, held_out_of(split, held_out, seed), fill, seed)
     images.known.check_pairs(asked, least)
     images.prepare(asked)
     heads: dict[Path, None] = {}
@@ -150,49 +150,7 @@ def _check_options(losses: Sequence[str], fill: str, held_out: float, pairs: Seq
         )
 
 
-class _Held(NamedTuple):
-    """Which images are held out: by a table, or so many by chance."""
-
-    test: Mapping[str, bool] | None
-    share: float
-    seed: int
-
-    def of(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-        if self.test is not None:
-            return np.array([self.test.get(i, False) for i in ids], bool)
-        return np.random.default_rng([self.seed, len(ids)]).random(len(ids)) < self.share
-
-
-def _held(path: PathLike | None, share: float, seed: int) -> _Held:
-    if path is None:
-        return _Held(None, share, seed)
-    import polars as pl
-
-    file = Path(path)
-    if not file.is_file():
-        raise InputError("The file does not exist.", where=path)
-    table = pl.scan_parquet(file) if file.suffix == ".parquet" else pl.scan_csv(file)
-    names = table.collect_schema().names()
-    if not {"image_id", "split"} <= set(names):
-        raise InputError(
-            "This tells no split.",
-            where=path,
-            got=", ".join(names),
-            allowed="a table with image_id and split",
-        )
-    rows = table.select("image_id", "split").collect()
-    test = {str(i): s == "test" for i, s in rows.iter_rows()}
-    if not any(test.values()):
-        raise InputError(
-            "No image is held out.",
-            where=path,
-            got=", ".join(sorted({str(s) for s in rows["split"].unique()})),
-            allowed="a split called test",
-        )
-    return _Held(test, share, seed)
-
-
-def _images(predict: Backbone, states: States, label: Any, held: _Held, fill: str, seed: int) -> Images:
+def _images(predict: Backbone, states: States, label: Any, held: HeldBy, fill: str, seed: int) -> Images:
     ids, features = predict("original")
     _check_objects(predict, ids)
     at = pc.index_in(ids, states.image_id)

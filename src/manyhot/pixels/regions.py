@@ -153,12 +153,32 @@ def _semantic(objects: Objects, image_id: str, shape: tuple[int, int]) -> npt.ND
     found = objects.semantic.get(image_id)
     if found is None:
         return None
+    mask = _read(found, shape)
+    return np.where(mask == _UNKNOWN, 0, mask)
+
+
+def read_mask(found: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8] | str:
+    """Return the numbers of a semantic mask, or why there are none.
+
+    Parameters
+    ----------
+    found : bytes or Path
+        A PNG.
+    shape : (int, int)
+        Height and width of its image.
+    """
+    try:
+        return _read(found, shape)
+    except _UnfitError as error:
+        return str(error)
+
+
+def _read(found: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     try:
         data = found.read_bytes() if isinstance(found, Path) else found
     except OSError as error:
         raise _UnfitError(f"the mask cannot be read: {error.strerror or error}") from error
-    mask = _decoded(data, shape)
-    return np.where(mask == _UNKNOWN, 0, mask)
+    return _decoded(data, shape)
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

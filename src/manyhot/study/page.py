@@ -99,7 +99,8 @@ def _verdicts(
         rows = [r for r in effects if r["claim"] == claim.name]
         kind = rows[0]["verdict"]
         told = numbers(claim, rows, metrics, len(study.claims))
-        text = said(claim, rows[0], metrics)
+        text = said(claim, rows[0], metrics).removeprefix(f"{WORDS[kind]}: ")
+        text = text[0].upper() + text[1:]
         found.append((Verdict(kind.replace(" ", "-"), WORDS[kind], text, told and f"({told})"), claim.main))
     return found
 
@@ -224,14 +225,17 @@ def _head(metric: Metric) -> Head:
 
 
 def _cell(metric: Metric, row: Row | None) -> str:
-    return "–" if row is None else _with_ends(metric, row["value"], row["lo"], row["hi"])
+    if row is None:
+        return "–"
+    half = "" if row["hi"] is None else f" ± {shown(metric, row['hi'] - row['value'])}"
+    return shown(metric, row["value"]) + half
 
 
 def _counts(rows: Iterable[Row]) -> str:
     found = list(rows)
     seeds, n = (sorted({r[c] for r in found}) for c in ("n_seeds", "n"))
     of = (" to ".join(f"{v:,}" for v in dict.fromkeys((c[0], c[-1]))) for c in (seeds, n))
-    return "Mean over {} seeds, with the 95 % interval over seeds and images; {} images.".format(*of)
+    return "Mean over {} seeds ± half of its 95 % interval over seeds and images; {} images.".format(*of)
 
 
 def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing | None:
@@ -247,7 +251,8 @@ def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -
         cells = (_cell(metrics[name], here.get(d)) for d in data_sets)
         entries.append(Entry((metrics[name].words, *cells)))
     heads = (Head("", False), *(Head(d) for d in data_sets))
-    return Listing("across", "Across networks and arms", heads, tuple(entries), _counts(rows))
+    note = "Mean over seeds ± half of its 95 % interval."
+    return Listing("across", "Across networks and arms", heads, tuple(entries), note)
 
 
 def _rough(study: Study) -> tuple[str, ...]:

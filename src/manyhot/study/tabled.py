@@ -133,7 +133,10 @@ def runs_table(numbers: Numbers) -> pa.Table:
 
 
 def _error(measured: Measured) -> float | None:
-    return None if measured.replicates is None else float(np.nanstd(measured.replicates, ddof=1))
+    if measured.replicates is None:
+        return None
+    known = measured.replicates[np.isfinite(measured.replicates)]
+    return float(known.std(ddof=1)) if len(known) > 1 else None
 
 
 def means_table(study: Study, numbers: Numbers) -> pa.Table:

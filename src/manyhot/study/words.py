@@ -65,18 +65,20 @@ def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_
 def _sides(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
     """Return the means of both sides, such as ``mAP 63.1 against 62.0``."""
     metric = metrics[claim.metric]
+    one, other = (shown(metric, row[side]) for side in ("value", "value_against"))
+    if row["verdict"] == "undecided":  # whose sentence names the metric already
+        return f"{one} against {other}"
     than = f"{metrics[claim.than].words} " if isinstance(claim.than, str) else ""
-    return f"{metric.words} {shown(metric, row['value'])} against {than}{shown(metric, row['value_against'])}"
+    return f"{metric.words} {one} against {than}{other}"
 
 
 def about(claim: Claim, metrics: Mapping[str, Metric]) -> str:
-    """Return what a claim compares."""
+    """Return what a claim compares, such as ``sets against label in mAP``."""
     metric = metrics[claim.metric].words
-    arm = "" if claim.arm == "all" else f" of {claim.arm}"
     if claim.against:
-        return f"{metric}{arm} against {claim.against}"
+        return f"{claim.arm} against {claim.against} in {metric}"
     than = metrics[claim.than].words if isinstance(claim.than, str) else f"{claim.than:g}"
-    return f"{metric}{arm} against {than}"
+    return f"{metric} against {than}" + ("" if claim.arm == ALL else f", in {claim.arm}")
 
 
 def measured(metric: Metric, row: Row) -> str:

@@ -291,7 +291,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "results": (
         Column("dataset", _text, "the data set judged on"),
         Column("model", _text, "the model judged"),
-        Column("metric", _text, "a registered name, with its options"),
+        Column("metric", _text, "a registered name, with its options; of transfer METHOD/NAME"),
         Column("slice", _text, "which images"),
         Column("value", _real, "the value; NaN where it is undefined"),
         Column("lo", _real, "lower end of the 95 % interval, null without one", nullable=True),

@@ -141,6 +141,12 @@ class _Run:
                 got=f"{recipe.named_loss}, {self.fabric.world_size} processes",
                 do="train in one process, or with another loss",
             )
+        if loss.about.get("memory") and (recipe.mixup or recipe.cutmix):
+            raise InputError(
+                "The loss remembers something of each image, and mixed images are of two.",
+                got=f"{recipe.named_loss}, mixup {recipe.mixup}, cutmix {recipe.cutmix}",
+                do="set mixup and cutmix to 0, or take another loss",
+            )
         taught = self.job.taught or teacher(
             self.job.labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked
         )

@@ -45,6 +45,14 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
+def recipe_from(spec: str) -> dict[str, Any]:
+    """Return the settings of a recipe that starts from a model, as ``manyhot predict --model`` takes it."""
+    family, _, file = spec.partition(":")
+    if family != "trained":
+        return {"model": spec}
+    return {"model": f"{_TIMM}{read_trained(file).architecture}", "weights": file}
+
+
 def start_of(recipe: Recipe, classes: ClassList) -> Start:
     """Build the network of a recipe.
 

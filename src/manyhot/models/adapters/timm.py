@@ -21,7 +21,12 @@ _FOLDER = "local-dir:"
 
 @register("model", "timm", form="timm/NAME", classes="of the weights")
 def timm_network(
-    name: str, *, checkpoint: str = "", num_classes: int | None = None, size: int | None = None
+    name: str,
+    *,
+    checkpoint: str = "",
+    num_classes: int | None = None,
+    size: int | None = None,
+    backbone: bool = False,
 ) -> Network:
     """A network of timm with its published weights and its own preprocessing.
 
@@ -36,6 +41,9 @@ def timm_network(
         Of the checkpoint, where it differs from timm's.
     size : int, optional
         Height and width of images, where they shall not be those of the weights.
+    backbone : bool
+        Take weights that tell no classes, too, such as self-supervised ones. Their one score says nothing;
+        their features do.
 
     Raises
     ------
@@ -47,19 +55,35 @@ def timm_network(
         The checkpoint does not exist or does not fit, or the published weights are no classifier's.
     """
     timm: Any = required("timm", f"The model 'timm/{name}'")
-    check_network(timm, name, checkpoint)
+    check_network(timm, name, checkpoint, classifier=not backbone)
+    if backbone and not checkpoint and _is_classless(timm, name):
+        num_classes = 0  # without the projection that some have
     module = _created(timm, name, checkpoint, num_classes, size)
     config = timm.data.resolve_data_config(
         {"input_size": (3, size, size)} if size else {}, model=module, use_test_size=False
     )
+    about = {"weights": checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)}
+    title = f"timm/{name}".replace(_FOLDER, "")
+    if backbone and not module.num_classes:
+        return Network(title, from_keys(("none",)), from_timm(config), _with_score(module), "1", about=about)
     return Network(
-        f"timm/{name}".replace(_FOLDER, ""),
-        classes_of(module, name),
-        from_timm(config),
-        module.eval(),
-        head_of(module),
-        about={"weights": checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)},
+        title, classes_of(module, name), from_timm(config), module.eval(), head_of(module), about=about
     )
+
+
+def _is_classless(timm: Any, name: str) -> bool:
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    return config is not None and not is_classifier(config)
+
+
+def _with_score(module: Any) -> Any:
+    """Return a network of features with one score that says nothing, so that it looks like a classifier."""
+    import torch
+
+    score = torch.nn.Linear(getattr(module, "head_hidden_size", module.num_features), 1)
+    torch.nn.init.zeros_(score.weight)
+    torch.nn.init.zeros_(score.bias)
+    return torch.nn.Sequential(module, score).eval()
 
 
 def is_classifier(config: Any) -> bool:

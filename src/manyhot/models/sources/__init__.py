@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from manyhot.errors import InputError
 from manyhot.models.sources.altered import Alteration, altered
 from manyhot.models.sources.base import EXTENSIONS, Item, Opener, Part, Source
+from manyhot.models.sources.chosen import chosen
 from manyhot.models.sources.files import Files, list_files, open_folder, open_list
 from manyhot.models.sources.hub import PREFIX, is_saved, open_hub, open_saved
 from manyhot.models.sources.labels import Labels, given_labels, read_table
@@ -28,6 +29,7 @@ __all__ = [
     "Source",
     "SourceLostError",
     "altered",
+    "chosen",
     "open_source",
 ]
 

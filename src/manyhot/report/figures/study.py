@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,10 @@ import pyarrow as pa
 from manyhot.report.figure import Figure
 from manyhot.report.figures.panel import Panel, Sheet, at, compose, data, halo, ink, words
 from manyhot.report.figures.scatter import Side
-from manyhot.report.figures.words import shortened, signed, slug
+from manyhot.report.figures.words import shortened, slug
 from manyhot.report.metrics import Metric
 from manyhot.report.scales import Axis
-from manyhot.report.words import counted
+from manyhot.report.words import counted, signed
 
 LINE = 20
 """Height of a row."""
@@ -23,15 +24,21 @@ LINE = 20
 LEFT = 150
 """Width of the names of rows; with the plot and the numbers a panel fits a phone."""
 
-WIDTH = 195
+WIDTH = 190
 RIGHT = 140
 """Width of the numbers of effects."""
 
 LETTERS = 24
 """Letters of a name that fit there."""
 
-PANEL = 150
-"""Width of the plot of a metric's values."""
+HEAD = 46
+"""Letters of what a claim compares."""
+
+PANEL, NAMES = 138, 110
+"""Width of the plot of a metric's values, and of the names of arms at its left."""
+
+TITLE = 31
+"""Letters of a line above it; of the wider panel of effects, twice as many."""
 
 SAID = {"same": "no difference", "not run": "not run"}
 
@@ -46,12 +53,12 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
     by_metric = {
         name: [r for r in rows if r["metric"] == name] for name in dict.fromkeys(r["metric"] for r in rows)
     }
-    panels = [_forest(f"effects-{slug(name)}", metrics[name], own) for name, own in by_metric.items()]
+    panels = [_forest(f"forest-{slug(name)}", metrics, own) for name, own in by_metric.items()]
     pooled = [r for r in rows if r["dataset"] is None]
-    told = "; ".join(f"{_compared(r)}, {metrics[r['metric']].label}: {_verdict(r)}" for r in pooled)
+    told = "; ".join(f"{_compared(r, metrics)}, {metrics[r['metric']].label}: {_verdict(r)}" for r in pooled)
     return [
         Figure(
-            "effects",
+            "forest",
             "models",
             "",
             "Effects of all claims",
@@ -65,18 +72,20 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
     ]
 
 
-def _compared(row: Row) -> str:
-    arm = "" if row["arm"] == "all" else f"{row['arm']} "
-    return f"{arm}against {row['against']}"
+def _compared(row: Row, metrics: Mapping[str, Metric]) -> str:
+    """Return both sides of a claim; the other side may be a metric."""
+    arm, other = "" if row["arm"] == "all" else f"{row['arm']} ", row["against"]
+    return f"{arm}against {metrics[other].label if other in metrics else other}"
 
 
 def _verdict(row: Row) -> str:
     return SAID.get(row["verdict"], str(row["verdict"]))
 
 
-def _forest(name: str, metric: Metric, rows: Sequence[Row]) -> Panel:
+def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[Row]) -> Panel:
     claims = [list(own) for _, own in itertools.groupby(rows, lambda r: r["claim"])]
-    heads, sheet = _forest_rows(claims, metric)
+    metric = metrics[rows[0]["metric"]]
+    heads, sheet = _forest_rows(claims, metrics)
     values = [r[c] for r in rows for c in ("effect", "lo", "hi", "margin") if r[c] is not None]
     values += [-r["margin"] for r in rows]
     axis = Axis.over(map(metric.draw, values), percent=False, n_ticks=4)
@@ -85,7 +94,7 @@ def _forest(name: str, metric: Metric, rows: Sequence[Row]) -> Panel:
     n_rows = len(heads["row"]) + len(sheet["row"])
     sheets = {name: sheet, f"{name}-heads": heads, f"{name}-zero": {"x": [0.0]}}
     lower = ", lower is better" if metric.lower_is_better else ""
-    title = {"text": f"{metric.label}{lower}", "dx": -LEFT}
+    title = {"text": textwrap.wrap(f"{metric.label}{lower}", 2 * TITLE), "dx": -LEFT}
     return Panel(_forest_layers(name, x, n_rows), sheets, WIDTH, LINE * n_rows, title)
 
 
@@ -112,14 +121,14 @@ def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
     ]
 
 
-def _forest_rows(claims: Sequence[Sequence[Row]], metric: Metric) -> tuple[Sheet, Sheet]:
+def _forest_rows(claims: Sequence[Sequence[Row]], metrics: Mapping[str, Metric]) -> tuple[Sheet, Sheet]:
     """Return the heads of claims and the rows below them, with their places from the top."""
     heads: dict[str, list[Any]] = {"row": [], "head": [], "verdict": []}
     names = ("row", "label", "x", "lo", "hi", "band_lo", "band_hi", "pooled", "text")
     sheet: dict[str, list[Any]] = {name: [] for name in names}
-    place = 0
+    metric, place = metrics[claims[0][0]["metric"]], 0
     for own in claims:
-        _append(heads, (place, _compared(own[0]), _verdict(own[0])))
+        _append(heads, (place, shortened(_compared(own[0], metrics), HEAD), _verdict(own[0])))
         # Of a single pair the mean is that pair.
         shown = own if len(own) > 2 else own[:1]
         for i, row in enumerate(shown, 1):
@@ -208,7 +217,7 @@ def _dots(
 ) -> Panel:
     middle = _drawn(means, arms, metric, ("value", "lo", "hi"))
     single = _drawn(points, arms, metric, ("value",))
-    middle["label"] = [shortened(r["arm"], LETTERS - 4) for r in means]
+    middle["label"] = [shortened(r["arm"], LETTERS - 5) for r in means]
     values = [v for v in (*middle["value"], *middle["lo"], *middle["hi"], *single["value"]) if v is not None]
     axis = Axis.over(values, percent=metric.percent and min(values) >= 0, n_ticks=3)
     x = Side(["Per cent" if metric.percent else "Value"], (axis.lo, axis.hi), axis.ticks)
@@ -224,7 +233,8 @@ def _dots(
         base.mark_text(align="right", dx=-8).encode(at(0), words("label")),
     ]
     better = "lower" if metric.lower_is_better else "higher"
-    title = {"text": metric.label, "subtitle": f"{better} is better"}
+    lines = textwrap.wrap(metric.label, TITLE)
+    title = {"text": lines, "subtitle": f"{better} is better", "dx": -NAMES}
     return Panel(layers, {name: middle, f"{name}-seeds": single}, PANEL, 24 * len(arms), title)
 
 

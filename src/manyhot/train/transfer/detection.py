@@ -1,0 +1,245 @@
+"""Detectors of torchvision on the maps of a backbone, and what COCO's metrics say of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from manyhot.core.detection import Boxes
+from manyhot.extras import required
+from manyhot.train.transfer.features import Backbone
+from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head, laid_out
+from manyhot.train.transfer.settings import Detection
+
+_MOST = 100  # Boxes of an image, as in COCO.
+_LEAST = 0.05  # Score of a box that is kept, as torchvision has it of its other detectors.
+_COCO = 1000.0  # Sides of an image for COCO's tools, which have areas: boxes are shares of them here.
+
+
+class _Given(nn.Module):
+    """Stands for the backbone of a detector: gives the pyramid over maps that were laid down before."""
+
+    def __init__(self, pyramid: Pyramid) -> None:
+        super().__init__()
+        self.pyramid, self.out_channels = pyramid, pyramid.out_channels
+        self.maps: list[Tensor] = []
+
+    def forward(self, _: Tensor) -> OrderedDict[str, Tensor]:
+        return OrderedDict((str(i), m) for i, m in enumerate(self.pyramid(self.maps)))
+
+
+class Detector(nn.Module):
+    """A detector over feature maps.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    n_classes : int
+    settings : Detection
+    """
+
+    def __init__(self, backbone: Backbone, n_classes: int, settings: Detection) -> None:
+        super().__init__()
+        self.size = backbone.preprocessing.size[0]
+        self.given = _Given(Pyramid(backbone, settings.channels))
+        # Images of nothing go in, which are not to be resized.
+        sides = {
+            "min_size": self.size,
+            "max_size": self.size,
+            "image_mean": [0.0] * 3,
+            "image_std": [1.0] * 3,
+        }
+        self.inner = _BUILT[settings.detector](self.given, n_classes, settings, sides)
+        self.first = 1 if settings.detector == "faster-rcnn" else 0  # It counts the background as 0.
+
+    def forward(self, maps: list[Tensor], wanted: list[dict[str, Tensor]] | None = None) -> Any:
+        """Return losses by name; of a detector that is not trained, boxes, classes and scores an image."""
+        n = len(maps[0])
+        self.given.maps = maps
+        nothing = torch.zeros(1, 1, 1).expand(3, self.size, self.size)
+        try:
+            return self.inner([nothing] * n, wanted)
+        finally:
+            self.given.maps = []
+
+
+def _fcos(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
+    # Images are small: an object is for the level at whose stride its longest reach is 2 to 4 cells.
+    sizes = tuple((s / 2,) for s in given.pyramid.strides)
+    anchors = AnchorGenerator(sizes, ((1.0,),) * len(sizes))
+    head = FCOSHead(given.out_channels, 1, n, settings.convs)
+    return detection.FCOS(given, n, anchor_generator=anchors, head=head, score_thresh=_LEAST, **sides)
+
+
+def _retinanet(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
+    sizes = tuple(tuple(3 * s * 2 ** (i / 3) for i in range(3)) for s in given.pyramid.strides)
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    return detection.RetinaNet(given, n, anchor_generator=anchors, **sides)
+
+
+def _faster_rcnn(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
+    sizes = tuple((3 * s, 4.2 * s) for s in given.pyramid.strides)
+    levels = [str(i) for i in range(len(sizes))]
+    return detection.FasterRCNN(
+        given,
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
+        box_head=TwoMLPHead(given.out_channels * 49, 256),
+        box_predictor=FastRCNNPredictor(256, n + 1),
+        rpn_pre_nms_top_n_train=500,
+        rpn_post_nms_top_n_train=200,
+        rpn_pre_nms_top_n_test=500,
+        rpn_post_nms_top_n_test=200,
+        rpn_batch_size_per_image=64,
+        box_batch_size_per_image=32,
+        **sides,
+    )
+
+
+_BUILT = {"fcos": _fcos, "retinanet": _retinanet, "faster-rcnn": _faster_rcnn}
+
+
+def fit_detector(
+    backbone: Backbone,
+    feed: Feed,
+    rows: Ints,
+    boxes: Sequence[Boxes],
+    n_classes: int,
+    settings: Detection,
+    seed: int,
+    progress: Progress | None = None,
+) -> Detector:
+    """Fit a detector to images.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    feed : Feed
+    rows : ndarray of int, shape (n,)
+        The images to fit on.
+    boxes : sequence of Boxes
+        By row, as shares of width and height. Ignored ones are left out, and what lies there is background.
+    n_classes : int
+    settings : Detection
+    seed : int
+        Of first weights, order and mirroring.
+    progress : callable, optional
+    """
+    torch.manual_seed(seed)
+    detector = laid_out(Detector(backbone, n_classes, settings))
+
+    def loss(maps: list[Tensor], batch: Ints, mirrored: Bools) -> Tensor:
+        wanted = [_wanted(boxes[r], m, detector) for r, m in zip(batch, mirrored, strict=True)]
+        total: Tensor = sum(detector(maps, wanted).values(), torch.zeros(()))
+        return total
+
+    fit_head(detector, loss, feed, rows, settings, seed, progress)
+    return detector
+
+
+def _wanted(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tensor]:
+    keep = np.ones(len(boxes.box), bool) if boxes.ignore is None else ~boxes.ignore
+    box = boxes.box[keep].copy()
+    if mirrored:
+        box[:, [0, 2]] = 1 - box[:, [2, 0]]
+    return {
+        "boxes": torch.from_numpy(box * detector.size).float().reshape(-1, 4),
+        "labels": torch.from_numpy(boxes.class_id[keep].astype(np.int64)) + detector.first,
+    }
+
+
+def detect(detector: Detector, feed: Feed, rows: Ints, batch: int = 32) -> list[Boxes]:
+    """Return what a detector finds in images, as shares of width and height, at most 100 boxes each."""
+    found: list[Boxes] = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            for told in detector(feed(part, np.zeros(len(part), bool))):
+                best = told["scores"].argsort(descending=True, stable=True)[:_MOST]
+                box, label, score = (told[k][best].numpy() for k in ("boxes", "labels", "scores"))
+                found.append(
+                    Boxes((box / detector.size).astype(float), label - detector.first, score.astype(float))
+                )
+    return found
+
+
+def coco_metrics(
+    there: Sequence[Boxes], found: Sequence[Boxes], n_classes: int
+) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
+    """Return COCO's average precision and recall, and the average precision of each class.
+
+    By faster-coco-eval. Ignored objects are its crowds: what lies in one does not count.
+
+    Returns
+    -------
+    metrics : dict of str to float
+        ``ap``, ``ap50``, ``ap75`` and ``ar100``; NaN where nothing is there.
+    classes : ndarray of float, shape (C,)
+        ``ap`` of each; NaN where it is nowhere.
+    """
+    coco = required("faster_coco_eval", "COCO's metrics", '"manyhot[train]"')
+    known = coco.COCO(_dataset(there, n_classes))
+    evaluated = coco.COCOeval_faster(known, known.loadRes(_results(found)), "bbox", separate_eval=True)
+    evaluated.evaluate()
+    evaluated.accumulate()
+    precision, recall = (evaluated.eval[k] for k in ("precision", "recall"))
+    ap = _mean(precision[:, :, :, 0, -1])
+    told = {
+        "ap": ap,
+        "ap50": _mean(precision[0, :, :, 0, -1]),
+        "ap75": _mean(precision[5, :, :, 0, -1]),
+        "ar100": _mean(recall[:, :, 0, -1]),
+    }
+    return told, np.array([_mean(precision[:, :, c, 0, -1]) for c in range(n_classes)])
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _dataset(there: Sequence[Boxes], n_classes: int) -> dict[str, Any]:
+    rows = [
+        {"image_id": i, "category_id": int(c), "iscrowd": int(ignored), **_corner(box)}
+        for i, boxes in enumerate(there)
+        for box, c, ignored in zip(
+            boxes.box,
+            boxes.class_id,
+            np.zeros(len(boxes.box)) if boxes.ignore is None else boxes.ignore,
+            strict=True,
+        )
+    ]
+    return {
+        "images": [{"id": i, "width": _COCO, "height": _COCO} for i in range(len(there))],
+        "categories": [{"id": c, "name": str(c)} for c in range(n_classes)],
+        "annotations": [{"id": i + 1, **row} for i, row in enumerate(rows)],
+    }
+
+
+def _results(found: Sequence[Boxes]) -> list[dict[str, Any]]:
+    return [
+        {"image_id": i, "category_id": int(c), "score": float(s), **_corner(box)}
+        for i, boxes in enumerate(found)
+        for box, c, s in zip(boxes.box, boxes.class_id, _scores(boxes), strict=True)
+    ]
+
+
+def _scores(boxes: Boxes) -> npt.NDArray[np.float64]:
+    assert boxes.score is not None
+    return boxes.score
+
+
+def _corner(box: npt.NDArray[np.float64]) -> dict[str, Any]:
+    x1, y1, x2, y2 = (float(v) * _COCO for v in box)
+    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}

@@ -1,0 +1,150 @@
+"""What can be set of each method, with its usual value."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from manyhot.errors import InputError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Of k-NN: how many neighbours vote, and the temperature of their weights."""
+
+    k: int = 20
+    temperature: float = 0.07
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Of linear probes: the penalty on the squares of weights; 0 for that likeliest on held-out images."""
+
+    penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Of few-shot probes: images a class, how many draws of them, and the penalty; 0 for 1 / images."""
+
+    shots: tuple[int, ...] = (1, 2, 5, 10)
+    draws: int = 10
+    penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Of detectors.
+
+    Attributes
+    ----------
+    detector : str
+        One of `DETECTORS`.
+    size : int
+        Side of the square that images are squeezed into, in pixels; 0 for the network's own.
+    channels, convs : int
+        Of the feature pyramid, and layers of the heads (`fcos` alone).
+    epochs, batch : int
+    lr, weight_decay : float
+        Of AdamW; the rate rises for half an epoch, then falls as a cosine.
+    backbone_lr : float
+        What the rate is multiplied with for the backbone, where it is trained.
+    """
+
+    detector: str = "fcos"
+    size: int = 0
+    channels: int = 64
+    convs: int = 1
+    epochs: int = 12
+    batch: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    backbone_lr: float = 0.1
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Of segmentation heads; see `Detection`."""
+
+    size: int = 0
+    channels: int = 64
+    epochs: int = 12
+    batch: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    backbone_lr: float = 0.1
+
+
+DETECTORS = ("fcos", "retinanet", "faster-rcnn")
+
+METHODS: Mapping[str, type] = {
+    "knn": Neighbours,
+    "probe": Probe,
+    "few-shot": Shots,
+    "fine-tune": dict,
+    "multilabel": Probe,
+    "detection": Detection,
+    "segmentation": Segmentation,
+}
+"""What can be set of each; of fine-tuning the settings of a recipe."""
+
+
+def settings_of(method: str, told: Mapping[str, Any]) -> Any:
+    """Return the settings of a method; those of fine-tuning as they are told.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such method.
+    InputError
+        A setting does not exist, or has a value that it may not have.
+    """
+    if method not in METHODS:
+        near = difflib.get_close_matches(method, METHODS, n=3)
+        raise UnknownNameError(
+            f"There is no method of transfer {method!r}.",
+            allowed=", ".join(METHODS),
+            do=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    kind: Any = METHODS[method]
+    if kind is dict:
+        return dict(told)
+    fields = {f.name: f.default for f in dataclasses.fields(kind)}
+    made = kind(**{name: _checked(method, name, value, fields) for name, value in told.items()})
+    if isinstance(made, Detection) and made.detector not in DETECTORS:
+        raise InputError("There is no such detector.", got=made.detector, allowed=", ".join(DETECTORS))
+    return made
+
+
+def _checked(method: str, name: str, value: Any, fields: Mapping[str, Any]) -> Any:
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=3)
+        raise InputError(
+            f"{method} has no setting {name!r}.",
+            got=value,
+            allowed=", ".join(fields),
+            do=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    usual = fields[name]
+    if isinstance(usual, tuple):
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
+    values, like = (value, usual[0]) if isinstance(usual, tuple) else ((value,), usual)
+    if not values or not all(_fits(v, like, 0 if like == 0 else None) for v in values):
+        kind = type(like).__name__
+        least = "" if isinstance(like, str) else ", 0 or above" if like == 0 else ", above 0"
+        raise InputError(
+            f"The setting {name!r} of {method} cannot be this.", got=repr(value), allowed=f"{kind}{least}"
+        )
+    return value
+
+
+def _fits(value: Any, like: Any, least: int | None) -> bool:
+    if isinstance(like, str):
+        return isinstance(value, str)
+    kinds = (int, float) if isinstance(like, float) else (int,)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    return value > 0 if least is None else value >= least

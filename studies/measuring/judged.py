@@ -1,0 +1,106 @@
+"""A run's predictions beside the true label sets, judged by manyhot's metrics on images and on redraws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+from seeing import seen
+
+from manyhot import Predictions, read_labels
+from manyhot.core.estimates import Estimate, Ratio
+from manyhot.core.resampling import draw_counts
+from manyhot.core.sets import Case, LabelSets
+from manyhot.registry import get
+from manyhot.steps.sets import label_sets
+from manyhot.study import Measured, Run
+from manyhot.tables import align
+
+RESAMPLES = 100
+"""A standard deviation of so many is known to 7 %."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Scores of n images over C classes, and what is there.
+
+    Attributes
+    ----------
+    labels : LabelSets
+    scores : ndarray of float32, shape (n, C)
+    kind : str
+        ``logit`` of a softmax, or ``probability`` of sigmoids.
+    """
+
+    labels: LabelSets
+    scores: npt.NDArray[np.float32]
+    kind: str
+
+    @classmethod
+    def of(cls, run: Run, split: str = "test") -> Judged:
+        """Predict a split with the network of a run; rows are in the order of the labels."""
+        labels = read_labels(run.labels(split))
+        found = predictions(run, split)
+        at = align(labels.image_id, found.image_id, left_name="the labels", right_name="the images")
+        assert not at.left_only
+        return cls(label_sets(labels).take(at.left), scores_of(found)[at.right], found.score_kind)
+
+    @cached_property
+    def case(self) -> Case:
+        """What metrics see."""
+        return Case.from_scores(self.labels, self.scores, k=self.scores.shape[1], kind=self.kind)
+
+    def measured(self, metrics: Sequence[str], where: str = "all") -> Iterator[Measured]:
+        """Yield registered metrics, called as here."""
+        for name in metrics:
+            yield estimated(name, get("metric", name)(self.case), where)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Of each class, shape (n, C)."""
+        return probabilities(self.scores, self.kind)
+
+    def take(self, images: npt.NDArray[np.intp]) -> Judged:
+        """Return some of the images."""
+        return Judged(self.labels.take(images), self.scores[images], self.kind)
+
+
+def predictions(run: Run, split: str) -> Predictions:
+    """Return what a run's network says of ``images-SPLIT.parquet``."""
+    return seen(run.model, run.images(split), run.folder / "predictions" / split)
+
+
+def scores_of(found: Predictions) -> npt.NDArray[np.float32]:
+    """Return the scores of all classes, shape (n, C)."""
+    assert found.scores is not None
+    return found.scores.astype(np.float32)
+
+
+def probabilities(scores: npt.NDArray[np.float32], kind: str) -> Floats:
+    """Return probabilities of scores that are logits of a softmax, or probabilities already."""
+    found = scores.astype(np.float64)
+    if kind == "probability":
+        return found
+    return np.asarray(softmax(found, axis=1))
+
+
+def counts(n: int) -> npt.NDArray[np.uint8]:
+    """Return how often each of n images is drawn in each resample, shape (R, n): always the same."""
+    return draw_counts(n, RESAMPLES, np.random.default_rng([0, n]))
+
+
+def estimated(name: str, estimate: Estimate, where: str = "all") -> Measured:
+    """Return an estimate's value on the images and on redraws of them."""
+    drawn = counts(len(estimate.scored)).astype(np.float64)
+    if isinstance(estimate, Ratio) and estimate.stratum is None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            replicates = (drawn @ estimate.num) / (drawn @ estimate.den)
+    else:
+        replicates = np.array([estimate.value(row) for row in drawn])
+    return Measured(name, estimate.value(None), int(estimate.scored.sum()), where, replicates)

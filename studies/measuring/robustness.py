@@ -1,0 +1,135 @@
+"""What is lost on corrupted images, and whether a class hangs on its companion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow.compute as pc
+
+from manyhot import read_labels
+from manyhot.core.shortcuts import (
+    BOTH,
+    COMPANION_ONLY,
+    LEFT_OUT,
+    MAIN_ONLY,
+    NEITHER,
+    average_precision,
+    balancing,
+    split,
+)
+from manyhot.formats import read_classes
+from manyhot.steps.sets import label_sets
+from manyhot.study import Measure, Measured, Metric, Run
+from measuring.judged import Floats, Judged, counts, predictions, scores_of
+
+PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "voc9": (
+        ("person", "horse"),
+        ("horse", "person"),
+        ("dog", "person"),
+        ("person", "dog"),
+        ("car", "person"),
+    ),
+    "cifar-sets": (("horse", "ship"),),
+}
+"""Main class and companion: of VOC the most frequent pairs, of compositions the one that was planted."""
+
+_JUDGED = {"top1": "label", "real1": "label set", "map_macro": "mean average precision"}
+
+METRICS = (
+    *(
+        Metric(f"corrupted_{m}", f"right on corrupted images, by {w}", percent=True)
+        for m, w in _JUDGED.items()
+    ),
+    *(
+        Metric(f"lost_{m}", f"lost on corrupted images, by {w}", "lower", percent=True)
+        for m, w in _JUDGED.items()
+    ),
+    Metric("recall_gap", "how much more often found beside its companion", "lower", percent=True),
+    Metric(
+        "hallucination_gap", "how much more often called where only the companion is", "lower", percent=True
+    ),
+    Metric("ap", "average precision of the class", percent=True),
+    Metric("ap_balanced", "average precision, the companion beside half of all", percent=True),
+)
+
+
+def take(run: Run) -> Iterator[Measured]:
+    """Judge corrupted images and the splits of pairs."""
+    yield from _corrupted(run)
+    yield from _shortcuts(run)
+
+
+def _corrupted(run: Run) -> Iterator[Measured]:
+    """Average over kinds and severities; all copies are of the same images, and redrawn together."""
+    found = predictions(run, "corrupted")
+    scores, kind = scores_of(found), found.score_kind
+    copies = np.array([name.partition(":")[0] for name in found.image_id.to_pylist()])
+    ids = pc.replace_substring_regex(found.image_id, "^[^:]*:", "")
+    labels = read_labels(run.labels("test"))
+    sets = label_sets(labels)
+    each: dict[str, dict[str, Measured]] = {}
+    for copy in np.unique(copies):
+        rows = np.flatnonzero(copies == copy)
+        at = pc.index_in(ids.take(rows), labels.image_id).to_numpy()
+        judged = Judged(sets.take(at), scores[rows], kind)
+        each[str(copy)] = {m.metric: m for m in judged.measured(list(_JUDGED))}
+    clean = each.pop("clean-0")
+    for metric in _JUDGED:
+        value = float(np.mean([of[metric].value for of in each.values()]))
+        drawn = np.mean([of[metric].replicates for of in each.values()], axis=0)
+        n = clean[metric].n
+        yield Measured(f"corrupted_{metric}", value, n, replicates=drawn)
+        lost = clean[metric].replicates - drawn
+        yield Measured(f"lost_{metric}", clean[metric].value - value, n, replicates=lost)
+
+
+def _shortcuts(run: Run) -> Iterator[Measured]:
+    """Average over pairs; of gaps the absolute value, as Plumb et al. 2022 (SPIRE) take it."""
+    judged, classes = Judged.of(run), read_classes(run.classes)
+    numbers = [(classes.keys.index(main), classes.keys.index(other)) for main, other in PAIRS[run.data_set]]
+    each = [_pair(judged, main, companion) for main, companion in numbers]
+    for name in each[0]:
+        signs = [np.sign(of[name][0]) for of in each]
+        found = [sign * of[name] for sign, of in zip(signs, each, strict=True)]
+        value, *drawn = np.mean(found, axis=0)
+        yield Measured(name, float(value), len(judged.labels), replicates=np.array(drawn))
+
+
+def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:
+    """Return values of a pair, each followed by its replicates, shape (1 + R,).
+
+    A class is found in as many images as hold it, those with its highest scores: a rule that is the same for
+    a softmax, which names one class, and for sigmoids.
+    """
+    n = len(judged.labels)
+    columns = np.array([[main, companion]]).repeat(n, 0)
+    splits = split(*judged.labels.state_of(columns).T)
+    score, there = judged.scores[:, main], (splits == BOTH) | (splits == MAIN_ONLY)
+    if judged.kind == "logit":
+        score = judged.probabilities[:, main]
+    found = score >= np.sort(score)[-max(int(there.sum()), 1)]
+    weights = np.concatenate([np.ones((1, n)), counts(n)])
+    shares = [_share(found, splits == which, weights) for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER)]
+    inside = splits != LEFT_OUT
+    known, weights = (score[inside], there[inside]), weights[:, inside]
+    return {
+        "recall_gap": shares[0] - shares[1],
+        "hallucination_gap": shares[2] - shares[3],
+        "ap": average_precision(*known, weights),
+        "ap_balanced": average_precision(*known, balancing(splits[inside], weights)),
+    }
+
+
+def _share(found: np.ndarray, inside: np.ndarray, weights: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((weights @ (found & inside)) / (weights @ inside))
+
+
+ROBUSTNESS = Measure(
+    "robustness",
+    "Corrupted test images, and classes beside the companion that they are often seen with.",
+    take,
+    METRICS,
+)

@@ -1,0 +1,89 @@
+"""How well do the features serve something else? The backbone stays as it is, and heads are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from manyhot.pipeline import transfer_files
+from manyhot.study import Measure, Measured, Metric, Run
+
+METRICS = (
+    Metric("knn_top1", "nearest neighbours, another data set: by label", percent=True),
+    Metric("probe_top1", "linear probe, another data set: by label", percent=True),
+    Metric("few_shot_top1", "ten images a class, another data set: by label", percent=True),
+    Metric("probe_map", "linear probe of label sets, another data set: mean average precision", percent=True),
+    Metric("segmentation_miou", "segmentation of VOC: mean intersection over union", percent=True),
+    Metric("detection_ap50", "detection on VOC: average precision at an overlap of a half", percent=True),
+)
+
+_FEATURES = {
+    "knn": ("knn/top1", "knn_top1", {}),
+    "probe": ("probe/top1", "probe_top1", {"penalty": 0.03}),
+    "few-shot": ("few-shot/top1(shots=10)", "few_shot_top1", {"shots": (10,), "draws": 3}),
+    "multilabel": ("multilabel/map_macro(masked=True)", "probe_map", {"penalty": 0.03}),
+}
+
+_MAPS = {
+    "segmentation": ("segmentation/miou", "segmentation_miou", {"size": 128, "epochs": 6}),
+    "detection": ("detection/ap50", "detection_ap50", {"size": 128, "epochs": 6}),
+}
+
+RESAMPLES = 100
+
+
+def take(run: Run) -> Iterator[Measured]:
+    """Fit heads on the other data set, and on VOC with boxes and masks."""
+    other, dense = run.data / "transfer", run.data / "dense"
+    for method, (metric, name, settings) in _FEATURES.items():
+        yield _taken(
+            run,
+            method,
+            metric,
+            name,
+            settings,
+            source=other / "images-all.parquet",
+            labels=other / "labels-all.parquet",
+            classes=other / "classes.txt",
+            split=other / "split.parquet",
+        )
+    for method, (metric, name, settings) in _MAPS.items():
+        yield _taken(
+            run,
+            method,
+            metric,
+            name,
+            {**settings, **({"size": 64, "epochs": 1} if run.smoke else {})},
+            source=dense / "images.parquet",
+            objects=dense / "objects.parquet",
+            masks=dense / "images.parquet" if method == "segmentation" else None,
+            classes=dense / "classes.txt",
+            split=dense / "images.parquet",
+        )
+
+
+def _taken(
+    run: Run, method: str, metric: str, name: str, settings: dict, source: object, **given: object
+) -> Measured:
+    found, _ = transfer_files(
+        source,
+        run.folder / "transfer" / ("features" if method in _FEATURES else method),
+        models={run.arm: f"trained:{run.model}"},
+        method=method,
+        settings=settings,
+        resamples=RESAMPLES,
+        engine="torch",
+        **given,
+    )
+    (row,) = (r for r in found.results.to_pylist() if r["metric"] == metric and r["slice"] == "all")
+    drawn = [r["values"] for r in found.samples.to_pylist() if r["metric"] == metric and r["slice"] == "all"]
+    return Measured(name, row["value"], row["n"], replicates=np.array(drawn[0]) if drawn else None)
+
+
+TRANSFER = Measure(
+    "transfer",
+    "Heads on the network as it is: for images of the other data set, and for boxes and masks of VOC.",
+    take,
+    METRICS,
+)

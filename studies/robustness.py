@@ -1,0 +1,75 @@
+"""Label sets, corruptions and shortcuts.
+
+Question: Do networks that learn from label sets lose less on corrupted images, and do their predictions of a
+class hang less on what is beside it?
+
+Command: manyhot study studies/robustness.py
+
+Time: not yet measured.
+
+Result: not yet run.
+"""
+
+from grid import GRID, LIMITS, NOT_RUN, claim
+from measuring.accuracy import ACCURACY
+from measuring.robustness import ROBUSTNESS
+
+from manyhot.study import Study
+
+PLANTED = ("cifar-sets",)
+
+study = Study(
+    "robustness",
+    "Label sets, corruptions and shortcuts",
+    "Do networks that learn from label sets lose less on corrupted images, and do their predictions of a "
+    "class hang less on what is beside it?",
+    GRID,
+    (ACCURACY, ROBUSTNESS),
+    (
+        claim("sets", "corrupted_real1", "predictions of corrupted images, by label set,"),
+        claim("sets", "lost_real1", "robustness to corruptions, in points lost by label set,"),
+        claim("sets", "recall_gap", "recalls without the companion, against those with it,", margin=0.03),
+        claim("sets", "ap_balanced", "average precisions where the companion tells nothing"),
+        claim(
+            "sets",
+            "recall_gap",
+            "recalls without a planted companion",
+            data_sets=PLANTED,
+            margin=0.03,
+            main=False,
+        ),
+        claim(
+            "sets",
+            "hallucination_gap",
+            "calls of a class beside its companion alone",
+            margin=0.03,
+            main=False,
+        ),
+        claim("sets", "lost_top1", "robustness to corruptions, in points lost by label,", main=False),
+        claim(
+            "sets", "lost_map_macro", "robustness to corruptions, in mean average precision lost,", main=False
+        ),
+        claim("sets", "lost_real1", "robustness to corruptions, by label set,", "single-bce", main=False),
+        claim("sets", "recall_gap", "recalls without the companion", "single-bce", margin=0.03, main=False),
+        claim(
+            "reassessed", "lost_real1", "robustness to corruptions, in points lost by label set,", main=False
+        ),
+        claim("soft", "lost_real1", "robustness to corruptions, in points lost by label set,", main=False),
+    ),
+    limits=(
+        *LIMITS,
+        "Four of ImageNet-C's fifteen corruptions at three severities, on 300 images, which are enlarged to "
+        "224 pixels, corrupted, and reduced again: noise is weaker than in photographs of that size.",
+        "One planted pair of classes, and five pairs of VOC with few images of both.",
+    ),
+    table=(
+        "real1",
+        "corrupted_top1",
+        "corrupted_real1",
+        "lost_top1",
+        "lost_real1",
+        "recall_gap",
+        "hallucination_gap",
+    ),
+    not_run=NOT_RUN[:1],
+)

@@ -3,6 +3,9 @@
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,3 +302,25 @@ def test_a_broken_note_of_what_is_done_is_as_none(tmp_path):
     assert Kept.read(path).changed("labels", {"data": "y", "wants": {}}) == ("data",)
     assert Kept.read(path).changed("training", {}) is None
     assert dataclasses.asdict(Kept.read(path)) == dataclasses.asdict(kept)
+
+
+def test_a_study_that_is_killed_at_any_moment_goes_on(tmp_path):
+    script = Path(toys.__file__).with_name("killing_studies.py")
+    kills = []
+    for name, *more in (("killed",), ("whole", "whole")):
+        command = [sys.executable, script, tmp_path / name, *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        kills.append(int(done.stdout))
+    assert 5 < kills[0] < 200
+    assert kills[1] == 0
+    for table in ("runs", "means", "effects"):
+        one, other = (
+            (tmp_path / name / f"results/toy/{table}.csv").read_bytes() for name in ("killed", "whole")
+        )
+        assert one == other
+    models = [
+        sorted(p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("model.safetensors"))
+        for name in ("killed", "whole")
+    ]
+    assert models[0] == models[1]
+    assert len(models[0]) == 6

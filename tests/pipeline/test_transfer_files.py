@@ -356,6 +356,18 @@ CASES = [
     ),
     (
         "knn",
+        {"held_out": 1},
+        InputError,
+        "held_out is a share.\n  got:     1\n  allowed: above 0, below 1",
+    ),
+    (
+        "knn",
+        {"seed": -1},
+        InputError,
+        "The seed is negative.\n  got:     -1\n  allowed: 0 and up",
+    ),
+    (
+        "knn",
         {"settings": {"k": 41}},
         InputError,
         "There are fewer images to fit on than neighbours are asked for.\n"
@@ -374,6 +386,18 @@ def test_bad_input(method, changes, error, text, tmp_path):
     with pytest.raises(error) as caught:
         transfer_files("photos", tmp_path, method=method, resamples=0, **given)
     assert str(caught.value) == text
+
+
+def test_backbones_of_one_name():
+    Path("copy").mkdir()
+    Path("copy/resnet.safetensors").write_bytes(Path("resnet.safetensors").read_bytes())
+    with pytest.raises(InputError) as caught:
+        judged("same-names", "knn", [MODEL, "trained:copy/resnet.safetensors"], settings={"k": 3})
+    assert str(caught.value) == (
+        "Two backbones have the same name.\n"
+        "  got:     trained/resnet\n"
+        "  do:      rename the folder of one, or give names from Python: models={'mine': …}"
+    )
 
 
 def test_images_that_nothing_is_known_of_and_empty_classes_are_no_error():

@@ -96,7 +96,7 @@ def mitigate_files(
         For each kind of bad input; or no pair can be treated.
     """
     out = Path(out)
-    _check_options(losses, fill, held_out, pairs)
+    _check_options(losses, fill, pairs)
     check_apart([source, objects, masks, labels, classes, split], out, ["mitigation"])
     check_place(out / "mitigation.parquet", "mitigation")
     given = None if classes is None else read_classes(classes)
@@ -134,14 +134,12 @@ def mitigate_files(
     return done, [*written, write_diagnosis(out)]
 
 
-def _check_options(losses: Sequence[str], fill: str, held_out: float, pairs: Sequence[str]) -> None:
+def _check_options(losses: Sequence[str], fill: str, pairs: Sequence[str]) -> None:
     strange = [loss for loss in losses if loss not in LOSSES]
     if strange or not losses:
         raise InputError("There is no such loss.", got=", ".join(strange) or None, allowed=", ".join(LOSSES))
     if fill not in FILLS:
         raise InputError("Nothing tells how to fill.", got=fill, allowed=", ".join(FILLS))
-    if not 0 < held_out < 1:
-        raise InputError("held_out is a share.", got=held_out, allowed="above 0, below 1")
     if not pairs:
         raise InputError(
             "No pair is named.",

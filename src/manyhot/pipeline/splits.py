@@ -33,8 +33,10 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldBy:
     Raises
     ------
     InputError
-        The table does not exist, tells no split, or holds no image out.
+        The table does not exist, tells no split, or holds no image out; or the share is none.
     """
+    if not 0 < share < 1:
+        raise InputError("held_out is a share.", got=share, allowed="above 0, below 1")
     if path is None:
         return HeldBy(None, share, seed)
     import polars as pl

@@ -20,10 +20,12 @@ from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.pipeline.predict import Notify
 from manyhot.pipeline.splits import HeldBy, held_out_of
 from manyhot.pipeline.training import train_files
+from manyhot.steps.numbers import check_draws
 from manyhot.steps.results import Evaluation, Note
 from manyhot.steps.sets import original_labels
-from manyhot.steps.shortcuts import States, states_of_labels, states_of_objects
+from manyhot.steps.shortcuts import States, states_of_labels
 from manyhot.steps.transfer import Draws, Key, Known, Measured, Tally, check_classes, mean_of_draws
+from manyhot.steps.treatment import known_of
 from manyhot.tables import Labels, Objects, predictions_file_name, write_labels
 from manyhot.train.transfer.settings import settings_of
 
@@ -117,6 +119,7 @@ def transfer_files(
             do="the method fine-tune does" if method != "fine-tune" else "it does so anyway: leave this out",
         )
     _check_models(models)
+    check_draws(resamples, seed)
     check_apart([source, labels, objects, masks, classes, split], out, ["results", "pairs", "samples"])
     check_place(out / "results.parquet", "results")
     told = Told(
@@ -178,9 +181,18 @@ class Told:
 
     def networks(self) -> Iterator[tuple[str, Network]]:
         """Yield how each backbone is called on the command line, and its network."""
+        seen: set[str] = set()
         for name, spec in self.models.items():
             network = find_backbone(spec or name)
-            yield spec or name, replace(network, name=name) if spec else network
+            network = replace(network, name=name) if spec else network
+            if network.name in seen:
+                raise InputError(
+                    "Two backbones have the same name.",
+                    got=network.name,
+                    do="rename the folder of one, or give names from Python: models={'mine': …}",
+                )
+            seen.add(network.name)
+            yield spec or name, network
 
     def note(self, kind: str, n: int, text: str, model: str = "") -> None:
         """Note what the reader of the numbers must know, once."""
@@ -234,15 +246,14 @@ class Given:
         found = None if objects is None else read_objects(objects, classes=given)
         own = None if labels is None else read_labels(labels, classes=given)
         if given is None:
-            given = _named_by(found, own)
+            given = _named_by(found, None if found and method == "segmentation" else own)
         return cls(given, own, found, None if masks is None else Path(masks), classes)
 
     def states(self) -> tuple[States, npt.NDArray[np.integer]]:
         """Return label sets and original labels."""
         if self.labels is None:
             assert self.objects is not None
-            states = states_of_objects(self.objects, self.classes)
-            return states, np.full(len(states.image_id), -1)
+            return known_of(self.objects, None, self.classes)
         return states_of_labels(self.labels, self.classes), original_labels(self.labels)
 
     def labels_of(self, names: Collection[str], path: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from networks import settings_of
+from networks import engine_of, settings_of
 from seeing import seen
 
 from manyhot import Labels, Predictions, read_labels, write_labels, write_predictions
@@ -74,6 +74,6 @@ def _probabilities(
         settings=settings,
         features=run.folder.parents[4] / "features",
     )
-    predicted = seen(model, run.images("train"), home / "seen")
+    predicted = seen(model, run.images("train"), home / "seen", engine_of(run))
     assert predicted.image_id.equals(labels.image_id)
     return predicted.confidence()

@@ -8,7 +8,7 @@ from manyhot import Predictions, predict_files, read_predictions
 from manyhot.tables import predictions_file_name
 
 
-def seen(model: Path, images: Path, out: Path) -> Predictions:
+def seen(model: Path, images: Path, out: Path, engine: str) -> Predictions:
     """Return a network's scores of all classes, predicting what is not there yet.
 
     Parameters
@@ -18,6 +18,8 @@ def seen(model: Path, images: Path, out: Path) -> Predictions:
     images : Path
     out : Path
         The folder of the predictions.
+    engine : str
+        As ``manyhot predict --engine`` takes it.
     """
-    (done,) = predict_files(images, [f"trained:{model}"], out, top=None, engine="torch")
+    (done,) = predict_files(images, [f"trained:{model}"], out, top=None, engine=engine)
     return read_predictions(out / predictions_file_name(done.model))

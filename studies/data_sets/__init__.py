@@ -6,13 +6,11 @@ from pathlib import Path
 
 from data_sets import cifar_sets, voc9
 from data_sets.targets import write_dense, write_other
-from data_sets.written import write_corrupted
 from manyhot.study import DataSet
 
 
 def _make_voc9(folder: Path, smoke: bool) -> None:
     voc9.make(folder, smoke)
-    write_corrupted(folder, voc9.photographs("test", smoke)[0], smoke)
     splits = {split: cifar_sets.compositions(split, smoke) for split in ("train", "test")}
     write_other(folder, splits, cifar_sets.CLASSES, smoke)
     write_dense(folder, voc9.SIDE, smoke)
@@ -20,7 +18,6 @@ def _make_voc9(folder: Path, smoke: bool) -> None:
 
 def _make_cifar_sets(folder: Path, smoke: bool) -> None:
     cifar_sets.make(folder, smoke)
-    write_corrupted(folder, cifar_sets.compositions("test", smoke)[0], smoke)
     splits = {split: voc9.photographs(split, smoke) for split in ("train", "test")}
     write_other(folder, splits, voc9.CLASSES, smoke)
     write_dense(folder, voc9.SIDE, smoke)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_sets.compositions import Composition, Pair, Pixels, compose, generated, states
-from data_sets.written import Split, shared, write_images, write_split
+from data_sets.written import Split, shared, write_seen, write_split
 from manyhot.classes import from_keys
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -19,8 +19,8 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 KNOWN = ("airplane", "automobile", "bird", "cat", "deer", "dog", "horse", "ship")
 """The classes of the data set."""
 
-UNKNOWN = ("frog", "truck")
-"""Pictures of these are in no composition but those of ``images-unknown.parquet``."""
+OTHERS = ("frog", "truck")
+"""Pictures of these are in no composition but in those of unknown classes."""
 
 MAIN, COMPANION = "horse", "ship"
 """In training images a horse is seldom without a ship."""
@@ -29,7 +29,7 @@ OFTEN = {"train": 0.9, "val": 0.9, "test": 0.5}
 """The share of images with a horse that show a ship, too."""
 
 N = {"train": 4000, "val": 500, "test": 1000, "unknown": 500}
-"""Compositions. Those of ``val`` are of a tenth of CIFAR-10's training pictures, which no other has."""
+"""Compositions, ``unknown`` of the unknown classes. A tenth of the training pictures is for ``val`` alone."""
 
 _SMOKE = {"train": 48, "val": 24, "test": 48, "unknown": 24}
 _SEED = 20_260
@@ -39,13 +39,14 @@ CLASSES = from_keys(KNOWN, "cifar-sets")
 
 
 def make(folder: Path, smoke: bool) -> None:
-    """Write the compositions of all splits, and those of unknown classes."""
+    """Write the compositions of all splits, and what networks are judged on."""
     for split in ("train", "val", "test"):
         write_split(folder, split, *compositions(split, smoke), CLASSES)
     pictures, label = _pictures("test", smoke)
-    others = np.array([CIFAR10.index(key) for key in UNKNOWN])
+    others = np.array([CIFAR10.index(key) for key in OTHERS])
     made = _composed(pictures, label, others, "unknown", smoke)
-    write_images(folder / "images-unknown.parquet", {name: m.pixels for name, m in made.items()})
+    unknown = {name: m.pixels for name, m in made.items()}
+    write_seen(folder, compositions("test", smoke)[0], unknown, smoke)
 
 
 def compositions(split: str, smoke: bool) -> Split:

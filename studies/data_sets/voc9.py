@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from data_sets.compositions import compose, generated, states
-from data_sets.written import Pixels, Split, shared, squashed, write_images, write_split
+from data_sets.written import Pixels, Split, shared, squashed, write_seen, write_split
 from manyhot.classes import from_keys
 
 NINE = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train")
@@ -26,10 +26,11 @@ CLASSES = from_keys(NINE, "voc9")
 
 
 def make(folder: Path, smoke: bool) -> None:
-    """Write the photographs of all splits, and those without any of the classes."""
+    """Write the photographs of all splits, and what networks are judged on."""
     for split in ("train", "val", "test"):
         write_split(folder, split, *photographs(split, smoke), CLASSES)
-    write_images(folder / "images-unknown.parquet", photographs("val", smoke)[0] if smoke else _unknown())
+    unknown = photographs("val", smoke)[0] if smoke else _unknown()
+    write_seen(folder, photographs("test", smoke)[0], unknown, smoke)
 
 
 def photographs(split: str, smoke: bool) -> Split:

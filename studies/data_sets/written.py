@@ -120,8 +120,18 @@ def write_split(
     (folder / "classes.txt").write_text("\n".join(classes.keys) + "\n", encoding="utf-8")
 
 
-def write_corrupted(folder: Path, pictures: Mapping[str, Pixels], smoke: bool) -> None:
-    """Write corrupted copies of some images, ``fog-3:ID``, and these images as they are, ``clean-0:ID``.
+UNKNOWN, CLEAN = "unknown:", "clean-0"
+"""What ids of images begin with that are of none of the classes, and of copies that are not corrupted."""
+
+
+def write_seen(folder: Path, test: Mapping[str, Pixels], unknown: Mapping[str, Pixels], smoke: bool) -> None:
+    """Write all images that networks are judged on as one file, to be predicted at once."""
+    named = {f"{UNKNOWN}{name}": pixels for name, pixels in unknown.items()}
+    write_images(folder / "images-seen.parquet", {**test, **named, **corrupted(test, smoke)})
+
+
+def corrupted(pictures: Mapping[str, Pixels], smoke: bool) -> dict[str, Pixels]:
+    """Return corrupted copies of some images, ``fog-3:ID``, and these images as they are, ``clean-0:ID``.
 
     Each is enlarged to 224 pixels, corrupted as in ImageNet-C, and reduced to its size again: noise is finer
     there than it would be in a photograph, and blur stronger.
@@ -135,7 +145,7 @@ def write_corrupted(folder: Path, pictures: Mapping[str, Pixels], smoke: bool) -
             altered = alter(name, pixels)
             assert not isinstance(altered, str)
             found[f"{alter.kind}-{severity}:{name}"] = resized(altered, len(pixels))
-    write_images(folder / "images-corrupted.parquet", found)
+    return found
 
 
 def resized(pixels: Pixels, side: int) -> Pixels:

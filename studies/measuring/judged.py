@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from networks import engine_of
 from scipy.special import softmax
 from seeing import seen
 
@@ -43,10 +44,10 @@ class Judged:
     kind: str
 
     @classmethod
-    def of(cls, run: Run, split: str = "test") -> Judged:
-        """Predict a split with the network of a run; rows are in the order of the labels."""
-        labels = read_labels(run.labels(split))
-        found = predictions(run, split)
+    def of(cls, run: Run) -> Judged:
+        """Predict the test images with the network of a run; rows are in the order of the labels."""
+        labels = read_labels(run.labels("test"))
+        found = predictions(run)
         at = align(labels.image_id, found.image_id, left_name="the labels", right_name="the images")
         assert not at.left_only
         return cls(label_sets(labels).take(at.left), scores_of(found)[at.right], found.score_kind)
@@ -71,9 +72,9 @@ class Judged:
         return Judged(self.labels.take(images), self.scores[images], self.kind)
 
 
-def predictions(run: Run, split: str) -> Predictions:
-    """Return what a run's network says of ``images-SPLIT.parquet``."""
-    return seen(run.model, run.images(split), run.folder / "predictions" / split)
+def predictions(run: Run) -> Predictions:
+    """Return what a run's network says of all images that it is judged on, ``images-seen.parquet``."""
+    return seen(run.model, run.images("seen"), run.folder / "predictions", engine_of(run))
 
 
 def scores_of(found: Predictions) -> npt.NDArray[np.float32]:

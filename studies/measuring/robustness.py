@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
+from data_sets.written import CLEAN, UNKNOWN
 
 from manyhot import read_labels
 from manyhot.core.shortcuts import (
@@ -63,19 +64,17 @@ def take(run: Run) -> Iterator[Measured]:
 
 def _corrupted(run: Run) -> Iterator[Measured]:
     """Average over kinds and severities; all copies are of the same images, and redrawn together."""
-    found = predictions(run, "corrupted")
-    scores, kind = scores_of(found), found.score_kind
-    copies = np.array([name.partition(":")[0] for name in found.image_id.to_pylist()])
-    ids = pc.replace_substring_regex(found.image_id, "^[^:]*:", "")
+    found = predictions(run)
+    copies = np.array([name.rpartition(":")[0] for name in found.image_id.to_pylist()])
+    ids = pc.replace_substring_regex(found.image_id, "^.*:", "")
     labels = read_labels(run.labels("test"))
-    sets = label_sets(labels)
     each: dict[str, dict[str, Measured]] = {}
-    for copy in np.unique(copies):
+    for copy in sorted(set(copies.tolist()) - {"", UNKNOWN.rstrip(":")}):
         rows = np.flatnonzero(copies == copy)
         at = pc.index_in(ids.take(rows), labels.image_id).to_numpy()
-        judged = Judged(sets.take(at), scores[rows], kind)
-        each[str(copy)] = {m.metric: m for m in judged.measured(list(_JUDGED))}
-    clean = each.pop("clean-0")
+        judged = Judged(label_sets(labels).take(at), scores_of(found)[rows], found.score_kind)
+        each[copy] = {m.metric: m for m in judged.measured(list(_JUDGED))}
+    clean = each.pop(CLEAN)
     for metric in _JUDGED:
         value = float(np.mean([of[metric].value for of in each.values()]))
         drawn = np.mean([of[metric].replicates for of in each.values()], axis=0)
@@ -94,7 +93,10 @@ def _shortcuts(run: Run) -> Iterator[Measured]:
         signs = [np.sign(of[name][0]) for of in each]
         found = [sign * of[name] for sign, of in zip(signs, each, strict=True)]
         value, *drawn = np.mean(found, axis=0)
-        yield Measured(name, float(value), len(judged.labels), replicates=np.array(drawn))
+        # Of few images most redraws lack one of the four splits.
+        several = np.isfinite(drawn).sum() > 1
+        replicates = np.array(drawn) if several else None
+        yield Measured(name, float(value), len(judged.labels), replicates=replicates)
 
 
 def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:

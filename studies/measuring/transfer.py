@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from networks import engine_of
 
 from manyhot.pipeline import transfer_files
 from manyhot.study import Measure, Measured, Metric, Run
@@ -73,7 +74,7 @@ def _taken(
         method=method,
         settings=settings,
         resamples=RESAMPLES,
-        engine="torch",
+        engine=engine_of(run),
         **given,
     )
     (row,) = (r for r in found.results.to_pylist() if r["metric"] == metric and r["slice"] == "all")

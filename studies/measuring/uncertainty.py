@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pyarrow.compute as pc
+from data_sets.written import UNKNOWN
 from scipy.special import logit, logsumexp, xlogy
 from scipy.stats import rankdata
 
@@ -51,8 +53,9 @@ def take(run: Run) -> Iterator[Measured]:
     for name in (*_BOTH, "error_auroc"):
         yield from judged.measured([name, f"{name}_set"])
     yield from _too_sure(judged)
-    found = predictions(run, "unknown")
-    unknown = sureness(scores_of(found), found.score_kind)
+    found = predictions(run)
+    of_unknown = pc.starts_with(found.image_id, UNKNOWN).to_numpy(zero_copy_only=False)
+    unknown = sureness(scores_of(found)[of_unknown], found.score_kind)
     known = sureness(judged.scores, judged.kind)
     for name in SCORES:
         yield estimated(

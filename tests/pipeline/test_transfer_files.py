@@ -388,6 +388,23 @@ def test_bad_input(method, changes, error, text, tmp_path):
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize(
+    ("method", "more"), [("knn", {"settings": {"k": 3}}), ("segmentation", {**MASKS, "settings": QUICK})]
+)
+def test_an_image_that_cannot_be_decoded_is_left_out_and_told(method, more):
+    folder = Path(f"broken-{method}")
+    folder.mkdir()
+    for file in Path("photos").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes() if file.stem != "03" else b"no image")
+    found, _ = transfer_files(
+        folder, f"{folder}-out", models=[MODEL], method=method, resamples=0, **{**GIVEN, **more}
+    )
+    assert found.results["n"].to_pylist()[0] == 19
+    assert [n.text for n in found.notes][:1] == [
+        "left out: 1, such as 03.png (not an image of a known format)"
+    ]
+
+
 def test_backbones_of_one_name():
     Path("copy").mkdir()
     Path("copy/resnet.safetensors").write_bytes(Path("resnet.safetensors").read_bytes())

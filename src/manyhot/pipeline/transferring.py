@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -200,6 +201,13 @@ class Told:
         if note not in self.notes:
             self.notes.append(note)
 
+    def note_skipped(self, reasons: Mapping[str, str]) -> None:
+        """Note which images were left out, and why the first of them was."""
+        if reasons:
+            name, reason = next(iter(reasons.items()))
+            n = len(reasons)
+            self.note("images_skipped", n, f"left out: {n:,}, such as {name} ({reason})")
+
     def tally(self, known_held: int, judged: int) -> Tally:
         """Return what collects the numbers."""
         return Tally(self.dataset, self.method, known_held, Draws(judged, self.resamples, self.seed))
@@ -319,6 +327,8 @@ def _features(told: Told, network: Network, wanted: pa.Array) -> tuple[list[str]
     source = some_images(told, wanted.to_pylist())
     run(source, network, folder, Settings(1, told.engine, embeddings=True), told.call, told.notify)
     file = Path(predictions_file_name(network.name))
+    with (folder / "skipped.csv").open(newline="", encoding="utf-8") as skipped:
+        told.note_skipped({row["image_id"]: row["reason"] for row in csv.DictReader(skipped)})
     ids = read_predictions(folder / file).image_id.to_pylist()
     return ids, np.load(folder / "embeddings" / file.with_suffix(".npy"))
 

@@ -61,12 +61,14 @@ class _Images:
     def read(cls, told: Told, wanted: Sequence[str]) -> _Images:
         """Read and look at the images that something is known of."""
         found: dict[str, tuple[Opener, tuple[int, int]]] = {}
+        skipped: dict[str, str] = {}
         for name, opener in _listed(some_images(told, wanted)):
             pixels = _pixels(opener)
             if isinstance(pixels, str):
-                told.note("images_skipped", 1, f"{name} was left out: {pixels}")
+                skipped[name] = pixels
             else:
                 found[name] = opener, (int(pixels.shape[1]), int(pixels.shape[2]))
+        told.note_skipped(skipped)
         names = sorted(found)
         openers, shapes = zip(*(found[n] for n in names), strict=True) if names else ((), ())
         return cls(names, openers, shapes, told.held.of(names))

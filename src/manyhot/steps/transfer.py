@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.detection import Boxes, average_precision, match
-from manyhot.core.estimates import Estimate, Ratio
-from manyhot.core.resampling import compare_pairs, draw_counts, percentile_interval
+from manyhot.core.estimates import Estimate, Pooled, Ratio
+from manyhot.core.resampling import centred_interval, compare_pairs, draw_counts, percentile_interval
 from manyhot.core.segmentation import class_overlaps
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
@@ -51,11 +51,14 @@ class Measured:
         Empty where none were drawn, or where nobody can say.
     n : int
         Images that count.
+    centred : bool
+        Whether resamples lie beside the value, as those of average precision over rare classes do.
     """
 
     value: float
     samples: Floats
     n: int
+    centred: bool = False
 
     @property
     def interval(self) -> tuple[float | None, float | None]:
@@ -63,6 +66,8 @@ class Measured:
         samples = self.samples[~np.isnan(self.samples)]
         if not len(samples) or np.isnan(self.value):
             return None, None
+        if self.centred:
+            return centred_interval(samples, self.value)
         lo, hi = percentile_interval(samples[None])
         return float(lo[0]), float(hi[0])
 
@@ -196,7 +201,8 @@ class Draws:
             estimate = entry(case)
             n = int(np.count_nonzero(estimate.scored))
             if n:
-                told[entry.name, ALL] = Measured(estimate.value(), self._replicates(estimate), n)
+                samples = self._replicates(estimate)
+                told[entry.name, ALL] = Measured(estimate.value(), samples, n, isinstance(estimate, Pooled))
         return told
 
     def _replicates(self, estimate: Estimate) -> Floats:

@@ -34,7 +34,7 @@ from manyhot.train.networks import start_of
 from manyhot.train.optimising import averaged, optimiser_of, rate
 from manyhot.train.orders import Order
 from manyhot.train.parts import Given, parts_of
-from manyhot.train.processes import started, summed
+from manyhot.train.processes import keep_memory, started, summed
 from manyhot.train.recipe import Recipe
 from manyhot.train.validation import Validation, check_best, is_better
 from manyhot.train.wanted import Teacher, Wanted, teacher
@@ -100,6 +100,8 @@ def fit(job: Job) -> Path:
     path = job.out / "model.safetensors"
     check_best(job.recipe.best, job.validation)
     fabric = started(job.recipe.precision)
+    if fabric.device.type == "cpu":
+        keep_memory()
     with alone(job.out) if fabric.is_global_zero else contextlib.nullcontext():
         if fabric.is_global_zero:
             check_identity(job.out, job.identity)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import logging
 import os
+import sys
 import warnings
 from typing import Any
 
@@ -53,6 +55,22 @@ def started(precision: str) -> Any:
         atexit.unregister(_end)
         atexit.register(_end)
     return fabric
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# Of glibc's malloc.h.
+
+
+def keep_memory() -> None:
+    """Use the memory of a step again in the next one, with glibc: a fifth of the time of small networks.
+
+    What is large, and what lies at the end of the heap, would go back to the system after each step and come
+    again page by page, filled with zeros.
+    """
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
 
 
 def summed(fabric: Any, values: torch.Tensor) -> torch.Tensor:

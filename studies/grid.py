@@ -53,6 +53,7 @@ def claim(arm: str, metric: str, words: str, against: str = "single", **more: An
         Other fields of `Claim`; the margin is a point by default.
     """
     one, other = _NAMES[arm], _NAMES[against]
+    give = "gives" if arm in ("role", "em-apl") else "give"
     margin = more.pop("margin", 0.01)
     where = "".join(f", {name}" for name in more.get("data_sets", ()))
     return Claim(
@@ -60,8 +61,8 @@ def claim(arm: str, metric: str, words: str, against: str = "single", **more: An
         metric,
         arm,
         margin,
-        f"{one} give better {words} than {other}.",
-        f"{one} give worse {words} than {other}.",
+        f"{one} {give} better {words} than {other}.",
+        f"{one} {give} worse {words} than {other}.",
         f"{one} and {other} give {words} that are equally good, within {100 * margin:g} points.",
         against,
         **more,

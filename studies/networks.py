@@ -10,7 +10,7 @@ _TINY = {"epochs": 1, "batch": 16, "size": 32, "warmup": 0.0, "precision": "32-t
 
 SMALL = Net(
     "small",
-    "A small residual network (timm's test_resnet, 0.5 million weights) from random weights, on "
+    "A small residual network (timm's test_resnet, 0.4 million weights) from random weights, on "
     "crops of 64 pixels.",
     {
         "model": "timm/test_resnet",

@@ -74,7 +74,7 @@ class Judged:
 
 def predictions(run: Run) -> Predictions:
     """Return what a run's network says of all images that it is judged on, ``images-seen.parquet``."""
-    return seen(run.model, run.images("seen"), run.folder / "predictions", engine_of(run))
+    return seen(run.model, run.images("seen"), run.folder / "predictions" / "seen", engine_of(run))
 
 
 def scores_of(found: Predictions) -> npt.NDArray[np.float32]:

@@ -69,7 +69,7 @@ def _taken(
 ) -> Measured:
     found, _ = transfer_files(
         source,
-        run.folder / "transfer" / ("features" if method in _FEATURES else method),
+        run.folder / "predictions" / ("features" if method in _FEATURES else method),
         models={run.arm: f"trained:{run.model}"},
         method=method,
         settings=settings,

@@ -20,6 +20,7 @@ from manyhot.steps.sets import label_sets
 from manyhot.study import Run
 
 pytest.importorskip("timm")
+pytest.importorskip("imagecorruptions")
 STUDIES = Path(__file__).parents[2] / "studies"
 sys.path.insert(0, str(STUDIES))
 
@@ -62,7 +63,7 @@ def test_a_composition_shows_exactly_its_classes_and_the_largest_is_its_label():
 
 def test_sizes_of_sets_are_those_of_imagenetv2_and_pictures_are_used_alike():
     pictures, label = plain(50)
-    made = list(compose(pictures, label, np.arange(6), 4000, np.random.default_rng(1)))
+    made = list(compose(pictures, label, np.arange(6), 2500, np.random.default_rng(1)))
     shares = np.bincount([len(m.classes) for m in made])[1:] / len(made)
     np.testing.assert_allclose(shares, np.array([5083, 2385, 1306, 1097]) / 9871, atol=0.03)
     used = np.bincount(np.concatenate([m.used for m in made]), minlength=len(label)).reshape(6, 50)
@@ -73,9 +74,9 @@ def test_a_pair_is_together_as_often_as_wanted():
     pictures, label = plain()
     for often in (0.9, 0.5):
         rng = np.random.default_rng(2)
-        made = list(compose(pictures, label, np.arange(6), 3000, rng, Pair(0, 3, often)))
+        made = list(compose(pictures, label, np.arange(6), 1500, rng, Pair(0, 3, often)))
         with_main = [m for m in made if 0 in m.classes]
-        assert np.mean([3 in m.classes for m in with_main]) == pytest.approx(often, abs=0.04)
+        assert np.mean([3 in m.classes for m in with_main]) == pytest.approx(often, abs=0.05)
         assert all(len(set(m.classes)) == len(m.classes) for m in made)
 
 
@@ -155,7 +156,7 @@ def data(tmp_path_factory):
 
 
 def a_run(data, arm, tmp_path):
-    shutil.copytree(data, tmp_path / "data" / "voc9")
+    shutil.copytree(data, tmp_path / "data" / "voc9", dirs_exist_ok=True)
     folder = tmp_path / "runs" / "voc9" / "small" / arm / "seed-0"
     folder.mkdir(parents=True)
     return Run(tmp_path / "data" / "voc9", "voc9", "small", arm, 0, folder, smoke=True)
@@ -186,12 +187,13 @@ def test_arms_know_nothing_of_images_held_out(data, tmp_path, monkeypatch):
     made = {}
     for name in ("with", "without"):
         for arm in (REASSESSED, SOFT):
-            run = a_run(data, arm.name, tmp_path / name / arm.name)
+            run = a_run(data, arm.name, tmp_path / name)
             if name == "without":
                 for file in [*run.data.glob("*-test.parquet"), *run.data.glob("*-val.parquet")]:
                     file.unlink()
                 (run.data / "images-seen.parquet").unlink()
                 shutil.rmtree(run.data / "transfer")
+                shutil.rmtree(run.data / "dense")
             made[name, arm.name] = pq.read_table(arm.labels(run))
     for arm in (REASSESSED, SOFT):
         assert made["with", arm.name].equals(made["without", arm.name])

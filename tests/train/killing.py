@@ -1,7 +1,8 @@
 """Trains while it is killed again and again, and goes on each time.
 
-Run as ``python killing.py IMAGES LABELS CLASSES OUT SETTINGS KILLS``. Each kill of KILLS, a list in JSON, is
-a number: of steps, at which a run kills itself; or, below 0, of things that it does in the file system.
+Run as ``python killing.py IMAGES LABELS CLASSES JOBS``. A job of JOBS, a list in JSON, is a folder, settings
+and kills. Each kill is a number: of steps, at which a run kills itself; or, below 0, of things that it does
+in the file system. Prints how each process ended, and what the last of all told.
 """
 
 import json
@@ -18,14 +19,14 @@ import torch.utils.tensorboard
 import manyhot.train.loop as loop
 from manyhot import pipeline
 
-source, labels, classes, out, settings, kills = sys.argv[1:]
+source, labels, classes, jobs = sys.argv[1:]
 IMPORTED = (filelock, lightning_fabric, timm.optim, torch.utils.tensorboard)
 """Once, for all processes."""
 
 FILES = {"open", "os.rename", "os.remove", "os.chmod", "shutil.rmtree"}
 
 
-def run(kill):
+def run(out, settings, kill):
     """Train in a process of its own, and return how it ended."""
     child = os.fork()
     if child:
@@ -45,7 +46,7 @@ def run(kill):
         sys.addaudithook(lambda event, args: event in FILES and str(args[0]).startswith(out) and die())
     told = []
     pipeline.train_files(
-        source, labels, out, classes=classes, settings=json.loads(settings), save_every=0,
+        source, labels, out, classes=classes, settings=settings, save_every=0,
         notify=lambda kind, about: kind == "note" and told.append(about["text"]),
     )  # fmt: skip
     print(json.dumps(told), flush=True)
@@ -53,5 +54,5 @@ def run(kill):
 
 
 torch.set_num_threads(1)
-ends = [run(kill) for kill in json.loads(kills)]
-print(json.dumps(ends))
+for out, settings, kills in json.loads(jobs):
+    print(json.dumps([run(out, settings, kill) for kill in kills]), flush=True)

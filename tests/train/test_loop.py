@@ -206,6 +206,7 @@ def test_published_weights_without_a_classifier(tmp_path):
 def test_losses_that_remember_run_alone(train, monkeypatch):
     class Two:
         world_size, global_rank, is_global_zero = 2, 0, True
+        device = torch.device("cpu")
 
     monkeypatch.setattr(loop, "started", lambda _: Two())
     with pytest.raises(InputError) as error:

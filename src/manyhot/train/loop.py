@@ -204,14 +204,15 @@ class _Run:
     def _steps(self) -> Generator[tuple[float, float], None, None]:
         """Take steps; yield the rate and the loss of each."""
         first, within = divmod(self.step, self.plan.steps)
-        watch = _Watch(self)
         for epoch in range(first, self.recipe.epochs):
             for fed in self.parts.feed.epoch(epoch, within if epoch == first else 0):
                 lr = self.recipe.lr * rate(self.step / self.plan.steps, self.recipe)
                 for group in self.optimiser.param_groups:
                     group["lr"] = lr * group.get("lr_scale", 1.0)
                 torch.manual_seed(self._seed())
-                loss = watch(self._step(fed, epoch), fed, lr)
+                loss = float(self._step(fed, epoch))
+                if not math.isfinite(loss):
+                    self._stop(loss, fed, lr)
                 self.step += 1
                 self.total += loss
                 yield lr, loss
@@ -249,6 +250,28 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(self.start.module)
         return total
+
+    def _stop(self, loss: float, fed: Fed, lr: float) -> None:
+        """Save the batch that a run has lost its way on."""
+        out, ids = self.job.out, self.job.ids
+        path = out / ("bad-batch.npz" if self.plan.rank == 0 else f"bad-batch-{self.plan.rank}.npz")
+        rows = fed.batch.rows.tolist()
+        with atomic_write(path) as part, part.open("wb") as file:
+            np.savez(
+                file,
+                images=fed.batch.images.cpu().numpy(),
+                image_id=np.array([ids[row] for row in rows]),
+                step=self.step,
+                lr=lr,
+                loss=loss,
+            )
+        raise InputError(
+            "The loss is no finite number.",
+            where=f"step {self.step:,}, learning rate {lr:.3g}",
+            got=loss,
+            do=f"look at the batch in {path}; then begin anew in another folder with a lower lr, more "
+            "warmup, clip=1" + ("" if self.recipe.precision == "32-true" else ", or precision 32-true"),
+        )
 
     def _log(self, logs: Logs, lr: float, loss: float) -> None:
         logs.progress(self.step * self.plan.batch)
@@ -323,53 +346,6 @@ class _Run:
         start = self.start
         write_trained(
             Trained(start.architecture, start.options, self.job.classes, ends, told, weights, about), path
-        )
-
-
-class _Watch:
-    """Looks at each loss, and stops a run that has lost its way.
-
-    On a GPU that of a step is looked at while the next one is computed: nobody waits.
-    """
-
-    def __init__(self, run: _Run) -> None:
-        self.run, self.cuda = run, run.fabric.device.type == "cuda"
-        self.last: tuple[Tensor, Any, Fed, float, int] | None = None
-
-    def __call__(self, loss: Tensor, fed: Fed, lr: float) -> float:
-        host = loss.to("cpu", non_blocking=True)
-        event: Any = None
-        if self.cuda:
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        now = (host, event, fed, lr, self.run.step)
-        seen, self.last = (self.last or now) if self.cuda else now, now
-        if seen[1] is not None:
-            seen[1].synchronize()
-        value = float(seen[0])
-        if not math.isfinite(value):
-            self._stop(value, seen[2], seen[3], seen[4])
-        return value
-
-    def _stop(self, loss: float, fed: Fed, lr: float, step: int) -> None:
-        out, ids = self.run.job.out, self.run.job.ids
-        path = out / ("bad-batch.npz" if self.run.plan.rank == 0 else f"bad-batch-{self.run.plan.rank}.npz")
-        rows = fed.batch.rows.tolist()
-        with atomic_write(path) as part, part.open("wb") as file:
-            np.savez(
-                file,
-                images=fed.batch.images.cpu().numpy(),
-                image_id=np.array([ids[row] for row in rows]),
-                step=step,
-                lr=lr,
-                loss=loss,
-            )
-        raise InputError(
-            "The loss is no finite number.",
-            where=f"step {step:,}, learning rate {lr:.3g}",
-            got=loss,
-            do=f"look at the batch in {path}; then begin anew in another folder with a lower lr, more "
-            "warmup, clip=1" + ("" if self.run.recipe.precision == "32-true" else ", or precision 32-true"),
         )
 
 

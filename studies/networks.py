@@ -1,4 +1,4 @@
-"""The networks of the studies, with the settings that `pilot.py` chose on the images of ``val``."""
+"""The networks of the studies, with settings chosen on the images of ``val``; see `pilot.py`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LITE0 = Net(
         "augment": "none",
         "epochs": 8,
         "batch": 64,
-        "lr": 1e-3,
+        "lr": 3e-4,
     },
     {**_TINY, "model": "timm/test_efficientnet", "weights": "none", "trained_from": "blocks.4"},
 )

@@ -8,11 +8,11 @@ from manyhot.study import Measure, Measured, Metric, Run
 from measuring.judged import Judged
 
 METRICS = (
-    Metric("top1", "the best class is the label", percent=True),
-    Metric("real1", "the best class is in the label set", percent=True),
+    Metric("top1", "accuracy by label", percent=True),
+    Metric("real1", "accuracy by label set", percent=True),
     Metric("map_macro", "mean average precision", percent=True),
-    Metric("variable_topk", "label set found in as many best classes", percent=True),
-    Metric("asma", "the same, averaged over sizes of sets", percent=True),
+    Metric("variable_topk", "share of the label set in as many best classes", percent=True),
+    Metric("asma", "the same averaged over sizes of sets", percent=True),
 )
 
 

@@ -104,14 +104,14 @@ ORDERS = Across(
     _of_accuracy,
     (
         *(
-            Metric(f"swapped_{m}", f"pairs that {m} ranks otherwise than top1", "lower", percent=True)
+            Metric(
+                f"swapped_{m}", f"share of pairs in another order by {m} than by top1", "lower", percent=True
+            )
             for m in MULTI
         ),
-        Metric(
-            "by_chance", "pairs that top1 ranks otherwise on other images, by chance", "lower", percent=True
-        ),
+        Metric("by_chance", "share of pairs in another order by top1 on other images", "lower", percent=True),
         *(
-            Metric(f"tells_{m}", f"pairs that {m} ranks as transfer does", percent=True)
+            Metric(f"tells_{m}", f"share of pairs in the order of transfer by {m}", percent=True)
             for m in ("top1", *MULTI)
         ),
     ),
@@ -124,13 +124,15 @@ ORDERS_OF_TRUST = Across(
     _of_trust,
     (
         *(
-            Metric(f"swapped_{m}", f"pairs that {m} ranks otherwise by label set", "lower", percent=True)
+            Metric(
+                f"swapped_{m}", f"share of pairs in another order by {m} and label set", "lower", percent=True
+            )
             for m in TRUST
         ),
         *(
             Metric(
                 f"by_chance_{m}",
-                f"pairs that {m} ranks otherwise on other images, by chance",
+                f"share of pairs in another order by {m} on other images",
                 "lower",
                 percent=True,
             )

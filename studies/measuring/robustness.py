@@ -36,23 +36,30 @@ PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 """Main class and companion: of VOC the most frequent pairs, of compositions the one that was planted."""
 
-_JUDGED = {"top1": "label", "real1": "label set", "map_macro": "mean average precision"}
+_JUDGED = {
+    "top1": ("accuracy", "by label"),
+    "real1": ("accuracy", "by label set"),
+    "map_macro": ("mean average precision", ""),
+}
 
 METRICS = (
     *(
-        Metric(f"corrupted_{m}", f"right on corrupted images, by {w}", percent=True)
-        for m, w in _JUDGED.items()
+        Metric(f"corrupted_{m}", f"{what} on corrupted images {by}".strip(), percent=True)
+        for m, (what, by) in _JUDGED.items()
     ),
     *(
-        Metric(f"lost_{m}", f"lost on corrupted images, by {w}", "lower", percent=True)
-        for m, w in _JUDGED.items()
+        Metric(f"lost_{m}", f"{what} lost to corruptions {by}".strip(), "lower", percent=True)
+        for m, (what, by) in _JUDGED.items()
     ),
-    Metric("recall_gap", "how much more often found beside its companion", "lower", percent=True),
+    Metric("recall_gap", "recall gap of a class with and without its companion", "lower", percent=True),
     Metric(
-        "hallucination_gap", "how much more often called where only the companion is", "lower", percent=True
+        "hallucination_gap",
+        "hallucination gap of a class with and without its companion",
+        "lower",
+        percent=True,
     ),
-    Metric("ap", "average precision of the class", percent=True),
-    Metric("ap_balanced", "average precision, the companion beside half of all", percent=True),
+    Metric("ap", "average precision of a class", percent=True),
+    Metric("ap_balanced", "average precision of a class whose companion tells nothing", percent=True),
 )
 
 

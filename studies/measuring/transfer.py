@@ -11,12 +11,12 @@ from manyhot.pipeline import transfer_files
 from manyhot.study import Measure, Measured, Metric, Run
 
 METRICS = (
-    Metric("knn_top1", "nearest neighbours, another data set: by label", percent=True),
-    Metric("probe_top1", "linear probe, another data set: by label", percent=True),
-    Metric("few_shot_top1", "ten images a class, another data set: by label", percent=True),
-    Metric("probe_map", "linear probe of label sets, another data set: mean average precision", percent=True),
-    Metric("segmentation_miou", "segmentation of VOC: mean intersection over union", percent=True),
-    Metric("detection_ap50", "detection on VOC: average precision at an overlap of a half", percent=True),
+    Metric("knn_top1", "k-NN accuracy on another data set", percent=True),
+    Metric("probe_top1", "linear-probe accuracy on another data set", percent=True),
+    Metric("few_shot_top1", "ten-shot accuracy on another data set", percent=True),
+    Metric("probe_map", "linear-probe mean average precision on another data set", percent=True),
+    Metric("segmentation_miou", "mean IoU of segmenting VOC", percent=True),
+    Metric("detection_ap50", "AP50 of detection on VOC", percent=True),
 )
 
 _FEATURES = {

@@ -28,22 +28,22 @@ SCORES = ("confidence", "margin", "entropy", "energy")
 
 METRICS = (
     *(
-        Metric(f"{name}{end}", f"{words}, by {by}", "lower", percent=True)
+        Metric(f"{name}{end}", f"{words} by {by}", "lower", percent=True)
         for name, words in _BOTH.items()
         for end, by in (("", "label"), ("_set", "label set"))
     ),
-    Metric("error_auroc", "errors found (AUROC), by label", percent=True),
-    Metric("error_auroc_set", "errors found (AUROC), by label set", percent=True),
-    Metric("too_sure", "confidence less share right, by label", "lower", percent=True),
-    Metric("too_sure_set", "confidence less share right, by label set", "lower", percent=True),
-    *(Metric(f"unknown_{s}", f"unknown classes found by {s} (AUROC)", percent=True) for s in SCORES),
+    Metric("error_auroc", "AUROC of finding errors by label", percent=True),
+    Metric("error_auroc_set", "AUROC of finding errors by label set", percent=True),
+    Metric("too_sure", "confidence less accuracy by label", "lower", percent=True),
+    Metric("too_sure_set", "confidence less accuracy by label set", "lower", percent=True),
+    *(Metric(f"unknown_{s}", f"AUROC of finding unknown classes by {s}", percent=True) for s in SCORES),
     Metric(
         "swapped",
-        "pairs of uncertainty scores whose order changes from label to label set",
+        "share of pairs of uncertainty scores in another order by label set",
         "lower",
         percent=True,
     ),
-    Metric("swapped_again", "pairs whose order changes by chance, on other images", "lower", percent=True),
+    Metric("swapped_again", "share of pairs in another order on other images", "lower", percent=True),
 )
 
 

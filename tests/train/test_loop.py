@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def train(folder, tmp_path):
-    def train(out, source="images", val=False, **settings):
+    def train(out, source="images", val=False, notify=None, **settings):
         return pipeline.train_files(
             source if not isinstance(source, str) else folder / source,
             folder / "labels.parquet",
@@ -43,6 +43,7 @@ def train(folder, tmp_path):
             classes=folder / "classes.txt",
             val_labels=folder / "val.parquet" if val else None,
             settings={**trainings.TINY, **settings},
+            notify=notify,
         )
 
     return train
@@ -151,6 +152,19 @@ def test_a_network_is_cut_where_a_layer_begins():
     rest = stages.rest().eval()
     torch.testing.assert_close(rest(stages.features(x)), module(x))
     assert all(k.partition(".")[0] in ("conv1", "bn1", "layer1", "layer2", "layer3") for k in stages.before())
+
+
+def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
+    told = []
+    settings = {"teach": "label", "loss": "epr", "epochs": 1}
+    for name, parts in (("whole", 1), ("parts", 2)):
+        train(
+            name,
+            notify=lambda kind, about: kind == "note" and told.append(about["text"]),
+            accumulate=parts,
+            **settings,
+        )
+    assert told == ["epr looks at a batch as a whole; here at what each of its parts has"]
 
 
 def test_a_batch_in_parts_gives_what_it_gives_whole(train):

@@ -40,6 +40,9 @@ from manyhot.train.validation import Validation, check_best, is_better
 from manyhot.train.wanted import Teacher, Wanted, teacher
 from manyhot.trained import Trained, write_trained
 
+FEATURES = "features"
+"""In the folder of a run, until it is done: what comes before the part that is trained."""
+
 SAVE_EVERY = 60.0
 """Seconds between two checkpoints."""
 
@@ -121,7 +124,7 @@ class _Run:
         torch.manual_seed(job.recipe.seed)
         self.start = start_of(job.recipe, job.classes)
         self.loss, self.taught, self.memory = self._wanted()
-        folder = job.features or job.out / "features"
+        folder = job.features or job.out / FEATURES
         self.parts = parts_of(
             Given(job.data, job.recipe, self.start, fabric, job.validation, folder, job.ids, self._progress)
         )
@@ -189,7 +192,7 @@ class _Run:
         )
         saved = time.monotonic()
         with logs, contextlib.closing(self._steps()) as taken:
-            for note in filter(None, (*self.job.notes, *self.start.notes, self.parts.note, self.note)):
+            for note in self._notes():
                 logs.note(note)
             for lr, loss in taken:
                 self._log(logs, lr, loss)
@@ -200,6 +203,13 @@ class _Run:
                     saved = time.monotonic()
             if first:
                 self._finish(path)
+
+    def _notes(self) -> Iterator[str]:
+        """Yield what the log begins with."""
+        cut = "processes" if self.fabric.world_size > 1 else "parts" if self.recipe.accumulate > 1 else ""
+        if cut and self.loss.about.get("whole_batch"):
+            yield f"{self.recipe.named_loss} looks at a batch as a whole; here at what each of its {cut} has"
+        yield from filter(None, (*self.job.notes, *self.start.notes, self.parts.note, self.note))
 
     def _steps(self) -> Generator[tuple[float, float], None, None]:
         """Take steps; yield the rate and the loss of each."""
@@ -337,7 +347,8 @@ class _Run:
             self._write(weights, self.job.out / "last.safetensors")
             weights = torch.load(self.checkpoints.best, map_location="cpu", weights_only=True)
         self._write(weights, path)
-        shutil.rmtree(self.job.out / FOLDER, ignore_errors=True)
+        for folder in (FOLDER, FEATURES):  # features that runs share lie elsewhere
+            shutil.rmtree(self.job.out / folder, ignore_errors=True)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
         about = {"recipe": self.recipe.told(), "n": self.plan.n, "call": self.job.call}

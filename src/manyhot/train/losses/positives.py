@@ -59,7 +59,7 @@ def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]
     detached=True,
 )
 def role(logits: Tensor, wanted: Wanted, *, k: float = 1.5) -> Tensor:
-    """Network and estimated labels of each image learn from one another, both held to `k` classes an image.
+    """Network and estimated labels of each image learn from one another, both held to k classes an image.
 
     Its memory, one number for each image and class, is learnt: of ImageNet 5.1 GB, and as much again for each
     of an optimiser's averages.
@@ -121,7 +121,7 @@ def entropy_and_pseudo_labels(
     most: float = 0.9,
     start: int = 4,
 ) -> Tensor:
-    """As ``em``, and classes that are improbable are soon taken for absent, softly and for good.
+    """Entropy maximisation; classes that are improbable are soon taken for absent, softly and for good.
 
     From epoch `start` on each class that was not observed on an image may get a pseudo-label: what the
     network gave it. They go to the least probable images of each class. The memory is two bytes for each

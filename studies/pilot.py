@@ -2,10 +2,10 @@
 
     python studies/pilot.py FOLDER
 
-makes the data sets in a folder and prints a row a setting. ``pilot.txt`` holds what it said of EfficientNet-Lite0
-on voc9 (seconds are of a machine with much else to do). Of the small network it was not run yet: its settings
-are from single trials on ``val``. Chosen is the best mean of `real1` and `map_macro` over both arms; test images
-have no part in it.
+makes the data sets in a folder and prints a row a setting. ``pilot.txt`` holds what it said of
+EfficientNet-Lite0 on voc9 (seconds are of a machine with much else to do). Of the small network it was not
+run yet: its settings are from single trials on ``val``. Chosen is the best mean of `real1` and `map_macro`
+over both arms; test images have no part in it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ class hang less on what is beside it?
 
 Command: manyhot study studies/robustness.py
 
-Time: about 80 minutes on two cores for the grid and the measures of all four studies, as planned from the CPU
+Time: about 90 minutes on two cores for the grid and the measures of all four studies, as planned from the CPU
 seconds of a pilot; not yet run.
 
 Result: not yet run.

@@ -5,7 +5,7 @@ segmenting other images than features learnt from single labels?
 
 Command: manyhot study studies/transfer.py
 
-Time: about 80 minutes on two cores for the grid and the measures of all four studies, as planned from the CPU
+Time: about 90 minutes on two cores for the grid and the measures of all four studies, as planned from the CPU
 seconds of a pilot; not yet run.
 
 Result: not yet run.

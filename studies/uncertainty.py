@@ -5,7 +5,7 @@ the ranking of networks and of uncertainty scores change when right is being in 
 
 Command: manyhot study studies/uncertainty.py
 
-Time: about 80 minutes on two cores for the grid and the measures of all four studies, as planned from the CPU
+Time: about 90 minutes on two cores for the grid and the measures of all four studies, as planned from the CPU
 seconds of a pilot; not yet run.
 
 Result: not yet run.

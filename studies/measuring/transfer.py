@@ -27,8 +27,8 @@ _FEATURES = {
 }
 
 _MAPS = {
-    "segmentation": ("segmentation/miou", "segmentation_miou", {"size": 128, "epochs": 6}),
-    "detection": ("detection/ap50", "detection_ap50", {"size": 128, "epochs": 6}),
+    "segmentation": ("segmentation/miou", "segmentation_miou", {"size": 128, "epochs": 4}),
+    "detection": ("detection/ap50", "detection_ap50", {"size": 128, "epochs": 4}),
 }
 
 RESAMPLES = 100

@@ -20,10 +20,10 @@ LIMITS = (
     "last stage learns anything else.",
     "Simulated raters err as ReaL's did on ImageNet's classes, which are harder to tell apart, and "
     "independently of the image and of one another.",
-    "How probable a class must be to be proposed was chosen by the true label sets of voc9's training images; "
-    "a campaign would choose it by golden questions.",
-    "Numbers on test images of a few networks of one or two seeds were seen while measures were made. Rates and "
-    "epochs were chosen on other images.",
+    "How probable a class must be to be proposed was chosen by the true label sets of voc9's training "
+    "images; a campaign would choose it by golden questions.",
+    "Numbers on test images of a few networks of one or two seeds were seen while measures were made. Rates "
+    "and epochs were chosen on other images.",
     "The label is the class of the largest object. ImageNet's were not chosen so.",
 )
 

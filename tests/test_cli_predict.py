@@ -287,7 +287,7 @@ def test_models_by_a_part_of_the_name(photos):
     assert manyhot("models", "no such*").stdout == (
         "0 models fit 'no such*'. What predict takes besides: timm/NAME, torchvision/NAME, "
         "open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
-        "head:FILE\n"
+        "head:FILE, trained:FILE\n"
     )
 
 

@@ -48,8 +48,8 @@ class Feed(Protocol):
         ...
 
 
-_BLOCK = 1 << 18
-# Pixels that are normalised at once: they stay in the cache of the processor.
+_BLOCK = 1 << 16
+# Numbers that are computed at once: they stay in the cache of the processor.
 
 
 class Normalise:
@@ -74,11 +74,20 @@ class Normalise:
         """Do it block by block, into memory that was used before: a fifth of the time."""
         if self._out is None or self._out.shape != images.shape:
             self._out = torch.empty(images.shape).contiguous(memory_format=torch.channels_last)
-        step = max(1, _BLOCK // images[0].numel())
-        for start in range(0, len(images), step):
-            block = images[start : start + step].float().mul_(self.scale).add_(self.shift)
-            self._out[start : start + step] = block
+        self.into(images, self._out)
         return self._out
+
+    def into(self, images: Tensor, out: Tensor) -> None:
+        """Write images as the network takes them, into memory that is laid out with channels last."""
+        width = images.shape[3]
+        scale, shift = (channel.view(3).repeat(width) for channel in (self.scale, self.shift))
+        seen, there = (
+            a.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, 3 * width)
+            for a in (images, out)
+        )
+        step = max(1, _BLOCK // (3 * width))
+        for start in range(0, len(seen), step):
+            there[start : start + step].copy_(seen[start : start + step]).mul_(scale).add_(shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +106,7 @@ class ImageFeed:
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
         """Yield the batches of this process from a step on."""
         for step, batch in enumerate(self.loader.epoch(epoch, first), first):
-            x = self.normalise(batch.images)
+            x = self.normalise(batch.images) if batch.x is None else batch.x
             mix = drawn(self.recipe, self.plan, epoch, step, (x.shape[2], x.shape[3]))
             yield Fed(x if mix is None else mix(x), batch, mix)
 

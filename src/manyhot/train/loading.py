@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,31 +44,37 @@ class Batch:
     boxes : torch.Tensor of float32, shape (n, 4)
         Left, top, right and bottom of each crop, as shares of the image, before it was mirrored.
     mirrored : torch.Tensor of bool, shape (n,)
+    x : torch.Tensor of float32, shape (n, 3, h, w), optional
+        The images as the network takes them, where that is computed beside the steps; later batches
+        overwrite it.
     """
 
     images: Tensor
     rows: Tensor
     boxes: Tensor
     mirrored: Tensor
+    x: Tensor | None = None
 
     @classmethod
-    def empty(cls, n: int, size: tuple[int, int], pinned: bool) -> Batch:
+    def empty(cls, n: int, size: tuple[int, int], pinned: bool, x: Tensor | None = None) -> Batch:
         """Return a batch to be filled."""
-        images = torch.empty((n, 3, *size), dtype=torch.uint8, pin_memory=pinned)
-        return cls(
-            images, torch.empty(n, dtype=torch.int64), torch.empty((n, 4)), torch.zeros(n, dtype=torch.bool)
-        )
+        laid: Any = {"memory_format": torch.channels_last, "pin_memory": pinned}
+        images = torch.empty((n, 3, *size), dtype=torch.uint8, **laid)
+        rows, boxes = torch.empty(n, dtype=torch.int64), torch.empty((n, 4))
+        return cls(images, rows, boxes, torch.zeros(n, dtype=torch.bool), x)
 
     def put(self, at: int, row: int, view: View, mirrored: bool) -> None:
         """Fill a place."""
         self.images[at] = view.pixels.flip(2) if mirrored else view.pixels
-        self.rows[at], self.mirrored[at] = row, mirrored
-        self.boxes[at] = torch.tensor(view.box)
+        # By NumPy: each call of PyTorch gives Python's lock away, and waits for it.
+        self.rows.numpy()[at], self.mirrored.numpy()[at] = row, mirrored
+        self.boxes.numpy()[at] = view.box
 
     def copy(self, source: int, to: int) -> None:
         """Fill a place with what is in another."""
-        for array in (self.images, self.rows, self.boxes, self.mirrored):
-            array[to] = array[source]
+        for array in (self.images, self.rows, self.boxes, self.mirrored, self.x):
+            if array is not None:
+                array[to] = array[source]
 
 
 @dataclass(eq=False)
@@ -133,6 +140,8 @@ class Loader:
         What an image is called, by its row.
     pinned : bool
         Whether batches lie in memory that a GPU reads directly.
+    normalise : callable, optional
+        Called in the threads as ``normalise(images, x)`` to fill `Batch.x`; a GPU does it faster itself.
     """
 
     order: Order
@@ -140,6 +149,7 @@ class Loader:
     views: Views
     name: Callable[[int], str] = str
     pinned: bool = False
+    normalise: Callable[[Tensor, Tensor], None] | None = None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from a step on.
@@ -151,27 +161,34 @@ class Loader:
         InputError
             None of the images of a batch can be decoded.
         """
-        batches = self.order.batches(self.plan, epoch, first)
-        with ThreadPoolExecutor(threads(self.plan.world)) as pool, ThreadPoolExecutor(1) as reader:
+        batches, memory = self.order.batches(self.plan, epoch, first), self._memory()
+        with _decoders(threads(self.plan.world)) as pool, ThreadPoolExecutor(1) as reader:
             pending: deque[tuple[Batch, list[Future[list[int]]]]] = deque()
             for samples in _ahead(batches, reader):
-                pending.append(self._begun(samples, epoch, pool))
+                pending.append(self._begun(samples, epoch, pool, next(memory)))
                 if len(pending) > AHEAD:
                     yield self._ended(*pending.popleft())
             while pending:
                 yield self._ended(*pending.popleft())
 
+    def _memory(self) -> Iterator[Tensor | None]:
+        """Yield memory for images as the network takes them, again and again the same."""
+        shape, channels_last = (self.plan.own, 3, *self.views.preprocessing.size), torch.channels_last
+        several = range(AHEAD + 2 if self.normalise else 0)
+        found = [torch.empty(shape, memory_format=channels_last) for _ in several]
+        return itertools.cycle(found or [None])
+
     def _begun(
-        self, samples: list[Sample], epoch: int, pool: ThreadPoolExecutor
+        self, samples: list[Sample], epoch: int, pool: ThreadPoolExecutor, x: Tensor | None
     ) -> tuple[Batch, list[Future[list[int]]]]:
-        batch = Batch.empty(len(samples), self.views.preprocessing.size, self.pinned)
+        batch = Batch.empty(len(samples), self.views.preprocessing.size, self.pinned, x)
         starts = range(0, len(samples), _CHUNK)
         return batch, [pool.submit(self._fill, batch, samples, start, epoch) for start in starts]
 
     def _fill(self, batch: Batch, samples: list[Sample], start: int, epoch: int) -> list[int]:
         """Fill some places of a batch, and return those whose images cannot be decoded."""
-        bad = []
-        for at in range(start, min(start + _CHUNK, len(samples))):
+        bad, end = [], min(start + _CHUNK, len(samples))
+        for at in range(start, end):
             row, opener = samples[at]
             seen = self.views(row, opener, epoch)
             if seen is None:
@@ -179,6 +196,8 @@ class Loader:
                 bad.append(at)
             else:
                 batch.put(at, row, *seen)
+        if self.normalise is not None and batch.x is not None:
+            self.normalise(batch.images[start:end], batch.x[start:end])
         return bad
 
     def _ended(self, batch: Batch, parts: list[Future[list[int]]]) -> Batch:
@@ -210,6 +229,18 @@ def opened(opener: Opener) -> Tensor | str:
 def threads(processes: int = 1) -> int:
     """Return how many threads of a process decode."""
     return max(1, (os.cpu_count() or 1) // processes)
+
+
+def _decoders(count: int) -> ThreadPoolExecutor:
+    """Return threads that compute alone; PyTorch would give each a team, and all would spin for two cores."""
+    own = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    begun = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(begun.wait)
+    begun.wait()
+    torch.set_num_threads(own)  # what a thread sets is also that of threads that begin later
+    return pool
 
 
 def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:

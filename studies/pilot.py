@@ -27,7 +27,7 @@ from manyhot.steps.sets import label_sets
 from manyhot.study import Arm, Net, Run
 
 TRIED = {
-    "small": [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((1e-3, 3e-3, 1e-2), (8, 16))],
+    "small": [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((3e-3, 1e-2), (16, 32))],
     "lite0": [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((3e-4, 1e-3, 3e-3), (4, 8))],
 }
 

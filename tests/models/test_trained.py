@@ -150,6 +150,16 @@ def test_a_hostile_file_opens_no_other(tmp_path, module, changed, got):
     )
 
 
+def test_preprocessing_that_nobody_knows(tmp_path, module):
+    path = write_trained(made(module, preprocessing={"sizes": 3}), tmp_path / "a.safetensors")
+    assert refused(path) == (
+        "The file of a trained network does not tell how it wants its images.\n"
+        f"  where:   {path}\n"
+        "  got:     Preprocessing.__init__() got an unexpected keyword argument 'sizes'\n"
+        "  do:      read it with the version of manyhot that wrote it"
+    )
+
+
 def test_weights_of_another_architecture(tmp_path, module):
     path = write_trained(made(module, architecture="test_vit"), tmp_path / "a.safetensors")
     message = refused(path)

@@ -45,7 +45,7 @@ def trained_network(path: str) -> Network:
     return Network(
         _name(path),
         found.classes,
-        Preprocessing(**_fields(found)),
+        _preprocessing(found, path),
         module.eval(),
         f"0.{head}" if head and kind == "probability" else head,
         score_kind=kind,
@@ -53,8 +53,18 @@ def trained_network(path: str) -> Network:
     )
 
 
-def _fields(trained: Trained) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in trained.preprocessing.items()}
+def _preprocessing(trained: Trained, where: object) -> Preprocessing:
+    listed = trained.preprocessing.items()
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in listed}
+    try:
+        return Preprocessing(**told)
+    except TypeError as error:
+        raise InputError(
+            "The file of a trained network does not tell how it wants its images.",
+            where=where,
+            got=said(error),
+            do="read it with the version of manyhot that wrote it",
+        ) from error
 
 
 def built(trained: Trained, where: object) -> Any:

@@ -2,10 +2,10 @@
 
     python studies/pilot.py FOLDER
 
-makes the data sets in a folder and prints a row a setting. ``pilot.txt`` holds what it said of
-EfficientNet-Lite0 on voc9 (seconds are of a machine with much else to do). Of the small network it was not
-run yet: its settings are from single trials on ``val``. Chosen is the best mean of `real1` and `map_macro`
-over both arms; test images have no part in it.
+makes the data sets in a folder and prints a row a setting. ``pilot.txt`` holds what it said; seconds of
+EfficientNet-Lite0 are of a machine with much else to do, and it was not tried on cifar-sets. Chosen is the
+best mean of `real1` and `map_macro` over both arms; test images have no part in it. Longer training of the
+small network would have been better still: 32 epochs are what three hours allow.
 """
 
 from __future__ import annotations

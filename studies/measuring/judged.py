@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +47,18 @@ class Judged:
     @classmethod
     def of(cls, run: Run) -> Judged:
         """Predict the test images with the network of a run; rows are in the order of the labels."""
-        labels = read_labels(run.labels("test"))
-        found = predictions(run)
+        return cls.matched(run.labels("test"), predictions(run))
+
+    @classmethod
+    def of_val(cls, run: Run) -> Judged:
+        """Predict the images that a network may be fitted to in some other way, ``val``."""
+        found = seen(run.model, run.images("val"), run.folder / "predictions" / "val", engine_of(run))
+        return cls.matched(run.labels("val"), found)
+
+    @classmethod
+    def matched(cls, file: Path, found: Predictions) -> Judged:
+        """Put predictions beside the label sets of a file, which are of some of the images or of all."""
+        labels = read_labels(file)
         at = align(labels.image_id, found.image_id, left_name="the labels", right_name="the images")
         assert not at.left_only
         return cls(label_sets(labels).take(at.left), scores_of(found)[at.right], found.score_kind)

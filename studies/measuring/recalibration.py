@@ -1,0 +1,48 @@
+"""Is it sure where it is right once its confidences are set right on other images? By label, or label set.
+
+Confidences are recalibrated by isotonic regression on the images of ``val``, which means the same for a
+softmax and for sigmoids; which class is best does not change. Intervals take what was fitted as given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from manyhot.core.reliability import against_label, against_set
+from manyhot.core.scaling import fit_isotonic
+from manyhot.core.sets import Case
+from manyhot.registry import get
+from manyhot.study import Measure, Measured, Metric, Run
+from measuring.judged import Judged, estimated
+
+_RIGHT = {"label": ("label", against_label), "set": ("label set", against_set)}
+"""What counts as right, in words, and how it is found."""
+
+_BY = {"ece": "label", "ece_set": "label set"}
+
+METRICS = tuple(
+    Metric(f"{name}_to_{to}", f"calibration error by {by}, recalibrated by {words}", "lower", percent=True)
+    for to, (words, _) in _RIGHT.items()
+    for name, by in _BY.items()
+)
+
+
+def take(run: Run) -> Iterator[Measured]:
+    """Recalibrate on ``val``, judge on the test images."""
+    fitted, judged = Judged.of_val(run).case, Judged.of(run).case
+    for to, (_, right) in _RIGHT.items():
+        outcomes = right(fitted)
+        assert outcomes is not None
+        assert judged.confidence is not None
+        sure = fit_isotonic(outcomes.confidence, outcomes.right).apply(judged.confidence)
+        case = Case(judged.labels, judged.top[:, :1], listed=sure[:, None])
+        for name in _BY:
+            yield estimated(f"{name}_to_{to}", get("metric", name)(case))
+
+
+RECALIBRATION = Measure(
+    "recalibration",
+    "Calibration after isotonic regression on the images of val, by label and by label set.",
+    take,
+    METRICS,
+)

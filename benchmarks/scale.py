@@ -1,20 +1,19 @@
 """Time and cost of the recipes for ImageNet on eight GPUs, from published speeds and prices.
 
 ``python benchmarks/scale.py`` prints the table of docs/scale.md. ``--decode SOURCE`` measures, too, how many
-random crops a core decodes a second, and prints how many cores feed the GPUs.
+random crops a core decodes and augments a second, and prints how many cores feed the GPUs.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-import tomllib
 
 import common
 
 common.quiet()
 
-import numpy as np  # noqa: E402
+from manyhot.train.recipe import Recipe, read_recipe, recipe_of  # noqa: E402
 
 IMAGES = 1_281_167
 """Of ImageNet's training set."""
@@ -37,21 +36,20 @@ def speed(model: str) -> float:
     return RESNET50 * RTX3090[model] / RTX3090["timm/resnet50"]
 
 
-def crops(source: str) -> tuple[float, float]:
-    """Return how many random crops of 224 pixels a core decodes a second, and the mean pixels of an image."""
-    from manyhot.models import open_source
-    from manyhot.models.decode import decode
-    from manyhot.train.cropping import cropped, random_box
+def crops(source: str, recipe: Recipe) -> float:
+    """Return how many random crops a core decodes and alters a second, as a recipe asks."""
+    import torch
 
+    from manyhot.models import open_source
+    from manyhot.models.preprocessing import Preprocessing
+    from manyhot.train.loading import Views
+
+    torch.set_num_threads(1)
     openers = [opener for part in open_source(source).parts for _, opener in part.items()]
-    rng, pixels = np.random.default_rng(0), []
+    views = Views(recipe, Preprocessing((224, 224)), 0)
     began = time.process_time()
-    for opener in openers:
-        image = decode(opener())
-        if not isinstance(image, str):
-            cropped(image, random_box(rng, *image.shape[1:], 0.08), (224, 224))
-            pixels.append(image.shape[1] * image.shape[2])
-    return len(pixels) / (time.process_time() - began), float(np.mean(pixels))
+    seen = [views(row, opener, 0) is not None for row, opener in enumerate(openers)]
+    return sum(seen) / (time.process_time() - began)
 
 
 def main() -> None:
@@ -62,16 +60,16 @@ def main() -> None:
     given = arguments.parse_args()
     print("| recipe | epochs | images a second | hours | dollars |")
     print("| --- | --- | --- | --- | --- |")
-    for path in sorted((common.REPO / "studies" / "recipes").glob("*.toml")):
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        hours = recipe["epochs"] * IMAGES / speed(recipe["model"]) / 3600
-        row = (path.stem, recipe["epochs"], f"{speed(recipe['model']):,.0f}", f"{hours:,.1f}")
+    paths = sorted((common.REPO / "studies" / "recipes").glob("*.toml"))
+    recipes = {path.stem: recipe_of(read_recipe(path)) for path in paths}
+    for name, recipe in recipes.items():
+        hours = recipe.epochs * IMAGES / speed(recipe.model) / 3600
+        row = (name, recipe.epochs, f"{speed(recipe.model):,.0f}", f"{hours:,.1f}")
         print("|", " | ".join(map(str, row)), "|", f"{hours * given.price:,.0f} |")
-    if given.decode:
-        rate, pixels = crops(given.decode)
-        print(f"a core decodes and crops {rate:,.0f} images a second, of {pixels / 1e3:,.0f} thousand pixels")
-        for model in RTX3090:
-            print(f"cores to feed {model}: {speed(model) / rate:,.0f}")
+    for name, recipe in recipes.items() if given.decode else ():
+        rate = crops(given.decode, recipe)
+        cores = speed(recipe.model) / rate
+        print(f"{name}: a core decodes and augments {rate:,.0f} images a second, {cores:,.0f} feed the GPUs")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -254,6 +254,23 @@ def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
         raise InputError("A class list needs at least one class.", where=name)
     none = ((),) * len(keys)
     return ClassList(name, tuple(keys), tuple(keys), none, ("",) * len(keys), none)
+
+
+def to_json(classes: ClassList) -> dict[str, Any]:
+    """Return what a file of a model tells of its classes; `from_json` makes the list of it again."""
+    return {"name": classes.name, "keys": classes.keys, "names": classes.names}
+
+
+def from_json(told: Mapping[str, Any]) -> ClassList:
+    """Return the class list that `to_json` told: the built-in one, definitions and all, where it is one.
+
+    Raises
+    ------
+    KeyError, TypeError, InputError
+        It tells something else.
+    """
+    classes = from_keys([str(key) for key in told["keys"]], str(told["name"]))
+    return class_list_of(classes.hash) or replace(classes, names=tuple(map(str, told["names"])))
 
 
 def _sorted_as_strings(n_classes: int) -> npt.NDArray[np.int32] | None:

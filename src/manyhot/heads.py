@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot._version import __version__
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, from_json, to_json
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.files import atomic_write
@@ -111,7 +111,7 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
         "loss": head.loss,
         "penalty": head.penalty,
         "n": head.n,
-        "classes": {"name": head.classes.name, "keys": head.classes.keys, "names": head.classes.names},
+        "classes": to_json(head.classes),
         "version": __version__,
         "call": call,
     }
@@ -158,9 +158,7 @@ def _check(about: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def _head(about: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Head:
-    told = about["classes"]
-    classes = from_keys([str(k) for k in told["keys"]], str(told["name"]))
-    classes = class_list_of(classes.hash) or replace(classes, names=tuple(map(str, told["names"])))
+    classes = from_json(about["classes"])
     return Head(about["backbone"], classes, about["loss"], **arrays, penalty=about["penalty"], n=about["n"])
 
 

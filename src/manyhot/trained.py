@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhot._version import __version__
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, from_json, to_json
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.files import atomic_write
@@ -67,11 +67,10 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError("A trained network is written to a .safetensors file.", got=path)
-    classes = trained.classes
     told = {
         "architecture": trained.architecture,
         "options": dict(trained.options),
-        "classes": {"name": classes.name, "keys": classes.keys, "names": classes.names},
+        "classes": to_json(trained.classes),
         "ends": trained.ends,
         "preprocessing": dict(trained.preprocessing),
         "about": dict(trained.about),
@@ -114,23 +113,14 @@ def read_trained(path: str | os.PathLike[str]) -> Trained:
 
 
 def _trained(told: Mapping[str, Any], weights: Mapping[str, Any]) -> Trained:
-    keys, names = told["classes"]["keys"], told["classes"]["names"]
-    classes = from_keys([str(k) for k in keys], str(told["classes"]["name"]))
-    known = class_list_of(classes.hash)
     if told["ends"] not in ENDS:
         raise ValueError(f"it ends in {told['ends']}")
     return Trained(
         str(told["architecture"]),
         dict(told["options"]),
-        known or _named(classes, names),
+        from_json(told["classes"]),
         told["ends"],
         dict(told["preprocessing"]),
         weights,
         dict(told["about"]),
     )
-
-
-def _named(classes: ClassList, names: Any) -> ClassList:
-    from dataclasses import replace
-
-    return replace(classes, names=tuple(map(str, names)))

@@ -122,6 +122,23 @@ def test_batches_say_what_they_show(orders, augment):
             assert torch.equal(shown, wanted)
 
 
+def test_altered_batches_are_the_same_again(orders):
+    """Whatever was seen before, decoded or kept; each epoch alters otherwise."""
+    recipe = Recipe(policy="rand-augment", jitter=0.2, seed=3)
+    calm = Recipe(seed=3)
+    loader, again, plain = (
+        Loader(orders["all"], plan_of(8, 4, 3, 24), Views(r, SMALL, memory))
+        for r, memory in ((recipe, 10**9), (recipe, 0), (calm, 0))
+    )
+    first, *rest = loader.epoch(1)
+    later = list(again.epoch(1, 1))
+    assert len(rest) == len(later) == 2
+    for one, other, before in zip([first, *rest], [None, *later], plain.epoch(1), strict=True):
+        assert other is None or torch.equal(one.images, other.images)
+        assert torch.equal(one.boxes, before.boxes)
+        assert not torch.equal(one.images, before.images)
+
+
 @pytest.mark.parametrize("kinds", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}])
 def test_mixing_against_pixels(kinds):
     plan, size = plan_of(16, 4, 0, 64), (12, 10)

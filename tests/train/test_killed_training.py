@@ -14,6 +14,8 @@ SETTINGS = {
     "accumulate": 2,
     "mixup": 0.4,
     "cutmix": 1.0,
+    "policy": "rand-augment",
+    "jitter": 0.2,
     "drop": 0.2,
     "ema": 0.9,
     "clip": 1.0,

@@ -21,6 +21,7 @@ from manyhot.models.decode import decode
 from manyhot.models.sources import Opener
 from manyhot.train.cropping import View, centred, cropped, random_box
 from manyhot.train.orders import Order, Plan, Sample
+from manyhot.train.policies import altered
 from manyhot.train.recipe import Recipe
 
 AHEAD = 3
@@ -107,11 +108,15 @@ class Views:
             return whole, False
         rng = np.random.default_rng([self.recipe.seed, epoch, row])
         mirrored = bool(rng.random() < 0.5)
-        if self.recipe.augment == "mirror":
-            return whole, mirrored
+        view = whole if self.recipe.augment == "mirror" else self._cropped(whole, rng)
+        if self.recipe.alters:
+            view = view._replace(pixels=altered(view.pixels, self.recipe, rng))
+        return view, mirrored
+
+    def _cropped(self, whole: View, rng: np.random.Generator) -> View:
         height, width = whole.pixels.shape[1:]
         box = random_box(rng, height, width, self.recipe.least_area)
-        return cropped(whole.pixels, box, self.preprocessing.size), mirrored
+        return cropped(whole.pixels, box, self.preprocessing.size)
 
     def _opened(self, row: int, opener: Opener) -> View | None:
         pixels = opened(opener)

@@ -116,7 +116,7 @@ def parts_of(given: Given) -> Parts:
     stages = stages_of(module, recipe.trained_from)
     stages.freeze()
     stages.train()
-    still = recipe.augment != "crop" and not recipe.mixup and not recipe.cutmix
+    still = not (recipe.augment == "crop" or recipe.alters or recipe.mixup or recipe.cutmix)
     if not recipe.trained_from or not still or not isinstance(given.order, Everything):
         return _of_images(given, stages)
     rest = stages.rest()
@@ -198,8 +198,7 @@ class _ImageJudge:
     def __init__(self, given: Given, validation: Validation) -> None:
         self.fabric, self.validation = given.fabric, validation
         self.normalise = Normalise(given.start.preprocessing, given.fabric.device)
-        recipe = replace(given.recipe, augment="none")
-        self.views = Views(recipe, given.start.preprocessing, memory_share() // 4)
+        self.views = Views(given.recipe.unaltered(), given.start.preprocessing, memory_share() // 4)
         self.nothing = torch.zeros((3, *given.start.preprocessing.size), dtype=torch.uint8)
 
     def __call__(self, module: Any) -> Judged:

@@ -21,10 +21,14 @@ WORDS: dict[str, tuple[str, ...]] = {
     "empty": ("skip", "no"),
     "schedule": ("cosine", "constant", "step"),
     "augment": ("crop", "mirror", "none"),
+    "policy": ("none", "rand-augment", "3-augment"),
     "order": ("auto", "all", "shards"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 """Settings that take one of some words."""
+
+MAGNITUDES = 30
+"""The largest of RandAugment."""
 
 
 def _finite(low: float, high: float = math.inf) -> Callable[[float], bool]:
@@ -38,6 +42,9 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (lambda v: math.isfinite(v) and v > 0, "above 0"),
     "least_area": (lambda v: 0 < v <= 1, "above 0, at most 1"),
     "size": (_finite(8, 4096), "8 to 4,096 pixels"),
+    "operations": (_finite(1, 14), "1 to 14"),
+    "magnitude": (_finite(0, MAGNITUDES), f"0 to {MAGNITUDES}"),
+    "jitter": (_finite(0), "0 or more"),
 }
 
 
@@ -98,6 +105,13 @@ class Recipe:
         ``crop``: random resized crop and mirror; ``mirror``: mirror alone; ``none``.
     least_area : float
         Of a random crop, as a share of the image.
+    policy : str
+        What else is done to images: ``rand-augment``, ``3-augment`` or ``none``.
+    operations : int
+    magnitude : float
+        Of RandAugment: how many a crop, and how strong, from 0 to 30.
+    jitter : float
+        The largest change of brightness, contrast and saturation, as a share.
     mixup, cutmix : float
         α of the Beta distribution that shares are drawn from; 0 for none. With both, each image has one of
         them, by a coin.
@@ -137,6 +151,10 @@ class Recipe:
     size: int | None = None
     augment: str = "crop"
     least_area: float = 0.25
+    policy: str = "none"
+    operations: int = 2
+    magnitude: float = 9.0
+    jitter: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
@@ -164,12 +182,27 @@ class Recipe:
                 got=f"teach {self.teach!r}, maps {self.maps!r}",
                 do="set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
             )
+        if self.augment == "none" and self.alters:
+            raise InputError(
+                "Images are to be altered and left as they are.",
+                got=f"augment 'none', policy {self.policy!r}, jitter {self.jitter:g}",
+                do="set augment to 'mirror' or 'crop', or leave out policy and jitter",
+            )
         if self.accumulate > self.batch:
             raise InputError(
                 "A step has more parts than images.",
                 got=f"accumulate {self.accumulate}, batch {self.batch}",
                 do="lower accumulate",
             )
+
+    @property
+    def alters(self) -> bool:
+        """Whether images are changed beyond cutting and mirroring."""
+        return self.policy != "none" or self.jitter > 0
+
+    def unaltered(self) -> Recipe:
+        """Return the recipe for images as the network sees them when it predicts."""
+        return dataclasses.replace(self, augment="none", policy="none", jitter=0.0)
 
     @property
     def named_loss(self) -> str:

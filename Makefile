@@ -7,7 +7,7 @@ GROUPS := --group test --group lint --group demo
 # Where the machine says to write no bytecode, each process that a test starts would compile all of manyhot.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test imagenet study lint docs bench clean
+.PHONY: demo test test-slow imagenet study lint docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -20,6 +20,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# What takes long by itself: clusters, killed servers and runs, whole published data sets.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow --durations 20
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

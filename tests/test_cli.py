@@ -211,6 +211,7 @@ def test_completion_names_the_commands(run):
     assert done.stdout.split() == ["evaluate"]
 
 
+@pytest.mark.slow
 def test_own_model_among_the_published_ones(run, small, mirror, published):
     from manyhot import read_images, read_predictions
 
@@ -243,6 +244,7 @@ def test_own_model_among_the_published_ones(run, small, mirror, published):
     assert top1.filter(model="fv_16k", dataset="imagenetv2-matched-frequency")["value"].to_list() == [0.1924]
 
 
+@pytest.mark.slow
 def test_own_model_with_a_published_name_is_set_apart(run, small, mirror, published):
     (small / "resnet50.npy").write_bytes(published("imagenetv2-b-33/resnet50.npy").read_bytes())
     rows = published("imagenetv2-b-33.json")

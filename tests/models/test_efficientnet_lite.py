@@ -85,6 +85,7 @@ def test_the_same_twice(tmp_path):
     assert np.array_equal(one.scores, two.scores)
 
 
+@pytest.mark.slow
 def test_accuracy_on_samples_of_imagenet(require):
     """With the right preprocessing it is 86.9 and 97.2 %; with ImageNet's mean and std ten points less."""
     require((SAMPLES / "samples.tar").is_file(), f"{SAMPLES}, one image a class")

@@ -128,6 +128,7 @@ def spread(source, names, out, notify=None, **settings):
     )
 
 
+@pytest.mark.slow
 def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path):
     """By SIGKILL, with a second part waiting at it: all files are byte for byte those of one process."""
     told = []
@@ -144,6 +145,7 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
     assert spread(source, ["tint"], tmp_path / "ray")[0].merged is None  # complete
 
 
+@pytest.mark.slow
 def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
     monkeypatch.setattr(on_pool, "ATTEMPTS", 1)
     with pytest.raises(InputError) as error:
@@ -157,6 +159,7 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     """The error of the worker, not one of Ray's; parts that were written stay."""
     tint = find_model("python:mine:tint")
@@ -316,6 +319,7 @@ def test_a_model_twice(source, tmp_path, monkeypatch):
     assert str(error.value) == TWICE.format("tint")
 
 
+@pytest.mark.slow
 def test_two_models_of_one_name(cluster, source, tmp_path):
     """Only known when the second is built."""
     with pytest.raises(InputError) as error:

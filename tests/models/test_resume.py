@@ -161,6 +161,7 @@ def test_a_run_that_is_complete_does_nothing(few, tint, tmp_path, undisturbed):
     assert contents(tmp_path / "undisturbed") == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="absent: os.fork")
 def test_killed_at_each_step(few, tint, tmp_path):
     """kill -9 at each step in the file system; the same command leaves what an undisturbed one does."""
@@ -177,6 +178,7 @@ def test_killed_at_each_step(few, tint, tmp_path):
     assert int(steps) > 30
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(many, tint, tmp_path):
     """kill -9 twice on the way, then to the end: the rows of an undisturbed run."""
     out = tmp_path / "out"

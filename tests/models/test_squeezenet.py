@@ -62,6 +62,7 @@ def test_logits_and_features_are_those_of_ndf(crops):
     np.testing.assert_allclose(features, maps.mean((1, 2)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_accuracy_on_samples_of_imagenet(require):
     """In RGB it is 42 %, cropped to the centre 59 %."""
     require((SAMPLES / "samples.tar").is_file(), f"{SAMPLES}, one image a class")

@@ -43,6 +43,7 @@ def mean_drop(tables, **where):
     return row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "points"), [("top1", 11.83), ("real1", 6.94)])
 def test_mean_drop_over_67_models(imagenet, metric, points):
     row = mean_drop(imagenet, metric_x=metric, dataset_y="imagenetv2-matched-frequency", metric_y=metric)
@@ -111,6 +112,7 @@ def test_pairs_that_change_order_are_those_of_the_values(imagenet):
     assert (swaps["diff_y"] < 0).all()
 
 
+@pytest.mark.slow
 def test_the_posters_figure(tsipras):
     """Top-1 by original labels of resnet50, on all images, on the 10,000, by number of objects."""
     rows = tsipras("results").filter(model="resnet50", metric="top1")

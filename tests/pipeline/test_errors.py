@@ -79,6 +79,7 @@ def test_errors_of_published_models(model, files, raw):
         assert [row["lo"], row["hi"]] == pytest.approx(ends)
 
 
+@pytest.mark.slow
 def test_benchmark_of_errors(files, raw, mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     evaluate_benchmark("errors", tmp_path / "errors")

@@ -38,6 +38,7 @@ def published(mirror):
     return fetched, models, arrays, asked, scores["tensor"] >= 0.8, place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "depth"), [("union", 1), ("union(k=5)", 5)])
 def test_union_beside_real(published, rule, depth):
     fetched, models, arrays, asked, yes, place = published

@@ -281,6 +281,7 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp("studies") / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transfer", "uncertainty", "benchmarking", "robustness"])
 def test_each_study_runs_and_answers(name, out):
     from manyhot.study import run_study

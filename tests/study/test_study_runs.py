@@ -304,6 +304,7 @@ def test_a_broken_note_of_what_is_done_is_as_none(tmp_path):
     assert dataclasses.asdict(Kept.read(path)) == dataclasses.asdict(kept)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_at_any_moment_goes_on(tmp_path):
     script = Path(toys.__file__).with_name("killing_studies.py")
     kills = []

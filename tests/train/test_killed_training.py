@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import trainings
 
 SETTINGS = {
@@ -28,6 +30,7 @@ SETTINGS = {
 KILLS = [1, 3, -14, -15, 3]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     data = trainings.data(tmp_path)
     jobs = []

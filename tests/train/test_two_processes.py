@@ -62,6 +62,7 @@ def started(processes, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(tmp_path):
     source, labels, classes = trainings.data(tmp_path)
     tars = trainings.shards(tmp_path / "tars", source, 3)

@@ -28,6 +28,7 @@ def load(campaign, *options):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_killed_twice_no_answer_is_lost_and_none_is_there_twice(request, campaign, database):
     if database == "postgresql":

@@ -127,6 +127,7 @@ def test_invite_pause_and_the_rater_sees_it(owner, campaign, chromium):
         assert "revoked" in owner.inner_text("tr:has-text('cem') th")
 
 
+@pytest.mark.slow
 def test_numbers_come_by_themselves(owner, campaign):
     campaign.store.change_settings(raters=4)
     look(owner, campaign, "/owner")

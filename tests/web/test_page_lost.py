@@ -101,6 +101,7 @@ def test_two_tabs_of_one_rater(campaign, visit):
     finish(ann, campaign)
 
 
+@pytest.mark.slow
 def test_kill_and_restart_in_the_middle(tmp_path, visit):
     campaign = make(tmp_path, pages=8)
     link = campaign.store.invite("ann")

@@ -162,6 +162,7 @@ def decide(page, address, eyes, contested):
     return decided
 
 
+@pytest.mark.slow
 def test_from_photographs_to_the_report(photos, chromium):
     folder, rows = photos
     models = [word for model in MODELS for word in ("--model", model)]

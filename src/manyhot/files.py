@@ -106,3 +106,27 @@ def refused(path: Path, error: OSError) -> OutputError:
         where=path,
         do="free some space or choose another --out" if full else "choose a place that you may write to",
     )
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Refuse a second run in a folder while one is at work in it.
+
+    Raises
+    ------
+    OutputError
+        One is.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0)
+        with lock:
+            yield
+    except Timeout:
+        raise OutputError(
+            "Another run is at work in this folder.",
+            where=out,
+            do="wait for its end, or choose another --out",
+        ) from None

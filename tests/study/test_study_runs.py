@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
+from filelock import FileLock
 from toys import study
 
 from manyhot import tables
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.study import Arm, DataSet, Measure, Measured, Net
 from manyhot.study.clock import Clock
 from manyhot.study.grid import runs_of
@@ -72,6 +73,17 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
     assert str(error.value) == (
         f"The folder holds studies in smoke runs.\n  where:   {tmp_path / 'out'}\n"
         "  do:      choose another folder: --out"
+    )
+
+
+def test_two_studies_at_once_in_a_folder(given, trainer, tmp_path):
+    given(study())
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(OutputError) as error:
+        given(study())
+    assert str(error.value) == (
+        "Another run is at work in this folder.\n"
+        f"  where:   {tmp_path / 'out'}\n"
+        "  do:      wait for its end, or choose another --out"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.files import atomic_write, write_text
+from manyhot.files import alone, atomic_write, write_text
 from manyhot.study.files import Opening, read_study
 from manyhot.study.grid import chosen, open_folder, runs_of, with_seeds
 from manyhot.study.plan import Run, Study
@@ -90,6 +90,8 @@ def run_study(
         The file or the study cannot be used.
     MatchError
         The folder is used otherwise.
+    OutputError
+        Another study is at work in it.
     """
     study, opening = read_study(Path(file))
     study = with_seeds(study, seeds, smoke)
@@ -98,7 +100,8 @@ def run_study(
     runs = chosen(every, study.grid, only)
     open_folder(out, smoke)
     runner = Runner(study, tell or (lambda _: None))
-    runner.do(runs)
+    with alone(out):
+        runner.do(runs)
     numbers, failed = collect(study, runs, runner.undone)
     for one in failed:
         runner.tell(Told("failed", one.what, one.step, reason=one.reason))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write, write_text
 
 FOLDER = "checkpoints"
@@ -95,30 +94,6 @@ def save(state: Mapping[str, Any], path: Path, before: Path | None = None) -> No
             ) from error
         if before is not None and path.is_file():
             path.replace(before)
-
-
-@contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Refuse a second run in a folder while one is at work in it.
-
-    Raises
-    ------
-    OutputError
-        One is.
-    """
-    from filelock import FileLock, Timeout
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
-        with lock:
-            yield
-    except Timeout:
-        raise OutputError(
-            "Another run is at work in this folder.",
-            where=out,
-            do="wait for its end, or choose another --out",
-        ) from None
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:

@@ -25,8 +25,8 @@ from torch import Tensor
 from manyhot.classes import ClassList
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, ManyhotError
-from manyhot.files import atomic_write
-from manyhot.train.checkpoints import FOLDER, Checkpoints, alone, check_identity, save, write_identity
+from manyhot.files import alone, atomic_write
+from manyhot.train.checkpoints import FOLDER, Checkpoints, check_identity, save, write_identity
 from manyhot.train.feeding import Fed
 from manyhot.train.logs import EVERY_STEPS, Logs, Notify, write_skipped
 from manyhot.train.losses import loss_of, made_memory

@@ -6,9 +6,11 @@ site is built and ``tests/test_docs.py`` reads the same text. Nothing here impor
 
 from __future__ import annotations
 
+import csv
 import inspect
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -131,6 +133,11 @@ ROWS = {
 }
 """What a row of each table is, and the commands that write the table; empty where none does yet."""
 
+ANSWERS = Path(__file__).parents[1] / "studies" / "answers"
+
+STUDIES = ("transfer", "uncertainty", "benchmarking", "robustness")
+"""In the order of the questions."""
+
 
 def tables() -> str:
     """Return all tables with their columns."""
@@ -234,6 +241,11 @@ def models() -> str:
     return _grid(("model", "classes", "what it is"), rows)
 
 
+def answers() -> str:
+    """Return the verdicts of the committed studies, as their tables have them."""
+    return "\n".join(line for name in STUDIES for line in _answer_section(name))
+
+
 def public_names() -> str:
     """Return a table of what ``import manyhot`` offers."""
     rows = [
@@ -330,6 +342,39 @@ def _catalogue_section(entry: catalog.Entry) -> Iterator[str]:
     yield from (f"- {note}" for note in entry.notes)
     yield from (f"- `{file.path}`: {file.note}" for file in entry.files if file.note)
     yield ""
+
+
+def _answer_section(name: str) -> Iterator[str]:
+    """Yield a study's claims over all pairs of data set and network, and at how many the sign is the same."""
+    with (ANSWERS / name / "effects.csv").open(encoding="utf-8", newline="") as file:
+        effects = list(csv.DictReader(file))
+    rows = []
+    for effect in effects:
+        if not effect["sentence"]:
+            continue
+        same = [e for e in effects if e["claim"] == effect["claim"] and e["dataset"] and e["effect"]]
+        sign = float(effect["effect"]) > 0
+        agree = sum((float(e["effect"]) > 0) == sign for e in same)
+        drawn = " to ".join(_points(effect[end]) for end in ("lo", "hi"))
+        said = effect["sentence"].partition(" (")[0].rstrip(".") + "."
+        p = float(effect["p_adjusted"])
+        rows.append(
+            (
+                said,
+                f"{_points(effect['effect'])} ({drawn})",
+                f"{agree} of {len(same)}" if same else "",
+                f"{p:.2g}" if p >= 0.001 else "< 0.001",
+            )
+        )
+    yield from (f"### {name.capitalize()}", "", f"`studies/{name}.py`, `studies/answers/{name}`", "")
+    yield _grid(
+        ("verdict", "difference in points, above 0 is better (95 % interval)", "of that sign", "p"), rows
+    )
+    yield ""
+
+
+def _points(share: str) -> str:
+    return f"{100 * float(share):+.1f}".replace("-", "−")
 
 
 def _counted(files: Iterable[catalog.File]) -> str:

@@ -59,6 +59,7 @@ def claim(arm: str, metric: str, words: str, against: str = "single", **more: An
     one, other = _NAMES[arm], _NAMES[against]
     give = "gives" if arm in ("role", "em-apl") else "give"
     margin = more.pop("margin", 0.01)
+    within = "a point" if margin == 0.01 else f"{100 * margin:g} points"
     where = "".join(f", {name}" for name in more.get("data_sets", ()))
     return Claim(
         f"{metric}: {arm} against {against}{where}",
@@ -67,7 +68,7 @@ def claim(arm: str, metric: str, words: str, against: str = "single", **more: An
         margin,
         f"{one} {give} better {words} than {other}.",
         f"{one} {give} worse {words} than {other}.",
-        f"{one} and {other} give {words} that are equally good, within {100 * margin:g} points.",
+        f"{one} and {other} give {words} that are equally good, within {within}.",
         against,
         **more,
     )

@@ -374,7 +374,8 @@ def _answer_section(name: str) -> Iterator[str]:
 
 
 def _points(share: str) -> str:
-    return f"{100 * float(share):+.1f}".replace("-", "−")
+    points = 100 * float(share)
+    return f"{points:+.{1 if abs(points) >= 0.05 else 2}f}".replace("-", "−")
 
 
 def _counted(files: Iterable[catalog.File]) -> str:

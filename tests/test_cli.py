@@ -52,6 +52,7 @@ def test_version():
     assert done.stdout.startswith("manyhot 0.")
 
 
+@pytest.mark.slow
 def test_evaluate_writes_everything(run, small):
     done = run(*ARGUMENTS, "--dataset", "mine", "--predictions", "models", "two.npy", "--resamples", 50)
     assert "files to out" in done.stdout

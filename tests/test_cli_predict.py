@@ -59,6 +59,7 @@ def manyhot(*arguments, code=0, before="pass"):
 PREDICT = ("predict", "photos", "--model", "python:mine:model", "--out", "out")
 
 
+@pytest.mark.slow
 def test_the_summary(photos):
     """Images, images a second, skipped, where the seconds went, and where the files are."""
     done = manyhot(*PREDICT)
@@ -132,6 +133,7 @@ def test_a_line_a_minute_where_nobody_watches(monkeypatch, capsys):
     assert capsys.readouterr().err == "m: 610 of 1,000 images, 10/s, 0:00:39 left\n"
 
 
+@pytest.mark.slow
 def test_the_bar_on_a_terminal(photos):
     """Images a second and time left, drawn in a terminal of 80 columns."""
     process, terminal = pty.fork()

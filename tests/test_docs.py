@@ -265,6 +265,7 @@ def test_every_page_is_in_the_contents():
 # What is shown runs.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in PAGES if any(f.is_run for f in fences(p))], ids=lambda p: p.stem)
 def test_python_blocks_run(path, tmp_path, tmp_path_factory):
     """A page's blocks run from top to bottom, in one namespace, one folder and a process of their own."""
@@ -409,6 +410,7 @@ def write_what_is_read(name, commands):
             return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "commands"), SHOWN)
 def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -427,6 +429,7 @@ def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, 
             assert line.strip() in ("", "…") or line.rstrip() in printed, f"docs/{name}.md: {line}"
 
 
+@pytest.mark.slow
 def test_simulation_shown_is_that_of_the_command():
     script = REPO / "benchmarks" / "simulated_raters.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
@@ -435,6 +438,7 @@ def test_simulation_shown_is_that_of_the_command():
         assert f"\n{line.rstrip()}\n" in text, f"docs/reassessing.md: write {line}"
 
 
+@pytest.mark.slow
 def test_agreement_shown_is_that_of_the_benchmark(mirror):
     script = REPO / "benchmarks" / "sorting.py"
     environment = {**os.environ, "MANYHOT_MIRROR": str(mirror)}
@@ -447,6 +451,7 @@ def test_agreement_shown_is_that_of_the_benchmark(mirror):
         assert f"\n{line.rstrip()}\n" in text, f"docs/sorting.md: write {line}"
 
 
+@pytest.mark.slow
 def test_precision_shown_is_that_of_the_benchmark(mirror):
     script = REPO / "benchmarks" / "issues.py"
     environment = {**os.environ, "MANYHOT_MIRROR": str(mirror)}
@@ -649,6 +654,7 @@ def test_changelog_tells_of_this_version():
     assert f"\n{section}" in text, f"CHANGELOG.md: add a section '{section}'"
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_elsewhere(require, tmp_path):
     for module in ("sphinx", "furo", "myst_parser"):
         require(importlib.util.find_spec(module), f"{module}, which `make docs` installs")

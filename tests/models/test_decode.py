@@ -253,6 +253,7 @@ def test_broken_exif_leaves_the_picture(ending):
     assert torch.equal(decode(data), decode(encoded(noise(), ending)))
 
 
+@pytest.mark.slow
 def test_memory_of_a_large_image(tmp_path):
     """Pillow holds 4 bytes a pixel, the image itself takes 3; it was 15."""
     side = 6000

@@ -205,6 +205,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
     assert len(ids) == len(set(ids)) == 1100
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_once(many, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW.format(tests=os.path.dirname(__file__)).replace("0.004", "0.05"))  # noqa: PTH120
     process = subprocess.Popen(

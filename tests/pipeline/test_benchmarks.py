@@ -52,6 +52,7 @@ def test_mean_drop_over_67_models(imagenet, metric, points):
     assert row["lo_models"] < row["drop"] < row["hi_models"]
 
 
+@pytest.mark.slow
 def test_the_mean_of_drops_is_that_of_its_models(imagenet):
     rows = imagenet("drops").filter(metric_x="real1", dataset_y="imagenetv2-matched-frequency")
     models = rows.drop_nulls("model")
@@ -123,6 +124,7 @@ def test_the_posters_figure(tsipras):
     assert values["n_objects>=2"] == (0.656308, 2_156)
 
 
+@pytest.mark.slow
 def test_the_effect_of_several_objects_over_64_networks(tsipras):
     row = mean_drop(tsipras, slice_x="annotation=*", slice_y="n_objects>=2")
     assert (row["n_models"], round(row["drop"] * 100, 3)) == (64, 10.709)

@@ -169,6 +169,7 @@ def test_more_kinds_go_on_from_what_is_there():
     assert contents("out") == contents("at once")
 
 
+@pytest.mark.slow
 def test_a_kill_loses_nothing():
     words = [sys.executable, "-m", "manyhot", "diagnose", "corruptions", "images", "--labels"]
     words += ["labels.parquet", "--model", TINT, "--kind", "fog", "--kind", "snow", "--resamples", "50"]

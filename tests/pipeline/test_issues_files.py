@@ -36,6 +36,7 @@ def message(kind, make):
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_published_models(mirror):
     names = ["resnet18", "resnet34", "resnet50"]
     found, written = find_label_issues_files(

@@ -103,6 +103,7 @@ def test_output_that_cannot_be(campaign, out, message):
     assert str(error.value) == message.format(campaign)
 
 
+@pytest.mark.slow
 def test_real_votes(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     found, (written,) = next_files("imagenet-real", tmp_path / "next.parquet", budget=10_000, most=8)

@@ -480,6 +480,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_bytes(tmp_path, monkeypatch, capsys):
     """This one and another, which hashes texts otherwise and has kept nothing."""
     words = ["-c", str(Path(__file__).parent), str(tmp_path)]

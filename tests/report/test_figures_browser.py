@@ -285,6 +285,7 @@ def test_links_lead_to_a_figure(visit, small):
     assert page.locator("#rank-changes details code").text_content() == "manyhot report results"
 
 
+@pytest.mark.slow
 def test_is_alive_with_very_many_models(visit):
     """How quickly it opens is measured by benchmarks/compare.py."""
     page = visit(given.page_of(draw_figures(given.many())))

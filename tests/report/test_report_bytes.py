@@ -39,6 +39,7 @@ def test_looks_as_it_did(small):
     real.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path):
     """This one and another, which hashes texts otherwise."""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

@@ -54,6 +54,7 @@ def test_what_changed_while_it_was_found_is_found_anew():
     assert value(30) == 2
 
 
+@pytest.mark.slow
 def test_a_value_that_ages_is_found_anew_no_oftener_than_its_share_allows():
     quick, slow = Slow(), Slow(0.2)
     for one in (quick, slow):

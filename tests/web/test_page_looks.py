@@ -31,6 +31,7 @@ def violations(page):
     return [(v["id"], [node["html"] for node in v["nodes"]]) for v in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [DESK, DESK | {"color_scheme": "dark"}, PHONE, PHONE | {"color_scheme": "dark"}],

@@ -134,6 +134,7 @@ def test_lost_in_the_middle_of_a_change_it_is_made_once(server):
     database.close()
 
 
+@pytest.mark.slow
 def test_answers_sent_again_through_restarts_are_there_once(server):
     store = filled(server.url, pages=40, classes=5)
     people = [rater(store, f"rater{n}") for n in range(4)]

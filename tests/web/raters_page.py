@@ -178,6 +178,7 @@ def visitors(chromium, *, offline=False):
         page.goto(link)
         if begin:
             page.get_by_role("button", name="Begin").click()
+            page.wait_for_url(lambda url: "/join/" not in url)
         return Rater(page)
 
     try:

@@ -178,6 +178,25 @@ def test_the_server_fails_for_a_while(tmp_path, visit, answer):
         assert not ann.page.locator("#trouble").is_visible()
 
 
+def test_images_asked_for_while_the_server_was_away_come_when_it_is_back(campaign, visit):
+    ann = visit(campaign.link(), begin=False)
+    came = []
+
+    def first_alone(route):
+        route.abort() if came else route.continue_()
+        came.append(route.request.url)
+
+    ann.page.route("**/large*", first_alone)
+    ann.page.get_by_role("button", name="Begin").click()
+    ann.settle()
+    until(lambda: len(came) > 1)
+    ann.page.route("**/api/*", lambda route: route.abort())
+    ann.press("1", "Enter")
+    ann.page.get_by_text("The image cannot be shown.").wait_for()
+    ann.page.unroute_all()
+    finish(ann, campaign)
+
+
 def test_what_waits_is_laid_over_what_the_server_knows(campaign, visit, monkeypatch):
     ann = visit(campaign.link())
     ann.settle()

@@ -62,6 +62,7 @@ async function fetchPages() {
   if (!outbox.size) told.trouble("");
   told.count(queue, sent);
   trail.receive(queue.pages);
+  askAgain();
   prepare();
   if (trail.current) return;
   if (trail.forward()) show();
@@ -95,6 +96,11 @@ function prepare() {
     const unprepared = () => [trail.current, ...trail.ahead].find((page) => page && !viewOf(page).prepared);
     for (let page = unprepared(); page; page = unprepared()) await page.view.prepare();
   })().finally(() => { preparing = null; });
+}
+
+// The server answers: pictures that did not come while it was away are worth another try.
+function askAgain() {
+  for (const page of [trail.current, ...trail.ahead]) if (page?.view?.lacks) page.view.prepared = false;
 }
 
 function show() {
@@ -425,10 +431,7 @@ if (tabs) {
   tabs.postMessage({ session: session() });
 }
 
-addEventListener("online", () => {
-  for (const page of [trail.current, ...trail.ahead]) if (page?.view?.lacks) page.view.prepared = false;
-  refresh();
-});
+addEventListener("online", refresh);
 addEventListener("offline", () => told.trouble("offline"));
 addEventListener("pagehide", () => { if (outbox.size) outbox.send(); });
 addEventListener("beforeunload", (event) => { if (outbox.fragile) event.preventDefault(); });

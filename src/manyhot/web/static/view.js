@@ -32,6 +32,7 @@ export class View {
   // Resolves when all that can be loaded is there. What could not be loaded before is tried again.
   async prepare() {
     this.prepared = true;
+    this.lacks = false;
     if (this.failed) this.retry();
     const examples = this.rows.flatMap((row) => [...row.querySelectorAll(".examples img")]);
     const there = await Promise.all([arrival(this.image), ...examples.map((image) => {

@@ -1,16 +1,19 @@
 """Every engine gives the answers of PyTorch; the fastest that does is taken."""
 
 import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.models import Network, Preprocessing
+from manyhot.models import Network, Preprocessing, predict
 from manyhot.models.engines import ENGINES, Precision, base, build, choose, installed, torch_engine
 from manyhot.models.engines import choose as _choose  # noqa: F401
 
@@ -98,6 +101,25 @@ def test_auto_takes_the_fastest_with_the_same_answers(network, images):
     rates = {t.engine: t.rate for t in choice.trials if not t.why_not}
     assert choice.engine.name == max(rates, key=rates.get)
     assert all(t.disagreement == 0 and t.difference < 1e-3 for t in choice.trials if not t.why_not)
+
+
+def test_pytorch_keeps_the_threads_that_it_had(network, images, tmp_path):
+    """A training after a prediction has all cores: here, in threads that begin later, and in MKL."""
+    for i, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{i}.png")
+
+    def told():
+        found = re.findall(r"(?:get_num|max)_threads\(\) : (\d+)", torch.__config__.parallel_info())
+        return {int(threads) for threads in found}
+
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        predict(tmp_path, network, engine="torch", workers=2)
+        with ThreadPoolExecutor(1) as later:
+            assert (told(), later.submit(told).result()) == ({3}, {3})
+    finally:
+        torch.set_num_threads(own)
 
 
 def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch):

@@ -18,6 +18,7 @@ from manyhot.core.sets import top_k
 from manyhot.errors import InputError
 from manyhot.models.decode import decode
 from manyhot.models.engines import Engine
+from manyhot.models.engines.torch_engine import threads_given_back
 from manyhot.models.network import Floats, Network
 from manyhot.models.sources import Item, Opener, Part, SourceLostError
 
@@ -162,13 +163,14 @@ def score_parts(
 
     # Daemons: an engine cannot be interrupted in a batch, and Ctrl-C must not wait for it.
     workers = [threading.Thread(target=work, daemon=True) for _ in range(engine.workers)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield from _collected(done, parts, len(workers), seconds or Seconds(), progress)
-    finally:
-        stop.set()
-        _join(workers)
+    with threads_given_back():
+        for worker in workers:
+            worker.start()
+        try:
+            yield from _collected(done, parts, len(workers), seconds or Seconds(), progress)
+        finally:
+            stop.set()
+            _join(workers)
 
 
 def _join(workers: Sequence[threading.Thread]) -> None:

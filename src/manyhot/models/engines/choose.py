@@ -67,6 +67,7 @@ class Choice:
         return next(t for t in self.trials if t.engine == self.engine.name)
 
 
+@torch_engine.threads_given_back()
 def choose(
     name: str,
     network: Network,

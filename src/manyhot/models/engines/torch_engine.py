@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,22 @@ def device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def threads_given_back() -> Iterator[None]:
+    """Leave PyTorch with the threads that it had.
+
+    Workers beside each other compute with one thread each, and what a thread sets is also that of threads
+    that begin later, and of MKL everywhere: a training in the same process would have one core.
+    """
+    torch = sys.modules.get("torch")
+    own = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(own)
 
 
 def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Torch:

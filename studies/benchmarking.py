@@ -13,7 +13,7 @@ than map_macro, more often than by chance. real1 tells better than top1 what net
 map_macro tells better than top1 what networks are worth elsewhere.
 """
 
-from grid import GRID, LIMITS, NOT_RUN, claim
+from grid import GRID, LIMITS, NOT_RUN, RANKINGS, claim
 from measuring.accuracy import ACCURACY
 from measuring.orders import ORDERS
 from measuring.transfer import TRANSFER
@@ -32,6 +32,7 @@ def _ranks(metric: str, main: bool) -> Claim:
         f"top1 and {metric} rank networks as alike as two sets of images would.",
         than="by_chance",
         main=main,
+        called=RANKINGS,
     )
 
 

@@ -34,6 +34,9 @@ NOT_RUN = (
 )
 
 
+RANKINGS = ("More alike", "Different")
+"""What the verdicts of two rankings are called, held against what two sets of images would change."""
+
 _NAMES = {
     "single": "single labels",
     "single-bce": "single labels under the same loss",

@@ -15,7 +15,7 @@ give better orders of confidence, by label sets, than single labels. True label 
 for telling unknown classes than single labels.
 """
 
-from grid import GRID, LIMITS, NOT_RUN, claim
+from grid import GRID, LIMITS, NOT_RUN, RANKINGS, claim
 from measuring.accuracy import ACCURACY
 from measuring.orders import ORDERS_OF_TRUST
 from measuring.recalibration import RECALIBRATION
@@ -40,6 +40,7 @@ study = Study(
             "Calibration by label ranks networks otherwise than by label set, more often than by chance.",
             "Calibration by label and by label set rank networks as alike as two sets of images would.",
             than="by_chance_ece",
+            called=RANKINGS,
         ),
         Claim(
             "uncertainty scores ranked",
@@ -52,6 +53,7 @@ study = Study(
             "The ranking of confidence, margin, entropy and energy changes with label sets as often "
             "as by chance.",
             than="swapped_again",
+            called=RANKINGS,
         ),
         claim("sets", "ece_set", "calibrated confidences, by label sets,"),
         claim("sets", "aurc_set", "orders of confidence, by label sets,"),
@@ -69,6 +71,7 @@ study = Study(
             "Of networks that learnt label sets the ranking of the four scores changes as often as "
             "by chance.",
             than="swapped_again",
+            called=RANKINGS,
             main=False,
         ),
         claim("sets", "brier_set", "Brier scores, by label sets,", main=False),
@@ -108,6 +111,7 @@ study = Study(
             "Selective prediction by label and by label set rank networks as alike as two sets of "
             "images would.",
             than="by_chance_aurc",
+            called=RANKINGS,
             main=False,
         ),
     ),

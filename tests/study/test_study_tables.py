@@ -17,7 +17,7 @@ from manyhot.report.figures.study import draw_effects, draw_seeds
 from manyhot.report.prerender import PHONE, draw_panels
 from manyhot.study import Measure, Measured, Metric
 from manyhot.study.run import keep_answer
-from manyhot.study.words import difference, p_value, shown
+from manyhot.study.words import difference, numbers, p_value, shown
 
 POINTS, PLAIN = Metric("map", "mAP", percent=True), Metric("nll", "NLL", "lower")
 
@@ -86,6 +86,38 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
     # Six numbers of three arms are there at each seed.
     assert (rows["across"]["value"], rows["across"]["verdict"]) == (pytest.approx(0.061), "worse")
     assert "better in 0 of 2 data sets" in answer.sentences[2]
+
+
+@pytest.mark.parametrize(
+    ("mean", "single", "told"),
+    [
+        ("worse", ("undecided", "better", "worse"), ", by the same rule each: 1 better, 1 worse"),
+        ("better", ("undecided", "worse"), ", by the same rule each: 0 better, 1 worse"),
+        ("undecided", ("better", "worse", "worse"), ", by the same rule each: 1 better, 2 worse"),
+        ("undecided", ("better", "better"), ""),
+        ("worse", ("worse", "undecided"), ""),
+        ("same", ("better", "same"), ""),
+    ],
+)
+def test_places_that_contradict_each_other_are_told(mean, single, told):
+    row = {"effect": 0.1, "lo": 0.0, "hi": 0.2, "error_seeds": 0.1, "p_adjusted": None}
+    rows = [{**row, "verdict": v, "value": 0.5, "value_against": 0.4} for v in (mean, *single)]
+    said = numbers(claim(), rows, {"map": POINTS}, 1)
+    assert said.endswith(f"better in {len(single)} of {len(single)} pairs of data set and network{told}")
+
+
+def test_what_a_verdict_is_called(given, trainer):
+    ranked = claim(
+        name="across", metric="share", arm="all", against="", than=0.5, called=("More alike", "Different")
+    )
+    answer, _ = given(study(claims=(ranked, claim())))
+    page = answer.page.read_text()
+    assert re.findall(r'class="verdict (\S+)"><b>([^<]+)', page) == [
+        ("told", "Different"),
+        ("better", "Better"),
+    ]
+    assert "more alike in 0 of 2 data sets" in answer.sentences[0]
+    assert "<td>different" in page
 
 
 @pytest.mark.parametrize(

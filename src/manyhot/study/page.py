@@ -16,20 +16,14 @@ from manyhot.report.study_page import StudyPage, Term, Terms, Verdict, write_stu
 from manyhot.report.words import counted, listed
 from manyhot.study.files import Opening, metrics_of
 from manyhot.study.kept import Kept
-from manyhot.study.plan import ALL, Across, Metric, Run, Study
+from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Metric, Run, Study
 from manyhot.study.running import TRAINING, Undone
 from manyhot.study.words import RULE, about, numbers, p_value, said, shown
 
 Row = Mapping[str, Any]
 Made = Mapping[str, pa.Table]
 
-WORDS = {
-    "better": "Better",
-    "worse": "Worse",
-    "same": "No difference",
-    "undecided": "Undecided",
-    "not run": "Not run",
-}
+WORDS = {"same": "No difference", "undecided": "Undecided", "not run": "Not run"}
 
 FEW_SEEDS = 5
 """Seeds below which the page says that intervals are rough."""
@@ -99,10 +93,15 @@ def _verdicts(
         rows = [r for r in effects if r["claim"] == claim.name]
         kind = rows[0]["verdict"]
         told = numbers(claim, rows, metrics, len(study.claims))
-        text = said(claim, rows[0], metrics).removeprefix(f"{WORDS[kind]}: ")
+        text = said(claim, rows[0], metrics).removeprefix(f"{_word(claim, kind)}: ")
         text = text[0].upper() + text[1:]
-        found.append((Verdict(kind.replace(" ", "-"), WORDS[kind], text, told and f"({told})"), claim.main))
+        tone = "told" if kind not in WORDS and claim.called != BETTER_WORSE else kind.replace(" ", "-")
+        found.append((Verdict(tone, _word(claim, kind), text, told and f"({told})"), claim.main))
     return found
+
+
+def _word(claim: Claim, verdict: str) -> str:
+    return WORDS.get(verdict) or dict(zip(("better", "worse"), claim.called, strict=True))[verdict]
 
 
 def _compute(study: Study, runs: Sequence[Run]) -> str:
@@ -154,11 +153,8 @@ _HEADS = (
 
 
 def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing:
-    claims = {claim.name: about(claim, metrics) for claim in study.claims}
-    rows = [
-        Entry(_effect_cells(claims[r["claim"]], r, metrics[r["metric"]]), own=r["dataset"] is None)
-        for r in effects
-    ]
+    claims = {claim.name: claim for claim in study.claims}
+    rows = [Entry(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects]
     note = (
         "Set off: the mean over all pairs of data set and network. Below it: each pair. The adjusted p is "
         "Holm's over the claims; d is the effect in standard deviations of the paired difference over seeds "
@@ -168,10 +164,11 @@ def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
 
 
-def _effect_cells(compared: str, row: Row, metric: Metric) -> tuple[str, ...]:
+def _effect_cells(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    metric = metrics[claim.metric]
     place = ", ".join(p for p in (row["dataset"], row["network"]) if p not in (None, ALL))
     return (
-        place or compared,
+        place or about(claim, metrics),
         _value(metric, row["value"]),
         _value(metric, row["value_against"]),
         _with_ends(metric, row["effect"], row["lo"], row["hi"]),
@@ -180,7 +177,7 @@ def _effect_cells(compared: str, row: Row, metric: Metric) -> tuple[str, ...]:
         _p(row["p_adjusted"]),
         "" if row["d"] is None else f"{row['d']:.2f}".replace("-", "−"),
         "" if row["wins"] is None else f"{100 * row['wins']:.0f} %",
-        WORDS[row["verdict"]].lower(),
+        _word(claim, row["verdict"]).lower(),
     )
 
 

@@ -232,6 +232,9 @@ class Across:
     metrics: tuple[Metric, ...]
 
 
+BETTER_WORSE = ("Better", "Worse")
+
+
 @dataclass(frozen=True)
 class Claim:
     """A comparison, with its rule and its sentences fixed beforehand.
@@ -261,6 +264,9 @@ class Claim:
     slice : str
     main : bool
         Whether its verdict belongs to the short answer.
+    called : (str, str)
+        What the page calls the verdicts better and worse, where neither is: two rankings are more alike than
+        by chance, or different.
     """
 
     name: str
@@ -276,6 +282,7 @@ class Claim:
     networks: tuple[str, ...] = ()
     slice: str = ALL
     main: bool = True
+    called: tuple[str, str] = BETTER_WORSE
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,27 @@ def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_
     if row["verdict"] in ("same", "undecided"):
         told.append(f"margin {difference(metric, claim.margin).lstrip('+')}")
     if len(single) > 1:
-        better, where = sum(r["effect"] > 0 for r in single), "pairs of data set and network"
-        told.append(f"better in {better} of {len(single)} {where if claim.arm != ALL else 'data sets'}")
+        where = "pairs of data set and network" if claim.arm != ALL else "data sets"
+        better = sum(r["effect"] > 0 for r in single)
+        told.append(
+            f"{claim.called[0].lower()} in {better} of {len(single)} {where}"
+            f"{_contradicted(claim, row, single)}"
+        )
     if n_claims > 1 and row["p_adjusted"] is not None:
         told.append(f"p {p_value(row['p_adjusted'])}, adjusted for {n_claims} claims")
     return "; ".join(told)
+
+
+def _contradicted(claim: Claim, row: Row, single: Sequence[Row]) -> str:
+    """Return what the rule says of each place by itself, where that contradicts another's or the mean's."""
+    verdicts = [r["verdict"] for r in single]
+    if not {"better", "worse"} <= {row["verdict"], *verdicts}:
+        return ""
+    first, second = (
+        f"{verdicts.count(verdict)} {word.lower()}"
+        for verdict, word in zip(("better", "worse"), claim.called, strict=True)
+    )
+    return f", by the same rule each: {first}, {second}"
 
 
 def _sides(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:

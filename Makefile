@@ -7,6 +7,8 @@ GROUPS := --group test --group lint --group demo
 # Where the machine says to write no bytecode, each process that a test starts would compile all of manyhot.
 export PYTHONDONTWRITEBYTECODE :=
 
+STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
+
 .PHONY: demo test test-slow imagenet study lint docs bench clean
 
 demo: $(STAMP)
@@ -28,8 +30,13 @@ test-slow: $(STAMP)
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet
 
+# Small networks gain little from more threads: the data sets beside each other, each with its share of the cores.
 study: $(STAMP)
-	$(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
+	-$(MAKE) --keep-going --jobs 2 study-voc9 study-cifar-sets
+	$(STUDY)
+
+study-%: $(STAMP)
+	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(max(1, os.cpu_count() // 2))") $(STUDY) --only $*
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

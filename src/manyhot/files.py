@@ -109,8 +109,15 @@ def refused(path: Path, error: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path, patience: float = 0) -> Iterator[None]:
     """Refuse a second run in a folder while one is at work in it.
+
+    Parameters
+    ----------
+    out : Path
+        Made if absent.
+    patience : float
+        Seconds to wait for the end of the other.
 
     Raises
     ------
@@ -121,7 +128,7 @@ def alone(out: Path) -> Iterator[None]:
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
+        lock = FileLock(out / ".lock", timeout=patience)
         with lock:
             yield
     except Timeout:

@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from manyhot import tables
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.study import Arm, DataSet, Measure, Measured, Net
 from manyhot.study.clock import Clock
-from manyhot.study.grid import runs_of
+from manyhot.study.grid import open_folder, runs_of
 from manyhot.study.kept import Kept
 
 
@@ -76,15 +77,29 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
     )
 
 
-def test_two_studies_at_once_in_a_folder(given, trainer, tmp_path):
+def test_two_studies_at_once_share_a_folder_and_no_data_set(given, trainer, tmp_path):
+    (tmp_path / "out/runs/voc").mkdir(parents=True)
+    (tmp_path / "out/grid.json").write_text('{"smoke": false}')
+    with FileLock(tmp_path / "out/runs/voc/.lock"):
+        with pytest.raises(OutputError) as error:
+            given(study())
+        assert str(error.value) == (
+            "Another run is at work in this folder.\n"
+            f"  where:   {tmp_path / 'out/runs/voc'}\n"
+            "  do:      wait for its end, or choose another --out"
+        )
+        assert trainer.calls == []
+        given(study(), only=["cifar"])
+    assert len(trainer.calls) == 9
     given(study())
-    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(OutputError) as error:
-        given(study())
-    assert str(error.value) == (
-        "Another run is at work in this folder.\n"
-        f"  where:   {tmp_path / 'out'}\n"
-        "  do:      wait for its end, or choose another --out"
-    )
+    assert len(trainer.calls) == 18
+
+
+def test_many_begin_in_a_new_folder_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        for i in range(20):
+            list(pool.map(lambda _, out=tmp_path / str(i): open_folder(out, False), range(8)))
+            assert sorted(path.name for path in (tmp_path / str(i)).iterdir()) == [".lock", "grid.json"]
 
 
 def test_a_folder_of_something_else_is_refused(given, trainer, tmp_path):

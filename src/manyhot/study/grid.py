@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from manyhot.errors import InputError, MatchError
-from manyhot.files import write_text
+from manyhot.files import alone, write_text
 from manyhot.study.plan import Arm, Grid, Run, Study
 
 MARK = "grid.json"
@@ -34,13 +34,18 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
 
 
 def open_folder(out: Path, smoke: bool) -> None:
-    """Mark a folder as one of studies.
+    """Mark a folder as one of studies, whoever else begins there at the same moment.
 
     Raises
     ------
     MatchError
         It holds something else, or smoke runs where others are wanted and the other way round.
     """
+    with alone(out, patience=60):
+        _mark(out, smoke)
+
+
+def _mark(out: Path, smoke: bool) -> None:
     mark = out / MARK
     if mark.is_file():
         if json.loads(mark.read_text(encoding="utf-8"))["smoke"] != smoke:
@@ -49,7 +54,7 @@ def open_folder(out: Path, smoke: bool) -> None:
                 f"The folder holds studies in {kind}.", where=out, do="choose another folder: --out"
             )
         return
-    if out.is_dir() and any(out.iterdir()):
+    if any(path.name != ".lock" for path in out.iterdir()):
         raise MatchError("The folder holds something else.", where=out, do="choose another folder: --out")
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def run_study(
     MatchError
         The folder is used otherwise.
     OutputError
-        Another study is at work in it.
+        Another command is at work on one of the data sets in it.
     """
     study, opening = read_study(Path(file))
     study = with_seeds(study, seeds, smoke)
@@ -100,7 +101,9 @@ def run_study(
     runs = chosen(every, study.grid, only)
     open_folder(out, smoke)
     runner = Runner(study, tell or (lambda _: None))
-    with alone(out):
+    with contextlib.ExitStack() as stack:
+        for data_set in dict.fromkeys(run.data_set for run in runs):
+            stack.enter_context(alone(out / "runs" / data_set))
         runner.do(runs)
     numbers, failed = collect(study, runs, runner.undone)
     for one in failed:

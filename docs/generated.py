@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -346,8 +346,8 @@ def _catalogue_section(entry: catalog.Entry) -> Iterator[str]:
 
 def _answer_section(name: str) -> Iterator[str]:
     """Yield a study's claims over all pairs of data set and network, and at how many the sign is the same."""
-    with (ANSWERS / name / "effects.csv").open(encoding="utf-8", newline="") as file:
-        effects = list(csv.DictReader(file))
+    effects = _csv(ANSWERS / name / "effects.csv")
+    earlier = {row["claim"]: row for row in _csv(ANSWERS / "earlier.csv") if row["study"] == name}
     rows = []
     for effect in effects:
         if not effect["sentence"]:
@@ -355,22 +355,32 @@ def _answer_section(name: str) -> Iterator[str]:
         same = [e for e in effects if e["claim"] == effect["claim"] and e["dataset"] and e["effect"]]
         sign = float(effect["effect"]) > 0
         agree = sum((float(e["effect"]) > 0) == sign for e in same)
-        drawn = " to ".join(_points(effect[end]) for end in ("lo", "hi"))
+        before = earlier[effect["claim"]]
+        moved = "" if before["verdict"] == effect["verdict"] else f", **{before['verdict']}**"
         said = effect["sentence"].partition(" (")[0].rstrip(".") + "."
         p = float(effect["p_adjusted"])
         rows.append(
             (
                 said,
-                f"{_points(effect['effect'])} ({drawn})",
+                _difference(effect),
+                _difference(before) + moved,
                 f"{agree} of {len(same)}" if same else "",
                 f"{p:.2g}" if p >= 0.001 else "< 0.001",
             )
         )
     yield from (f"### {name.capitalize()}", "", f"`studies/{name}.py`, `studies/answers/{name}`", "")
-    yield _grid(
-        ("verdict", "difference in points, above 0 is better (95 % interval)", "of that sign", "p"), rows
-    )
+    heads = ("verdict", "difference in points, above 0 is better (95 % interval)", "in the earlier run")
+    yield _grid((*heads, "of that sign", "p"), rows)
     yield ""
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _difference(effect: Mapping[str, str]) -> str:
+    return f"{_points(effect['effect'])} ({_points(effect['lo'])} to {_points(effect['hi'])})"
 
 
 def _points(share: str) -> str:

@@ -5,12 +5,12 @@ networks are worth elsewhere?
 
 Command: manyhot study studies/benchmarking.py
 
-Time: two hours and three minutes on two cores (AMD EPYC, with a little other work) for the grid and the
-measures of all four studies.
+Time: about two hours on two cores (Intel Xeon) for the grid and the measures of all four studies.
 
 Result: top1 ranks networks otherwise than real1, more often than by chance. top1 ranks networks otherwise
-than map_macro, more often than by chance. real1 tells better than top1 what networks are worth elsewhere.
-map_macro tells better than top1 what networks are worth elsewhere.
+than map_macro, more often than by chance. Undecided: share of pairs in the order of transfer by real1 against
+share of pairs in the order of transfer by top1. Undecided: share of pairs in the order of transfer by
+map_macro against share of pairs in the order of transfer by top1.
 """
 
 from grid import GRID, LIMITS, NOT_RUN, RANKINGS, claim

@@ -5,8 +5,7 @@ class hang less on what is beside it?
 
 Command: manyhot study studies/robustness.py
 
-Time: two hours and three minutes on two cores (AMD EPYC, with a little other work) for the grid and the
-measures of all four studies.
+Time: about two hours on two cores (Intel Xeon) for the grid and the measures of all four studies.
 
 Result: Undecided: sets against single in accuracy on corrupted images by label set. Undecided: sets against
 single in accuracy lost to corruptions by label set. True label sets give worse recalls without the companion,

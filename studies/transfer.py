@@ -5,13 +5,12 @@ segmenting other images than features learnt from single labels?
 
 Command: manyhot study studies/transfer.py
 
-Time: two hours and three minutes on two cores (AMD EPYC, with a little other work) for the grid and the
-measures of all four studies.
+Time: about two hours on two cores (Intel Xeon) for the grid and the measures of all four studies.
 
 Result: Undecided: sets against single in linear-probe mean average precision on another data set. Undecided:
 sets against single in ten-shot accuracy on another data set. True label sets and single labels give features
-for segmentation that are equally good, within a point. Undecided: sets against single in AP50 of detection on
-VOC.
+for segmentation that are equally good, within a point. True label sets and single labels give features for
+detection that are equally good, within a point.
 """
 
 from grid import GRID, LIMITS, NOT_RUN, claim

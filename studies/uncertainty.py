@@ -5,8 +5,7 @@ the ranking of networks and of uncertainty scores change when right is being in 
 
 Command: manyhot study studies/uncertainty.py
 
-Time: two hours and three minutes on two cores (AMD EPYC, with a little other work) for the grid and the
-measures of all four studies.
+Time: about two hours on two cores (Intel Xeon) for the grid and the measures of all four studies.
 
 Result: Calibration by label ranks networks otherwise than by label set, more often than by chance. Undecided:
 share of pairs of uncertainty scores in another order by label set against share of pairs in another order on

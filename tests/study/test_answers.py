@@ -100,3 +100,22 @@ def test_nothing_of_the_pictures_is_committed(answer):
     text = page.read_text(encoding="utf-8")
     assert "data:image/jpeg" not in text
     assert all(file.stat().st_size < 500_000 for file in page.parent.iterdir())
+
+
+def test_the_earlier_run():
+    """The docs say how many verdicts it shares, and none was the opposite."""
+    earlier = pl.read_csv(STUDIES / "answers" / "earlier.csv")
+    now = pl.concat(
+        pl.read_csv(STUDIES / "answers" / name / "effects.csv")
+        .filter(pl.col("sentence").is_not_null())
+        .select(pl.lit(name).alias("study"), "claim", "verdict")
+        for name in NAMES
+    )
+    both = now.join(earlier, on=["study", "claim"], suffix="_earlier")
+    assert len(both) == len(now) == len(earlier)
+    same = both.filter(pl.col("verdict") == pl.col("verdict_earlier"))
+    said = plain((STUDIES.parent / "docs" / "answers.md").read_text(encoding="utf-8"))
+    assert f"Of {len(both)} verdicts {len(same)} are the same" in said
+    assert not both.filter(
+        pl.concat_str("verdict", "verdict_earlier").is_in(["betterworse", "worsebetter"])
+    ).height

@@ -91,9 +91,9 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
 @pytest.mark.parametrize(
     ("mean", "single", "told"),
     [
-        ("worse", ("undecided", "better", "worse"), ", by the same rule each: 1 better, 1 worse"),
-        ("better", ("undecided", "worse"), ", by the same rule each: 0 better, 1 worse"),
-        ("undecided", ("better", "worse", "worse"), ", by the same rule each: 1 better, 2 worse"),
+        ("worse", ("undecided", "better", "worse"), ", each by itself: 1 better, 1 worse"),
+        ("better", ("undecided", "worse"), ", each by itself: 0 better, 1 worse"),
+        ("undecided", ("better", "worse", "worse"), ", each by itself: 1 better, 2 worse"),
         ("undecided", ("better", "better"), ""),
         ("worse", ("worse", "undecided"), ""),
         ("same", ("better", "same"), ""),

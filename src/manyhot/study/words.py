@@ -75,7 +75,7 @@ def _contradicted(claim: Claim, row: Row, single: Sequence[Row]) -> str:
         f"{verdicts.count(verdict)} {word.lower()}"
         for verdict, word in zip(("better", "worse"), claim.called, strict=True)
     )
-    return f", by the same rule each: {first}, {second}"
+    return f", each by itself: {first}, {second}"
 
 
 def _sides(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:

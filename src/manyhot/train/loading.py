@@ -18,6 +18,7 @@ from torch import Tensor
 from manyhot.errors import InputError
 from manyhot.models import Preprocessing
 from manyhot.models.decode import decode
+from manyhot.models.engines.torch_engine import threads_given_back
 from manyhot.models.sources import Opener
 from manyhot.train.cropping import View, centred, cropped, random_box
 from manyhot.train.orders import Order, Plan, Sample
@@ -238,13 +239,12 @@ def threads(processes: int = 1) -> int:
 
 def _decoders(count: int) -> ThreadPoolExecutor:
     """Return threads that compute alone; PyTorch would give each a team, and all would spin for two cores."""
-    own = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     begun = threading.Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(begun.wait)
-    begun.wait()
-    torch.set_num_threads(own)  # what a thread sets is also that of threads that begin later
+    with threads_given_back():
+        for _ in range(count):
+            pool.submit(begun.wait)
+        begun.wait()
     return pool
 
 

@@ -134,6 +134,35 @@ def test_damaged_bytes_are_an_image_or_a_reason(ending, seed):
     assert isinstance(found, str) or found.shape[0] == 3
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_damaged_headers_of_photographs_are_read_as_by_pillow(monkeypatch, mode, progressive):
+    """What is an image when Pillow reads all headers is the same image when it does not."""
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6
+    whole = encoded(noise(56, 40).convert(mode), "jpg", progressive=progressive, exif=exif)
+    end = whole.find(b"\xff\xda")
+    for turn in range(60):
+        data = bytearray(whole)
+        place = int(rng.integers(2, end))
+        if turn % 2:
+            data[place] = rng.integers(256)
+        else:
+            data[place:place] = rng.bytes(turn % 8 + 1)
+        found = decode(bytes(data))
+        with monkeypatch.context() as patch:
+            patch.setattr("manyhot.models.decode._is_common_jpeg", lambda data: False)
+            other = decode(bytes(data))
+        both = isinstance(found, str) and isinstance(other, str)
+        assert both or torch.equal(found, other)
+
+
+def test_pillow_reads_no_header_of_a_common_photograph(monkeypatch):
+    photographs = [encoded(noise().convert(mode), "jpg") for mode in ("RGB", "L")]
+    monkeypatch.setattr("PIL.Image.open", None)
+    assert [decode(data).shape for data in photographs] == [(3, 64, 64)] * 2
+
+
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_without_a_white(mode):
     data = encoded(Image.new(mode, (4, 4), 70_000), "tif")

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import re
+import struct
 import threading
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,12 @@ _MAX_ASPECT = 100
 _LARGE, _ONE_AT_A_TIME = 50_000_000, threading.Lock()
 # Pixels from which on an image waits for others: each takes 3 to 16 bytes while it is decoded, 2.6 GB of
 # 169 million in WebP, and there is a thread a core.
+
+_JPEG, _FRAMES = b"\xff\xd8\xff", frozenset(b"\xc0\xc1\xc2")
+# How a JPEG begins, and the segments that tell its size: baseline, extended, progressive.
+
+_BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])
+# Segments that may come first: tables, metadata, comments.
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 # Tags of TIFF. 12 bits come from Pillow as 16, and 16 where 0 is white are not inverted as 8 are.
@@ -68,6 +75,8 @@ def decode(data: bytes) -> Tensor | str:
         return "the file is empty"
     _ignore_warnings()
     try:
+        if _is_common_jpeg(data):
+            return _jpeg(data)
         with pil.open(io.BytesIO(data), formats=_FORMATS) as image:
             return _pixels(image, data)
     except pil.UnidentifiedImageError:
@@ -79,6 +88,24 @@ def decode(data: bytes) -> Tensor | str:
     except Exception as error:
         # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
         return f"cannot be decoded: {getattr(error, 'strerror', None) or _first_line(error)}"
+
+
+def _is_common_jpeg(data: bytes) -> bool:
+    """Say whether this is a JPEG of no unusual size, grey or of three colours of 8 bits each.
+
+    Pillow, which looks at all else, reads more of a header than is needed: in threads that decode, with
+    Python's lock, a fifth of their time.
+    """
+    at, last = 2, len(data) - 10
+    while data.startswith(_JPEG) and at <= last and data[at] == 0xFF:
+        if data[at + 1] in _FRAMES:
+            bits, height, width, colours = struct.unpack_from(">BHHB", data, at + 4)
+            usual = 0 < max(width, height) <= _MAX_ASPECT * min(width, height)
+            return bits == 8 and colours in (1, 3) and usual and width * height <= _LARGE
+        if data[at + 1] not in _BEFORE:
+            break
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def _pixels(image: Image, data: bytes) -> Tensor:

@@ -219,7 +219,7 @@ class _Run:
                 lr = self.recipe.lr * rate(self.step / self.plan.steps, self.recipe)
                 for group in self.optimiser.param_groups:
                     group["lr"] = lr * group.get("lr_scale", 1.0)
-                torch.manual_seed(self._seed())
+                self._seed()
                 loss = float(self._step(fed, epoch))
                 if not math.isfinite(loss):
                     self._stop(loss, fed, lr)
@@ -228,10 +228,15 @@ class _Run:
                 yield lr, loss
             write_skipped(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
 
-    def _seed(self) -> int:
-        """Return what dropout is drawn from."""
+    def _seed(self) -> None:
+        """Set what dropout is drawn from.
+
+        Without CUDA, `torch.manual_seed` notes for later who asked, and takes as long as a small optimiser.
+        """
         words = np.random.SeedSequence([self.recipe.seed, self.step, self.plan.rank, 2]).generate_state(1)
-        return int(words[0])
+        torch.default_generator.manual_seed(int(words[0]))
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(int(words[0]))
 
     def _step(self, fed: Fed, epoch: int) -> Tensor:
         """Take a step on a batch, and return its loss."""

@@ -115,18 +115,18 @@ class Teacher:
 
         Where they were cut, and whether they were mirrored, is the same to all; see `manyhot.train.maps`.
         """
-        start = self.indptr[rows]
-        length = self.indptr[rows + 1] - start
-        image = torch.repeat_interleave(length)
-        entry = torch.arange(len(image)) + (start - (length.cumsum(0) - length))[image]
-        cells = image * self.n_classes + self.classes[entry]
-        shape = (len(rows), self.n_classes)
+        # In NumPy: each call of PyTorch gives Python's lock to a thread that decodes, and waits for it.
+        at, indptr = rows.numpy(), self.indptr.numpy()
+        start, length = indptr[at], indptr[at + 1] - indptr[at]
+        image = np.repeat(np.arange(len(at)), length)
+        entry = np.arange(len(image)) + (start - (length.cumsum() - length))[image]
+        cells, shape = (image, self.classes.numpy()[entry]), (len(at), self.n_classes)
         p = torch.zeros(shape)
-        p.view(-1)[cells] = self.p[entry]
+        p.numpy()[cells] = self.p.numpy()[entry]
         weight = None
         if self.masks:
             weight = torch.full(shape, self.elsewhere)
-            weight.view(-1)[cells] = self.weight[entry]
+            weight.numpy()[cells] = self.weight.numpy()[entry]
         return Wanted(p, weight, rows, epoch, memory or {})
 
 

@@ -48,7 +48,7 @@ def crops(source: str, recipe: Recipe) -> float:
     openers = [opener for part in open_source(source).parts for _, opener in part.items()]
     views = Views(recipe, Preprocessing((224, 224)), 0)
     began = time.process_time()
-    seen = [views(row, opener, 0) is not None for row, opener in enumerate(openers)]
+    seen = [views(row, opener, views.rng(row, 0)) is not None for row, opener in enumerate(openers)]
     return sum(seen) / (time.process_time() - began)
 
 

@@ -13,7 +13,7 @@ from manyhot.models import Preprocessing, open_source
 from manyhot.models.decode import decode
 from manyhot.train.collecting import collect
 from manyhot.train.cropping import centred, cropped, random_box
-from manyhot.train.loading import Loader, Views
+from manyhot.train.loading import Loader, Views, decoders
 from manyhot.train.mixing import drawn
 from manyhot.train.orders import Everything, Shards, plan_of, shuffled
 from manyhot.train.recipe import Recipe
@@ -120,6 +120,21 @@ def test_batches_say_what_they_show(orders, augment):
                 wanted = SMALL(pixels)
             shown = batch.images[i].flip(2) if batch.mirrored[i] else batch.images[i]
             assert torch.equal(shown, wanted)
+
+
+def test_threads_that_decode_compute_alone(monkeypatch):
+    """Also once they began and the number of PyTorch's threads is as before."""
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with decoders(2) as pool:
+            assert torch.get_num_threads() == 3
+            assert [pool.submit(torch.get_num_threads).result() for _ in range(8)] == [1] * 8
+            assert pool._max_workers == 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_altered_batches_are_the_same_again(orders):

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+from torch.nn import functional as F
 
 from manyhot.models import Preprocessing
 
@@ -39,8 +38,9 @@ def random_box(rng: np.random.Generator, height: int, width: int, least: float) 
     fit, the largest crop in the middle of a ratio that does.
     """
     low, high = map(math.log, ASPECTS)
-    for share, log_ratio in rng.random((_TRIES, 2)) * (1 - least, high - low) + (least, low):
-        area, ratio = share * height * width, math.exp(log_ratio)
+    for share, at in rng.random((_TRIES, 2)).tolist():
+        area = (share * (1 - least) + least) * height * width
+        ratio = math.exp(at * (high - low) + low)
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
@@ -55,7 +55,8 @@ def cropped(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]
     cut = pixels[None, :, top : top + h, left : left + w]
     # Decoded pixels lie channel by channel of a pixel; so laid out the resize takes half the time.
     cut = cut.contiguous(memory_format=torch.channels_last)
-    resized = F.resize(cut, list(size), InterpolationMode.BILINEAR, antialias=True)
+    # As torchvision's resize calls it, which looks at more before.
+    resized = F.interpolate(cut, size, mode="bilinear", antialias=True)
     return View(resized[0], (left / width, top / height, (left + w) / width, (top + h) / height))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from manyhot.files import atomic_write
 from manyhot.models import Preprocessing
 from manyhot.models.sources import Opener
 from manyhot.train.cropping import centred
-from manyhot.train.loading import opened, threads
+from manyhot.train.loading import decoders, opened
 
 _BATCH = 32
 
@@ -97,7 +96,7 @@ def _batches(openers: Sequence[Opener], preprocessing: Preprocessing) -> Iterato
         return pixels if isinstance(pixels, str) else centred(pixels, preprocessing).pixels
 
     nothing = torch.zeros((3, *preprocessing.size), dtype=torch.uint8)
-    with ThreadPoolExecutor(threads()) as pool:
+    with decoders() as pool:
         for start in range(0, len(openers), _BATCH):
             made = list(pool.map(seen, openers[start : start + _BATCH]))
             reasons = [m.replace("\n", " ") if isinstance(m, str) else "" for m in made]

@@ -48,7 +48,7 @@ class Feed(Protocol):
         ...
 
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 # Numbers that are computed at once: they stay in the cache of the processor.
 
 
@@ -78,22 +78,16 @@ class Normalise:
         return self._out
 
     def into(self, images: Tensor, out: Tensor) -> None:
-        """Write images as the network takes them, into memory that is laid out with channels last.
-
-        By NumPy: done by PyTorch in the threads that decode, it makes a step of a small network beside them
-        take 1.4 times as long, though no more is computed.
-        """
+        """Write images as the network takes them, into memory that is laid out with channels last."""
         width = images.shape[3]
-        scale, shift = (channel.view(3).repeat(width).numpy() for channel in (self.scale, self.shift))
+        scale, shift = (channel.view(3).repeat(width) for channel in (self.scale, self.shift))
         seen, there = (
-            a.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, 3 * width).numpy()
+            a.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, 3 * width)
             for a in (images, out)
         )
-        step = max(1, _BLOCK // (3 * width))
-        for start in range(0, len(seen), step):
-            part = there[start : start + step]
-            np.multiply(seen[start : start + step], scale, out=part, dtype=np.float32)
-            np.add(part, shift, out=part)
+        rows = max(1, _BLOCK // (3 * width))
+        for block, part in zip(torch.split(seen, rows), torch.split(there, rows), strict=True):
+            part.copy_(block).mul_(scale).add_(shift)
 
 
 @dataclass(frozen=True, eq=False)

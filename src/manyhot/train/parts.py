@@ -16,9 +16,10 @@ from torch import Tensor
 from manyhot.errors import InputError
 from manyhot.models.sources import Opener
 from manyhot.train.collecting import memory_share
+from manyhot.train.cropping import View
 from manyhot.train.features import computed, key_of
 from manyhot.train.feeding import FeatureFeed, Feed, ImageFeed, Normalise, as_input
-from manyhot.train.loading import Loader, Views, threads
+from manyhot.train.loading import Loader, Views, decoders
 from manyhot.train.networks import Start
 from manyhot.train.orders import Everything, Order, plan_of
 from manyhot.train.processes import summed
@@ -205,7 +206,7 @@ class _ImageJudge:
         n = len(self.validation.openers)
         own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
         module.eval()
-        with torch.inference_mode(), ThreadPoolExecutor(threads(self.fabric.world_size)) as pool:
+        with torch.inference_mode(), decoders(self.fabric.world_size) as pool:
             parts = [
                 self._logits(module, pool, own[start : start + _JUDGED])
                 for start in range(0, len(own), _JUDGED)
@@ -213,9 +214,12 @@ class _ImageJudge:
         found = _whole(self.fabric, own, torch.cat(parts), n)
         return found[:, 1:], found[:, 0] > 0
 
+    def _seen(self, row: int) -> tuple[View, bool] | None:
+        return self.views(row, self.validation.openers[row], self.views.rng(row, 0))
+
     def _logits(self, module: Any, pool: ThreadPoolExecutor, rows: npt.NDArray[np.int64]) -> Tensor:
         """Return logits after a column that says which images could be decoded."""
-        seen = list(pool.map(lambda row: self.views(int(row), self.validation.openers[row], 0), rows))
+        seen = list(pool.map(self._seen, rows.tolist()))
         images = torch.stack([self.nothing if one is None else one[0].pixels for one in seen])
         with self.fabric.autocast():
             logits = module(self.normalise(images)).float()

@@ -3,9 +3,9 @@
     python benchmarks/loading.py [--size 224] [--runs 5]
 
 Classic: a DataLoader with two processes; Pillow opens, RandomResizedCrop, mirror, ToTensor, Normalize. Ours:
-two threads that decode, crop and normalise. Both end with normalised float32
-batches, and take turns. Ours first as it is where nothing fits into memory, each image decoded in each epoch;
-then with what it decoded before. ``../shared/data/samples`` has one photograph of each class of ImageNet.
+two threads that decode and crop, and the loop that normalises. Both end with normalised float32 batches, and
+take turns. Ours first as it is where nothing fits into memory, each image decoded in each epoch; then with
+what it decoded before. ``../shared/data/samples`` has one photograph of each class of ImageNet.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def ours(paths: list[str], size: int, budget: int):
     normalise = Normalise(preprocessing, torch.device("cpu"))
     order = Everything([Path(path).read_bytes for path in paths], range(len(paths)))
     views = Views(Recipe(), preprocessing, budget)
-    loader = Loader(order, plan_of(BATCH, 8, 0, order.n), views, normalise=normalise.into)
-    return lambda epoch: (batch.x for batch in loader.epoch(epoch))
+    loader = Loader(order, plan_of(BATCH, 8, 0, order.n), views)
+    return lambda epoch: (normalise(batch.images) for batch in loader.epoch(epoch))
 
 
 if __name__ == "__main__":

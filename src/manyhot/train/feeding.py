@@ -48,7 +48,7 @@ class Feed(Protocol):
         ...
 
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 16
 # Numbers that are computed at once: they stay in the cache of the processor.
 
 
@@ -71,23 +71,24 @@ class Normalise:
         return there.to(torch.float32, memory_format=torch.channels_last).mul_(self.scale).add_(self.shift)
 
     def _by_blocks(self, images: Tensor) -> Tensor:
-        """Do it block by block, into memory that was used before: a fifth of the time."""
+        """Do it block by block, into memory that was used before: a fifth of the time.
+
+        By NumPy, in one thread: those of PyTorch would wait in busy loops for cores that decode.
+        """
         if self._out is None or self._out.shape != images.shape:
             self._out = torch.empty(images.shape).contiguous(memory_format=torch.channels_last)
-        self.into(images, self._out)
-        return self._out
-
-    def into(self, images: Tensor, out: Tensor) -> None:
-        """Write images as the network takes them, into memory that is laid out with channels last."""
         width = images.shape[3]
-        scale, shift = (channel.view(3).repeat(width) for channel in (self.scale, self.shift))
-        seen, there = (
-            a.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, 3 * width)
-            for a in (images, out)
+        scale, shift = (channel.view(3).repeat(width).numpy() for channel in (self.scale, self.shift))
+        seen, out = (
+            a.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, 3 * width).numpy()
+            for a in (images, self._out)
         )
         rows = max(1, _BLOCK // (3 * width))
-        for block, part in zip(torch.split(seen, rows), torch.split(there, rows), strict=True):
-            part.copy_(block).mul_(scale).add_(shift)
+        for start in range(0, len(seen), rows):
+            part = out[start : start + rows]
+            np.multiply(seen[start : start + rows], scale, out=part, dtype=np.float32)
+            np.add(part, shift, out=part)
+        return self._out
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ class ImageFeed:
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
         """Yield the batches of this process from a step on."""
         for step, batch in enumerate(self.loader.epoch(epoch, first), first):
-            x = self.normalise(batch.images) if batch.x is None else batch.x
+            x = self.normalise(batch.images)
             mix = drawn(self.recipe, self.plan, epoch, step, (x.shape[2], x.shape[3]))
             yield Fed(x if mix is None else mix(x), batch, mix)
 

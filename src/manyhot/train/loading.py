@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections import deque
@@ -46,24 +45,20 @@ class Batch:
     boxes : torch.Tensor of float32, shape (n, 4)
         Left, top, right and bottom of each crop, as shares of the image, before it was mirrored.
     mirrored : torch.Tensor of bool, shape (n,)
-    x : torch.Tensor of float32, shape (n, 3, h, w), optional
-        The images as the network takes them, where that is computed beside the steps; later batches
-        overwrite it.
     """
 
     images: Tensor
     rows: Tensor
     boxes: Tensor
     mirrored: Tensor
-    x: Tensor | None = None
 
     @classmethod
-    def empty(cls, n: int, size: tuple[int, int], pinned: bool, x: Tensor | None = None) -> Batch:
+    def empty(cls, n: int, size: tuple[int, int], pinned: bool) -> Batch:
         """Return a batch to be filled."""
         laid: Any = {"memory_format": torch.channels_last, "pin_memory": pinned}
         images = torch.empty((n, 3, *size), dtype=torch.uint8, **laid)
         rows, boxes = torch.empty(n, dtype=torch.int64), torch.empty((n, 4))
-        return cls(images, rows, boxes, torch.zeros(n, dtype=torch.bool), x)
+        return cls(images, rows, boxes, torch.zeros(n, dtype=torch.bool))
 
     def put(self, at: int, row: int, view: View, mirrored: bool) -> None:
         """Fill a place."""
@@ -74,9 +69,8 @@ class Batch:
 
     def copy(self, source: int, to: int) -> None:
         """Fill a place with what is in another."""
-        for array in (self.images, self.rows, self.boxes, self.mirrored, self.x):
-            if array is not None:
-                array[to] = array[source]
+        for array in (self.images, self.rows, self.boxes, self.mirrored):
+            array[to] = array[source]
 
 
 @dataclass(eq=False)
@@ -149,8 +143,6 @@ class Loader:
         What an image is called, by its row.
     pinned : bool
         Whether batches lie in memory that a GPU reads directly.
-    normalise : callable, optional
-        Called in the threads as ``normalise(images, x)`` to fill `Batch.x`; a GPU does it faster itself.
     """
 
     order: Order
@@ -158,7 +150,6 @@ class Loader:
     views: Views
     name: Callable[[int], str] = str
     pinned: bool = False
-    normalise: Callable[[Tensor, Tensor], None] | None = None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from a step on.
@@ -170,27 +161,20 @@ class Loader:
         InputError
             None of the images of a batch can be decoded.
         """
-        batches, memory = self.order.batches(self.plan, epoch, first), self._memory()
+        batches = self.order.batches(self.plan, epoch, first)
         with decoders(self.plan.world) as pool, ThreadPoolExecutor(1) as reader:
             pending: deque[tuple[Batch, list[Future[list[int]]]]] = deque()
             for samples in _ahead(batches, reader):
-                pending.append(self._begun(samples, epoch, pool, next(memory)))
+                pending.append(self._begun(samples, epoch, pool))
                 if len(pending) > AHEAD:
                     yield self._ended(*pending.popleft())
             while pending:
                 yield self._ended(*pending.popleft())
 
-    def _memory(self) -> Iterator[Tensor | None]:
-        """Yield memory for images as the network takes them, again and again the same."""
-        shape, channels_last = (self.plan.own, 3, *self.views.preprocessing.size), torch.channels_last
-        several = range(AHEAD + 2 if self.normalise else 0)
-        found = [torch.empty(shape, memory_format=channels_last) for _ in several]
-        return itertools.cycle(found or [None])
-
     def _begun(
-        self, samples: list[Sample], epoch: int, pool: ThreadPoolExecutor, x: Tensor | None
+        self, samples: list[Sample], epoch: int, pool: ThreadPoolExecutor
     ) -> tuple[Batch, list[Future[list[int]]]]:
-        batch = Batch.empty(len(samples), self.views.preprocessing.size, self.pinned, x)
+        batch = Batch.empty(len(samples), self.views.preprocessing.size, self.pinned)
         starts = range(0, len(samples), _CHUNK)
         return batch, [pool.submit(self._fill, batch, samples, start, epoch) for start in starts]
 
@@ -206,8 +190,6 @@ class Loader:
                 bad.append(at)
             else:
                 batch.put(at, row, *seen)
-        if self.normalise is not None and batch.x is not None:
-            self.normalise(batch.images[start:end], batch.x[start:end])
         return bad
 
     def _ended(self, batch: Batch, parts: list[Future[list[int]]]) -> Batch:

@@ -134,8 +134,7 @@ def _of_images(given: Given, stages: Stages) -> Parts:
     views = Views(recipe, start.preprocessing, memory_share())
     normalise = Normalise(start.preprocessing, given.fabric.device)
     pinned = given.fabric.device.type == "cuda"
-    into = None if pinned else normalise.into
-    loader = Loader(given.order, given.plan(given.order.n), views, given.ids.__getitem__, pinned, into)
+    loader = Loader(given.order, given.plan(given.order.n), views, given.ids.__getitem__, pinned)
     feed = ImageFeed(loader, recipe, normalise)
     judge = None if given.validation is None else _ImageJudge(given, given.validation)
     return Parts(stages, stages.module, feed, views.skipped, judge)

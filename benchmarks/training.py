@@ -1,10 +1,11 @@
 """What the loop adds to a bare PyTorch loop with the same network, batches, loss and optimiser.
 
-    python benchmarks/training.py [--model timm/resnet18] [--size 64] [--runs 5]
+    python benchmarks/training.py [--model timm/resnet18] [--size 64] [--runs 3] [--pairs 6]
 
-Both take the same batches of the same loader: images of CIFAR-10 in memory, cropped and mirrored. Bare and
-ours take turns; each run has one epoch that is not counted and one that is. The loop also draws a curve,
-tells progress, looks at each loss, and could be killed at any moment.
+Both take the same batches of the same loader: images of CIFAR-10 in memory, cropped and mirrored. The loop
+also draws a curve, tells progress, looks at each loss, and could be killed at any moment. After each of its
+epochs the bare one takes its turn, so that both see the same moods of a shared machine; a run is a new
+network of each, and its first epochs are not counted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,35 +23,35 @@ from common import REPO, quiet
 
 BATCH = 64
 
+Spent = tuple[float, float]
+"""Wall and CPU seconds."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="timm/resnet18")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="32-true")
     asked = parser.parse_args()
     quiet(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
-        source, labels, classes = data(Path(folder), asked.steps * BATCH)
+        tables = data(Path(folder), asked.steps * BATCH)
         settings = {
-            "model": asked.model, "weights": "none", "size": asked.size, "batch": BATCH, "epochs": 2,
-            "precision": asked.precision,
+            "model": asked.model, "weights": "none", "size": asked.size, "batch": BATCH,
+            "epochs": asked.pairs + 1, "precision": asked.precision,
         }  # fmt: skip
-        ours(source, labels, classes, Path(folder) / "first", settings)
-        spent: dict[str, list[tuple[float, float]]] = {"bare": [], "ours": []}
-        for run in range(asked.runs):
-            spent["bare"].append(bare(source, labels, classes, settings))
-            spent["ours"].append(ours(source, labels, classes, Path(folder) / str(run), settings))
+        spent = np.array([both(*tables, Path(folder) / str(run), settings) for run in range(asked.runs)])
     n = asked.steps * BATCH
-    for name, pairs in spent.items():
-        wall, cpu = np.median(np.array(pairs), 0)
+    for name, (wall, cpu) in zip(("bare", "ours"), np.median(spent, (0, 1)), strict=True):
         print(f"{name}: {n / wall:,.0f} images/s, {cpu / n * 1e3:.2f} CPU ms an image")
+    ratios = spent[:, :, 1] / spent[:, :, 0] - 1
     for i, what in enumerate(("wall", "CPU")):
-        ratio = np.median([p[i] for p in spent["ours"]]) / np.median([p[i] for p in spent["bare"]])
-        print(f"{what}: the loop takes {ratio - 1:+.1%}")
+        runs = ", ".join(f"{value:+.1%}" for value in np.median(ratios[:, :, i], 1))
+        print(f"{what}: the loop takes {np.median(ratios[:, :, i]):+.1%}; run by run {runs}")
 
 
 def data(folder: Path, n: int) -> tuple[Path, Path, Path]:
@@ -76,23 +78,31 @@ def data(folder: Path, n: int) -> tuple[Path, Path, Path]:
     return source, folder / "labels.parquet", classes
 
 
-def ours(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -> tuple[float, float]:
-    """Return the wall and CPU seconds of the second epoch of the loop."""
+def both(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -> list[tuple[Spent, Spent]]:
+    """Return what epochs of the bare loop and of ours took, pair by pair."""
     from manyhot import pipeline
 
-    times = []
+    turns, pairs, begun = bare(source, labels, settings), [], None
 
     def notify(kind: str, told: dict) -> None:
+        nonlocal begun
         if kind == "epoch":
-            times.append((time.perf_counter(), time.process_time()))
+            own, other = begun and since(begun), next(turns)
+            if own:
+                pairs.append((other, own))
+            begun = since((0, 0))
 
     pipeline.train_files(source, labels, out, classes=classes, settings=settings, notify=notify)
-    (wall, cpu), (wall_end, cpu_end) = times
-    return wall_end - wall, cpu_end - cpu
+    return pairs
 
 
-def bare(source: Path, labels: Path, classes: Path, settings: dict) -> tuple[float, float]:
-    """Return the same of a loop of fifteen lines."""
+def since(begun: Spent) -> Spent:
+    """Return wall and CPU seconds."""
+    return time.perf_counter() - begun[0], time.process_time() - begun[1]
+
+
+def bare(source: Path, labels: Path, settings: dict) -> Iterator[Spent]:
+    """Yield what each epoch took of a loop of fifteen lines."""
     import timm
     import torch
     from torch.nn import functional as F
@@ -118,9 +128,8 @@ def bare(source: Path, labels: Path, classes: Path, settings: dict) -> tuple[flo
     model = model.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     normalise = Normalise(Preprocessing(size=size), torch.device("cpu"))
-    times = []
-    for epoch in range(2):
-        begun = time.perf_counter(), time.process_time()
+    for epoch in range(recipe.epochs):
+        begun = since((0, 0))
         for batch in loader.epoch(epoch):
             x = normalise(batch.images)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
@@ -130,8 +139,7 @@ def bare(source: Path, labels: Path, classes: Path, settings: dict) -> tuple[flo
             loss.backward()
             optimiser.step()
             loss.item()
-        times.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-    return times[1]
+        yield since(begun)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ test-slow: $(STAMP)
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet
 
-# Small networks gain little from more threads: the data sets beside each other, each with its share of the cores.
+# The data sets beside each other, each with its share of the cores: small networks leave some of a second one idle.
 study: $(STAMP)
 	-$(MAKE) --keep-going --jobs 2 study-voc9 study-cifar-sets
 	$(STUDY)

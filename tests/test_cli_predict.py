@@ -84,6 +84,7 @@ def documented_events():
     return {name: re.findall(r"`(\w+)`", fields) for name, fields in rows}
 
 
+@pytest.mark.slow
 def test_events_are_as_documented(photos):
     lines = manyhot(*PREDICT, "--json").stdout.splitlines()
     events = [json.loads(line, parse_constant=pytest.fail) for line in lines]

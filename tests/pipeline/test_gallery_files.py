@@ -237,6 +237,7 @@ def test_the_folder_is_not_what_is_read(predicted):
     )
 
 
+@pytest.mark.slow
 def test_photographs_of_imagenet(require, tmp_path):
     """Sixty photographs, one a class, and a real network."""
     require((SAMPLES / "samples.tar").is_file(), f"{SAMPLES}, one image a class")

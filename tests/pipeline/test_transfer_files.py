@@ -129,6 +129,7 @@ def test_a_detector_finds_shapes():
     assert not Path("fcos", "maps").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detector", ["retinanet", "faster-rcnn"])
 def test_other_detectors_learn(detector):
     losses = []

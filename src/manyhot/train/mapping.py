@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -16,6 +15,7 @@ from manyhot.errors import InputError
 from manyhot.models import Network, Preprocessing, Source
 from manyhot.models.decode import decode
 from manyhot.models.scored import read_image
+from manyhot.train.loading import decoders
 from manyhot.train.maps import Block
 
 Skip = Callable[[str, str], None]
@@ -54,7 +54,7 @@ def label_maps(
     side = (size, size) if size else network.preprocessing.size
     preprocessing = replace(network.preprocessing, mode="squash", size=side, scale=side)
     see = local_logits(network, preprocessing)
-    with ThreadPoolExecutor() as pool:
+    with decoders() as pool:
         listed = _items(source)
         while items := list(islice(listed, batch)):
             read = list(pool.map(lambda item: _pixels(item[1], preprocessing), items))

@@ -35,7 +35,7 @@ ALLOWED = {
     "pixels": BASE | {"extras", "registry", "core", "classes", "tables"},
     # Trained are the networks that models builds, on the images that it reads.
     "train": BASE | {"extras", "lazy", "registry", "core", "classes", "tables", "heads", "trained", "models"},
-    "report": BASE | {"classes", "families", "tables"},
+    "report": BASE | {"registry", "classes", "families", "tables"},
     "web": BASE | {"lazy", "classes", "tables"},
     "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},
     "reassess": BASE | {"classes", "tables", "steps", "formats"},

@@ -81,6 +81,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.train.losses.positives",
         "manyhot.train.losses.large",
     ),
+    "chapter": ("manyhot.report.chapters",),
 }
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""

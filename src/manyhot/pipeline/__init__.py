@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from manyhot.pipeline.annotate import Annotation, export_votes, open_annotation
     from manyhot.pipeline.asking import next_files
     from manyhot.pipeline.backup import Backup, backup_campaign, restore_campaign
-    from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet, evaluate_benchmark
+    from manyhot.pipeline.benchmark import evaluate_benchmark
+    from manyhot.pipeline.benchmarks import BENCHMARKS, Benchmark, DataSet
     from manyhot.pipeline.calibration import diagnose_calibration_files
     from manyhot.pipeline.campaign import Stage, Status, campaign_status, init_campaign
     from manyhot.pipeline.card import CardFacts
@@ -128,7 +129,7 @@ _HOME = {
     "diagnose_companions_files": "manyhot.pipeline.companions",
     "diagnose_errors_files": "manyhot.pipeline.diagnose",
     "diagnose_shortcuts_files": "manyhot.pipeline.shortcuts",
-    "evaluate_benchmark": "manyhot.pipeline.benchmarks",
+    "evaluate_benchmark": "manyhot.pipeline.benchmark",
     "evaluate_files": "manyhot.pipeline.evaluate",
     "examine": "manyhot.models.doctor",
     "find_label_issues_files": "manyhot.pipeline.issues",

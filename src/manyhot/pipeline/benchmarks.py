@@ -1,28 +1,15 @@
-"""Published benchmarks: fetched, judged with one's own models among the published ones, and compared."""
+"""Published benchmarks: which data sets they are, and their labels and models, read from the cache."""
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from manyhot import catalog, tables
-from manyhot.classes import class_list
-from manyhot.errors import MatchError, UnknownNameError
-from manyhot.files import sha256
-from manyhot.formats import prediction_files, read_images, read_labels, read_predictions
-from manyhot.pipeline.common import Options, Outcome, PathLike, Progress
-from manyhot.pipeline.evaluate import judge
-from manyhot.pipeline.outputs import write_evaluation
-from manyhot.steps.compare import compare
-from manyhot.steps.describe import Description, describe
-from manyhot.steps.results import Evaluation
-from manyhot.steps.sensitivity import METRICS as ANALYSED
-from manyhot.steps.sets import at_threshold
+from manyhot.formats import read_images, read_labels, read_predictions
+from manyhot.pipeline.common import PathLike, Progress
 from manyhot.tables import End, Images, Labels, Predictions
 
 
@@ -147,88 +134,6 @@ def data_set(name: PathLike) -> DataSet | None:
     return None if Path(name).exists() else found.get(str(name))
 
 
-def evaluate_benchmark(
-    name: str,
-    out: PathLike,
-    *,
-    predictions: Sequence[PathLike] = (),
-    rows: PathLike | None = None,
-    options: Options | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> Outcome:
-    """Judge all published models of a benchmark, and one's own among them.
-
-    Parameters
-    ----------
-    name : str
-        One of `BENCHMARKS`.
-    out : path-like
-    predictions : sequence of path-like
-        Own models; each is judged on the data sets whose images it predicts.
-    rows, options, call, progress
-        As in `evaluate_files`; `rows` is for the own predictions.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such benchmark.
-    MatchError
-        If own predictions are of none of its data sets.
-    """
-    if name not in BENCHMARKS:
-        raise _no_benchmark(name)
-    own = [read_predictions(f, rows=rows) for f in prediction_files(predictions)] if predictions else []
-    sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
-    _check_own(own, sets)
-    own, options = _set_apart(own, sets), options or Options()
-    if options.metrics is None:
-        options = replace(options, metrics=BENCHMARKS[name].metrics)
-    evaluation = Evaluation.concat([f.judge(own, options, progress) for f in sets])
-    again = [v for f in sets for v in f.judge_at_thresholds(own, progress)]
-    thresholds = Evaluation.concat(again) if again else None
-    inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
-    highlight = tuple(p.model for p in own)
-    benchmark = BENCHMARKS[name]
-    evaluation = replace(evaluation, about={**evaluation.about, "sources": json.dumps(_sources(benchmark))})
-    if benchmark.ends:  # so that a later comparison makes them again
-        told = json.dumps({"ends": benchmark.ends, "without": benchmark.without})
-        evaluation = replace(evaluation, about={**evaluation.about, "compared": told})
-    comparison = compare(
-        [evaluation.tables(name)],
-        ends=benchmark.ends,
-        without=benchmark.without,
-        seed=options.seed,
-        thresholds=None if thresholds is None else thresholds.tables(),
-    )
-    written = write_evaluation(
-        evaluation,
-        out,
-        description=Description.concat([f.describe() for f in sets]),
-        comparison=comparison,
-        thresholds=thresholds,
-        call=call,
-        inputs=inputs | {Path(p.source).name: sha256(p.source) for p in own},
-        highlight=highlight,
-    )
-    return Outcome(evaluation, comparison, tuple(written), highlight)
-
-
-def _sources(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """Return what the published data are, with licence, citation and what must be known about them."""
-    names = [n for d in benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
-    entries = [catalog.entry(n) for n in dict.fromkeys(names)]
-    return [{k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries]
-
-
-def _no_benchmark(name: str) -> UnknownNameError:
-    near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-    do = f"did you mean {near[0]!r}?" if near else None
-    if name.startswith("timm-results"):
-        do = f"these are results already: manyhot compare {name}"
-    return UnknownNameError(f"There is no benchmark {name!r}.", allowed=", ".join(BENCHMARKS), do=do)
-
-
 @dataclass(frozen=True)
 class Fetched:
     """A data set of a benchmark, read from the cache."""
@@ -244,34 +149,6 @@ class Fetched:
     def name(self) -> str:
         """The name of the data set."""
         return self.about.name
-
-    def judge(self, own: Sequence[Predictions], options: Options, progress: Progress | None) -> Evaluation:
-        """Judge the published models, and the own ones that predict its images."""
-        mine = [p for p in own if self.covers(p)]
-        n = len(self.files) + len(mine)
-        slices = (*options.slices, *(s for s in self.about.slices if s not in options.slices))
-        options = replace(options, slices=slices)
-        return judge(
-            self.labels, self.models(mine), n, self.images, class_list(), self.name, options, progress
-        )
-
-    def judge_at_thresholds(
-        self, own: Sequence[Predictions], progress: Progress | None
-    ) -> Iterator[Evaluation]:
-        """Judge on the label sets at other thresholds: values for the sensitivity analysis, no intervals."""
-        models = list(self.models([p for p in own if self.covers(p)])) if self.about.thresholds else []
-        for threshold in self.about.thresholds:
-            labels = at_threshold(self.labels, threshold)
-            # Their order was checked on the published label sets.
-            name = f"{self.name} p>={threshold:g}"
-            options = Options(ANALYSED, resamples=0, trust_order=True)
-            yield judge(labels, iter(models), len(models), None, None, name, options, progress)
-
-    def describe(self) -> Description:
-        """Describe the labels, with licence and citation from the catalogue."""
-        entry = catalog.entry(self.about.labels[0])
-        about = {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
-        return describe(self.labels, classes=class_list(), dataset=self.name, **about)
 
     def covers(self, predictions: Predictions) -> bool:
         """Return whether a model predicts any of the images."""
@@ -294,21 +171,3 @@ class Fetched:
             assert found.classes is not None
             return replace(found, classes=found.classes[:, ::-1])
         return found
-
-
-def _set_apart(own: Sequence[Predictions], sets: Sequence[Fetched]) -> list[Predictions]:
-    """Give own models a name of their own where a published one has it: one's own resnet50 is another."""
-    published = {path.stem for fetched in sets for path in fetched.files}
-    return [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
-
-
-def _check_own(own: Sequence[Predictions], sets: Sequence[Fetched]) -> None:
-    for predictions in own:
-        if not any(fetched.covers(predictions) for fetched in sets):
-            raise MatchError(
-                f"{predictions.model} predicts images of none of the benchmark's data sets.",
-                where=predictions.source,
-                got=f"ids such as {predictions.image_id[0]}",
-                allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-                do="give the row order with --rows, or predict one of these data sets",
-            )

@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from manyhot import catalog
+from manyhot.classes import class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
-from manyhot.pipeline.benchmarks import BENCHMARKS
+from manyhot.pipeline.benchmarks import BENCHMARKS, Fetched
 from manyhot.pipeline.card import CardFacts, check_facts, write_card
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.outputs import save_label_figures, write_tables
@@ -108,4 +110,11 @@ def _name(name: str, source: PathLike) -> str:
 
 
 def _published(name: str, progress: Progress | None) -> list[Description]:
-    return [d.fetch(progress).describe() for d in BENCHMARKS[name].datasets]
+    return [describe_fetched(d.fetch(progress)) for d in BENCHMARKS[name].datasets]
+
+
+def describe_fetched(fetched: Fetched) -> Description:
+    """Describe the labels of a published data set, with licence and citation from the catalogue."""
+    entry = catalog.entry(fetched.about.labels[0])
+    about = {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
+    return describe(fetched.labels, classes=class_list(), dataset=fetched.name, **about)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from manyhot import tables
+from manyhot.registry import get, names, register
 from manyhot.report.diagnosis import (
     MOST_IMAGES,
     MOST_PAIRS,
@@ -25,19 +27,13 @@ from manyhot.report.figure import Figure
 from manyhot.report.listings import Head, Listing
 from manyhot.report.words import called, counted
 
-Drawn = Mapping[str, Sequence[Figure]]
+THRESHOLD = 0.4
+"""Of flips, where the table does not tell it."""
 
 
-def build_chapters(found: Mapping[str, pa.Table], folder: Path, drawn: Drawn) -> tuple[Chapter, ...]:
-    """Return the parts that there are tables for; `drawn` holds the figures of each."""
-    builders = {
-        "shortcuts": _shortcuts,
-        "mitigation": _mitigation,
-        "explanations": _explanations,
-        "companions": _companions,
-        "corruptions": _corruptions,
-    }
-    made = (build(found, folder, drawn.get(name, ())) for name, build in builders.items())
+def build_chapters(found: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
+    """Return the chapters that there are tables for, with their figures if these can be drawn."""
+    made = (get("chapter", name)(found, folder, draw) for name in names("chapter"))
     return tuple(chapter for chapter in made if chapter is not None)
 
 
@@ -51,7 +47,8 @@ def _rows(found: Found, name: str) -> list[Row]:
 FILLS = {"grey": "grey box", "inpaint": "inpainting"}
 
 
-def _shortcuts(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+@register("chapter", "shortcuts")
+def _shortcuts(found: Found, folder: Path, draw: bool) -> Chapter | None:
     if "shortcuts" not in found:
         return None
     rows = _rows(found, "shortcuts")
@@ -69,7 +66,7 @@ def _shortcuts(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter
         "Shortcuts",
         "Which predictions lean on what stands beside",
         lead,
-        tuple(figures),
+        tuple(_draw_shortcuts(found["shortcuts"])) if draw else (),
         tuple(_flip_tables(rows)),
         tuple(_albums(_rows(found, "shortcut_examples"), folder)),
     )
@@ -181,7 +178,14 @@ _WORTH = {
 }
 
 
-def _mitigation(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+def _draw_shortcuts(table: pa.Table) -> list[Figure]:
+    from manyhot.report.figures.diagnosis import draw_shortcuts
+
+    return draw_shortcuts(table, float(tables.metadata(table).get("threshold", THRESHOLD)))
+
+
+@register("chapter", "mitigation")
+def _mitigation(found: Found, folder: Path, draw: bool) -> Chapter | None:
     rows = _rows(found, "mitigation")
     if not rows:
         return None
@@ -193,7 +197,7 @@ def _mitigation(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapte
         "brackets 95 % intervals. Read the gaps beside what is lost in accuracy.",
     )
     tables = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
-    return Chapter("mitigation", "Mitigation", "What helps against them", lead, tuple(figures), tables)
+    return Chapter("mitigation", "Mitigation", "What helps against them", lead, (), tables)
 
 
 def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:
@@ -218,7 +222,8 @@ _MEASURES = {
 }
 
 
-def _explanations(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+@register("chapter", "explanations")
+def _explanations(found: Found, folder: Path, draw: bool) -> Chapter | None:
     maps = _rows(found, "maps")
     if not maps:
         return None
@@ -254,7 +259,7 @@ def _explanations(found: Found, folder: Path, figures: Sequence[Figure]) -> Chap
         "Explanations",
         "Where models look",
         lead,
-        tuple(figures),
+        (),
         tuple(t for t in made if t.rows),
         tuple(_looks(maps, folder)),
     )
@@ -312,7 +317,8 @@ def _said_of(r: Row) -> str:
     return f"{r['score']:.2f}{state}"
 
 
-def _companions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+@register("chapter", "companions")
+def _companions(found: Found, folder: Path, draw: bool) -> Chapter | None:
     rows = _rows(found, "companions")
     if not rows:
         return None
@@ -335,7 +341,7 @@ def _companions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapte
         "to test.",
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
-    return Chapter("companions", "Companions", "Whose recall hangs on what", lead, tuple(figures), (table,))
+    return Chapter("companions", "Companions", "Whose recall hangs on what", lead, (), (table,))
 
 
 def _companion(r: Row) -> tuple[str, ...]:
@@ -353,7 +359,8 @@ def _companion(r: Row) -> tuple[str, ...]:
     )
 
 
-def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapter | None:
+@register("chapter", "corruptions")
+def _corruptions(found: Found, folder: Path, draw: bool) -> Chapter | None:
     losses = _rows(found, "losses")
     if not losses:
         return None
@@ -381,7 +388,7 @@ def _corruptions(found: Found, folder: Path, figures: Sequence[Figure]) -> Chapt
         "Robustness",
         "What is lost elsewhere, and to corruption",
         lead,
-        tuple(figures),
+        tuple(_draw_losses(found["losses"])) if draw and "losses" in found else (),
         tuple(made),
     )
 
@@ -427,3 +434,9 @@ def _error(r: Row) -> tuple[str, ...]:
         with_ends(r["ce"], r["ce_lo"], r["ce_hi"], 1),
         with_ends(r["relative"], r["relative_lo"], r["relative_hi"], 1),
     )
+
+
+def _draw_losses(losses: pa.Table) -> list[Figure]:
+    from manyhot.report.figures.diagnosis import draw_corruptions
+
+    return draw_corruptions(losses)

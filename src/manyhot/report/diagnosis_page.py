@@ -12,13 +12,9 @@ from markupsafe import Markup
 from manyhot import tables
 from manyhot.files import write_text
 from manyhot.report.chapters import build_chapters
-from manyhot.report.diagnosis import Diagnosis, read_diagnosis
-from manyhot.report.figure import Figure
+from manyhot.report.diagnosis import Chapter, Diagnosis, read_diagnosis
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.render import asset, environment, policy
-
-THRESHOLD = 0.4
-"""Of flips, where the table does not tell it."""
 
 
 def write_diagnosis(folder: Path) -> Path:
@@ -34,15 +30,15 @@ def write_diagnosis(folder: Path) -> Path:
         The file cannot be written.
     """
     found = read_diagnosis(folder)
-    drawn, undrawn = _draw(found)
-    figures = tuple(f for own in drawn.values() for f in own)
+    chapters, undrawn = _build(found, folder)
+    figures = tuple(f for chapter in chapters for f in chapter.figures)
     page = prepare(figures) if figures else None
     about = [tables.metadata(table) for table in found.values()]
     diagnosis = Diagnosis(
         "Diagnosis",
         tuple(dict.fromkeys(a["call"] for a in about if a.get("call"))),
         next((a["version"] for a in about if a.get("version")), ""),
-        build_chapters(found, folder, drawn),
+        chapters,
         tuple(dict.fromkeys(str(note) for a in about for note in json.loads(a.get("notes", "[]")))),
         undrawn,
     )
@@ -51,23 +47,15 @@ def write_diagnosis(folder: Path) -> Path:
     return path
 
 
-def _draw(found: Mapping[str, pa.Table]) -> tuple[dict[str, list[Figure]], str]:
-    """Return the figures of each part, or why there are none."""
+def _build(found: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, ...], str]:
+    """Return the chapters, and why they have no figures where they have none."""
     try:
         import altair as alt
         import vl_convert  # noqa: F401
     except ImportError:
-        return {}, 'Figures need Altair: pip install "manyhot[report]"'
-    from manyhot.report.figures.diagnosis import draw_corruptions, draw_shortcuts
-
-    drawn: dict[str, list[Figure]] = {}
+        return build_chapters(found, folder, draw=False), 'Figures need Altair: pip install "manyhot[report]"'
     with alt.utils.schemapi.debug_mode(False):
-        if "shortcuts" in found:
-            told = tables.metadata(found["shortcuts"]).get("threshold", THRESHOLD)
-            drawn["shortcuts"] = draw_shortcuts(found["shortcuts"], float(told))
-        if "losses" in found:
-            drawn["corruptions"] = draw_corruptions(found["losses"])
-    return drawn, ""
+        return build_chapters(found, folder, draw=True), ""
 
 
 def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) -> str:

@@ -42,7 +42,7 @@ def run(events):
     os._exit(0)
 
 
-vars(pipeline)["train_files"] = toys.Trainer()
+setattr(pipeline, "train_files", toys.Trainer())  # noqa: B010
 toy = toys.study(data_sets=toys.study().grid.data_sets[:1], seeds=(0, 1))
 running_studies.read_study = lambda _: (toy, running_studies.Opening("", "", "", ""))
 running.machine = lambda: "a machine"

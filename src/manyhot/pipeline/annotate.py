@@ -207,8 +207,8 @@ def web_extra() -> Any:
         They are not.
     """
     try:
-        import manyhot.web as web
-        import manyhot.web.app  # noqa: F401
+        from manyhot import web
+        from manyhot.web import app  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             "The annotation app needs packages that are not installed.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
@@ -26,10 +26,11 @@ from manyhot.formats import (
 )
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import Saved, save
-from manyhot.pipeline.card import CardFacts, card_text, check_facts
 from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.registry import get, names
-from manyhot.steps.describe import describe
+
+if TYPE_CHECKING:
+    from manyhot.pipeline.card import CardFacts
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
@@ -90,6 +91,8 @@ def convert(
     InputError
         If the source is of no known format, or the target is not of the kind that is written.
     """
+    from manyhot.pipeline.card import CardFacts, check_facts
+
     source, target = Path(source), Path(target)
     _check_target(target, to, long, card)
     check_facts(card, facts)
@@ -123,6 +126,9 @@ def _card_of(
     classes: PathLike | None,
     known: ClassList | None,
 ) -> str:
+    from manyhot.pipeline.card import card_text
+    from manyhot.steps.describe import describe
+
     if not isinstance(found, tables.Labels):
         raise InputError("A data card is of labels.", where=source, got=holds)
     described = describe(found, classes=known, dataset=found.name or source.stem)

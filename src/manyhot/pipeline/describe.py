@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyhot import catalog
 from manyhot.classes import class_list
@@ -13,10 +14,12 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_images, read_labels
 from manyhot.pipeline.benchmarks import BENCHMARKS, Fetched
-from manyhot.pipeline.card import CardFacts, check_facts, write_card
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.outputs import save_label_figures, write_tables
 from manyhot.steps.describe import Description, describe
+
+if TYPE_CHECKING:
+    from manyhot.pipeline.card import CardFacts
 
 
 def describe_files(
@@ -54,6 +57,8 @@ def describe_files(
     ManyhotError
         For each kind of bad input; nothing is written then.
     """
+    from manyhot.pipeline.card import CardFacts, check_facts, write_card
+
     check_facts(card, facts)
     known = read_classes(classes) if classes else None
     images = read_images(rows, classes=known) if rows else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -208,7 +209,8 @@ def web_extra() -> Any:
     """
     try:
         from manyhot import web
-        from manyhot.web import app  # noqa: F401
+
+        importlib.import_module("manyhot.web.app")
     except ImportError as error:
         raise MissingExtraError(
             "The annotation app needs packages that are not installed.",

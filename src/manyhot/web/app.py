@@ -52,8 +52,8 @@ def create_app(
     app.state.context = known = Context(
         store, classes, Pictures(cache), title, outside or Outside(), reach or Reach()
     )
-    for module in (joining, answering, owner, refining, health):
-        app.include_router(module.router)
+    for routes in (joining.router, answering.router, owner.router, refining.router, health.router):
+        app.include_router(routes)
     app.mount("/static", known.static, name="static")
     app.add_middleware(Images, known=known)
     app.add_middleware(Guard, known=known)

@@ -50,10 +50,15 @@ def test_a_small_image_stays_as_it_is(made, tmp_path):
     assert shown(made, saved(tmp_path / "a.png", plain(size=(40, 30)))).size == (40, 30)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tif", "bmp", "ppm"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tif", "bmp", "ppm", "mpo", "jp2"])
 def test_kinds(made, tmp_path, ending):
     found = colour(shown(made, saved(tmp_path / f"a.{ending}", plain())))
     assert np.abs(found - (200, 30, 60)).max() <= 6
+
+
+def test_a_kind_that_pillow_lacks_is_no_obstacle(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_KINDS", ("LACKING", *pictures._KINDS))
+    assert shown(made, saved(tmp_path / "a.png", plain())).size == (256, 192)
 
 
 def test_cmyk(made, tmp_path):
@@ -93,9 +98,10 @@ def test_turned_as_the_camera_says_and_nothing_else_of_its_notes(made, tmp_path)
     assert not dict(found.getexif())
 
 
-def test_of_moving_images_the_first(made, tmp_path):
+@pytest.mark.parametrize("ending", ["gif", "mpo"])
+def test_of_moving_images_the_first(made, tmp_path, ending):
     frames = [plain(value=(250, 0, 0)), plain(value=(0, 250, 0))]
-    path = tmp_path / "a.gif"
+    path = tmp_path / f"a.{ending}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     assert np.abs(colour(shown(made, path)) - (250, 0, 0)).max() <= 6
 

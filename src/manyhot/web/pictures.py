@@ -36,7 +36,7 @@ MAX_PIXELS = 90_000_000
 """Decoded, they take 270 MB."""
 
 # Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
-_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "MPO", "AVIF", "JPEG2000")
+_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 _SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "ftp", "memory")
 """What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
 
@@ -211,9 +211,15 @@ def _limited(data: bytes, uri: str) -> bytes:
     return data
 
 
+def _readable() -> tuple[str, ...]:
+    """Return those of `_KINDS` that Pillow was built with: at one that it lacks it looks no further."""
+    PIL.Image.init()
+    return tuple(kind for kind in _KINDS if kind in PIL.Image.OPEN)
+
+
 def _shrink(data: bytes, uri: str, side: int) -> bytes:
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=_KINDS) as opened:
+        with PIL.Image.open(io.BytesIO(data), formats=_readable()) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise ValueError(f"{opened.width} × {opened.height} pixels, {MAX_PIXELS:,} at most")
             profile = opened.info.get("icc_profile")

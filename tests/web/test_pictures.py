@@ -12,10 +12,14 @@ import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import pytest
+from fastapi.testclient import TestClient
+from test_owner import classes
 
 from manyhot.errors import InputError
-from manyhot.web import pictures
+from manyhot.web import create_app, pictures
 from manyhot.web.pictures import Pictures
+from manyhot.web.store import Asked, Example, Settings, Store
+from noted_photographs import ENDINGS, LEFT, PROFILE, RIGHT, SECRET, TURNED, write_photograph
 
 
 @pytest.fixture
@@ -318,3 +322,47 @@ def test_colours_of_a_strip_are_those_that_a_profile_means(made, tmp_path):
     assert whole
     assert np.abs(tiles(data)[0] - (40, 220, 60)).max() <= 12
     assert np.abs(tiles(data)[1] - (220, 40, 60)).max() <= 12
+
+
+# ── What else is in a file ──
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_of_what_is_written_in_a_file_raters_get_its_colour_profile_alone(tmp_path, ending):
+    path = str(write_photograph(tmp_path / f"a.{ending}"))
+    store = Store(f"sqlite:///{tmp_path}/votes.sqlite")
+    store.fill([Asked("a", path, 0, (0,))], [Example(0, "a", path)], Settings(raters=1), "source")
+    app = create_app(store, classes(), tmp_path / "cache", title="fish")
+    with TestClient(app, "http://127.0.0.1") as client:
+        client.post("/join/" + store.invite("ann"))
+        known = app.state.context
+        places, strip = (known.image_address(1), known.example_address(0, 1)), known.strip_address(0)
+        addresses = [f"{place}/{size}" for place in places for size in pictures.SIDES]
+        answers = {address: client.get(address) for address in (*addresses, strip)}
+    store.close()
+    assert {a: answer.status_code for a, answer in answers.items()} == dict.fromkeys(answers, 200)
+    got = {address: answer.content for address, answer in answers.items()}
+    assert SECRET in Path(path).read_bytes()
+    assert not [address for address, data in got.items() if SECRET in data]
+    for address in addresses:
+        found = PIL.Image.open(io.BytesIO(got[address]))
+        assert not {"comment", "exif", "photoshop", "xmp"} & set(found.info)
+        assert found.info.get("icc_profile") == (PROFILE if ending in TURNED else None)
+        assert (found.width < found.height) == (ending in TURNED)
+        middle = np.array(found.size) // 2
+        first, second = (middle // 2).tolist(), (middle * 3 // 2).tolist()
+        assert np.abs(colour(found, first) - LEFT).max() <= 12
+        assert np.abs(colour(found, second) - RIGHT).max() <= 12
+    corners = tiles(got[strip])[0]
+    for corner, expected in ((corners[0], LEFT), (corners[2], RIGHT)):
+        assert np.abs(corner - expected).max() <= 12
+
+
+def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_path, monkeypatch):
+    path = write_photograph(tmp_path / "a.jpg")
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_VERSION", 1)
+        earlier = made._path(str(pictures.SIDES["small"]), str(path))
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(path.read_bytes())
+    assert SECRET not in made.read(str(path), "small")

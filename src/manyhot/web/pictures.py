@@ -41,8 +41,8 @@ _SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "a
 """What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
 
 _DECODING = threading.Semaphore(2)
-_VERSION = 1
-"""Of how files are made smaller: another one makes all anew."""
+_VERSION = 2
+"""Of how files are made smaller: another one makes all anew. Those of 1 have comments of the originals."""
 
 
 class Pictures:
@@ -228,6 +228,7 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         made = io.BytesIO()
         # What a camera meant by its colours stays; all else of its notes, places included, goes.
+        image.info = {}  # Pillow writes a comment that is in it, and version 11.0 writes XMP, unasked
         kept = profile if profile and profile[16:20] == b"RGB " else None
         image.save(made, "JPEG", quality=88, optimize=True, progressive=True, icc_profile=kept)
     except Exception as error:

@@ -6,6 +6,7 @@ import struct
 import tarfile
 import threading
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,70 @@ def test_many_at_once(made, tmp_path):
     assert len(files(made)) == 1
 
 
+class Held:
+    """A function that returns when it is let go, and notes what it was called with."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, *args):
+        self.calls.append(args)
+        self.began.set()
+        assert self.go.wait(30)
+        return self.function(*args)
+
+
+def at_once(held, *asks):
+    """Ask in a thread each; what is held is let go when all of them ask. Return what they got."""
+    came, got = threading.Semaphore(0), []
+
+    def run(ask):
+        came.release()
+        got.append(ask())
+
+    threads = [threading.Thread(target=run, args=(ask,)) for ask in asks]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert came.acquire(timeout=30)
+    assert held.began.wait(30)
+    held.go.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return got
+
+
+def test_an_image_that_many_ask_for_at_once_is_read_once(made, tmp_path, monkeypatch):
+    path = str(saved(tmp_path / "a.png", plain()))
+    held = Held(pictures.read_bytes)
+    monkeypatch.setattr(pictures, "read_bytes", held)
+    assert len(set(at_once(held, *[lambda: made.read(path, "small")] * 8))) == 1
+    assert held.calls == [(path,)]
+
+
+def test_an_image_that_cannot_be_made_may_be_asked_for_again(made, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError):
+        made.read(str(path), "small")
+    assert shown(made, saved(path, plain())).size == (256, 192)
+    assert made._making == {}
+
+
+def test_the_index_of_an_archive_is_read_once_by_many_who_ask_at_once(made, tmp_path, monkeypatch):
+    names = [f"{n}.png" for n in range(8)]
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for n, name in enumerate(names):
+            tar.add(saved(tmp_path / name, plain(value=(30 * n, 0, 0))), name)
+    held = Held(tarfile.open)
+    monkeypatch.setattr(pictures.tarfile, "open", held)
+    asks = [partial(made.read, f"{tmp_path}/all.tar/{name}", "small") for name in names]
+    assert len(set(at_once(held, *asks))) == 8
+    assert len(held.calls) == 1
+
+
 # ── Strips ──
 
 
@@ -294,6 +359,14 @@ def test_a_strip_is_made_once(made, tmp_path):
     for path in paths:
         Path(path).unlink()
     assert made.strip(paths) == (data, True)
+
+
+def test_a_strip_that_many_ask_for_at_once_is_made_once(made, tmp_path, monkeypatch):
+    paths, _ = coloured(tmp_path, 3)
+    held = Held(pictures._shrink)
+    monkeypatch.setattr(pictures, "_shrink", held)
+    assert len(set(at_once(held, *[lambda: made.strip(paths)] * 8))) == 1
+    assert len(held.calls) == 3
 
 
 def test_a_strip_lacks_what_cannot_be_read_until_it_can(made, tmp_path):

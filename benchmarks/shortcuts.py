@@ -146,7 +146,8 @@ def show(found: manyhot.Shortcuts) -> None:
         print(
             f"{one['fill']}: {one['pairs']} pairs, flips mean {one['mean']:.3f} median {one['median']:.3f}; "
             f"controls {one['mean_control']:.3f}; lost {one['mean_lost']:.3f}, in controls "
-            f"{one['mean_control_lost']:.3f}; shortcuts {one['shortcuts']}"
+            f"{one['mean_control_lost']:.3f}; shortcuts {one['shortcuts']}, "
+            f"not testable {one['not_testable']}"
         )
     for note in found.notes:
         print(f"- {note}")

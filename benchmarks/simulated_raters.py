@@ -75,6 +75,9 @@ CROWDS = (
     Crowd("a third are spammers", with_spammers),
     Crowd("a third copy one rater", copies=1 / 3),
     Crowd("60 questions in all", questions=60),
+    Crowd("20 questions, five raters", questions=20, n_raters=5),
+    Crowd("five answers of each rater", questions=400, n_raters=400),
+    Crowd("about one of each rater", questions=400, n_raters=2000),
     Crowd("ten golden questions", golden=10),
     Crowd("one question in ten misleads all", hard=0.1),
 )

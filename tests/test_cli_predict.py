@@ -33,6 +33,9 @@ def slow(images):
 def model():
     return Network("tint", from_keys(("red", "green", "blue")), Preprocessing((8, 8), (8, 8)), forward=slow)
 
+def plain():
+    return slow
+
 def three_rows():
     return lambda images: np.zeros((3, 7), np.float32)
 """
@@ -109,6 +112,22 @@ def test_events_are_as_documented(photos):
     # Without the seconds before the first image and after the last one.
     assert 40 / result["seconds"]["wall"] <= result["images_per_second"] < 100
     assert result["written"] == ["out/tint.parquet", "out/images.parquet", "out/skipped.csv"]
+
+
+def test_assumed_preprocessing_is_said_before_anything_else(photos):
+    plain = ("predict", "photos", "--model", "python:mine:plain", "--out", "out")
+    first, *events = [json.loads(line) for line in manyhot(*plain, "--json").stdout.splitlines()]
+    assert (first["event"], list(first)[1:]) == ("note", documented_events()["note"])
+    assert [e["event"] for e in events] == ["engines", "model", "progress", "result"]
+    exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
+    assert first["text"].startswith(
+        "python/mine.plain: preprocessing assumed, as its function does not give "
+    )
+    assert first["text"].endswith(f"To give them, or to confirm these: {exact}")
+    lines = manyhot(*plain).stdout.splitlines()
+    assert lines == [first["text"], "python/mine.plain: predicted already, in out"]
+    confirmed = manyhot("predict", "photos", "--model", exact, "--out", "out").stdout.splitlines()
+    assert confirmed == lines[1:]
 
 
 def test_what_is_not_known_is_null_in_events():

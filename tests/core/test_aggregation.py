@@ -25,9 +25,11 @@ SPECS = [
     "yes-share(maybe='half')",
     "dawid-skene(truth='answers')",
     "dawid-skene(smoothing=0)",
+    "dawid-skene(smoothing=1, towards='uniform')",
     "dawid-skene(pool_below=60)",
     "one-coin(maybe='yes')",
     "one-coin(smoothing=0)",
+    "one-coin(smoothing=1, towards='uniform')",
     "golden-bayes(original=False)",
 ]
 
@@ -62,8 +64,9 @@ def test_majority_and_shares_by_hand(maybe, shares, decided):
     assert majority(votes(BY_HAND), maybe=maybe).p.tolist() == decided
 
 
-def slow_dawid_skene(answers, n_truths, smoothing, iterations):
-    """Dawid and Skene's algorithm as their paper has it, in loops over votes."""
+def slow_dawid_skene(answers, n_truths, smoothing, towards, iterations):
+    """Dawid and Skene's algorithm as their paper has it, in loops over votes; smoothing is manyhot's."""
+    pooled = smoothing > 0 and towards == "pooled"
     by_question = [[] for _ in range(answers.n_questions)]
     for q, r, a in zip(answers.question, answers.rater, answers.answer, strict=True):
         by_question[q].append((r, a))
@@ -73,11 +76,15 @@ def slow_dawid_skene(answers, n_truths, smoothing, iterations):
         share = share if n_truths == 3 else [share[0] + share[1] / 2, share[2] + share[1] / 2]
         posterior.append([s / sum(share) for s in share])
     for _ in range(iterations):
-        prior = np.mean(posterior, 0)
-        counts = np.full((answers.n_raters, n_truths, 3), float(smoothing))
+        # One question of each truth, and six answers, four of which are right, before any is counted.
+        prior = (np.sum(posterior, 0) + pooled) / (answers.n_questions + n_truths * pooled)
+        counts = np.zeros((answers.n_raters, n_truths, 3))
+        pool = np.ones((n_truths, 3)) + 3 * (np.eye(3) if n_truths == 3 else np.eye(3)[[0, 2]])
         for cell, p in zip(by_question, posterior, strict=True):
             for (r, a), k in itertools.product(cell, range(n_truths)):
                 counts[r, k, a] += p[k]
+                pool[k, a] += p[k]
+        counts += smoothing * pool / pool.sum(1, keepdims=True) if pooled else smoothing
         matrices = counts / counts.sum(2, keepdims=True)
         likelihood, posterior = 0.0, []
         for cell in by_question:
@@ -88,11 +95,14 @@ def slow_dawid_skene(answers, n_truths, smoothing, iterations):
 
 
 @pytest.mark.parametrize(("truth", "n_truths"), [("binary", 2), ("answers", 3)])
-@pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_dawid_skene_against_loops(truth, n_truths, smoothing):
+@pytest.mark.parametrize(
+    ("smoothing", "towards"), [(0.0, "pooled"), (1.0, "uniform"), (10.0, "pooled"), (3.0, "pooled")]
+)
+def test_dawid_skene_against_loops(truth, n_truths, smoothing, towards):
     answers, _, _ = random_votes(np.random.default_rng(1), n=60, skill=0.6)
-    p, matrices, prior, likelihood = slow_dawid_skene(answers, n_truths, smoothing, 12)
-    found = dawid_skene(answers, truth=truth, smoothing=smoothing, iterations=12, tolerance=-1.0)
+    p, matrices, prior, likelihood = slow_dawid_skene(answers, n_truths, smoothing, towards, 12)
+    options = {"truth": truth, "smoothing": smoothing, "towards": towards}
+    found = dawid_skene(answers, **options, iterations=12, tolerance=-1.0)
     assert found.iterations == 12
     assert not found.converged
     assert found.p == pytest.approx(p, abs=1e-9)
@@ -115,24 +125,102 @@ def test_likelihood_never_falls_and_the_fit_stops_on_it(method):
     assert done.iterations == int(np.argmax(rises <= 1e-4 * len(answers))) + 2
 
 
-def test_one_coin_against_loops():
+@pytest.mark.parametrize(("smoothing", "towards"), [(1, "uniform"), (10, "pooled")])
+def test_one_coin_against_loops(smoothing, towards):
     answers, _, _ = random_votes(np.random.default_rng(3), n=60, skill=0.6)
     said = answers.answer == 2
     p = np.array([said[answers.question == q].mean() for q in range(60)])
+    pooled = towards == "pooled"
     for _ in range(8):
-        prior = p.mean()
+        prior = (p.sum() + pooled) / (60 + 2 * pooled)
         right = np.zeros(answers.n_raters)
         for q, r, yes in zip(answers.question, answers.rater, said, strict=True):
             right[r] += p[q] if yes else 1 - p[q]
-        share = (right + 1) / (np.bincount(answers.rater, minlength=answers.n_raters) + 2)
+        of_pool = (right.sum() + 4) / (len(answers) + 5)
+        a, n = (smoothing * of_pool, smoothing) if pooled else (smoothing, 2 * smoothing)
+        share = (right + a) / (np.bincount(answers.rater, minlength=answers.n_raters) + n)
         odds = np.full(60, prior / (1 - prior))
         for q, r, yes in zip(answers.question, answers.rater, said, strict=True):
             odds[q] *= share[r] / (1 - share[r]) if yes else (1 - share[r]) / share[r]
         p = odds / (1 + odds)
-    found = one_coin(answers, iterations=8, tolerance=-1.0)
+    found = one_coin(answers, smoothing=smoothing, towards=towards, iterations=8, tolerance=-1.0)
     assert found.p == pytest.approx(p, abs=1e-9)
     assert found.matrices[:, 1, 1] == pytest.approx(share)
     assert found.matrices[:, 0, 0] == pytest.approx(share)
+
+
+# Few answers: each of these was all "no" while raters were drawn towards equal shares.
+
+LEARNT = [dawid_skene, one_coin]
+
+
+@pytest.mark.parametrize("method", LEARNT)
+def test_five_yes_of_five_is_a_yes(method):
+    # The toy example of crowd-kit's tests: five questions, five raters, 24 answers.
+    said = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
+    rows = [(q, r, "n y".index(a)) for q, row in enumerate(said) for r, a in enumerate(row) if a != " "]
+    found = method(votes(rows))
+    assert found.p[3] > 0.9
+    assert found.p[3] == found.p.max()
+    assert found.p[4] == found.p.min() < 0.1
+    assert 0.1 < found.prior[1] < 0.9
+    # Without smoothing it is what crowd-kit's classes of both names say: yes, yes, no, yes, no.
+    assert method(votes(rows), smoothing=0).p.round().tolist() == [1, 1, 0, 1, 0]
+
+
+def campaigns(n, raters, votes, sensitivity=(0.68, 0.95), specificity=(0.68, 0.95), repeats=8):
+    """Yield answers of raters to questions, and the truth."""
+    for seed in range(repeats):
+        rng = np.random.default_rng(seed)
+        right = np.stack([rng.uniform(*specificity, raters), rng.uniform(*sensitivity, raters)], 1)
+        truth = rng.random(n) < 0.3
+        question = np.repeat(np.arange(n), votes)
+        if raters == n * votes:
+            rater = rng.permutation(raters)
+        else:
+            rater = rng.random((n, raters)).argsort(1)[:, :votes].ravel()
+        there = truth[question]
+        yes = there == (rng.random(n * votes) < right[rater, there.astype(int)])
+        yield Answers(question, rater, 2 * yes.astype(np.int8), n, raters), truth
+
+
+def quality(p, truth):
+    """Return the share that is right at 0.5, and the log loss."""
+    right = np.where(p == 0.5, 0.5, (p > 0.5) == truth).mean()
+    return right, -np.log(np.clip(np.where(truth, p, 1 - p), 1e-4, 1)).mean()
+
+
+@pytest.mark.parametrize("method", LEARNT)
+@pytest.mark.parametrize(
+    ("options", "margin"),
+    [
+        ({"n": 400, "raters": 2000, "votes": 5}, 0.02),  # one answer a rater
+        ({"n": 400, "raters": 400, "votes": 5}, 0.01),
+        ({"n": 400, "raters": 30, "votes": 2}, 0.01),
+        ({"n": 20, "raters": 5, "votes": 5, "repeats": 40}, 0.03),
+        ({"n": 400, "raters": 30, "votes": 5}, 0.01),
+    ],
+    ids=["one answer a rater", "five answers a rater", "two votes", "20 questions", "usual"],
+)
+def test_few_answers_are_no_worse_than_a_majority(method, options, margin):
+    scores = []
+    for answers, truth in campaigns(**options):
+        found, counted = method(answers), majority(answers)
+        assert found.converged
+        scores.append([quality(found.p, truth), quality(counted.p, truth)])
+    (right, loss), (right_of_majority, loss_of_majority) = np.mean(scores, 0)
+    assert right > right_of_majority - margin
+    assert loss < loss_of_majority
+
+
+def test_raters_who_miss_half_are_understood():
+    options = {"n": 400, "raters": 30, "votes": 5, "sensitivity": (0.35, 0.65), "specificity": (0.93, 0.995)}
+    scores = [
+        [quality(find(answers).p, truth)[0] for find in (dawid_skene, majority)]
+        for answers, truth in campaigns(**options)
+    ]
+    found, counted = np.mean(scores, 0)
+    assert found > counted + 0.05
 
 
 def test_raters_with_few_answers_share_a_matrix():
@@ -249,6 +337,10 @@ def test_the_original_label_is_one_more_rater():
         (
             lambda: dawid_skene(votes(BY_HAND), smoothing=-1),
             "Smoothing adds answers.\n  got:     -1\n  allowed: 0 or more",
+        ),
+        (
+            lambda: one_coin(votes(BY_HAND), towards="0.5"),
+            "There is no such smoothing.\n  got:     0.5\n  allowed: pooled, uniform",
         ),
         (
             lambda: dawid_skene(votes(BY_HAND), iterations=0),

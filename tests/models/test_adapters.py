@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
@@ -15,6 +16,8 @@ from manyhot.errors import FetchError, InputError, MatchError, UnknownNameError
 from manyhot.models import find_model, predict
 from manyhot.models.adapters import timm as timm_adapter
 from manyhot.models.listing import list_models
+from manyhot.pipeline import predict_files
+from manyhot.tables import metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -58,6 +61,7 @@ def test_a_folder_in_the_hubs_format(tmp_path, photo, small):
         safe_serialization=True,
     )
     network = find_model(f"timm/local-dir:{tmp_path / 'hub'}")
+    assert network.notes == ()
     assert network.classes.keys == tuple(names)
     assert network.preprocessing.size == (160, 160)
     said = predict(photo, network, top=None, embeddings=True)
@@ -69,6 +73,7 @@ def test_a_folder_in_the_hubs_format(tmp_path, photo, small):
 def test_a_checkpoint(tmp_path, photo, small):
     torch.save(small.state_dict(), tmp_path / "small.pth")
     network = find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7)")
+    assert network.notes == ()
     said = predict(photo, network, top=None)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
     assert network.classes.name == "test_resnet"
@@ -259,6 +264,7 @@ def test_torchvision_with_a_checkpoint(tmp_path, photo):
     module = models.mobilenet_v3_small(num_classes=1000).eval()
     torch.save(module.state_dict(), tmp_path / "m.pth")
     network = find_model(f"torchvision/mobilenet_v3_small(checkpoint={str(tmp_path / 'm.pth')!r})")
+    assert network.notes == ()
     assert (network.name, network.classes.hash) == (
         "torchvision/mobilenet_v3_small.IMAGENET1K_V1",
         class_list().hash,
@@ -306,6 +312,96 @@ def test_an_onnx_file(onnx_file, photo, small, engine):
     said = predict(photo, network, top=None, engine=engine)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=2e-4)
     assert said.trials[0].difference is None
+
+
+ASSUMED = (
+    "images are resized to cover 73 × 73 pixels (bicubic), cropped to the central 64 × 64, and given as RGB "
+    "values from 0 to 1, normalised with mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225). If the "
+    "network was trained with other values, its predictions are wrong. To give them, or to confirm these: "
+)
+
+
+@pytest.fixture(params=["onnx", "openvino"])
+def file_call(request, onnx_file):
+    """How a file is called, without options: the same network in both formats."""
+    if request.param == "openvino":
+        ov = pytest.importorskip("openvino")
+        ov.save_model(ov.convert_model(onnx_file), onnx_file.with_suffix(".xml"))
+        return f"openvino:{onnx_file.with_suffix('.xml')}"
+    return f"onnx:{onnx_file}"
+
+
+def test_what_a_file_does_not_say_is_assumed_and_said(file_call):
+    network = find_model(file_call)
+    exact = (
+        f"{file_call}(crop_pct=0.875, mode='center', interpolation='bicubic', "
+        "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
+    )
+    assert network.notes == (
+        f"{network.name}: preprocessing assumed, as its file does not give crop_pct, mode, interpolation, "
+        f"mean and std: {ASSUMED}{exact}",
+    )
+    assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation, mean, std"
+    confirmed = find_model(exact)
+    assert confirmed.preprocessing == network.preprocessing
+    assert (confirmed.notes, confirmed.about.keys()) == ((), {"weights"})
+
+
+def test_what_is_given_is_not_assumed(file_call):
+    given = "crop_pct=1, mode='squash', interpolation='nearest', mean=0.5, std=0.25"
+    network = find_model(f"{file_call}({given}, scores='probability')")
+    assert (network.notes, network.about.keys()) == ((), {"weights"})
+    partly = find_model(f"{file_call}(mean=0.5, std=0.25, crop_pct=0.8, mode='border', scores='score')")
+    exact = (
+        f"{file_call}(crop_pct=0.8, mode='border', interpolation='bicubic', mean=(0.5, 0.5, 0.5), "
+        "std=(0.25, 0.25, 0.25), scores='score')"
+    )
+    assert partly.notes == (
+        f"{partly.name}: preprocessing assumed, as its file does not give interpolation: images are resized "
+        "to fit into 80 × 80 pixels, padded (bicubic), cropped to the central 64 × 64, and given as RGB "
+        "values from 0 to 1, normalised with mean (0.5, 0.5, 0.5) and std (0.25, 0.25, 0.25). If the network "
+        "was trained with other values, its predictions are wrong. "
+        f"To give them, or to confirm these: {exact}",
+    )
+    confirmed = find_model(exact)
+    assert (confirmed.preprocessing, confirmed.score_kind) == (partly.preprocessing, "score")
+    assert confirmed.notes == ()
+
+
+def test_the_size_of_a_file_that_takes_any_is_assumed(tmp_path, small, require):
+    require(__import__("importlib").util.find_spec("onnx") is not None, "onnx")
+    axes = {"x": {0: "n", 2: "h", 3: "w"}}
+    path = tmp_path / "any.onnx"
+    images = torch.zeros(1, 3, 64, 64)
+    torch.onnx.export(small, (images,), path, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    network = find_model(f"onnx:{path}(mean=0, std=1)")
+    assert network.about["preprocessing_assumed"] == "size, crop_pct, mode, interpolation"
+    exact = f"onnx:{path}(size=224, crop_pct=0.875, mode='center', interpolation='bicubic', "
+    assert network.notes[0].endswith(f"{exact}mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))")
+    wide = find_model(f"onnx:{path}(size=(96, 64), mean=0, std=1)")
+    exact = f"onnx:{path}(size=(96, 64), crop_pct=0.875, mode='center', interpolation='bicubic', "
+    assert wide.notes[0].endswith(exact + "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))")
+    assert "resized to cover 109 × 73 pixels (bicubic), cropped to the central 96 × 64," in wide.notes[0]
+
+
+def test_assumed_preprocessing_is_in_results_and_metadata(onnx_file, photo, tmp_path):
+    told = []
+    spec = f"onnx:{onnx_file}(crop_pct=0.875, mode='center', interpolation='bicubic')"
+    (note,) = find_model(spec).notes
+    assert predict(photo, spec).notes == (note,)
+    options = {"engine": "onnx", "notify": lambda kind, about: told.append((kind, about))}
+    for n in range(2):  # also where all is predicted already
+        (done,) = predict_files(photo, [spec], tmp_path / "out", **options)
+        assert done.notes == (note,)
+        assert [about for kind, about in told if kind == "note"] == [
+            {"model": "onnx/small", "text": note}
+        ] * (n + 1)
+    path = tmp_path / "out" / "onnx--small.parquet"
+    assert metadata(pq.read_schema(path))["preprocessing_assumed"] == "mean, std"
+    (done,) = predict_files(photo, [f"{spec[:-1]}, mean=0, std=1)"], tmp_path / "known", **options)
+    assert done.notes == ()
+    known = metadata(pq.read_schema(tmp_path / "known" / "onnx--small.parquet"))
+    assert "preprocessing_assumed" not in known
 
 
 def test_an_openvino_file(tmp_path, photo, small, require):
@@ -473,6 +569,40 @@ def test_a_function_that_returns_a_module(photo, small):
 def test_a_function_that_returns_a_callable(photo):
     said = predict(photo, "python:mine:plain", top=None).predictions
     assert (said.n_classes, said.scores.max() <= 255) == (1000, True)
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_what_a_function_does_not_say_is_assumed_and_said():
+    network = find_model("python:mine:fixed(size=64)")
+    exact = (
+        "python:mine:fixed(size=64, crop_pct=0.875, mode='center', interpolation='bicubic', "
+        "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
+    )
+    assert network.notes == (
+        "python/mine.fixed: preprocessing assumed, as its function does not give crop_pct, mode, "
+        f"interpolation, mean and std: {ASSUMED}{exact}",
+    )
+    assert find_model(exact).preprocessing == network.preprocessing
+    assert find_model(exact).notes == ()
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_callable_normalises_by_itself():
+    network = find_model("python:mine:plain")
+    exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
+    assert network.notes == (
+        "python/mine.plain: preprocessing assumed, as its function does not give size, crop_pct, mode and "
+        "interpolation: images are resized to cover 256 × 256 pixels (bicubic), cropped to the central "
+        "224 × 224, and given as RGB values from 0 to 255. If the network was trained with other values, its "
+        f"predictions are wrong. To give them, or to confirm these: {exact}",
+    )
+    assert find_model(exact).preprocessing == network.preprocessing
+    assert find_model(exact).notes == ()
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_network_of_timm_knows_its_preprocessing():
+    assert find_model("python:mine:net").notes == ()
 
 
 @pytest.mark.usefixtures("module_of_ones_own")

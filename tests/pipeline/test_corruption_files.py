@@ -30,6 +30,7 @@ N = 12
 
 MODEL = """
 import time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from manyhot.classes import from_keys
@@ -46,6 +47,9 @@ def seen(weight):
 def tint():
     small = Preprocessing((40, 40), (60, 60))
     return Network("tint", from_keys(("red", "green", "blue")), small, forward=seen(1))
+
+def assuming():
+    return replace(tint(), notes=("tint: preprocessing assumed",))
 
 def blind():
     weight = np.array([1, 1, 0.5], np.float32)
@@ -90,6 +94,11 @@ TINT, BLIND = "python:seeing:tint", "python:seeing:blind"
 def diagnose(models=(TINT,), out="out", **options):
     given = {"labels": "labels.parquet", "kinds": ["fog", "pixelate"], "severities": [1, 4], "resamples": 50}
     return diagnose_corruptions_files("images", list(models), out, **{**given, **options})
+
+
+def test_what_is_assumed_of_a_model_is_a_note():
+    found, _ = diagnose(("python:seeing:assuming",), kinds=["fog"], severities=[1])
+    assert found.notes[0] == "tint: preprocessing assumed"
 
 
 def test_folders_and_tables():

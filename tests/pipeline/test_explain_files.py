@@ -1,6 +1,7 @@
 """Explaining from files to files: a network that sees colours, and objects that are coloured squares."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,10 @@ def own(tmp_path, monkeypatch):
     Path("classes.txt").write_text("\n".join(KEYS))
 
 
+def assuming():
+    return replace(colours(), notes=("colours: preprocessing assumed",))
+
+
 def refused(kind, *given, **options):
     with pytest.raises(kind) as error:
         explain_files(*given, **options)
@@ -81,6 +86,12 @@ def refused(kind, *given, **options):
 def explained(**options):
     options = {"objects": "boxes.parquet", "classes": "classes.txt", "resamples": 50} | options
     return explain_files("photos", MODEL, "out", **options)
+
+
+def test_what_is_assumed_of_the_model_is_a_note():
+    options = {"objects": "boxes.parquet", "classes": "classes.txt", "resamples": 50}
+    found, _ = explain_files("photos", "python:own_colours:assuming", "out", **options)
+    assert found.notes[0] == "colours: preprocessing assumed"
 
 
 def test_maps_point_at_the_squares():

@@ -137,6 +137,8 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
             "mean_lost": 0.25,
             "mean_control_lost": 0.0,
             "shortcuts": 1,
+            "not_testable": 0,
+            "not_testable_lost": None,
         }
     ]
     assert found.notes == ()
@@ -381,7 +383,7 @@ def test_no_image_of_a_companion_can_be_altered(own):
     assert rows["dog", "ball", "grey"]["n"] == 30
     assert rows["dog", "ball", "grey"]["n_control"] == 0
     assert rows["dog", "ball", "grey"]["more"] is None
-    assert rows["dog", "ball", "grey"]["shortcut"] is False
+    assert rows["dog", "ball", "grey"]["shortcut"] is None
     write_objects(
         [[i, "ball" if c == "ball" else c, *((0, 0, 1, 1) if c == "dog" else b)] for i, c, *b in own]
     )
@@ -471,6 +473,27 @@ def test_the_command_prints_a_table_that_fits(require):
     assert lines[6].split()[:7] == ["dog", "ball", "grey", "30", "100.0%", "100.0%", f"({100 * low:.1f}"]
     assert lines[6].endswith("shortcut")
     assert lines[-1] == "wrote shortcuts/report/index.html"
+
+
+def test_the_command_tells_of_what_is_not_testable(own):
+    """A companion that fills the image leaves no room for a control: what is lost is told."""
+    write_objects([*own, *([f"{i:03}.png", "ball", 0, 0, 1, 1] for i in range(30))])
+    done = run("--least", "10", "--resamples", "0")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 112
+    at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
+    assert lines[at].endswith("; 0 of 2 from 0.4 on")
+    assert lines[at + 1] == "grey: 1 pair lost 100.0% but has no controls to go by: not testable"
+    first = next(line for line in lines if line.startswith("dog "))
+    assert first.split()[:3] == ["dog", "ball", "grey"]
+    assert first.split()[-4:] == ["–", "–", "not", "testable"]
+    assert lines.index(first) == at + 4  # before those that lost nothing
+    told = json.loads(run("--least", "10", "--resamples", "0", "--json").stdout)
+    assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
+    page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
+    assert "2 pairs of classes tested; none are beyond the threshold and beyond the control. 1 pair " in page
+    assert "1 pair lost 100 % but has no controls to go by, for want of room: not testable." in page
 
 
 def test_the_command_tells_of_what_was_not_tested():

@@ -93,6 +93,39 @@ def test_what_flips(found):
     assert "manyhot diagnose shortcuts x" in said
 
 
+@pytest.mark.parametrize("shortcut", [None, False], ids=["now", "as earlier versions wrote it"])
+def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
+    controls = {k: None for k in FLIPS if k.startswith("control")} | {"more": None, "lo": None, "hi": None}
+    bare = FLIPS | controls | {"n_control": 0, "shortcut": shortcut, "companion_name": "sky", "companion": 3}
+    less = bare | {"companion_name": "sea", "companion": 4, "lost": 0.25}
+    write(tmp_path, "shortcuts", [FLIPS, bare])
+    said = words(page(tmp_path))
+    assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
+    assert "1 pair lost 40 % but has no controls to go by, for want of room: not testable." in said
+    assert "sky 30 50 % 40 % (30 to 50) 12 (12 to 12) 12 (12 to 12) 12.5 % 12.5 % not testable" in said
+    assert "Where no hollow dot is, there was no room for a control: not testable." in said
+    write(tmp_path, "shortcuts", [bare, less])
+    said = words(page(tmp_path))
+    assert "0 pairs of classes tested; none are beyond the threshold and beyond the control." in said
+    assert "2 pairs lost up to 40 % but have no controls to go by, for want of room: not testable." in said
+
+
+def test_companions_that_are_never_apart_are_counted(tmp_path):
+    names = {"dataset": "mine", "main": 0, "companion": 1, "main_name": "keys", "companion_name": "keyboard"}
+    ratios = {f"{m}{e}": 1.0 for m in ("lift", "odds_ratio") for e in ("", "_lo", "_hi")}
+    measured = dict.fromkeys(("recall_with", "recall_without", "diff", "lo", "hi", "p", "p_adjusted"), 0.5)
+    tested = (
+        names | ratios | measured | {"both": 30, "model": None, "n_models": 1, "n_with": 30, "n_without": 9}
+    )
+    never = tested | {"main": 1, "companion": 0, "n_without": 0, "p_adjusted": None, "diff": float("nan")}
+    few = never | {"companion": 2, "both": 3}
+    write(tmp_path, "companions", [tested, never, few], least="25")
+    said = words(page(tmp_path))
+    assert "1 pair not testable, for want of images with the companion, or without it." in said
+    write(tmp_path, "companions", [tested, few], least="25")
+    assert "not testable" not in words(page(tmp_path))
+
+
 def test_pictures_are_part_of_the_page_and_others_stay_out(found):
     html = page(found)
     assert html.count('src="data:image/jpeg;base64,') == 1

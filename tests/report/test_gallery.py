@@ -28,6 +28,7 @@ from manyhot.report.gallery import SIMILAR, make_gallery, verdict
 from manyhot.report.gallery_files import LARGE, PART, SMALL, remove_gallery, write_gallery
 from manyhot.report.photographs import in_files
 from manyhot.report.pictures import NOT_ASKED, UNRECORDED, LabelRow
+from noted_photographs import ENDINGS, PROFILE, SECRET, TURNED, write_photograph
 
 image = pytest.importorskip("PIL.Image")
 
@@ -189,6 +190,17 @@ def test_photographs_in_two_sizes(folder):
             assert max(large.size) <= LARGE
         with image.open(folder / "thumbs" / f"{i}.jpg") as small:
             assert small.size == (SMALL, SMALL)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_of_what_is_written_in_a_file_a_gallery_has_the_colour_profile_alone(gallery, tmp_path, ending):
+    path = write_photograph(tmp_path / f"a.{ending}")
+    write_gallery(gallery, tmp_path / "g", photographs=in_files([str(path)] * len(gallery)))
+    for place in (tmp_path / "g/photos/0.jpg", tmp_path / "g/thumbs/0.jpg"):
+        assert SECRET not in place.read_bytes()
+        with image.open(place) as found:
+            assert not {"comment", "exif", "photoshop", "xmp"} & set(found.info)
+            assert found.info.get("icc_profile") == (PROFILE if ending in TURNED else None)
 
 
 def test_no_name_of_the_data_set_is_markup_or_an_address(folder):

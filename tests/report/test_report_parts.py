@@ -1,5 +1,7 @@
 """Axes, comparisons, metrics, pictures, colours."""
 
+import base64
+import io
 import re
 from importlib.resources import files
 
@@ -18,6 +20,7 @@ from manyhot.report.metrics import _DESCRIBED, Metric, metric
 from manyhot.report.photographs import MAX_BYTES
 from manyhot.report.scales import Axis, fences
 from manyhot.tables import Images, Predictions
+from noted_photographs import ENDINGS, PROFILE, SECRET, TURNED, write_photograph
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -151,6 +154,18 @@ def test_a_photograph_stands_upright(tmp_path):
     photo.save(tmp_path / "a.jpg", exif=exif)
     (picture,) = pictures_of(tmp_path, ["a.jpg"])
     assert (picture.thumbnail.width, picture.thumbnail.height) == (40, 60)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_of_what_is_written_in_a_file_a_report_has_the_colour_profile_alone(tmp_path, ending):
+    write_photograph(tmp_path / f"a.{ending}")
+    (picture,) = pictures_of(tmp_path, [f"a.{ending}"])
+    data = base64.b64decode(picture.thumbnail.uri.partition(",")[2])
+    assert SECRET not in data
+    found = Image.open(io.BytesIO(data))
+    assert not {"comment", "exif", "photoshop", "xmp"} & set(found.info)
+    assert found.info.get("icc_profile") == (PROFILE if ending in TURNED else None)
+    assert (found.width < found.height) == (ending in TURNED)
 
 
 def test_pictures_need_pillow(tmp_path, monkeypatch):

@@ -140,6 +140,67 @@ def test_one_rater_only():
     )
 
 
+def said_of(rows):
+    """Return votes of a text for each question, a letter for each rater's answer."""
+    given = [(q, r, a) for q, row in enumerate(rows) for r, a in enumerate(row) if a != " "]
+    return pa.table(
+        {
+            "image_id": [f"{q}.jpg" for q, _, _ in given],
+            "class_id": pa.array([0] * len(given), pa.int32()),
+            "rater_id": [f"r{r}" for _, r, _ in given],
+            "answer": [{"y": "yes", "m": "maybe", "n": "no"}[a] for _, _, a in given],
+        }
+    )
+
+
+FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
+UNIFORM = "dawid-skene(smoothing=1, towards='uniform')"
+TOO_FEW = "the answers may be too few to learn from; majority takes them as they are"
+AGAINST = (
+    f"{UNIFORM} decides against all raters at 1 of the 1 questions that they answer alike: they may be bad, "
+    "or their answers too few to learn from; majority takes them as they are"
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "method", "notes"),
+    [
+        (
+            FEW,
+            UNIFORM,
+            (
+                f"{UNIFORM} says yes to none of 5 questions, though raters did to 5: {TOO_FEW}",
+                AGAINST,
+            ),
+        ),
+        (
+            [row.translate(str.maketrans("yn", "ny")) for row in FEW],
+            UNIFORM,
+            (
+                f"{UNIFORM} says no to none of 5 questions, though raters did to 5: {TOO_FEW}",
+                AGAINST,
+            ),
+        ),
+        (FEW, "dawid-skene", ()),
+        (FEW, "one-coin", ()),
+        # Nobody says yes: that none is found is no surprise.
+        (["nnn", "nmn", "mnn"], "dawid-skene", ()),
+        # Closed forms learn nothing from the votes alone.
+        (FEW, "majority", ()),
+        (
+            ["y ", " n", "n ", " y"],
+            "one-coin",
+            (
+                "no question has the answers of two raters: one-coin cannot compare them, and its numbers "
+                "mean little; majority takes answers as they are",
+            ),
+        ),
+    ],
+)
+def test_a_fit_that_contradicts_its_answers_says_so(rows, method, notes):
+    assert mh.aggregate(said_of(rows), method=method).notes == notes
+
+
 def test_golden_questions_that_nobody_was_asked():
     assert mh.aggregate(VOTES, ELSEWHERE, method="majority").notes == (
         "no golden question is among the votes: precision and recall are not known",

@@ -1,5 +1,7 @@
 """Values that take long to find: nobody waits for them, and they are not found anew too often."""
 
+import queue
+import sys
 import threading
 import time
 
@@ -11,7 +13,7 @@ from test_owner import classes
 from test_refine import form
 
 from manyhot.web import Outside, create_app
-from manyhot.web.meanwhile import SHARE, Meanwhile, Settled
+from manyhot.web.meanwhile import SHARE, Briefly, Meanwhile, Settled
 
 
 class Slow:
@@ -68,6 +70,123 @@ def test_a_value_that_ages_is_found_anew_no_oftener_than_its_share_allows():
     until(lambda: values[0](30) == 2)
     until(lambda: values[1](30) == 2)
     assert time.monotonic() - ended > 0.9 * 0.2 / SHARE
+
+
+class Held:
+    """Counts how often it was found; each time it begins, and ends when it is let go."""
+
+    def __init__(self):
+        self.began, self.fails = 0, False
+        self.begins, self.go = threading.Semaphore(0), threading.Event()
+
+    def __call__(self):
+        self.began += 1
+        mine = self.began
+        self.begins.release()
+        assert self.go.wait(30)
+        if self.fails:
+            raise OSError("no database")
+        return mine
+
+
+def asking(value, many):
+    """Let as many threads ask at once; return a queue of what each of them got, and the threads."""
+    got, start = queue.Queue(), threading.Barrier(many)
+
+    def ask():
+        start.wait(30)
+        try:
+            got.put(value())
+        except OSError as error:
+            got.put(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(many)]
+    for thread in threads:
+        thread.start()
+    return got, threads
+
+
+def all_of(got, threads):
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return [got.get_nowait() for _ in threads]
+
+
+@pytest.fixture
+def often_switched():
+    """Let threads take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_of_those_who_ask_at_once_one_finds_and_the_others_get_what_is_older(often_switched):
+    held = Held()
+    held.go.set()
+    value = Briefly(held, seconds=0.0)
+    assert value() == 1
+    held.go.clear()
+    got, threads = asking(value, 24)
+    assert [got.get(timeout=10) for _ in range(23)] == [1] * 23  # while the last one is at it
+    assert held.began == 2
+    held.go.set()
+    assert got.get(timeout=10) == 2
+    for thread in threads:
+        thread.join(30)
+
+
+def test_a_value_that_is_good_is_not_found_again():
+    held = Held()
+    held.go.set()
+    value = Briefly(held, seconds=1000.0)
+    assert [value() for _ in range(5)] == [1] * 5
+    assert held.began == 1
+
+
+def test_with_no_value_yet_all_wait_for_the_first(often_switched):
+    held = Held()
+    value = Briefly(held, seconds=1000.0)
+    got, threads = asking(value, 24)
+    assert held.begins.acquire(timeout=10)
+    assert got.empty()
+    held.go.set()
+    assert all_of(got, threads) == [1] * 24
+    assert held.began == 1
+
+
+def test_a_failure_is_for_those_who_wait_and_the_next_tries_again(often_switched):
+    held = Held()
+    value = Briefly(held, seconds=0.0)
+    held.fails = True
+    got, threads = asking(value, 24)
+    held.go.set()
+    assert {str(error) for error in all_of(got, threads)} == {"no database"}
+    held.fails, before = False, held.began
+    assert value() == before + 1
+    held.fails = True
+    with pytest.raises(OSError, match="no database"):
+        value()
+    held.fails = False
+    assert value() == before + 3
+
+
+def test_while_what_fails_is_found_again_the_older_value_stands():
+    held = Held()
+    held.go.set()
+    value = Briefly(held, seconds=0.0)
+    assert value() == 1
+    held.begins.acquire()
+    held.go.clear()
+    held.fails = True
+    got, threads = asking(value, 1)
+    assert held.begins.acquire(timeout=10)
+    assert value() == 1
+    held.go.set()
+    assert [str(error) for error in all_of(got, threads)] == ["no database"]
+    held.fails = False
+    assert value() == 3
 
 
 def test_what_is_settled_is_so_until_the_value_is_found_anew():

@@ -6,16 +6,21 @@ import struct
 import tarfile
 import threading
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import pytest
+from fastapi.testclient import TestClient
+from test_owner import classes
 
 from manyhot.errors import InputError
-from manyhot.web import pictures
+from manyhot.web import create_app, pictures
 from manyhot.web.pictures import Pictures
+from manyhot.web.store import Asked, Example, Settings, Store
+from noted_photographs import ENDINGS, LEFT, PROFILE, RIGHT, SECRET, TURNED, write_photograph
 
 
 @pytest.fixture
@@ -50,10 +55,15 @@ def test_a_small_image_stays_as_it_is(made, tmp_path):
     assert shown(made, saved(tmp_path / "a.png", plain(size=(40, 30)))).size == (40, 30)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tif", "bmp", "ppm"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tif", "bmp", "ppm", "mpo", "jp2"])
 def test_kinds(made, tmp_path, ending):
     found = colour(shown(made, saved(tmp_path / f"a.{ending}", plain())))
     assert np.abs(found - (200, 30, 60)).max() <= 6
+
+
+def test_a_kind_that_pillow_lacks_is_no_obstacle(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_KINDS", ("LACKING", *pictures._KINDS))
+    assert shown(made, saved(tmp_path / "a.png", plain())).size == (256, 192)
 
 
 def test_cmyk(made, tmp_path):
@@ -93,9 +103,10 @@ def test_turned_as_the_camera_says_and_nothing_else_of_its_notes(made, tmp_path)
     assert not dict(found.getexif())
 
 
-def test_of_moving_images_the_first(made, tmp_path):
+@pytest.mark.parametrize("ending", ["gif", "mpo"])
+def test_of_moving_images_the_first(made, tmp_path, ending):
     frames = [plain(value=(250, 0, 0)), plain(value=(0, 250, 0))]
-    path = tmp_path / "a.gif"
+    path = tmp_path / f"a.{ending}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     assert np.abs(colour(shown(made, path)) - (250, 0, 0)).max() <= 6
 
@@ -249,6 +260,70 @@ def test_many_at_once(made, tmp_path):
     assert len(files(made)) == 1
 
 
+class Held:
+    """A function that returns when it is let go, and notes what it was called with."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, *args):
+        self.calls.append(args)
+        self.began.set()
+        assert self.go.wait(30)
+        return self.function(*args)
+
+
+def at_once(held, *asks):
+    """Ask in a thread each; what is held is let go when all of them ask. Return what they got."""
+    came, got = threading.Semaphore(0), []
+
+    def run(ask):
+        came.release()
+        got.append(ask())
+
+    threads = [threading.Thread(target=run, args=(ask,)) for ask in asks]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert came.acquire(timeout=30)
+    assert held.began.wait(30)
+    held.go.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return got
+
+
+def test_an_image_that_many_ask_for_at_once_is_read_once(made, tmp_path, monkeypatch):
+    path = str(saved(tmp_path / "a.png", plain()))
+    held = Held(pictures.read_bytes)
+    monkeypatch.setattr(pictures, "read_bytes", held)
+    assert len(set(at_once(held, *[lambda: made.read(path, "small")] * 8))) == 1
+    assert held.calls == [(path,)]
+
+
+def test_an_image_that_cannot_be_made_may_be_asked_for_again(made, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError):
+        made.read(str(path), "small")
+    assert shown(made, saved(path, plain())).size == (256, 192)
+    assert made._making == {}
+
+
+def test_the_index_of_an_archive_is_read_once_by_many_who_ask_at_once(made, tmp_path, monkeypatch):
+    names = [f"{n}.png" for n in range(8)]
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for n, name in enumerate(names):
+            tar.add(saved(tmp_path / name, plain(value=(30 * n, 0, 0))), name)
+    held = Held(tarfile.open)
+    monkeypatch.setattr(pictures.tarfile, "open", held)
+    asks = [partial(made.read, f"{tmp_path}/all.tar/{name}", "small") for name in names]
+    assert len(set(at_once(held, *asks))) == 8
+    assert len(held.calls) == 1
+
+
 # ── Strips ──
 
 
@@ -286,6 +361,14 @@ def test_a_strip_is_made_once(made, tmp_path):
     assert made.strip(paths) == (data, True)
 
 
+def test_a_strip_that_many_ask_for_at_once_is_made_once(made, tmp_path, monkeypatch):
+    paths, _ = coloured(tmp_path, 3)
+    held = Held(pictures._shrink)
+    monkeypatch.setattr(pictures, "_shrink", held)
+    assert len(set(at_once(held, *[lambda: made.strip(paths)] * 8))) == 1
+    assert len(held.calls) == 3
+
+
 def test_a_strip_lacks_what_cannot_be_read_until_it_can(made, tmp_path):
     paths, colours = coloured(tmp_path, 3)
     Path(paths[1]).rename(tmp_path / "away.png")
@@ -312,3 +395,47 @@ def test_colours_of_a_strip_are_those_that_a_profile_means(made, tmp_path):
     assert whole
     assert np.abs(tiles(data)[0] - (40, 220, 60)).max() <= 12
     assert np.abs(tiles(data)[1] - (220, 40, 60)).max() <= 12
+
+
+# ── What else is in a file ──
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_of_what_is_written_in_a_file_raters_get_its_colour_profile_alone(tmp_path, ending):
+    path = str(write_photograph(tmp_path / f"a.{ending}"))
+    store = Store(f"sqlite:///{tmp_path}/votes.sqlite")
+    store.fill([Asked("a", path, 0, (0,))], [Example(0, "a", path)], Settings(raters=1), "source")
+    app = create_app(store, classes(), tmp_path / "cache", title="fish")
+    with TestClient(app, "http://127.0.0.1") as client:
+        client.post("/join/" + store.invite("ann"))
+        known = app.state.context
+        places, strip = (known.image_address(1), known.example_address(0, 1)), known.strip_address(0)
+        addresses = [f"{place}/{size}" for place in places for size in pictures.SIDES]
+        answers = {address: client.get(address) for address in (*addresses, strip)}
+    store.close()
+    assert {a: answer.status_code for a, answer in answers.items()} == dict.fromkeys(answers, 200)
+    got = {address: answer.content for address, answer in answers.items()}
+    assert SECRET in Path(path).read_bytes()
+    assert not [address for address, data in got.items() if SECRET in data]
+    for address in addresses:
+        found = PIL.Image.open(io.BytesIO(got[address]))
+        assert not {"comment", "exif", "photoshop", "xmp"} & set(found.info)
+        assert found.info.get("icc_profile") == (PROFILE if ending in TURNED else None)
+        assert (found.width < found.height) == (ending in TURNED)
+        middle = np.array(found.size) // 2
+        first, second = (middle // 2).tolist(), (middle * 3 // 2).tolist()
+        assert np.abs(colour(found, first) - LEFT).max() <= 12
+        assert np.abs(colour(found, second) - RIGHT).max() <= 12
+    corners = tiles(got[strip])[0]
+    for corner, expected in ((corners[0], LEFT), (corners[2], RIGHT)):
+        assert np.abs(corner - expected).max() <= 12
+
+
+def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_path, monkeypatch):
+    path = write_photograph(tmp_path / "a.jpg")
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_VERSION", 1)
+        earlier = made._path(str(pictures.SIDES["small"]), str(path))
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(path.read_bytes())
+    assert SECRET not in made.read(str(path), "small")

@@ -117,13 +117,17 @@ def _print_set(dataset: str, rows: list[Row], least: int) -> None:
     judged = f"{dataset}, {n_models:,} model{'' if n_models == 1 else 's'}"
     say(f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {least:,} images or more")
     known = [r for r in rows if r["p_adjusted"] is not None]
+    unknown = sum(r["both"] >= least for r in rows) - len(known)
+    sure = [r["diff"] > 0 for r in known if r["p_adjusted"] < 0.05]
+    if known:
+        say(
+            f"found more often beside the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; "
+            f"of {len(known):,} tested, at an adjusted p below 0.05"
+        )
+    if n_models and unknown:
+        say(f"not testable: {unknown:,}, for want of images with the companion, or without it")
     if not known:
         return
-    sure = [r["diff"] > 0 for r in known if r["p_adjusted"] < 0.05]
-    say(
-        f"found more often beside the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; "
-        f"of {len(known):,} tested, at an adjusted p below 0.05"
-    )
     typer.echo()
     head = ("class", "companion", "lift", "with", "without", "difference", "adjusted p", "images")
     order = sorted(known, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["main"], r["companion"]))

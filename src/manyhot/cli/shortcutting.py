@@ -159,6 +159,8 @@ def print_shortcuts(found: Shortcuts, written: list[Path], threshold: float, as_
         say(f"{tested[0]['model']}; predicted: {tested[0]['decision']}")
         for one in found.summary:
             say(_summed(one, threshold))
+            if one["not_testable"]:
+                say(f"{one['fill']}: {_untestable(one)}")
         typer.echo()
         _print_pairs(tested)
         typer.echo()
@@ -173,9 +175,17 @@ def print_shortcuts(found: Shortcuts, written: list[Path], threshold: float, as_
 def _summed(one: Row, threshold: float) -> str:
     flips = f"flips {one['mean']:.3f} (median {one['median']:.3f}, controls {_mean(one['mean_control'])})"
     lost = f"lost {one['mean_lost']:.3f} (controls {_mean(one['mean_control_lost'])})"
-    return (
-        f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {one['shortcuts']:,} from {threshold:g} on"
-    )
+    of = f" of {one['pairs'] - one['not_testable']:,}" if one["not_testable"] else ""
+    marked = f"{one['shortcuts']:,}{of} from {threshold:g} on"
+    return f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {marked}"
+
+
+def _untestable(one: Row) -> str:
+    """Return what was lost where nothing tells whether any hole would have done the same."""
+    n, lost = one["not_testable"], f"{one['not_testable_lost']:.1%}"
+    if n == 1:
+        return f"1 pair lost {lost} but has no controls to go by: not testable"
+    return f"{n:,} pairs lost up to {lost} but have no controls to go by: not testable"
 
 
 def _mean(value: float | None) -> str:
@@ -196,5 +206,5 @@ def _cells(row: Row) -> tuple[str, ...]:
         control = f"{row['control_lost']:.1%}"
         more = f"{100 * row['more']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
-    marked = "shortcut" if row["shortcut"] else ""
+    marked = {True: "shortcut", False: "", None: "not testable"}[row["shortcut"]]
     return (*names, f"{row['flips']:.1%}", f"{lost:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)

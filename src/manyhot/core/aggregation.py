@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,16 @@ MAYBES = {"no": 0.0, "half": 0.5, "yes": 1.0}
 
 BLOCK = 32_768
 """Patterns of votes that are worked on at once."""
+
+TOWARDS = ("pooled", "uniform")
+"""What smoothing draws a rater's matrix towards: that of all raters together, or equal shares."""
+
+SMOOTHING = 10.0
+"""Answers by the pooled matrix that each rater gets under each truth: with fewer, rare classes and raters who
+answer once are judged worse, with more, spammers pass for the others (benchmarks/simulated_raters.py)."""
+
+_RIGHT, _WRONG = 4.0, 1.0
+"""Answers in each cell of the pooled matrix before any is counted: raters together are better than chance."""
 
 _TINY = 1e-300
 """Stands for a probability of 0, whose logarithm no sum survives."""
@@ -93,7 +104,8 @@ def dawid_skene(
     golden: Golden | None = None,
     *,
     truth: str = "binary",
-    smoothing: float = 1.0,
+    smoothing: float = SMOOTHING,
+    towards: str = "pooled",
     pool_below: int = 0,
     iterations: int = 1000,
     tolerance: float = 1e-8,
@@ -106,13 +118,18 @@ def dawid_skene(
         Whether the class is in the image or not, under which all three answers have their probabilities; or a
         truth for each answer, as Dawid and Skene have it, of which `p` is that of yes.
     smoothing : float
-        Answers added to each cell of a matrix: without, an answer that a rater never gave is impossible.
+        Answers added to those of each rater under each truth; 0 for Dawid and Skene's own algorithm, in which
+        an answer that a rater never gave is impossible.
+    towards : {"pooled", "uniform"}
+        How these are divided: as the answers of all raters together, so that who has few answers counts as
+        one of them; a question of each truth is added, too. Or equally: `smoothing` in each cell of a matrix,
+        so that who has few answers is taken to guess.
     pool_below : int
         Raters with fewer answers share one matrix.
     iterations : int
         At most.
     tolerance : float
-        It has converged when an iteration raises what it maximises by no more than this, for each vote: the
+        It has converged when an iteration changes what it maximises by no more than this, for each vote: the
         log-likelihood, with smoothing that and the logarithm of the Dirichlet prior which smoothing is.
 
     Raises
@@ -122,11 +139,12 @@ def dawid_skene(
 
     References
     ----------
-    Dawid & Skene 1979, doi 10.2307/2346806. Deviations: two truths beside three answers, and smoothing.
+    Dawid & Skene 1979, doi 10.2307/2346806. Deviations: two truths beside three answers, and smoothing; the
+    pooled matrix is counted anew in each iteration, so that it is an empirical prior.
     """
     if truth not in ("binary", "answers"):
         raise InputError("There is no such truth.", got=truth, allowed="binary, answers")
-    _check_options(answers, smoothing, iterations)
+    _check_options(answers, smoothing, towards, iterations)
     number, n = _pooled(answers, pool_below)
     symbol = number[answers.rater] * N_ANSWERS + answers.answer
     start = answers.counts().astype(np.float64)
@@ -135,8 +153,8 @@ def dawid_skene(
     fitted = _maximise(
         _Patterns.of(answers.question, symbol, answers.n_questions, n * N_ANSWERS),
         start,
-        lambda counts: _smoothed(counts.reshape(n, N_ANSWERS, -1), smoothing),
-        smoothing,
+        lambda counts: _smoothed(counts.reshape(n, N_ANSWERS, -1), smoothing, towards),
+        float(smoothing > 0 and towards == "pooled"),
         iterations,
         tolerance,
     )
@@ -150,7 +168,8 @@ def one_coin(
     golden: Golden | None = None,
     *,
     maybe: str = "no",
-    smoothing: float = 1.0,
+    smoothing: float = SMOOTHING,
+    towards: str = "pooled",
     pool_below: int = 0,
     iterations: int = 1000,
     tolerance: float = 1e-8,
@@ -162,7 +181,10 @@ def one_coin(
     maybe : {"no", "yes"}
         What a maybe counts as.
     smoothing : float
-        Right and wrong answers added to each rater's.
+        Answers added to each rater's, right ones and wrong ones.
+    towards : {"pooled", "uniform"}
+        How these are divided: as all raters together are right and wrong; a question of each truth is added,
+        too. Or equally: `smoothing` right ones and as many wrong ones.
     pool_below, iterations, tolerance
         As in `dawid_skene`.
 
@@ -173,15 +195,15 @@ def one_coin(
     """
     if maybe not in ("no", "yes"):
         raise InputError("There is no such reading of maybe.", got=maybe, allowed="no, yes")
-    _check_options(answers, smoothing, iterations)
+    _check_options(answers, smoothing, towards, iterations)
     number, n = _pooled(answers, pool_below)
     said = (answers.answer >= (YES if maybe == "no" else MAYBE)).astype(np.int8)
     n_yes = np.bincount(answers.question, said, answers.n_questions)
     fitted = _maximise(
         _Patterns.of(answers.question, number[answers.rater] * 2 + said, answers.n_questions, n * 2),
         np.stack([np.bincount(answers.question, minlength=answers.n_questions) - n_yes, n_yes], 1),
-        lambda counts: _tied(counts.reshape(n, 2, 2), smoothing),
-        smoothing / 2,
+        lambda counts: _tied(counts.reshape(n, 2, 2), smoothing, towards),
+        float(smoothing > 0 and towards == "pooled"),
         iterations,
         tolerance,
     )
@@ -330,8 +352,8 @@ def _same_sums(
 def _maximise(
     patterns: _Patterns,
     start: Floats,
-    estimate: Callable[[Floats], Floats],
-    smoothing: float,
+    estimate: Callable[[Floats], tuple[Floats, Floats]],
+    questions: float,
     iterations: int,
     tolerance: float,
 ) -> Aggregate:
@@ -343,9 +365,10 @@ def _maximise(
     start : ndarray of float64, shape (Q, K)
         First posteriors, up to a factor a row.
     estimate : callable
-        From expected counts of each symbol under each truth, shape (S, K), to matrices, shape (R, K, A).
-    smoothing : float
-        The power of each cell of a matrix in the prior.
+        From expected counts of each symbol under each truth, shape (S, K), to matrices, shape (R, K, A), and
+        the power of each of their cells in the prior, shape (K, A).
+    questions : float
+        Questions of each truth that are added.
     """
     lengths = patterns.votes.sum(1)
     # A question without votes says nothing of how frequent a yes is: counted in, it only drags the prior.
@@ -356,8 +379,9 @@ def _maximise(
     before, converged, done = -np.inf, False, 0
     while not converged and done < iterations:
         done += 1
-        prior = np.sum(posterior * weight, axis=1) / weight.sum()
-        matrices = estimate(counts)
+        n_true = np.sum(posterior * weight, axis=1) + questions
+        prior = n_true / (weight.sum() + questions * len(n_true))
+        matrices, power = estimate(counts)
         logs = np.log(np.maximum(matrices, _TINY))
         by_symbol = logs.transpose(0, 2, 1).reshape(-1, len(prior))
         log_prior = np.log(np.maximum(prior, _TINY))[:, None]
@@ -367,8 +391,10 @@ def _maximise(
             posterior[:, at], logsum = _normalised(np.ascontiguousarray((votes @ by_symbol).T) + log_prior)
             likelihood += float(np.sum(logsum * weight[at]))
             counts += votes.T @ np.ascontiguousarray((posterior[:, at] * weight[at]).T)
-        objective = likelihood + (smoothing * float(logs.sum()) if smoothing else 0.0)
-        converged = bool(objective - before <= tolerance * n_votes)
+        added = float(np.sum(power * logs.sum(0))) + questions * float(log_prior.sum())
+        objective = likelihood + added
+        # The pooled matrix moves, too, so that it may fall.
+        converged = bool(abs(objective - before) <= tolerance * n_votes)
         before = objective
     return Aggregate(posterior[-1, patterns.pattern], matrices, prior, done, converged, likelihood)
 
@@ -395,19 +421,41 @@ def _normalised(scores: Floats) -> tuple[Floats, Floats]:
     return posterior, most + np.log(total)
 
 
-def _smoothed(counts: Floats, smoothing: float) -> Floats:
-    """Return matrices (R, K, A) of expected counts (R, A, K)."""
-    total = counts.sum(1, keepdims=True) + smoothing * counts.shape[1]
-    shares = (counts + smoothing) / np.maximum(total, _TINY)
-    return np.asarray(np.where(total > 0, shares, 1 / counts.shape[1]).transpose(0, 2, 1))
+def _smoothed(counts: Floats, smoothing: float, towards: str) -> tuple[Floats, Floats]:
+    """Return matrices (R, K, A) of expected counts (R, A, K), and the power of each cell in the prior."""
+    n_answers, n_truths = counts.shape[1:]
+    added = np.full((n_answers, n_truths), smoothing)
+    if towards == "pooled":
+        pool = counts.sum(0) + _before_any(n_answers, n_truths)
+        added = smoothing * pool / pool.sum(0)
+    total = counts.sum(1, keepdims=True) + added.sum(0)
+    shares = (counts + added) / np.maximum(total, _TINY)
+    return np.where(total > 0, shares, 1 / n_answers).transpose(0, 2, 1), added.T
 
 
-def _tied(counts: Floats, smoothing: float) -> Floats:
+def _tied(counts: Floats, smoothing: float, towards: str) -> tuple[Floats, Floats]:
     """Return matrices with one probability of being right a rater, of expected counts (R, 2, 2)."""
-    right = counts[:, 0, 0] + counts[:, 1, 1] + smoothing
-    total = counts.sum((1, 2)) + 2 * smoothing
-    share = np.where(total > 0, right / np.maximum(total, _TINY), 0.5)
-    return np.stack([np.stack([share, 1 - share], 1), np.stack([1 - share, share], 1)], 1)
+    right, total = counts[:, 0, 0] + counts[:, 1, 1], counts.sum((1, 2))
+    added = np.full(2, smoothing)
+    if towards == "pooled":
+        pool = np.array([right.sum() + _RIGHT, total.sum() - right.sum() + _WRONG])
+        added = smoothing * pool / pool.sum()
+    total = total + added.sum()
+    share = np.where(total > 0, (right + added[0]) / np.maximum(total, _TINY), 0.5)
+    # Each probability is in two cells.
+    return _coin(share, 1 - share), _coin(*added) / 2
+
+
+def _coin(right: Any, wrong: Any) -> Floats:
+    """Return the matrix of who is right or wrong whatever the truth, shape (…, 2, 2)."""
+    return np.stack([np.stack([right, wrong], -1), np.stack([wrong, right], -1)], -2)
+
+
+def _before_any(n_answers: int, n_truths: int) -> Floats:
+    """Return the pooled matrix before any answer is counted, shape (A, K): right answers are likelier."""
+    cells = np.full((n_answers, n_truths), _WRONG)
+    cells[np.linspace(0, n_answers - 1, n_truths).astype(int), np.arange(n_truths)] = _RIGHT
+    return cells
 
 
 def _log_evidence(answers: Answers, matrices: Floats) -> Floats:
@@ -456,11 +504,13 @@ def _checked(golden: Golden | None) -> Golden:
     return golden
 
 
-def _check_options(answers: Answers, smoothing: float, iterations: int) -> None:
+def _check_options(answers: Answers, smoothing: float, towards: str, iterations: int) -> None:
     if not len(answers):
         raise InputError("There are no votes.")
     if not smoothing >= 0:
         raise InputError("Smoothing adds answers.", got=smoothing, allowed="0 or more")
+    if towards not in TOWARDS:
+        raise InputError("There is no such smoothing.", got=towards, allowed=", ".join(TOWARDS))
     if iterations < 1:
         raise InputError("There is nothing to iterate.", got=iterations, allowed="1 iteration or more")
 

@@ -91,6 +91,8 @@ class Done:
         Images a second of this run, from the first to the last; 0 where there were none.
     choice : Choice, optional
         The engine, for a run over other pixels; None where nothing was left to predict.
+    notes : tuple of str
+        What to know about the model, such as that its preprocessing is assumed.
     """
 
     model: str
@@ -102,6 +104,7 @@ class Done:
     missing: int = 0
     rate: float = 0.0
     choice: Choice | None = None
+    notes: tuple[str, ...] = ()
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
@@ -246,14 +249,23 @@ class Job:
         """
         if self.complete:
             tidy(self.parts)
-            return Done(self.network.name, None)
+            return Done(self.network.name, None, notes=self.network.notes)
         with locked(self.parts.out):
             together, absent = self._together(call)
         trials = self.choice.trials if self.choice else ()
         wall = time.perf_counter() - self.begun
         rate = self.n / max(self.scored - self.scoring, 1e-3)
         return Done(
-            self.network.name, together, trials, self.seconds, wall, self.n, absent, rate, self.choice
+            self.network.name,
+            together,
+            trials,
+            self.seconds,
+            wall,
+            self.n,
+            absent,
+            rate,
+            self.choice,
+            self.network.notes,
         )
 
     def _together(self, call: str) -> tuple[Merged | None, int]:
@@ -291,6 +303,9 @@ def prepare(
         See `choose`.
     """
     tell = notify or (lambda *_: None)
+    if choice is None:  # else it was said already
+        for note in network.notes:
+            tell("note", {"model": network.name, "text": note})
     classes = settings.classes or network.classes
     keep = Keep(settings.top, columns_of(network, settings.classes))
     _check_apart(source, out)
@@ -438,6 +453,7 @@ def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str
         "classes": classes.hash,
         "engine": identity.engine,
         "precision": identity.precision,
+        **{key: network.about[key] for key in ("preprocessing_assumed",) if key in network.about},
     }
 
 

@@ -45,6 +45,8 @@ class Network:
         ``logit``, or what else the scores are.
     about : Mapping of str to str
         What else the metadata of its predictions tells, such as where the weights are from.
+    notes : tuple of str
+        What who uses its predictions must know, such as that its preprocessing is assumed.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Network:
     forward: Callable[[Bytes], npt.ArrayLike] | None = None
     score_kind: str = "logit"
     about: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any:

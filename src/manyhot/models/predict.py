@@ -47,6 +47,8 @@ class Predicted:
         Penultimate features, where they were asked for.
     trials : tuple of Trial
         What engines did, the chosen one among them.
+    notes : tuple of str
+        What to know about the model, such as that its preprocessing is assumed.
     """
 
     predictions: Predictions
@@ -54,6 +56,7 @@ class Predicted:
     skipped: tuple[Skipped, ...]
     embeddings: npt.NDArray[np.float16] | None = None
     trials: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def predict(
@@ -214,7 +217,7 @@ def _predicted(
         len(classes),
         classes.hash,
     )
-    return Predicted(predictions, images, skipped, joined("features"), trials)
+    return Predicted(predictions, images, skipped, joined("features"), trials, network.notes)
 
 
 def image_table(

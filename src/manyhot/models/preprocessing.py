@@ -22,6 +22,9 @@ MODES = ("center", "squash", "border")
 OPTIONS = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
 """What a call string may say about preprocessing."""
 
+CROP_PCT = 0.875
+"""Share of the resized side that is kept where nothing says it."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -192,7 +195,7 @@ def from_timm(config: Mapping[str, Any]) -> Preprocessing:
     size = (int(sides[0]), int(sides[1]))
     return Preprocessing(
         size,
-        scaled(size, config.get("crop_pct") or 0.875),
+        scaled(size, config.get("crop_pct") or CROP_PCT),
         config.get("crop_mode") or "center",
         config.get("interpolation") or "bicubic",
         _channels("mean", config.get("mean", IMAGENET_MEAN)),

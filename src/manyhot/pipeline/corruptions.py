@@ -123,7 +123,8 @@ def diagnose_corruptions_files(
         single=single,
         progress=progress,
     )
-    found = replace(found, notes=(*notes, *_skipped(out / CLEAN), *found.notes))
+    own = (note for network in networks for note in network.notes)
+    found = replace(found, notes=(*own, *notes, *_skipped(out / CLEAN), *found.notes))
     inputs = {Path(p).name: sha256(p) for p in (labels, images, classes) if p and Path(p).is_file()}
     return found, write_robustness(found, out, call=call, inputs=inputs, about={"seed": str(seed)})
 

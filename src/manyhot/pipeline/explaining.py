@@ -363,7 +363,8 @@ class _Job:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield what was passed over, and how much of it."""
+        """Yield what to know about the model, and what was passed over and how much of it."""
+        yield from self.network.notes
         reasons = Counter(row["reason"] for row in self.skipped)
         yield from (f"{n:,} images cannot be read: {why}" for why, n in reasons.most_common())
         missing = sorted(self.choice.ids - self.explained - {row["image_id"] for row in self.skipped})

@@ -21,6 +21,7 @@ from manyhot.report.diagnosis import (
     listing,
     percent,
     picture,
+    testable,
     with_ends,
 )
 from manyhot.report.figure import Figure
@@ -52,14 +53,15 @@ def _shortcuts(found: Found, folder: Path, draw: bool) -> Chapter | None:
     if "shortcuts" not in found:
         return None
     rows = _rows(found, "shortcuts")
-    tested = [r for r in rows if r["skipped"] is None]
+    altered = [r for r in rows if r["skipped"] is None]
+    tested = [r for r in altered if testable(r)]
     n = _pairs(r for r in tested if r["shortcut"])
     lead = (
         "A model leans on a shortcut where it no longer sees a class once another, its companion, is taken "
         "out of the picture. Whatever is done to a picture flips some predictions: what counts is how many "
         "more are lost than when a region of the same shape is filled elsewhere.",
         f"{counted(_pairs(tested), 'pair')} of classes tested; {n or 'none'} {'is' if n == 1 else 'are'} "
-        "beyond the threshold and beyond the control.",
+        f"beyond the threshold and beyond the control.{_untestable([r for r in altered if not testable(r)])}",
     )
     return Chapter(
         "shortcuts",
@@ -70,6 +72,15 @@ def _shortcuts(found: Found, folder: Path, draw: bool) -> Chapter | None:
         tuple(_flip_tables(rows)),
         tuple(_albums(_rows(found, "shortcut_examples"), folder)),
     )
+
+
+def _untestable(rows: Sequence[Row]) -> str:
+    """Return what was lost where nothing tells whether any hole would have done the same."""
+    if not rows:
+        return ""
+    n, lost = _pairs(rows), percent(max(r["lost"] for r in rows))
+    most = f"lost {lost} but has" if n == 1 else f"lost up to {lost} but have"
+    return f" {counted(n, 'pair')} {most} no controls to go by, for want of room: not testable."
 
 
 def _pairs(rows: Iterable[Row]) -> int:
@@ -126,7 +137,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),
-        "yes" if r["shortcut"] else "",
+        "yes" if r["shortcut"] else "" if testable(r) else "not testable",
     )
 
 
@@ -196,8 +207,8 @@ def _mitigation(found: Found, folder: Path, draw: bool) -> Chapter | None:
         "Heads fitted anew so that the companion says nothing, each judged on the same images held out. In "
         "brackets 95 % intervals. Read the gaps beside what is lost in accuracy.",
     )
-    tables = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
-    return Chapter("mitigation", "Mitigation", "What helps against them", lead, (), tables)
+    treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
+    return Chapter("mitigation", "Mitigation", "What helps against them", lead, (), treated)
 
 
 def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:
@@ -339,9 +350,20 @@ def _companions(found: Found, folder: Path, draw: bool) -> Chapter | None:
         "How often a class is found where another is valid beside it, and where not. A difference does not "
         "prove that a model looks at the companion: pictures with it differ in other ways, too. It says what "
         "to test.",
+        *_without_comparison(found["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
     return Chapter("companions", "Companions", "Whose recall hangs on what", lead, (), (table,))
+
+
+def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
+    """Return how many pairs on enough images could not be tested."""
+    least = int(tables.metadata(table).get("least", 0))
+    rows = (r for r in table.to_pylist() if r["model"] is None and r["n_models"])
+    n = sum(r["both"] >= least for r in rows) - n_tested if least else 0
+    if not n:
+        return ()
+    return (f"{counted(n, 'pair')} not testable, for want of images with the companion, or without it.",)
 
 
 def _companion(r: Row) -> tuple[str, ...]:

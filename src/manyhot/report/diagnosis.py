@@ -16,6 +16,7 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Entry, Head, Listing
+from manyhot.tables.definitions import CONTROLS
 
 SHOWN = (
     "shortcuts",
@@ -206,6 +207,11 @@ def listing(
     more = f"{rest:,} more rows are in the table's file." if rest > 0 else ""
     about = " ".join(filter(None, (note, *told)))
     return Listing(anchor, title, tuple(heads[i] for i in kept), entries, about, more, folded)
+
+
+def testable(r: Row) -> bool:
+    """Return whether a row of ``shortcuts`` has controls; without, `shortcut` is false in old tables, too."""
+    return (r["n_control"] or 0) >= CONTROLS
 
 
 def percent(value: float | None, decimals: int = 0) -> str:

@@ -194,8 +194,10 @@ def _write_photograph(pillow: Any, read: Opener, out: Path, name: str) -> _Shown
     large, reason = decoded(pillow, read, LARGE)
     if large is None:
         return reason
-    large.save(out / "photos" / name, "JPEG", quality=82)
-    pillow.ImageOps.fit(large, (SMALL, SMALL)).save(out / "thumbs" / name, "JPEG", quality=78)
+    profile = large.info.get("icc_profile")
+    large.save(out / "photos" / name, "JPEG", quality=82, icc_profile=profile)
+    small = pillow.ImageOps.fit(large, (SMALL, SMALL))
+    small.save(out / "thumbs" / name, "JPEG", quality=78, icc_profile=profile)
     return large.width, large.height
 
 

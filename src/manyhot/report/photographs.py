@@ -67,7 +67,10 @@ def absent(reason: str) -> Opener:
 
 
 def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
-    """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason."""
+    """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason.
+
+    Of its metadata only the colour profile is left, in ``info``.
+    """
     try:
         data = read()
     except OSError as error:
@@ -88,7 +91,10 @@ def _shrink(pillow: Any, data: bytes, side: int) -> Any:
         image.draft("RGB", (side, side))
         upright = pillow.ImageOps.exif_transpose(image)
         small = _on_white(pillow, upright)
+        profile = image.info.get("icc_profile")
     small.thumbnail((side, side))
+    # Pillow writes a comment that is in `info`, and version 11.0 writes XMP, unasked.
+    small.info = {"icc_profile": profile} if profile and profile[16:20] == b"RGB " else {}
     return small
 
 

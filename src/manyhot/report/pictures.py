@@ -279,7 +279,7 @@ def _thumbnail(pillow: Any, read: Opener) -> tuple[Thumbnail | None, str]:
     if small is None:
         return None, reason
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82, optimize=True)
+    small.save(buffer, "JPEG", quality=82, optimize=True, icc_profile=small.info.get("icc_profile"))
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return Thumbnail(f"data:image/jpeg;base64,{encoded}", small.width, small.height), ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from manyhot import registry
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import MAYBE, SILENT, YES, Answers
+from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers
 from manyhot.core.answers import Golden as GoldenAnswers
 from manyhot.core.thresholds import Curve, curve
 from manyhot.errors import InputError
@@ -158,7 +158,10 @@ def aggregate(
     chosen = _threshold(precision, recall, found, default)
     unclear = _unclear(unclear_from, chosen)
     searched = precision is not None or recall is not None
-    notes = _notes(votes, result, experts, golden, entry, chosen=searched)
+    notes = (
+        *_of_the_fit(answers, result, entry.name, chosen),
+        *_notes(votes, result, experts, golden, entry, chosen=searched),
+    )
     return Aggregated(
         _labels(votes, images, answers, result.p, (unclear, chosen), entry.name, name or votes.name, decided),
         votes,
@@ -331,6 +334,36 @@ def _of_refined(refined: Refined | None, how: str) -> tuple[str, ...]:
         return ()
     said = "left out" if how == "ignored" else "their state and p are the decision's, not the method's"
     return (f"{len(refined):,} questions were decided where raters disagreed: {said}",)
+
+
+def _of_the_fit(answers: Answers, result: Aggregate, method: str, threshold: float) -> Iterator[str]:
+    """Yield where what was learnt about raters, from their answers alone, contradicts these answers."""
+    if not result.iterations or len(np.unique(answers.rater)) == 1:
+        return
+    counts = answers.counts()
+    n = counts.sum(1)
+    if n.max() == 1:
+        yield (
+            f"no question has the answers of two raters: {method} cannot compare them, and its numbers mean "
+            "little; majority takes answers as they are"
+        )
+    p = result.p[n > 0]
+    for answer, said, other in ((YES, "yes", p), (NO, "no", 1 - p)):
+        n_said = int(np.count_nonzero(counts[:, answer]))
+        if other.sum() < 0.5 and n_said:  # not one, if they are added up
+            yield (
+                f"{method} says {said} to none of {len(p):,} questions, though raters did to {n_said:,}: the "
+                "answers may be too few to learn from; majority takes them as they are"
+            )
+    alike = (n > 1) & (counts.max(1) == n)
+    against = (counts[:, YES] > 0) & (result.p < threshold) | (counts[:, NO] > 0) & (result.p >= threshold)
+    n_against = int(np.count_nonzero(alike & against))
+    if n_against:
+        yield (
+            f"{method} decides against all raters at {n_against:,} of the {np.count_nonzero(alike):,} "
+            "questions that they answer alike: they may be bad, or their answers too few to learn from; "
+            "majority takes them as they are"
+        )
 
 
 def _notes(

@@ -30,7 +30,7 @@ from manyhot.core.shortcuts import (
 from manyhot.errors import InputError
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Labels, Objects, Predictions, schema
-from manyhot.tables.definitions import FILLS
+from manyhot.tables.definitions import CONTROLS, FILLS
 
 LEAST = 25
 """Images with both that a pair is tested from, as in Plumb et al. 2022 (SPIRE)."""
@@ -242,7 +242,8 @@ class Shortcuts:
     def summary(self) -> list[Row]:
         """For each fill: pairs that were tested, mean and median share of flips, shortcuts.
 
-        The mean of what is lost is told beside, and both of controls.
+        The mean of what is lost is told beside, and both of controls; how many pairs are not testable for
+        want of controls, and the most that one of them loses.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         found = []
@@ -250,6 +251,7 @@ class Shortcuts:
             of = tested.filter(pc.equal(tested["fill"], fill))
             if not len(of):
                 continue
+            bare = [r["lost"] for r in of.to_pylist() if not testable(r)]
             found.append(
                 {
                     "fill": fill,
@@ -259,10 +261,20 @@ class Shortcuts:
                     "mean_control": pc.mean(of["control"]).as_py(),
                     "mean_lost": pc.mean(of["lost"]).as_py(),
                     "mean_control_lost": pc.mean(of["control_lost"]).as_py(),
-                    "shortcuts": int(pc.sum(of["shortcut"]).as_py()),
+                    "shortcuts": of["shortcut"].to_pylist().count(True),
+                    "not_testable": len(bare),
+                    "not_testable_lost": max(bare, default=None),
                 }
             )
         return found
+
+
+def testable(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of the table ``shortcuts`` has the controls that tell a shortcut from any hole.
+
+    Where it has not, `shortcut` is null; in tables of earlier versions it is false.
+    """
+    return bool(row["n_control"] >= CONTROLS)
 
 
 def diagnose_shortcuts(
@@ -322,7 +334,9 @@ def diagnose_shortcuts(
         if progress:
             progress("judging pairs", done, len(pairs))
     tested, skipped = ([r for r in rows if (r["skipped"] is None) is ok] for ok in (True, False))
-    order = rank(*(np.array([r[k] for r in tested], float) for k in ("lo", "lost")))
+    # What has no control is ordered by what it lost, which is the difference if a control would lose nothing.
+    lo = [r["lo"] if testable(r) else r["lost_lo"] for r in tested]
+    order = rank(np.array(lo, float), np.array([r["lost"] for r in tested], float))
     ordered = [tested[i] for i in order] + sorted(skipped, key=lambda r: -r["both"])
     told = list(notes)
     if lost := len(states.image_id) - len(kept.image_id):
@@ -440,7 +454,8 @@ class _Judge:
         more = paired_difference(*away)
         row |= _told(share(away[1]), "control_lost", "control_lost_lo", "control_lost_hi")
         row |= _told(more, "more", "lo", "hi")
-        row["shortcut"] = bool(lost.value >= self.threshold and more.lo > 0)
+        if testable(row):
+            row["shortcut"] = bool(lost.value >= self.threshold and more.lo > 0)
         return row
 
     def _beside(self, pair: Pair, splits: npt.NDArray[np.int8]) -> Row:

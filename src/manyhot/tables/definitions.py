@@ -32,6 +32,8 @@ TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation
 WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
 FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
+CONTROLS = 2
+"""Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
 VERDICTS = ("better", "worse", "same", "undecided", "not run")
 ANALYSES = (
     "as published",
@@ -783,9 +785,19 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _measured("control_lost_lo", _real, "lower end of its 95 % interval (Wilson)"),
         _measured("control_lost_hi", _real, "upper end of its 95 % interval (Wilson)"),
         _measured("more", _real, "share that is lost less control_lost, on the images with a control"),
-        _measured("lo", _real, "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it"),
+        _measured(
+            "lo",
+            _real,
+            "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that are not "
+            "testable by lost_lo",
+        ),
         _measured("hi", _real, "upper end of its 95 % interval (Newcombe, paired)"),
-        _measured("shortcut", _flag, "lost is at least the threshold, and lo is above 0"),
+        _measured(
+            "shortcut",
+            _flag,
+            "lost is at least the threshold, and lo is above 0; null where n_control is below "
+            f"{CONTROLS}: not testable",
+        ),
         _measured("found_both", _real, "share predicted as main where both are: recall"),
         _measured("found_main_only", _real, "share predicted as main where it is alone: recall"),
         _measured("found_companion_only", _real, "share predicted as main where only the companion is"),

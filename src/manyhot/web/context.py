@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Form, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -17,7 +16,7 @@ from fastapi.templating import Jinja2Templates
 
 from manyhot.classes import ClassList
 from manyhot.web.limits import Limits
-from manyhot.web.meanwhile import Meanwhile, Settled
+from manyhot.web.meanwhile import Briefly, Meanwhile, Settled
 from manyhot.web.numbers import Numbers, Outside
 from manyhot.web.pictures import Pictures
 from manyhot.web.reach import Reach
@@ -26,7 +25,6 @@ from manyhot.web.static_files import StaticFiles
 from manyhot.web.store import Rater, Store
 
 NO_SESSION = "Open your invitation link to go on."
-T = TypeVar("T")
 
 
 @dataclass
@@ -46,6 +44,14 @@ class Context:
     static : StaticFiles
     settled : Settled
         Pages that were decided on since the votes were counted.
+    search : Briefly of Search
+        Finds classes by words.
+    left, pages : Briefly of int
+        How many looks at pages are still wanted, and how many pages a rater can be asked about.
+    show_label : Briefly of bool
+        Whether raters see the original label.
+    numbers : Meanwhile of Numbers
+        How far the campaign is, and how good its answers are.
     """
 
     store: Store
@@ -57,6 +63,18 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     static: StaticFiles = field(default_factory=StaticFiles)
     settled: Settled = field(default_factory=Settled)
+    search: Briefly[Search] = field(init=False)
+    left: Briefly[int] = field(init=False)
+    pages: Briefly[int] = field(init=False)
+    show_label: Briefly[bool] = field(init=False)
+    numbers: Meanwhile[Numbers] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Here, and not when first asked for: from Python 3.12 on threads that ask at once would make several.
+        self.search = Briefly(lambda: Search(self.classes), math.inf)
+        self.left, self.pages = Briefly(self.store.count_free), Briefly(self.store.count_pages, 60)
+        self.show_label = Briefly(lambda: self.store.settings().show_label)
+        self.numbers = Meanwhile(lambda: Numbers.of(self.store, self.classes, self.outside))
 
     @cached_property
     def templates(self) -> Jinja2Templates:
@@ -104,46 +122,6 @@ class Context:
     def strip_address(self, class_id: int) -> str:
         """Return where a browser finds the first example images of a class in one picture."""
         return f"/examples/{self.campaign_id}/{class_id}/strip"
-
-    @cached_property
-    def search(self) -> Callable[[str], list[int]]:
-        """What finds classes by words."""
-        return Search(self.classes)
-
-    @cached_property
-    def left(self) -> Briefly[int]:
-        """How many looks at pages are still wanted."""
-        return Briefly(self.store.count_free)
-
-    @cached_property
-    def pages(self) -> Briefly[int]:
-        """How many pages a rater can be asked about."""
-        return Briefly(self.store.count_pages, 60)
-
-    @cached_property
-    def numbers(self) -> Meanwhile[Numbers]:
-        """How far the campaign is, and how good its answers are."""
-        return Meanwhile(lambda: Numbers.of(self.store, self.classes, self.outside))
-
-    @cached_property
-    def show_label(self) -> Briefly[bool]:
-        """Whether raters see the original label."""
-        return Briefly(lambda: self.store.settings().show_label)
-
-
-class Briefly(Generic[T]):
-    """A value that is found out again after some seconds: counting a million rows takes its time."""
-
-    def __init__(self, find: Callable[[], T], seconds: float = 5.0) -> None:
-        self._find, self._seconds = find, seconds
-        self._known: tuple[float, T] | None = None
-
-    def __call__(self) -> T:
-        """Return the value, some seconds old at most."""
-        known = self._known
-        if known is None or time.monotonic() - known[0] > self._seconds:
-            self._known = known = (time.monotonic(), self._find())
-        return known[1]
 
 
 # Those that wait for nothing are coroutines: each plain function is a hop to a thread and back, 0.2 ms.

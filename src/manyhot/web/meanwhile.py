@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -75,6 +76,50 @@ class Meanwhile(Generic[T]):
                 self._until = 0.0
             self._finding = None
         done.set()
+
+
+class Briefly(Generic[T]):
+    """A value that is found again after some seconds, by one of those who ask.
+
+    Whoever asks meanwhile gets the value as it was; where there is none yet, all wait for the first one, or
+    for its error. Who asks after an error tries again.
+
+    Parameters
+    ----------
+    find : callable
+    seconds : float
+        For which a value is good.
+    """
+
+    def __init__(self, find: Callable[[], T], seconds: float = 5.0) -> None:
+        self._find, self._seconds = find, seconds
+        self._lock = threading.Lock()
+        self._known: tuple[float, T] | None = None
+        self._finding: Future[T] | None = None
+
+    def __call__(self) -> T:
+        """Return the value; older than some seconds only while it is being found again."""
+        with self._lock:
+            known, finding = self._known, self._finding
+            if known is not None and (finding is not None or time.monotonic() < known[0]):
+                return known[1]
+            mine: Future[T] = Future()
+            self._finding = finding or mine
+        # Outside of the lock: nobody who could have the older value waits for it.
+        return self._compute(mine) if finding is None else finding.result()
+
+    def _compute(self, finding: Future[T]) -> T:
+        try:
+            found = self._find()
+        except BaseException as error:
+            with self._lock:
+                self._finding = None
+            finding.set_exception(error)
+            raise
+        with self._lock:
+            self._known, self._finding = (time.monotonic() + self._seconds, found), None
+        finding.set_result(found)
+        return found
 
 
 class Settled:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import os
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ import PIL.ImageCms
 import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.web.meanwhile import Briefly
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """The longer side in pixels at most: of an example, and of the image that is asked about."""
@@ -36,13 +38,13 @@ MAX_PIXELS = 90_000_000
 """Decoded, they take 270 MB."""
 
 # Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
-_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "MPO", "AVIF", "JPEG2000")
+_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 _SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "ftp", "memory")
 """What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
 
-_DECODING = threading.Semaphore(2)
-_VERSION = 1
-"""Of how files are made smaller: another one makes all anew."""
+_DECODING, _INDEXING = threading.Semaphore(2), threading.Lock()
+_VERSION = 2
+"""Of how files are made smaller: another one makes all anew. Those of 1 have comments of the originals."""
 
 
 class Pictures:
@@ -57,6 +59,8 @@ class Pictures:
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
+        self._lock = threading.Lock()
+        self._making: dict[Path, Briefly[tuple[bytes, bool]]] = {}
 
     def read(self, uri: str, size: str) -> bytes:
         """Return an image in a size of `SIDES`.
@@ -67,21 +71,40 @@ class Pictures:
             The image cannot be read or decoded.
         """
         path = self._path(str(SIDES[size]), uri)
-        if kept := _kept(path):
-            return kept
-        original = read_bytes(uri)
-        with _DECODING:
-            if kept := _kept(path):  # somebody else asked for it, too
-                return kept
-            data = _shrink(original, uri, SIDES[size])
-        _keep(path, data)
-        return data
+        return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
 
     def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
         """Return images as one JPEG of `TILES` squares, and whether all could be read; if not, grey."""
-        path = self._path("strip", "\n".join(uris))
+        return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
+
+    def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
+        """Return a file that is kept, or made now by one of those who ask for it; and whether it is whole."""
         if kept := _kept(path):
             return kept, True
+
+        def made() -> tuple[bytes, bool]:
+            if kept := _kept(path):  # since it was looked for
+                return kept, True
+            data, whole = make()
+            if whole:
+                _keep(path, data)
+            return data, whole
+
+        with self._lock:
+            making = self._making.setdefault(path, Briefly(made, math.inf))
+        try:
+            return making()
+        finally:
+            with self._lock:
+                if self._making.get(path) is making:
+                    del self._making[path]
+
+    def _shrunk(self, uri: str, side: int) -> bytes:
+        original = read_bytes(uri)
+        with _DECODING:
+            return _shrink(original, uri, side)
+
+    def _joined(self, uris: Sequence[str]) -> tuple[bytes, bool]:
         with ThreadPoolExecutor(TILES) as together:  # where they are far away
             tiles = list(together.map(self._tile, uris))
         strip = PIL.Image.new("RGB", (TILES * TILE, TILE), "#808080")
@@ -90,8 +113,6 @@ class Pictures:
                 strip.paste(tile, (number * TILE, 0))
         made = io.BytesIO()
         strip.save(made, "JPEG", quality=85, optimize=True)
-        if None not in tiles:
-            _keep(path, made.getvalue())
         return made.getvalue(), None not in tiles
 
     def _tile(self, uri: str) -> PIL.Image.Image | None:
@@ -170,10 +191,19 @@ def _member(path: Path, uri: str) -> bytes:
     raise InputError("The image is not there.", where=uri, do="put it back, or start with --images FOLDER")
 
 
+def _places(archive: str, changed: int) -> dict[str, tuple[int, int]]:
+    with _INDEXING:
+        index = _index(archive, changed)
+    return index()
+
+
 @lru_cache(maxsize=64)
-def _places(archive: str, _changed: int) -> dict[str, tuple[int, int]]:
-    with tarfile.open(archive, "r:") as tar:
-        return {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
+def _index(archive: str, _changed: int) -> Briefly[dict[str, tuple[int, int]]]:
+    def read() -> dict[str, tuple[int, int]]:
+        with tarfile.open(archive, "r:") as tar:
+            return {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
+
+    return Briefly(read, math.inf)
 
 
 def _remote(uri: str) -> bytes:
@@ -211,9 +241,15 @@ def _limited(data: bytes, uri: str) -> bytes:
     return data
 
 
+def _readable() -> tuple[str, ...]:
+    """Return those of `_KINDS` that Pillow was built with: at one that it lacks it looks no further."""
+    PIL.Image.init()
+    return tuple(kind for kind in _KINDS if kind in PIL.Image.OPEN)
+
+
 def _shrink(data: bytes, uri: str, side: int) -> bytes:
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=_KINDS) as opened:
+        with PIL.Image.open(io.BytesIO(data), formats=_readable()) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise ValueError(f"{opened.width} × {opened.height} pixels, {MAX_PIXELS:,} at most")
             profile = opened.info.get("icc_profile")
@@ -222,6 +258,7 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         made = io.BytesIO()
         # What a camera meant by its colours stays; all else of its notes, places included, goes.
+        image.info = {}  # Pillow writes a comment that is in it, and version 11.0 writes XMP, unasked
         kept = profile if profile and profile[16:20] == b"RGB " else None
         image.save(made, "JPEG", quality=88, optimize=True, progressive=True, icc_profile=kept)
     except Exception as error:

@@ -1,4 +1,7 @@
-"""Networks in files: ONNX and OpenVINO. What they want of an image stands nowhere in them: options say it."""
+"""Networks in files: ONNX and OpenVINO. What they want of an image stands nowhere in them: options say it.
+
+What options do not say is assumed, and a note says so.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import Any
 from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
+from manyhot.models.adapters.assumptions import with_assumptions
 from manyhot.models.adapters.said import said
 from manyhot.models.network import Network
-from manyhot.models.preprocessing import Preprocessing
+from manyhot.models.preprocessing import CROP_PCT, Preprocessing
 from manyhot.registry import register
 
 _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
@@ -31,7 +35,8 @@ def onnx_network(
     scores : str
         ``logit``, or ``probability`` where the network ends in a softmax.
     preprocessing : mapping
-        By default the size of its input, and timm's: 0.875, bicubic, mean and std of ImageNet.
+        By default the size of its input, and timm's: 0.875, bicubic, mean and std of ImageNet. A note says
+        what was not given.
 
     Raises
     ------
@@ -103,13 +108,13 @@ def _network(
 ) -> Network:
     _check_shapes(path, inputs, out)
     sides = tuple(d for d in inputs[0][1][2:] if isinstance(d, int) and d > 0)
-    defaults: dict[str, Any] = {"crop_pct": 0.875} | ({"size": sides} if len(sides) == 2 else {})
+    defaults: dict[str, Any] = {"crop_pct": CROP_PCT} | ({"size": sides} if len(sides) == 2 else {})
     wanted = Preprocessing().with_options(defaults | dict(options))
     if len(sides) == 2 and wanted.size != sides:
         raise InputError(
             "The network takes images of another size.", where=path, got=wanted.size, allowed=sides
         )
-    return Network(
+    network = Network(
         f"{kind}/{Path(path).stem}",
         _classes(path, out[1], classes),
         wanted,
@@ -117,6 +122,8 @@ def _network(
         score_kind=checked_scores(scores),
         about={"weights": Path(path).name},
     )
+    fixed_size = len(sides) == 2
+    return with_assumptions(network, f"{kind}:{path}", options, source="file", fixed_size=fixed_size)
 
 
 def _check_shapes(path: str, inputs: Sequence[tuple[str, list[Any]]], out: list[Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError, ManyhotError
 from manyhot.extras import required
+from manyhot.models.adapters.assumptions import with_assumptions
 from manyhot.models.adapters.files import checked_scores
 from manyhot.models.adapters.said import said
 from manyhot.models.network import Network
@@ -36,7 +37,8 @@ def python_network(
     scores : str
         ``logit``, or ``probability`` where the network ends in a softmax.
     preprocessing : mapping
-        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet.
+        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet; a note says
+        what was not given.
 
     Raises
     ------
@@ -51,7 +53,10 @@ def python_network(
     made = _called(name)
     if isinstance(made, Network):
         return made
-    return as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
+    network = as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
+    if _config(made):
+        return network
+    return with_assumptions(network, f"python:{name}", preprocessing, source="function")
 
 
 def as_network(
@@ -97,10 +102,15 @@ def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:
 
 
 def _base(model: Any, name: str) -> Preprocessing:
-    if not getattr(model, "pretrained_cfg", None):
+    if not _config(model):
         return Preprocessing()
     timm = required("timm", f"The model {name!r}")
     return from_timm(timm.data.resolve_data_config(model=model))
+
+
+def _config(model: Any) -> Any:
+    """Return what a network of timm says about itself; None for others."""
+    return getattr(model, "pretrained_cfg", None) or None
 
 
 def _called(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import pyarrow as pa
 
+from manyhot.report.diagnosis import testable
 from manyhot.report.figure import Figure
 from manyhot.report.figures.bars import LABELS
 from manyhot.report.figures.panel import Panel, Sheet, at, compose, data, halo, ink, words
@@ -46,6 +47,8 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
         **{to: _percent(drawn, of) for to, of in _COLUMNS.items()},
     }
     rest = f" Of {len(rows):,} pairs the first {MOST} are drawn." if len(rows) > MOST else ""
+    if not all(testable(r) for r in drawn):
+        rest = f" Where no hollow dot is, there was no room for a control: not testable.{rest}"
     first = drawn[0]
     return Figure(
         name,

@@ -177,7 +177,7 @@ def classes(
     page: Key | None = None,
 ) -> list[Found]:
     """Search classes by name, synonym and definition, for a page whose image is no example of them."""
-    found = known.search(q)[:_FOUND]
+    found = known.search()(q)[:_FOUND]
     image = (known.store.image_name(rater, page) if page else None) or ""
     own = bool(known.store.which_are_examples([image]))
     examples = fair_examples(image, known.store.examples(found), own)

@@ -38,7 +38,7 @@ def test_the_command_prints_and_writes():
         "found more often beside the companion: 1; less often: 0; of 1 tested, at an adjusted p below 0.05",
         "",
         "class  companion  lift  with  without  difference        adjusted p  images",
-        "cat    sofa          1  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
+        "cat    sofa       1 ±0  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
         "",
         "wrote out/companions.parquet",
         "wrote out/companions.csv",

@@ -34,10 +34,12 @@ ALLOWED = {
     "models": BASE | {"extras", "registry", "core", "classes", "tables", "heads", "trained"},
     "pixels": BASE | {"extras", "registry", "core", "classes", "tables"},
     # Trained are the networks that models builds, on the images that it reads.
-    "train": BASE | {"extras", "lazy", "registry", "core", "classes", "tables", "heads", "trained", "models"},
+    "train": BASE
+    | {"extras", "lazy", "registry", "core", "classes", "tables", "arrays", "heads", "trained", "models"},
     "report": BASE | {"classes", "families", "tables"},
     "web": BASE | {"lazy", "classes", "tables"},
-    "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},
+    "arrays": BASE | {"classes", "tables"},
+    "api": BASE | {"registry", "core", "classes", "tables", "arrays", "steps", "formats"},
     "reassess": BASE | {"classes", "tables", "steps", "formats"},
     "pipeline": BASE
     | {

@@ -16,10 +16,10 @@ EDGES = {"tables", "formats", "models", "report"}
 ALLOWED = {
     "errors": set(),
     "_version": set(),
-    "lazy": set(),
     "extras": {"errors"},
+    "lazy": {"extras"},
     "files": {"errors"},
-    "registry": {"errors"},
+    "registry": {"errors", "extras"},
     "core": {"errors", "registry"},
     "classes": {"errors"},
     "families": set(),
@@ -43,6 +43,7 @@ ALLOWED = {
     "reassess": BASE | {"classes", "tables", "steps", "formats"},
     "pipeline": BASE
     | {
+        "extras",
         "lazy",
         "registry",
         "catalog",
@@ -60,8 +61,8 @@ ALLOWED = {
     "testing": BASE | {"registry", "core", "testing_rules", "testing_losses"},
     "testing_rules": {"registry", "core"},
     "testing_losses": {"extras", "registry", "train"},
-    "study": BASE | EDGES | {"lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
-    "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
+    "study": BASE | EDGES | {"extras", "lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
+    "cli": BASE | {"extras", "study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }
 FOREIGN_IN_CORE = {"numpy", "scipy"}

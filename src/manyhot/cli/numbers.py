@@ -40,6 +40,9 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     print_undrawn(as_json)
     if outcome.no_gallery:
         say(f"Note: the report has no gallery: {outcome.no_gallery}", err=True)
+    for note in outcome.evaluation.notes:
+        if note.kind == "skipped":  # last and each, so that none is overlooked
+            say(f"Note: {note.dataset}: {note.model}: {note.text}.", err=True)
 
 
 def _print_changes(outcome: Outcome) -> None:
@@ -58,7 +61,7 @@ def _print_changes(outcome: Outcome) -> None:
 def _print_notes(outcome: Outcome, most: int = 5) -> None:
     """Print the notes; what is said of several models of a data set is said once."""
     models: dict[tuple[str, str], list[str]] = {}
-    for note in outcome.evaluation.notes:
+    for note in (n for n in outcome.evaluation.notes if n.kind != "skipped"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     for (dataset, text), of in list(models.items())[:most]:
         who = of[0] if len(of) == 1 else f"{len(of):,} models"

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from manyhot.pipeline.evaluate import judge
 from manyhot.pipeline.outputs import write_evaluation
 from manyhot.steps.compare import compare
 from manyhot.steps.describe import Description, describe
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sensitivity import METRICS as ANALYSED
 from manyhot.steps.sets import at_threshold
@@ -178,14 +179,21 @@ def evaluate_benchmark(
     """
     if name not in BENCHMARKS:
         raise _no_benchmark(name)
-    own = [read_predictions(f, rows=rows) for f in prediction_files(predictions)] if predictions else []
+    files = prediction_files(predictions) if predictions else []
+    misfits = Misfits(len(files))
+    own = list(misfits.reading(files, partial(read_predictions, rows=rows)))
     sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
-    _check_own(own, sets)
+    own = [p for p, _ in fitting(own, partial(_check_own, sets=sets), misfits)]
     own, options = _set_apart(own, sets), options or Options()
     if options.metrics is None:
         options = replace(options, metrics=BENCHMARKS[name].metrics)
-    evaluation = Evaluation.concat([f.judge(own, options, progress) for f in sets])
-    again = [v for f in sets for v in f.judge_at_thresholds(own, progress)]
+    evaluation = Evaluation.concat([f.judge(own, options, progress, misfits) for f in sets])
+    judged = set(evaluation.results["model"].to_pylist())
+    own = [p for p in own if p.model in judged]
+    misfits.check_left(len(own))
+    # One that is skipped on a data set may be judged on another.
+    everywhere = [p for p in own if p.source not in misfits.errors]
+    again = [v for f in sets for v in f.judge_at_thresholds(everywhere, progress)]
     thresholds = Evaluation.concat(again) if again else None
     inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
     highlight = tuple(p.model for p in own)
@@ -245,15 +253,16 @@ class Fetched:
         """The name of the data set."""
         return self.about.name
 
-    def judge(self, own: Sequence[Predictions], options: Options, progress: Progress | None) -> Evaluation:
+    def judge(
+        self, own: Sequence[Predictions], options: Options, progress: Progress | None, misfits: Misfits
+    ) -> Evaluation:
         """Judge the published models, and the own ones that predict its images."""
         mine = [p for p in own if self.covers(p)]
         n = len(self.files) + len(mine)
         slices = (*options.slices, *(s for s in self.about.slices if s not in options.slices))
         options = replace(options, slices=slices)
-        return judge(
-            self.labels, self.models(mine), n, self.images, class_list(), self.name, options, progress
-        )
+        models, images = self.models(mine), self.images
+        return judge(self.labels, models, n, images, class_list(), self.name, options, progress, misfits)
 
     def judge_at_thresholds(
         self, own: Sequence[Predictions], progress: Progress | None
@@ -302,13 +311,12 @@ def _set_apart(own: Sequence[Predictions], sets: Sequence[Fetched]) -> list[Pred
     return [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
 
 
-def _check_own(own: Sequence[Predictions], sets: Sequence[Fetched]) -> None:
-    for predictions in own:
-        if not any(fetched.covers(predictions) for fetched in sets):
-            raise MatchError(
-                f"{predictions.model} predicts images of none of the benchmark's data sets.",
-                where=predictions.source,
-                got=f"ids such as {predictions.image_id[0]}",
-                allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-                do="give the row order with --rows, or predict one of these data sets",
-            )
+def _check_own(predictions: Predictions, sets: Sequence[Fetched]) -> None:
+    if not any(fetched.covers(predictions) for fetched in sets):
+        raise MatchError(
+            f"{predictions.model} predicts images of none of the benchmark's data sets.",
+            where=predictions.source,
+            got=f"ids such as {predictions.image_id[0]}",
+            allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
+            do="give the row order with --rows, or predict one of these data sets",
+        )

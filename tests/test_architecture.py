@@ -16,10 +16,10 @@ EDGES = {"tables", "formats", "models", "report"}
 ALLOWED = {
     "errors": set(),
     "_version": set(),
-    "lazy": set(),
     "extras": {"errors"},
+    "lazy": {"extras"},
     "files": {"errors"},
-    "registry": {"errors"},
+    "registry": {"errors", "extras"},
     "core": {"errors", "registry"},
     "classes": {"errors"},
     "families": set(),
@@ -34,13 +34,16 @@ ALLOWED = {
     "models": BASE | {"extras", "registry", "core", "classes", "tables", "heads", "trained"},
     "pixels": BASE | {"extras", "registry", "core", "classes", "tables"},
     # Trained are the networks that models builds, on the images that it reads.
-    "train": BASE | {"extras", "lazy", "registry", "core", "classes", "tables", "heads", "trained", "models"},
+    "train": BASE
+    | {"extras", "lazy", "registry", "core", "classes", "tables", "arrays", "heads", "trained", "models"},
     "report": BASE | {"registry", "classes", "families", "tables"},
     "web": BASE | {"lazy", "classes", "tables"},
-    "api": BASE | {"registry", "core", "classes", "tables", "steps", "formats"},
+    "arrays": BASE | {"classes", "tables"},
+    "api": BASE | {"registry", "core", "classes", "tables", "arrays", "steps", "formats"},
     "reassess": BASE | {"classes", "tables", "steps", "formats"},
     "pipeline": BASE
     | {
+        "extras",
         "lazy",
         "registry",
         "catalog",
@@ -58,8 +61,8 @@ ALLOWED = {
     "testing": BASE | {"registry", "core", "testing_rules", "testing_losses"},
     "testing_rules": {"registry", "core"},
     "testing_losses": {"extras", "registry", "train"},
-    "study": BASE | EDGES | {"lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
-    "cli": BASE | {"study", "registry", "catalog", "pipeline", "web"},
+    "study": BASE | EDGES | {"extras", "lazy", "registry", "core", "classes", "steps", "pipeline", "train"},
+    "cli": BASE | {"extras", "study", "registry", "catalog", "pipeline", "web"},
     "__main__": {"cli"},
 }
 FOREIGN_IN_CORE = {"numpy", "scipy"}

@@ -289,7 +289,7 @@ def test_doctor(photos):
 def test_doctor_knows_every_extra():
     import tomllib
 
-    from manyhot.models.doctor import EXTRAS
+    from manyhot.extras import EXTRAS
 
     project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(EXTRAS) == set(project["optional-dependencies"])

@@ -21,6 +21,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import typer
@@ -340,7 +341,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror):
     (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
     for dataset in pipeline.BENCHMARKS["imagenet"].datasets:
         part = block.partition(f"{dataset.name}: ")[2].partition("…")[0]
-        rows = re.findall(r"^ *\d+ +(\w+) +(.+%)", part, re.MULTILINE)
+        rows = re.findall(r"^ *\d+ +(\w+) +(.+%.*)", part, re.MULTILINE)
         assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
         columns = part.splitlines()[1].split()[1:]
         wanted = [f"{model}.npy" for model, _ in rows]
@@ -350,10 +351,14 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror):
         labels = manyhot.read_labels(fetch(entry, only=[file, *dataset.beside])[file])
         images = manyhot.read_images(files[dataset.rows])
         models = [manyhot.read_predictions(files[name], rows=images) for name in wanted]
-        results = manyhot.evaluate(labels, models, images=images, metrics=columns, resamples=0)
+        found = manyhot.evaluate(labels, models, images=images, metrics=columns).to_polars()
+        found = found.filter(slice="all").with_columns(n=pl.col("n").map_elements("{:,}".format, pl.String))
         for model, values in rows:
-            got = " ".join(f"{results.value(c, model=model):.2%}" for c in columns)
+            own = [found.filter(model=model, metric=c).to_dicts()[0] for c in columns]
+            halves = [100 * max(r["value"] - r["lo"], r["hi"] - r["value"]) for r in own]
+            got = " ".join(f"{r['value']:.2%} ±{half:.2f}" for r, half in zip(own, halves, strict=True))
             assert values.split() == got.split(), f"docs/tour.md, {dataset.name}, {model}: write {got}"
+        assert part.splitlines()[2].split() == ["images", *(r["n"] for r in own)]
 
 
 def outputs():

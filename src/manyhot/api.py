@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from manyhot.classes import ClassList
+from manyhot.arrays import as_labels as as_labels
+from manyhot.arrays import as_predictions as as_predictions
+from manyhot.arrays import (
+    as_tables,
+    ids_of,
+    in_class_order,
+    label_column,
+    labels_of,
+    on_host,
+    positions,
+    prediction_of,
+    read_label,
+    read_model,
+    read_models,
+)
+from manyhot.classes import ClassList, class_list_of
 from manyhot.core.sets import top_k
 from manyhot.core.sorting import ORDER
 from manyhot.errors import InputError
@@ -27,7 +41,7 @@ from manyhot.steps.findings import SortedErrors
 from manyhot.steps.issues import LabelIssues
 from manyhot.steps.issues import find_label_issues as find_in_tables
 from manyhot.steps.results import Evaluation
-from manyhot.tables import Images, Labels, Predictions, Results
+from manyhot.tables import Images, Labels, Part, Predictions, Results, align_columns, align_rows, read_part
 
 DEPTH = 20
 """Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
@@ -56,6 +70,8 @@ def evaluate(
     labels : Labels, lists of classes, multi-hot matrix of shape (n, C), or ints of shape (n,)
     predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
         Integer arrays of shape (n, k) are classes, best first; float arrays of shape (n, C) are scores.
+        Frames are matched by their index, or a column ``image_id``, and by the names of their columns;
+        arrays, and frames whose rows or columns are only numbered, by position.
     label : array-like of int, shape (n,), optional
         Original labels, where `labels` is not a table.
     n_classes : int, optional
@@ -74,14 +90,15 @@ def evaluate(
     Raises
     ------
     InputError, MatchError, OrderError, UnknownNameError
-        As in `manyhot.steps.evaluate.evaluate`.
+        As in `manyhot.steps.evaluate.evaluate`; MatchError also if frames are not of the same images or
+        classes.
 
     Examples
     --------
     >>> evaluate([[0, 1], [2]], [[1, 0], [0, 2]], n_classes=3, resamples=0).value("real1")
     0.5
     """
-    labels, models = _tables(labels, predictions, n_classes, label, score_kind)
+    labels, models = as_tables(labels, predictions, n_classes, label, score_kind)
     return step.evaluate(
         labels,
         models,
@@ -144,7 +161,7 @@ def diagnose_errors(
     >>> found.count("valid-label"), found.count("model-failure")
     (1, 1)
     """
-    labels, models = _tables(labels, predictions, n_classes, label, score_kind)
+    labels, models = as_tables(labels, predictions, n_classes, label, score_kind, classes)
     return diagnose_tables(
         labels,
         models,
@@ -214,17 +231,22 @@ def find_label_issues(
     >>> found.of("doubtful-label")["image_id"].to_pylist()
     ['2']
     """
+    given, parts = read_models(predictions)
+    classes = None if votes is None else class_list_of(votes.class_hash)
     if not isinstance(images, Images):
-        label = np.asarray(_host(images))
+        own, *parts = align_rows([read_part(images, "images"), *parts])
+        label = np.asarray(on_host(own.values))
         if label.ndim != 1 or label.dtype.kind not in "iu":
             raise InputError(
                 "Original labels are one class an image.",
                 got=f"shape {label.shape} of {label.dtype}",
                 allowed="(n,) integers, or an images table",
             )
-        columns = {"image_id": _positions(0, len(label)), "label": _label_column(label, len(label))}
+        columns = {"image_id": ids_of(own, len(label)), "label": label_column(label, len(label))}
         images = Images(pa.table(columns), "labels")
-    given = as_predictions(predictions, n_classes=n_classes or 0)
+    # Original labels are numbers of classes, in the order of which the columns must be.
+    (_, *parts), class_hash = in_class_order([Part((), "images"), *parts], classes)
+    given += [prediction_of(p, n_classes or 0, score_kind, class_hash) for p in parts]
     # Tables know what their scores are; those of arrays count as scores until somebody says more.
     given = [
         replace(p, score_kind=score_kind) if p.is_dense and p.score_kind == "score" and not p.source else p
@@ -243,86 +265,6 @@ def find_label_issues(
         confused=confused,
         dataset=dataset,
     )
-
-
-def _tables(
-    labels: Any, predictions: Any, n_classes: int | None, label: Any, score_kind: str = "score"
-) -> tuple[Labels, list[Predictions]]:
-    """Return what was given as tables; what is no table is matched by position."""
-    by_position = not isinstance(labels, Labels)
-    if by_position:
-        n_classes = n_classes or _n_classes(labels, predictions)
-        labels = as_labels(labels, n_classes=n_classes, label=label)
-    elif label is not None:
-        raise InputError("`label` is for label sets given as lists or arrays.", do="give `images` instead")
-    models = as_predictions(predictions, n_classes=labels.n_classes, score_kind=score_kind)
-    if by_position:
-        _check_lengths(models, labels)
-    return labels, models
-
-
-def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
-    """Return label sets given as arrays or lists as a labels table; image i is called ``i``.
-
-    Parameters
-    ----------
-    labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
-        Lists of valid classes, a multi-hot matrix, or one label an image, which then is its label set too.
-    n_classes : int
-        C.
-    label : array-like of int, shape (n,), optional
-        Original labels; None or -1 where there is none.
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-    """
-    if isinstance(labels, Labels):
-        return labels
-    sets, single = _sets(labels, n_classes)
-    label = single if label is None else np.asarray(_host(label))
-    lengths = np.array([len(s) for s in sets], np.int32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    flat = _narrow(np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in sets]]))
-    columns = {
-        "image_id": _positions(0, len(sets)),
-        "usable": pa.array(np.ones(len(sets), bool)),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(flat)),
-        "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
-    }
-    if label is not None:
-        columns["label"] = _label_column(label, len(sets))
-    return Labels(pa.table(columns), n_classes, name="labels")
-
-
-def as_predictions(
-    predictions: Any, *, n_classes: int = 0, ids: pa.Array | None = None, score_kind: str = "score"
-) -> list[Predictions]:
-    """Return predictions of one or several models as a list of tables.
-
-    Parameters
-    ----------
-    predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
-        Integer arrays of shape (n, k) are classes, best first; float arrays of shape (n, C) are scores over
-        all classes.
-    n_classes : int
-        C; 0 where unknown.
-    ids : pyarrow.Array of string, shape (n,), optional
-        The image of each row; image i is called ``i`` by default.
-    score_kind : str
-        What scores given as arrays are; as in `evaluate`.
-    """
-    if isinstance(predictions, Predictions):
-        return [predictions]
-    if isinstance(predictions, Mapping):
-        return [_prediction(name, v, n_classes, ids, score_kind) for name, v in predictions.items()]
-    if isinstance(predictions, Iterable) and not hasattr(predictions, "shape"):
-        listed = list(predictions)
-        if listed and all(isinstance(p, Predictions) for p in listed):
-            return listed
-        predictions = listed
-    return [_prediction("model", predictions, n_classes, ids, score_kind)]
 
 
 class Evaluator:
@@ -371,6 +313,7 @@ class Evaluator:
 
     def reset(self) -> None:
         """Forget all batches."""
+        self._names: tuple[str, ...] | None = None
         self._labels: list[Labels] = []
         self._predicted: list[npt.NDArray[Any]] = []
 
@@ -380,7 +323,8 @@ class Evaluator:
         Parameters
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
-            Scores over all classes, or classes, best first.
+            Scores over all classes, or classes, best first. Frames are matched as in `evaluate`; the names of
+            columns hold for later batches, too.
         labels, label
             As in `as_labels`.
 
@@ -389,10 +333,15 @@ class Evaluator:
         InputError
             If the batch is malformed; it is not added.
         """
-        batch = as_labels(labels, n_classes=self.n_classes, label=label)
-        (predicted,) = self._predictions(predictions, batch.image_id)
+        is_table = isinstance(labels, Labels)
+        own = Part(None, "labels", labels.image_id) if is_table else read_part(labels, "labels")
+        parts = align_rows([own, read_label(label), read_model(self.model, predictions)])
+        parts, names = align_columns(parts, self._names, of="earlier batches")
+        batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
+        predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
         self._labels.append(batch)
         self._predicted.append(self._kept(predicted))
+        self._names = names
 
     def compute(self) -> Evaluation:
         """Return the results over all batches so far.
@@ -405,7 +354,7 @@ class Evaluator:
         if not self._labels:
             raise InputError("There is nothing to compute yet.", do="call update() with a batch first")
         n = sum(map(len, self._labels))
-        ids = _positions(0, n)
+        ids = positions(0, n)
         with_label = [
             t.table if "label" in t.table.column_names else _unlabelled(t.table) for t in self._labels
         ]
@@ -414,13 +363,8 @@ class Evaluator:
         labels = Labels(table, self.n_classes, name="labels")
         width = min(p.shape[1] for p in self._predicted)
         joined = np.concatenate([p[:, :width] for p in self._predicted])
-        predictions = self._predictions(joined, ids)
-        return step.evaluate(labels, predictions, metrics=self.metrics, resamples=self.resamples)
-
-    def _predictions(self, values: Any, ids: pa.Array) -> list[Predictions]:
-        return as_predictions(
-            {self.model: values}, n_classes=self.n_classes, ids=ids, score_kind=self.score_kind
-        )
+        predictions = prediction_of(Part(joined, self.model), self.n_classes, self.score_kind, ids=ids)
+        return step.evaluate(labels, [predictions], metrics=self.metrics, resamples=self.resamples)
 
     def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:
         if predicted.classes is not None:
@@ -429,113 +373,12 @@ class Evaluator:
         return predicted.scores if self._dense else top_k(predicted.scores, self._depth)
 
 
-def _prediction(name: str, values: Any, n_classes: int, ids: pa.Array | None, score_kind: str) -> Predictions:
-    try:
-        array = np.asarray(_host(values))
-    except ValueError as error:
-        raise InputError(
-            "Predictions of different lengths are no array.", where=name, do="fill short lists up with -1"
-        ) from error
-    if array.ndim == 1:
-        array = array[:, None]
-    if array.ndim != 2 or array.dtype.kind not in "iuf":
-        raise InputError(
-            "Predictions are one row of numbers an image.",
-            where=name,
-            got=f"shape {array.shape} of {array.dtype}",
-            allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
-        )
-    ids = _positions(0, len(array)) if ids is None else ids
-    if array.dtype.kind == "f":
-        scores = array.astype(np.float32) if array.dtype.itemsize > 4 else array
-        return Predictions(
-            ids, name, scores=scores, score_kind=score_kind, n_classes=n_classes or array.shape[1]
-        )
-    return Predictions(ids, name, _narrow(array), n_classes=n_classes)
-
-
-def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64] | None]:
-    """Return one list of classes an image, and single labels if that is what was given."""
-    labels = _host(labels)
-    if not hasattr(labels, "dtype"):
-        labels = list(labels)
-        if labels and all(np.ndim(s) == 1 or isinstance(s, set | frozenset) for s in labels):
-            return [sorted(s) if isinstance(s, set | frozenset) else s for s in labels], None
-    array = np.asarray(labels)
-    if (
-        array.ndim == 2
-        and array.shape[1] == n_classes
-        and (array.dtype == bool or np.isin(array, (0, 1)).all())
-    ):
-        return [np.flatnonzero(row) for row in array], None
-    if array.ndim == 1 and array.dtype.kind in "iu":
-        return [[c] for c in array], array.astype(np.int64)
-    raise InputError(
-        "Labels are lists of classes, a multi-hot matrix, or one class an image.",
-        got=f"shape {array.shape} of {array.dtype}",
-        allowed=f"n lists; (n, {n_classes}) of bool; or (n,) integers",
-    )
-
-
-def _host(values: Any) -> Any:
-    """Return a tensor of any device as an array; anything else as it is."""
-    if hasattr(values, "to_list"):  # a Series of pandas or Polars
-        return values.to_list()
-    if hasattr(values, "to_numpy"):  # their frames
-        return values.to_numpy()
-    if not hasattr(values, "detach"):
-        return values
-    tensor = values.detach().cpu()
-    # NumPy has no bfloat16, which is what autocast gives.
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-
-
-def _narrow(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    # What is out of range must not wrap around into a class.
-    narrow: npt.NDArray[np.int32] = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
-    return narrow
-
-
-def _positions(start: int, stop: int) -> pa.Array:
-    return pa.array(np.arange(start, stop)).cast(pa.string())
-
-
 def _unlabelled(table: pa.Table) -> pa.Table:
     position = table.column_names.index("classes")
     empty = pa.nulls(table.num_rows, pa.int32())
     return table.add_column(position, "label", empty).select(
         ["image_id", "label", "usable", "classes", "state"]
     )
-
-
-def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
-    for model in models:
-        if len(model) != len(labels):
-            raise InputError(
-                "There are not as many predictions as labels, which are matched by position.",
-                where=model.model,
-                got=f"{len(model):,} rows",
-                allowed=f"{len(labels):,}",
-                do="give tables with image ids to judge a part",
-            )
-
-
-def _label_column(label: Any, n: int) -> pa.Array:
-    column = pa.array(list(label), pa.int32())
-    if len(column) != n:
-        raise InputError(
-            "There are not as many original labels as label sets.", got=f"{len(column):,}", allowed=f"{n:,}"
-        )
-    return pc.if_else(pc.equal(column, -1), pa.scalar(None, pa.int32()), column)
-
-
-def _n_classes(labels: Any, predictions: Any) -> int:
-    """Return C as a multi-hot matrix or scores tell it."""
-    models = predictions.values() if isinstance(predictions, Mapping) else [predictions]
-    wide = [v for v in models if getattr(v, "ndim", 0) == 2 and np.asarray(_host(v[:0])).dtype.kind == "f"]
-    for values in ([labels] if getattr(labels, "ndim", 0) == 2 else []) + wide:
-        return int(values.shape[1])
-    raise InputError("The number of classes is not known.", do="give n_classes")
 
 
 def compare(

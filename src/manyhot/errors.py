@@ -51,6 +51,16 @@ class ManyhotError(Exception):
         ]
         super().__init__("\n".join([_shown(what), *lines]))
 
+    def in_a_line(self, where: str = "") -> str:
+        """Return the message as one line, without the place where that is `where`, which the reader knows."""
+        details = [
+            f"{key}: {_shown(str(value))}"
+            for key, value in self.details.items()
+            if value is not None and (key, str(value)) != ("where", where)
+        ]
+        what = _shown(self.what).rstrip(".")
+        return f"{what} ({'; '.join(details)})" if details else what
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the parts of the message apart where an error goes from one process to another."""
         again: functools.partial[ManyhotError] = functools.partial(type(self), **self.details)  # type: ignore[arg-type]

@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 from manyhot.errors import MissingExtraError
+
+EXTRAS = {
+    "models": (("torch", "torchvision", "timm", "openvino"), "networks, and the fast engine for CPUs"),
+    "train": (("lightning_fabric", "safetensors", "faster_coco_eval"), "training, heads, transfer"),
+    "onnx": (("onnxruntime", "onnx"), "ONNX files, and another engine"),
+    "remote": (("fsspec", "s3fs"), "images on s3://, gs://, https://"),
+    "hub": (("datasets",), "Hugging Face data sets by name"),
+    "clip": (("open_clip",), "zero-shot models of open_clip"),
+    "ray": (("ray",), "many machines"),
+    "diagnose": (("captum", "imagecorruptions", "cv2"), "explanations, corruptions, inpainting"),
+    "report": (("altair", "vl_convert"), "figures of reports"),
+    "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
+    "pandas": (("pandas",), "tables as data frames"),
+}
+"""The modules that tell whether an extra is installed, and what it is for."""
+
+_BESIDE = {
+    "models": ("PIL", "filelock", "huggingface_hub"),
+    "train": ("tensorboard", *EXTRAS["models"][0], "PIL", "filelock", "huggingface_hub"),
+    "remote": ("aiohttp",),
+    "report": ("PIL",),
+    "web": ("PIL", "httptools", "uvloop", "pg8000", "python_multipart", "starlette"),
+    "diagnose": ("PIL",),
+}
+"""What else comes with an extra, with what it includes and what its packages bring."""
+
+_ROOMS = {
+    "manyhot.train": "train",
+    "manyhot.study": "train",
+    "manyhot.web": "web",
+    "manyhot.report": "report",
+    "manyhot.pixels": "diagnose",
+}
+"""The extra that the code of a package is part of."""
+
+
+def modules_of(extra: str) -> tuple[str, ...]:
+    """Return the modules that come with an extra."""
+    return *EXTRAS[extra][0], *_BESIDE.get(extra, ())
 
 
 def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
@@ -32,3 +74,46 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
             got=error,
             do=f"pip install {install}",
         ) from error
+
+
+def missing_extra(error: BaseException) -> MissingExtraError | None:
+    """Return the error that names the extra of a module that is not installed; None for any other error.
+
+    Of several extras that bring the module it is the one whose code asks for it, from the outside in.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    extras = [name for name in EXTRAS if module in modules_of(name)]
+    if not extras:
+        return None
+    asking = (extra for extra in _rooms(error.__traceback__) if extra in extras)
+    return MissingExtraError(
+        f"This needs {module}, which cannot be imported.",
+        got=error,
+        do=f'pip install "manyhot[{next(asking, extras[0])}]"',
+    )
+
+
+def _rooms(traceback: TracebackType | None) -> Iterator[str]:
+    while traceback is not None:
+        module = ".".join(str(traceback.tb_frame.f_globals.get("__name__")).split(".")[:2])
+        if module in _ROOMS:
+            yield _ROOMS[module]
+        traceback = traceback.tb_next
+
+
+def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that raises `MissingExtraError` where a module of an extra is not installed."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except ModuleNotFoundError as error:
+            extra = missing_extra(error)
+            if extra is None:
+                raise
+            raise extra from error
+
+    return call

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Head:
     Attributes
     ----------
     backbone : str
-        As ``manyhot predict --model`` takes it.
+        As ``manyhot predict --model`` takes it. Of a file that is not your own, check it before you build it.
     classes : ClassList
     loss : str
         One of `LOSSES`.
@@ -146,6 +147,11 @@ def read_head(path: str | os.PathLike[str]) -> Head:
         raise InputError(
             "The file is no head that manyhot wrote.", where=path, got=_said(error), do="fit it again"
         ) from error
+
+
+def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:
+    """Return the name of a head as a model whose backbone is named beside it, in quotes for the shell."""
+    return shlex.quote(f"head:{path}(backbone={json.dumps(backbone, ensure_ascii=False)})")
 
 
 def _check(about: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

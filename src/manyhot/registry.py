@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from manyhot.errors import InputError, UnknownNameError
+from manyhot.extras import naming_extras
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "metric": (
@@ -254,13 +255,14 @@ def _check_kind(kind: str) -> None:
         raise InputError(f"There is no kind {kind!r} in the registry.", allowed=", ".join(BUILT_IN))
 
 
+@naming_extras
 def _load(kind: str) -> None:
     _check_kind(kind)
     if kind in _loaded:
         return
-    _loaded.add(kind)
-    for module in BUILT_IN[kind]:
+    for module in BUILT_IN[kind]:  # where one needs an extra that is missing, the next look-up says so again
         importlib.import_module(module)
+    _loaded.add(kind)
     if "plug-ins" not in _loaded:
         _loaded.add("plug-ins")
         for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):

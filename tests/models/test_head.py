@@ -1,8 +1,10 @@
 """Heads of one's own on a backbone: the file, and the network it becomes."""
 
 import json
+import shlex
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +13,17 @@ from PIL import Image
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.heads import Head, read_head, write_head
-from manyhot.models import find_model, predict
+from manyhot.models import find_model, is_published, predict
 
 pytest.importorskip("timm")
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 CLASSES = from_keys(("cat", "dog", "sofa"), "pets")
+
+NET = "python:backbones:net(size=96)"
+
+MINE = f"head:mine.safetensors(backbone='{NET}')"
 
 
 @pytest.fixture
@@ -49,10 +55,10 @@ def made(backbone, loss="softmax", d=96, scale=0.1):
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_predictions_are_those_of_features(place, loss, engine):
-    head = made("python:backbones:net(size=96)", loss)
+    head = made(NET, loss)
     write_head(head, "mine.safetensors")
     features = predict("photos", head.backbone, embeddings=True, engine="torch").embeddings
-    said = predict("photos", "head:mine.safetensors", top=None, engine=engine, embeddings=True)
+    said = predict("photos", MINE, top=None, engine=engine, embeddings=True)
     p = said.predictions
     assert (p.model, p.class_hash) == ("head/mine", CLASSES.hash)
     expected = features.astype(np.float64) @ head.weight.T + head.bias
@@ -72,8 +78,8 @@ def test_the_classes_of_imagenet_keep_their_hierarchy(place):
 
 def test_other_weights_are_another_run(place):
     for name, scale in (("a", 0.1), ("b", 0.2)):
-        write_head(made("python:backbones:net(size=96)", scale=scale), f"{name}.safetensors")
-    weights = [find_model(f"head:{name}.safetensors").about["weights"] for name in "ab"]
+        write_head(made(NET, scale=scale), f"{name}.safetensors")
+    weights = [find_model(f"head:{name}.safetensors(backbone='{NET}')").about["weights"] for name in "ab"]
     assert weights[0] != weights[1]
 
 
@@ -178,12 +184,6 @@ def test_another_name(tmp_path):
     ("backbone", "message"),
     [
         (
-            "resnet50",
-            "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
-            "  got:     resnet50: There is no model 'resnet50'.\n"
-            "  do:      predict where it can be: a file or function of yours must be at the same place",
-        ),
-        (
             "python:elsewhere:net",
             "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
             "  got:     python:elsewhere:net: There is no such function.\n"
@@ -200,7 +200,7 @@ def test_another_name(tmp_path):
             "  where:   mine.safetensors\n  got:     python/backbones.callable",
         ),
         (
-            "python:backbones:net(size=96)",
+            NET,
             "The head was fitted on other features than those of its backbone.\n"
             "  where:   mine.safetensors\n  got:     192 weights a class\n"
             "  allowed: 96 features of python/backbones.net",
@@ -210,10 +210,98 @@ def test_another_name(tmp_path):
             "A head cannot be put on this model: something comes after its classifier.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.softened",
         ),
+        (3, "The option 'backbone' is a text.\n  got:     3\n  allowed: backbone='NAME'"),
     ],
 )
 def test_backbones_that_take_no_head(place, backbone, message):
-    write_head(made(backbone, d=192), "mine.safetensors")
+    write_head(made("efficientnet-lite0", d=192), "mine.safetensors")
+    with pytest.raises(InputError) as error:
+        find_model(f"head:mine.safetensors(backbone={backbone!r})")
+    assert str(error.value) == message
+
+
+PUBLISHED = (
+    "efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, torchvision/NAME"
+)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "python:helper:run",
+        " python:helper:run",
+        "python:helper:run(size=96)",
+        "python:os:getcwd",
+        "onnx:helper.onnx",
+        "openvino:helper.xml",
+        "trained:helper.safetensors",
+        "timm/local-dir:helper",
+        "timm/hf-hub:owner/name",
+        "timm/resnet50(checkpoint='helper.pth')",
+        "torchvision/resnet50(checkpoint='helper.pth')",
+        "torchvision/https://example.org/helper.pth",
+        "open_clip/ViT-B-32/helper.pt",
+        "open_clip/ViT-B-32/openai",
+        "timm/" + 200 * "x",
+    ],
+)
+def test_a_file_names_published_weights_alone(place, backbone):
+    """Of a shared folder nothing beside a head's file is run or opened."""
+    Path("helper.py").write_text("from pathlib import Path\nPath('ran').touch()\ndef run():\n    pass\n")
+    write_head(made(backbone), "evil.safetensors")
+    with pytest.raises(InputError) as error:
+        find_model("head:evil.safetensors")
+    quoted = backbone.replace("'", "'\"'\"'")
+    assert str(error.value) == (
+        "The file of a head may name published weights alone as its backbone.\n  where:   evil.safetensors\n"
+        f"  got:     {backbone}\n  allowed: {PUBLISHED}\n"
+        f"  do:      if you trust it, name it yourself: 'head:evil.safetensors(backbone=\"{quoted}\")'"
+    )
+    assert not Path("ran").exists()
+    assert "helper" not in sys.modules
+
+
+def test_the_line_of_the_message_is_a_model(place):
+    """As the shell passes it on, whatever the backbone's name holds."""
+    for backbone in (NET, 'python:backbones:net(size=96, mode="squash", mean=(0.5, 0.5, 0.5))'):
+        write_head(made(backbone), "heads (1).safetensors")
+        with pytest.raises(InputError) as error:
+            find_model("head:heads (1).safetensors")
+        (spec,) = shlex.split(error.value.details["do"].partition(": ")[2])
+        assert find_model(spec).name == "head/heads (1)"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "efficientnet-lite0",
+        "squeezenet",
+        "timm/resnet50.a1_in1k",
+        "timm/vit_base_patch16_224(size=192, backbone=True)",
+        "torchvision/resnet50",
+        "torchvision/resnet50.IMAGENET1K_V1",
+    ],
+)
+def test_published_weights(spec):
+    assert is_published(spec)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ("resnet50", "There is no model 'resnet50'."),
+        ("python", "The name of the model is not complete."),
+        ("timm/none_such", "timm has no network 'none_such'."),
+        ("efficientnet-lite0(size=3)", "The model 'efficientnet-lite0' has no option 'size'."),
+        ("efficientnet-lite0(3)", "The options of the model cannot be read."),
+    ],
+)
+def test_a_file_names_no_model(place, backbone, said):
+    write_head(made(backbone), "mine.safetensors")
     with pytest.raises(InputError) as error:
         find_model("head:mine.safetensors")
-    assert str(error.value) == message
+    assert str(error.value) == (
+        "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
+        f"  got:     {backbone}: {said}\n"
+        "  do:      name it otherwise: head:mine.safetensors(backbone='NAME')"
+    )

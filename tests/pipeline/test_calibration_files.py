@@ -127,7 +127,10 @@ def test_the_command_prints_a_table_that_fits():
     by = {r["fitted_to"]: r["temperature"] for r in table if r["method"] == "temperature"}
     assert f"temperatures: {by['labels']:.2f} (labels), {by['sets']:.2f} (sets)" in lines
     row = next(r for r in table if r["metric"] == "ece" and r["method"] == "none")
-    assert f"{row['value']:.3f} ({row['lo']:.3f} to {row['hi']:.3f})" in done.stdout
+    assert f"{row['value']:.3f} ({row['lo']:.3f}–{row['hi']:.3f})" in done.stdout
+    row = next(r for r in table if r["metric"] == "real1" and r["method"] == "none")
+    half = 100 * max(row["value"] - row["lo"], row["hi"] - row["value"])
+    assert f"  {row['value']:.1%} ±{half:.1f}  " in done.stdout
     held = next(line for line in lines if line.startswith("one class of the label set"))
     (of,) = [
         r

@@ -40,7 +40,7 @@ def test_the_command_prints_and_writes():
         "not testable: 1, for want of images with the companion, or without it",
         "",
         "class  companion  lift  with  without  difference        adjusted p  images",
-        "cat    sofa          1  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
+        "cat    sofa       1 ±0  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
         "",
         "wrote out/companions.parquet",
         "wrote out/companions.csv",

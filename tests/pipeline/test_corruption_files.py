@@ -319,7 +319,10 @@ def test_the_command_prints_a_table_that_fits():
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0].startswith("tints, tint: top1 100.0%, real1 100.0%, mla 100.0% of 12 pictures")
+    assert lines[0] == "tints, tint: 12 pictures as they are"
+    assert lines[1].startswith("top1 100.0% (100.0 to 100.0), real1 100.0% (100.0 to 100.0), mla 100.0%")
+    assert lines[3].split()[-1] == "images"
+    assert {line.split()[-1] for line in lines if line.startswith(("fog", "all"))} == {"12"}
     firsts = [line.split("  ")[0] for line in lines]
     assert firsts.count("fog") == firsts.count("pixelate") == firsts.count("all") == 2
     assert "mean errors on corrupted pictures, over those of tint" in lines

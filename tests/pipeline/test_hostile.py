@@ -120,15 +120,16 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
-def test_a_broken_model_is_not_passed_over(camp, content):
+def test_a_broken_model_is_skipped_and_named(camp, content):
     (camp / "predictions/two.parquet").write_bytes(content)
-    what, where, got, do = error_of(propose_files, camp).split("\n")
-    assert got.startswith("  got:     Parquet ")  # and on in Arrow's words
-    assert [what, where, do] == [
-        "The file is not a complete Parquet file.",
-        "  where:   camp/predictions/two.parquet",
-        "  do:      make or fetch it again",
-    ]
+    found, _ = propose_files(camp)
+    assert found.models == ("one",)
+    (note,) = found.notes
+    # In between in Arrow's words.
+    assert note.startswith(
+        "camp/predictions/two.parquet: skipped: The file is not a complete Parquet file (got: Parquet "
+    )
+    assert note.endswith("; do: make or fetch it again)")
     (note,) = campaign_status(camp).notes
     assert note == "two.parquet among the predictions is not a complete Parquet file"
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from manyhot import cli, predict, tables
 from manyhot.errors import InputError, MatchError
 from manyhot.heads import read_head, write_head
+from manyhot.models import find_model
 from manyhot.pipeline import diagnose_shortcuts_files, mitigate_files
 from manyhot.tables.definitions import WORTH
 from manyhot.train import fit_softmax
@@ -53,7 +54,7 @@ def shortcuts(head):
         "held-out",
         "objects.parquet",
         f"found-{Path(head).stem}",
-        model=f"head:{head}",
+        model=f"head:{head}(backbone='{MODEL}')",
         engine="torch",
         fills=["inpaint"],
         resamples=0,
@@ -90,7 +91,8 @@ def test_what_a_head_is_worth(place, treated):
     for treatment in ("none", "augmentation"):
         model = "colours, softmax"
         head = rows[model, treatment, "top1"]["head"]
-        scores = predict("photos", f"head:out/{head}", top=None, engine="torch").predictions.scores
+        model_of_head = f"head:out/{head}(backbone='{MODEL}')"
+        scores = predict("photos", model_of_head, top=None, engine="torch").predictions.scores
         scores = scores[test].astype(np.float64)
         p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
         red, there = label[test] == 0, square[test]
@@ -150,6 +152,12 @@ def test_the_table_of_a_pair(treated):
     assert (about["call"], about["seed"], json.loads(about["notes"])) == ("a call", "0", list(found.notes))
     assert found.notes[0].startswith("red:square, +0.")
     assert "altered images (without it first)" in found.notes[0]
+    spec = f'head:{written[2]}(backbone="{MODEL}")'
+    assert found.notes[-1] == (
+        "the file of a head may name published weights alone as its backbone, and this backbone is none: "
+        f"name it with each head, as in --model '{spec}', wherever a model is asked for"
+    )
+    assert find_model(spec).name == f"head/{written[2].stem}"
 
 
 def test_sigmoids_of_other_classes_stay(treated):

@@ -66,7 +66,7 @@ def test_what_is_known_about_models_and_other_data_sets_stand_beside():
     ranked = rank_models(both)
     assert ranked["params"].to_pylist() == [25.6, None, None, None]
     assert ranked["b top1"].to_pylist() == [0.5, None, None, 0.6]
-    assert narrow(ranked).column_names == ["rank", "model", "params", "a real1", "lo", "hi", "b top1"]
+    assert narrow(ranked).column_names == ["rank", "model", "params", "a real1", "lo", "hi", "n", "b top1"]
 
 
 def test_a_metric_that_is_not_there():

@@ -15,7 +15,7 @@ from filelock import FileLock
 from toys import study
 
 from manyhot import tables
-from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.errors import InputError, MatchError, MissingExtraError, OutputError
 from manyhot.study import Arm, DataSet, Measure, Measured, Net
 from manyhot.study.clock import Clock
 from manyhot.study.grid import open_folder, runs_of
@@ -251,6 +251,25 @@ def test_what_cannot_be_measured_across_runs_stops_nothing_else(given, trainer):
     assert failed == [(f"{name}, seed 2", "agree", "KeyError: 'ap'") for name in ("voc", "cifar")]
     assert (answer.failed, len(answer.effects)) == (2, 6)
     assert "voc, seed 2 and cifar, seed 2: agree: KeyError: &#39;ap&#39;" in answer.page.read_text()
+
+
+def lacking(run):
+    raise ModuleNotFoundError("No module named 'captum'", name="captum")
+
+
+def refusing(run):
+    raise MissingExtraError("This needs captum, which cannot be imported.", got="No module named 'captum'")
+
+
+@pytest.mark.parametrize("lacks", [lacking, refusing])
+def test_an_extra_that_is_not_installed_ends_the_study(given, trainer, lacks):
+    """It would fail each run; once it is there, the study goes on."""
+    with pytest.raises(MissingExtraError) as error:
+        given(changed(measures=(Measure("judged", "", lacks, (toys.METRIC,)),)))
+    assert str(error.value).startswith(
+        "This needs captum, which cannot be imported.\n  got:     No module named 'captum'"
+    )
+    assert given(study())[0].failed == 0
 
 
 def test_a_data_set_that_cannot_be_made_fails_its_runs_alone(given, trainer):

@@ -1,6 +1,7 @@
 """Linear heads, held against scikit-learn's logistic regression."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -181,3 +182,22 @@ def test_what_cannot_be_fitted(fit, arguments, options, message):
     with pytest.raises(InputError) as error:
         fit(*arguments, CLASSES, "b", **options)
     assert str(error.value) == message
+
+
+def test_frames_are_matched_by_index_and_columns():
+    rng = np.random.default_rng(0)
+    ids, keys = [f"{i}.jpg" for i in range(30)], ["boat", "car", "dog"]
+    rows, classes = rng.permutation(30), from_keys(keys)
+    features, states = rng.normal(size=(30, 4)), np.where(rng.random((30, 3)) < 0.4, YES, NO)
+    label, weights = rng.integers(0, 3, 30), rng.random(30)
+    frame = pd.DataFrame(features, ids)
+    shuffled = pd.DataFrame(states, ids, keys).iloc[rows, [2, 0, 1]]
+    np.testing.assert_array_equal(
+        fit_sigmoid(frame, shuffled, classes, "b", penalty=0.1).weight,
+        fit_sigmoid(features, states, classes, "b", penalty=0.1).weight,
+    )
+    series = {"label": pd.Series(label, ids).iloc[rows], "weights": pd.Series(weights, ids).iloc[rows[::-1]]}
+    np.testing.assert_array_equal(
+        fit_softmax(frame, classes=classes, backbone="b", penalty=0.1, **series).weight,
+        fit_softmax(features, label, classes, "b", weights=weights, penalty=0.1).weight,
+    )

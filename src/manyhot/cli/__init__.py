@@ -37,6 +37,7 @@ from manyhot.cli.studying import study
 from manyhot.cli.training import train
 from manyhot.cli.transferring import transfer
 from manyhot.errors import ManyhotError
+from manyhot.extras import missing_extra
 
 app = typer.Typer(
     name="manyhot",
@@ -122,8 +123,7 @@ def main() -> None:
     try:
         app(prog_name="manyhot")
     except ManyhotError as error:
-        typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-        _leave(error.exit_code)
+        _leave(_complain(error))
     except OSError as error:
         _leave(_refused(error))
     except BaseException as error:
@@ -131,7 +131,16 @@ def main() -> None:
         if _is_interrupt(error):
             sys.stderr.write("Interrupted; no file was left half-written.\n")
             _leave(130)
-        raise
+        extra = missing_extra(error)
+        if extra is None:
+            raise
+        _leave(_complain(extra))
+
+
+def _complain(error: ManyhotError) -> int:
+    """Print an error, and return the exit code."""
+    typer.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+    return error.exit_code
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

@@ -257,20 +257,22 @@ def _print_raters(raters: list[dict[str, Any]], most: int = 5) -> None:
     known = sorted((r for r in golden if r["informedness"] is not None), key=lambda r: r["informedness"])
     shown = known if len(known) <= 2 * most else [*known[:most], None, *known[-most:]]
     typer.echo()
-    names = ("votes", "agreement", "golden_accuracy", "golden_sensitivity", "golden_specificity")
+    names = ("golden_accuracy", "golden_sensitivity", "golden_specificity")
     rows = [
-        ("…",) * 8
+        ("…",) * 9
         if r is None
         else (
             r["rater_id"],
             f"{r['votes']:,}",
-            *(_percent(r[name]) for name in names[1:]),
+            _percent(r["agreement"]) + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
+            f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
+            *(_percent(r[name]) for name in names),
             _with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
             ", ".join(r["flags"]),
         )
         for r in shown
     ]
-    shares = ("like others", "accuracy", "sensitivity", "specificity")
+    shares = ("like others", "golden (yes)", "accuracy", "sensitivity", "specificity")
     head = ("rater", "votes", *shares, "informedness", "flags")
     # Without golden answers some columns are empty, and mostly nobody is flagged.
     kept = [i for i in range(len(head)) if any(row[i] not in ("", "–", "…") for row in rows)]

@@ -18,7 +18,7 @@ from manyhot.cli.diagnosing import (
     TrustOrderOption,
 )
 from manyhot.cli.options import ClassesOption, JsonOption, OutOption, RowsOption, call
-from manyhot.cli.printing import print_table, print_written, say, show_progress
+from manyhot.cli.printing import counts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Calibration
@@ -138,11 +138,21 @@ def _print_model(dataset: str, model: str, rows: Sequence[Row]) -> None:
     for row in rows:
         versions.setdefault(_called(row), {})[row["metric"]] = row
     for event, metrics in MEASURES.items():
-        counted = next(r["n"] for r in rows if r["metric"] == metrics[0])
+        own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
+        of_event = {row["n"] for of in own.values() for row in of}
+        same = len(of_event) < 2
+        images = f": {counts(of_event) or 0} images" if same else ""
         typer.echo()
-        say(f"right if the best class is {_RIGHT[event]}: {counted:,} images")
-        cells = [(name, *(_cell(of.get(m)) for m in metrics)) for name, of in versions.items()]
-        print_table(("", "right", "ECE", "NLL", "Brier"), cells)
+        say(f"right if the best class is {_RIGHT[event]}{images}")
+        cells = [
+            (
+                name,
+                *(_cell(versions[name].get(m)) for m in metrics),
+                *(() if same else (counts(r["n"] for r in of),)),
+            )
+            for name, of in own.items()
+        ]
+        print_table(("", "right", "ECE", "NLL", "Brier", *(() if same else ("images",))), cells)
     typer.echo()
     told = {r["fitted_to"]: r["temperature"] for r in rows if r["temperature"] is not None}
     if told:
@@ -158,9 +168,11 @@ def _cell(row: Row | None) -> str:
     if row is None or row["value"] != row["value"]:
         return "–"
     if row["metric"] in ("top1", "real1"):
-        return f"{row['value']:.1%}"
+        # Short, so that a row fits into 100 columns; the farther end, as an interval near 1 is longer below.
+        ends = (row["value"] - row["lo"], row["hi"] - row["value"]) if row["lo"] is not None else ()
+        return f"{row['value']:.1%}" + (f" ±{100 * max(ends):.1f}" if ends else "")
     value, lo, hi = (None if row[k] is None else _number(row[k]) for k in ("value", "lo", "hi"))
-    return f"{value}" if lo is None else f"{value} ({lo} to {hi})"
+    return f"{value}" if lo is None else f"{value} ({lo}–{hi})"
 
 
 def _number(value: float) -> str:

@@ -139,7 +139,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row["main_name"],
         row["companion_name"],
-        f"{row['lift']:.3g}",
+        # Short, so that a row fits into 100 columns; the farther end of the interval.
+        f"{row['lift']:.3g} ±{round(max(row['lift'] - row['lift_lo'], row['lift_hi'] - row['lift']), 2):.3g}",
         f"{row['recall_with']:.0%}",
         f"{row['recall_without']:.0%}",
         f"{100 * row['diff']:+.0f} ({100 * row['lo']:+.0f} to {100 * row['hi']:+.0f})",

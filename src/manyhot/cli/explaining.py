@@ -168,11 +168,11 @@ _WORDS = {
 def _print_measures(rows: Sequence[Row], what: str) -> None:
     if not rows:
         return
-    one = rows[0]
+    one, same = rows[0], len({r["n"] for r in rows}) == 1
     skipped = f", {one['n_skipped']:,} not measured" if one["n_skipped"] else ""
     typer.echo()
     say(f"{what}: {one['n']:,} maps{skipped}")
-    head = ("method", "measure", "maps", "chance", "centre", "maps less centre")
+    head = ("method", "measure", "maps", "chance", "centre", "maps less centre", *(() if same else ("n",)))
     cells = [
         (
             r["method"],
@@ -181,6 +181,7 @@ def _print_measures(rows: Sequence[Row], what: str) -> None:
             _ended(r["by_chance"]),
             _ended(r["centre"]),
             _ended(r["more"], r["more_lo"], r["more_hi"], "+"),
+            *(() if same else (f"{r['n']:,}",)),
         )
         for r in rows
     ]
@@ -190,7 +191,7 @@ def _print_measures(rows: Sequence[Row], what: str) -> None:
 def _print_classes(rows: Sequence[Row], most: int = 12) -> None:
     """Print of how many objects of each class the highest point lies on it, most objects first."""
     pointing = sorted((r for r in rows if r["metric"] == "pointing"), key=lambda r: -r["n"])
-    beside = {(r["method"], r["slice"]): r["value"] for r in rows if r["metric"] == "pointing_other"}
+    beside = {(r["method"], r["slice"]): r for r in rows if r["metric"] == "pointing_other"}
     if not pointing:
         return
     typer.echo()
@@ -202,13 +203,21 @@ def _print_classes(rows: Sequence[Row], most: int = 12) -> None:
             _ended(r["value"], r["lo"], r["hi"]),
             _ended(r["by_chance"]),
             _ended(r["centre"]),
-            _ended(beside.get((r["method"], r["slice"]), float("nan"))),
+            _beside(r, beside.get((r["method"], r["slice"]))),
         )
         for r in pointing[:most]
     ]
     print_table(("method", "class", "maps", "highest point on it", "chance", "centre", "on another"), cells)
     if len(pointing) > most:
         say(f"… and {len(pointing) - most:,} more in the table")
+
+
+def _beside(row: Row, other: Row | None) -> str:
+    """Return a mean over as many maps as those of `row`, or with its n."""
+    if other is None:
+        return "–"
+    n = "" if other["n"] == row["n"] else f" of {other['n']:,}"
+    return _ended(other["value"], other["lo"], other["hi"]) + n
 
 
 def _ended(value: float, lo: float | None = None, hi: float | None = None, sign: str = "") -> str:

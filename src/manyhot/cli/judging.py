@@ -30,6 +30,7 @@ from manyhot.cli.printing import (
     print_kinds,
     print_undrawn,
     print_written,
+    say,
     show_progress,
 )
 
@@ -282,6 +283,8 @@ def kinds(
             progress=progress,
         )
     print_kinds(found, written, as_json)
+    for note in found.notes:
+        say(f"Note: {note}.", err=True)
 
 
 def leaderboard(

@@ -13,7 +13,7 @@ import typer
 
 from manyhot.cli.events import show_events
 from manyhot.cli.options import ClassesOption, JsonOption, OutOption, call
-from manyhot.cli.printing import print_table, print_written, say
+from manyhot.cli.printing import counts, print_table, print_written, say
 from manyhot.cli.shortcutting import (
     EngineOption,
     Fill,
@@ -174,11 +174,14 @@ def print_mitigation(found: Mitigation, written: list[Path], as_json: bool) -> N
 
 def _print_model(rows: Sequence[Row]) -> None:
     treatments = list(dict.fromkeys(row["treatment"] for row in rows))
-    cells = {(row["metric"], row["treatment"]): _cell(row) for row in rows}
-    found = [m for m in _METRICS if any((m, t) in cells for t in treatments)]
-    print_table(
-        ("", *treatments), [(_METRICS[m], *(cells.get((m, t), "–") for t in treatments)) for m in found]
-    )
+    of = {(row["metric"], row["treatment"]): row for row in rows}
+    lines = []
+    for metric, words in _METRICS.items():
+        own = [of[metric, t] for t in treatments if (metric, t) in of]
+        if own:
+            cells = (_cell(of[metric, t]) if (metric, t) in of else "–" for t in treatments)
+            lines.append((words, *cells, counts(row["n"] for row in own)))
+    print_table(("", *treatments, "images"), lines)
 
 
 def _cell(row: Row) -> str:

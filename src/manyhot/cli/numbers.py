@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     print_undrawn(as_json)
     if outcome.no_gallery:
         say(f"Note: the report has no gallery: {outcome.no_gallery}", err=True)
+    for note in outcome.evaluation.notes:
+        if note.kind == "skipped":  # last and each, so that none is overlooked
+            say(f"Note: {note.dataset}: {note.model}: {note.text}.", err=True)
 
 
 def _print_changes(outcome: Outcome) -> None:
@@ -57,7 +61,7 @@ def _print_changes(outcome: Outcome) -> None:
 def _print_notes(outcome: Outcome, most: int = 5) -> None:
     """Print the notes; what is said of several models of a data set is said once."""
     models: dict[tuple[str, str], list[str]] = {}
-    for note in outcome.evaluation.notes:
+    for note in (n for n in outcome.evaluation.notes if n.kind != "skipped"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     for (dataset, text), of in list(models.items())[:most]:
         who = of[0] if len(of) == 1 else f"{len(of):,} models"
@@ -68,31 +72,90 @@ def _print_notes(outcome: Outcome, most: int = 5) -> None:
 
 def _print_headline(outcome: Outcome, most: int = 15) -> None:
     """Print the best models of each data set, and one's own with their rank."""
-    import polars as pl
+    from manyhot.pipeline import image_groups
 
     told = json.loads(outcome.evaluation.about["metrics"])
-    wide = outcome.evaluation.summary()
-    every = wide.columns[2:]
+    results = outcome.evaluation.tables()
+    every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     usual = [m for m in HEADLINE if m in every]
     shown = every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
     by = "real1" if "real1" in shown else shown[0]
-    for (dataset,), part in wide.group_by("dataset", maintain_order=True):
-        ordered = part.sort(by, descending=told[by]["better"] == "higher", nulls_last=True)
-        ranked = ordered.with_row_index("rank", 1)
-        kept = ranked.filter((pl.col("rank") <= most) | pl.col("model").is_in(list(outcome.highlight)))
-        rows = [
-            (str(r["rank"]), r["model"], *(_figure(r[m], told[m]["unit"]) for m in shown))
-            for r in kept.iter_rows(named=True)
-        ]
-        models = "1 model" if len(ranked) == 1 else f"{len(ranked)} models, best {min(most, len(ranked))}"
-        say(f"{dataset}: {models} by {by}")
-        print_table(("", "model", *shown), rows)
+    has_intervals = False
+    for dataset in results.datasets:
+        columns = {m: results.numbers.get((dataset, m, "all"), {}) for m in shown}
+        at = next(m for m in (by, *shown) if columns[m])
+        groups = image_groups(results, (dataset, at, "all"))
+        alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]
+        for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
+            is_ranked = group is not alone
+            kept = _best(group, columns[at], told[at]["better"], most, outcome.highlight, is_ranked)
+            say(_title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0]))
+            rows = _rows(kept, columns, told)
+            print_table(("", "model", *shown), rows)
+            has_intervals |= any("±" in cell for row in rows for cell in row)
+    if has_intervals:
+        say("±: to the farther end of the 95 % interval")
 
 
-def _figure(value: float | None, unit: str) -> str:
-    if value is None or value != value:
+def _best(
+    group: Sequence[str],
+    numbers: Mapping[str, Any],
+    better: str,
+    most: int,
+    highlight: Collection[str],
+    is_ranked: bool,
+) -> list[tuple[str, str]]:
+    """Return the best models with their ranks, and one's own; without a rank, the first."""
+    sign = -1 if better == "higher" else 1
+
+    def cost(model: str) -> tuple[bool, float]:
+        value = numbers[model].value
+        return value != value, 0.0 if value != value else sign * value
+
+    ordered = sorted(group, key=cost) if is_ranked else group
+    kept = [(i, m) for i, m in enumerate(ordered, 1) if i <= most or m in highlight]
+    return [(str(i) if is_ranked else "", m) for i, m in kept]
+
+
+def _title(dataset: str, n: int, shown: int, by: str, is_ranked: bool, is_first: bool) -> str:
+    models = "1 model" if n == 1 else f"{n:,} models"
+    if not is_ranked:
+        return f"{dataset}, not ranked: {models}, {'' if n == 1 else 'each '}judged on other images"
+    best = "" if n == 1 else f", best {shown}"
+    among = "" if is_first else ", judged on other images and ranked among themselves"
+    return f"{dataset}: {models}{best} by {by}{among}"
+
+
+def _rows(
+    ranked: Sequence[tuple[str, str]],
+    columns: Mapping[str, Mapping[str, Any]],
+    told: Mapping[str, Mapping[str, str]],
+) -> list[tuple[str, ...]]:
+    """Return a row a model, below one with the numbers of images, again where these change."""
+    blocks: list[tuple[dict[str, int], list[tuple[str, ...]]]] = []
+    for rank, model in ranked:
+        numbers = {m: column[model] for m, column in columns.items() if model in column}
+        images = {m: number.n for m, number in numbers.items()}
+        if not blocks or any(blocks[-1][0].get(m, n) != n for m, n in images.items()):
+            blocks.append(({}, []))
+        blocks[-1][0].update(images)
+        figures = (_figure(numbers.get(m), told[m]["unit"]) for m in columns)
+        blocks[-1][1].append((rank, model, *figures))
+    heads = [
+        ("", "images", *(f"{images[m]:,}" if m in images else "–" for m in columns)) for images, _ in blocks
+    ]
+    return [row for head, (_, rows) in zip(heads, blocks, strict=True) for row in (head, *rows)]
+
+
+def _figure(number: Any, unit: str) -> str:
+    if number is None or number.value != number.value:
         return "–"
-    return f"{value:.2%}" if unit == "share" else f"{value:.2f}"
+    scale, sign = (100, "%") if unit == "share" else (1, "")
+    value = f"{scale * number.value:.2f}{sign}"
+    if number.lo is None or number.hi is None or number.lo != number.lo:
+        return value
+    # The farther end: an interval near 0 or 1 is longer on one side.
+    return f"{value} ±{scale * max(number.value - number.lo, number.hi - number.value):.2f}"
 
 
 def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
@@ -155,25 +218,42 @@ def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
             _points(r["drop"]),
             _span(r["lo_models"], r["hi_models"]),
             f"{r['multi_x']:.1%} → {r['multi_y']:.1%}",
+            f"{r['n_x']:,} → {r['n_y']:,}",
         )
         for r in rows
     ]
-    print_table(("metric", "sensitivity", "drop", "95 % over families", "sets of two or more"), cells)
+    print_table(("metric", "sensitivity", "drop", "95 % over families", "two or more", "images"), cells)
     say(f"Warning: {WARNING}")
 
 
 def _print_drops(drops: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            *_ends(r),
-            _points(r["drop"]),
-            _span(r["lo"], r["hi"]),
-            _span(r["lo_models"], r["hi_models"]),
-            str(r["n_models"]),
-        )
-        for r in drops
-    ]
-    print_table(("from", "to", "drop", "95 % over images", "95 % over families", "models"), rows)
+    places = list(dict.fromkeys((r["dataset_x"], r["dataset_y"]) for r in drops))
+    for i, (x, y) in enumerate(places):
+        if i:
+            typer.echo()
+        say(f"{x if x == y else f'{x} → {y}'}: points lost, means over models")
+        rows = [
+            (
+                _between(r),
+                _points(r["drop"]),
+                _span(r["lo"], r["hi"]),
+                _span(r["lo_models"], r["hi_models"]),
+                str(r["n_models"]),
+                f"{r['n_x']:,} → {r['n_y']:,}",
+            )
+            for r in drops
+            if (r["dataset_x"], r["dataset_y"]) == (x, y)
+        ]
+        head = ("metric", "drop", "95 % over images", "95 % over families", "models", "images")
+        print_table(head, rows)
+
+
+def _between(row: dict[str, Any]) -> str:
+    """Return metric and slice of both ends, what they share once."""
+    (metric_x, slice_x), (metric_y, slice_y) = ((row[f"metric_{e}"], row[f"slice_{e}"]) for e in "xy")
+    metrics = metric_x if metric_x == metric_y else f"{metric_x} → {metric_y}"
+    slices = slice_x if slice_x == slice_y else f"{slice_x} → {slice_y}"
+    return metrics if slices == "all" else f"{metrics} [{slices}]"
 
 
 def _print_fits(fits: list[dict[str, Any]]) -> None:
@@ -256,6 +336,16 @@ def _print_ranked(shown: pa.Table) -> None:
         rows.append(tuple(cells.values()))
     say(f"{len(shown):,} models, the best by {value} first")
     print_table(tuple(c.replace("_", " ") for c in columns), rows)
+    images = json.loads(shown.schema.metadata[b"manyhot.images"])
+    others = (f"{c} {_images(*images[c])}" for c in columns if c in images and c != value)
+    if told := "; ".join(others):
+        say(f"images: {told}")
+    if n := shown["rank"].null_count:
+        say(f"without a rank: {n:,} judged on other images")
+
+
+def _images(fewest: int, most: int) -> str:
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def _cell(column: str, value: Any) -> str:
@@ -263,4 +353,4 @@ def _cell(column: str, value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.2%}" if " " in column else f"{value:.4g} M"
-    return str(value)
+    return f"{value:,}" if column == "n" else str(value)

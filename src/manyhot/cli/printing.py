@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ def print_catalog(as_json: bool) -> None:
     print_table(("name", "size", "licence", "cached", "what"), rows)
 
 
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?|[–…]?")
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -120,7 +120,10 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(head):
         right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
-        table.add_column(name, no_wrap=name in ("model", "name"), justify="right" if right else "left")
+        # A narrow terminal wraps a head between words and never cuts one.
+        longest = max(map(len, name.split()), default=0)
+        plain = name in ("model", "name")
+        table.add_column(name, no_wrap=plain, justify="right" if right else "left", min_width=longest)
     for row in rows:
         table.add_row(*map(printable, row))
     # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
@@ -129,6 +132,12 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         console.print(table)
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
+
+
+def counts(numbers: Iterable[int]) -> str:
+    """Return the number of images that several numbers are over: one where it is the same, else each."""
+    of = list(numbers)
+    return " / ".join(f"{n:,}" for n in (of[:1] if len(set(of)) == 1 else of))
 
 
 def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:

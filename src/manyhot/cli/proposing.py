@@ -206,6 +206,7 @@ def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
             "hours": found.hours,
             "expected": None if found.expected is None else dataclasses.asdict(found.expected),
             "about": found.about,
+            "notes": found.notes,
             "written": [str(written)],
         }
         typer.echo(json.dumps(_without_nan(numbers)))
@@ -229,6 +230,8 @@ def print_proposals(found: Proposals, written: Path, as_json: bool) -> None:
         say("Note: no image is asked about; all are with --leave-out nothing.", err=True)
     if found.expected is None:
         say("Note: recall and precision need label sets that are known: --known.", err=True)
+    for note in found.notes:
+        say(f"Note: {note}.", err=True)
     print_written([written], False)
 
 

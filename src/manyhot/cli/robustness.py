@@ -15,7 +15,7 @@ import typer
 
 from manyhot.cli.diagnosing import ImagesOption, ModelsOption, PredictionsOption, TrustOrderOption
 from manyhot.cli.options import ClassesOption, JsonOption, OutOption, RowsOption, call
-from manyhot.cli.printing import print_table, print_written, say, show_progress
+from manyhot.cli.printing import counts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.pipeline import Progress, Robustness
@@ -259,17 +259,17 @@ def _percent(value: float | None, lo: float | None, hi: float | None) -> str:
 def print_corruptions(found: Robustness) -> None:
     """Print for each model what it loses by each kind of corruption, and its corruption errors."""
     losses, errors = found.losses.to_pylist(), found.corruption_errors.to_pylist()
-    clean = {
-        (r["model"], r["metric"]): r["value"] for r in found.robustness.to_pylist() if r["kind"] == "clean"
-    }
+    clean = {(r["model"], r["metric"]): r for r in found.robustness.to_pylist() if r["kind"] == "clean"}
     for model in dict.fromkeys(r["model"] for r in losses if r["model"] is not None):
         of = [r for r in losses if r["model"] == model and r["severity"] is None]
         metrics = list(dict.fromkeys(r["metric"] for r in of))
-        told = ", ".join(f"{m} {clean[model, m]:.1%}" for m in metrics)
-        say(f"{of[0]['dataset']}, {model}: {told} of {of[0]['n_base']:,} pictures as they are")
+        images = counts(clean[model, m]["n"] for m in metrics)
+        say(f"{of[0]['dataset']}, {model}: {images} pictures as they are")
+        say(", ".join(_clean(clean[model, m]) for m in metrics))
         say("points lost, on average over severities")
         share = [] if "real1" not in metrics else ["missing labels"]
-        print_table(("", *metrics, *share), [_kind(of, kind, metrics) for kind in _kinds(of)])
+        head = ("", *metrics, *share, "images")
+        print_table(head, [_kind(of, kind, metrics) for kind in _kinds(of)])
         typer.echo()
     print_errors([r for r in errors if r["kind"] is None])
 
@@ -281,7 +281,13 @@ def _kinds(rows: Sequence[Row]) -> list[str | None]:
 def _kind(rows: Sequence[Row], kind: str | None, metrics: Sequence[str]) -> tuple[str, ...]:
     by = {r["metric"]: r for r in rows if r["kind"] == kind}
     share = [_loss(by["real1"])[1]] if "real1" in by else []
-    return (kind or "all", *(_loss(by[m])[0] if m in by else "–" for m in metrics), *share)
+    losses = (_loss(by[m])[0] if m in by else "–" for m in metrics)
+    return (kind or "all", *losses, *share, counts(by[m]["n"] for m in metrics if m in by))
+
+
+def _clean(row: Row) -> str:
+    ends = "" if row["lo"] is None else f" ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})"
+    return f"{row['metric']} {row['value']:.1%}{ends}"
 
 
 def print_errors(rows: Sequence[Row]) -> None:
@@ -292,11 +298,12 @@ def print_errors(rows: Sequence[Row]) -> None:
             r["model"],
             f"1 - {r['metric']}",
             *(_percent(*(r[n + e] for e in ("", "_lo", "_hi"))) for n in names),
+            f"{r['n']:,}",
         )
         for r in rows
     ]
     baselines = ", ".join(dict.fromkeys(r["baseline"] for r in rows if r["baseline"]))
     over = f", over those of {baselines}" if baselines else ""
     say(f"mean errors on corrupted pictures{over}")
-    print_table(("model", "error", "mean", "mCE", "relative mCE"), cells)
+    print_table(("model", "error", "mean", "mCE", "relative mCE", "images"), cells)
     typer.echo()

@@ -81,7 +81,7 @@ def gallery(
         )
     absent = len(made) - sum(1 for _ in (written[0].parent / "photos").iterdir())
     if as_json:
-        told = {"images": len(made), "absent": absent, "models": made.models}
+        told = {"images": len(made), "absent": absent, "models": made.models, "notes": made.notes}
         told["written"] = [str(p) for p in written]
         typer.echo(json.dumps(told))
         return
@@ -93,3 +93,5 @@ def gallery(
             f"Note: {absent:,} photograph{many} cannot be shown; the gallery says why in their place.",
             err=True,
         )
+    for note in made.notes:
+        say(f"Note: {note}.", err=True)

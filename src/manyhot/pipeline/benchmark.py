@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from manyhot.pipeline.evaluate import judge
 from manyhot.pipeline.outputs import write_evaluation
 from manyhot.steps.compare import compare
 from manyhot.steps.describe import Description
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sensitivity import METRICS as ANALYSED
 from manyhot.steps.sets import at_threshold
@@ -58,14 +60,21 @@ def evaluate_benchmark(
     """
     if name not in BENCHMARKS:
         raise _no_benchmark(name)
-    own = [read_predictions(f, rows=rows) for f in prediction_files(predictions)] if predictions else []
+    files = prediction_files(predictions) if predictions else []
+    misfits = Misfits(len(files))
+    own = list(misfits.reading(files, partial(read_predictions, rows=rows)))
     sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
-    _check_own(own, sets)
+    own = [p for p, _ in fitting(own, partial(_check_own, sets=sets), misfits)]
     own, options = _set_apart(own, sets), options or Options()
     if options.metrics is None:
         options = replace(options, metrics=BENCHMARKS[name].metrics)
-    evaluation = Evaluation.concat([_judge(f, own, options, progress) for f in sets])
-    again = [v for f in sets for v in _judge_at_thresholds(f, own, progress)]
+    evaluation = Evaluation.concat([_judge(f, own, options, progress, misfits) for f in sets])
+    judged = set(evaluation.results["model"].to_pylist())
+    own = [p for p in own if p.model in judged]
+    misfits.check_left(len(own))
+    # One that is skipped on a data set may be judged on another.
+    everywhere = [p for p in own if p.source not in misfits.errors]
+    again = [v for f in sets for v in _judge_at_thresholds(f, everywhere, progress)]
     thresholds = Evaluation.concat(again) if again else None
     inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
     highlight = tuple(p.model for p in own)
@@ -110,16 +119,19 @@ def _no_benchmark(name: str) -> UnknownNameError:
 
 
 def _judge(
-    fetched: Fetched, own: Sequence[Predictions], options: Options, progress: Progress | None
+    fetched: Fetched,
+    own: Sequence[Predictions],
+    options: Options,
+    progress: Progress | None,
+    misfits: Misfits,
 ) -> Evaluation:
     """Judge the published models, and the own ones that predict its images."""
     mine = [p for p in own if fetched.covers(p)]
     n = len(fetched.files) + len(mine)
     slices = (*options.slices, *(s for s in fetched.about.slices if s not in options.slices))
     options = replace(options, slices=slices)
-    return judge(
-        fetched.labels, fetched.models(mine), n, fetched.images, class_list(), fetched.name, options, progress
-    )
+    models, images = fetched.models(mine), fetched.images
+    return judge(fetched.labels, models, n, images, class_list(), fetched.name, options, progress, misfits)
 
 
 def _judge_at_thresholds(
@@ -141,13 +153,12 @@ def _set_apart(own: Sequence[Predictions], sets: Sequence[Fetched]) -> list[Pred
     return [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
 
 
-def _check_own(own: Sequence[Predictions], sets: Sequence[Fetched]) -> None:
-    for predictions in own:
-        if not any(fetched.covers(predictions) for fetched in sets):
-            raise MatchError(
-                f"{predictions.model} predicts images of none of the benchmark's data sets.",
-                where=predictions.source,
-                got=f"ids such as {predictions.image_id[0]}",
-                allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-                do="give the row order with --rows, or predict one of these data sets",
-            )
+def _check_own(predictions: Predictions, sets: Sequence[Fetched]) -> None:
+    if not any(fetched.covers(predictions) for fetched in sets):
+        raise MatchError(
+            f"{predictions.model} predicts images of none of the benchmark's data sets.",
+            where=predictions.source,
+            got=f"ids such as {predictions.image_id[0]}",
+            allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
+            do="give the row order with --rows, or predict one of these data sets",
+        )

@@ -72,6 +72,7 @@ def diagnose_calibration_files(
             images=part.images,
             dataset=part.name,
             trust_order=trust_order,
+            misfits=part.misfits,
             progress=progress,
         )
         found.append(judged)

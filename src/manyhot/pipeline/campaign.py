@@ -129,7 +129,9 @@ def campaign_status(folder: PathLike, *, database: str | None = None) -> Status:
         It cannot be used.
     """
     campaign = Campaign.read(folder)
-    models, wrong = _models_there(campaign)
+    there, broken = campaign_models(campaign)
+    models = [model for model, _ in there]
+    wrong = [f"{path.name} among the predictions is not a complete Parquet file" for path in broken]
     stages = [
         Stage("predictions", len(models), "models") if name == "predictions" else _stage(campaign, name)
         for name in STAGES
@@ -166,36 +168,21 @@ class Status:
     command: str
 
 
-def campaign_models(campaign: Campaign) -> list[tuple[str, Path]]:
-    """Return the model and the file of each predictions table of a campaign, by file name.
+def campaign_models(campaign: Campaign) -> tuple[list[tuple[str, Path]], dict[Path, InputError]]:
+    """Return the model and the file of each predictions table of a campaign, and the files that are broken.
 
     Other tables are passed over: ``manyhot predict`` leaves its images table there, too.
-
-    Raises
-    ------
-    InputError
-        A file is not complete: without it a model would be missing, and nobody would know.
     """
-    found = []
-    for path in sorted(campaign.path("predictions").glob("*.parquet")):
-        check_whole(path)
-        if detect(path, ("predictions",)) is not None:
-            found.append((_about(path).get("model") or path.stem.replace("--", "/"), path))
-    return found
-
-
-def _models_there(campaign: Campaign) -> tuple[list[str], list[str]]:
-    """Return the models of the predictions of a campaign, and what is wrong with other files of them."""
-    models, wrong = [], []
+    models, broken = [], {}
     for path in sorted(campaign.path("predictions").glob("*.parquet")):
         try:
             check_whole(path)
-        except InputError:
-            wrong.append(f"{path.name} among the predictions is not a complete Parquet file")
+        except InputError as error:
+            broken[path] = error
             continue
         if detect(path, ("predictions",)) is not None:
-            models.append(_about(path).get("model") or path.stem.replace("--", "/"))
-    return models, wrong
+            models.append((_about(path).get("model") or path.stem.replace("--", "/"), path))
+    return models, broken
 
 
 _COUNTED = {

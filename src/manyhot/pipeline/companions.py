@@ -69,6 +69,7 @@ def diagnose_companions_files(
             classes=part.classes,
             dataset=part.name,
             trust_order=trust_order,
+            misfits=part.misfits,
             progress=progress,
         )
         found.append(judged)

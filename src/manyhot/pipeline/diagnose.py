@@ -130,6 +130,7 @@ def _sort(
         images=part.images,
         classes=part.classes,
         dataset=part.name,
+        misfits=part.misfits,
         progress=told if progress else None,
         **options,
     )

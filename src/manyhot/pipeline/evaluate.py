@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from manyhot.pipeline.photographs import find_photographs
 from manyhot.steps.compare import compare
 from manyhot.steps.describe import describe
 from manyhot.steps.evaluate import evaluate
+from manyhot.steps.misfits import Misfits
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sets import single_labels
 from manyhot.tables import DESCRIPTION, Images, Labels, Predictions
@@ -61,7 +62,8 @@ def evaluate_files(
         Any format that holds labels, or a folder with ``labels.parquet``, such as a campaign; or an images
         table, or a folder that ``manyhot predict`` wrote, for the original labels alone.
     predictions : sequence of path-like
-        Files, and folders that are searched for files.
+        Files, and folders that are searched for files. Of several one that cannot be read or does not fit is
+        skipped, with a note.
     rows : path-like, optional
         The image of each row, and original labels, for files that hold arrays alone.
     images : path-like, optional
@@ -97,18 +99,26 @@ def evaluate_files(
     else:
         dataset = dataset or Path(labels).resolve().stem
         labels, images = single, images or single
-        first = partial(read_predictions, files[0], rows=row_order, classes=known)
-        read = original_alone(read_images(single, classes=known), known, first)
+        any_model = Misfits(len(files)).reading(
+            files, partial(read_predictions, rows=row_order, classes=known)
+        )
+        read = original_alone(read_images(single, classes=known), known, any_model.__next__)
         options = replace(options, metrics=options.metrics or ORIGINAL)
     images = images_file(images) if images else None
     shown = read_images(images, classes=known) if images else None
-    models = (read_predictions(f, rows=row_order, classes=known) for f in files)
     if row_order is not None:
         read = read.with_labels(row_order)
     known = known or class_list_of(read.class_hash)
-    # Before the judging: a picture library that is missing should not cost it.
-    pictures = _pictures(read, shown, files, row_order, known) if shown is not None else None
-    evaluation = judge(read, models, len(files), shown, known, dataset, options, progress)
+    pictured = shown is not None and "uri" in shown.table.column_names and len(shown) <= MAX_PICTURES
+    if pictured:
+        from manyhot.report.photographs import load_pillow
+
+        load_pillow()  # before the judging: a picture library that is missing should not cost it
+    misfits, one = Misfits(len(files)), partial(read_predictions, rows=row_order, classes=known)
+    models = misfits.reading(files, one)
+    evaluation = judge(read, models, len(files), shown, known, dataset, options, progress, misfits)
+    files = misfits.left(files)
+    pictures = _pictures(read, shown, map(one, files), known) if pictured and shown is not None else None
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
     comparison = compare([evaluation.tables()], seed=options.seed)
     about = _Judged(read, files, row_order, known, dataset or read.name, call)
@@ -182,6 +192,7 @@ def judge(
     dataset: str,
     options: Options,
     progress: Progress | None,
+    misfits: Misfits | None = None,
 ) -> Evaluation:
     """Judge `n` models on labels, and tell the progress."""
     name = dataset or labels.name
@@ -199,20 +210,18 @@ def judge(
         map_resamples=options.map_resamples,
         trust_order=options.trust_order,
         dataset=name,
+        misfits=misfits,
         progress=told,
     )
 
 
 def _pictures(
-    labels: Labels, images: Images, files: Sequence[Path], rows: Images | None, classes: ClassList | None
-) -> Pictures | None:
+    labels: Labels, images: Images, models: Iterable[Predictions], classes: ClassList | None
+) -> Pictures:
     from manyhot.report import make_pictures
 
-    if "uri" not in images.table.column_names or len(images) > MAX_PICTURES:
-        return None
-    models = [read_predictions(f, rows=rows, classes=classes) for f in files]
     photographs = find_photographs(images.table["uri"].to_pylist())
-    return make_pictures(images, labels, models, classes, photographs=photographs)
+    return make_pictures(images, labels, list(models), classes, photographs=photographs)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress, check_apart, images_file
 from manyhot.pipeline.photographs import find_photographs
 from manyhot.pipeline.similar import embedded_in
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.similar import Embedded, similar
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, align, check_class_list
 
@@ -99,11 +101,13 @@ def gallery_files(
     check_apart([source, *predictions, *named], out)
     found = _source(source, predictions, rows, classes, progress)
     shown = _shown(found, images, source)
-    read = _chosen(found, models, shown)
-    _check_classes(found, read)
+    misfits = Misfits(len(found.files))
+    read = _chosen(found, models, shown, misfits)
+    _check_alike(read)
     kinds = None if findings is None else read_findings(findings)
     made = _made(found, shown, read, _embedded(found, embeddings), kinds, call, progress)
     made = replace(made, title=title or made.title, report=REPORT if _in_report(out) else "")
+    made = replace(made, notes=tuple(misfits.notes()))
     return made, _written(made, out, progress)
 
 
@@ -145,7 +149,7 @@ def report_gallery(
     found = _Source(dataset, labels, files, images, rows, classes)
     shown = _with_label(images, labels)
     beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
-    made = _made(found, shown, _chosen(found, (), shown), beside, None, call, progress)
+    made = _made(found, shown, _chosen(found, (), shown, Misfits()), beside, None, call, progress)
     return _written(replace(made, report=REPORT), report / "gallery", progress)
 
 
@@ -267,24 +271,27 @@ def _with_label(shown: Images, labels: Labels | None) -> Images:
     return Images(shown.table.append_column("label", label), shown.name)
 
 
-def _chosen(found: _Source, models: Sequence[str], shown: Images) -> list[Predictions]:
-    files = (read_predictions(f, rows=found.rows, classes=found.classes) for f in found.files)
-    read = [_few(p, shown) for p in files]
-    fitting = [p for p in read if not models or any(fnmatch.fnmatchcase(p.model, m) for m in models)]
-    if not fitting:
+def _chosen(found: _Source, models: Sequence[str], shown: Images, misfits: Misfits) -> list[Predictions]:
+    def few(model: Predictions) -> Predictions:
+        if found.labels is not None:
+            name = found.labels.name or "the labels"
+            check_class_list(model, found.labels.n_classes, found.labels.class_hash, name)
+        return _few(model, shown)
+
+    one = partial(read_predictions, rows=found.rows, classes=found.classes)
+    read = [p for _, p in fitting(misfits.reading(found.files, one), few, misfits)]
+    asked = [p for p in read if not models or any(fnmatch.fnmatchcase(p.model, m) for m in models)]
+    if not asked:
         raise InputError(
             "No model is called so." if read else "There are no predictions to show.",
             got=" or ".join(models) or None,
             allowed=", ".join(p.model for p in read) or None,
         )
-    return fitting
+    return asked
 
 
-def _check_classes(found: _Source, read: Sequence[Predictions]) -> None:
-    if found.labels is not None:
-        name = found.labels.name or "the labels"
-        for p in read:
-            check_class_list(p, found.labels.n_classes, found.labels.class_hash, name)
+def _check_alike(read: Sequence[Predictions]) -> None:
+    """Refuse models over different class lists: which of them is meant nobody can say."""
     for p in read[1:]:
         check_class_list(p, read[0].n_classes, read[0].class_hash, read[0].model)
 

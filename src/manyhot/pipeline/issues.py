@@ -107,6 +107,7 @@ def _find(
         n_classes=len(part.classes) if part.classes else part.labels.n_classes if part.labels else 0,
         class_hash=part.classes.hash if part.classes else "",
         dataset=part.name,
+        misfits=part.misfits,
         **options,
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from manyhot import tables
@@ -14,6 +16,7 @@ from manyhot.formats import prediction_files, read_classes, read_images, read_la
 from manyhot.pipeline.benchmarks import BENCHMARKS
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
 from manyhot.steps.kinds import Kinds, kinds
+from manyhot.steps.misfits import Misfits
 from manyhot.tables import Predictions
 
 
@@ -58,7 +61,8 @@ def kinds_files(
     else:
         check_apart([labels, *prediction_files(predictions), rows, images, classes], out)
         found, inputs = _own(labels, predictions, rows, images, classes, progress)
-    return found, [tables.write(found.table, out, "images", call=call, inputs=inputs)]
+    about = {"notes": json.dumps(found.notes, ensure_ascii=False)} if found.notes else None
+    return found, [tables.write(found.table, out, "images", call=call, inputs=inputs, about=about)]
 
 
 def _own(
@@ -74,11 +78,13 @@ def _own(
     order = read_images(rows, classes=known) if rows else None
     read = read if order is None else read.with_labels(order)
     files = prediction_files(predictions)
-    models = (read_predictions(f, rows=order, classes=known) for f in files)
+    misfits = Misfits(len(files))
+    models = misfits.reading(files, partial(read_predictions, rows=order, classes=known))
     shown = read_images(images, classes=known) if images else None
-    found = kinds(read, _told(models, len(files), progress), images=shown, classes=known)
+    told = _told(models, len(files), progress)
+    found = kinds(read, told, images=shown, classes=known, misfits=misfits)
     named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
-    return found, {Path(p).name: sha256(p) for p in [*named, *files]}
+    return found, {Path(p).name: sha256(p) for p in [*named, *misfits.left(files)]}
 
 
 def _published(name: str, progress: Progress | None) -> tuple[Kinds, Mapping[str, str]]:

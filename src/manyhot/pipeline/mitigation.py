@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.tabular import write_csv
-from manyhot.heads import Head, write_head
-from manyhot.models import Settings, find_model, open_source
+from manyhot.heads import Head, with_backbone, write_head
+from manyhot.models import Settings, find_model, is_published, open_source
 from manyhot.pipeline.altering import Backbone, Images, slug
 from manyhot.pipeline.common import PathLike, check_apart, check_place
 from manyhot.pipeline.outputs import write_diagnosis
@@ -124,7 +124,7 @@ def mitigate_files(
         save,
         {"dataset": Path(str(source)).stem, "model": backbone.network.name},
     )
-    done = replace(done, notes=(*_notes(images, states), *done.notes))
+    done = replace(done, notes=(*_notes(images, states), *done.notes, *_how_to_use(model, heads)))
     files = [Path(p) for p in (objects, masks, labels, classes, split) if p]
     inputs = {p.name: sha256(p) for p in files if p.is_file()}
     about = {"notes": json.dumps(done.notes, ensure_ascii=False), "seed": str(seed)}
@@ -210,6 +210,16 @@ def _measured(images: Images, judge: HeldOut, head: Head, pair: Pair) -> dict[st
     place = np.cumsum(known.held) - 1
     p, after = (head.probabilities(x) for x in (images.features[known.held], gone.features))
     return judge.measure(p, after, place[gone.rows], head.loss == "softmax", pair)
+
+
+def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:
+    """Yield how heads are models, where their files may not name the backbone."""
+    if not is_published(model):
+        line = with_backbone(next(iter(heads)), model)
+        yield (
+            "the file of a head may name published weights alone as its backbone, and this backbone is none: "
+            f"name it with each head, as in --model {line}, wherever a model is asked for"
+        )
 
 
 def _notes(images: Images, states: States) -> Iterator[str]:

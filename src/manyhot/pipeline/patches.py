@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
+from manyhot.extras import required
 from manyhot.models import open_source
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.patch_settings import BACKGROUNDS, PatchSettings, colour_of
@@ -313,5 +314,6 @@ def _items(
 def _decoded(read: Callable[[], Any]) -> Pixels | str:
     from manyhot.report.photographs import decoded, load_pillow
 
+    required("PIL", "PatchML", '"manyhot[diagnose]"')
     image, reason = decoded(load_pillow(), read, _LARGEST)
     return reason if image is None else np.asarray(image, np.uint8)

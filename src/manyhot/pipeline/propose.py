@@ -6,6 +6,7 @@ import fnmatch
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from manyhot import tables
@@ -22,6 +23,7 @@ from manyhot.formats import (
 )
 from manyhot.pipeline.campaign import campaign_models, fetched_set
 from manyhot.pipeline.common import PathLike, Progress, check_apart, check_place
+from manyhot.steps.misfits import Misfits
 from manyhot.steps.propose import RATERS, SECONDS, Proposals, golden_labels, propose
 from manyhot.tables import Campaign, Images, Labels, Predictions
 
@@ -70,9 +72,9 @@ def propose_files(
     classes = read_classes(home.path("classes"))
     images = read_images(home.path("images"), classes=classes)
     _check_described(home, images, classes)
-    chosen = _chosen(home, models)
-    check_apart([*chosen.values(), known], target)
-    predictions = _read(chosen, classes, progress)
+    chosen, misfits = _chosen(home, models)
+    check_apart([*chosen, known], target)
+    predictions = _read(chosen, classes, misfits, progress)
     sets, source = _known(home, known, classes)
     found = propose(
         Images(images.table, "the campaign"),
@@ -86,8 +88,10 @@ def propose_files(
         raters=raters,
         resamples=resamples,
         seed=seed,
+        misfits=misfits,
     )
-    files = [home.path("images"), home.path("classes"), *chosen.values(), *([source] if source else [])]
+    used = misfits.left(chosen)
+    files = [home.path("images"), home.path("classes"), *used, *([source] if source else [])]
     inputs = {path.name: sha256(path) for path in files}
     return found, tables.write(found.table, target, "proposals", call=call, inputs=inputs, about=_told(found))
 
@@ -108,6 +112,7 @@ def _told(found: Proposals) -> dict[str, str]:
         "rule": json.dumps({"rule": found.rule, **found.about}),
         "cost": json.dumps(numbers),
         "expected": json.dumps(None if found.expected is None else asdict(found.expected)),
+        "notes": json.dumps(found.notes, ensure_ascii=False),
     }
 
 
@@ -138,9 +143,11 @@ def _check_described(home: Campaign, images: Images, classes: ClassList) -> None
         )
 
 
-def _chosen(home: Campaign, patterns: Sequence[str]) -> dict[str, Path]:
+def _chosen(home: Campaign, patterns: Sequence[str]) -> tuple[list[Path], Misfits]:
+    """Return the predictions of the models that are asked for, and what is skipped of a campaign's."""
+    models, broken = campaign_models(home)
     found: dict[str, Path] = {}
-    for model, path in campaign_models(home):
+    for model, path in models:
         if model in found:
             raise InputError(
                 f"There are two predictions of {model}.",
@@ -148,7 +155,7 @@ def _chosen(home: Campaign, patterns: Sequence[str]) -> dict[str, Path]:
                 do="leave one of them out",
             )
         found[model] = path
-    if not found:
+    if not found and not broken:
         raise InputError(
             "The campaign holds no predictions.",
             where=home.path("predictions"),
@@ -156,23 +163,28 @@ def _chosen(home: Campaign, patterns: Sequence[str]) -> dict[str, Path]:
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {home.path('predictions')}",
         )
     for pattern in patterns:
-        if not fnmatch.filter(found, pattern):
+        if found and not fnmatch.filter(found, pattern):
             raise InputError(
                 f"No model of the campaign fits {pattern!r}.",
                 where=home.path("predictions"),
                 allowed=", ".join(found),
             )
-    if not patterns:
-        return found
-    return {m: f for m, f in found.items() if any(fnmatch.fnmatchcase(m, p) for p in patterns)}
+    chosen = [f for m, f in found.items() if not patterns or any(fnmatch.fnmatchcase(m, p) for p in patterns)]
+    misfits = Misfits(len(chosen) + len(broken))
+    for path, error in broken.items():
+        misfits.skip(str(path), error)
+    misfits.check_left(len(chosen))
+    return chosen, misfits
 
 
-def _read(chosen: dict[str, Path], classes: ClassList, progress: Progress | None) -> list[Predictions]:
+def _read(
+    files: Sequence[Path], classes: ClassList, misfits: Misfits, progress: Progress | None
+) -> list[Predictions]:
     predictions = []
-    for done, path in enumerate(chosen.values(), 1):
-        predictions.append(read_predictions(path, classes=classes))
+    for done, found in enumerate(misfits.reading(files, partial(read_predictions, classes=classes)), 1):
+        predictions.append(found)
         if progress is not None:
-            progress("reading predictions", done, len(chosen))
+            progress("reading predictions", done, len(files))
     return predictions
 
 

@@ -124,10 +124,12 @@ def _judged(part: Source, asked: Asked, options: Mapping[str, object]) -> tuple[
         _covering(part, labels),
         dataset=part.name,
         single=single,
+        misfits=part.misfits,
         progress=told,
         **options,  # type: ignore[arg-type]
     )
-    return judged.tables(part.name), [f"{part.name}: {text}" for text in said]
+    skipped = [f"{n.model}: {n.text}" for n in judged.notes if n.kind == "skipped"]
+    return judged.tables(part.name), [f"{part.name}: {text}" for text in (*said, *skipped)]
 
 
 def _covering(part: Source, labels: Labels) -> Iterator[Predictions]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from manyhot.pipeline.benchmarks import BENCHMARKS, DataSet, data_set
 from manyhot.pipeline.common import PathLike, Progress
 from manyhot.pipeline.evaluate import original_alone
 from manyhot.pipeline.similar import neighbours_of
+from manyhot.steps.misfits import Misfits
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 
 
@@ -65,6 +67,8 @@ class Source:
         How many there are, at most: names of one's own models are known once they are read.
     inputs : dict of str to str
         The sha256 of each file by name; of one's own models once they are read.
+    misfits : Misfits
+        Files of one's own models that are skipped.
     published : DataSet, optional
         Where it is one.
     campaign : Campaign, optional
@@ -78,6 +82,7 @@ class Source:
     models: Callable[[], Iterator[Predictions]]
     n: int
     inputs: dict[str, str]
+    misfits: Misfits = field(default_factory=Misfits)
     published: DataSet | None = None
     campaign: Campaign | None = None
 
@@ -170,13 +175,13 @@ def _published(dataset: DataSet, asked: Asked) -> Source:
     inputs = dict(fetched.inputs)
     if asked.predictions:
         rows = read_images(asked.rows) if asked.rows else fetched.rows
-        models, n = _own(prediction_files(asked.predictions), rows, class_list(), asked, inputs)
+        models, n, misfits = _own(prediction_files(asked.predictions), rows, class_list(), asked, inputs)
     else:
         files = [f for f in fetched.files if asked.fits(f.stem)]
         asked.check_some(files, [f.stem for f in fetched.files])
-        models, n = (lambda: map(fetched.read, files)), len(files)
+        models, n, misfits = (lambda: map(fetched.read, files)), len(files), Misfits()
     images = read_images(asked.images, classes=class_list()) if asked.images else fetched.rows
-    return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, dataset)
+    return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 
 def _campaign(campaign: Campaign, asked: Asked) -> Source:
@@ -185,13 +190,16 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
     inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
     files = prediction_files(asked.predictions or [campaign.path("predictions")])
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    models, n, misfits = _own(files, rows, classes, asked, inputs)
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
         read_images(asked.images or images, classes=classes),
         classes,
-        *_own(files, rows, classes, asked, inputs),
+        models,
+        n,
         inputs,
+        misfits,
         campaign=campaign,
     )
 
@@ -215,13 +223,16 @@ def _files(path: Path, asked: Asked) -> Source:
         labels = labels if rows is None else labels.with_labels(rows)
     named = asked.images or (table if labels is None else None)
     inputs = {table.name: sha256(table)} if table.is_file() else {}
+    models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
     return Source(
         (labels.name if labels else "") or path.resolve().stem,
         labels,
         read_images(named, classes=classes) if named else None,
         classes,
-        *_own(prediction_files(given), rows, classes, asked, inputs),
+        models,
+        n,
         inputs,
+        misfits,
     )
 
 
@@ -231,18 +242,20 @@ def _own(
     classes: ClassList | None,
     asked: Asked,
     inputs: dict[str, str],
-) -> tuple[Callable[[], Iterator[Predictions]], int]:
-    """Return what reads one's own models, those asked for, and how many files there are."""
+) -> tuple[Callable[[], Iterator[Predictions]], int, Misfits]:
+    """Return what reads one's own models, those asked for; how many files there are; and what is skipped."""
+    misfits = Misfits(len(files))
 
     def read() -> Iterator[Predictions]:
         names, fitting = [], []
-        for file in files:
-            found = read_predictions(file, rows=rows, classes=classes)
+        one = partial(read_predictions, rows=rows, classes=classes)
+        for found in misfits.reading(files, one):
             names.append(found.model)
             if asked.fits(found.model):
+                file = Path(found.source)
                 fitting.append(file)
                 inputs[file.name] = inputs.get(file.name) or sha256(file)
                 yield found
         asked.check_some(fitting, names)
 
-    return read, len(files)
+    return read, len(files), misfits

@@ -99,6 +99,8 @@ class Gallery:
     call : str
     report : str
         Address of the report that it belongs to; empty where there is none.
+    notes : tuple of str
+        Files of predictions that were skipped, and why.
     """
 
     title: str
@@ -108,6 +110,7 @@ class Gallery:
     similar_by: str = ""
     call: str = ""
     report: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.shots)

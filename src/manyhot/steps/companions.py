@@ -15,7 +15,8 @@ from manyhot.core.cooccur import Beside, Pairs, difference_of_means, permutation
 from manyhot.core.resampling import holm
 from manyhot.errors import InputError
 from manyhot.steps.cases import case_of
-from manyhot.steps.evaluate import check_order, check_other_name
+from manyhot.steps.evaluate import check_order
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Images, Labels, Predictions, align, check_same_classes, schema
 
@@ -69,6 +70,7 @@ def diagnose_companions(
     classes: ClassList | None = None,
     dataset: str = "",
     trust_order: bool = False,
+    misfits: Misfits | None = None,
     progress: Progress | None = None,
 ) -> Companions:
     """Measure the recall of each class with and without each companion.
@@ -95,6 +97,8 @@ def diagnose_companions(
         Gives names; by default the list that the labels name, and else class ids stand for names.
     dataset, trust_order
         As in `manyhot.evaluate`.
+    misfits : Misfits, optional
+        As in `manyhot.steps.evaluate.evaluate`.
     progress : callable, optional
         Called with the model, how many are judged, and 0.
 
@@ -118,11 +122,14 @@ def diagnose_companions(
         unasked,
         trust_order,
     )
-    for model in [predictions] if isinstance(predictions, Predictions) else predictions:
-        judge.add(model)
+    misfits = misfits or Misfits()
+    models = [predictions] if isinstance(predictions, Predictions) else predictions
+    for model, seen in fitting(models, judge.look, misfits):
+        judge.add(model, *seen)
         if progress:
             progress(model.model, len(judge.models), 0)
-    return judge.finish()
+    done = judge.finish()
+    return replace(done, notes=(*done.notes, *misfits.notes(judge.dataset)))
 
 
 @dataclass
@@ -161,10 +168,7 @@ class _Judge:
         self._found = np.zeros(len(self.beside.rows))
         self._known = np.ones(len(self.beside.rows), bool)
 
-    def add(self, model: Predictions) -> None:
-        check_other_name(model, [*self.models, *self._without])
-        check_same_classes(self.labels, model)
-        found, known = self._look(model)
+    def add(self, model: Predictions, found: Floats | None, known: npt.NDArray[np.bool_]) -> None:
         if found is None:
             self._without.append(model.model)
             return
@@ -209,8 +213,9 @@ class _Judge:
             most = int(self.pairs["both"].max(initial=0))
             yield f"{self.dataset}: no two classes are valid on {self.least:,} images; the most are {most:,}"
 
-    def _look(self, model: Predictions) -> tuple[Floats | None, npt.NDArray[np.bool_]]:
+    def look(self, model: Predictions) -> tuple[Floats | None, npt.NDArray[np.bool_]]:
         """Return what is found of what is looked for, and whether the model tells; None if it never does."""
+        check_same_classes(self.labels, model)
         name = self.labels.name or "the labels"
         alignment = align(self.labels.image_id, model.image_id, left_name=name, right_name=model.model)
         sets = self.sets if not alignment.left_only else self.sets.take(alignment.left)

@@ -22,12 +22,13 @@ from manyhot.core.sorting import (
     lacking,
     sort_errors,
 )
-from manyhot.errors import InputError, MatchError
+from manyhot.errors import InputError
 from manyhot.registry import Entry, get
 from manyhot.steps.cases import case_of
 from manyhot.steps.evaluate import check_order
 from manyhot.steps.evidence import World
 from manyhot.steps.findings import ModelErrors, SortedErrors
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.sets import label_sets
 from manyhot.tables import (
     STATES,
@@ -65,6 +66,7 @@ def diagnose_errors(
     neighbours: Images | None = None,
     trust_order: bool = False,
     dataset: str = "",
+    misfits: Misfits | None = None,
     progress: Progress | None = None,
 ) -> SortedErrors:
     """Sort the errors of models by what they are: the first rule that fits decides.
@@ -100,6 +102,8 @@ def diagnose_errors(
         As in `manyhot.steps.evaluate.evaluate`.
     dataset : str
         Its name; that of the labels by default.
+    misfits : Misfits, optional
+        As in `manyhot.steps.evaluate.evaluate`.
     progress : callable, optional
         Called with the number of models done and the name of the last.
 
@@ -120,11 +124,12 @@ def diagnose_errors(
     world = World(labels, sets, classes or class_list_of(labels.class_hash))
     known, lack = world.known(superclasses, pairs, together, non_prototypical, similar, neighbours)
     sorter = _Sorter(labels, sets, known, entries, event, above, trust_order, dataset or labels.name)
-    for done, model in enumerate(predictions, 1):
-        sorter.add(model)
+    misfits = misfits or Misfits()
+    for done, (model, fitted) in enumerate(fitting(predictions, sorter.fit, misfits), 1):
+        sorter.add(model, *fitted)
         if progress:
             progress(done, model.model)
-    return sorter.finish(lack, world.notes)
+    return sorter.finish(lack, [*world.notes, *misfits.notes(sorter.dataset)])
 
 
 def _check_choices(event: str, above: float | None) -> None:
@@ -168,6 +173,7 @@ class _Sorter:
     _tables: list[pa.Table] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
+    _noted: Alignment | None = None
 
     def __post_init__(self) -> None:
         judged = self.sets.labelled if self.event == "label" else self.sets.scored
@@ -184,15 +190,8 @@ class _Sorter:
             )
         self._judged = judged
 
-    def add(self, predictions: Predictions) -> None:
-        """Sort the errors of one model."""
-        if predictions.model in [m.model for m in self._models]:
-            raise MatchError(
-                "Two models have the same name.",
-                where=predictions.source or None,
-                got=predictions.model,
-                do="rename the file, or the model in its metadata",
-            )
+    def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
+        """Return a model beside the labels; refuse one that does not fit them."""
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
         case = case_of(sets, predictions, alignment, 1)
@@ -200,6 +199,11 @@ class _Sorter:
             check_order(case, predictions, alignment)
         if self.above is not None and case.confidence is None:
             raise _no_confidence(predictions)
+        return case, alignment
+
+    def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
+        """Sort the errors of one model."""
+        self._note_unmatched(predictions.model, alignment)
         judged = self._judged[alignment.left] & (case.top[:, 0] >= 0)
         wrong = judged & ~(case.is_label if self.event == "label" else case.hit)[:, 0]
         errors = self._errors(case, alignment, wrong)
@@ -288,21 +292,26 @@ class _Sorter:
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
         # Models of one data set usually list the same images in the same order.
-        if self._last is not None and self._last[0].equals(predictions.image_id):
-            return self._last[1:]
-        name = self.labels.name or "the labels"
-        alignment = align(
-            self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
-        )
-        sets = self.sets if not alignment.left_only else self.sets.take(alignment.left)
-        self._last = (predictions.image_id, alignment, sets)
+        if self._last is None or not self._last[0].equals(predictions.image_id):
+            name = self.labels.name or "the labels"
+            alignment = align(
+                self.labels.image_id, predictions.image_id, left_name=name, right_name=predictions.model
+            )
+            sets = self.sets if not alignment.left_only else self.sets.take(alignment.left)
+            self._last = (predictions.image_id, alignment, sets)
+        return self._last[1:]
+
+    def _note_unmatched(self, model: str, alignment: Alignment) -> None:
+        """Say it of the first model of those that list the same images."""
+        if alignment is self._noted:
+            return
+        self._noted = alignment
         for n, what in (
             (alignment.right_only, "predicted images have no labels"),
             (alignment.left_only, "labelled images have no prediction"),
         ):
             if n:
-                self._notes.append(f"{predictions.model}: {n:,} {what} and were left out")
-        return alignment, sets
+                self._notes.append(f"{model}: {n:,} {what} and were left out")
 
     def _table(self, model: str, errors: Errors, found: Sorted) -> pa.Table:
         rows = pa.array(errors.image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -26,10 +26,11 @@ from manyhot.core.resampling import (
     percentile_interval,
 )
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
-from manyhot.errors import InputError, MatchError, OrderError
+from manyhot.errors import InputError, OrderError
 from manyhot.registry import Entry, get, missing_options
 from manyhot.steps.cases import ascends, case_of, unmet
 from manyhot.steps.columns import Column, grouped, stack
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.numbers import check_draws
 from manyhot.steps.reliability import Pictured
 from manyhot.steps.results import Evaluation, Note, Number, pair_rows
@@ -85,6 +86,7 @@ def evaluate(
     map_resamples: int = 0,
     trust_order: bool = False,
     dataset: str = "",
+    misfits: Misfits | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge models on label sets.
@@ -114,6 +116,8 @@ def evaluate(
         Judge predictions even if their rows or classes look to be in another order than claimed.
     dataset : str
         What the data set is called in the results; the labels' name by default.
+    misfits : Misfits, optional
+        Where models that do not fit are skipped, with a note; without it the first ends in its error.
     progress : callable, optional
         Called with the number of models done and the name of the last, and once more at the end.
 
@@ -142,14 +146,16 @@ def evaluate(
         trust_order=trust_order,
         dataset=dataset or labels.name,
     )
-    for done, model in enumerate(predictions, 1):
-        judge.add(model)
+    misfits = misfits or Misfits()
+    for done, (model, fitted) in enumerate(fitting(predictions, judge.fit, misfits), 1):
+        judge.add(model, *fitted)
         if progress:
             progress(done, model.model)
     evaluation = judge.finish()
     if progress:
         progress(len(judge) + 1, "intervals and pairs")
-    return evaluation
+    skipped = [Note(judge.dataset, name, "skipped", 0, text) for name, text in misfits.new()]
+    return replace(evaluation, notes=(*evaluation.notes, *skipped))
 
 
 @dataclass
@@ -197,21 +203,25 @@ class Judge:
     def __len__(self) -> int:
         return len(self._models)
 
-    def add(self, predictions: Predictions) -> None:
-        """Judge one model.
+    def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
+        """Return a model beside the labels.
 
         Raises
         ------
         MatchError, OrderError
             As in `evaluate`.
         """
-        check_other_name(predictions, self._models)
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
         depth = max(depth_of(self._requested), int(sets.size.max(initial=1)))
         case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)
+        return case, alignment
+
+    def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
+        """Judge one model that fits."""
+        self._note_unmatched(predictions.model, alignment)
         self._models.append(predictions.model)
         for kind, n, text in unmet(self._requested, case, predictions):
             self._notes.append(Note(self.dataset, predictions.model, kind, n, text))
@@ -219,7 +229,7 @@ class Judge:
             self._judge(predictions.model, metric, metric(case), alignment.left)
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
-            self._notes.append(Note(self.dataset, predictions.model, "confidence", len(sets), wrong))
+            self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
         if len({c.model for c in self._waiting}) >= _BATCH:
             self._resample()
 
@@ -268,7 +278,6 @@ class Judge:
             )
             sets = self._sets if not alignment.left_only else self._sets.take(alignment.left)
             self._last = (predictions.image_id, alignment, sets)
-        self._note_unmatched(predictions.model, alignment)
         return alignment, sets
 
     def _note_unmatched(self, model: str, alignment: Alignment) -> None:
@@ -384,22 +393,6 @@ class Judge:
         at = np.array([distinct.index(k) for k in keys])
         result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
         return result
-
-
-def check_other_name(predictions: Predictions, known: Collection[str]) -> None:
-    """Refuse a second model of the same name.
-
-    Raises
-    ------
-    MatchError
-    """
-    if predictions.model in known:
-        raise MatchError(
-            "Two models have the same name.",
-            where=predictions.source or None,
-            got=predictions.model,
-            do="rename the file, or the model in its metadata",
-        )
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:

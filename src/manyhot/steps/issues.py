@@ -16,6 +16,7 @@ from manyhot.core.issues import Issues, Merges, find_issues, find_merges, uses_p
 from manyhot.core.sets import NO_LABEL
 from manyhot.errors import InputError
 from manyhot.steps.evidence import World
+from manyhot.steps.misfits import Misfits
 from manyhot.steps.propose import ensemble_of
 from manyhot.steps.sets import label_sets, single_labels
 from manyhot.tables import Images, Labels, Predictions
@@ -135,6 +136,7 @@ def find_label_issues(
     together: float = 0.7,
     confused: float = 0.2,
     dataset: str = "",
+    misfits: Misfits | None = None,
 ) -> LabelIssues:
     """Rank original labels that are doubtful, labels that are missing, and classes that may be one.
 
@@ -159,6 +161,8 @@ def find_label_issues(
         As in `manyhot.core.issues.find_merges`.
     dataset : str
         The name in the findings.
+    misfits : Misfits, optional
+        As in `manyhot.steps.evaluate.evaluate`.
 
     Raises
     ------
@@ -175,8 +179,9 @@ def find_label_issues(
     if not n_classes:
         raise InputError("The number of classes is not known.", do="give the class list")
     class_hash = class_hash or next((p.class_hash for p in predictions if p.class_hash), "")
-    ensemble = _without_fillers(ensemble_of(images, predictions, n_classes, class_hash, votes))
-    notes = _notes(ensemble, predictions)
+    misfits = misfits or Misfits()
+    ensemble = _without_fillers(ensemble_of(images, predictions, n_classes, class_hash, votes, misfits))
+    notes = [*misfits.notes(), *_notes(ensemble)]
     near, alone = None, None
     if similar is not None:
         near, alone, more = _near(images, similar, neighbours, n_classes)
@@ -204,10 +209,10 @@ def find_label_issues(
     return LabelIssues(table, ensemble.names, found.n, found.n_skipped, tuple(notes))
 
 
-def _notes(ensemble: Ensemble, predictions: Sequence[Predictions]) -> list[str]:
+def _notes(ensemble: Ensemble) -> list[str]:
     if uses_probabilities(ensemble):
         return []
-    ranks = [p.model for p, known in zip(predictions, ensemble.probabilities, strict=True) if known is None]
+    ranks = [m for m, known in zip(ensemble.names, ensemble.probabilities, strict=True) if known is None]
     more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
     who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
     return [f"{who} no probabilities: the best class of each model counts, and confident learning rests"]

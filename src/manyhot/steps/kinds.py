@@ -22,6 +22,7 @@ from manyhot.core.kinds import (
 )
 from manyhot.core.sets import NO_LABEL, top_k
 from manyhot.errors import InputError
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
 
@@ -48,6 +49,8 @@ class Kinds:
     check : ndarray of int64, shape (2, 2)
         Images with two or more labels whose objects raters counted: rows one and several as counted, columns
         as the labels tell.
+    notes : tuple of str
+        Files of predictions that were skipped, and why.
     """
 
     table: pa.Table
@@ -56,6 +59,7 @@ class Kinds:
     several_counted: int
     synonyms: list[tuple[str, str, int, int]]
     check: npt.NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
 
 def kinds(
@@ -65,6 +69,7 @@ def kinds(
     images: Images | None = None,
     classes: ClassList | None = None,
     rules: Rules | None = None,
+    misfits: Misfits | None = None,
 ) -> Kinds:
     """Tell of which kind the labels of each image are.
 
@@ -80,6 +85,8 @@ def kinds(
         tells labels of one object.
     rules : Rules, optional
         See `manyhot.core.kinds.Rules`.
+    misfits : Misfits, optional
+        As in `manyhot.steps.evaluate.evaluate`.
 
     Raises
     ------
@@ -92,7 +99,8 @@ def kinds(
     sets, known = label_sets(labels), classes or class_list_of(labels.class_hash)
     n_objects = np.full(len(labels), UNKNOWN) if images is None else _counted(labels, images)
     paths = _paths(known, labels.n_classes)
-    confusion = mutual_confusion(_tops(labels, predictions), labels.n_classes)
+    misfits = misfits or Misfits()
+    confusion = mutual_confusion(_tops(labels, predictions, misfits), labels.n_classes)
     found = image_kinds(sets, confusion, paths, n_objects=n_objects, rules=rules)
     several = (sets.size > 1) & sets.usable & (n_objects != UNKNOWN)
     check = np.bincount((n_objects > 1)[several] * 2 + (found.apart > 1)[several], minlength=4)
@@ -103,6 +111,7 @@ def kinds(
         int(np.count_nonzero(n_objects > 1)),
         _named(known, sets.n_classes, near_synonyms(sets, confusion, rules)),
         check.reshape(2, 2),
+        tuple(misfits.notes(labels.name)),
     )
 
 
@@ -143,27 +152,34 @@ def _paths(classes: ClassList | None, n_classes: int) -> list[tuple[str, ...]]:
     return [(key, *up) for key, up in zip(classes.keys, ups, strict=True)]
 
 
-def _tops(labels: Labels, predictions: Iterable[Predictions]) -> Iterator[npt.NDArray[np.integer]]:
+def _tops(
+    labels: Labels, predictions: Iterable[Predictions], misfits: Misfits
+) -> Iterator[npt.NDArray[np.integer]]:
     models = 0
-    for model in predictions:
-        check_same_classes(labels, model)
-        top = model.classes
-        if top is None:
-            assert model.scores is not None
-            top = top_k(model.scores, 2)
-        if top.shape[1] < 2:
-            raise InputError(
-                "Two classes that a model mixes up are its best and its second best.",
-                where=model.source or model.model,
-                got="one class an image",
-                allowed="the two best classes, or more",
-            )
+    for _, top in fitting(predictions, lambda model: _two_best(labels, model), misfits):
         models += 1
         yield top
     if not models:
         raise InputError(
             "There are no predictions to tell confused classes by.", do="give at least one model"
         )
+
+
+def _two_best(labels: Labels, model: Predictions) -> npt.NDArray[np.integer]:
+    """Return at least two best classes of each image, best first."""
+    check_same_classes(labels, model)
+    top = model.classes
+    if top is None:
+        assert model.scores is not None
+        top = top_k(model.scores, 2)
+    if top.shape[1] < 2:
+        raise InputError(
+            "Two classes that a model mixes up are its best and its second best.",
+            where=model.source or model.model,
+            got="one class an image",
+            allowed="the two best classes, or more",
+        )
+    return top
 
 
 def _table(

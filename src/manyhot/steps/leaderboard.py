@@ -37,7 +37,8 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         A row a model, the best first: ``rank`` (equals share one), ``best_rank`` (1 and how many models are
         better beyond noise; null where no pairs were tested), ``model``, what is known about it, and value,
         ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on other data sets, as
-        ``DATASET METRIC``.
+        ``DATASET METRIC``; the schema's metadata tells the fewest and most images of each, as
+        ``manyhot.images``. Models that were judged on other images than most come last and have no rank.
 
     Raises
     ------
@@ -47,11 +48,15 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     end = _end(results, by, dataset)
     at = {m: v for m, (v, *_) in results.numbers[end].items() if np.isfinite(v)}
     sign = 1 if _lower(results, end[1]) else -1
-    models = sorted(at, key=lambda m: (sign * at[m], m))
-    values = np.array([at[m] for m in models])
+    same = max(([m for m in group if m in at] for group in image_groups(results, end)), key=len, default=[])
+    has_rank = set(same)
+    models = sorted(at, key=lambda m: (m not in has_rank, sign * at[m], m))
+    cost = np.array([sign * at[m] for m in models])
+    none: list[int | None] = [None] * (len(models) - len(same))
+    ranks = [int(np.searchsorted(cost[: len(same)], c)) + 1 for c in cost[: len(same)]]
     columns: dict[str, Any] = {
-        "rank": [int(np.searchsorted(sign * values, sign * v)) + 1 for v in values],
-        "best_rank": _best_ranks(results, end, models, sign * values),
+        "rank": pa.array(ranks + none, pa.int64()),
+        "best_rank": _best_ranks(results, end, models[: len(same)], cost[: len(same)]) + none,
         "model": models,
     }
     columns |= _known(results, models) | _of_end(results, end, models)
@@ -60,7 +65,50 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         for (d, m, s), numbers in results.numbers.items()
         if s == "all" and (d, m, s) != end and m in {*PREFERRED, "top5", "real5"}
     }
-    return pa.table(columns)
+    images = {
+        " ".join(end[:2]): [min(of), max(of)]
+        for end, numbers in results.numbers.items()
+        if " ".join(end[:2]) in columns
+        and end[2] == "all"
+        and (of := [numbers[m].n for m in models if m in numbers])
+    }
+    return pa.table(columns).replace_schema_metadata({"manyhot.images": json.dumps(images)})
+
+
+def image_groups(results: Results, end: End) -> list[list[str]]:
+    """Return the models of a data set in groups, each of which was judged on the same images.
+
+    Of the same images are models with as many of them, skipped ones included, unless they were resampled and
+    could not be paired.
+
+    Parameters
+    ----------
+    results : Results
+    end : tuple of str
+        Data set, metric and slice.
+
+    Returns
+    -------
+    list of list of str
+        The largest group first; of two as large the one with more images.
+    """
+    table = _at(results.table, end)
+    images = pc.add(table["n"], pc.fill_null(table["n_skipped"], 0)).to_pylist()
+    sampled = set(_at(results.samples, end)["model"].to_pylist())
+    tested = _at(results.pairs, end)
+    tested = tested.filter(pc.is_finite(tested["diff"]))
+    paired = set(zip(tested["model_a"].to_pylist(), tested["model_b"].to_pylist(), strict=True))
+    groups: list[tuple[int, list[str]]] = []
+    for model, n in zip(table["model"].to_pylist(), images, strict=True):
+        for of, group in groups:
+            first = group[0]
+            apart = {first, model} <= sampled and not paired & {(first, model), (model, first)}
+            if of == n and not apart:
+                group.append(model)
+                break
+        else:
+            groups.append((n, [model]))
+    return [group for _, group in sorted(groups, key=lambda g: (-len(g[1]), -g[0]))]
 
 
 def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
@@ -81,7 +129,7 @@ def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
     for other in [d for d in elsewhere if d != dataset and not d.endswith("-classes")][:others]:
         beside.append(next(c for c in (f"{other} {metric}", f"{other} top1", "") if c in names or not c))
     known = [c for c in ("best_rank",) if ranked[c].null_count < len(ranked)]
-    kept = ["rank", *known, "model", "params", "pretraining", value, "lo", "hi", *beside]
+    kept = ["rank", *known, "model", "params", "pretraining", value, "lo", "hi", "n", *beside]
     return ranked.select([c for c in kept if c in names])
 
 
@@ -116,9 +164,7 @@ def _lower(results: Results, metric: str) -> bool:
 def _best_ranks(
     results: Results, end: End, models: list[str], cost: np.ndarray[Any, Any]
 ) -> list[int | None]:
-    pairs = results.pairs
-    mask = pc.and_(pc.equal(pairs["dataset"], end[0]), pc.equal(pairs["metric"], end[1]))
-    tested = pairs.filter(pc.and_(mask, pc.equal(pairs["slice"], end[2])))
+    tested = _at(results.pairs, end)
     if not tested.num_rows:
         return [None] * len(models)
     names = pa.array(models, pa.string())
@@ -128,6 +174,12 @@ def _best_ranks(
     a, b = a[apart], b[apart]
     worse = np.where(cost[a] > cost[b], a, b)
     return [1 + int(n) for n in np.bincount(worse, minlength=len(models))]
+
+
+def _at(table: pa.Table, end: End) -> pa.Table:
+    for column, name in zip(("dataset", "metric", "slice"), end, strict=True):
+        table = table.filter(pc.equal(table[column], name))
+    return table
 
 
 def _known(results: Results, models: list[str]) -> dict[str, pa.Array]:

@@ -18,6 +18,7 @@ from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
 from manyhot.errors import InputError, MatchError
 from manyhot.registry import Entry, get
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.numbers import check_draws, is_number, is_whole
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Images, Labels, Predictions, align, check_class_list, one_chunk
@@ -92,6 +93,8 @@ class Proposals:
         What the rule found on its way.
     n_classes, class_hash
         The class list.
+    notes : tuple of str
+        Files of predictions that were skipped, and why.
     """
 
     table: pa.Table
@@ -105,6 +108,7 @@ class Proposals:
     about: dict[str, Any] = field(default_factory=dict)
     n_classes: int = 0
     class_hash: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -142,6 +146,7 @@ def propose(
     raters: int = RATERS,
     resamples: int = 1000,
     seed: int = 0,
+    misfits: Misfits | None = None,
 ) -> Proposals:
     """Propose the classes that people are to be asked about.
 
@@ -165,6 +170,8 @@ def propose(
         Seconds a question and answers a question, for the hours.
     resamples, seed
         Of the bootstrap over the known images.
+    misfits : Misfits, optional
+        As in `manyhot.steps.evaluate.evaluate`.
 
     Raises
     ------
@@ -179,7 +186,8 @@ def propose(
     _check_rate(seconds, raters)
     check_draws(resamples, seed)
     n_classes, class_hash = _class_list(predictions, n_classes, class_hash)
-    ensemble = ensemble_of(images, predictions, n_classes, class_hash, known)
+    misfits = misfits or Misfits()
+    ensemble = ensemble_of(images, predictions, n_classes, class_hash, known, misfits)
     proposed = propose_pairs(ensemble, entry, leave_out=leave_out)
     learns = bool(entry.about.get("learns"))
     expected = None
@@ -198,6 +206,7 @@ def propose(
         dict(proposed.pairs.about),
         n_classes,
         class_hash,
+        tuple(misfits.notes()),
     )
 
 
@@ -207,8 +216,9 @@ def ensemble_of(
     n_classes: int,
     class_hash: str,
     known: Labels | None = None,
+    misfits: Misfits | None = None,
 ) -> Ensemble:
-    """Return the predictions of all models on the images, row for row.
+    """Return the predictions of all models on the images, row for row, but for those that are skipped.
 
     Raises
     ------
@@ -217,10 +227,13 @@ def ensemble_of(
     """
     _check_names(predictions)
     label = _original_labels(images, n_classes)
-    arrays = [_arrays(images, p, n_classes, class_hash) for p in predictions]
-    top, scores, probabilities = (tuple(column) for column in zip(*arrays, strict=True))
+    arrays = {
+        p.model: found
+        for p, found in fitting(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
+    }
+    top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
     sets = None if known is None else _known_sets(images, known, n_classes, class_hash)
-    return Ensemble(n_classes, tuple(p.model for p in predictions), top, scores, probabilities, label, sets)
+    return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
 
 
 def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) -> Labels:

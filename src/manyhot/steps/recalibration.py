@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,8 @@ from manyhot.core.conformal import check_alpha
 from manyhot.core.scaling import check_softmax
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
-from manyhot.steps.evaluate import check_other_name, evaluate
+from manyhot.steps.evaluate import evaluate
+from manyhot.steps.misfits import Misfits, fitting
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sets import label_sets
 from manyhot.steps.trust import Split, check_method, conformal, split
@@ -80,6 +81,7 @@ def diagnose_calibration(
     images: Images | None = None,
     dataset: str = "",
     trust_order: bool = False,
+    misfits: Misfits | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
     """Recalibrate models on some images, and measure on the others what that does.
@@ -107,6 +109,8 @@ def diagnose_calibration(
         What the data set is called; the labels' name by default.
     trust_order : bool
         As in `manyhot.evaluate`.
+    misfits : Misfits, optional
+        As in `manyhot.steps.evaluate.evaluate`.
     progress : callable, optional
         Called with the model, how many of its predictions are judged, and how many there may be.
 
@@ -132,9 +136,12 @@ def diagnose_calibration(
         trust_order,
         progress,
     )
-    for model in [predictions] if isinstance(predictions, Predictions) else predictions:
-        judge.add(model)
-    return judge.finish()
+    misfits = misfits or Misfits()
+    models = [predictions] if isinstance(predictions, Predictions) else predictions
+    for _ in fitting(models, judge.add, misfits):
+        pass
+    done = judge.finish()
+    return replace(done, notes=(*done.notes, *misfits.notes(judge.dataset)))
 
 
 def _only_labels(labels: Labels) -> bool:
@@ -163,12 +170,10 @@ class _Judge:
     _notes: list[str] = field(default_factory=list)
 
     def add(self, model: Predictions) -> None:
-        check_other_name(model, self._models)
         parts = split(self.labels, model, fit=self.fit, seed=self.seed)
         if parts.rest.confidence is None:
             self._without.append(model.model)
             return
-        self._models.append(model.model)
         about: dict[str, Row] = {}
         refused: dict[str, list[str]] = {}
         judged = evaluate(
@@ -181,6 +186,7 @@ class _Judge:
             trust_order=self.trust_order,
             dataset=self.dataset,
         )
+        self._models.append(model.model)
         self._rows += _numbers(judged, model.model, about)
         for cover in COVERS:
             self._cover(model, cover, refused)

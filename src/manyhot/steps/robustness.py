@@ -22,6 +22,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.steps.compare import REFERENCES
 from manyhot.steps.evaluate import evaluate
 from manyhot.steps.joining import join
+from manyhot.steps.misfits import Misfits
 from manyhot.steps.results import Evaluation
 from manyhot.steps.sets import label_sets
 from manyhot.tables import Labels, Predictions, Results, list_matrix, schema
@@ -289,6 +290,7 @@ def judge(
     resamples: int = 1000,
     seed: int = 0,
     trust_order: bool = False,
+    misfits: Misfits | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> Evaluation:
     """Judge models under original labels and under label sets, on the images that both can judge.
@@ -301,7 +303,7 @@ def judge(
     dataset : str
     single : bool
         Under original labels alone: there are no label sets.
-    resamples, seed, trust_order, progress
+    resamples, seed, trust_order, misfits, progress
         As in `manyhot.evaluate`. Average precision, of models with scores over all classes, has at most
         `MAP_RESAMPLES`.
     """
@@ -314,6 +316,7 @@ def judge(
         seed=seed,
         trust_order=trust_order,
         dataset=dataset,
+        misfits=misfits,
         progress=progress,
     )
 

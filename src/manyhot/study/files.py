@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyhot.errors import InputError
+from manyhot.errors import InputError, MissingExtraError
+from manyhot.extras import missing_extra
 from manyhot.study.plan import ALL, Across, Claim, Metric, Study
 from manyhot.train.recipe import recipe_of
 
@@ -41,6 +42,8 @@ def read_study(path: Path) -> tuple[Study, Opening]:
     InputError
         The file does not exist, cannot be imported, or holds no study; its docstring lacks a part; or parts
         of the study do not fit together.
+    MissingExtraError
+        It imports what is not installed.
     """
     opening = read_opening(path)
     study = getattr(_imported(path), "study", None)
@@ -98,7 +101,11 @@ def _imported(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    except MissingExtraError:
+        raise
     except Exception as error:
+        if (extra := missing_extra(error)) is not None:
+            raise extra from error
         at = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
             "The file cannot be imported.",

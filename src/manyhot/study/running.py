@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from manyhot import tables
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.extras import missing_extra
 from manyhot.files import sha256, write_text
 from manyhot.study.clock import Clock
 from manyhot.study.kept import Kept, Parts, folder_digest
@@ -334,10 +335,17 @@ def check_measured(measure: Measure | Across, found: Iterable[Measured]) -> None
 
 
 def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
-    """Return what an act returns; where it fails, its trace is kept and the reason is short."""
+    """Return what an act returns; where it fails, its trace is kept and the reason is short.
+
+    An extra that is not installed ends the study: it would fail each run.
+    """
     try:
         found = act()
+    except MissingExtraError:
+        raise
     except Exception as error:
+        if (extra := missing_extra(error)) is not None:
+            raise extra from error
         write_text(trace, traceback.format_exc())
         raise _Failed(step, reason(error)) from error
     trace.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ same inputs give the same bytes.
 
 from manyhot.tables.campaign import DESCRIPTION, Campaign
 from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES, Column
+from manyhot.tables.frames import Part, align_columns, align_rows, read_part
 from manyhot.tables.ids import Alignment, align, count_shared, one_chunk
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.objects import Objects, write_objects
@@ -68,11 +69,14 @@ __all__ = [
     "Labels",
     "Number",
     "Objects",
+    "Part",
     "Predictions",
     "Refined",
     "Results",
     "Votes",
     "align",
+    "align_columns",
+    "align_rows",
     "check",
     "check_class_list",
     "check_same_classes",
@@ -88,6 +92,7 @@ __all__ = [
     "predictions_from_table",
     "read",
     "read_folder",
+    "read_part",
     "read_results_folder",
     "read_thresholds",
     "schema",

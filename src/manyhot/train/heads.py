@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.arrays import in_class_order
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.heads import Head
+from manyhot.tables import Part, align_rows, read_part
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Strengths that are tried, strongest first: each fit begins where the last one ended."""
@@ -54,6 +56,7 @@ def fit_softmax(
     Parameters
     ----------
     features : array-like, shape (n, D)
+        Rows of frames and series are matched by their index, those of arrays by position.
     label : array-like of int, shape (n,)
         `NO_LABEL` leaves the image out.
     classes : ClassList
@@ -70,10 +73,11 @@ def fit_softmax(
     Raises
     ------
     InputError
-        The arrays do not fit together, or fewer than two classes have images.
+        The arrays or frames do not fit together, or fewer than two classes have images.
     MissingExtraError
         PyTorch is not installed.
     """
+    features, label, weights = _aligned(features, read_part(label, "label"), weights, classes)
     wanted = np.asarray(label).astype(np.int64)
     x, weight = _checked(features, wanted, weights)
     if wanted.ndim != 1 or wanted.max(initial=NO_LABEL) >= len(classes):
@@ -114,7 +118,8 @@ def fit_sigmoid(
     ----------
     features : array-like, shape (n, D)
     state : array-like of int, shape (n, C)
-        `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`.
+        `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`. Columns of a frame are matched by the keys or
+        names of classes.
     classes : ClassList
         A class that is always there, or never, gets one probability for all images: its share of them,
         with half an image on either side.
@@ -124,10 +129,11 @@ def fit_sigmoid(
     Raises
     ------
     InputError
-        The arrays do not fit together, or no class is there on some images and absent on others.
+        The arrays or frames do not fit together, or no class is there on some images and absent on others.
     MissingExtraError
         PyTorch is not installed.
     """
+    features, state, weights = _aligned(features, read_part(state, "state"), weights, classes)
     states = np.asarray(state)
     x, weight = _checked(features, states, weights)
     if states.ndim != 2 or states.shape[1] != len(classes):
@@ -152,6 +158,13 @@ def fit_sigmoid(
 
 def _head(backbone: str, classes: ClassList, loss: str, w: Array, b: Array, penalty: float, n: int) -> Head:
     return Head(backbone, classes, loss, w.astype(np.float32), b.astype(np.float32), penalty, n)
+
+
+def _aligned(features: Any, target: Part, weights: Any, classes: ClassList) -> tuple[Any, Any, Any]:
+    """Return the values of frames with their rows and classes in one order; arrays as they are."""
+    x, target, weight = align_rows([read_part(features, "features"), target, read_part(weights, "weights")])
+    (target,), _ = in_class_order([target], classes)
+    return x.values, target.values, weight.values
 
 
 def _checked(features: npt.ArrayLike, wanted: Array, weights: npt.ArrayLike | None) -> tuple[Array, Array]:

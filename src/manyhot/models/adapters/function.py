@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from manyhot.classes import ClassList, of_outputs
-from manyhot.errors import InputError, ManyhotError
-from manyhot.extras import required
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.extras import missing_extra, required
 from manyhot.models.adapters.assumptions import with_assumptions
 from manyhot.models.adapters.files import checked_scores
 from manyhot.models.adapters.said import said
@@ -124,8 +124,11 @@ def _called(name: str) -> Any:
         sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), function)
+    except MissingExtraError:
+        raise
     except (ImportError, AttributeError) as error:
-        raise InputError("There is no such function.", got=f"python:{name}", allowed=str(error)) from error
+        there_is_none = InputError("There is no such function.", got=f"python:{name}", allowed=str(error))
+        raise (missing_extra(error) or there_is_none) from error
     except Exception as error:
         raise _failed("The module", f"python:{name}", error) from error
     try:
@@ -136,8 +139,10 @@ def _called(name: str) -> Any:
         raise _failed("The function", f"python:{name}", error) from error
 
 
-def _failed(what: str, where: str, error: Exception) -> InputError:
-    """Return an error that tells where in foreign code it was raised."""
+def _failed(what: str, where: str, error: Exception) -> ManyhotError:
+    """Return an error that tells where in foreign code it was raised, or which extra it lacks."""
+    if (extra := missing_extra(error)) is not None:
+        return extra
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = "" if last.filename == __file__ else f" ({last.filename}, line {last.lineno})"
     return InputError(f"{what} fails.", where=where, got=f"{type(error).__name__}: {said(error)}{place}")

@@ -8,43 +8,58 @@ from typing import Any
 
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.heads import Head, read_head
+from manyhot.heads import Head, read_head, with_backbone
 from manyhot.models.network import Network
 from manyhot.registry import register
 
 
 @register("model", "head", form="head:FILE", classes="of the file")
-def head_network(path: str) -> Network:
+def head_network(path: str, *, backbone: str = "") -> Network:
     """A backbone whose classifier is a linear head that manyhot fitted.
 
     Parameters
     ----------
     path : str
         The ``.safetensors`` file, which names the backbone.
+    backbone : str
+        The backbone, where the file names code or a file: a file from elsewhere shall not have these run.
 
     Raises
     ------
     InputError
-        The file is no head, or its backbone is not known or takes no head.
+        The file is no head, or its backbone is not known, takes no head or must be named by the caller.
     MissingExtraError
         What the backbone needs is not installed.
     """
-    from manyhot.models.find import find_model
+    from manyhot.models.find import find_model, is_published, published_names
 
     required("torch", "A head")
     head = read_head(path)
-    if head.backbone.startswith("head:"):
-        raise InputError("The backbone of a head is a head itself.", where=path, got=head.backbone)
+    if not isinstance(backbone, str):
+        raise InputError("The option 'backbone' is a text.", got=backbone, allowed="backbone='NAME'")
+    name = backbone or head.backbone
+    if name.strip().startswith("head:"):
+        raise InputError("The backbone of a head is a head itself.", where=path, got=name)
     try:
-        backbone = find_model(head.backbone)
+        network = find_model(name) if backbone or is_published(name) else None
     except (InputError, UnknownNameError) as error:
         raise InputError(
             "The backbone of a head cannot be built.",
             where=path,
-            got=f"{head.backbone}: {error.what}",
-            do="predict where it can be: a file or function of yours must be at the same place",
+            got=f"{name}: {error.what}",
+            do="predict where it can be: a file or function of yours must be at the same place"
+            if backbone
+            else f"name it otherwise: head:{path}(backbone='NAME')",
         ) from error
-    return with_head(backbone, head, f"head/{Path(path).stem}", path)
+    if network is None:
+        raise InputError(
+            "The file of a head may name published weights alone as its backbone.",
+            where=path,
+            got=name,
+            allowed=", ".join(published_names()),
+            do=f"if you trust it, name it yourself: {with_backbone(path, name)}",
+        )
+    return with_head(network, head, f"head/{Path(path).stem}", path)
 
 
 def with_head(backbone: Network, head: Head, name: str, where: object = None) -> Network:

@@ -19,7 +19,7 @@ from manyhot.registry import register
 _FOLDER = "local-dir:"
 
 
-@register("model", "timm", form="timm/NAME", classes="of the weights")
+@register("model", "timm", form="timm/NAME", classes="of the weights", published=r"[\w.-]+")
 def timm_network(
     name: str,
     *,

@@ -15,7 +15,7 @@ from manyhot.models.preprocessing import Preprocessing
 from manyhot.registry import register
 
 
-@register("model", "torchvision", form="torchvision/NAME", classes="of the weights")
+@register("model", "torchvision", form="torchvision/NAME", classes="of the weights", published=r"[\w.-]+")
 def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
     """A classifier of torchvision with the preprocessing of its weights.
 

@@ -53,9 +53,9 @@ def peer(ids, sets, top):
 
 
 def main():
-    from manyhot.core.cells import Cells
-    from manyhot.steps.sets import label_sets
-    from manyhot.steps.slices import make_slices
+    from manyhot.core.resampling import Cells
+    from manyhot.evaluate.slices import make_slices
+    from manyhot.tables.sets import label_sets
 
     table, rows = validation()
     sets = label_sets(table)

@@ -32,8 +32,9 @@ ANSWERS = ("no", "maybe", "yes")
 
 def votes_of(times: int) -> Any:
     """Return ReaL's votes as arrays, `times` times on other questions, by raters renumbered at random."""
-    from manyhot import catalog, read_votes
+    from manyhot import read_votes
     from manyhot.core.answers import Answers
+    from manyhot.data import catalog
 
     votes = read_votes(catalog.fetch_file("imagenet-real", "raters.npz"))
     n, rng = votes.n_questions, np.random.default_rng(0)
@@ -78,14 +79,15 @@ def prepare_crowd_kit(times: int) -> Callable[[], Any]:
 
 
 def prepare_read(_: int) -> Callable[[], Any]:
-    from manyhot import catalog, read_votes
+    from manyhot import read_votes
+    from manyhot.data import catalog
 
     path = catalog.fetch_file("imagenet-real", "raters.npz")
     return lambda: np.asarray([len(read_votes(path))])
 
 
 def prepare_dense(_: int) -> Callable[[], Any]:
-    from manyhot import catalog
+    from manyhot.data import catalog
 
     path = catalog.fetch_file("imagenet-real", "raters.npz")
 
@@ -97,7 +99,8 @@ def prepare_dense(_: int) -> Callable[[], Any]:
 
 
 def prepare_agreement(_: int) -> Callable[[], Any]:
-    from manyhot import agreement, catalog, read_golden, read_votes
+    from manyhot import agreement, read_golden, read_votes
+    from manyhot.data import catalog
 
     files = catalog.fetch("imagenet-real")
     votes, golden = read_votes(files["raters.npz"]), read_golden(files["golden.npz"])

@@ -58,7 +58,7 @@ CLASSES, A_PAGE, CONNECTIONS = 1000, 8, 6
 def make_campaign(folder: Path, images: int, examples: int) -> None:
     """Make a campaign: `images` pages of eight classes, and so many example images a class."""
     from manyhot import tables
-    from manyhot.pipeline import init_campaign
+    from manyhot.reassess.campaign import init_campaign
 
     photos = folder.parent / "photos"
     photos.mkdir()
@@ -102,9 +102,8 @@ def _photo(rng: np.random.Generator) -> bytes:
 
 def warm(folder: Path, images: int) -> None:
     """Make the files that the server would make at the first look."""
-    from manyhot.pipeline import open_annotation
-    from manyhot.pipeline.annotate import CACHE
-    from manyhot.web.pictures import TILES, Pictures
+    from manyhot.reassess.annotate import CACHE, open_annotation
+    from manyhot.reassess.app.pictures import TILES, Pictures
 
     pictures = Pictures(folder / CACHE)
     photos = sorted((folder.parent / "photos").iterdir())
@@ -409,7 +408,7 @@ def compare(seen: Seen, rows: list[tuple[str, str, int, str]]) -> str:
 
 def add_votes(folder: Path, database: str | None, count: int) -> int:
     """Fill the database with about `count` votes of raters who have gone; return how many there are now."""
-    from manyhot.pipeline import open_annotation
+    from manyhot.reassess.annotate import open_annotation
 
     with open_annotation(folder, database=database) as annotation:
         annotation.store.invite("gone")
@@ -417,8 +416,8 @@ def add_votes(folder: Path, database: str | None, count: int) -> int:
 
 
 def _insert_votes(c: sa.Connection, count: int) -> int:
-    from manyhot.web.store import engines
-    from manyhot.web.store import schema as s
+    from manyhot.reassess.app.store import engines
+    from manyhot.reassess.app.store import schema as s
 
     rater = c.scalar(sa.select(s.raters.c.id).where(s.raters.c.name == "gone"))
     questions = defaultdict(list)

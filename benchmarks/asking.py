@@ -33,7 +33,7 @@ from scipy.stats import t as student
 
 from manyhot.core.aggregation import golden_bayes, golden_matrices
 from manyhot.core.answers import Answers, Golden
-from manyhot.core.asking import (
+from manyhot.core.next_questions import (
     average_rater,
     choose,
     disagreement,
@@ -79,9 +79,9 @@ class Draw:
 
 def real(most: int) -> Real:
     """Read ReaL's files; with `most`, the first so many questions."""
-    from manyhot import catalog
+    from manyhot.data import catalog
     from manyhot.formats import read_golden, read_images, read_votes
-    from manyhot.steps.votes import answers_of, golden_of
+    from manyhot.reassess.answers import answers_of, golden_of
 
     files = catalog.fetch("imagenet-real")
     rows = read_images(catalog.fetch_file("imagenet-val-predictions", "imagenet-validation-original.json"))

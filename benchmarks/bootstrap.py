@@ -21,8 +21,8 @@ def correctness():
     """Return which model is right on which image, shape (46837, 67)."""
     from manyhot.core.accuracy import real1
     from manyhot.core.sets import Case
-    from manyhot.steps.sets import label_sets
     from manyhot.tables import align
+    from manyhot.tables.sets import label_sets
 
     table, rows = validation()
     matched = align(table.image_id, rows.image_id, left_name="labels", right_name="rows").right

@@ -26,7 +26,8 @@ def quiet(threads: int = 1) -> None:
 
 def validation():
     """Return ReaL's labels with original labels, and the row order of the published predictions."""
-    from manyhot import catalog, read_images, read_labels
+    from manyhot import read_images, read_labels
+    from manyhot.data import catalog
 
     rows = read_images(catalog.fetch_file("imagenet-val-predictions", "imagenet-validation-original.json"))
     return read_labels(catalog.fetch_file("imagenet-real", "real.json")).with_labels(rows), rows
@@ -34,7 +35,8 @@ def validation():
 
 def models(rows):
     """Yield the 67 published models by name, in the order of `rows`."""
-    from manyhot import catalog, read_predictions
+    from manyhot import read_predictions
+    from manyhot.data import catalog
 
     for name, path in catalog.fetch("imagenet-val-predictions").items():
         if name.endswith(".npy"):

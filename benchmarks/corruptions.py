@@ -38,7 +38,7 @@ from PIL import Image  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import ClassList, from_keys  # noqa: E402
 from manyhot.core.sets import NO, UNCLEAR, YES  # noqa: E402
-from manyhot.pixels.corruptions import KINDS, SEVERITIES, corruption, cut  # noqa: E402
+from manyhot.diagnose.pixels.corruptions import KINDS, SEVERITIES, corruption, cut  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data"
 PICTURES = 12
@@ -113,8 +113,8 @@ def voc(features: Path, out: Path) -> None:
 
 def write_heads(features: Path, out: Path) -> Path:
     """Write the heads, fitted on all but the held-out images, label sets of these, and the class list."""
-    from manyhot.heads import write_head
-    from manyhot.train import fit_sigmoid, fit_softmax
+    from manyhot.predict.weights import write_head
+    from manyhot.train.heads import fit_sigmoid, fit_softmax
 
     columns = ["image_id", "split", "labels", "difficult_labels", "label_largest"]
     images = pq.read_table(DATA / "voc" / "images.parquet", columns=columns).to_pylist()

@@ -32,7 +32,7 @@ import shortcuts
 from PIL import Image
 
 from manyhot import Explanations, explain_files
-from manyhot.models import predict
+from manyhot.predict.in_memory import predict
 
 VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
 CASES = ("gradcam", "riders", "methods", "coco", "picture", "time")

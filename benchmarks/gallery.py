@@ -121,7 +121,7 @@ FILTER = """async (value) => {
 
 def main() -> None:
     """Build a gallery, open it, and print what that took."""
-    from manyhot.pipeline import gallery_files
+    from manyhot.evaluate.gallery import gallery_files
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=5000)

@@ -36,7 +36,7 @@ def command(folder):
 def judged(tiles):
     """Return wall seconds of judging and of comparing pairs, of `tiles` × 67 models on the validation set."""
     from manyhot.core import resampling
-    from manyhot.steps import evaluate as step
+    from manyhot.evaluate import judge as step
 
     table, rows = validation()
     published = list(models(rows))

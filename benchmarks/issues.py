@@ -26,11 +26,11 @@ import pyarrow as pa  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
 from manyhot.core.ensembles import mean_probabilities  # noqa: E402
-from manyhot.steps.evidence import COLLAPSED  # noqa: E402
-from manyhot.steps.issues import find_label_issues  # noqa: E402
-from manyhot.steps.propose import ensemble_of  # noqa: E402
-from manyhot.steps.sets import label_sets  # noqa: E402
+from manyhot.diagnose.evidence import COLLAPSED  # noqa: E402
+from manyhot.diagnose.labels import find_issues_in_tables  # noqa: E402
+from manyhot.reassess.propose import ensemble_of  # noqa: E402
 from manyhot.tables import Images  # noqa: E402
+from manyhot.tables.sets import label_sets  # noqa: E402
 
 AT = (100, 500, 1000, 5000)
 SOME = ("alexnet", "resnet50", "pnasnet_large_tf")
@@ -70,7 +70,7 @@ def against_real():
     chosen += [(name, [p for p in predictions if p.model == name]) for name in SOME]
     doubts, missing = [], []
     for name, models in chosen:
-        found = find_label_issues(rows, models, doubtful=0, missing=0.01, n_classes=1000)
+        found = find_issues_in_tables(rows, models, doubtful=0, missing=0.01, n_classes=1000)
         for kind, into, total in (("doubtful-label", doubts, wrong), ("missing-label", missing, absent)):
             listed = found.of(kind).select(["image_id", "class_b"]).to_pydict()
             pairs = [p for p in zip(listed["image_id"], listed["class_b"], strict=True) if p[0] in full]
@@ -90,7 +90,7 @@ def merges(rows, predictions, labels):
     print(f"\n{len(pairs)} pairs of classes are collapsed by Vasudevan et al.")
     lines = []
     for name, votes in (("67 models", None), ("67 models and ReaL", labels)):
-        found = find_label_issues(rows, predictions, votes=votes, n_classes=1000).of("merge-classes")
+        found = find_issues_in_tables(rows, predictions, votes=votes, n_classes=1000).of("merge-classes")
         listed = list(zip(found["class_a"].to_pylist(), found["class_b"].to_pylist(), strict=True))
         theirs = [frozenset((classes.keys[a], classes.keys[b])) in pairs for a, b in listed]
         others = [
@@ -125,7 +125,7 @@ def with_wrong_labels(folder):
                     label[i], flipped[i] = rng.choice(others), True
             changed = Images(pa.table({"image_id": images.image_id, "label": pa.array(label, pa.int32())}))
             for name, models in (("Lite0", read[:1]), ("Lite0, 1, 2", read)):
-                found = find_label_issues(changed, models, doubtful=0, n_classes=1000)
+                found = find_issues_in_tables(changed, models, doubtful=0, n_classes=1000)
                 ids = found.of("doubtful-label")["image_id"].to_pylist()
                 order = [images.image_id.index(i).as_py() for i in ids]
                 sums.setdefault(name, []).append(flipped[order])
@@ -146,7 +146,7 @@ def by_eye(folder):
         rows = list(csv.DictReader(file))
     right = ("valid-label", "collapsed-pair")
     seen = {(r["image_id"], int(r["predicted"])): r["by_eye"] in right for r in rows}
-    found = find_label_issues(images, read, missing=0, n_classes=1000).of("missing-label").to_pydict()
+    found = find_issues_in_tables(images, read, missing=0, n_classes=1000).of("missing-label").to_pydict()
     order = [p for p in zip(found["image_id"], found["class_b"], strict=True) if p in seen]
     print("\nPredictions of a hundred errors by their score as missing labels; there by eye:")
     cells = (f"{sum(seen[p] for p in order[:k])} of {k}" for k in (10, 25, 50, len(order)))
@@ -157,9 +157,9 @@ def seconds():
     """Print how long the search takes on 67 models of 50,000 images."""
     labels, rows = common.validation()
     predictions = [p for _, p in common.models(rows)]
-    spent = common.cpu_median(lambda: find_label_issues(rows, predictions, votes=labels, n_classes=1000))
+    spent = common.cpu_median(lambda: find_issues_in_tables(rows, predictions, votes=labels, n_classes=1000))
     begun = time.perf_counter()
-    find_label_issues(rows, predictions, votes=labels, n_classes=1000)
+    find_issues_in_tables(rows, predictions, votes=labels, n_classes=1000)
     print(f"\n67 models, 50,000 images: {spent:.2f} CPU seconds, {time.perf_counter() - begun:.2f} s")
 
 

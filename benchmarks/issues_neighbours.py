@@ -29,8 +29,8 @@ from PIL import Image, ImageDraw  # noqa: E402
 from sklearn.metrics import average_precision_score  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot.steps.issues import find_label_issues  # noqa: E402
-from manyhot.steps.similar import Embedded, similar  # noqa: E402
+from manyhot.diagnose.labels import find_issues_in_tables  # noqa: E402
+from manyhot.predict.similar import Embedded, similar  # noqa: E402
 
 FOLDS, SEEDS, SHARE, STRENGTH = 5, 3, 0.05, (3e-3,)
 NEAR = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
@@ -83,7 +83,7 @@ def doubtful(data, label, p, near):
     """Return the evidence of models and of neighbours against each label; NaN without neighbours."""
     changed = labelled(data, label)
     options = {} if near is None else {"similar": near, "neighbours": changed}
-    issues = find_label_issues(changed, [predictions(data, p)], doubtful=0, missing=1, **options)
+    issues = find_issues_in_tables(changed, [predictions(data, p)], doubtful=0, missing=1, **options)
     found = issues.of("doubtful-label")
     place = {image: row for row, image in enumerate(data.images["image_id"].to_pylist())}
     rows = [place[image] for image in found["image_id"].to_pylist()]
@@ -156,7 +156,7 @@ def voc(folder):
 
 
 def missing(data, single, p, near):
-    found = find_label_issues(
+    found = find_issues_in_tables(
         single, [predictions(data, p)], doubtful=1, missing=0, similar=near, neighbours=single
     ).of("missing-label")
     place = {image: row for row, image in enumerate(data.images["image_id"].to_pylist())}

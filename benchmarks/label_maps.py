@@ -22,11 +22,14 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from manyhot.models import Network, Source, find_model, open_source  # noqa: E402
-from manyhot.models.decode import decode  # noqa: E402
-from manyhot.train.cropping import cropped, random_box  # noqa: E402
-from manyhot.train.mapping import label_maps  # noqa: E402
-from manyhot.train.maps import LocalTeacher, localised, write_maps  # noqa: E402
+from manyhot.predict.decode import decode  # noqa: E402
+from manyhot.predict.find import find_model  # noqa: E402
+from manyhot.predict.network import Network  # noqa: E402
+from manyhot.predict.sources import open_source  # noqa: E402
+from manyhot.predict.sources.base import Source  # noqa: E402
+from manyhot.train.batches import cropped, random_box  # noqa: E402
+from manyhot.train.label_maps import LocalTeacher, localised, write_maps  # noqa: E402
+from manyhot.train.make_label_maps import label_maps  # noqa: E402
 
 PHOTOGRAPHS, CROPS = 200, 5
 

@@ -88,10 +88,10 @@ def ours(paths: list[str], size: int, budget: int):
     """Return what runs an epoch of ours."""
     import torch
 
-    from manyhot.models import Preprocessing
-    from manyhot.train.feeding import Normalise
-    from manyhot.train.loading import Loader, Views
-    from manyhot.train.orders import Everything, plan_of
+    from manyhot.predict.network import Preprocessing
+    from manyhot.train.batches import Loader, Views
+    from manyhot.train.inputs import Normalise
+    from manyhot.train.order import Everything, plan_of
     from manyhot.train.processes import keep_memory
     from manyhot.train.recipe import Recipe
 

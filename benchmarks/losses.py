@@ -24,10 +24,9 @@ from torch import Tensor  # noqa: E402
 
 from manyhot import registry  # noqa: E402
 from manyhot.core.sets import NO_LABEL  # noqa: E402
-from manyhot.steps.sets import label_sets  # noqa: E402
-from manyhot.train import teacher  # noqa: E402
+from manyhot.tables.sets import label_sets  # noqa: E402
 from manyhot.train.losses import loss_of, made_memory  # noqa: E402
-from manyhot.train.wanted import Teacher  # noqa: E402
+from manyhot.train.targets import Teacher, teacher  # noqa: E402
 
 C = 1000
 Loss = Callable[[Tensor, Tensor], Tensor]

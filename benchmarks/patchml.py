@@ -26,8 +26,9 @@ import polars as pl  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot import PatchSettings, heads, predict_files, read_labels  # noqa: E402
-from manyhot.pipeline import patchml_files  # noqa: E402
+from manyhot import PatchSettings, predict_files, read_labels  # noqa: E402
+from manyhot.diagnose.patchml import patchml_files  # noqa: E402
+from manyhot.predict import weights  # noqa: E402
 
 VOC = common.REPO.parent / "shared" / "data" / "voc"
 CLASSES = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train")
@@ -100,7 +101,7 @@ def photographs(folder: Path) -> Path:
 def predicted(out: Path, files: list[Path]) -> list[manyhot.Predictions]:
     """Return what each head says of the pictures in a folder; ``predict --model head:FILE`` says the same."""
     folder = out / "predictions"
-    known = [heads.read_head(path) for path in files]
+    known = [weights.read_head(path) for path in files]
     (backbone,) = {head.backbone for head in known}
     features = folder / "embeddings" / f"{backbone}.npy"
     if not features.is_file():

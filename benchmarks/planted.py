@@ -36,10 +36,13 @@ import manyhot  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
-from manyhot.heads import write_head  # noqa: E402
-from manyhot.models import Settings, find_model, open_source, run  # noqa: E402
-from manyhot.pipeline import diagnose_shortcuts_files, mitigate_files  # noqa: E402
-from manyhot.train import fit_softmax  # noqa: E402
+from manyhot.diagnose.shortcuts import diagnose_shortcuts_files  # noqa: E402
+from manyhot.predict.find import find_model  # noqa: E402
+from manyhot.predict.run import Settings, run  # noqa: E402
+from manyhot.predict.sources import open_source  # noqa: E402
+from manyhot.predict.weights import write_head  # noqa: E402
+from manyhot.train.heads import fit_softmax  # noqa: E402
+from manyhot.train.mitigate import mitigate_files  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data" / "cifar10" / "cifar10_subset.parquet"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -258,7 +261,7 @@ def accuracy(out: Path, folder: Path) -> float:
 def explain(out: Path, main: str) -> None:
     """Print how often maps of the class point at the square, on held-out images of the class that have it."""
     from manyhot.core.localisation import by_chance, centre, localise
-    from manyhot.models.explain import explain as maps_of
+    from manyhot.diagnose.attribution import explain as maps_of
 
     images, regions = squares(out, main)
     print(

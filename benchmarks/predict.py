@@ -73,9 +73,9 @@ def loop(source: Path, out: Path) -> Row:
     import torch
     from PIL import Image
 
-    from manyhot import models
+    from manyhot.predict.find import find_model
 
-    module = models.find_model(MODEL).module
+    module = find_model(MODEL).module
     transform = timm.data.create_transform(
         **timm.data.resolve_data_config(pretrained_cfg=module.pretrained_cfg)
     )
@@ -99,7 +99,7 @@ def loop(source: Path, out: Path) -> Row:
 
 def manyhot(source: Path, out: Path, engine: str, model: str = MODEL) -> Row:
     """Predict with one command's worth of manyhot, and save the best class of each image."""
-    from manyhot.pipeline import predict_files
+    from manyhot.predict.predict import predict_files
 
     times: Row = {}
 

@@ -35,10 +35,10 @@ NUMBERS = ("seconds", "questions", "images", "shared", "recall", "of_real", "yes
 
 def load():
     """Return the ensemble of all models with ReaL's label sets known, and ReaL's questions as numbers."""
-    from manyhot.pipeline import BENCHMARKS
-    from manyhot.steps.propose import ensemble_of
-    from manyhot.steps.sets import label_sets
+    from manyhot.data.benchmarks import BENCHMARKS
+    from manyhot.reassess.propose import ensemble_of
     from manyhot.tables import align
+    from manyhot.tables.sets import label_sets
 
     fetched = BENCHMARKS["imagenet"].datasets[0].fetch()
     labels = fetched.labels

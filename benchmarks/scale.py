@@ -40,9 +40,9 @@ def crops(source: str, recipe: Recipe) -> float:
     """Return how many random crops a core decodes and alters a second, as a recipe asks."""
     import torch
 
-    from manyhot.models import open_source
-    from manyhot.models.preprocessing import Preprocessing
-    from manyhot.train.loading import Views
+    from manyhot.predict.network import Preprocessing
+    from manyhot.predict.sources import open_source
+    from manyhot.train.batches import Views
 
     torch.set_num_threads(1)
     openers = [opener for part in open_source(source).parts for _, opener in part.items()]

@@ -33,8 +33,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import manyhot
-from manyhot.heads import write_head
-from manyhot.train import fit_sigmoid, fit_softmax
+from manyhot.predict.weights import write_head
+from manyhot.train.heads import fit_sigmoid, fit_softmax
 
 VOC = heads.DATA / "voc"
 CASES = ("sigmoid", "killed", "softmax", "held-out")

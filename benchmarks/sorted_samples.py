@@ -38,11 +38,11 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot import catalog  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
+from manyhot.core.error_kinds import ORDER  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
-from manyhot.core.sorting import ORDER  # noqa: E402
-from manyhot.pipeline.similar import neighbours_of  # noqa: E402
+from manyhot.data import catalog  # noqa: E402
+from manyhot.predict.similar import neighbours_of  # noqa: E402
 
 VERDICTS = Path(__file__).with_suffix(".csv")
 BLIND = VERDICTS.with_name("sorted_samples_blind.csv")

@@ -21,9 +21,10 @@ common.quiet()
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
-from manyhot import catalog, diagnose_errors, read_findings  # noqa: E402
-from manyhot.core.sorting import ORDER  # noqa: E402
-from manyhot.formats.superclasses import read_superclasses  # noqa: E402
+from manyhot import diagnose_errors, read_findings  # noqa: E402
+from manyhot.core.error_kinds import ORDER  # noqa: E402
+from manyhot.data import catalog  # noqa: E402
+from manyhot.formats.tsipras import read_superclasses  # noqa: E402
 from manyhot.tables import Predictions, one_chunk  # noqa: E402
 
 MODELS = ("vit3b", "greedy_soups")

@@ -27,13 +27,12 @@ def rate(size: int) -> float:
     from torch.nn import functional as F
 
     from manyhot.classes import from_keys
-    from manyhot.train.feeding import FeatureFeed
+    from manyhot.train.inputs import FeatureFeed
     from manyhot.train.losses import loss_of
-    from manyhot.train.networks import start_of
-    from manyhot.train.optimising import optimiser_of
-    from manyhot.train.orders import plan_of
+    from manyhot.train.networks import stages_of, start_of
+    from manyhot.train.optimisers import optimiser_of
+    from manyhot.train.order import plan_of
     from manyhot.train.recipe import Recipe
-    from manyhot.train.stages import stages_of
 
     recipe = Recipe(model="efficientnet-lite0", trained_from="blocks.6", augment="mirror")
     module = start_of(recipe, from_keys([str(i) for i in range(CLASSES)])).module

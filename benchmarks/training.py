@@ -80,7 +80,7 @@ def data(folder: Path, n: int) -> tuple[Path, Path, Path]:
 
 def both(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -> list[tuple[Spent, Spent]]:
     """Return what epochs of the bare loop and of ours took, pair by pair."""
-    from manyhot import pipeline
+    from manyhot.train.run import train_files
 
     turns, pairs, begun = bare(source, labels, settings), [], None
 
@@ -92,7 +92,7 @@ def both(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -
                 pairs.append((other, own))
             begun = since((0, 0))
 
-    pipeline.train_files(source, labels, out, classes=classes, settings=settings, notify=notify)
+    train_files(source, labels, out, classes=classes, settings=settings, notify=notify)
     return pairs
 
 
@@ -107,12 +107,11 @@ def bare(source: Path, labels: Path, settings: dict) -> Iterator[Spent]:
     import torch
     from torch.nn import functional as F
 
-    from manyhot.models import open_source
-    from manyhot.models.preprocessing import Preprocessing
-    from manyhot.train.collecting import collect, memory_share
-    from manyhot.train.feeding import Normalise
-    from manyhot.train.loading import Loader, Views
-    from manyhot.train.orders import plan_of
+    from manyhot.predict.network import Preprocessing
+    from manyhot.predict.sources import open_source
+    from manyhot.train.batches import Loader, Views, collect, memory_share
+    from manyhot.train.inputs import Normalise
+    from manyhot.train.order import plan_of
     from manyhot.train.recipe import recipe_of
 
     recipe = recipe_of(settings)

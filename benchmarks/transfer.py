@@ -32,15 +32,14 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 
 from manyhot import fit_sigmoid, fit_softmax, predict, read_objects  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
-from manyhot.core.segmentation import class_overlaps  # noqa: E402
+from manyhot.core.detection import class_overlaps  # noqa: E402
 from manyhot.core.sets import NO, YES  # noqa: E402
-from manyhot.models import find_model  # noqa: E402
-from manyhot.models.decode import decode  # noqa: E402
-from manyhot.pixels.regions import read_mask  # noqa: E402
-from manyhot.steps.transfer import boxes_of  # noqa: E402
+from manyhot.diagnose.pixels.regions import read_mask  # noqa: E402
+from manyhot.predict.decode import decode  # noqa: E402
+from manyhot.predict.find import find_model  # noqa: E402
 from manyhot.train.transfer.detection import coco_metrics, detect, fit_detector  # noqa: E402
-from manyhot.train.transfer.features import Backbone, compute_maps  # noqa: E402
-from manyhot.train.transfer.heads import Cached, Live  # noqa: E402
+from manyhot.train.transfer.feature_maps import Backbone, Cached, Live, compute_maps  # noqa: E402  # noqa: E402
+from manyhot.train.transfer.measure import boxes_of  # noqa: E402
 from manyhot.train.transfer.neighbours import knn_scores  # noqa: E402
 from manyhot.train.transfer.segmentation import count_pixels, fit_segmenter  # noqa: E402
 from manyhot.train.transfer.settings import Detection, Segmentation  # noqa: E402

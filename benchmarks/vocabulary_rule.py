@@ -31,9 +31,9 @@ from scipy.stats import rankdata  # noqa: E402
 
 import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
+from manyhot.core.error_kinds import Errors, Hierarchy, Known, Neighbours, out_of_vocabulary, rarity_of  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
 from manyhot.core.sets import NO_LABEL  # noqa: E402
-from manyhot.core.sorting import Errors, Hierarchy, Known, Neighbours, out_of_vocabulary, rarity_of  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data"
 MODEL = "efficientnet-lite0"

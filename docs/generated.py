@@ -17,10 +17,11 @@ import pyarrow as pa
 import typer
 
 import manyhot
-from manyhot import catalog, cli, registry
+from manyhot import cli, registry
 from manyhot import errors as _errors
+from manyhot.data import catalog
 from manyhot.tables import TABLES, Column
-from manyhot.train import Recipe
+from manyhot.train.recipe import Recipe
 
 _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
 

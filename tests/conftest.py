@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 import drawings
+from skipping import missing
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -23,42 +24,42 @@ SHARED = REPO.parent / "shared"
 
 LONGEST = (
     "test_docs.py",
-    "models/test_ray.py",
-    "web/test_kills.py",
-    "report/test_figures.py",
+    "predict/ray/test_ray.py",
+    "reassess/app/test_app_kills.py",
+    "evaluate/report/figures/test_figures.py",
     "test_cli.py",
-    "pipeline/test_benchmarks.py",
-    "web/test_samples_campaign.py",
-    "web/test_page_lost.py",
-    "web/test_page_looks.py",
+    "evaluate/test_benchmark.py",
+    "reassess/app/test_app_samples_campaign.py",
+    "reassess/app/routes/test_rating_page_lost.py",
+    "reassess/app/routes/test_rating_page_looks.py",
     "report/test_gallery_browser.py",
-    "report/test_report_browser.py",
-    "models/test_resume.py",
-    "report/test_figures_browser.py",
-    "models/test_efficientnet_lite.py",
-    "models/test_squeezenet.py",
+    "evaluate/report/test_report_browser.py",
+    "predict/test_run_resume.py",
+    "evaluate/report/figures/test_figures_browser.py",
+    "predict/adapters/test_packaged_efficientnet_lite.py",
+    "predict/adapters/test_packaged_squeezenet.py",
     "test_cli_predict.py",
-    "pipeline/test_compare_files.py",
-    "web/test_database.py",
-    "web/test_page.py",
-    "web/test_postgres.py",
-    "models/test_engines.py",
-    "models/sources/test_remote.py",
-    "web/test_page_access.py",
-    "web/test_owner_page.py",
-    "web/test_store_answers.py",
-    "web/test_assigning_changes.py",
-    "web/test_security_text.py",
-    "pipeline/test_errors.py",
-    "models/test_adapters.py",
-    "web/test_store_assigning.py",
-    "web/test_backup.py",
-    "steps/test_propose_published.py",
-    "pipeline/test_conversion.py",
-    "pipeline/test_diagnose_files.py",
+    "evaluate/test_compare_files.py",
+    "reassess/app/store/test_database.py",
+    "reassess/app/routes/test_rating_page.py",
+    "reassess/app/store/test_engines_postgres.py",
+    "predict/engines/test_engines.py",
+    "predict/sources/test_remote.py",
+    "reassess/app/routes/test_rating_page_access.py",
+    "reassess/app/routes/test_owner_page.py",
+    "reassess/app/store/test_votes.py",
+    "reassess/app/store/test_pages_changes.py",
+    "reassess/app/test_app_security_text.py",
+    "evaluate/test_benchmark_errors.py",
+    "predict/adapters/test_adapters.py",
+    "reassess/app/store/test_pages.py",
+    "reassess/app/store/test_backup.py",
+    "reassess/test_propose_published.py",
+    "data/test_convert.py",
+    "diagnose/test_errors_files.py",
     "core/test_nearest.py",
     "minimal/test_minimal.py",
-    "train/test_two_processes.py",
+    "train/test_loop_two_processes.py",
 )
 """Files of five seconds to half a minute, which are begun first: whoever has the last would work alone."""
 
@@ -100,14 +101,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take the longest."""
     place = {HERE / name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
-
-
-def missing(what: str) -> None:
-    """Skip, saying what is absent; fail where everything must be there."""
-    message = f"absent: {what}"
-    if os.environ.get("MANYHOT_REQUIRE_ALL"):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from manyhot import cli, pipeline, tables
+from manyhot import cli, tables
 from manyhot.cli import annotating
-from manyhot.web.store import Store
+from manyhot.reassess import annotate
+from manyhot.reassess.app.store import Store
+from manyhot.reassess.campaign import init_campaign
+from manyhot.reassess.propose import propose_files
 
 
 @pytest.fixture
@@ -26,10 +29,10 @@ def campaign(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save("a.png")
     (tmp_path / "classes.csv").write_text("key,name\nn0,tench\nn1,goldfish\n")
     (tmp_path / "images.csv").write_text(f"image_id,uri,label\na.png,{tmp_path}/a.png,0\n")
-    pipeline.init_campaign("camp", images="images.csv", classes="classes.csv")
+    init_campaign("camp", images="images.csv", classes="classes.csv")
     predictions = tables.Predictions(pa.array(["a.png"]), "model", np.array([[0, 1]]), n_classes=2)
     tables.write_predictions(predictions, "camp/predictions/model.parquet")
-    pipeline.propose_files("camp", rule="top-k(k=2)")
+    propose_files("camp", rule="top-k(k=2)")
     return "camp"
 
 
@@ -52,7 +55,7 @@ def served(monkeypatch):
         def __init__(self, seconds, call, arguments):
             self.start = lambda: call(*arguments)
 
-    monkeypatch.setattr(pipeline, "serve", serve)
+    monkeypatch.setattr(annotate, "serve", serve)
     monkeypatch.setattr(annotating.threading, "Timer", Now)
     monkeypatch.setattr(annotating.webbrowser, "open", opened.append)
     return given, opened

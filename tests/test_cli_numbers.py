@@ -8,10 +8,10 @@ from forking import commands
 from manyhot.cli.calibrating import print_calibration
 from manyhot.cli.mitigating import print_mitigation
 from manyhot.cli.numbers import print_leaderboard
-from manyhot.steps.leaderboard import rank_models
-from manyhot.steps.mitigation import Mitigation
-from manyhot.steps.recalibration import Calibration
+from manyhot.evaluate.calibrate import Calibration
+from manyhot.evaluate.leaderboard import rank_models
 from manyhot.tables import Results, schema
+from manyhot.train.mitigate.measure import Mitigation
 
 IDS = [f"{i:02d}.jpg" for i in range(20)]
 CLASSES = np.arange(20) % 5

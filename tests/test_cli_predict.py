@@ -24,7 +24,7 @@ MODEL = """
 import time
 import numpy as np
 from manyhot.classes import from_keys
-from manyhot.models import Network, Preprocessing
+from manyhot.predict.network import Network, Preprocessing
 
 def slow(images):
     time.sleep(0.01 * len(images))
@@ -327,9 +327,10 @@ def test_an_interrupt_that_a_library_made_something_else_of(tmp_path):
     )
     main = (
         "import sys\n"
-        "from manyhot import cli, pipeline\n"
+        "from manyhot import cli\n"
+        "from manyhot.predict import doctor\n"
         "import wraps\n"
-        "pipeline.examine = wraps.model\n"
+        "doctor.examine = wraps.model\n"
         "sys.argv = ['manyhot', 'doctor']\n"
         "cli.main()\n"
     )

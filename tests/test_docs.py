@@ -30,8 +30,16 @@ from typer.testing import CliRunner
 
 import forking
 import manyhot
-from manyhot import api, catalog, cli, errors, pipeline, registry, tables
+from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
+from manyhot.data import catalog
+from manyhot.data.benchmarks import BENCHMARKS
+from manyhot.diagnose import corruptions
+from manyhot.evaluate import benchmark, evaluate, leaderboard
+from manyhot.predict import predict
+from manyhot.reassess import aggregate
+from manyhot.reassess import propose as propose_module
+from manyhot.tables.arrays import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
 DOCS = REPO / "docs"
@@ -180,9 +188,9 @@ def test_no_table_is_described_that_does_not_exist():
 
 
 def test_every_metadata_key_is_described(tmp_path):
-    labels = api.as_labels([[0], [1]], n_classes=2)
+    labels = as_labels([[0], [1]], n_classes=2)
     results = manyhot.evaluate([[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, n_classes=2, resamples=5)
-    (predictions,) = api.as_predictions({"a": [[0], [1]]}, n_classes=2)
+    (predictions,) = as_predictions({"a": [[0], [1]]}, n_classes=2)
     files = [
         (manyhot.write_labels(labels, tmp_path / "labels.parquet"), "labels"),
         (manyhot.write_predictions(predictions, tmp_path / "a.parquet"), "predictions"),
@@ -339,7 +347,7 @@ def test_example_notebook_runs(tmp_path):
 def test_numbers_of_the_tour_are_those_of_the_command(mirror):
     shown = (DOCS / "tour.md").read_text(encoding="utf-8")
     (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
-    for dataset in pipeline.BENCHMARKS["imagenet"].datasets:
+    for dataset in BENCHMARKS["imagenet"].datasets:
         part = block.partition(f"{dataset.name}: ")[2].partition("…")[0]
         rows = re.findall(r"^ *\d+ +(\w+) +(.+%.*)", part, re.MULTILINE)
         assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
@@ -512,6 +520,17 @@ def options_of(command):
     return [o for p in command.params if p.param_type_name == "option" for o in [*p.opts, *p.secondary_opts]]
 
 
+def called():
+    """Yield the home and the name of each function that a command imports when it runs."""
+    for path in sorted(Path(cli.__file__).parent.glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom) and node.module.count(".") > 1:
+                        module = importlib.import_module(node.module)
+                        yield from ((module, alias.name) for alias in node.names)
+
+
 class ParsedError(Exception):
     """Raised in place of the work of a command."""
 
@@ -527,7 +546,7 @@ def parse(monkeypatch):
         for spec in options.metrics or ():
             registry.get("metric", spec)
         if isinstance(arguments[0], str):
-            assert arguments[0] in pipeline.BENCHMARKS, f"there is no benchmark {arguments[0]!r}"
+            assert arguments[0] in BENCHMARKS, f"there is no benchmark {arguments[0]!r}"
         raise ParsedError
 
     def run_models(_, models, *__, **___):
@@ -537,10 +556,10 @@ def parse(monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(typer.testing, "_get_command", program)
-    monkeypatch.setattr(pipeline, "evaluate_benchmark", judge)
-    monkeypatch.setattr(pipeline, "evaluate_files", judge)
-    monkeypatch.setattr(pipeline, "predict_files", run_models)
-    monkeypatch.setattr(pipeline, "diagnose_corruptions_files", run_models)
+    monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
+    monkeypatch.setattr(evaluate, "evaluate_files", judge)
+    monkeypatch.setattr(predict, "predict_files", run_models)
+    monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -551,19 +570,19 @@ def parse(monkeypatch):
         registry.get("proposer", rule)
         raise ParsedError
 
-    monkeypatch.setattr(pipeline, "propose_files", propose)
+    monkeypatch.setattr(propose_module, "propose_files", propose)
     given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
     given |= {"predict_files", "diagnose_corruptions_files"}
-    for name in set(pipeline.__all__) - given:
-        if inspect.isfunction(getattr(pipeline, name)):
-            monkeypatch.setattr(pipeline, name, stop)
+    for module, name in called():
+        if name not in given and inspect.isfunction(getattr(module, name)):
+            monkeypatch.setattr(module, name, stop)
 
     def combine(*_, method, **__):
         registry.get("aggregator", method)
         raise ParsedError
 
-    monkeypatch.setattr(pipeline, "aggregate_files", combine)
-    monkeypatch.setattr(pipeline, "leaderboard", rank)
+    monkeypatch.setattr(aggregate, "aggregate_files", combine)
+    monkeypatch.setattr(leaderboard, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
     monkeypatch.setattr("manyhot.study.run.run_study", stop)
     monkeypatch.setattr("manyhot.study.files.read_opening", stop)

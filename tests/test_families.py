@@ -2,7 +2,7 @@
 
 import pytest
 
-from manyhot.families import family_of, pretraining_of
+from manyhot.classes import family_of, pretraining_of
 
 
 @pytest.mark.parametrize(

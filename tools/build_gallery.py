@@ -21,9 +21,9 @@ from typing import Any
 
 import polars as pl
 
-from manyhot.report.figures import draw_figures
-from manyhot.report.inputs import ReportTables, read_tables
-from manyhot.report.save import save_figures
+from manyhot.evaluate.report.figures import draw_figures
+from manyhot.evaluate.report.inputs import ReportTables, read_tables
+from manyhot.report.export import save_figures
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURES = DOCS / "images" / "gallery"

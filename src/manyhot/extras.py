@@ -1,10 +1,16 @@
-"""What is not part of the minimal install."""
+"""What is not part of the minimal install.
+
+Packages whose names are imported when somebody first asks for them.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +31,7 @@ EXTRAS = {
 }
 """The modules that tell whether an extra is installed, and what it is for."""
 
+
 _BESIDE = {
     "models": ("PIL", "filelock", "huggingface_hub"),
     "train": ("tensorboard", *EXTRAS["models"][0], "PIL", "filelock", "huggingface_hub"),
@@ -35,12 +42,14 @@ _BESIDE = {
 }
 """What else comes with an extra, with what it includes and what its packages bring."""
 
+
 _ROOMS = {
     "manyhot.train": "train",
     "manyhot.study": "train",
-    "manyhot.web": "web",
+    "manyhot.reassess.app": "web",
+    "manyhot.evaluate.report": "report",
     "manyhot.report": "report",
-    "manyhot.pixels": "diagnose",
+    "manyhot.diagnose.pixels": "diagnose",
 }
 """The extra that the code of a package is part of."""
 
@@ -97,9 +106,8 @@ def missing_extra(error: BaseException) -> MissingExtraError | None:
 
 def _rooms(traceback: TracebackType | None) -> Iterator[str]:
     while traceback is not None:
-        module = ".".join(str(traceback.tb_frame.f_globals.get("__name__")).split(".")[:2])
-        if module in _ROOMS:
-            yield _ROOMS[module]
+        module = f"{traceback.tb_frame.f_globals.get('__name__')}."
+        yield from (extra for room, extra in _ROOMS.items() if module.startswith(f"{room}."))
         traceback = traceback.tb_next
 
 
@@ -117,3 +125,39 @@ def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
             raise extra from error
 
     return call
+
+
+def public_names(file: str) -> dict[str, str]:
+    """Return the module of each name that the stub beside a package's ``__init__.py`` imports."""
+    stub = Path(file).with_suffix(".pyi").read_text(encoding="utf-8")
+    lines = [line.split() for line in stub.splitlines() if line.startswith("from manyhot.")]
+    return {line[3]: line[1] for line in lines if line[3] != "__version__"}
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's ``__getattr__`` and ``__dir__`` (PEP 562).
+
+    What is missing is named by its extra: where a name is imported, and where a function is called.
+
+    Parameters
+    ----------
+    package : str
+        Its name, for the error.
+    homes : Mapping of str to str
+        The module of each public name.
+    """
+
+    @naming_extras
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(homes[name]), name)
+        if not inspect.isfunction(value):
+            return value
+        public = naming_extras(value)
+        # As the function of this package that it is now, it goes to other processes by its name.
+        public.__module__, public.__qualname__ = package, name
+        setattr(sys.modules[package], name, public)
+        return public
+
+    return find, lambda: sorted(homes)

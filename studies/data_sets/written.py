@@ -15,8 +15,8 @@ from PIL import Image
 
 from manyhot import Labels, write_labels
 from manyhot.classes import ClassList
+from manyhot.diagnose.pixels.corruptions import corruption
 from manyhot.errors import InputError
-from manyhot.pixels.corruptions import corruption
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -76,7 +76,7 @@ def squashed(picture: bytes, side: int) -> Pixels:
 
 
 def write_images(path: Path, pictures: Mapping[str, Pixels]) -> None:
-    """Write pictures by their ids, as ``manyhot.models.open_source`` reads them."""
+    """Write pictures by their ids, as ``manyhot.predict.sources.open_source`` reads them."""
     column = pa.array([jpeg(p) for p in pictures.values()], pa.binary())
     pq.write_table(pa.table({"image_id": list(pictures), "jpeg": column}), path)
 

@@ -18,9 +18,9 @@ from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.steps.sets import label_sets
 from manyhot.study import Measured, Run
 from manyhot.tables import align
+from manyhot.tables.sets import label_sets
 
 RESAMPLES = 100
 """A standard deviation of so many is known to 7 %."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from manyhot.core.calibration import fit_isotonic
 from manyhot.core.reliability import against_label, against_set
-from manyhot.core.scaling import fit_isotonic
 from manyhot.core.sets import Case
 from manyhot.registry import get
 from manyhot.study import Measure, Measured, Metric, Run

@@ -20,8 +20,8 @@ from manyhot.core.shortcuts import (
     split,
 )
 from manyhot.formats import read_classes
-from manyhot.steps.sets import label_sets
 from manyhot.study import Measure, Measured, Metric, Run
+from manyhot.tables.sets import label_sets
 from measuring.judged import Floats, Judged, counts, predictions, scores_of
 
 PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from networks import engine_of
 
-from manyhot.pipeline import transfer_files
 from manyhot.study import Measure, Measured, Metric, Run
+from manyhot.train.transfer.transfer import transfer_files
 
 METRICS = (
     Metric("knn_top1", "k-NN accuracy on another data set", percent=True),

@@ -5,14 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from manyhot.core.aggregation import (
-    dawid_skene,
-    golden_bayes,
-    golden_matrices,
-    majority,
-    one_coin,
-    yes_share,
-)
+from manyhot.core.aggregation import dawid_skene, golden_bayes, golden_matrices, majority, one_coin, yes_share
 from manyhot.core.answers import SILENT, Answers, Golden
 from manyhot.errors import InputError
 from manyhot.registry import get, names

@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from manyhot.core.agreement import MEASURES, SET_MEASURES, measure_answers, measure_sets
 from manyhot.core.answers import Answers, Golden
-from manyhot.core.quality import (
+from manyhot.core.raters import (
     agreement_with_others,
     always_no,
     golden_measures,

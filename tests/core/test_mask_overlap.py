@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from manyhot.core.segmentation import VOID, class_overlaps, pixel_counts
+from manyhot.core.detection import VOID, class_overlaps, pixel_counts
 
 RNG = np.random.default_rng(0)
 WANTED = RNG.choice([0, 1, 2, VOID], (6, 9, 7), p=[0.5, 0.2, 0.2, 0.1])

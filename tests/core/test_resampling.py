@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from manyhot.core.cells import Cells
 from manyhot.core.estimates import Ratio
 from manyhot.core.resampling import (
     Bootstrap,
+    Cells,
     centred_interval,
     compare_pairs,
     draw_counts,

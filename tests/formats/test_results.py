@@ -10,7 +10,7 @@ import manyhot
 from manyhot import read_labels, tables
 from manyhot.classes import class_list
 from manyhot.formats import detect, read_findings, read_results
-from manyhot.formats.timm_results import with_pretraining
+from manyhot.formats.timm import with_pretraining
 
 RESULTS = "aa4b5850c1543fa488abf260f18390eda46cf85d/results/"
 EARLIER = "c9f208f7f8d5917f9a900ef2f96d9aa2ffb9264e/results/"

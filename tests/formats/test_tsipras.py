@@ -13,7 +13,7 @@ import pytest
 from manyhot import read_images, read_labels
 from manyhot.errors import InputError
 from manyhot.formats import detect
-from manyhot.formats.pickles import MAX_BYTES
+from manyhot.formats.pandas_pickle import MAX_BYTES
 
 FILES = ("annotations_classify_task.pkl", "image_info.pkl")
 

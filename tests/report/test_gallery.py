@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from gallery_cases import (
     FIRST,
     HOSTILE,
@@ -22,7 +23,6 @@ from gallery_cases import (
     one_class,
     small_gallery,
 )
-
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.report.gallery import SIMILAR, make_gallery, verdict
 from manyhot.report.gallery_files import LARGE, PART, SMALL, remove_gallery, write_gallery

@@ -3,6 +3,7 @@
 from urllib.parse import urlencode
 
 import pytest
+
 from gallery_cases import (
     FIRST,
     HOSTILE,
@@ -11,13 +12,13 @@ from gallery_cases import (
     class_names,
     dots,
     images_table,
+    images_table_of,
     labels_table,
     model,
+    one_class,
     photographs,
     small_gallery,
 )
-from test_gallery import images_table_of, one_class
-
 from manyhot.report.gallery import make_gallery
 from manyhot.report.gallery_files import PART, write_gallery
 

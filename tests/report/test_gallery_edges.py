@@ -2,8 +2,8 @@
 
 import numpy as np
 import pyarrow as pa
-from gallery_cases import images_table_of, one_class
 
+from gallery_cases import images_table_of, one_class
 from manyhot.report.gallery import make_gallery
 from manyhot.tables import Predictions
 

@@ -1,8 +1,9 @@
 import pytest
-import toys
 
-from manyhot import pipeline
+import toys
 from manyhot.study import run as running_studies
+from manyhot.study.files import Opening
+from manyhot.train import run as run_module
 
 
 @pytest.fixture
@@ -10,14 +11,14 @@ def trainer(monkeypatch):
     """Networks are trained by nobody, in no time."""
     trainer = toys.Trainer()
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of small files a study: 25 s of 31
-    monkeypatch.setattr(pipeline, "train_files", trainer)
+    monkeypatch.setattr(run_module, "train_files", trainer)
     return trainer
 
 
 @pytest.fixture
 def given(monkeypatch, tmp_path):
     """Run a study that is given as it is, not as a file; in a folder of its own."""
-    opening = running_studies.Opening("Do sets help?", "manyhot study toy.py", "a second", "they do")
+    opening = Opening("Do sets help?", "manyhot study toy.py", "a second", "they do")
 
     def run(study, **options):
         monkeypatch.setattr(running_studies, "read_study", lambda path: (study, opening))

@@ -9,13 +9,12 @@ from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
 import trainings
-from manyhot.models import Preprocessing, open_source
-from manyhot.models.decode import decode
-from manyhot.train.collecting import collect
-from manyhot.train.cropping import centred, cropped, random_box
-from manyhot.train.loading import Loader, Views, decoders
-from manyhot.train.mixing import drawn
-from manyhot.train.orders import Everything, Shards, plan_of, shuffled
+from manyhot.predict.decode import decode
+from manyhot.predict.network import Preprocessing
+from manyhot.predict.sources import open_source
+from manyhot.train.augment import drawn
+from manyhot.train.batches import Loader, Views, centred, collect, cropped, decoders, random_box
+from manyhot.train.order import Everything, Shards, plan_of, shuffled
 from manyhot.train.recipe import Recipe
 
 SMALL = Preprocessing(size=(32, 32), scale=(36, 36))

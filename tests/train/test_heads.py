@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
-from manyhot.heads import read_head, write_head
-from manyhot.train import PENALTIES, fit_sigmoid, fit_softmax
+from manyhot.predict.weights import read_head, write_head
+from manyhot.train.heads import PENALTIES, fit_sigmoid, fit_softmax
 
 pytest.importorskip("torch")
 

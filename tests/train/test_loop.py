@@ -13,16 +13,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import trainings
-from manyhot import pipeline, predict, read_labels
+from manyhot import predict, read_labels
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
-from manyhot.steps.sets import label_sets
+from manyhot.predict.weights import read_trained
+from manyhot.tables.sets import label_sets
 from manyhot.train import loop
-from manyhot.train.networks import start_of
+from manyhot.train.networks import stages_of, start_of
 from manyhot.train.recipe import Recipe
-from manyhot.train.stages import stages_of
-from manyhot.train.wanted import teacher
-from manyhot.trained import read_trained
+from manyhot.train.run import train_files
+from manyhot.train.targets import teacher
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def train(folder, tmp_path):
     def train(out, source="images", val=False, notify=None, **settings):
-        return pipeline.train_files(
+        return train_files(
             source if not isinstance(source, str) else folder / source,
             folder / "labels.parquet",
             tmp_path / out,
@@ -120,7 +120,7 @@ def test_features_computed_once_train_as_images_do(train, monkeypatch, model):
     layer = "layer4" if "resnet" in model else "blocks.3"
     settings = {"model": model, "trained_from": layer, "augment": "none", "val": True, "lr": 1e-2}
     cached = train("cached", **settings)
-    monkeypatch.setattr("manyhot.train.stages.Stages.rest", lambda self: None)
+    monkeypatch.setattr("manyhot.train.networks.Stages.rest", lambda self: None)
     whole = train("whole", **settings)
     same(cached, whole, rtol=1e-3, atol=1e-5)
     for a, b in zip(log(cached), log(whole), strict=True):

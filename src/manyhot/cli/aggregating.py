@@ -14,7 +14,8 @@ from manyhot.cli.options import ClassesOption, JsonOption, call
 from manyhot.cli.printing import print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Aggregated, Agreement
+    from manyhot.reassess.aggregate import Aggregated
+    from manyhot.reassess.agreement import Agreement
 
 VotesArgument = Annotated[
     str,
@@ -92,10 +93,10 @@ def aggregate(
     Methods: majority, yes-share, dawid-skene, one-coin, golden-bayes.
     Example: manyhot aggregate imagenet-real --method golden-bayes --out labels.parquet
     """
-    from manyhot import pipeline
+    from manyhot.reassess.aggregate import aggregate_files
 
     with show_progress() as progress:
-        done, written = pipeline.aggregate_files(
+        done, written = aggregate_files(
             votes,
             out,
             golden=golden,
@@ -133,10 +134,10 @@ def agreement(
 
     Example: manyhot agreement imagenet-real
     """
-    from manyhot import pipeline
+    from manyhot.reassess.agreement import agreement_files
 
     with show_progress() as progress:
-        found, written = pipeline.agreement_files(
+        found, written = agreement_files(
             votes,
             out,
             golden=golden,
@@ -280,7 +281,7 @@ def _print_raters(raters: list[dict[str, Any]], most: int = 5) -> None:
 
 
 def _print_flags(raters: list[dict[str, Any]]) -> None:
-    from manyhot.pipeline import RULES
+    from manyhot.reassess.agreement import RULES
 
     for flag, rule in RULES.items():
         flagged = [r["rater_id"] for r in raters if flag in r["flags"]]

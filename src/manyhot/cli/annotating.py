@@ -17,7 +17,7 @@ from manyhot.cli.options import call, without_passwords
 from manyhot.cli.printing import print_written
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Annotation
+    from manyhot.reassess.annotate import Annotation
 
 _VARIABLE = "MANYHOT_DATABASE"
 CampaignArgument = Annotated[Path, typer.Argument(help="Folder of the campaign.", metavar="DIR")]
@@ -79,8 +79,8 @@ def annotate(
 
     Options that are given hold for a campaign that runs already, too; all others are on the owner's page.
     """
-    from manyhot.pipeline import open_annotation, serve
-    from manyhot.web import Reach, Settings
+    from manyhot.reassess.annotate import open_annotation, serve
+    from manyhot.reassess.app import Reach, Settings
 
     given = {"raters": raters, "per_page": per_page, "qualify": qualify}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -127,7 +127,7 @@ def invite(
     ] = "http://127.0.0.1:8000",
 ) -> None:
     """Print an invitation link for each rater; an older one of the same name ends."""
-    from manyhot.pipeline import open_annotation
+    from manyhot.reassess.annotate import open_annotation
 
     with open_annotation(campaign, database=database) as annotation:
         for name in names:
@@ -142,7 +142,7 @@ def invite(
 
 def export(campaign: CampaignArgument, database: DatabaseOption = None) -> None:
     """Write the votes and remarks of the annotation app as tables of the campaign."""
-    from manyhot.pipeline import export_votes
+    from manyhot.reassess.annotate import export_votes
 
     print_written(export_votes(campaign, database=database, call=call()), False)
 

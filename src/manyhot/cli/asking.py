@@ -14,7 +14,7 @@ from manyhot.cli.options import ClassesOption, JsonOption, call
 from manyhot.cli.printing import print_facts, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Next
+    from manyhot.reassess.next_questions import Next
 
 
 class Ranking(StrEnum):
@@ -77,10 +77,10 @@ def next_questions(
 
     Example: manyhot next campaign --budget 1000
     """
-    from manyhot import pipeline
+    from manyhot.reassess.next_questions import next_files
 
     with show_progress() as progress:
-        found, written = pipeline.next_files(
+        found, written = next_files(
             votes,
             out,
             budget=budget,

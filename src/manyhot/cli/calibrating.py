@@ -21,7 +21,7 @@ from manyhot.cli.options import ClassesOption, JsonOption, OutOption, RowsOption
 from manyhot.cli.printing import counts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Calibration
+    from manyhot.evaluate.calibrate import Calibration
 
 Row = dict[str, Any]
 
@@ -80,10 +80,10 @@ def calibration(
     Examples: manyhot diagnose calibration campaign ·
     manyhot diagnose calibration labels.parquet --predictions predictions --method temperature
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.calibrate import diagnose_calibration_files
 
     with show_progress() as progress:
-        found, written = pipeline.diagnose_calibration_files(
+        found, written = diagnose_calibration_files(
             dataset,
             out,
             predictions=predictions or (),
@@ -130,7 +130,7 @@ def _plain(rows: Sequence[Row]) -> list[Row]:
 
 
 def _print_model(dataset: str, model: str, rows: Sequence[Row]) -> None:
-    from manyhot.pipeline import MEASURES
+    from manyhot.evaluate.calibrate import MEASURES
 
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
     say(f"{dataset}, {model}: fitted on {fitted:,} images, judged on {n:,} others")

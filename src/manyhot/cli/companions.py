@@ -19,7 +19,7 @@ from manyhot.cli.options import ClassesOption, JsonOption, OutOption, RowsOption
 from manyhot.cli.printing import print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Companions
+    from manyhot.diagnose.companions import Companions
 
 Row = dict[str, Any]
 
@@ -73,10 +73,10 @@ def companions(
     Examples: manyhot diagnose companions imagenet ·
     manyhot diagnose companions campaign --least 50 --out diagnosis
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.companions import diagnose_companions_files
 
     with show_progress() as progress:
-        found, written = pipeline.diagnose_companions_files(
+        found, written = diagnose_companions_files(
             dataset,
             out,
             predictions=predictions or (),

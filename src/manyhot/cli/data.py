@@ -69,9 +69,9 @@ def convert(
     manyhot convert labels.parquet hub --to hf-labels --card hub/README.md ·
     manyhot convert votes.parquet export.json --to label-studio
     """
-    from manyhot import pipeline
+    from manyhot.data.convert import convert as convert_convert
 
-    saved = pipeline.convert(
+    saved = convert_convert(
         source,
         target,
         rows=rows,
@@ -97,7 +97,7 @@ def fetch(
     MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
     Example: manyhot fetch imagenet-real
     """
-    from manyhot import catalog
+    from manyhot.data import catalog
 
     if list_ or not names:
         print_catalog(as_json)

@@ -14,7 +14,8 @@ from manyhot.cli.options import ClassesOption, JsonOption, RowsOption, call
 from manyhot.cli.printing import print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import LabelIssues, SortedErrors
+    from manyhot.diagnose.errors import SortedErrors
+    from manyhot.diagnose.labels import LabelIssues
 
 diagnose = typer.Typer(
     name="diagnose", help="Find out what is wrong, with models and with labels.", no_args_is_help=True
@@ -155,10 +156,10 @@ def errors(
     Examples: manyhot diagnose errors imagenet-val --models 'resnet*' ·
     manyhot diagnose errors campaign --above 0.9 --out campaign/findings.parquet
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.errors import diagnose_errors_files
 
     with show_progress() as progress:
-        found, written = pipeline.diagnose_errors_files(
+        found, written = diagnose_errors_files(
             dataset,
             out,
             predictions=predictions or (),
@@ -239,10 +240,10 @@ def labels(
     Examples: manyhot diagnose labels imagenet-val --models 'resnet*' ·
     manyhot diagnose labels predictions --embeddings predictions
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.labels import find_label_issues_files
 
     with show_progress() as progress:
-        found, written = pipeline.find_label_issues_files(
+        found, written = find_label_issues_files(
             dataset,
             out,
             predictions=predictions or (),

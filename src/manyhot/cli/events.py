@@ -19,7 +19,9 @@ from manyhot.cli.printing import print_written, say
 from manyhot.errors import printable
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Done, Notify, Trial
+    from manyhot.predict.engines.choose import Trial
+    from manyhot.predict.predict import Notify
+    from manyhot.predict.run import Done
 
 EVERY_S = 1.0
 """Seconds between two events of progress for programs."""

@@ -14,7 +14,7 @@ from manyhot.cli.options import ClassesOption, JsonOption, OutOption, call
 from manyhot.cli.printing import print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Explanations
+    from manyhot.diagnose.localisation import Explanations
 
 Row = dict[str, Any]
 
@@ -96,10 +96,10 @@ def explain(
     Examples: manyhot explain photos --model efficientnet-lite0 ·
     manyhot explain photos --model head:head.safetensors --objects boxes.parquet --class horse --class person
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.explain import explain_files
 
     with show_progress() as progress:
-        found, written = pipeline.explain_files(
+        found, written = explain_files(
             source,
             model,
             out,

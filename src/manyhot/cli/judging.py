@@ -122,16 +122,17 @@ def evaluate(
     Examples: manyhot evaluate imagenet --out imagenet ·
     manyhot evaluate --labels real.json --predictions resnet50.npy --rows rows.json --out results
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.benchmark import evaluate_benchmark
+    from manyhot.evaluate.evaluate import Options, evaluate_files
 
     own = (labels, images, classes, dataset, gallery is not None)
     _check_usage(benchmark, labels, predictions, any(own))
-    options = pipeline.Options(
+    options = Options(
         tuple(metric) if metric else None, tuple(slice_ or ()), resamples, seed, map_resamples, trust_order
     )
     with show_progress() as progress:
         if benchmark is not None:
-            outcome = pipeline.evaluate_benchmark(
+            outcome = evaluate_benchmark(
                 benchmark,
                 out,
                 predictions=predictions or (),
@@ -142,7 +143,7 @@ def evaluate(
             )
         else:
             assert labels is not None
-            outcome = pipeline.evaluate_files(
+            outcome = evaluate_files(
                 labels,
                 predictions or (),
                 out,
@@ -189,10 +190,10 @@ def compare(
     Examples: manyhot compare timm-results --out timm ·
     manyhot compare results-a results-b --out comparison
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.leaderboard import compare_files
 
     with show_progress() as progress:
-        done = pipeline.compare_files(
+        done = compare_files(
             results,
             out,
             families=families,
@@ -229,10 +230,10 @@ def describe(
     Example: manyhot describe imagenet ·
     manyhot describe labels.parquet --card README.md --votes campaign --licence cc-by-4.0
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.describe import describe_files
 
     with show_progress() as progress:
-        description, written = pipeline.describe_files(
+        description, written = describe_files(
             labels,
             out,
             rows=rows,
@@ -269,10 +270,10 @@ def kinds(
     Examples: manyhot kinds tsipras --out kinds.parquet ·
     manyhot kinds labels.parquet --predictions predictions --out kinds.parquet
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.label_kinds import kinds_files
 
     with show_progress() as progress:
-        found, written = pipeline.kinds_files(
+        found, written = kinds_files(
             labels,
             predictions or (),
             out,
@@ -310,12 +311,15 @@ def leaderboard(
 
     Examples: manyhot leaderboard --top 10 · manyhot leaderboard results --by mla --format markdown
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.leaderboard import leaderboard as leaderboard_leaderboard
+    from manyhot.formats.writing import check_apart
 
     if out is not None:
-        pipeline.check_apart(results or (), out)
+        check_apart(results or (), out)
     with show_progress() as progress:
-        ranked = pipeline.leaderboard(results or ("timm-results",), by=by, dataset=dataset, progress=progress)
+        ranked = leaderboard_leaderboard(
+            results or ("timm-results",), by=by, dataset=dataset, progress=progress
+        )
     print_leaderboard(ranked.slice(0, top) if top else ranked, kind.value if kind else "", out)
 
 
@@ -328,16 +332,16 @@ def report(
 
     Example: manyhot report imagenet
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.page import report_folder
 
-    print_written(pipeline.report_folder(folder, title=title), as_json)
+    print_written(report_folder(folder, title=title), as_json)
     print_undrawn(as_json)
 
 
 def _check_usage(
     benchmark: str | None, labels: Path | None, predictions: list[Path] | None, has_own: bool
 ) -> None:
-    from manyhot.pipeline import BENCHMARKS
+    from manyhot.data.benchmarks import BENCHMARKS
 
     swallowed = [str(p) for p in predictions or () if str(p) in BENCHMARKS and not p.exists()]
     if benchmark is None and swallowed:

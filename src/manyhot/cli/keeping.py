@@ -15,7 +15,7 @@ _File = Annotated[Path, typer.Argument(help="The backup, a zip file.", metavar="
 
 def backup(campaign: CampaignArgument, file: _File, database: DatabaseOption = None) -> None:
     """Write a campaign with all answers to one file; the app may go on meanwhile."""
-    from manyhot.pipeline import backup_campaign
+    from manyhot.reassess.backup import backup_campaign
 
     done = backup_campaign(campaign, file, database=database)
     typer.echo(f"Wrote {file}: {done.counts['votes']:,} votes and {len(done.files):,} files.")
@@ -31,7 +31,7 @@ def restore(
     ] = None,
 ) -> None:
     """Make a campaign from a backup; who had a session or an invitation goes on with it."""
-    from manyhot.pipeline import restore_campaign
+    from manyhot.reassess.backup import restore_campaign
 
     restore_campaign(file, campaign, database=database)
     address = f" --database {without_passwords(database)}" if database else ""

@@ -28,10 +28,10 @@ def label_maps(
     Train with it: manyhot train … --set teach=maps --set maps=maps.arrow. Example: manyhot label-maps
     photos --model timm/resnet50 --out maps.arrow
     """
-    from manyhot import pipeline
+    from manyhot.train.make_label_maps import label_map_files
 
     with show_progress() as progress:
-        n, written = pipeline.label_map_files(
+        n, written = label_map_files(
             source, model, out, k=k, size=size, classes=classes, call=call(), progress=progress
         )
     if as_json:

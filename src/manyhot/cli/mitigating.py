@@ -14,16 +14,10 @@ import typer
 from manyhot.cli.events import show_events
 from manyhot.cli.options import ClassesOption, JsonOption, OutOption, call
 from manyhot.cli.printing import counts, print_table, print_written, say
-from manyhot.cli.shortcutting import (
-    EngineOption,
-    Fill,
-    MasksOption,
-    ObjectsOption,
-    SourceArgument,
-)
+from manyhot.cli.shortcutting import EngineOption, Fill, MasksOption, ObjectsOption, SourceArgument
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Mitigation
+    from manyhot.train.mitigate.measure import Mitigation
 
 Row = dict[str, Any]
 
@@ -111,10 +105,10 @@ def mitigate(
     Example: manyhot mitigate photos --objects boxes.parquet --labels labels.parquet
     --model efficientnet-lite0 --pair horse:person
     """
-    from manyhot import pipeline
+    from manyhot.train.mitigate import mitigate_files
 
     with nullcontext() if as_json else show_events(out, False) as notify:
-        found, written = pipeline.mitigate_files(
+        found, written = mitigate_files(
             source,
             objects,
             out,

@@ -15,7 +15,8 @@ from manyhot.cli.printing import print_table, print_undrawn, print_written, say
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from manyhot.pipeline import Compared, Outcome
+    from manyhot.evaluate.evaluate import Outcome
+    from manyhot.evaluate.leaderboard import Compared
 
 
 HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
@@ -72,7 +73,7 @@ def _print_notes(outcome: Outcome, most: int = 5) -> None:
 
 def _print_headline(outcome: Outcome, most: int = 15) -> None:
     """Print the best models of each data set, and one's own with their rank."""
-    from manyhot.pipeline import image_groups
+    from manyhot.evaluate.leaderboard import image_groups
 
     told = json.loads(outcome.evaluation.about["metrics"])
     results = outcome.evaluation.tables()
@@ -206,7 +207,7 @@ _ANALYSES = {
 
 
 def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
-    from manyhot.pipeline import WARNING
+    from manyhot.evaluate.sensitivity import WARNING
 
     if not rows:
         return
@@ -313,7 +314,7 @@ def _span(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2)
 
 def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:
     """Print or write a leaderboard; CSV and JSON have all columns, the others what fits on a page."""
-    from manyhot.pipeline import leaderboard_text, narrow
+    from manyhot.evaluate.leaderboard import leaderboard_text, narrow
 
     if kind in ("", "table") and out is None:
         _print_ranked(narrow(ranked))

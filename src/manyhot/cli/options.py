@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import CardFacts
+    from manyhot.reassess.card import CardFacts
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, for programs.")]
 OutOption = Annotated[
@@ -85,7 +85,7 @@ def card_facts(
     votes: str | None, agreement: Path | None, licence: str | None, named: bool
 ) -> CardFacts | None:
     """Return what these options tell a data card, or None where none of them is given."""
-    from manyhot.pipeline import CardFacts
+    from manyhot.reassess.card import CardFacts
 
     told = votes or agreement or licence or named
     return CardFacts(votes, agreement, licence, named) if told else None

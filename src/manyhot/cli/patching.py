@@ -109,26 +109,27 @@ def patchml(
     Examples: manyhot patchml photos --objects instances_val2017.json --out patchml ·
     manyhot patchml photos --objects objects.parquet --objects-per-image 2 --pair horse+person --cut mask
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.patchml import patchml_files
+    from manyhot.diagnose.patchml.settings import PatchSettings, pair_of, real_range, whole_range
 
-    settings = pipeline.PatchSettings(
+    settings = PatchSettings(
         n=n,
-        objects=pipeline.whole_range(objects_per_image, "--objects-per-image"),
-        overlap=pipeline.real_range(overlap, "--overlap"),
-        scale=pipeline.real_range(scale, "--scale"),
+        objects=whole_range(objects_per_image, "--objects-per-image"),
+        overlap=real_range(overlap, "--overlap"),
+        scale=real_range(scale, "--scale"),
         background=background,
         cut=cut.value,
         soft=soft,
         size=size,
         least=least,
         only=tuple(only or ()),
-        pairs=tuple(pipeline.pair_of(text) for text in pair or ()),
+        pairs=tuple(pair_of(text) for text in pair or ()),
         as_they_occur=as_they_occur,
         format=format.value,
         seed=seed,
     )
     with show_progress() as progress:
-        done = pipeline.patchml_files(
+        done = patchml_files(
             images,
             objects,
             out,

@@ -78,12 +78,12 @@ def predict(
     Examples: manyhot predict photos --model efficientnet-lite0 --out predictions ·
     manyhot predict 's3://bucket/val-{000..099}.tar' --model timm/resnet50.a1_in1k --shard 3/16
     """
-    from manyhot import pipeline
+    from manyhot.predict.predict import predict_files
 
     if dense and top is not None:
         raise typer.BadParameter("--top and --dense exclude each other")
     with show_events(out, as_json) as notify:
-        done = pipeline.predict_files(
+        done = predict_files(
             source,
             list(dict.fromkeys(model)),
             out,
@@ -120,16 +120,16 @@ def models(
 
     Example: manyhot models 'eva02*'
     """
-    from manyhot import pipeline
+    from manyhot.predict.find import list_models
 
-    print_models(pipeline.list_models(pattern), pattern, as_json)
+    print_models(list_models(pattern), pattern, as_json)
 
 
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine can predict with, and how to get the rest."""
-    from manyhot import pipeline
+    from manyhot.predict.doctor import examine
 
-    print_doctor(pipeline.examine(), as_json)
+    print_doctor(examine(), as_json)
 
 
 def similar(
@@ -160,10 +160,10 @@ def similar(
 
     Example: manyhot similar predictions --queries photos --out similar.parquet
     """
-    from manyhot import pipeline
+    from manyhot.predict.similar import similar_files
 
     with show_progress() as progress:
-        found, written = pipeline.similar_files(
+        found, written = similar_files(
             index,
             model=model,
             queries=queries,

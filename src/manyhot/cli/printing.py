@@ -16,15 +16,12 @@ import typer
 from manyhot.errors import printable
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import (
-        Description,
-        Finding,
-        Kinds,
-        Listed,
-        Progress,
-        Saved,
-        Similar,
-    )
+    from manyhot.evaluate.describe import Description
+    from manyhot.evaluate.label_kinds import Kinds
+    from manyhot.formats.writing import Progress, Saved
+    from manyhot.predict.doctor import Finding
+    from manyhot.predict.find import Listed
+    from manyhot.predict.similar import Similar
     from manyhot.registry import Entry
 
 
@@ -83,7 +80,7 @@ def print_saved(saved: Saved, target: Path, as_json: bool) -> None:
 
 def print_undrawn(as_json: bool) -> None:
     """Print that reports have no figures here, if so, and what to install."""
-    from manyhot.pipeline import undrawn
+    from manyhot.report.export import undrawn
 
     if not as_json and (why := undrawn()):
         say(f"without figures: {why}")
@@ -91,7 +88,7 @@ def print_undrawn(as_json: bool) -> None:
 
 def print_catalog(as_json: bool) -> None:
     """Print what can be fetched."""
-    from manyhot import catalog
+    from manyhot.data import catalog
 
     entries = [catalog.entry(name) for name in catalog.names()]
     if as_json:
@@ -248,7 +245,7 @@ def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:
 
 def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
     """Print models by name, and by what names others go."""
-    from manyhot import pipeline
+    from manyhot.predict.find import families
 
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(m) for m in listed]))
@@ -257,7 +254,7 @@ def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
         rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
         print_table(("name", "size", "classes", "from"), rows)
     count = f"{len(listed):,} model{' fits' if len(listed) == 1 else 's fit'} {pattern!r}"
-    say(f"{count}. What predict takes besides: {', '.join(pipeline.families().values())}")
+    say(f"{count}. What predict takes besides: {', '.join(families().values())}")
 
 
 def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:

@@ -16,7 +16,8 @@ from manyhot.cli.options import JsonOption, RowsOption, call
 from manyhot.cli.printing import options_text, print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Expected, Proposals, Status
+    from manyhot.reassess.campaign import Status
+    from manyhot.reassess.propose import Expected, Proposals
 
 CampaignArgument = Annotated[Path, typer.Argument(help="Folder of the campaign.", metavar="DIR")]
 
@@ -64,9 +65,9 @@ def init(
     Examples: manyhot init campaign --images photos.csv --classes classes.txt --predictions predictions ·
     manyhot init real --images imagenet-val --predictions imagenet-val
     """
-    from manyhot import pipeline
+    from manyhot.reassess.campaign import campaign_status, init_campaign
 
-    campaign, made = pipeline.init_campaign(
+    campaign, made = init_campaign(
         folder, images=images, classes=classes, predictions=predictions or (), rows=rows, call=call()
     )
     if as_json:
@@ -75,7 +76,7 @@ def init(
     what = "made the campaign" if made else "nothing to do, this is the campaign"
     over = f"{campaign.n_classes:,} classes of {campaign.classes}"
     say(f"{what} {campaign.folder}, over the {over}")
-    print_status(pipeline.campaign_status(folder))
+    print_status(campaign_status(folder))
 
 
 def status(folder: CampaignArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
@@ -83,9 +84,9 @@ def status(folder: CampaignArgument, database: DatabaseOption = None, as_json: J
 
     Example: manyhot status campaign
     """
-    from manyhot import pipeline
+    from manyhot.reassess.campaign import campaign_status
 
-    found = pipeline.campaign_status(folder, database=database)
+    found = campaign_status(folder, database=database)
     if found.command.startswith(("manyhot annotate ", "manyhot export ")):
         found = dataclasses.replace(found, command=found.command + database_again(database))
     if not as_json:
@@ -145,10 +146,10 @@ def propose(
     Examples: manyhot propose campaign --rule 'union(threshold=0.1)' ·
     manyhot propose campaign --rule real-search --known labels.parquet
     """
-    from manyhot import pipeline
+    from manyhot.reassess.propose import propose_files
 
     with show_progress() as progress:
-        found, written = pipeline.propose_files(
+        found, written = propose_files(
             folder,
             rule=rule,
             models=model or (),

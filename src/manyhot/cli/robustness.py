@@ -18,7 +18,8 @@ from manyhot.cli.options import ClassesOption, JsonOption, OutOption, RowsOption
 from manyhot.cli.printing import counts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Progress, Robustness
+    from manyhot.diagnose.robustness import Robustness
+    from manyhot.formats.writing import Progress
 
 Row = dict[str, Any]
 
@@ -66,10 +67,10 @@ def robustness(
     Examples: manyhot diagnose robustness imagenet · manyhot diagnose robustness timm-results ·
     manyhot diagnose robustness mine/labels.parquet other/labels.parquet --predictions predictions
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.robustness import diagnose_robustness_files
 
     with show_progress() as progress:
-        found, written = pipeline.diagnose_robustness_files(
+        found, written = diagnose_robustness_files(
             datasets,
             out,
             base=base,
@@ -146,10 +147,10 @@ def corruptions(
 
     Example: manyhot diagnose corruptions photos --labels labels.parquet --model efficientnet-lite0 --kind fog
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.corruptions import diagnose_corruptions_files
 
     with _progress() as progress:
-        found, written = pipeline.diagnose_corruptions_files(
+        found, written = diagnose_corruptions_files(
             source,
             model,
             out,

@@ -17,7 +17,7 @@ from manyhot.cli.options import ClassesOption, JsonOption, OutOption, call
 from manyhot.cli.printing import print_table, print_written, say
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Shortcuts
+    from manyhot.diagnose.shortcuts import Shortcuts
 
 Row = dict[str, Any]
 
@@ -122,10 +122,10 @@ def shortcuts(
     manyhot diagnose shortcuts photos --objects instances.json --model head:head.safetensors
     --pair horse:person --fill grey --fill inpaint
     """
-    from manyhot import pipeline
+    from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
 
     with nullcontext() if as_json else show_events(out, False) as notify:
-        found, written = pipeline.diagnose_shortcuts_files(
+        found, written = diagnose_shortcuts_files(
             source,
             objects,
             out,

@@ -62,10 +62,10 @@ def gallery(
     Examples: manyhot gallery predictions --out gallery ·
     manyhot gallery imagenet-val --models 'resnet50' --images val/images.parquet
     """
-    from manyhot import pipeline
+    from manyhot.evaluate.gallery import gallery_files
 
     with show_progress() as progress:
-        made, written = pipeline.gallery_files(
+        made, written = gallery_files(
             source,
             out,
             predictions=predictions or (),

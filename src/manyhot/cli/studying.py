@@ -14,7 +14,7 @@ from manyhot.errors import ManyhotError
 
 if TYPE_CHECKING:
     from manyhot.study.run import Answer
-    from manyhot.study.running import Told
+    from manyhot.study.runner import Told
 
 
 def study(

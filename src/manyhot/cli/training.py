@@ -51,10 +51,10 @@ def train(
 
     Example: manyhot train photos --labels labels.parquet --set model=timm/resnet50 --set epochs=30
     """
-    from manyhot import pipeline
+    from manyhot.train.run import train_files
 
     with show_events(out, as_json) as notify:
-        path = pipeline.train_files(
+        path = train_files(
             source,
             labels,
             out,

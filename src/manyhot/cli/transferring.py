@@ -17,7 +17,7 @@ from manyhot.cli.shortcutting import EngineOption, MasksOption, SourceArgument
 from manyhot.cli.training import setting
 
 if TYPE_CHECKING:
-    from manyhot.pipeline import Evaluation
+    from manyhot.evaluate.results import Evaluation
 
 Row = dict[str, Any]
 
@@ -71,10 +71,10 @@ def transfer(
 
     Example: manyhot transfer photos --labels labels.parquet --method knn --model timm/resnet50
     """
-    from manyhot import pipeline
+    from manyhot.train.transfer.transfer import transfer_files
 
     with nullcontext() if as_json else show_events(out, False) as notify:
-        found, written = pipeline.transfer_files(
+        found, written = transfer_files(
             source,
             out,
             models=model,

@@ -4,26 +4,34 @@ A rule is a registered function from an `Ensemble` to `Pairs`: the classes that 
 Whatever the rule, `propose` adds the original label, for people are to judge it like any other class, and
 leaves out images that need no question. `coverage` counts, image by image, what of the known label sets that
 finds; recall, precision and their intervals are ratios of these counts.
+
+Rules on ranks and thresholds: the union of several models, one model's list, and ReaL's search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy import typing as npt
 
-from manyhot.core.ensembles import Ensemble, Pairs
+from manyhot.core.ensembles import Classes, Ensemble, Pairs, count_models
+from manyhot.core.real_search import Choice, Proposing, search
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
 from manyhot.errors import InputError
+from manyhot.registry import register
 
 LEFT_OUT = ("proposals", "models", "nothing")
 """Images that need no question: those whose only proposal is the original label; those for which it is every
 model's best class; none."""
 
+
 FOLDS = 5
 """Parts of the known images: a rule that learns from four is judged on the fifth."""
+
 
 Rule = Callable[[Ensemble], Pairs]
 
@@ -195,3 +203,275 @@ def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
             allowed="label sets or golden answers of some of the images",
             do=do or "give them with --known",
         )
+
+
+RECALL = 0.97
+"""What ReaL wanted, from memory of the paper."""
+
+
+_EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""
+
+
+@register("proposer", "union", monotone=True)
+def union(
+    ensemble: Ensemble,
+    *,
+    k: int = 1,
+    threshold: float | Mapping[str, float] | None = None,
+    by: str = "probability",
+) -> Pairs:
+    """The k best classes of each model, and all that it gives a probability or score of at least a threshold.
+
+    Parameters
+    ----------
+    k : int
+    threshold : float or dict of str to float, optional
+        One for all models, or one for each by name. By default `k` alone decides.
+    by : {"probability", "score"}
+        What the threshold is of.
+
+    Raises
+    ------
+    InputError
+        If a list holds fewer than `k` classes, a model has nothing to take a threshold of, or a model has no
+        threshold.
+    """
+    _check_depth(ensemble, range(len(ensemble.names)), k)
+    if threshold is None:
+        return count_models([top[:, :k] for top in ensemble.top], ensemble.n_classes)
+    chosen = []
+    for m, limit in enumerate(_thresholds(ensemble, threshold)):
+        chosen.append(_from(ensemble, m, k, ensemble.values(by, m), limit))
+    return count_models(chosen, ensemble.n_classes)
+
+
+@register("proposer", "top-k")
+def top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
+    """The k best classes of one model, as Multilabelfy shows its raters the 20 of EVA-02.
+
+    Parameters
+    ----------
+    k : int
+    model : str
+        Its name; not needed where there is one model.
+
+    Raises
+    ------
+    InputError
+        If no model or several are meant, or its lists hold fewer than `k` classes.
+
+    Notes
+    -----
+    The score is the probability; where the model has none, its score, or one over the rank.
+
+    References
+    ----------
+    Anzaku et al. 2024, arXiv 2401.17736.
+    """
+    m = _one_model(ensemble, model)
+    _check_depth(ensemble, [m], k)
+    top = ensemble.top[m][:, :k]
+    given = next((v for v in (ensemble.probabilities[m], ensemble.scores[m]) if v is not None), None)
+    score = np.broadcast_to(1 / np.arange(1, k + 1), top.shape) if given is None else given[:, :k]
+    rows, places = np.nonzero(top != NO_LABEL)
+    order = np.lexsort((top[rows, places], rows))
+    rows, places = rows[order], places[order]
+    return Pairs(
+        rows.astype(np.int64),
+        top[rows, places].astype(np.int32),
+        score[rows, places].astype(np.float64),
+        np.ones(len(rows), np.int32),
+        {"model": ensemble.names[m]},
+    )
+
+
+@register("proposer", "real-search", learns=True)
+def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probability") -> Pairs:
+    """The models and thresholds of the highest precision that reach a recall on known label sets, as ReaL's.
+
+    Each model proposes its best class and what is over its threshold, or its best classes up to a depth.
+
+    Parameters
+    ----------
+    recall : float
+        Wanted, of the known labels.
+    by : {"probability", "score", "rank"}
+        What the thresholds are of; of ranks they are depths, from 1 to as many classes as the list holds.
+
+    Raises
+    ------
+    InputError
+        If there are no known label sets, no choice reaches the recall, or a model has nothing to take a
+        threshold of.
+
+    Notes
+    -----
+    Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes an image to its best
+    one. `manyhot.core.real_search.search` says how far the search is exhaustive. `searched_recall` and
+    `searched_precision` are those on the images that were searched, and lower on others.
+
+    References
+    ----------
+    Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
+    """
+    check_share("recall", recall)
+    check_known(ensemble, "real-search")
+    order = sorted(range(len(ensemble.names)), key=lambda m: ensemble.names[m])
+    ranked = ensemble.only(order)
+    sub = ranked.take(ranked.known_images)
+    limits = _limits(sub, by)
+    proposing = _proposing(sub, limits, by)
+    choice = search(proposing, recall)
+    if choice is None:
+        raise InputError(
+            "No choice of models reaches this recall on the known label sets.",
+            got=f"recall {recall:g}",
+            allowed=f"up to {float(proposing.loosest().recall[0]):.4f}, which all models together reach",
+            do="lower the recall, or add models or longer lists",
+        )
+    about = _told(ranked, choice, limits)
+    picked = [_up_to(ranked, m, by, limits[m][code - 1]) for m, code in enumerate(choice.codes) if code > 0]
+    return replace(count_models(picked, ensemble.n_classes) if picked else _nothing(), about=about)
+
+
+def _check_depth(ensemble: Ensemble, models: Iterable[int], k: int) -> None:
+    if not isinstance(k, int) or k < 1:
+        raise InputError("The number of classes k is a whole number.", got=k, allowed="1 and up")
+    for m in models:
+        depth = ensemble.top[m].shape[1]
+        if depth < k:
+            raise InputError(
+                f"The lists of {ensemble.names[m]} are too short.",
+                got=f"{depth} classes an image",
+                allowed=f"{k} and more",
+                do=f"predict again with --top {k}, or lower k",
+            )
+
+
+def _one_model(ensemble: Ensemble, model: str) -> int:
+    if not model and len(ensemble.names) == 1:
+        return 0
+    if model not in ensemble.names:
+        raise InputError(
+            f"There are no predictions of {model!r}." if model else "The rule top-k is of one model.",
+            got=None if model else f"{len(ensemble.names)} models",
+            allowed=", ".join(ensemble.names),
+            do=f'name one: top-k(model="{ensemble.names[0]}")',
+        )
+    return ensemble.names.index(model)
+
+
+def _thresholds(ensemble: Ensemble, given: float | Mapping[str, float]) -> list[float]:
+    if not isinstance(given, Mapping):
+        return [float(given)] * len(ensemble.names)
+    strange = sorted(set(given) ^ set(ensemble.names))
+    if strange:
+        raise InputError(
+            f"The model {strange[0]!r} has no threshold."
+            if strange[0] in ensemble.names
+            else f"There is a threshold of {strange[0]!r}, but no predictions.",
+            got=", ".join(given),
+            allowed=", ".join(ensemble.names),
+        )
+    return [float(given[name]) for name in ensemble.names]
+
+
+def _from(ensemble: Ensemble, m: int, k: int, values: npt.NDArray[np.floating], limit: float) -> Classes:
+    """Return the k best classes of a model and all others of at least the limit, shape (n, k or more)."""
+    top = ensemble.top[m]
+    keep = values >= limit
+    keep[:, :k] = True
+    # Values descend, so that what is kept are the first places: the rest need not be looked at.
+    width = max(int(keep.any(0).sum()), k)
+    return np.where(keep, top, NO_LABEL)[:, :width]
+
+
+def _limits(sub: Ensemble, by: str) -> list[list[float]]:
+    """Return the thresholds of each model, tightest first, as many for each."""
+    if by == "rank":
+        depth = max(top.shape[1] for top in sub.top)
+        return [[min(d, top.shape[1]) for d in range(1, depth + 1)] for top in sub.top]
+    limits = []
+    for m in range(len(sub.names)):
+        values = sub.values(by, m)[:, 1:]
+        ranked = np.sort(values[sub.top[m][:, 1:] != NO_LABEL])[::-1]
+        at = [int(extra * len(sub)) for extra in _EXTRA]
+        tightest = float(np.nextafter(ranked[0], np.float32(np.inf))) if len(ranked) else 0.0
+        limits.append([float(ranked[min(i, len(ranked)) - 1]) if i and len(ranked) else tightest for i in at])
+    return limits
+
+
+def _up_to(ensemble: Ensemble, m: int, by: str, limit: float) -> Classes:
+    if by == "rank":
+        return ensemble.top[m][:, : int(limit)]
+    return _from(ensemble, m, 1, ensemble.values(by, m), limit)
+
+
+def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
+    """Return what each model proposes at each threshold, of images that are all known."""
+    assert sub.known is not None
+    loosest = [_up_to(sub, m, by, each[-1]) for m, each in enumerate(limits)]
+    universe = count_models(loosest, sub.n_classes)
+    universe = universe.where(universe.class_id != sub.label[universe.image])
+    keys = universe.keys(sub.n_classes)
+    right = states(sub.known, keys) == YES
+    valid, labelled = label_is_valid(sub), sub.label != NO_LABEL
+    # Each at its bit: what is right first. Images without a label add no question.
+    pair_at, image_at = _ranks(~right), _ranks(np.where(valid, 0, np.where(labelled, 1, 2)))
+    n_right, n_valid, n_labelled = (int(np.count_nonzero(f)) for f in (right, valid, labelled))
+
+    def flags(m: int) -> list[npt.NDArray[np.bool_]]:
+        rows, places = np.nonzero(loosest[m] != NO_LABEL)
+        own = rows * sub.n_classes + loosest[m][rows, places].astype(np.int64)
+        other = among(own, keys)
+        rows, places, own = rows[other], places[other], own[other]
+        first = _first_level(sub, m, by, limits[m], rows, places)
+        pairs = np.zeros((len(limits[m]), len(keys)), bool)
+        pairs[first, pair_at[np.searchsorted(keys, own)]] = True
+        images = np.zeros((len(limits[m]), len(sub)), bool)
+        images[first, image_at[rows]] = True
+        for each in (pairs, images):  # what is proposed at a threshold is at all looser ones
+            for tighter, looser in itertools.pairwise(each):
+                looser |= tighter
+        return [pairs[:, :n_right], images[:, :n_valid], pairs[:, n_right:], images[:, n_valid:n_labelled]]
+
+    models = map(flags, range(len(limits)))
+    return Proposing.of(models, n_labels=int(sub.known.size.sum()), n_given=n_valid)
+
+
+def _ranks(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Return the place of each element when they are sorted by group."""
+    ranks = np.empty(len(groups), np.intp)
+    ranks[np.argsort(groups, kind="stable")] = np.arange(len(groups))
+    return ranks
+
+
+def _first_level(
+    sub: Ensemble,
+    m: int,
+    by: str,
+    limits: list[float],
+    rows: npt.NDArray[np.intp],
+    places: npt.NDArray[np.intp],
+) -> npt.NDArray[np.intp]:
+    """Return the tightest threshold at which a model proposes the class at each place of its lists."""
+    if by == "rank":
+        return np.searchsorted(limits, places + 1)
+    values = sub.values(by, m)[rows, places].astype(np.float64)
+    return np.where(places == 0, 0, np.searchsorted(-np.array(limits), -values))
+
+
+def _told(ensemble: Ensemble, choice: Choice, limits: list[list[float]]) -> dict[str, Any]:
+    chosen = {ensemble.names[m]: limits[m][c - 1] for m, c in enumerate(choice.codes) if c > 0}
+    return {
+        "models": chosen,
+        "search": choice.how,
+        "searched_recall": choice.recall,
+        "searched_precision": choice.precision,
+    }
+
+
+def _nothing() -> Pairs:
+    none = np.empty(0, np.int64)
+    return Pairs(none, none.astype(np.int32), none.astype(np.float64), none.astype(np.int32))

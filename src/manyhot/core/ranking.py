@@ -11,6 +11,8 @@ nobody was asked about, or that are unclear, are left out of account. Where a so
 Each metric rests on two counts for each positive: its `depth`, how many cells of its group score at least as
 much, and its `hits`, how many of those are positives. A group is a class, an image, or everything. Times
 below are for 50,000 × 1,000 float32 scores on one core (``benchmarks/dense.py``).
+
+Walks past the positives of a group: how much weighs at or above each, under any weights of images.
 """
 
 from __future__ import annotations
@@ -22,23 +24,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
+from numpy import typing as npt
 
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.sets import NO, YES, Case
-from manyhot.core.walks import Walk, walk, weigh
 from manyhot.errors import InputError
 from manyhot.registry import register
 
 ROWS = 256
 """Images worked on at once: 1 MB of float32 scores of 1,000 classes stays in the second-level cache."""
 
+
 COLUMNS = 16
 """Classes copied out at once: 16 float32 fill the cache line that a row's read brings in anyway."""
 
+
 Floats = npt.NDArray[np.floating]
+
+
 Ints = npt.NDArray[np.integer]
+
+
 _Group = Literal["class", "image", "all"]
+
+
 Weigh = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
@@ -472,3 +481,36 @@ def _weigh_places(found: _Standing, places: Ints, w: npt.NDArray[np.float64]) ->
         weights = np.repeat(w[start : start + ROWS], block.shape[1])
         total += np.bincount(block.ravel(), weights, minlength=len(total))
     return np.cumsum(total[::-1])[::-1][rank + 1]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The images of a group's cells, best score first down to the lowest positive: a walk past the positives.
+
+    Attributes
+    ----------
+    images : ndarray of uint16 or larger, shape (cells,)
+        The image of each cell.
+    starts : ndarray of int, shape (runs,)
+        Where each run of cells starts that ends at the (tied) positives of one score.
+    run : ndarray of int, shape (positives,)
+        The run that each positive ends.
+    """
+
+    images: Ints
+    starts: Ints
+    run: Ints
+
+
+def walk(images: Ints, depth: Ints) -> Walk:
+    """Return the walk over cells, best score first, in which each positive lies at a depth."""
+    ends, run = np.unique(depth, return_inverse=True)
+    return Walk(images, np.append(0, ends[:-1]), run)
+
+
+def weigh(walks: list[Walk], w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the weight at or above each positive, walk by walk."""
+    # A running sum over all cells waits for each addition: 0.063 s for 13.5 million cells, where sums over
+    # runs, and a running sum over the few runs, take 0.020 s.
+    sums = [np.cumsum(np.add.reduceat(w.take(walk.images), walk.starts))[walk.run] for walk in walks]
+    return np.concatenate(sums)

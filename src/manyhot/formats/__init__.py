@@ -19,8 +19,7 @@ from manyhot import registry
 from manyhot.classes import BUILT_IN, ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
-from manyhot.formats.broken import check_whole, reading
-from manyhot.formats.columns import FOLDER
+from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 
 HOLDS = (

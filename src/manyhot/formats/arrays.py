@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.broken import broken, incomplete
+from manyhot.formats.reading import broken, incomplete
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.columns import base_names, constant, ragged
-from manyhot.formats.json_files import cut, head
+from manyhot.formats.reading import base_names, constant, cut, head, ragged
 from manyhot.registry import register
 from manyhot.tables import Labels
 

@@ -15,8 +15,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
-from manyhot.formats.columns import base_names, constant, named_classes, ragged
-from manyhot.formats.json_files import cut, head, load
+from manyhot.formats.reading import base_names, constant, cut, head, load, named_classes, ragged
 from manyhot.formats.writing import (
     Saved,
     classes_of,

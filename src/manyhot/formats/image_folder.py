@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.columns import FOLDER, constant, numbers, ragged
+from manyhot.formats.reading import FOLDER, constant, numbers, ragged
 from manyhot.registry import register
 from manyhot.tables import Labels
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import write_text
-from manyhot.formats.label_studio import LONGEST
+from manyhot.formats.label_studio_export import LONGEST
 from manyhot.formats.writing import Saved, classes_of, named_classes, unique_names, usable
 from manyhot.registry import register
 from manyhot.tables import Golden, Labels, Votes, check, metadata

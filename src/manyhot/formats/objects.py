@@ -1,25 +1,37 @@
-"""Objects in tables: our own, and others with a box a row."""
+"""Objects in tables: our own, and others with a box a row.
+
+COCO's instances: boxes and polygons in one JSON file.
+
+PASCAL VOC's folders: XML with boxes, and masks where there are some.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.broken import reading
+from manyhot.formats.reading import FOLDER, head, load, reading
 from manyhot.formats.tabular import class_indices, column_names, declared, narrow, read_frame, read_own
 from manyhot.registry import register
 from manyhot.tables import Objects, check
 
 _BOX = ("x1", "y1", "x2", "y2")
+
+
 _IGNORE = ("ignore", "difficult", "crowd", "iscrowd")
+
+
 _MASKS = ("mask_png", "mask")
 
 
@@ -140,3 +152,129 @@ def _table(path: Path) -> dict[str, bytes | Path]:
     table = pq.read_table(path, columns=["image_id", column])
     pairs = zip(table["image_id"].to_pylist(), table[column].to_pylist(), strict=True)
     return {str(image): mask for image, mask in pairs if mask}
+
+
+_PARTS = ("images", "annotations", "categories")
+
+
+def _matches_coco(path: Path) -> bool:
+    start = head(path)
+    return (
+        start.startswith("{")
+        and re.match(r'\{\s*"(info|licenses|images|annotations|categories)"', start) is not None
+    )
+
+
+@register("format", "coco-instances", holds="objects", suffixes=(".json",), matches=_matches_coco)
+def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
+    """COCO's ``instances_….json``: boxes, polygons and crowds. A class is the name of its category.
+
+    Masks in run lengths are those of crowds, in COCO itself; of other objects with such masks the box counts.
+    """
+    content = load(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
+        raise InputError(
+            "The file holds no objects of COCO's form.",
+            where=path,
+            got=", ".join(content) if isinstance(content, dict) else type(content).__name__,
+            allowed=f"an object with the lists {', '.join(_PARTS)}",
+        )
+    try:
+        return _objects(content, classes, path)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            "An entry is not of COCO's form.", where=path, got=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
+    categories = sorted(content["categories"], key=lambda c: int(c["id"]))
+    known = classes or from_keys([str(c["name"]) for c in categories], path.stem)
+    number = {int(c["id"]): known.index(str(c["name"])) for c in categories}
+    images = {int(i["id"]): i for i in content["images"]}
+    rows = [_row(a, images[int(a["image_id"])], number) for a in content["annotations"]]
+    names = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
+    types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    arrays = [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)]
+    return made(pa.table(arrays, names=list(names)), known, path)
+
+
+def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -> tuple[Any, ...]:
+    size = np.array([image["width"], image["height"]], float)
+    left, top, width, height = map(float, about["bbox"])
+    box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
+    outlines = about.get("segmentation")
+    polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
+    name = PurePosixPath(str(image["file_name"])).name
+    return (name, number[int(about["category_id"])], *box, bool(about.get("iscrowd")), polygons)
+
+
+def _fractions(outline: list[float], size: np.ndarray[Any, Any]) -> list[float]:
+    flat: list[float] = (np.reshape(np.asarray(outline, float), (-1, 2)) / size).ravel().tolist()
+    return flat
+
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+"""The classes of PASCAL VOC, in the order of its masks."""
+
+
+_LARGEST = 1 << 20
+
+
+Row = tuple[str, str, float, float, float, float, bool]
+
+
+def _matches_voc(path: Path) -> bool:
+    return path.is_dir() and (path / "Annotations").is_dir()
+
+
+@register("format", "voc-folder", holds="objects", suffixes=(FOLDER,), matches=_matches_voc)
+def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
+    """A folder with ``Annotations/*.xml`` and, where there are any, ``SegmentationClass/*.png``.
+
+    Difficult objects are ignored. VOC's boxes count pixels from 1 and hold both ends.
+    """
+    files = sorted((path / "Annotations").glob("*.xml"))
+    rows = [row for file in files for row in _read(file)]
+    found = list(dict.fromkeys(row[1] for row in rows))
+    own = VOC if set(found) <= set(VOC) else tuple(sorted(found))
+    known = classes or from_keys(own or VOC, path.name)
+    columns = list(zip(*rows, strict=True)) or [()] * 7
+    arrays = {
+        "image_id": pa.array(columns[0], pa.string()),
+        "class_id": pa.array([known.index(key) for key in columns[1]], pa.int32()),
+        **{n: pa.array(c, pa.float32()) for n, c in zip(("x1", "y1", "x2", "y2"), columns[2:6], strict=True)},
+        "ignore": pa.array(columns[6], pa.bool_()),
+    }
+    masks = {p.stem: p for p in sorted((path / "SegmentationClass").glob("*.png"))}
+    # Pixels hold the numbers of VOC's own classes: of another list masks say nothing.
+    semantic = {i: masks[Path(i).stem] for i in columns[0] if Path(i).stem in masks}
+    return made(pa.table(arrays), known, path, semantic=semantic if known.keys == VOC else {})
+
+
+def _read(file: Path) -> list[Row]:
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise ValueError(f"{file.stat().st_size:,} bytes")
+        text = file.read_text(encoding="utf-8")
+        if "<!" in text:  # entities can grow without end; VOC has none
+            raise ValueError("a declaration")
+        root = ElementTree.fromstring(text)  # noqa: S314
+        width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
+        name = Path(root.findtext("filename", f"{file.stem}.jpg").replace("\\", "/")).name
+        return [_voc_row(o, name, width, height) for o in root.iter("object")]
+    except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
+        raise InputError("The annotation is not of VOC's form.", where=file, got=error) from error
+
+
+def _voc_row(found: ElementTree.Element, name: str, width: float, height: float) -> Row:
+    left, top, right, bottom = (
+        float(found.findtext(f"bndbox/{end}", "")) for end in ("xmin", "ymin", "xmax", "ymax")
+    )
+    ignored = found.findtext("difficult", "0").strip() not in ("0", "")
+    key = found.findtext("name", "").strip()
+    return name, key, (left - 1) / width, (top - 1) / height, right / width, bottom / height, ignored

@@ -1,21 +1,33 @@
-"""ReaL: ``real.json`` of google-research/reassessed-imagenet."""
+"""ReaL: ``real.json`` of google-research/reassessed-imagenet.
+
+ReaL's ``scores.npz`` of google-research/reassessed-imagenet: every class that raters were asked about.
+
+ReaL's ``raters.npz``, ``golden.npz`` and ``raters_golden.npz``: who answered what to which question.
+"""
 
 from __future__ import annotations
 
 import json
+import zipfile
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list
-from manyhot.errors import InputError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
-from manyhot.formats.json_files import class_index, head, load
+from manyhot.formats.arrays import damages, is_text, members
+from manyhot.formats.arrays import load as arrays_load
+from manyhot.formats.reading import class_index, constant, head, incomplete, load, ragged
 from manyhot.formats.writing import Saved, classes_of, lists_of, usable, with_state
 from manyhot.registry import register
-from manyhot.tables import Labels
+from manyhot.tables import ANSWERS, Golden, Labels, Votes, one_chunk
 
 N_IMAGES = 50_000
 
@@ -119,3 +131,304 @@ def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> Input
         allowed=f"{N_IMAGES:,} images, {ids[0]} to {ids[-1]}",
         do="write another format, such as hf-labels or multilabelfy",
     )
+
+
+THRESHOLD = 0.8
+"""Scores from which on a class is in ``real.json``: the lowest kept is 0.80002, the next lower 0.79999."""
+
+
+VOTES = 5
+"""Answers that each question of ``raters.npz`` has."""
+
+
+_PREFIX, _SUFFIX = "ILSVRC2012_val_", ".JPEG"
+
+
+def _matches_real_scores(path: Path) -> bool:
+    return members(path) == {"tensor", "info"}
+
+
+@register("format", "real-scores", holds="labels", suffixes=(".npz",), matches=_matches_real_scores)
+def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
+    """ReaL's ``scores.npz``: a score for each class that was asked about on the 24,889 rated images.
+
+    `tensor` holds the scores, `info` the image and the class of each. The 25,111 images that nobody rated are
+    not in it; their one label stands in ``real.json``, which must lie beside. Their `p` is 1, for the label
+    stands at any threshold; that nobody answered is told by `rated` and by `n_votes` 0.
+
+    References
+    ----------
+    Beyer et al. 2020, arXiv 2006.07159.
+    """
+    classes = classes or class_list()
+    row, asked, score = _questions(path, len(classes))
+    real_row, real_class = _released(path, classes)
+    yes = score >= THRESHOLD
+    rated = np.bincount(row, minlength=N_IMAGES) > 0
+    unrated = ~rated[real_row]
+    _check_released(path, (row[yes], asked[yes]), (real_row[~unrated], real_class[~unrated]))
+    row = np.concatenate([row, real_row[unrated]])
+    order = np.argsort(row, kind="stable")
+    more = int(np.count_nonzero(unrated))
+    columns = {
+        "classes": np.concatenate([asked, real_class[unrated]]).astype(np.int32),
+        "state": np.concatenate([yes, np.ones(more, bool)]),
+        "p": np.concatenate([score, np.ones(more)]).astype(np.float32),
+        "n_votes": np.repeat([VOTES, 0], [len(asked), more]).astype(np.int32),
+    }
+    lengths = np.bincount(row, minlength=N_IMAGES)
+    table = _table(rated, lengths, {name: values[order] for name, values in columns.items()})
+    return Labels(table, len(classes), classes.hash, asked_known=True, name="ReaL")
+
+
+def _table(rated: npt.NDArray[np.bool_], lengths: npt.NDArray[Any], columns: dict[str, Any]) -> pa.Table:
+    states = pa.DictionaryArray.from_arrays(pa.array(columns.pop("state").astype(np.int8)), ["no", "yes"])
+    lists = {"state": states.cast(pa.string())} | {name: pa.array(v) for name, v in columns.items()}
+    return pa.table(
+        {
+            "image_id": pa.array([f"{_PREFIX}{i:08d}{_SUFFIX}" for i in range(1, N_IMAGES + 1)]),
+            "rated": pa.array(rated),
+            "usable": constant(True, N_IMAGES, pa.bool_()),
+            **{name: ragged(lengths, values) for name, values in lists.items()},
+            "method": constant("ReaL", N_IMAGES, pa.string()),
+        }
+    )
+
+
+def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return image (from 0), class and score of each question."""
+    arrays = arrays_load(path)
+    nothing = np.empty(0, bool)
+    # A member of an archive may have any content, not only that of an array.
+    score, info = arrays.get("tensor", nothing), arrays.get("info", nothing)
+    fits = score.ndim == 1 and score.dtype.kind == "f" and info.shape == (len(score), 2)
+    if not fits or info.dtype.kind != "U":
+        raise InputError(
+            "The file is not ReaL's table of scores.",
+            where=path,
+            got=f"tensor of {score.dtype} {score.shape}, info of {info.dtype} {info.shape}",
+            allowed="tensor of float64 (n,), info of text (n, 2)",
+        )
+    if not len(score):
+        raise InputError("The file has no rows.", where=path)
+    if not np.isfinite(score).all() or score.min(initial=0) < 0 or score.max(initial=0) > 1:
+        raise InputError("A score is no probability.", where=path, allowed="0 to 1")
+    return image_rows(path, info[:, 0]), class_ids(path, info[:, 1], n_classes), score
+
+
+def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return the number, from 0, of each image of ImageNet's validation set.
+
+    Raises
+    ------
+    InputError
+        One is none of it.
+    """
+    # The digits as code points: parsing 184,962 strings would take longer than all the rest.
+    wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
+    points = wide.view(np.uint32).reshape(len(names), -1).astype(np.int64)
+    start, stop = len(_PREFIX), len(_PREFIX) + 8
+    digits = points[:, start:stop] - ord("0")
+    row = digits @ 10 ** np.arange(7, -1, -1) - 1
+    frame = np.array([ord(c) for c in _PREFIX + _SUFFIX])
+    fits = (np.delete(points, np.s_[start:stop], axis=1) == frame).all(1)
+    fits &= (digits >= 0).all(1) & (digits <= 9).all(1) & (row >= 0) & (row < N_IMAGES)
+    if not fits.all() or names.dtype.itemsize > wide.dtype.itemsize:
+        raise InputError(
+            "This is not an image of ImageNet's validation set.",
+            where=path,
+            got=repr(str(names[np.argmin(fits)])),
+            allowed=f"{_PREFIX}00000001{_SUFFIX} to {_PREFIX}{N_IMAGES:08d}{_SUFFIX}",
+        )
+    return row
+
+
+def class_ids(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
+    """Return classes given as digits.
+
+    Raises
+    ------
+    InputError
+        One is no class.
+    """
+    known, at = np.unique(names, return_inverse=True)
+    ids = np.array([class_index(str(name), n_classes, str(path)) for name in known], np.int64)
+    return ids[at]
+
+
+def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return image (from 0) and class of each label in ``real.json``."""
+    beside = path.with_name("real.json")
+    if not beside.is_file():
+        raise InputError(
+            "The labels of the images that nobody rated are not in this file but in real.json.",
+            where=path,
+            got="no real.json beside it",
+            do="put real.json of the same release into this folder, as in the catalogue's imagenet-real",
+        )
+    column = one_chunk(read_real(beside, classes=classes).table["classes"])
+    lengths = pc.list_value_length(column).to_numpy()
+    return np.repeat(np.arange(N_IMAGES), lengths), pc.list_flatten(column).to_numpy()
+
+
+def _check_released(path: Path, ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> None:
+    # One number a pair; a class id has fewer than 20 bits.
+    scored, kept = (np.sort(row.astype(np.int64) << 20 | class_id) for row, class_id in (ours, theirs))
+    if not np.array_equal(scored, kept):
+        raise InputError(
+            "The scores and the real.json beside them are not of one release.",
+            where=path,
+            got=f"{len(np.setxor1d(scored, kept)):,} labels of rated images in one of them only",
+            allowed=f"in real.json the classes with a score of {THRESHOLD} or more, and no others",
+        )
+
+
+_EXPERTS, _RATERS = "golden.npz", "raters_golden.npz"
+
+
+_NAMES = {"tensor", "info", "ids"}
+
+
+def _is_golden(path: Path) -> bool:
+    # The three files are alike; the name alone tells experts from raters.
+    return path.name == _EXPERTS and members(path) == _NAMES
+
+
+def _is_votes(path: Path) -> bool:
+    return path.name != _EXPERTS and members(path) == _NAMES
+
+
+@register("format", "real-votes", holds="votes", suffixes=(".npz",), matches=_is_votes)
+def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
+    """ReaL's ``raters.npz``: 924,810 answers of 85 raters; also its ``raters_golden.npz``.
+
+    `tensor` has the shape (raters, questions, 3) and 377 MB: 1 where a rater answered no, maybe or yes. It is
+    read one rater at a time. `info` holds image and class of each question, `ids` the raters.
+
+    References
+    ----------
+    Beyer et al. 2020, arXiv 2006.07159.
+    """
+    classes = classes or class_list()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info, ids = (_array(archive, name) for name in ("info", "ids"))
+            _check_shapes(path, info, ids)
+            question, rater, answer = _answers(archive, path, len(ids), len(info))
+    except ManyhotError:
+        raise
+    except damages() as error:
+        raise incomplete(path, error) from error
+    image, class_id = image_rows(path, info[:, 0]), class_ids(path, info[:, 1], len(classes))
+    _check_once(path, "question", image * len(classes) + class_id, info)
+    return Votes(
+        pa.array(info[:, 0], pa.string()),
+        class_id.astype(np.int32),
+        pa.array([str(i) for i in ids.tolist()], pa.string()),
+        question,
+        rater,
+        answer,
+        len(classes),
+        classes.hash,
+        path.stem,
+    )
+
+
+@register("format", "real-golden", holds="golden", suffixes=(".npz",), matches=_is_golden)
+def read_real_golden(path: Path, *, classes: ClassList | None) -> Golden:
+    """ReaL's ``golden.npz``: the answers of 5 experts to 1,135 questions.
+
+    Those of 78 raters to the same questions are in ``raters_golden.npz``, which is read if it lies beside.
+    """
+    beside = path.with_name(_RATERS)
+    raters = read_real_votes(beside, classes=classes) if beside.is_file() else None
+    return Golden(read_real_votes(path, classes=classes), raters)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype.kind == "U" and not is_text(array):
+        raise ValueError(f"characters in {name!r} that do not exist")
+    return array
+
+
+def _check_shapes(path: Path, info: npt.NDArray[Any], ids: npt.NDArray[Any]) -> None:
+    fits = info.ndim == 2 and info.shape[1:] == (2,) and info.dtype.kind == "U"
+    if not fits or ids.ndim != 1 or ids.dtype.kind not in "iuU":
+        raise InputError(
+            "The file is not ReaL's table of answers.",
+            where=path,
+            got=f"info of {info.dtype} {info.shape}, ids of {ids.dtype} {ids.shape}",
+            allowed="info of text (n, 2), ids of int64 (r,)",
+        )
+    if not len(info):
+        raise InputError("The file has no rows.", where=path)
+    _check_once(path, "rater", ids, ids)
+
+
+def _check_once(path: Path, what: str, keys: npt.NDArray[Any], names: npt.NDArray[Any]) -> None:
+    known, first = np.unique(keys, return_index=True)
+    if len(known) < len(keys):
+        again = int(np.setdiff1d(np.arange(len(keys)), first)[0])
+        raise InputError(
+            f"A {what} is listed twice.",
+            where=path,
+            got=" ".join(map(str, np.atleast_1d(names[again]))),
+            allowed=f"each {what} once",
+        )
+
+
+def _answers(
+    archive: zipfile.ZipFile, path: Path, n_raters: int, n_questions: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+    """Return question, rater and answer of each vote."""
+    # Closed by hand: where a rater's answers are refused, the file would stay open with the generator.
+    with closing(_rows(archive, path, (n_raters, n_questions, len(ANSWERS)))) as rows:
+        parts = [_votes_of(row, path, rater) for rater, row in enumerate(rows)]
+    rater = np.repeat(np.arange(n_raters, dtype=np.int32), [len(question) for question, _ in parts])
+    nothing = (np.empty(0, np.int32), np.empty(0, np.int8))
+    question, answer = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
+    return question, rater, answer
+
+
+def _rows(
+    archive: zipfile.ZipFile, path: Path, shape: tuple[int, int, int]
+) -> Generator[npt.NDArray[np.float64]]:
+    """Yield what each rater answered, flat, so that 4.4 MB and not 377 are in memory."""
+    with archive.open("tensor.npy") as file:
+        found, fortran, dtype = _header(file)
+        if found != shape or fortran or dtype != np.float64:
+            raise InputError(
+                "The file is not ReaL's table of answers.",
+                where=path,
+                got=f"tensor of {dtype} {found}{', the first index fastest' if fortran else ''}",
+                allowed=f"tensor of float64 {shape}: raters, questions and the answers {', '.join(ANSWERS)}",
+            )
+        size = shape[1] * shape[2] * dtype.itemsize
+        for _ in range(shape[0]):
+            row = file.read(size)
+            if len(row) < size:
+                raise EOFError("the tensor ends before its last rater")
+            yield np.frombuffer(row, np.float64)
+
+
+def _header(file: IO[bytes]) -> tuple[Any, bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, bool(fortran), dtype
+
+
+def _votes_of(
+    row: npt.NDArray[np.float64], path: Path, rater: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+    at = np.flatnonzero(row != 0)
+    question, answer = np.divmod(at, len(ANSWERS))
+    if (row[at] != 1).any() or (question[1:] == question[:-1]).any():
+        raise InputError(
+            "A rater's answer to a question is not one of three.",
+            where=f"{path}, rater {rater}",
+            allowed=f"1 for one of {', '.join(ANSWERS)} and 0 for the others; all 0 where there is no answer",
+        )
+    return question.astype(np.int32), answer.astype(np.int8)

@@ -22,9 +22,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.broken import read_parquet, reading
-from manyhot.formats.columns import FOLDER
-from manyhot.formats.json_files import cut
+from manyhot.formats.reading import FOLDER, cut, read_parquet, reading
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,

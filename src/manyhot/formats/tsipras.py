@@ -1,25 +1,31 @@
 """MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one.
 
 Read as images, they are columns to slice by; read as labels, the main object is the label set.
+
+Superclasses: which classes of a class list belong together.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.columns import constant, ragged
-from manyhot.formats.pickles import Frame, load_frame
+from manyhot.formats.pandas_pickle import Frame, load_frame, load_groups
+from manyhot.formats.reading import constant, cut, load, ragged
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
 ANNOTATIONS = ("fu", "easy", "mis", "amb")
 """Followed up in the CLASSIFY task; the original label alone is confident; never selected; ambiguous."""
+
 
 _COUNTS = {
     "label": "imagenet_label",
@@ -27,7 +33,11 @@ _COUNTS = {
     "main_label": "main_top",
     "n_raters": "num_workers",
 }
+
+
 _INFO, _CLASSIFY = "image_info.pkl", "annotations_classify_task.pkl"
+
+
 _WHY = "a file too large for the archive that the catalogue was made from; no format reads it"
 
 
@@ -158,3 +168,57 @@ def _annotations(frame: Frame, path: Path) -> list[str]:
         got = repr(strange[0]) if isinstance(strange[0], str) else type(strange[0]).__name__
         raise InputError("This is not an annotation.", where=path, got=got, allowed=", ".join(ANNOTATIONS))
     return values
+
+
+def read_superclasses(
+    path: Path | str | Any, n_classes: int, classes: ClassList | None
+) -> dict[str, list[int]]:
+    """Return the class ids of each superclass.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON, an object that names the classes of each superclass by id, key or name; or
+        ``superclasses.npy`` of Tsipras et al., a pickle, which is read without running anything.
+    n_classes : int
+        C.
+    classes : ClassList, optional
+        What keys and names are looked up in.
+
+    Raises
+    ------
+    InputError
+        If the file is none of these, or a class is out of range or not known.
+
+    References
+    ----------
+    Tsipras et al. 2020, arXiv 2005.11295; MadryLab/ImageNetMultiLabel.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("The file does not exist.", where=path)
+    found = load_groups(path) if path.suffix == ".npy" else load(path)
+    if not isinstance(found, dict) or not found or not all(isinstance(v, list) for v in found.values()):
+        raise InputError(
+            "The file holds no superclasses.",
+            where=path,
+            got=cut(json.dumps(found)),
+            allowed='an object such as {"dogs": [151, 152], "birds": [7, 8]}',
+        )
+    return {name: _ids(members, n_classes, classes, f"{path}, {name}") for name, members in found.items()}
+
+
+def _ids(members: Sequence[Any], n_classes: int, classes: ClassList | None, where: str) -> list[int]:
+    ids = []
+    for member in members:
+        if isinstance(member, str) and classes is not None:
+            member = classes.index(member)
+        if type(member) is not int or not 0 <= member < n_classes:
+            raise InputError(
+                "This is not a class.",
+                where=where,
+                got=cut(json.dumps(member)),
+                allowed=f"0 to {n_classes - 1}" + (", or the key or name of a class" if classes else ""),
+            )
+        ids.append(member)
+    return ids

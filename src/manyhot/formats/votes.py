@@ -10,10 +10,8 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats.broken import reading
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.columns import FOLDER
-from manyhot.formats.json_files import cut
+from manyhot.formats.reading import FOLDER, cut, reading
 from manyhot.formats.tabular import (
     class_indices,
     column_names,

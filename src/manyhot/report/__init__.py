@@ -1,10 +1,3 @@
-"""Results, drawn: one self-contained HTML file.
+"""How to draw: pages, chapters, figures, SVG, text and pictures. Knows no feature."""
 
-`build` collects tables into dataclasses, `charts` lays them out, `render` writes them through the templates.
-Nothing here is a result of its own.
-"""
-
-from manyhot.report.pictures import Pictures, make_pictures
-from manyhot.report.render import write_report
-
-__all__ = ["Pictures", "make_pictures", "write_report"]
+from __future__ import annotations

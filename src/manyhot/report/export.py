@@ -1,7 +1,11 @@
-"""Tables as text: CSV, and Markdown and LaTeX to paste into a paper."""
+"""Tables as text: CSV, and Markdown and LaTeX to paste into a paper.
+
+Saving figures as files: for light and dark paper, as a picture, and the numbers that they draw.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -9,13 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as kinds
+from pyarrow import compute as pc
+from pyarrow import csv
+from pyarrow import types as kinds
 
-from manyhot.files import write_text
+from manyhot.errors import OutputError
+from manyhot.files import atomic_write, write_text
+from manyhot.report.figure import FONT, Figure, Scheme, colour, concrete
 from manyhot.report.metrics import metric
+from manyhot.report.prerender import draw_whole, to_png
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -134,3 +144,77 @@ def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
     if path is not None:
         write_text(path, text)
     return text
+
+
+def check_no_file(folder: Path) -> None:
+    """Raise an `OutputError` where a file is in the place of a report's folder."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            "A file is where the report's folder would be.", where=folder, do="move it, or rename it"
+        )
+
+
+def undrawn() -> str:
+    """Return why reports have no figures here, and what to do; empty where they have."""
+    missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
+    return f'{" and ".join(missing)} missing; pip install "manyhot[report]"' if missing else ""
+
+
+_SUFFIXES = (".svg", ".png", ".csv")
+
+
+def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
+    """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv and return the paths.
+
+    The same figures give the same bytes. A file is either whole or as it was. What an earlier run left of
+    figures that there are no more goes.
+
+    Raises
+    ------
+    MissingExtraError
+        If vl-convert is not installed.
+    OutputError
+        If a file cannot be written.
+    """
+    written = [path for figure in figures for path in _save(figure, Path(folder))]
+    if Path(folder).is_dir():
+        for left in set(Path(folder).iterdir()) - set(written):
+            if left.suffix in _SUFFIXES:
+                left.unlink()
+    return written
+
+
+def _save(figure: Figure, folder: Path) -> list[Path]:
+    drawn = draw_whole(figure)
+    light, dark = (_standalone(figure, drawn, scheme) for scheme in ("light", "dark"))
+    contents = {
+        f"{figure.name}.svg": light.encode(),
+        f"{figure.name}-dark.svg": dark.encode(),
+        f"{figure.name}.png": to_png(light),
+        f"{figure.name}.csv": _csv(figure.data),
+    }
+    return [_write(folder / name, content) for name, content in contents.items()]
+
+
+def _write(path: Path, content: bytes) -> Path:
+    with atomic_write(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+def _standalone(figure: Figure, svg: str, scheme: Scheme) -> str:
+    """Return a drawing with paper, font, title and description of its own."""
+    start, _, rest = svg.partition(">")
+    told = f"<title>{_escaped(figure.title)}</title><desc>{_escaped(figure.alt)}</desc>"
+    paper = f'<rect width="100%" height="100%" fill="{colour("paper")}"/>'
+    return concrete(f'{start} font-family="{FONT}">{told}{paper}{rest}\n', scheme)
+
+
+def _csv(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    csv.write_csv(table, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,15 +1,27 @@
-"""What a figure of a report is, before anyone draws it."""
+"""What a figure of a report is, before anyone draws it.
+
+Axes: from values to places, with round numbers at the ticks.
+
+One look for all figures: fonts, sizes, and colours for light and dark paper.
+
+Figures name their colours as CSS variables. A page defines these for both schemes, so that a figure follows
+the reader's; files get the colours of one scheme written in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import quantiles
+from typing import Any, Literal
 
 import pyarrow as pa
 
 SECTIONS = ("labels", "models", "trust", "groups", "shift", "saturation", "ranks")
 """Parts of a report that hold figures, in reading order."""
+
 
 Spec = dict[str, Any]
 """A Vega-Lite specification."""
@@ -35,7 +47,7 @@ class Figure:
         The figure in words with its main numbers, for those who do not see it.
     spec : dict
         Vega-Lite: panels side by side in ``concat``, the data by name in ``datasets``. Colours are the CSS
-        variables of `manyhot.report.theme`.
+        variables of `manyhot.report.figure`.
     data : pyarrow.Table
         The numbers that are drawn, in the units of the tables they are from.
     command : str
@@ -72,3 +84,187 @@ def _names(node: object) -> list[str]:
     if isinstance(node, list):
         return [name for value in node for name in _names(value)]
     return []
+
+
+_STEPS = (1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear axis.
+
+    Attributes
+    ----------
+    lo, hi : float
+        Its ends, in the unit that is drawn.
+    ticks : tuple of float
+        Round numbers on it.
+    """
+
+    lo: float
+    hi: float
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def over(cls, values: Iterable[float], *, percent: bool, n_ticks: int = 5) -> Axis:
+        """Return the axis that holds all finite values, with ends at round numbers.
+
+        Shares stay within 0 and 100 %. Values that are all alike get room on both sides.
+        """
+        finite = [v for v in values if math.isfinite(v)]
+        lo, hi = (min(finite), max(finite)) if finite else (0.0, 1.0)
+        if hi - lo < 1e-9:
+            room = 1.0 if percent else max(abs(hi) * 0.1, 0.1)
+            lo, hi = lo - room, hi + room
+        step = _round_step((hi - lo) / n_ticks)
+        lo, hi = math.floor(lo / step + 1e-9) * step, math.ceil(hi / step - 1e-9) * step
+        if percent:
+            lo, hi = max(lo, 0.0), min(hi, 100.0)
+        first, last = math.ceil(lo / step - 1e-9), math.floor(hi / step + 1e-9)
+        return cls(lo, hi, tuple(round(i * step, 9) for i in range(first, last + 1)))
+
+    def at(self, value: float, start: float, stop: float) -> float:
+        """Return where a value lies between two places."""
+        return start + (value - self.lo) / (self.hi - self.lo) * (stop - start)
+
+    def nearest(self, value: float) -> float:
+        """Return the value, or the end of the axis that it lies beyond."""
+        return min(max(value, self.lo), self.hi)
+
+
+def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
+    """Return bounds of what an axis must show: three interquartile ranges outside the quartiles.
+
+    Beyond them lies what Tukey calls far out. One model at 20 % would squeeze 66 between 70 and 83 % into a
+    fifth of the axis. Of less than `fewest` values, or such that half are equal, all must be shown.
+    """
+    finite = [v for v in values if math.isfinite(v)]
+    if len(finite) < fewest:
+        return -math.inf, math.inf
+    low, _, high = quantiles(finite, method="inclusive")
+    room = 3 * (high - low) or math.inf
+    return low - room, high + room
+
+
+def tick_text(value: float) -> str:
+    """Return a tick's number without needless zeros."""
+    return f"{value:,.6g}"
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(s * power for s in _STEPS if s * power >= rough * 0.999)
+
+
+Scheme = Literal["light", "dark"]
+
+
+FONT = "Liberation Sans, Arial, Arimo, Nimbus Sans, Helvetica Neue, Helvetica, sans-serif"
+"""Of files, and what text is measured with: all but the last have letters of the same widths."""
+
+
+COLOURS: Mapping[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#121518"),
+    "ink": ("#15191d", "#e8ebee"),
+    "muted": ("#58616b", "#a4adb7"),
+    "grid": ("#e6e9ed", "#2a3036"),
+    "axis": ("#8a949e", "#6d7782"),
+    "faint": ("#7d8893", "#76828e"),
+    "mark": ("#0067a8", "#64b5f0"),
+    "own": ("#b4400a", "#ff9d61"),
+    "green": ("#007a58", "#4fd0a5"),
+    "purple": ("#9a4287", "#e29bd0"),
+    "ochre": ("#856200", "#e3c04d"),
+    "heat0": ("#ffffff", "#121518"),
+    "heat1": ("#dcebf7", "#16304a"),
+    "heat2": ("#b3d3ec", "#1b4870"),
+    "heat3": ("#75aed8", "#2a6da6"),
+    "heat4": ("#2876ad", "#5fa9de"),
+    "heat5": ("#0b5590", "#9ccdf3"),
+    "on-light": ("#15191d", "#e8ebee"),
+    "on-dark": ("#ffffff", "#0b0e11"),
+}
+"""Each colour on light and on dark paper.
+
+After Okabe and Ito, whose hues people with any colour vision tell apart, made darker or lighter until each
+mark stands out from its paper by 4.5 to 1: direct labels wear the colour of their marks.
+"""
+
+
+_VARIABLE = re.compile(r"var\(--f-([a-z0-9-]+)\)")
+
+
+def colour(name: str) -> str:
+    """Return a colour as figures name it, such as ``var(--f-mark)``."""
+    if name not in COLOURS:
+        raise KeyError(name)
+    return f"var(--f-{name})"
+
+
+def style() -> str:
+    """Return the CSS that defines the colours for both schemes."""
+    lines = (f"  --f-{name}: light-dark({light}, {dark});" for name, (light, dark) in COLOURS.items())
+    return "\n".join([":root {", *lines, "}"]) + "\n"
+
+
+def concrete(svg: str, scheme: Scheme) -> str:
+    """Return an SVG with the colours of one scheme in place of variables."""
+    at = 0 if scheme == "light" else 1
+    return _VARIABLE.sub(lambda match: COLOURS[match[1]][at], svg)
+
+
+def config() -> dict[str, object]:
+    """Return the Vega-Lite config of all figures."""
+    return {
+        "background": "transparent",
+        "aria": False,
+        "font": FONT,
+        "padding": 4,
+        "view": {"stroke": None},
+        "concat": {"spacing": 36},
+        "axis": _axis(),
+        "axisY": {"titlePadding": 10},
+        "title": _title(),
+        "text": {"color": colour("ink"), "fontSize": 12},
+        "point": {"filled": True, "size": 30, "color": colour("mark")},
+        "line": {"strokeWidth": 1.5, "strokeCap": "round", "strokeJoin": "round", "color": colour("mark")},
+        "rule": {"color": colour("mark")},
+        "bar": {"color": colour("mark")},
+        "tick": {"color": colour("mark")},
+    }
+
+
+def _axis() -> dict[str, object]:
+    return {
+        "labelColor": colour("muted"),
+        "labelFontSize": 12,
+        "labelPadding": 6,
+        "titleColor": colour("ink"),
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "grid": True,
+        "gridColor": colour("grid"),
+        "gridWidth": 1,
+        "domain": False,
+        "ticks": False,
+        "labelFlush": False,
+        # To measure a text takes a millisecond: what ticks there are is chosen where an axis is made.
+        "labelOverlap": False,
+        "labelLimit": 0,
+        "titleLimit": 0,
+    }
+
+
+def _title() -> dict[str, object]:
+    return {
+        "anchor": "start",
+        "frame": "group",
+        "offset": 12,
+        "fontSize": 14,
+        "fontWeight": "bold",
+        "color": colour("ink"),
+        "subtitleColor": colour("muted"),
+        "subtitleFontSize": 12,
+        "subtitlePadding": 4,
+    }

@@ -3,6 +3,8 @@
 Browsers refuse ``fetch`` and modules from ``file://``, where a gallery must work, too: data are scripts that
 call one function, and the script of the page is a classic one. Photographs are called by number, so that no
 file name of a data set ever stands in an address.
+
+The gallery in the folder of a report, and the links into it.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from markupsafe import escape
 
@@ -30,21 +34,26 @@ from manyhot.report.photographs import Opener, Photographs, decoded, in_files, l
 PART = 100
 """Images in a part of the data: some 60 kB, and a part is read in 5 ms."""
 
+
 LARGE, SMALL = 640, 128
 """Pixels of the long side of a photograph, and of the sides of a thumbnail: some 50 and 4 kB."""
+
 
 WHOLE = 10_000
 """Confidences are whole numbers out of this, which halves the data."""
 
+
 _AHEAD = 64
-# Photographs that are waited for at once.
+
 
 _FOLDERS, _FILES = ("photos", "thumbs", "data"), ("gallery.css", "gallery.js", "index.html")
-# The page is the last that comes, and the first that goes.
+
 
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 
+
 STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
+
 
 Progress = Callable[[str, int, int], None]
 
@@ -154,7 +163,6 @@ def _swap(part: Path, out: Path) -> None:
 
 
 _Shown = tuple[int, int] | str
-# The size of a photograph, or why there is none.
 
 
 def _write_photographs(
@@ -291,3 +299,72 @@ def _whole(confidence: float | None) -> int | None:
     # Scores that are no probabilities, NaN included, are none to draw as bars.
     known = confidence is not None and 0 <= confidence <= 1 + 1e-4
     return round(min(confidence, 1.0) * WHOLE) if known and confidence is not None else None
+
+
+FOLDER = "gallery"
+"""Of the gallery, beside the page of the report."""
+
+
+CONFIDENT = 0.9
+"""Confidence above which a model is called confident; one that the gallery filters by."""
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryLink:
+    """What a report must know of its gallery.
+
+    Attributes
+    ----------
+    title : str
+        The data set that it shows.
+    ids : frozenset of str
+        Its images.
+    counts : mapping of str to mapping of str to int
+        For each model, of how many images its best class is what: see `manyhot.report.gallery.VERDICTS`.
+    confident : mapping of str to mapping of str to int
+        The same, where the model is surer than `CONFIDENT`.
+    rated : bool
+        Whether people went over the label set of any image.
+    """
+
+    title: str
+    ids: frozenset[str]
+    counts: Mapping[str, Mapping[str, int]]
+    confident: Mapping[str, Mapping[str, int]]
+    rated: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, **filters: str) -> str:
+        """Return the address of the gallery with these filters, as its own links have them."""
+        told = urlencode(filters, quote_via=quote)
+        return f"{FOLDER}/index.html" + (f"#{told}" if told else "")
+
+
+def read_gallery_link(report: Path) -> GalleryLink | None:
+    """Return what the gallery in the folder of a report tells; None where there is none."""
+    folder = report / FOLDER
+    try:
+        text = (folder / INDEX).read_text(encoding="utf-8")
+        told = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
+        link = GalleryLink(
+            told["title"],
+            frozenset(told["ids"]),
+            _counts(told, 0),
+            _counts(told, CONFIDENT * told["whole"]),
+            any(told["known"]),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return link if (folder / "index.html").is_file() else None
+
+
+def _counts(told: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
+    rows = list(zip(told["judged"], told["sure"], strict=True))
+    return {
+        model: Counter(
+            told["verdicts"][int(judged[m])] for judged, sure in rows if not above or (sure[m] or 0) > above
+        )
+        for m, model in enumerate(told["models"])
+    }

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.report.anchors import Anchors
-from manyhot.report.gallery_link import GalleryLink
+from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, reading_order
+from manyhot.report.page import Anchors
 from manyhot.report.words import called, ends, known, signed, slice_label
 
 ENDS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")

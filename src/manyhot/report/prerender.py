@@ -19,9 +19,10 @@ from markupsafe import Markup
 
 from manyhot.errors import MissingExtraError, OutputError
 from manyhot.files import cache_folder, write_text
-from manyhot.report import letters, theme
+from manyhot.report import figure as theme
+from manyhot.report import svg as letters
 from manyhot.report.figure import Figure, Spec
-from manyhot.report.lean import lean
+from manyhot.report.svg import lean
 
 DATA_ID = "figure-data"
 """Id of the element that holds the data."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manyhot.lazy import lazily
+from manyhot.extras import lazily
 
 if TYPE_CHECKING:
     from manyhot.study.files import Opening, read_study

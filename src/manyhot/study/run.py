@@ -13,10 +13,9 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.files import alone, atomic_write, write_text
 from manyhot.study.files import Opening, read_study
-from manyhot.study.grid import chosen, open_folder, runs_of, with_seeds
-from manyhot.study.plan import Run, Study
-from manyhot.study.running import Runner, Tell, Told, Undone, label
-from manyhot.study.tabled import collect, effects_table, means_table, runs_table
+from manyhot.study.plan import Run, Study, chosen, open_folder, runs_of, with_seeds
+from manyhot.study.runner import Runner, Tell, Told, Undone, label
+from manyhot.study.tables import collect, effects_table, means_table, runs_table
 
 TABLES = ("runs", "means", "effects")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.errors import MatchError
-from manyhot.tables.ids import examples
+from manyhot.tables.align import examples
 
 BY_POSITION = "arrays, as .to_numpy() makes them, are matched by position"
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.ids import check_range, check_unique, one_chunk
+from manyhot.tables.align import check_range, check_unique, one_chunk
 from manyhot.tables.schemas import check, metadata, told_number, write
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.tables.ids import check_range
+from manyhot.tables.align import check_range
 from manyhot.tables.schemas import write
 
 BOX = ("x1", "y1", "x2", "y2")

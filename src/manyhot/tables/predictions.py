@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.ids import check_range, check_unique, one_chunk
+from manyhot.tables.align import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels
 from manyhot.tables.schemas import metadata, write
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.arrays import in_class_order
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.heads import Head
+from manyhot.predict.weights import Head
 from manyhot.tables import Part, align_rows, read_part
+from manyhot.tables.arrays import in_class_order
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Strengths that are tried, strongest first: each fit begins where the last one ended."""

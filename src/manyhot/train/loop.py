@@ -26,19 +26,27 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import alone, atomic_write
-from manyhot.train.checkpoints import FOLDER, Checkpoints, check_identity, save, write_identity
-from manyhot.train.feeding import Fed
-from manyhot.train.logs import EVERY_STEPS, Logs, Notify, write_skipped
+from manyhot.predict.weights import Trained, write_trained
+from manyhot.train.checkpoints import (
+    EVERY_STEPS,
+    FOLDER,
+    Checkpoints,
+    Logs,
+    Notify,
+    check_identity,
+    save,
+    write_identity,
+    write_skipped,
+)
+from manyhot.train.inputs import Fed
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
-from manyhot.train.optimising import averaged, optimiser_of, rate
-from manyhot.train.orders import Order
-from manyhot.train.parts import Given, parts_of
+from manyhot.train.optimisers import averaged, optimiser_of, rate
+from manyhot.train.order import Order
 from manyhot.train.processes import keep_memory, started, summed
 from manyhot.train.recipe import Recipe
-from manyhot.train.validation import Validation, check_best, is_better
-from manyhot.train.wanted import Teacher, Wanted, teacher
-from manyhot.trained import Trained, write_trained
+from manyhot.train.targets import Teacher, Wanted, teacher
+from manyhot.train.trained_part import Given, Validation, check_best, is_better, parts_of
 
 FEATURES = "features"
 """In the folder of a run, until it is done: what comes before the part that is trained."""

@@ -1,4 +1,7 @@
-"""What a run of training is told: each setting with its default, read from TOML and checked at once."""
+"""What a run of training is told: each setting with its default, read from TOML and checked at once.
+
+Words that recipes are written in; importing them needs no PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from manyhot.errors import InputError
-from manyhot.train.settings import NOT_ASKED, TEACH
+
+NOT_ASKED = ("no", "mask")
+"""What a class is that nobody asked about: not there, or not known."""
+
+
+LISTED = ("label", "sets", "soft")
+"""What labels tell of whole images: the original label, the label set, or the probability of each class."""
+
+
+TEACH = (*LISTED, "maps")
+"""What is taught: what labels tell of the image, or what a label map tells of the crop."""
+
 
 WORDS: dict[str, tuple[str, ...]] = {
     "teach": TEACH,
@@ -26,6 +40,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 """Settings that take one of some words."""
+
 
 MAGNITUDES = 30
 """The largest of RandAugment."""
@@ -65,7 +80,7 @@ class Recipe:
     teach : str
         One of `manyhot.train.TEACH`: the original label, the label set, soft labels, or a label map.
     maps : str
-        The file of label maps to teach; see `manyhot.train.maps`.
+        The file of label maps to teach; see `manyhot.train.label_maps`.
     loss : str
         A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
     not_asked : str

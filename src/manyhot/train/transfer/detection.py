@@ -18,8 +18,16 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from manyhot.core.detection import Boxes
 from manyhot.extras import required
-from manyhot.train.transfer.features import Backbone
-from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head, laid_out
+from manyhot.train.transfer.feature_maps import (
+    Backbone,
+    Bools,
+    Feed,
+    Ints,
+    Progress,
+    Pyramid,
+    fit_head,
+    laid_out,
+)
 from manyhot.train.transfer.settings import Detection
 
 _MOST = 100  # Boxes of an image, as in COCO.

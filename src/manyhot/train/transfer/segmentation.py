@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from manyhot.core.segmentation import VOID, pixel_counts
-from manyhot.train.transfer.features import Backbone
-from manyhot.train.transfer.heads import Bools, Feed, Ints, Progress, Pyramid, fit_head, laid_out
+from manyhot.core.detection import VOID, pixel_counts
+from manyhot.train.transfer.feature_maps import (
+    Backbone,
+    Bools,
+    Feed,
+    Ints,
+    Progress,
+    Pyramid,
+    fit_head,
+    laid_out,
+)
 from manyhot.train.transfer.settings import Segmentation
 
 Mask = npt.NDArray[np.uint8]
@@ -98,7 +106,7 @@ def _resized(mask: Mask, side: int) -> Tensor:
 def count_pixels(
     head: Segmenter, feed: Feed, rows: Ints, masks: Sequence[Mask], n_classes: int, batch: int = 32
 ) -> npt.NDArray[np.int64]:
-    """Return what `manyhot.core.segmentation.pixel_counts` does of images, shape (n, 3, C).
+    """Return what `manyhot.core.detection.pixel_counts` does of images, shape (n, 3, C).
 
     Each at the size of its own mask.
     """

@@ -1,0 +1,512 @@
+"""Can its confidence be trusted? Calibration and ranking of errors, against one label and against label sets.
+
+The *confidence* is the probability of the best class. It is *right* if that class is the original label or,
+for the metrics that end in ``_set``, if it is in the label set. Those of the first event count the images of
+`top1`, those of the second the images of `real1`.
+
+A list of the best classes suffices where its probabilities are known: of logits through their ``logsumexp``
+over all classes. Where they are not, as in rank-only predictions, everything here is undefined (NaN with n
+0).
+
+Calibration of each class: what gets a class at 0.3 should be right three times of ten.
+
+For the original label and for label sets. Needs the probabilities of all classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Callable
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
+from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, Reals, against_label, against_set
+from manyhot.core.sets import YES, Case
+from manyhot.core.softmax import check_possible, check_sums, log_probability
+from manyhot.errors import InputError
+from manyhot.registry import register
+
+_Reals = npt.NDArray[np.float64]
+
+
+_Event = Callable[[Case], Outcomes | None]
+
+
+@register("metric", "ece", better="lower", needs="confidence")
+def ece(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error: mean gap between confidence and top-1 accuracy in bins of equal width.
+
+    Parameters
+    ----------
+    bins : int
+        B; bin k holds the confidences from k / B up to (k + 1) / B, the last one 1 too.
+
+    References
+    ----------
+    Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599, equation 3.
+
+    Notes
+    -----
+    Deviation: theirs are open below and closed above; here, as in torchmetrics, the other way round.
+    """
+    return _binned(case, against_label, Outcomes.equal_width, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_set", better="lower", needs="confidence")
+def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error, right being in the label set; bins of equal width.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`.
+    """
+    return _binned(case, against_set, Outcomes.equal_width, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_mass", better="lower", needs="confidence")
+def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error in bins that hold equally many images.
+
+    Parameters
+    ----------
+    bins : int
+
+    References
+    ----------
+    Nguyen and O'Connor 2015, arXiv 1508.05154, "adaptive binning"; Nixon et al. 2019, arXiv 1904.01685.
+
+    Notes
+    -----
+    Images of equal confidence stay together, in the bin of their middle rank.
+    """
+    return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_mass_set", better="lower", needs="confidence")
+def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Expected calibration error, right being in the label set; bins that hold equally many images.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece_mass`.
+    """
+    return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.mean_gap)
+
+
+@register("metric", "ece_debiased", better="lower", needs="confidence", depends_on_n=True)
+def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
+    """Debiased calibration error: root mean squared gap in bins of equal mass, less what chance adds to it.
+
+    Parameters
+    ----------
+    bins : int
+
+    References
+    ----------
+    Kumar, Liang and Ma 2019, Verified Uncertainty Calibration, arXiv 1909.10155, definition 4.1 and section
+    5. Not the sweep over bins of Roelofs et al. 2022, arXiv 2012.08668, who measured how far the plain one is
+    off.
+
+    Notes
+    -----
+    Of squares, where `ece` is of absolute gaps: the two are not on one scale. The root is taken of 0 where
+    chance explains more than all. Weights count images: twice as many say more.
+    """
+    return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
+
+
+@register("metric", "ece_debiased_set", better="lower", needs="confidence", depends_on_n=True)
+def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Debiased calibration error, right being in the label set: root mean squared gap less chance.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece_debiased`.
+    """
+    return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.debiased_gap)
+
+
+@register("metric", "mce", better="lower", needs="confidence")
+def mce(case: Case, *, bins: int = BINS) -> Estimate:
+    """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv 1706.04599, equation 5.
+    """
+    return _binned(case, against_label, Outcomes.equal_width, bins, Bins.largest_gap)
+
+
+@register("metric", "mce_set", better="lower", needs="confidence")
+def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Maximum calibration error, right being in the label set: the largest gap of any bin.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`.
+    """
+    return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
+
+
+@register("metric", "brier", better="lower", needs="confidence")
+def brier(case: Case) -> Estimate:
+    """Brier score of top-1: the mean squared difference of confidence and being right, 1 or 0.
+
+    References
+    ----------
+    Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for the event that the best class is
+    right; ``sklearn.metrics.brier_score_loss``.
+    """
+    return _squared(case, against_label(case))
+
+
+@register("metric", "brier_set", better="lower", needs="confidence")
+def brier_set(case: Case) -> Estimate:
+    """Brier score of top-1, right being in the label set."""
+    return _squared(case, against_set(case))
+
+
+@register("metric", "nll", better="lower", needs="probabilities", unit="nats")
+def nll(case: Case) -> Estimate:
+    """Negative log-likelihood of the original label.
+
+    Raises
+    ------
+    InputError
+        If the probabilities of an image do not add up to 1, or a logit of a label is minus infinity.
+
+    References
+    ----------
+    ``sklearn.metrics.log_loss``.
+
+    Notes
+    -----
+    A stored probability of 0 counts as the least number that its type holds: 1e-38, in half precision 6e-8.
+    """
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    labels = case.labels
+    image = np.flatnonzero(labels.labelled)
+    loss = np.zeros(len(labels))
+    loss[image] = -_log_p(case, image, labels.label[image])
+    return mean_over(loss, labels.labelled)
+
+
+@register("metric", "nll_mass", better="lower", needs="probabilities", unit="nats")
+def nll_mass(case: Case) -> Estimate:
+    """Negative log-likelihood of the label set: minus the logarithm of the summed probability of its classes.
+
+    What it costs a model to have mass outside the set, wherever in the set the rest is. Equal to `nll` where
+    the set is the original label.
+    """
+    return _set_likelihood(case, mass=True)
+
+
+@register("metric", "nll_best", better="lower", needs="probabilities", unit="nats")
+def nll_best(case: Case) -> Estimate:
+    """Negative log-likelihood of the likeliest class of the label set.
+
+    At least `nll_mass`, at most that of any single class of the set.
+    """
+    return _set_likelihood(case, mass=False)
+
+
+@register("metric", "aurc", better="lower", needs="confidence")
+def aurc(case: Case) -> Estimate:
+    """Area under the risk-coverage curve: mean share of errors among the images at least as sure as each.
+
+    References
+    ----------
+    Geifman, Uziel and El-Yaniv 2019, Bias-Reduced Uncertainty Estimation, arXiv 1805.08206, section 3.
+    """
+    return _of_order(case, against_label, Ranked.aurc)
+
+
+@register("metric", "aurc_set", better="lower", needs="confidence")
+def aurc_set(case: Case) -> Estimate:
+    """Area under the risk-coverage curve, right being in the label set."""
+    return _of_order(case, against_set, Ranked.aurc)
+
+
+@register("metric", "eaurc", better="lower", needs="confidence")
+def eaurc(case: Case) -> Estimate:
+    """Excess AURC: less that of the best order, in which every error is less sure than all that is right.
+
+    References
+    ----------
+    Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3: with r the share of errors the best order
+    has r + (1 - r) ln(1 - r).
+    """
+    return _of_order(case, against_label, Ranked.excess_aurc)
+
+
+@register("metric", "eaurc_set", better="lower", needs="confidence")
+def eaurc_set(case: Case) -> Estimate:
+    """Excess AURC, right being in the label set."""
+    return _of_order(case, against_set, Ranked.excess_aurc)
+
+
+@register("metric", "accuracy_at_coverage", better="higher", needs="confidence")
+def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
+    """Top-1 accuracy of the surest images, a given share of all.
+
+    Parameters
+    ----------
+    coverage : float
+        Above 0, up to 1. Of images of equal confidence at the edge a share counts.
+    """
+    check_coverage(coverage)
+    return _of_order(case, against_label, lambda ranked: ranked.accuracy_at(coverage))
+
+
+@register("metric", "accuracy_at_coverage_set", better="higher", needs="confidence")
+def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
+    """Share of the surest images whose best class is in the label set.
+
+    Parameters
+    ----------
+    coverage : float
+        As in `accuracy_at_coverage`.
+    """
+    check_coverage(coverage)
+    return _of_order(case, against_set, lambda ranked: ranked.accuracy_at(coverage))
+
+
+@register("metric", "error_auroc", better="higher", needs="confidence")
+def error_auroc(case: Case) -> Estimate:
+    """AUROC of error detection: the chance that a right prediction is surer than a wrong one.
+
+    NaN without errors, or without anything right.
+
+    References
+    ----------
+    Hendrycks and Gimpel 2017, A Baseline for Detecting Misclassified Examples, arXiv 1610.02136;
+    ``sklearn.metrics.roc_auc_score``.
+    """
+    return _of_order(case, against_label, Ranked.auroc)
+
+
+@register("metric", "error_auroc_set", better="higher", needs="confidence")
+def error_auroc_set(case: Case) -> Estimate:
+    """AUROC of error detection, right being in the label set."""
+    return _of_order(case, against_set, Ranked.auroc)
+
+
+def check_bins(bins: int) -> None:
+    """Refuse a number of bins that is none.
+
+    Raises
+    ------
+    InputError
+    """
+    if bins < 1:
+        raise InputError("Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
+
+
+def check_coverage(coverage: float) -> None:
+    """Refuse a coverage that is no share of images.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(coverage, numbers.Real) or not 0 < coverage <= 1:
+        raise InputError(
+            "Coverage is the share of images that are kept.",
+            got=f"coverage={coverage!r}",
+            allowed="above 0, up to 1",
+        )
+
+
+def _binned(
+    case: Case,
+    event: _Event,
+    split: Callable[[Outcomes, _Reals, int], Bins],
+    bins: int,
+    measure: Callable[[Bins], float],
+) -> Estimate:
+    check_bins(bins)
+    return _pooled(case, event(case), lambda outcomes, w: measure(split(outcomes, w, bins)))
+
+
+def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> Estimate:
+    return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
+
+
+def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, _Reals], float]) -> Estimate:
+    if outcomes is None:
+        return undefined(len(case.labels))
+    scored = np.zeros(len(case.labels), bool)
+    scored[outcomes.image] = True
+
+    def value(weights: Weights | None = None) -> float:
+        w = outcomes.weigh(weights)
+        return measure(outcomes, w) if w.any() else float("nan")
+
+    return Pooled(value, scored)
+
+
+def _squared(case: Case, outcomes: Outcomes | None) -> Estimate:
+    if outcomes is None:
+        return undefined(len(case.labels))
+    squares, scored = np.zeros(len(case.labels)), np.zeros(len(case.labels), bool)
+    squares[outcomes.image] = (outcomes.confidence - outcomes.right) ** 2
+    scored[outcomes.image] = True
+    return mean_over(squares, scored)
+
+
+def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    labels = case.labels
+    chosen = (labels.state == YES) & labels.scored[labels.rows]
+    image = labels.rows[chosen]
+    log_p = _log_p(case, image, labels.classes[chosen])
+    best = np.full(len(labels), -np.inf)
+    np.maximum.at(best, image, log_p)
+    if not mass:
+        return mean_over(-best, labels.scored)
+    # Relative to the best class nothing underflows.
+    total = np.bincount(image, np.exp(log_p - best[image]), minlength=len(labels))
+    loss = -(best + np.log(np.where(labels.scored, total, 1)))
+    return mean_over(loss, labels.scored)
+
+
+def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> _Reals:
+    """Return the logarithms of the probabilities of some cells."""
+    assert case.scores is not None  # for the type checker
+    found = case.scores[image, classes]
+    if case.kind == "logit":
+        log_p = found.astype(np.float64) - case.log_total[image]
+        check_possible(found, image, classes, case.name)
+        return np.asarray(log_p)
+    check_sums(case.scores, case.name)
+    return log_probability(found)
+
+
+@register("metric", "classwise_ece", better="lower", needs="probabilities")
+def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
+    """Class-wise calibration error: mean over classes of the gap between probability and share labelled so.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`, of each class.
+
+    References
+    ----------
+    Kull et al. 2019, Beyond temperature scaling, arXiv 1910.12656, equation 3; the static calibration error
+    of Nixon et al. 2019, arXiv 1904.01685.
+
+    Notes
+    -----
+    With many classes nearly all probabilities are in the lowest bin, and the value is small whatever the
+    model.
+    """
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    image = np.flatnonzero(case.labels.labelled)
+    return _by_class(case, case.labels.labelled, image, case.labels.label[image], bins)
+
+
+@register("metric", "classwise_ece_set", better="lower", needs="probabilities", each_class=True)
+def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
+    """Class-wise calibration error of label sets: the gap between probability and share that has the class.
+
+    Parameters
+    ----------
+    bins : int
+        As in `ece`, of each class.
+
+    Notes
+    -----
+    Fair to scores that stand for each class alone, such as sigmoids. Those of a softmax add up to 1 and
+    cannot be right where sets hold several classes.
+    """
+    if not case.has_probabilities:
+        return undefined(len(case.labels))
+    labels = case.labels
+    chosen = (labels.state == YES) & labels.scored[labels.rows]
+    return _by_class(case, labels.scored, labels.rows[chosen], labels.classes[chosen], bins)
+
+
+def _by_class(
+    case: Case,
+    scored: npt.NDArray[np.bool_],
+    image: npt.NDArray[np.integer],
+    classes: npt.NDArray[np.integer],
+    bins: int,
+) -> Estimate:
+    """Return the class-wise error where the given cells, of scored images, are right and no others.
+
+    Nearly all probabilities are in the lowest bin. What is above is kept, a few cells an image; what the
+    lowest bin holds is the sum over a class less these, so that a column sum is all that a pass has to take.
+    """
+    check_bins(bins)
+    c = case.labels.n_classes
+    above = functools.cache(lambda: _above(case, scored, bins))
+
+    def value(weights: Weights | None = None) -> float:
+        w = scored.astype(np.float64) if weights is None else np.asarray(weights, np.float64) * scored
+        if not w.any():
+            return float("nan")
+        rows, at, p, plain = above()  # first: it refuses what is no probability
+        right_at = _bin_of(case.probability_of(image, classes), bins) * c + classes
+        gap = np.bincount(at, w[rows] * p, minlength=bins * c)
+        column = plain if (w == scored).all() else _column_sums(case, w)
+        gap[:c] = column - gap.reshape(bins, c).sum(axis=0)
+        gap -= np.bincount(right_at, w[image], minlength=bins * c)
+        return float(np.abs(gap).sum() / (w.sum() * c))
+
+    return Pooled(value, scored)
+
+
+def _bin_of(p: Reals, bins: int) -> npt.NDArray[np.intp]:
+    return np.minimum((p * bins).astype(np.intp), bins - 1)
+
+
+def _above(
+    case: Case, scored: npt.NDArray[np.bool_], bins: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Reals, Reals]:
+    """Return the cells of scored images above the lowest bin, and the sum of all cells of each class.
+
+    The cells as three arrays: image, bin and class as one number, probability.
+    """
+    c = case.labels.n_classes
+    rows, at, p, sums = [], [], [], np.zeros(c)
+    for start, block in case.probability_blocks():
+        image, classes = np.divmod(np.flatnonzero(block * np.float32(bins) >= 1), c)
+        found = block[image, classes].astype(np.float64)
+        place = _bin_of(found, bins)
+        high = place > 0  # in float64, as `_bin_of` decides for the cells that are right
+        rows.append(start + image[high])
+        at.append(place[high] * c + classes[high])
+        p.append(found[high])
+        sums += _sum_rows(block, scored[start : start + len(block)].astype(np.float64))
+    nothing = np.empty(0, np.intp)
+    return np.concatenate([nothing, *rows]), np.concatenate([nothing, *at]), np.concatenate([[], *p]), sums
+
+
+def _column_sums(case: Case, w: Reals) -> Reals:
+    """Return the weighted sum of the probabilities of each class, shape (C,)."""
+    total = np.zeros(case.labels.n_classes)
+    for start, block in case.probability_blocks():
+        total += _sum_rows(block, w[start : start + len(block)])
+    return total
+
+
+def _sum_rows(block: npt.NDArray[np.floating], w: Reals) -> Reals:
+    total: Reals = w @ block.astype(np.float64)
+    return total

@@ -1,0 +1,199 @@
+"""Rules on probabilities: the mean over calibrated models, and suspected label errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.calibration import calibrated, fit_temperature, set_target
+from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
+from manyhot.core.proposals import RECALL, check_known, check_share, label_is_valid, states
+from manyhot.core.sets import NO_LABEL, YES, LabelSets
+from manyhot.errors import InputError
+from manyhot.registry import register
+
+
+@register("proposer", "mean-probability", learns=True)
+def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, recall: float = RECALL) -> Pairs:
+    """All classes whose mean probability over calibrated models is at least a threshold.
+
+    Each model's temperature is fitted on the known label sets; where there are none, on the original labels.
+
+    Parameters
+    ----------
+    threshold : float, optional
+        By default the highest that reaches `recall` on the known label sets.
+    recall : float
+
+    Raises
+    ------
+    InputError
+        If a model has no probabilities, or if there is neither a threshold nor a known label set, or none
+        reaches the recall.
+
+    Notes
+    -----
+    A class counts if at least one model lists it. `n_models` counts the models that by themselves give it the
+    threshold.
+    """
+    check_share("recall", recall)
+    temperatures = _temperatures(ensemble)
+    if threshold is None:
+        check_known(ensemble, "mean-probability", "give a threshold: mean-probability(threshold=0.05)")
+        threshold = _threshold_for(ensemble.take(ensemble.known_images), temperatures, recall)
+    listed = count_models(ensemble.top, ensemble.n_classes)
+    score = _scores_of(ensemble, temperatures, listed)
+    alone = _count_alone(ensemble, temperatures, listed, threshold)
+    about = {
+        "threshold": threshold,
+        "temperatures": dict(zip(ensemble.names, map(float, temperatures), strict=True)),
+    }
+    return replace(listed, score=score, n_models=alone, about=about).where(score >= threshold)
+
+
+@register("proposer", "label-errors")
+def label_errors(ensemble: Ensemble) -> Pairs:
+    """The class that suspected label errors are likely to show, by confident learning.
+
+    An image counts as of class j if its probability of j is at least what images labelled j have on average,
+    j being the likeliest such class. Where that is not the original label, j is proposed.
+
+    Raises
+    ------
+    InputError
+        If a model has no probabilities, or no image has an original label.
+
+    Notes
+    -----
+    Probabilities are the mean over models. They should come from models that were not trained on these
+    images. These are the off-diagonal cells of the confident joint, the paper's method C_confusion with
+    thresholds. The score is the margin: probability of j less that of the original label. `n_models` counts
+    the models whose best class is j.
+
+    References
+    ----------
+    Northcutt, Jiang & Chuang 2021, Confident Learning, doi 10.1613/jair.1.12125, equations 1 and 2.
+    """
+    label, ones = ensemble.label, np.ones(len(ensemble.names))
+    labelled = label != NO_LABEL
+    own = np.full(len(ensemble), np.nan)
+    for start, mean in mean_probabilities(ensemble, ones):
+        rows = np.flatnonzero(labelled[start : start + len(mean)])
+        own[start + rows] = mean[rows, label[start + rows]]
+    limits = class_thresholds(own[labelled], label[labelled], ensemble.n_classes)
+    likely, p = np.full(len(ensemble), NO_LABEL, np.int32), np.zeros(len(ensemble))
+    for start, mean in mean_probabilities(ensemble, ones):
+        best, value = confident_classes(mean, limits)
+        likely[start : start + len(mean)], p[start : start + len(mean)] = best, value
+    image = np.flatnonzero(labelled & (likely != NO_LABEL) & (likely != label))
+    agreeing = sum((top[image, 0] == likely[image]).astype(np.int32) for top in ensemble.top)
+    return Pairs(image, likely[image], p[image] - own[image], np.asarray(agreeing, np.int32))
+
+
+def class_thresholds(
+    own: npt.NDArray[np.float64], label: npt.NDArray[np.integer], n_classes: int
+) -> npt.NDArray[np.float64]:
+    """Return the mean probability of each class over the images labelled so, inf without any, shape (C,).
+
+    Parameters
+    ----------
+    own : ndarray of float64, shape (n,)
+        The probability of each image's label.
+    label : ndarray of int, shape (n,)
+    """
+    count = np.bincount(label, minlength=n_classes)
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, np.bincount(label, own, n_classes) / np.maximum(count, 1), np.inf)
+
+
+def confident_classes(
+    probability: npt.NDArray[np.float64], limits: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the likeliest class that reaches its threshold, `NO_LABEL` if none does, and its probability.
+
+    Parameters
+    ----------
+    probability : ndarray of float64, shape (b, C)
+    limits : ndarray of float64, shape (C,)
+    """
+    # What is a mean of equal numbers may be a rounding step above them.
+    confident = np.where(probability >= limits - 1e-9, probability, -1.0)
+    best = confident.argmax(1)
+    value = confident[np.arange(len(best)), best]
+    return np.where(value < 0, NO_LABEL, best), np.maximum(value, 0)
+
+
+def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
+    known, labelled = ensemble.known, np.flatnonzero(ensemble.label != NO_LABEL)
+    if known is not None and known.scored.any():
+        part = ensemble.take(np.flatnonzero(known.scored))
+        assert part.known is not None
+        sets = part.known
+    elif len(labelled):
+        part = ensemble.take(labelled)
+        sets = _single(part.label, ensemble.n_classes)
+    else:
+        raise InputError(
+            "There is nothing to fit temperatures on.",
+            got="no known label set and no original label",
+            allowed="one of them for some of the images",
+        )
+    models = zip((part.tail(m) for m in range(len(part.names))), part.top, strict=True)
+    return np.array([fit_temperature(tail, set_target(tail, top, sets)) for tail, top in models])
+
+
+def _threshold_for(sub: Ensemble, temperatures: npt.NDArray[np.float64], recall: float) -> float:
+    """Return the highest threshold that reaches the recall on images that are all known."""
+    assert sub.known is not None
+    listed = count_models(sub.top, sub.n_classes)
+    score = _scores_of(sub, temperatures, listed)
+    right = (states(sub.known, listed.keys(sub.n_classes)) == YES) & (
+        listed.class_id != sub.label[listed.image]
+    )
+    n_labels, given = int(sub.known.size.sum()), int(label_is_valid(sub).sum())
+    ranked = np.sort(score[right])[::-1]
+    needed = int(np.ceil(recall * n_labels - 1e-9)) - given
+    if needed > len(ranked):
+        raise InputError(
+            "No threshold reaches this recall on the known label sets.",
+            got=f"recall {recall:g}",
+            allowed=f"up to {(given + len(ranked)) / max(n_labels, 1):.4f}, which all listed classes reach",
+            do="lower the recall, or add models or longer lists",
+        )
+    # The sums of all images and of these may differ in their last bits.
+    return float(ranked[needed - 1]) * (1 - 1e-9) if needed > 0 else 1.0
+
+
+def _scores_of(
+    ensemble: Ensemble, temperatures: npt.NDArray[np.float64], pairs: Pairs
+) -> npt.NDArray[np.float64]:
+    """Return the mean probability of each pair."""
+    score = np.empty(len(pairs))
+    for start, mean in mean_probabilities(ensemble, temperatures):
+        a, b = np.searchsorted(pairs.image, [start, start + len(mean)])
+        score[a:b] = mean[pairs.image[a:b] - start, pairs.class_id[a:b]]
+    return score
+
+
+def _count_alone(
+    ensemble: Ensemble, temperatures: npt.NDArray[np.float64], pairs: Pairs, threshold: float
+) -> npt.NDArray[np.int32]:
+    """Return how many models by themselves give each pair the threshold."""
+    chosen = []
+    for m, t in enumerate(temperatures):
+        p, _ = calibrated(ensemble.tail(m), float(t))
+        chosen.append(np.where(p >= threshold, ensemble.top[m], NO_LABEL))
+    counted = count_models(chosen, ensemble.n_classes)
+    counts = np.zeros(len(pairs), np.int32)
+    at = np.searchsorted(pairs.keys(ensemble.n_classes), counted.keys(ensemble.n_classes))
+    counts[at] = counted.n_models
+    return counts
+
+
+def _single(label: npt.NDArray[np.int32], n_classes: int) -> LabelSets:
+    """Return label sets of the original label alone."""
+    n = len(label)
+    yes, usable = np.full(n, YES, np.uint8), np.ones(n, bool)
+    return LabelSets(n_classes, np.arange(n + 1), label, yes, label, usable)

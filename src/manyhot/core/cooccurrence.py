@@ -1,0 +1,246 @@
+"""Which classes are valid together, how much more often than by chance, and whose recall hangs on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import typing as npt
+from scipy.sparse import csr_array
+from scipy.special import gammainc, gammaincc, ndtr, ndtri
+
+from manyhot.core.resampling import LEVEL, wilson_interval
+from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
+
+Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Values and both ends of their 95 % intervals, each of shape (p,)."""
+
+
+_Z = float(ndtri((1 + LEVEL) / 2))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of classes that are valid together on some image.
+
+    Attributes
+    ----------
+    a, b : ndarray of int64, shape (p,)
+        The classes, ``a < b``; pairs ascend.
+    both : ndarray of int64, shape (p,)
+        Images on which both are valid.
+    images : ndarray of int64, shape (C,)
+        Images on which each class is valid.
+    n : int
+        Usable images with a label set that is not empty.
+    """
+
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    both: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
+    n: int
+
+    @classmethod
+    def of(cls, sets: LabelSets) -> Pairs:
+        """Count the pairs of label sets."""
+        yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
+        i, j = pairs_within(sets.rows[yes])
+        one, other = sets.classes[yes[i]].astype(np.int64), sets.classes[yes[j]].astype(np.int64)
+        key = np.minimum(one, other) * sets.n_classes + np.maximum(one, other)
+        pair, both = np.unique(key, return_counts=True)
+        images = np.bincount(sets.classes[yes], minlength=sets.n_classes)
+        a, b = np.divmod(pair, sets.n_classes)
+        return cls(a, b, both, images, int(np.count_nonzero(sets.scored)))
+
+    def lift(self) -> Bounds:
+        """Return how many times as often as by chance each pair is together: n n_ab / (n_a n_b).
+
+        The interval is that of its logarithm by the delta method, of multinomial counts.
+        """
+        ab, a, b = (x.astype(float) for x in (self.both, self.images[self.a], self.images[self.b]))
+        value = self.n * ab / (a * b)
+        variance = 1 / ab - 1 / a - 1 / b - 1 / self.n + 2 * ab / (a * b)
+        return _exp_interval(value, variance)
+
+    def odds_ratio(self) -> Bounds:
+        """Return the odds of one class where the other is, over those where it is not.
+
+        Half an image is added to each of the four cells, so that none is empty; the interval is that of the
+        logarithm (Gart 1966, Haldane 1956).
+        """
+        ab, a, b = self.both, self.images[self.a], self.images[self.b]
+        cells = [x + 0.5 for x in (ab, a - ab, b - ab, self.n - a - b + ab)]
+        value = cells[0] * cells[3] / (cells[1] * cells[2])
+        return _exp_interval(value, sum((1 / x for x in cells), np.zeros(len(ab))))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Images of a class, by whether a companion is valid there, too.
+
+    Attributes
+    ----------
+    main, companion : ndarray of int64, shape (p,)
+        Ordered pairs of classes.
+    rows, classes : ndarray of int64, shape (m,)
+        The usable images of each valid class, and the class: what is looked for.
+    companions, others : sparse matrix of float64, shape (n, C)
+        The classes that are valid, and either those known not to be or, where `rest`, those that may be.
+    rest : bool
+        Whether an image is without a companion if nobody said that it may be there.
+    """
+
+    main: npt.NDArray[np.int64]
+    companion: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.int64]
+    companions: Any
+    others: Any
+    rest: bool
+
+    @classmethod
+    def of(
+        cls,
+        sets: LabelSets,
+        main: npt.NDArray[np.int64],
+        companion: npt.NDArray[np.int64],
+        *,
+        labelled: bool = False,
+        rest: bool = False,
+    ) -> Beside:
+        """Look up the images of ordered pairs of classes.
+
+        Parameters
+        ----------
+        sets : LabelSets
+        main, companion : ndarray of int64, shape (p,)
+        labelled : bool
+            Look for a class in those images alone whose original label it is.
+        rest : bool
+            An image is without a companion that nobody was asked about; so it is where no noes are recorded.
+        """
+        rest = rest or not sets.asked_known
+        usable = sets.usable[sets.rows]
+        yes = np.flatnonzero(usable & (sets.state == YES))
+        other = np.flatnonzero(usable & (sets.state == (UNCLEAR if rest else NO)))
+        rows, classes = sets.rows[yes], sets.classes[yes].astype(np.int64)
+        looked = classes == sets.label[rows] if labelled else slice(None)
+        companions, others = (_indicator(sets, entries) for entries in (yes, other))
+        return cls(main, companion, rows[looked], classes[looked], companions, others, rest)
+
+    def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return the sum of `values`, shape (m,), over the images with the companion, and over those without.
+
+        Returns
+        -------
+        ndarray of float64, shape (2, p)
+        """
+        n, n_classes = self.companions.shape
+        if not len(self.main):  # of no cells SciPy gives a sparse array
+            return np.zeros((2, 0))
+        by_class = csr_array((values.astype(np.float64), (self.classes, self.rows)), shape=(n_classes, n))
+        beside, other = (
+            np.asarray((by_class @ m).tocsr()[self.main, self.companion]).ravel()
+            for m in (self.companions, self.others)
+        )
+        total = np.bincount(self.classes, values, n_classes)[self.main]
+        return np.stack([beside, total - beside - other if self.rest else other])
+
+
+def difference_of_means(
+    n: npt.NDArray[np.floating], sums: npt.NDArray[np.floating], squares: npt.NDArray[np.floating]
+) -> Bounds:
+    """Return the mean in the first row less that in the second, of values from 0 to 1.
+
+    NaN where a row has no value.
+
+    Parameters
+    ----------
+    n, sums, squares : ndarray of float, shape (2, p)
+        Values, their sum and the sum of their squares.
+
+    Notes
+    -----
+    For the interval a value of 0 and one of 1 are added to either row, so that it has a length where all
+    values are alike. Of shares it is that of Agresti & Caffo 2000, doi 10.1080/00031305.2000.10474560.
+    """
+    with np.errstate(invalid="ignore"):
+        means = sums / n
+    centre = (sums + 1) / (n + 2)
+    variance = np.maximum((squares + 1) / (n + 2) - centre**2, 0) / (n + 2)
+    value, apart = means[0] - means[1], centre[0] - centre[1]
+    half = np.where(np.isnan(value), np.nan, _Z * np.sqrt(variance.sum(axis=0)))
+    return value, np.maximum(apart - half, -1), np.minimum(apart + half, 1)
+
+
+def permutation_p(
+    n: npt.NDArray[np.floating], sums: npt.NDArray[np.floating], powers: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Return the two-sided p of a difference of means if it were chance which values are in which row.
+
+    Twice the smaller tail of the permutation distribution, by the Pearson curve of type III that has its
+    first three moments: tails of skewed values are far from normal ones, and many pairs need far tails. NaN
+    where a row has no value, 1 where all are alike.
+
+    Parameters
+    ----------
+    n, sums : ndarray of float, shape (2, p)
+        Values in each row, and their sum.
+    powers : ndarray of float, shape (2, p)
+        The sums of squares and of cubes of the values of both rows.
+
+    References
+    ----------
+    Mielke & Berry, Permutation Methods, 2007, doi 10.1007/978-0-387-69813-7, chapter 2.
+    """
+    total, of = n.sum(axis=0), n[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, square, cube = np.stack([sums.sum(axis=0), *powers]) / total
+        spread = square - mean**2
+        variance = of * n[1] / (total - 1) * spread
+        third = cube - 3 * mean * square + 2 * mean**3
+        skew = of * n[1] * (n[1] - of) / ((total - 1) * (total - 2)) * third / variance**1.5
+        away = (sums[0] - of * mean) / np.sqrt(variance)
+        p = np.minimum(2 * _smaller_tail(away, np.where(np.isfinite(skew), skew, 0)), 1)
+    # Rounding leaves a variance of about 1e-16 where all values are alike.
+    return np.where((n == 0).any(axis=0), np.nan, np.where(spread > 1e-12, p, 1.0))
+
+
+def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> Bounds:
+    """Return the share in the first row less that in the second; NaN where a row has no image.
+
+    The interval joins Wilson's of both shares (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10).
+
+    Parameters
+    ----------
+    hits, images : ndarray of int64, shape (2, p)
+    """
+    with np.errstate(invalid="ignore"):
+        share = hits / images
+    lo, hi = wilson_interval(hits, images)
+    value = share[0] - share[1]
+    below = np.hypot(share[0] - lo[0], hi[1] - share[1])
+    above = np.hypot(hi[0] - share[0], share[1] - lo[1])
+    return value, value - below, value + above
+
+
+def _indicator(sets: LabelSets, entries: npt.NDArray[np.intp]) -> Any:
+    """Return a sparse matrix that is 1 at the image and class of each entry, shape (n, C)."""
+    at = (sets.rows[entries], sets.classes[entries])
+    return csr_array((np.ones(len(entries)), at), shape=(len(sets), sets.n_classes))
+
+
+def _smaller_tail(z: npt.NDArray[np.float64], skew: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the smaller tail at z of a Pearson curve of type III, a gamma curve of mean 0 and variance 1."""
+    straight = np.abs(skew) < 1e-6
+    shape = 4 / np.where(straight, 1, skew) ** 2
+    at = np.maximum(shape + np.where(skew < 0, -z, z) * np.sqrt(shape), 0)
+    tail = np.minimum(gammainc(shape, at), gammaincc(shape, at))
+    return np.asarray(np.where(straight, ndtr(-np.abs(z)), tail))
+
+
+def _exp_interval(value: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> Bounds:
+    apart = np.exp(_Z * np.sqrt(np.maximum(variance, 0)))
+    return value, value / apart, value * apart

@@ -1,0 +1,235 @@
+"""Why an image has several labels: several objects, one ambiguous object, or near-synonyms.
+
+Two labels are *of one object* where models mix the two classes up, each ranking the other second, or where
+the classes are close in the hierarchy: two breeds of dogs. They are *near-synonyms* where models mix them up
+and raters accept both together: sunglass and sunglasses. Labels that are not of one object are of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from manyhot.core.sets import YES, LabelSets, pairs_within
+
+KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
+"""What the labels of an image may be."""
+
+
+UNKNOWN = -1
+"""The kind of an image without a label, and the number of objects that nobody counted."""
+
+
+FAR = 255
+"""Distance of classes that no hierarchy joins."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The thresholds that tell kinds apart.
+
+    Parameters
+    ----------
+    confusion : float
+        Two labels are of one object where at least this share of the models' top-1 predictions of either
+        class has the other in second place.
+    distance : int
+        Or where at most so many steps lead from one class to the other in the hierarchy.
+    together : float
+        They are near-synonyms where also at least this share of the images with either label has both, of
+        images on which raters were asked about both.
+    together_images : int
+        And where there are as many such images.
+    """
+
+    confusion: float = 0.3
+    distance: int = 4
+    together: float = 0.5
+    together_images: int = 10
+
+
+@dataclass(frozen=True, eq=False)
+class ImageKinds:
+    """Kinds of n images.
+
+    Attributes
+    ----------
+    kind : ndarray of int8, shape (n,)
+        Position in `KINDS`, or `UNKNOWN`.
+    apart : ndarray of int, shape (n,)
+        Groups of labels of one object: how many objects the labels tell.
+    """
+
+    kind: npt.NDArray[np.int8]
+    apart: npt.NDArray[np.int64]
+
+
+def mutual_confusion(tops: Iterable[npt.NDArray[np.integer]], n_classes: int) -> npt.NDArray[np.float64]:
+    """Return how much models mix up each two classes, shape (C, C), symmetric.
+
+    Of the predictions with one class in first place, the share with the other in second, over all models and
+    images; of the two directions the smaller. Labels play no part.
+
+    Parameters
+    ----------
+    tops : iterable of ndarray of int, each of shape (n, at least 2)
+        Predicted classes of each model, best first; rows with -1 in the first two places are left out.
+    n_classes : int
+        C.
+    """
+    counts = np.zeros(n_classes * n_classes, np.int64)
+    for top in tops:
+        first, second = top[:, 0].astype(np.int64), top[:, 1]
+        there = (first >= 0) & (second >= 0)
+        counts += np.bincount(first[there] * n_classes + second[there], minlength=len(counts))
+    table = counts.reshape(n_classes, n_classes)
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    return np.asarray(np.minimum(share, share.T))
+
+
+def hierarchy_distance(
+    paths: Sequence[Sequence[str]], a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """Return the steps from class a to class b by way of what they share in the hierarchy, shape (p,).
+
+    Two classes beneath one hypernym are two steps apart. `FAR` where nothing joins them.
+
+    Parameters
+    ----------
+    paths : sequence of C sequences of str
+        From each class up to the root, the class itself first.
+    a, b : ndarray of int, shape (p,)
+    """
+    number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
+    length = np.array([len(path) for path in paths])
+    # From the root down; what fills short paths differs from class to class, so that it is never shared.
+    down = np.repeat(-1 - np.arange(len(paths))[:, None], int(length.max(initial=1)), axis=1)
+    for row, path in zip(down, paths, strict=True):
+        row[: len(path)] = [number[step] for step in reversed(path)]
+    shared = np.cumprod((down[a] == down[b]) & (a != b)[:, None], axis=1).sum(1)
+    steps = length[a] + length[b] - 2 * shared
+    return np.where(a == b, 0, np.where(shared > 0, steps, FAR))
+
+
+def share_together(
+    sets: LabelSets,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return pairs of classes, the share of images with either label that have both, and those images.
+
+    Over usable images on which people were asked about both. No pairs where that is not known.
+
+    Returns
+    -------
+    pair : ndarray of int64, shape (p,)
+        ``a * C + b`` with a < b, ascending.
+    share : ndarray of float64, shape (p,)
+    images : ndarray of int64, shape (p,)
+        Images with either label; the pairs have at least one.
+    """
+    asked = np.flatnonzero(sets.usable[sets.rows] & sets.asked_known)
+    i, j = pairs_within(sets.rows[asked])
+    i, j = asked[i], asked[j]
+    yes_i, yes_j = sets.state[i] == YES, sets.state[j] == YES
+    either = yes_i | yes_j
+    number = _pair(sets.classes[i], sets.classes[j], sets.n_classes)[either]
+    pair, at = np.unique(number, return_inverse=True)
+    images = np.bincount(at, minlength=len(pair))
+    both = np.bincount(at, (yes_i & yes_j)[either], minlength=len(pair))
+    return pair, both / np.maximum(images, 1), images
+
+
+def near_synonyms(
+    sets: LabelSets, confusion: npt.NDArray[np.float64], rules: Rules | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the pairs of classes that are near-synonyms, as `share_together` does.
+
+    Parameters
+    ----------
+    sets, confusion, rules
+        As in `image_kinds`.
+    """
+    rules = rules or Rules()
+    pair, share, images = share_together(sets)
+    mixed = confusion[pair // sets.n_classes, pair % sets.n_classes] >= rules.confusion
+    kept = mixed & (share >= rules.together) & (images >= rules.together_images)
+    return pair[kept], share[kept], images[kept]
+
+
+def image_kinds(
+    sets: LabelSets,
+    confusion: npt.NDArray[np.float64],
+    paths: Sequence[Sequence[str]],
+    *,
+    n_objects: npt.NDArray[np.integer] | None = None,
+    rules: Rules | None = None,
+) -> ImageKinds:
+    """Return of which kind the labels of each image are.
+
+    Where raters counted the objects of an image, two or more are *several objects*, whatever the labels. One
+    object with several labels is of *near-synonyms* if such pairs join all of them, else *ambiguous*. Where
+    nobody counted, labels that are not all of one object are of *several objects*, and the rest is as with
+    one object. One label is *one*.
+
+    Parameters
+    ----------
+    sets : LabelSets
+        Of n images.
+    confusion : ndarray of float64, shape (C, C)
+        As `mutual_confusion` gives it.
+    paths : sequence of C sequences of str
+        As for `hierarchy_distance`.
+    n_objects : ndarray of int, shape (n,), optional
+        Objects that raters counted; `UNKNOWN` where they did not.
+    rules : Rules, optional
+    """
+    rules = rules or Rules()
+    yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
+    rows, classes = sets.rows[yes], sets.classes[yes].astype(np.int64)
+    i, j = pairs_within(rows)
+    mixed = confusion[classes[i], classes[j]] >= rules.confusion
+    close = hierarchy_distance(paths, classes[i], classes[j]) <= rules.distance
+    synonyms = np.isin(
+        _pair(classes[i], classes[j], sets.n_classes), near_synonyms(sets, confusion, rules)[0]
+    )
+    apart = _groups(rows, i, j, mixed | close, len(sets))
+    named_apart = _groups(rows, i, j, synonyms, len(sets))
+    return ImageKinds(_decide(np.bincount(rows, minlength=len(sets)), apart, named_apart, n_objects), apart)
+
+
+def _decide(
+    size: npt.NDArray[np.int64],
+    apart: npt.NDArray[np.int64],
+    named_apart: npt.NDArray[np.int64],
+    n_objects: npt.NDArray[np.integer] | None,
+) -> npt.NDArray[np.int8]:
+    one, several, ambiguous, synonyms = range(len(KINDS))
+    objects = apart if n_objects is None else np.where(n_objects == UNKNOWN, apart, n_objects)
+    kind = np.where(named_apart == 1, synonyms, ambiguous)
+    kind = np.where(size == 1, one, kind)
+    kind = np.where(size == 0, UNKNOWN, kind)
+    return np.where(objects > 1, several, kind).astype(np.int8)
+
+
+def _groups(
+    rows: npt.NDArray[np.int64],
+    i: npt.NDArray[np.int64],
+    j: npt.NDArray[np.int64],
+    joined: npt.NDArray[np.bool_],
+    n: int,
+) -> npt.NDArray[np.int64]:
+    """Return into how many groups the joined pairs of entries leave each image's entries, shape (n,)."""
+    edges = (np.ones(np.count_nonzero(joined), bool), (i[joined], j[joined]))
+    _, group = connected_components(coo_array(edges, shape=(len(rows), len(rows))), directed=False)
+    # A group is within one image; its first entry stands for it.
+    _, first = np.unique(group, return_index=True)
+    return np.bincount(rows[first], minlength=n)
+
+
+def _pair(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer], n_classes: int) -> npt.NDArray[np.int64]:
+    low, high = np.minimum(a, b).astype(np.int64), np.maximum(a, b)
+    return np.asarray(low * n_classes + high, np.int64)

@@ -1,0 +1,288 @@
+"""What to ask next: which questions further answers would change, and which are settled.
+
+A question is an (image, class) pair. Its log odds are those that the class is in the image, given the answers
+so far; an answer of a rater adds the log ratio of how often that rater gives it where the class is there and
+where it is not. The state is yes from a threshold on. All that follows is exact for answers that are
+independent given the truth, which is what Dawid and Skene (1979) take them to be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy import typing as npt
+from scipy.special import entr, expit, gammaln, logit
+
+from manyhot.errors import InputError
+
+Ranking = Literal["expected-change", "entropy", "disagreement"]
+
+
+RANKINGS: tuple[str, ...] = get_args(Ranking)
+"""By what questions are ranked."""
+
+
+MAX_AHEAD = 50
+"""Further answers looked ahead at most: with three kinds of answers they have 1,326 outcomes."""
+
+
+Floats = npt.NDArray[np.float64]
+
+
+def log_ratios(quality: Floats) -> Floats:
+    """Return how much each answer adds to the log odds that a class is in its image, shape (…, A).
+
+    Parameters
+    ----------
+    quality : ndarray of float64, shape (…, 2, A)
+        How often a rater gives each answer where the class is not in the image, and where it is.
+
+    Raises
+    ------
+    InputError
+        If `quality` holds what is no probability, or a zero: one answer would settle a question for good.
+    """
+    if not (np.isfinite(quality).all() and quality.min() > 0 and quality.max() <= 1):
+        raise InputError(
+            "The quality of a rater holds what is no probability above 0.",
+            got=f"{np.min(quality):g} to {np.max(quality):g}",
+            allowed="above 0 and up to 1",
+            do="smooth the counts, such as (k + 1) / (N + 3)",
+        )
+    return np.asarray(np.log(quality[..., 1, :]) - np.log(quality[..., 0, :]))
+
+
+def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> Floats:
+    """Return the arithmetic mean of the raters' matrices: the quality of a rater not yet known.
+
+    Parameters
+    ----------
+    quality : ndarray of float64, shape (R, 2, A)
+    weights : ndarray, shape (R,), optional
+        How likely each is to be the next, such as the answers that each gave.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, A)
+    """
+    return np.asarray(np.average(quality, axis=0, weights=weights), np.float64)
+
+
+def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: float = 0.8) -> Floats:
+    """Return the probability that a question has another state after `ahead` further answers, shape (Q,).
+
+    Exact: over all outcomes of so many answers, each weighed by how likely it is given the answers so far.
+
+    Parameters
+    ----------
+    odds : ndarray of float64, shape (Q,)
+        That the class is in the image, given the answers so far.
+    rater : ndarray of float64, shape (2, A)
+        The quality of the next raters.
+    ahead : int
+        0 to `MAX_AHEAD`.
+    threshold : float
+        Probability from which on the state is yes.
+
+    Raises
+    ------
+    InputError
+        If `ahead` or `threshold` is out of range, or as in `log_ratios`.
+    """
+    _check_threshold(threshold)
+    return Outcomes.of(rater, ahead).flips(odds, threshold)
+
+
+def expected_change(
+    odds: Floats, rater: Floats, *, ahead: npt.ArrayLike = 1, threshold: float = 0.8
+) -> Floats:
+    """Return the expected change of the label sets by an answer to each question, shape (Q,).
+
+    With ``ahead=1`` that is the probability that the very next answer changes the state. It is 0 for every
+    question that a single answer cannot tip over, which most new questions are: there no order follows. So
+    the change that the next 1, 2, … `ahead` answers would bring is taken, divided by their number, and the
+    largest of these counts.
+
+    Parameters
+    ----------
+    odds, rater, threshold
+        As in `flip_probability`.
+    ahead : int or array_like of int, shape (Q,)
+        Such as the answers that each question may still get.
+
+    References
+    ----------
+    Frazier & Powell 2010, Paradoxes in learning and the marginal value of information, Decision Analysis 7,
+    doi 10.1287/deca.1100.0190: one step ahead sees no value where information adds up; the best rate over
+    several steps does. They value reward, this the probability that the set changes.
+    """
+    _check_threshold(threshold)
+    steps = np.broadcast_to(np.asarray(ahead), odds.shape)
+    best = np.zeros(len(odds))
+    for n in range(1, _checked_ahead(int(steps.max(initial=0))) + 1):
+        here = np.flatnonzero(steps >= n)
+        best[here] = np.maximum(best[here], Outcomes.of(rater, n).flips(odds[here], threshold) / n)
+    return best
+
+
+def entropy(odds: Floats) -> Floats:
+    """Return the entropy of the answer to each question in bits, shape (Q,): 1 where p is a half."""
+    p, q = expit(odds), expit(-odds)
+    return np.asarray((entr(p) + entr(q)) / np.log(2))
+
+
+def disagreement(counts: npt.NDArray[np.integer]) -> Floats:
+    """Return the entropy of the answers that each question got, in bits, each answer counted once more.
+
+    The one more, of Laplace's rule, lets a question without answers come first, and three equal answers say
+    more than one.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (Q, A)
+        How many raters gave each answer.
+
+    Returns
+    -------
+    ndarray of float64, shape (Q,)
+
+    References
+    ----------
+    Dagan & Engelson 1995, Committee-based sampling for training probabilistic classifiers (vote entropy).
+    """
+    share = (counts + 1.0) / (counts.sum(1, keepdims=True) + counts.shape[1])
+    return np.asarray(entr(share).sum(1) / np.log(2))
+
+
+def settled(
+    odds: Floats,
+    rater: Floats,
+    left: npt.ArrayLike,
+    *,
+    threshold: float = 0.8,
+    at_most: float = 0.0,
+    sure: float = 1.0,
+) -> npt.NDArray[np.bool_]:
+    """Return which questions need no further answer, shape (Q,).
+
+    A question is settled if its probability is beyond `sure` or ``1 - sure``, or if the answers that are left
+    change its state with a probability of at most `at_most`. With 0, if no sequence of answers can.
+
+    Parameters
+    ----------
+    odds, rater, threshold
+        As in `flip_probability`.
+    left : int or array_like of int, shape (Q,)
+        Answers that may still be asked for; a question with none left is settled.
+    at_most : float
+        Probability of a change that is accepted.
+    sure : float
+        1 for no such bound.
+
+    Raises
+    ------
+    InputError
+        If `left` is negative or above `MAX_AHEAD`, or as in `log_ratios`.
+    """
+    _check_threshold(threshold)
+    remaining = np.broadcast_to(np.asarray(left), odds.shape)
+    done = np.abs(odds) >= logit(sure) if sure < 1 else np.zeros(len(odds), bool)
+    for n in np.unique(remaining):
+        here = np.flatnonzero(remaining == n)
+        done[here] |= Outcomes.of(rater, int(n)).flips(odds[here], threshold) <= at_most
+    return np.asarray(done)
+
+
+def choose(score: Floats, budget: int, open_: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.intp]:
+    """Return the questions to ask next, the highest score first; among equals the first in their order.
+
+    Parameters
+    ----------
+    score : ndarray of float64, shape (Q,)
+    budget : int
+        Questions at most.
+    open_ : ndarray of bool, shape (Q,), optional
+        Those that may be asked; all by default.
+
+    Returns
+    -------
+    ndarray of int, shape (at most `budget`,)
+
+    Raises
+    ------
+    InputError
+        If the budget is negative.
+    """
+    if budget < 0:
+        raise InputError("The budget is negative.", got=budget, allowed="0 and up")
+    among = np.arange(len(score)) if open_ is None else np.flatnonzero(open_)
+    order = np.argsort(-score[among], kind="stable")[:budget]
+    return np.asarray(among[order])
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What a number of further answers may add to the log odds, in ascending order.
+
+    Attributes
+    ----------
+    added : ndarray of float64, shape (K,)
+        Equal sums stand apart.
+    below, above : ndarray of float64, shape (2, K + 1)
+        Probability to get one of the first k outcomes, and one of the others, given that the class is not
+        there, and that it is. Two sums, so that what cannot happen has a probability of exactly 0.
+    """
+
+    added: Floats
+    below: Floats
+    above: Floats
+
+    @classmethod
+    def of(cls, rater: Floats, n: int) -> Outcomes:
+        """Return the outcomes of n answers of raters of one quality, of shape (2, A).
+
+        Raises
+        ------
+        InputError
+            If n is out of range, or as in `log_ratios`.
+        """
+        ratios, counts = log_ratios(rater), _compositions(_checked_ahead(n), rater.shape[1])
+        # Each row of counts, not each sequence: three kinds of five answers are 21 rows for 243 sequences.
+        ways = gammaln(n + 1) - gammaln(counts + 1).sum(1)
+        added = (counts * ratios).sum(1)
+        chance = np.exp(ways + (counts[None] * np.log(rater)[:, None]).sum(2))
+        order = np.argsort(added, kind="stable")
+        nothing = np.zeros((2, 1))
+        below = np.concatenate([nothing, np.cumsum(chance[:, order], axis=1)], axis=1)
+        above = np.concatenate([nothing, np.cumsum(chance[:, order[::-1]], axis=1)], axis=1)[:, ::-1]
+        return cls(added[order], below, above)
+
+    def flips(self, odds: Floats, threshold: float) -> Floats:
+        """Return the probability that the state after these outcomes is another, shape (Q,)."""
+        need = logit(threshold) - odds
+        # The first outcome that lifts the odds to the threshold: from it on the state is yes.
+        first = np.searchsorted(self.added, need, side="left")
+        absent, present = np.where(need <= 0, self.below[:, first], self.above[:, first])
+        return np.asarray(expit(-odds) * absent + expit(odds) * present)
+
+
+def _compositions(n: int, kinds: int) -> npt.NDArray[np.int64]:
+    """Return all ways to write n as an ordered sum of `kinds` counts, shape (K, kinds)."""
+    grid: npt.NDArray[Any] = np.indices((n + 1,) * (kinds - 1)).reshape(kinds - 1, -1).T
+    grid = grid[grid.sum(1) <= n]
+    return np.concatenate([grid, n - grid.sum(1, keepdims=True)], axis=1).astype(np.int64)
+
+
+def _checked_ahead(ahead: int) -> int:
+    if not 0 <= ahead <= MAX_AHEAD:
+        raise InputError(
+            "The number of further answers is out of range.", got=ahead, allowed=f"0 to {MAX_AHEAD}"
+        )
+    return ahead
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold < 1:
+        raise InputError("The threshold is no probability.", got=threshold, allowed="between 0 and 1")

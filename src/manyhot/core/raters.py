@@ -1,0 +1,365 @@
+"""How good single raters are: on golden questions, beside the others, in pairs, and in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+from scipy.sparse import csr_array
+from scipy.special import ndtri
+
+from manyhot.core.agreement import Measure
+from manyhot.core.answers import N_ANSWERS, YES, Answers, Golden
+from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
+
+Floats = npt.NDArray[np.float64]
+
+
+Z = float(ndtri((1 + LEVEL) / 2))
+
+
+SPAMMER, FEWEST_GOLDEN = 0.2, 10
+"""A spammer's informedness is below this, with so many answers at least under each truth."""
+
+
+COPIER, FEWEST_ERRORS = 0.8, 20
+"""Copiers share this part of their errors, of which there are so many at least."""
+
+
+TOO_FAST, FEWEST_PAGES = 1 / 3, 10
+"""Who is too fast takes less than this part of the median rater's time, over so many pages at least."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Raters' answers against a truth.
+
+    Attributes
+    ----------
+    counts : ndarray of int64, shape (R, 2, 3)
+        How often each rater gave each answer where the truth is no and where it is yes.
+    rater, image : ndarray of int64, shape (P,)
+        The parts of the answers: those of one rater about one image. Questions of one image are alike, so
+        that images and not questions are what intervals count.
+    parts : ndarray of int64, shape (P, 2, 3)
+        As `counts`, part by part.
+    """
+
+    counts: npt.NDArray[np.int64]
+    rater: npt.NDArray[np.int64]
+    image: npt.NDArray[np.int64]
+    parts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        rater: npt.NDArray[np.integer],
+        image: npt.NDArray[np.integer],
+        truth: npt.NDArray[np.bool_],
+        answer: npt.NDArray[np.int8],
+        n_raters: int,
+    ) -> Quality:
+        """Count answers, given as arrays of shape (m,)."""
+        n_images = int(image.max(initial=0)) + 1
+        known, part = np.unique(rater.astype(np.int64) * n_images + image, return_inverse=True)
+        cell = truth * N_ANSWERS + answer
+        size = 2 * N_ANSWERS
+        parts = np.bincount(part * size + cell, minlength=len(known) * size).reshape(-1, 2, N_ANSWERS)
+        counts = np.bincount(rater.astype(np.int64) * size + cell, minlength=n_raters * size)
+        return cls(counts.reshape(-1, 2, N_ANSWERS), *np.divmod(known, n_images), parts)
+
+    @property
+    def n(self) -> npt.NDArray[np.int64]:
+        """Answers of each rater, shape (R,)."""
+        return np.asarray(self.counts.sum((1, 2)))
+
+    @property
+    def n_yes(self) -> npt.NDArray[np.int64]:
+        """Those to questions whose truth is yes, shape (R,)."""
+        return np.asarray(self.counts[:, 1].sum(1))
+
+    @property
+    def accuracy(self) -> Floats:
+        """The share of right answers; that of somebody who always says no is high where most are no."""
+        return _share(self.counts[:, 1, YES] + self.counts[:, 0, :YES].sum(1), self.n)
+
+    @property
+    def sensitivity(self) -> Floats:
+        """The share of yes where the truth is yes."""
+        return _share(self.counts[:, 1, YES], self.n_yes)
+
+    @property
+    def specificity(self) -> Floats:
+        """The share of no and maybe where the truth is no."""
+        return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
+
+    def informedness(self) -> tuple[Floats, Floats, Floats]:
+        """Return how far answers tell the truths apart, and the 95 % interval of it, each of shape (R,).
+
+        The chance that an answer under the truth yes is above one under the truth no, less the chance that it
+        is below: twice the area under the ROC curve of the ordered answers, less 1. Without maybes it is
+        sensitivity + specificity - 1. 0 is guessing, and 1 knowing.
+
+        References
+        ----------
+        Somers 1962, doi 10.2307/2090408; the interval: Obuchowski 1997, doi 10.2307/2533958, that of DeLong
+        et al. 1988 for questions in clusters, which are images here.
+        """
+        under_no, under_yes = (
+            _share(c, c.sum(1, keepdims=True)) for c in (self.counts[:, 0], self.counts[:, 1])
+        )
+        above, below = _net_share_below(under_no), -_net_share_below(under_yes)
+        value = (above * under_yes).sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.sqrt(self._variance(above - value[:, None], below - value[:, None]))
+        return value, value - Z * error, value + Z * error
+
+    def _variance(self, above: Floats, below: Floats) -> Floats:
+        """Return the variance of informedness, of the components of each answer, less their mean."""
+        n_yes = self.n_yes
+        of_yes = (self.parts[:, 1] * above[self.rater]).sum(1) / n_yes[self.rater]
+        of_no = (self.parts[:, 0] * below[self.rater]).sum(1) / (self.n - n_yes)[self.rater]
+        has_no, has_yes = (self.parts.sum(2) > 0).T
+        found = np.zeros(len(self.counts))
+        for one, other, there in (
+            (of_yes, of_yes, has_yes),
+            (of_no, of_no, has_no),
+            (2 * of_yes, of_no, has_yes | has_no),
+        ):
+            images = np.bincount(self.rater[there], minlength=len(found))
+            found += np.bincount(self.rater, one * other, len(found)) * images / (images - 1)
+        return np.maximum(found, 0)
+
+    def spammers(self) -> npt.NDArray[np.bool_]:
+        """Return whose answers tell nothing: informedness below `SPAMMER`, at the upper end too.
+
+        Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
+        """
+        enough = np.minimum(self.n_yes, self.n - self.n_yes) >= FEWEST_GOLDEN
+        with np.errstate(invalid="ignore"):
+            found: npt.NDArray[np.bool_] = enough & (self.informedness()[2] < SPAMMER)
+        return found
+
+
+def golden_quality(golden: Golden) -> Quality:
+    """Return raters' quality on golden questions."""
+    answers = golden.answers
+    truth, image = golden.truth()[answers.question], golden.images[answers.question]
+    return Quality.of(answers.rater, image, truth, answers.answer, answers.n_raters)
+
+
+def peer_quality(answers: Answers, image: npt.NDArray[np.integer] | None = None) -> Quality:
+    """Return raters' quality against the majority of the others, where these are not split.
+
+    A maybe counts as no in the majority, and stands between the two as an answer.
+
+    Parameters
+    ----------
+    answers : Answers
+    image : ndarray of int, shape (Q,), optional
+        The image of each question; by default each has its own.
+    """
+    counts = answers.counts()
+    yes = counts[answers.question, YES] - (answers.answer == YES)
+    others = counts.sum(1)[answers.question] - 1
+    decided = 2 * yes != others
+    question = answers.question[decided]
+    return Quality.of(
+        answers.rater[decided],
+        question if image is None else image[question],
+        (2 * yes > others)[decided],
+        answers.answer[decided],
+        answers.n_raters,
+    )
+
+
+def golden_measures(golden: Golden, *, resamples: int, rng: np.random.Generator) -> list[Measure]:
+    """Return the means over raters on golden questions, and what somebody has who always says no.
+
+    Parameters
+    ----------
+    golden : Golden
+    resamples : int
+        0 for no intervals.
+    rng : numpy.random.Generator
+
+    Notes
+    -----
+    Raters and images are both redrawn, each by itself, for both are samples: other raters, or other golden
+    images, would have given other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
+    """
+    found, truth = golden_quality(golden), golden.truth()
+    names, image = np.unique(golden.images, return_inverse=True)
+    of_images = _drawn(len(names), resamples, rng)
+    raters = np.flatnonzero(found.n)
+    of_raters = _drawn(len(raters), resamples, rng)
+    shown = np.searchsorted(names, found.image)
+    right = np.stack([found.parts[:, 0, :YES].sum(1), found.parts[:, 1, YES]], 1)
+    measures = []
+    for name, values, truths in (
+        ("accuracy", found.accuracy, [0, 1]),
+        ("sensitivity", found.sensitivity, [1]),
+        ("specificity", found.specificity, [0]),
+    ):
+        sums = (
+            csr_array((s, (found.rater, shown)), shape=(len(values), len(names)))[raters] @ of_images.T
+            for s in (right[:, truths].sum(1), found.parts[:, truths].sum((1, 2)))
+        )
+        known = values[~np.isnan(values)]
+        mean = float(known.mean()) if len(known) else float("nan")
+        lo, hi = _interval(_mean_of_drawn(_share(*sums), of_raters.T))
+        measures.append(Measure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
+    no, all_ = (of_images @ np.bincount(image[kept], minlength=len(names)) for kept in (~truth, truth | True))
+    lo, hi = _interval(_share(no, all_))
+    return [*measures, Measure("always_no", always_no(golden), lo, hi, len(golden), 0)]
+
+
+def _drawn(n: int, resamples: int, rng: np.random.Generator) -> Floats:
+    return draw_counts(n, resamples, rng).astype(np.float64) if n else np.zeros((resamples, 0))
+
+
+def _mean_of_drawn(values: Floats, times: Floats) -> Floats:
+    """Return the mean over raters, each drawn so many times, of values of shape (R, B); NaN is left out."""
+    known = ~np.isnan(values)
+    return _share((np.where(known, values, 0) * times).sum(0), (known * times).sum(0))
+
+
+def _interval(samples: Floats) -> tuple[float, float]:
+    if not len(samples):
+        return float("nan"), float("nan")
+    lo, hi = percentile_interval(samples[None])
+    return float(lo[0]), float(hi[0])
+
+
+def _net_share_below(shares: Floats) -> Floats:
+    """Return, for each answer, the share of answers below it less the share above, shape (R, 3)."""
+    up_to = np.cumsum(shares, 1)
+    net: Floats = up_to - shares - (up_to[:, -1:] - up_to)
+    return net
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Raters who answered the same questions, a < b; each array has shape (P,).
+
+    Attributes
+    ----------
+    a, b : ndarray of int64
+    n : ndarray of int64
+        Questions that both answered.
+    agreement, kappa : ndarray of float64
+        The share of these with the same answer, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
+    wrong, same_wrong : ndarray of int64
+        Questions on which at least one of the two is against the majority of the others, and those on which
+        both are, with the same answer. Questions with two or more others count, if these are not split.
+    """
+
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    n: npt.NDArray[np.int64]
+    agreement: Floats
+    kappa: Floats
+    wrong: npt.NDArray[np.int64]
+    same_wrong: npt.NDArray[np.int64]
+
+    def copiers(self) -> npt.NDArray[np.bool_]:
+        """Return which pairs make the same errors: `COPIER` of `FEWEST_ERRORS` or more."""
+        return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
+
+
+def rater_pairs(answers: Answers) -> Pairs:
+    """Return all pairs of raters who have a question in common."""
+    symbols = answers.rater.astype(np.int64) * N_ANSWERS + answers.answer
+    said = csr_array(
+        (np.ones(len(answers), np.int32), (answers.question, symbols)),
+        shape=(answers.n_questions, answers.n_raters * N_ANSWERS),
+    )
+    both = (said.T @ said).tocoo()
+    upper = both.row // N_ANSWERS < both.col // N_ANSWERS
+    row, column, count = both.row[upper], both.col[upper], both.data[upper]
+    keys = (row // N_ANSWERS).astype(np.int64) * answers.n_raters + column // N_ANSWERS
+    known, pair = np.unique(keys, return_inverse=True)
+    size = len(known)
+    n = np.bincount(pair, count, size)
+    agreement = np.bincount(pair, count * (row % N_ANSWERS == column % N_ANSWERS), size) / n
+    chance = np.zeros(size)
+    for answer in range(N_ANSWERS):
+        of_a, of_b = (np.bincount(pair, count * (s % N_ANSWERS == answer), size) / n for s in (row, column))
+        chance += of_a * of_b
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kappa = (agreement - chance) / (1 - chance)
+    wrong, same = _errors(answers, known)
+    a, b = np.divmod(known, max(answers.n_raters, 1))
+    return Pairs(a, b, n.astype(np.int64), agreement, kappa, wrong, same)
+
+
+def _errors(
+    answers: Answers, known: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return questions on which one of a pair is against the others, and on which both are alike."""
+    wrong, same = np.zeros(len(known), np.int64), np.zeros(len(known), np.int64)
+    order = np.lexsort((answers.rater, answers.question))
+    total = np.bincount(answers.question, minlength=answers.n_questions)
+    start = np.concatenate([[0], np.cumsum(total)])[:-1]
+    for votes in np.unique(total[total > 3]):
+        rows = order[start[total == votes][:, None] + np.arange(votes)]
+        rater, answer = answers.rater[rows].astype(np.int64), answers.answer[rows]
+        counts = np.stack([(answer == a).sum(1) for a in range(N_ANSWERS)], 1)
+        for i in range(votes):
+            for j in range(i + 1, votes):
+                both, alike = _against(counts, answer[:, i], answer[:, j])
+                at = np.searchsorted(known, rater[:, i] * answers.n_raters + rater[:, j])
+                wrong += np.bincount(at[both], minlength=len(known))
+                same += np.bincount(at[alike], minlength=len(known))
+    return wrong, same
+
+
+def _against(
+    counts: npt.NDArray[np.int64], a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return where a or b is against more than half of the others, and where both are, alike."""
+    rows = np.arange(len(counts))
+    others = counts.copy()
+    others[rows, a] -= 1
+    others[rows, b] -= 1
+    most = others.argmax(1)
+    decided = 2 * others[rows, most] > others.sum(1)
+    return decided & ((a != most) | (b != most)), decided & (a == b) & (a != most)
+
+
+def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return the share of others' answers that are like a rater's own, and how many there are, shape (R,)."""
+    counts = answers.counts()
+    alike = counts[answers.question, answers.answer] - 1
+    others = counts.sum(1)[answers.question] - 1
+    n = np.bincount(answers.rater, others, answers.n_raters).astype(np.int64)
+    return _share(np.bincount(answers.rater, alike, answers.n_raters), n), n
+
+
+def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return who takes less than `TOO_FAST` of the median rater's time, over `FEWEST_PAGES` or more.
+
+    Parameters
+    ----------
+    seconds : ndarray of float64, shape (R,)
+        Median time of each rater for an answer; NaN where unknown.
+    pages : ndarray of int64, shape (R,)
+    """
+    known = seconds[~np.isnan(seconds)]
+    if not len(known):
+        return np.zeros(len(seconds), bool)
+    with np.errstate(invalid="ignore"):
+        found: npt.NDArray[np.bool_] = (seconds < TOO_FAST * np.median(known)) & (pages >= FEWEST_PAGES)
+    return found
+
+
+def always_no(golden: Golden) -> float:
+    """Return the accuracy on golden questions of somebody who always says no; NaN without any."""
+    return float(1 - golden.truth().mean()) if len(golden) else float("nan")
+
+
+def _share(k: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share: Floats = np.asarray(k, np.float64) / np.asarray(n)
+    return share

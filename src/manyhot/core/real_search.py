@@ -1,0 +1,286 @@
+"""ReaL's search: which models, at which thresholds, propose the known labels with the fewest questions.
+
+What a model proposes at a threshold is a row of bits, one for each pair that anybody might propose. What
+several models propose is the union of their rows; how much of it is right is a count of bits. Adding a model
+to a set costs a pass over some hundred words, so that half a million sets take seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import typing as npt
+
+Bits = npt.NDArray[np.uint64]
+
+
+Codes = npt.NDArray[np.int64]
+
+
+BUDGET = 2**29
+"""What an exhaustive search may cost: combinations times words. 19 models with 8 thresholds on 150 images
+come to 2**19 * 8 * 70."""
+
+
+_OVERHEAD = 16
+"""What a combination costs beside its words."""
+
+
+_TABLE = 2**18
+"""Words of the unions of the first models, which are kept; the others are added one combination at a time."""
+
+
+@dataclass(frozen=True)
+class Proposing:
+    """What M models propose at L thresholds each, tightest first, as bits.
+
+    Attributes
+    ----------
+    bits : ndarray of uint64, shape (M, L + 1, W)
+        At level 0 nothing, for a model that is left out.
+        Words ``[0, edges[0])`` are pairs of a known label that is not the original one, up to ``edges[1]``
+        images whose original label is valid, and the rest pairs and images for which it is not. The bit of an
+        image says that the model proposes a class beside its original label: the image is asked about.
+    edges : tuple of int
+    n_labels : int
+        Known labels of all images.
+    n_given : int
+        Those of them that are the original label, which need no model.
+    """
+
+    bits: Bits
+    edges: tuple[int, int]
+    n_labels: int
+    n_given: int
+
+    @classmethod
+    def of(
+        cls, models: Iterable[Sequence[npt.NDArray[np.bool_]]], *, n_labels: int, n_given: int
+    ) -> Proposing:
+        """Pack flags: right pairs, images with a right original label, wrong pairs, other images.
+
+        Parameters
+        ----------
+        models : iterable of M sequences of 4 ndarray of bool, shapes (L, ·)
+        """
+        bits, edges = [], (0, 0)
+        for parts in models:
+            packed = [_packed(part) for part in parts]
+            edges = (packed[0].shape[1], packed[0].shape[1] + packed[1].shape[1])
+            words = np.concatenate(packed, axis=1)
+            bits.append(np.concatenate([np.zeros_like(words[:1]), words]))
+        return cls(np.stack(bits), edges, n_labels, n_given)
+
+    def measure(self, unions: Bits, axis: int = 0) -> Measured:
+        """Count what N unions propose, whose words lie along `axis`."""
+        counts = np.bitwise_count(unions)
+        first, second, third = np.split(counts, self.edges, axis=axis)
+        right = first.sum(axis, dtype=np.int64)
+        valid = right + second.sum(axis, dtype=np.int64)
+        asked = valid + third.sum(axis, dtype=np.int64)
+        return Measured((right + self.n_given) / max(self.n_labels, 1), valid, asked)
+
+    def loosest(self) -> Measured:
+        """Count what all models at their loosest propose, N = 1."""
+        return self.measure(_union(self.bits[:, -1])[:, None])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Recall, questions answered with yes, and questions, each of shape (N,)."""
+
+    recall: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.int64]
+    asked: npt.NDArray[np.int64]
+
+    @property
+    def precision(self) -> npt.NDArray[np.float64]:
+        """The share of questions that are answered with yes; 1 where nothing is asked."""
+        return np.where(self.asked > 0, self.valid / np.maximum(self.asked, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A threshold for each model, from 1, or 0 for a model that is left out.
+
+    Attributes
+    ----------
+    codes : ndarray of int, shape (M,)
+    recall, precision : float
+        On the images that were searched.
+    how : str
+        What was looked through: ``all``, every set of models with every threshold a model; ``sets``, every
+        set at one level of threshold for all, then one model at a time; ``steps``, one model at a time.
+    """
+
+    codes: Codes
+    recall: float
+    precision: float
+    how: str
+
+    def better_than(self, other: Choice | None) -> bool:
+        """Whether it asks better questions, or as good ones with fewer models."""
+        if other is None:
+            return True
+        mine, theirs = ((c.precision, -int((c.codes > 0).sum())) for c in (self, other))
+        return mine > theirs
+
+
+def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | None:
+    """Find the models and thresholds of the highest precision with a recall of at least `recall`.
+
+    Among equals the one with fewer models is taken, then the one that comes first. None if even all models
+    at their loosest stay below.
+
+    Parameters
+    ----------
+    p : Proposing
+    recall : float
+    budget : int
+        What an exhaustive search may cost.
+
+    References
+    ----------
+    Beyer et al. 2020, arXiv 2006.07159. That the search was exhaustive over sets of 19 models, and how their
+    thresholds were found, is from memory.
+    """
+    n_models, levels, words = p.bits.shape
+    levels -= 1
+    if float(p.loosest().recall[0]) < recall:
+        return None
+    cost = words + _OVERHEAD
+    if (levels + 1) ** n_models * cost <= budget:
+        every = [np.arange(levels + 1)] * n_models
+        return _exhaustive(p, every, recall, "all")
+    if levels * 2**n_models * cost <= budget:
+        best: Choice | None = None
+        for level in range(1, levels + 1):
+            found = _exhaustive(p, [np.array([0, level])] * n_models, recall, "sets")
+            best = found if found is not None and found.better_than(best) else best
+        assert best is not None
+        return _improved(p, best, recall)
+    return _by_steps(p, recall)
+
+
+def _by_steps(p: Proposing, recall: float) -> Choice:
+    """Start with all models at the tightest and the loosest level that reach the recall, and go on."""
+    n_models, levels, _ = p.bits.shape
+    starts = [_chosen(p, np.full(n_models, level), "steps") for level in range(1, levels)]
+    fine = [c for c in starts if c.recall >= recall]
+    best: Choice | None = None
+    for start in (fine[0], fine[-1]):
+        found = _improved(p, start, recall)
+        best = found if found.better_than(best) else best
+    assert best is not None
+    return best
+
+
+def _exhaustive(p: Proposing, codes: Sequence[Codes], recall: float, how: str) -> Choice | None:
+    best: Choice | None = None
+    for chosen, unions in _unions(p, codes):
+        m = p.measure(unions)
+        precision = np.where(m.recall >= recall, m.precision, -1)
+        top = np.flatnonzero(precision == precision.max())
+        if precision[top[0]] < 0 or (best is not None and precision[top[0]] < best.precision):
+            continue
+        fewest = top[np.argmin((chosen[top] > 0).sum(1))]
+        found = Choice(chosen[fewest], float(m.recall[fewest]), float(precision[fewest]), how)
+        best = found if found.better_than(best) else best
+    return best
+
+
+def _unions(p: Proposing, codes: Sequence[Codes]) -> Iterator[tuple[Codes, Bits]]:
+    """Yield all combinations of codes, a few thousand at once, shapes (N, M) and (W, N)."""
+    sizes = np.cumprod([len(c) for c in codes])
+    first = max(int(np.searchsorted(sizes, _TABLE // p.bits.shape[2], side="right")), 1)
+    rows = [p.bits[m, c] for m, c in enumerate(codes)]
+    table = np.zeros((p.bits.shape[2], 1), np.uint64)
+    for row in rows[:first]:
+        table = (table[:, :, None] | row.T[:, None, :]).reshape(len(table), -1)
+    inner = np.array(list(itertools.product(*codes[:first])), np.int64)
+    for picks in itertools.product(*(range(len(c)) for c in codes[first:])):
+        outer = [c[i] for c, i in zip(codes[first:], picks, strict=True)]
+        base = _union(np.array([r[i] for r, i in zip(rows[first:], picks, strict=True)] or [table[:, 0] * 0]))
+        yield np.hstack([inner, np.tile(np.array(outer, np.int64), (len(inner), 1))]), table | base[:, None]
+
+
+def _improved(p: Proposing, start: Choice, recall: float) -> Choice:
+    """Change one model, or take one out and change another, as long as that gives a better choice."""
+    best = start
+    while True:
+        # A change is looked for among all, an exchange model by model: there are as many times more of these.
+        steps = itertools.chain([best.codes], _without_one(best.codes))
+        found = (_best_of(p, _changes(p, codes), recall, best.how) for codes in steps)
+        better = next((c for c in found if c is not None and c.better_than(best)), None)
+        if better is None:
+            return best
+        best = better
+
+
+def _without_one(codes: Codes) -> Iterator[Codes]:
+    """Yield the codes with each of the models that are in left out."""
+    for gone in np.flatnonzero(codes):
+        without = codes.copy()
+        without[gone] = 0
+        yield without
+
+
+def _best_of(p: Proposing, moves: Iterator[tuple[Codes, Bits]], recall: float, how: str) -> Choice | None:
+    """Return the best of choices that come some at a time, shapes (N, M) and (N, W)."""
+    best: Choice | None = None
+    for codes, unions in moves:
+        m = p.measure(unions, axis=1)
+        precision = np.where(m.recall >= recall, m.precision, -1)
+        for i in np.flatnonzero(precision >= (0 if best is None else best.precision)):
+            found = Choice(codes[i], float(m.recall[i]), float(precision[i]), how)
+            best = found if found.better_than(best) else best
+    return best
+
+
+def _changes(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
+    """Yield, model by model, all its thresholds with the other models as they are."""
+    for m, others in enumerate(_without_each(p, codes)):
+        yield _with_every_level(p, codes, m), others | p.bits[m]
+
+
+def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
+    changed = np.repeat(codes[None], p.bits.shape[1], axis=0)
+    changed[:, m] = np.arange(p.bits.shape[1])
+    return changed
+
+
+def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
+    """Yield for each model the union of all others, from unions of those before and those after it."""
+    rows = p.bits[np.arange(len(codes)), codes]
+    everything = _union(rows)
+    inside = np.flatnonzero(codes).tolist()
+    after = {m: _union(rows[inside[i + 1 :]]) for i, m in enumerate(inside)}
+    before = np.zeros_like(everything)
+    for m, row in enumerate(rows):
+        if m not in after:
+            yield everything
+            continue
+        yield before | after[m]
+        before |= row
+
+
+def _chosen(p: Proposing, codes: Codes, how: str) -> Choice:
+    m = p.measure(_union(p.bits[np.arange(len(codes)), codes])[:, None])
+    return Choice(codes, float(m.recall[0]), float(m.precision[0]), how)
+
+
+def _union(rows: Bits) -> Bits:
+    union: Bits = np.bitwise_or.reduce(rows, axis=0)
+    return union
+
+
+def _packed(flags: npt.NDArray[np.bool_]) -> Bits:
+    """Return flags as words of 64 bits along the last axis; what is left of the last word is 0."""
+    packed: npt.NDArray[Any] = np.packbits(flags, axis=-1)
+    padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)
+    padded[..., : packed.shape[-1]] = packed
+    return padded.view(np.uint64)

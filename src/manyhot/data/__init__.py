@@ -1,0 +1,1 @@
+"""Published data: the catalogue, downloads, benchmarks and conversion between formats."""

@@ -1,0 +1,198 @@
+"""Published data: what there is, under which licence, and the verified bytes of it.
+
+::
+
+    catalog.names()                                    # what there is
+    catalog.entry("imagenet-real").citation            # whom to cite
+    catalog.fetch("imagenet-real")["real.json"]        # where it lies, downloaded if need be
+    catalog.fetch_file("tsipras", "superclasses.npy")  # one file of several
+
+Addresses are pinned to a commit and checksums to the bytes, in ``data/catalog.json``, which
+``tools/build_catalog.py`` completes. Two variables of the environment count: ``MANYHOT_CACHE`` is where the
+files are kept, and ``MANYHOT_MIRROR`` a folder or zip archive to read instead of the network, in which the
+entry ``<host>/<path>`` holds the bytes of ``https://<host>/<path>``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyhot.data.download import Pinned, Progress, bring, size_of
+from manyhot.errors import UnknownNameError
+from manyhot.files import cache_folder
+
+_DATA = Path(__file__).with_name("catalog.json")
+
+
+@dataclass(frozen=True)
+class File(Pinned):
+    """A published file, `path` being its name within the entry, and what a reader of it must know.
+
+    Attributes
+    ----------
+    flags : frozenset of str
+        ``reversed``: the predictions are stored worst first.
+    note : str
+        The flags in words, with numbers.
+    """
+
+    flags: frozenset[str] = frozenset()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Published data under one name, one licence and one citation."""
+
+    name: str
+    title: str
+    home: str
+    licence: str
+    citation: str
+    notes: tuple[str, ...]
+    files: tuple[File, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def file(self, path: str) -> File:
+        """Return the file of that name.
+
+        Raises
+        ------
+        UnknownNameError
+            If the entry has no such file; the message lists near misses.
+        """
+        for file in self.files:
+            if file.path == path:
+                return file
+        told = next((note for note in self.notes if path in note), None)
+        raise _unknown(f"{self.name} has no file {path!r}.", path, [file.path for file in self.files], told)
+
+
+def names() -> list[str]:
+    """Return the names of the catalogue's entries."""
+    return list(_entries())
+
+
+def entry(name: str) -> Entry:
+    """Return an entry of the catalogue.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name; the message lists near misses.
+    """
+    if name not in _entries():
+        raise _unknown(f"There is no {name!r} in the catalogue.", name, names())
+    return _entries()[name]
+
+
+def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) -> bool:
+    """Return whether an entry, or one file of it, lies in the cache with its published size.
+
+    Only `fetch` looks at the bytes.
+    """
+    found = entry(name)
+    folder = (cache or cache_folder()) / name
+    files = found.files if file is None else (found.file(file),)
+    return all(size_of(folder / each.path) == each.size for each in files)
+
+
+def fetch(
+    name: str,
+    *,
+    only: Collection[str] | None = None,
+    cache: Path | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Path]:
+    """Return the files of an entry, verified; what the cache lacks is downloaded.
+
+    A cached file counts if its sha256 is the published one, which is computed each time: under 0.1 s for the
+    137 MB of the largest entry.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    only : collection of str, optional
+        File names; all files by default.
+    cache : Path, optional
+        Instead of `cache_folder()`. The files go to ``<cache>/<name>/<file>``.
+    mirror : str or path, optional
+        Instead of ``MANYHOT_MIRROR``: a folder or a zip archive laid out by address; ``""`` for the network.
+    progress : callable, optional
+        Called in the calling thread as ``progress(bytes_done, bytes_total)``.
+
+    Returns
+    -------
+    dict of str to Path
+        By file name, in the catalogue's order.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such entry or file.
+    FetchError
+        If the network or the mirror does not give a file.
+    ChecksumError
+        If it gives other bytes than the published ones.
+    OutputError
+        If the cache cannot be written.
+    """
+    found = entry(name)
+    wanted = set(found.files if only is None else map(found.file, only))
+    files = [file for file in found.files if file in wanted]
+    folder = (cache or cache_folder()) / name
+    place = os.environ.get("MANYHOT_MIRROR", "") if mirror is None else os.fspath(mirror)
+    bring(files, folder, mirror=place, progress=progress)
+    return {file.path: folder / file.path for file in files}
+
+
+def fetch_file(
+    name: str,
+    file: str,
+    *,
+    cache: Path | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Return one file of an entry, verified; see `fetch`."""
+    return fetch(name, only=[file], cache=cache, mirror=mirror, progress=progress)[file]
+
+
+@functools.cache
+def _entries() -> Mapping[str, Entry]:
+    entries = json.loads(_DATA.read_text(encoding="utf-8"))["entries"]
+    return {fields["name"]: _read_entry(fields) for fields in entries}
+
+
+def _read_entry(fields: dict[str, Any]) -> Entry:
+    sources, notes = fields.pop("sources"), tuple(fields.pop("notes"))
+    files = [_read_file(source["base"], *record) for source in sources for record in source["files"]]
+    return Entry(**fields, notes=notes, files=tuple(files))
+
+
+def _read_file(base: str, path: str, size: int, sha256: str, about: Mapping[str, Any] | None = None) -> File:
+    flags = dict(about or {})
+    note = flags.pop("note", "")
+    return File(path, base + path, sha256, size, frozenset(flag for flag, on in flags.items() if on), note)
+
+
+def _unknown(what: str, name: str, known: list[str], told: str | None = None) -> UnknownNameError:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return UnknownNameError(
+        f"{what} {told}" if told else what,
+        allowed=", ".join(known),
+        do=f"did you mean {' or '.join(map(repr, near))}?" if near and not told else None,
+    )

@@ -1,0 +1,217 @@
+"""Files of any known format to our Parquet or CSV, or to the formats of other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.files import sha256, write_text
+from manyhot.formats import (
+    detect,
+    read_classes,
+    read_findings,
+    read_golden,
+    read_images,
+    read_labels,
+    read_predictions,
+    read_proposals,
+    read_results,
+    read_votes,
+)
+from manyhot.formats.tabular import write_csv
+from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
+from manyhot.registry import get, names
+
+if TYPE_CHECKING:
+    from manyhot.reassess.card import CardFacts
+
+
+_TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
+
+
+_Found: TypeAlias = (
+    tables.Labels
+    | tables.Predictions
+    | tables.Images
+    | tables.Results
+    | tables.Votes
+    | tables.Golden
+    | pa.Table
+)
+
+
+def convert(
+    source: PathLike,
+    target: PathLike,
+    *,
+    rows: PathLike | None = None,
+    classes: PathLike | None = None,
+    scores: str | None = None,
+    format: str | None = None,
+    to: str | None = None,
+    long: bool = False,
+    card: PathLike | None = None,
+    facts: CardFacts | None = None,
+    call: str = "",
+) -> Saved:
+    """Convert a file of any known format to our Parquet or CSV, or to another tool's.
+
+    Parameters
+    ----------
+    source, target : path-like
+        What the file or folder `source` holds is found out. Without `to`, the suffix of `target` tells
+        whether Parquet or CSV is written.
+    rows, scores
+        As in `manyhot.formats.read_predictions`.
+    classes : path-like, optional
+        As in `evaluate_files`; by default that of the campaign in whose folder `source` or `target` lies.
+    format : str, optional
+        The format of `source`, or a call string, such as ``chen(threshold=0.9)``.
+    to : str, optional
+        The format to write: a registered writer or call string, such as ``hf-labels(split='validation')``.
+    long : bool
+        CSV with one row for each (image, class) pair.
+    card : path-like, optional
+        Markdown file for the data card of labels.
+    facts : CardFacts, optional
+        What the card tells beside the labels.
+
+    Returns
+    -------
+    Saved
+        The files, and what `source` holds that they do not.
+
+    Raises
+    ------
+    InputError
+        If the source is of no known format, or the target is not of the kind that is written.
+    """
+    from manyhot.reassess.card import CardFacts, check_facts
+
+    source, target = Path(source), Path(target)
+    _check_target(target, to, long, card)
+    check_facts(card, facts)
+    classes = classes or _of_campaign(source, source.parent, target.parent)
+    # A folder that is written may hold what is read, however deep.
+    check_apart([source, rows, classes, *_around(source, to)], target)
+    if source.is_dir() and target.exists():
+        check_apart([target], source, {target.stem})
+    known = read_classes(classes) if classes else None
+    holds, found = _read_any(source, rows, known, scores, format)
+    told = None
+    if card is not None:
+        check_apart([source, rows, classes, facts and facts.votes, facts and facts.agreement], card)
+        told = _card_of(found, holds, source, facts or CardFacts(), classes, known)
+    if to is not None:
+        saved = save(found, target, to, holds=holds, classes=known)
+    else:
+        check_place(target, holds)
+        saved = Saved((_write(holds, found, source, target, rows, long, call),))
+    if card is not None and told is not None:
+        write_text(card, told)
+        saved = Saved((*saved.files, Path(card)), saved.left_out)
+    return Saved(saved.files, (*_left_out(found), *saved.left_out))
+
+
+def _card_of(
+    found: _Found,
+    holds: str,
+    source: Path,
+    facts: CardFacts,
+    classes: PathLike | None,
+    known: ClassList | None,
+) -> str:
+    from manyhot.evaluate.describe import describe_tables
+    from manyhot.reassess.card import card_text
+
+    if not isinstance(found, tables.Labels):
+        raise InputError("A data card is of labels.", where=source, got=holds)
+    described = describe_tables(found, classes=known, dataset=found.name or source.stem)
+    return card_text(described, facts, labels=source, classes=classes)
+
+
+def _of_campaign(*paths: Path) -> Path | None:
+    """Return the class list of the first of these folders that is a campaign."""
+    beside = [p / "classes.parquet" for p in paths if (p / tables.DESCRIPTION).is_file()]
+    return next((path for path in beside if path.is_file()), None)
+
+
+def _write(
+    holds: str, found: _Found, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
+) -> Path:
+    table, about = _table_of(holds, found)
+    if target.suffix.lower() == ".csv":
+        return write_csv(table, target, long=long)
+    inputs = {f.name: sha256(f) for f in (Path(f) for f in (source, rows) if f) if f.is_file()}
+    return tables.write(table, target, holds, call=call, inputs=inputs, about=about)
+
+
+def _around(source: Path, to: str | None) -> list[Path]:
+    if to is None or not source.exists():
+        return []
+    return list(source.resolve().parents)
+
+
+def _check_target(target: Path, to: str | None, long: bool, card: PathLike | None) -> None:
+    if card is not None and Path(card).resolve() == target.resolve():
+        raise InputError("The card and the labels are one file.", where=target, do="give them two names")
+    suffix = target.suffix.lower()
+    if to is None and suffix not in (".parquet", ".csv"):
+        raise InputError(
+            "Cannot write this kind of file.",
+            where=target,
+            allowed=f".parquet, .csv; with --to {', '.join(names('writer'))}",
+        )
+    if long and (to is not None or suffix != ".csv"):
+        raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")
+
+
+def _read_any(
+    source: Path, rows: PathLike | None, classes: ClassList | None, scores: str | None, format: str | None
+) -> tuple[str, _Found]:
+    """Return which table a file holds, and what it reads as."""
+    entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
+    holds = entry.about["holds"] if entry else "labels"
+    if holds == "predictions":
+        return holds, read_predictions(source, rows=rows, classes=classes, scores=scores, format=format)
+    if holds == "images":
+        return holds, read_images(source, classes=classes, format=format)
+    if holds == "results":
+        return holds, read_results(source, format=format)
+    if holds == "findings":
+        return holds, read_findings(source, format=format)
+    if holds == "proposals":
+        return holds, read_proposals(source, classes=classes, format=format)
+    if holds == "votes":
+        return holds, read_votes(source, classes=classes, format=format)
+    if holds == "golden":
+        return holds, read_golden(source, classes=classes, format=format)
+    return "labels", read_labels(source, classes=classes, format=format)
+
+
+def _table_of(holds: str, found: _Found) -> tuple[pa.Table, Mapping[str, str]]:
+    """Return the table itself, and what its metadata must tell."""
+    if isinstance(found, tables.Predictions | tables.Votes):
+        return found.to_table(), found.about()
+    if isinstance(found, tables.Golden):
+        return found.to_table(), found.experts.about()
+    if isinstance(found, tables.Labels):
+        return found.table, found.about()
+    if isinstance(found, tables.Results):
+        return found.table, {k: v for k, v in found.about.items() if k == "metrics"}
+    return (found.table if isinstance(found, tables.Images) else found), {}
+
+
+def _left_out(found: _Found) -> tuple[str, ...]:
+    """Return what the source holds beside the table."""
+    if isinstance(found, tables.Votes):
+        return found.left_out
+    if isinstance(found, tables.Golden) and found.raters is not None:
+        return ("raters' answers to golden questions",)
+    return ()

@@ -1,0 +1,414 @@
+"""What in an image speaks for a class, as a network has it: maps, computed by captum.
+
+A map is no proof: it says where a network's score is sensitive, by one definition of that, and whether it
+points at the object, or tells one class from another, is to be measured (`manyhot.core.localisation`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.extras import required
+from manyhot.predict.adapters.hub import said
+from manyhot.predict.engines.torch import device
+from manyhot.predict.find import find_model
+from manyhot.predict.layers import find_grids
+from manyhot.predict.network import Bytes, Floats, Network, normalised, placed
+
+STEPS = 16
+"""Between the baseline and the image, of integrated gradients."""
+
+
+WINDOWS = 7
+"""Of occlusion, side by side along an axis; they move by half of their side."""
+
+
+CELLS = 14
+"""Along an axis, of maps by pixels, which are averaged over these: the gradient of one pixel is noise. On 168
+maps of PASCAL VOC the highest point of a saliency map lies on the object in 47 % by pixels, in 54 % by cells.
+"""
+
+
+_MOST_AFTER = 3
+
+
+def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
+    """Channels of the last grid, weighted by the mean gradient of the score, what speaks for it alone.
+
+    A cell for 32 × 32 pixels in most networks. As fast as predicting: each image is computed once, whatever
+    the number of classes.
+
+    References
+    ----------
+    Selvaraju et al. 2017, Grad-CAM, doi 10.1109/ICCV.2017.74.
+    """
+    layer = net.module.module.get_submodule(net.grid)
+    # From the grid on there is a row for each class; what comes before need not be computed again.
+    hook = layer.register_forward_hook(lambda _, __, out: out[owner])
+    try:
+        return net.captum.LayerGradCam(net.forward, layer).attribute(images, target, relu_attributions=True)[
+            :, 0
+        ]
+    finally:
+        hook.remove()
+
+
+def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
+    """The gradient of each pixel, integrated from an image of the mean colour: what adds up to the score.
+
+    Signed: over all pixels it sums up to the score less that of the mean colour, but for what 16 steps leave
+    out. An image costs some 50 predictions a class.
+
+    References
+    ----------
+    Sundararajan et al. 2017, Axiomatic attribution for deep networks, arXiv 1703.01365.
+    """
+    found = net.captum.IntegratedGradients(net.forward).attribute(
+        images[owner].float(),
+        net.blank,
+        target,
+        n_steps=STEPS,
+        internal_batch_size=max(net.batch, len(owner)),
+    )
+    return _cells(found.sum(1))
+
+
+def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
+    """How much the score falls when a square of the mean colour hides a place.
+
+    Signed. Squares of a seventh of each side, in steps of half of that: an image costs 170 predictions
+    a class.
+
+    References
+    ----------
+    Zeiler & Fergus 2014, doi 10.1007/978-3-319-10590-1_53.
+    """
+    sides = [max(1, side // WINDOWS) for side in images.shape[2:]]
+    found = net.captum.Occlusion(net.forward).attribute(
+        images[owner].float(),
+        (3, *sides),
+        (3, *(max(1, side // 2) for side in sides)),
+        net.blank,
+        target,
+        perturbations_per_eval=max(1, net.batch // len(owner)),
+    )
+    return _cells(found[:, 0])
+
+
+def saliency(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
+    """The largest absolute gradient of a pixel's channels: where a small change would matter most.
+
+    It tells nothing of the sign. An image costs some three predictions a class.
+
+    References
+    ----------
+    Simonyan et al. 2014, arXiv 1312.6034.
+    """
+    found = net.captum.Saliency(net.forward).attribute(images[owner].float().requires_grad_(), target)
+    return _cells(found.amax(1))
+
+
+def _cells(maps: Any) -> Any:
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    return adaptive_avg_pool2d(maps, (min(CELLS, maps.shape[1]), min(CELLS, maps.shape[2])))
+
+
+METHODS: Mapping[str, Callable[[Explainer, Any, Any, Any], Any]] = {
+    "gradcam": gradcam,
+    "integrated-gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "saliency": saliency,
+}
+"""Each takes images, the image of each row and its class, and returns maps of shape (rows, h, w), grids over
+the images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explainer:
+    """A network that is asked why.
+
+    Attributes
+    ----------
+    network : Network
+    method : str
+        One of `METHODS`.
+    layer : str
+        Of Grad-CAM: the path of the layer whose grid is used; the last one by default.
+    batch : int
+        Images, or rows of an image and a class, at once.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such method or layer.
+    InputError
+        The network is no module of PyTorch, or has no grid near its end.
+    MissingExtraError
+        captum is not installed.
+    """
+
+    network: Network
+    method: str = "gradcam"
+    layer: str = ""
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        _ = self.captum
+        if self.method not in METHODS:
+            raise UnknownNameError(
+                f"There is no method {self.method!r} that explains.", allowed=", ".join(METHODS)
+            )
+        if self.network.module is None:
+            raise InputError(
+                "Only a network of PyTorch can be explained: the others give no gradients.",
+                where=self.network.name,
+                do="name it as it was before it was exported, such as timm/…, torchvision/… or python:…",
+            )
+        if self.batch < 1:
+            raise InputError("batch must be at least 1.", got=self.batch)
+        if self.layer and self.method != "gradcam":
+            raise InputError("Only gradcam looks at a layer.", got=f"{self.layer} with {self.method}")
+        if self.method == "gradcam":
+            _ = self.grid  # that it has none is said at once
+        _ = self._last  # found before any other hook is set
+
+    @functools.cached_property
+    def captum(self) -> Any:
+        """What computes the maps."""
+        return required("captum.attr", "An explanation", '"manyhot[diagnose]"')
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The network from bytes to scores."""
+        return normalised(self.network.module, self.network.preprocessing).to(device())
+
+    @functools.cached_property
+    def grid(self) -> str:
+        """The path of the layer whose grid Grad-CAM uses."""
+        grids, after = find_grids(self.network)
+        if self.layer:
+            if self.layer not in grids:
+                raise UnknownNameError(
+                    f"The network has no layer {self.layer!r} with a grid over the image.",
+                    where=self.network.name,
+                    allowed=f"the {len(grids)} that have one, such as {', '.join(list(grids)[-3:])}",
+                )
+            return self.layer
+        if not grids or after > _MOST_AFTER:
+            raise InputError(
+                "The network has no grid over the image near its end, which Grad-CAM needs.",
+                where=self.network.name,
+                got=f"{after} layers with weights after the last one" if grids else "no grid at all",
+                do="choose another --method, or a layer: --layer",
+            )
+        return list(grids)[-1]
+
+    @functools.cached_property
+    def blank(self) -> Any:
+        """An image of the mean colour, shape (1, 3, height, width)."""
+        import torch
+
+        made = self.network.preprocessing
+        colour = 255 * torch.tensor(made.mean, device=device()).view(1, 3, 1, 1)
+        return colour.expand(1, 3, *made.size)
+
+    @functools.cached_property
+    def _last(self) -> Any:
+        """The sigmoid or softmax that ends the network, if it has one."""
+        if self.network.score_kind != "probability":
+            return None
+        import torch
+
+        seen: list[tuple[Any, Any]] = []
+        ends = [m for m in self.module.modules() if isinstance(m, torch.nn.Sigmoid | torch.nn.Softmax)]
+        hooks = [m.register_forward_hook(lambda m, _, out: seen.append((m, out))) for m in ends]
+        with torch.inference_mode():
+            scores = self.module(self.blank)
+        for hook in hooks:
+            hook.remove()
+        return next((m for m, out in seen if torch.equal(out, scores)), None)
+
+    def forward(self, images: Any) -> Any:
+        """Return what is explained: logits, also of networks that give probabilities.
+
+        Where a network does not end in a layer that makes them, a logit is log p / (1 - p).
+        """
+        import torch
+
+        if self._last is None:
+            out = self.module(images)
+            return torch.logit(out, 1e-7) if self.network.score_kind == "probability" else out
+        seen: list[Any] = []
+        hook = self._last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self.module(images)
+        finally:
+            hook.remove()
+        return seen[-1]
+
+    def scores(self, crops: Bytes) -> Floats:
+        """Return the scores of images as `Preprocessing` cropped them, shape (n, C)."""
+        import torch
+
+        with torch.inference_mode(), self._told(len(crops)):
+            return np.asarray(self.module(self._images(crops)).float().cpu().numpy(), np.float32)
+
+    def maps(self, crops: Bytes, classes: Sequence[Sequence[int]]) -> list[Floats]:
+        """Return a map of each image for each of its classes, over the crop or a grid of it.
+
+        Parameters
+        ----------
+        crops : ndarray of uint8, shape (n, 3, height, width)
+        classes : sequence of sequence of int
+            The classes asked about on each image.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (k, h, w)
+        """
+        import torch
+
+        rows = [(i, c) for i, own in enumerate(classes) for c in own]
+        found = []
+        images = self._images(crops)
+        step = len(rows) if self.method == "gradcam" else self.batch
+        for start in range(0, len(rows), step or 1):
+            owner, target = torch.tensor(rows[start : start + step], device=images.device).T
+            with self._told(len(crops)):
+                maps = METHODS[self.method](self, images, owner, target)
+            found.append(maps.detach().float().cpu().numpy())
+        edges = np.cumsum([len(own) for own in classes])[:-1]
+        whole = np.concatenate(found) if found else np.empty((0, 1, 1), np.float32)
+        return np.split(whole.astype(np.float32), edges)
+
+    def _images(self, crops: Bytes) -> Any:
+        import torch
+
+        return torch.from_numpy(crops).to(device()).contiguous(memory_format=torch.channels_last)
+
+    @contextlib.contextmanager
+    def _told(self, n: int) -> Iterator[None]:
+        """Tell in our words what PyTorch says."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "memory" in str(error):
+                raise InputError(
+                    "The batch does not fit into memory.",
+                    where=self.network.name,
+                    got=f"{n} images at once: {said(error)}",
+                    do="take fewer: --batch",
+                ) from error
+            raise InputError(
+                f"The network cannot be explained by {self.method}.",
+                where=" ".join([self.network.name, self.layer]).strip(),
+                got=said(error),
+                do="choose another --method or --layer",
+            ) from error
+
+
+def explain(
+    model: str | Network,
+    images: Bytes | Sequence[Bytes],
+    classes: int | str | Sequence[int | str],
+    method: str = "gradcam",
+    *,
+    layer: str = "",
+    batch: int = 8,
+) -> Any:
+    """Return what in each image speaks for a class.
+
+    Parameters
+    ----------
+    model : str or Network
+        A name, as for `predict`, or a network.
+    images : ndarray of uint8, shape (n, 3, h, w), or sequence of ndarray of uint8, shape (3, h, w)
+        As they are; they are resized and cropped as the model wants.
+    classes : int, str, or a sequence of n of these
+        The class asked about, by its number or key in the model's class list: one for all, or one an image.
+    method : str
+        ``gradcam``, ``integrated-gradients``, ``occlusion`` or ``saliency``.
+    layer : str
+        Of Grad-CAM; the last one that has a grid over the image by default.
+    batch : int
+        Images at once.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, h, w), or list of these of shape (h, w)
+        Over the pixels of each image; NaN where the model did not see it. A list where images are one.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such model, class, method or layer.
+    InputError
+        Images are none, or the model cannot be explained.
+    MissingExtraError
+        captum is not installed.
+    """
+    network = model if isinstance(model, Network) else find_model(model)
+    explainer = Explainer(network, method, layer, batch)
+    wanted = [class_of(network, c) for c in _one_each(classes, len(images))]
+    found: list[Floats] = []
+    for start in range(0, len(images), batch):
+        part = [_checked(image) for image in images[start : start + batch]]
+        crops = np.stack([cropped(network, image) for image in part])
+        maps = explainer.maps(crops, [[c] for c in wanted[start : start + batch]])
+        for image, own in zip(part, maps, strict=True):
+            found.append(placed(own[0], network.preprocessing, *image.shape[1:]))
+    return np.stack(found) if isinstance(images, np.ndarray) and found else found
+
+
+def cropped(network: Network, image: Bytes) -> Bytes:
+    """Return an image as the network sees it, uint8 of shape (3, height, width)."""
+    import torch
+
+    crop: Bytes = network.preprocessing(torch.from_numpy(np.ascontiguousarray(image))).numpy()
+    return crop
+
+
+def class_of(network: Network, name: int | str) -> int:
+    """Return the number of a class by its key or number.
+
+    Raises
+    ------
+    UnknownNameError
+        The model does not know it.
+    """
+    keys = network.classes.keys
+    number = keys.index(name) if isinstance(name, str) and name in keys else name
+    if isinstance(number, str) or not 0 <= number < len(keys):
+        raise UnknownNameError(
+            f"The model knows no class {name!r}.",
+            where=network.name,
+            allowed=f"0 to {len(keys) - 1}, or the keys of {network.classes.name}, such as {keys[0]}",
+        )
+    return int(number)
+
+
+def _one_each(classes: int | str | Sequence[int | str], n: int) -> list[int | str]:
+    if isinstance(classes, int | str | np.integer):
+        return [classes] * n
+    if len(classes) != n:
+        raise InputError("There is a class for each image, or one for all.", got=len(classes), allowed=n)
+    return list(classes)
+
+
+def _checked(image: Any) -> Bytes:
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    if getattr(image, "dtype", None) != np.uint8 or len(shape) != 3 or shape[0] != 3:
+        raise InputError(
+            "This is no image.",
+            got=f"{getattr(image, 'dtype', type(image).__name__)} of shape {tuple(shape)}",
+            allowed="uint8 of shape (3, height, width)",
+        )
+    return np.asarray(image)

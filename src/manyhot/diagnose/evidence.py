@@ -1,0 +1,211 @@
+"""What rules that sort errors need beside predictions and label sets, from tables and class lists."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.classes import ClassList
+from manyhot.core.error_kinds import NOTHING, Hierarchy, Known, Neighbours, count_together, rarity_of
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import Images, Labels, one_chunk
+from manyhot.tables.predictions import list_matrix
+from manyhot.tables.sets import label_sets
+
+_WEASELS = ("n02441942", "n02442845", "n02443114", "n02443484")
+"""Weasel, mink, polecat, black-footed ferret."""
+
+
+COLLAPSED = (
+    ("n02110185", "n02109961"),  # Siberian husky: Eskimo dog
+    ("n02110063", "n02109961"),  # malamute: Eskimo dog
+    ("n04355933", "n04356056"),  # sunglass: sunglasses
+    ("n04356056", "n04355933"),
+    ("n02504013", "n01871265"),  # Indian elephant: tusker
+    ("n02504458", "n01871265"),  # African elephant: tusker
+    ("n03063599", "n07930864"),  # coffee mug: cup
+    ("n03710637", "n03710721"),  # maillot, tights: maillot, swimsuit
+    ("n03710721", "n03710637"),
+    ("n03773504", "n04008634"),  # missile: projectile
+    ("n04008634", "n03773504"),
+    ("n03642806", "n03832673"),  # laptop: notebook
+    ("n03832673", "n03642806"),
+    ("n03782006", "n04152593"),  # monitor: screen
+    ("n04152593", "n03782006"),
+    ("n02979186", "n04392985"),  # cassette player: tape player
+    *((a, b) for a in _WEASELS for b in _WEASELS if a != b),
+    ("n02808440", "n04493381"),  # bathtub: tub
+)
+"""By their keys: a class, and another whose prediction says the same of it. Vasudevan et al. 2022, as Peychev
+et al. 2023 list them."""
+
+
+@dataclass
+class World:
+    """What is known beside predictions, and why the rest is not."""
+
+    labels: Labels
+    sets: LabelSets
+    classes: ClassList | None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and len(self.classes) != self.labels.n_classes:
+            raise MatchError(
+                "The class list is not that of the labels.",
+                where=self.classes.name,
+                got=f"{len(self.classes):,} classes",
+                allowed=f"{self.labels.n_classes:,} classes",
+                do="give the class list that the labels are over",
+            )
+
+    def known(
+        self,
+        superclasses: Mapping[str, Collection[int]] | None,
+        pairs: Collection[tuple[int, int]] | None,
+        together: Labels | None,
+        non_prototypical: Collection[str] | None,
+        similar: pa.Table | None,
+        neighbours: Images | None,
+    ) -> tuple[Known, dict[str, str]]:
+        """Return what is known, and for each need that is not why."""
+        counted = self._together(together)
+        known = replace(
+            Known.of(self.sets),
+            hierarchy=self._hierarchy(),
+            groups=None if superclasses is None else self._groups(superclasses),
+            pairs=self._pairs(pairs),
+            together=counted if len(counted[0]) else None,
+            neighbours=None if similar is None else self.neighbours(similar, neighbours),
+            listed=None if non_prototypical is None else self._listed(non_prototypical),
+        )
+        name = self.classes.name if self.classes is not None else ""
+        about = f"the class list {name} has" if name else "the class list is not known, and so"
+        return known, {
+            "superclasses": f"{about} no hierarchy, and no superclasses are given",
+            "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
+            "others": "nobody was asked about a class beside the original labels",
+            "together": "no image has two labels",
+            "neighbours": "no embeddings are given"
+            if similar is None
+            else "none of the similar images has an original label",
+            "listed": "no list of non-prototypical images is given",
+        }
+
+    def _hierarchy(self) -> Hierarchy | None:
+        if self.classes is None or not any(self.classes.hypernyms):
+            return None
+        ups = [[step.partition(" ")[0] for step in path] for path in self.classes.hypernyms]
+        return Hierarchy.of([(key, *up) for key, up in zip(self.classes.keys, ups, strict=True)])
+
+    def _groups(self, superclasses: Mapping[str, Collection[int]]) -> npt.NDArray[np.int64]:
+        if not superclasses:
+            raise InputError("There are no superclasses.", do="leave them out to use the hierarchy")
+        groups = np.full(self.labels.n_classes, NOTHING)
+        for number, (name, members) in enumerate(superclasses.items()):
+            listed = self._classes(list(members), f"superclass {name}")
+            twice = listed[groups[listed] != NOTHING]
+            if len(twice):
+                raise InputError(
+                    "A class is of two superclasses.", where=f"superclass {name}", got=f"class {twice[0]}"
+                )
+            groups[listed] = number
+        return groups
+
+    def _pairs(self, pairs: Collection[tuple[int, int]] | None) -> npt.NDArray[np.int64] | None:
+        if pairs is None and self.classes is not None:
+            at = {key: i for i, key in enumerate(self.classes.keys)}
+            pairs = [(at[a], at[b]) for a, b in COLLAPSED if a in at and b in at]
+        if not pairs:
+            return None
+        odd = next((pair for pair in pairs if len(pair) != 2), None)
+        if odd is not None:
+            raise InputError("A collapsed pair is of two classes.", got=odd, allowed="(valid, predicted)")
+        return self._classes(list(pairs), "collapsed pairs")
+
+    def _classes(self, listed: Sequence[object], where: str) -> npt.NDArray[np.int64]:
+        """Return classes as numbers, of the shape that they are listed in."""
+        found = np.asarray(listed) if listed else np.empty(0, np.int64)
+        if found.dtype.kind not in "iu":
+            raise InputError("A class is not a number.", where=where, got=listed, allowed="ids of classes")
+        if found.size and not (found.min() >= 0 and found.max() < self.labels.n_classes):
+            raise InputError(
+                "A class is out of range.",
+                where=where,
+                got=int(found.min() if found.min() < 0 else found.max()),
+                allowed=f"0 to {self.labels.n_classes - 1}",
+            )
+        return found.astype(np.int64)
+
+    def _together(self, together: Labels | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if together is None:
+            return count_together(self.sets)
+        if together.n_classes != self.labels.n_classes:
+            raise MatchError(
+                "The labels to count classes together on are over another class list.",
+                where=together.name or None,
+                got=f"{together.n_classes:,} classes",
+                allowed=f"{self.labels.n_classes:,} classes",
+            )
+        return count_together(label_sets(together))
+
+    def _listed(self, ids: Collection[str]) -> npt.NDArray[np.bool_]:
+        listed = pc.is_in(self.labels.image_id, pa.array(list(ids), pa.string()))
+        if not pc.any(listed).as_py():
+            self.notes.append(
+                f"none of the {len(ids):,} images that are listed as non-prototypical is among the images"
+            )
+        return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
+
+    def neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
+        """Return the labels of similar images, and how rare each image is; None where none has a label."""
+        if similar["class_id"].null_count < len(similar):
+            raise InputError(
+                "These similar images were searched for class by class.",
+                got=f"{len(similar) - similar['class_id'].null_count:,} rows of one class",
+                allowed="one row an image, with its nearest images of any class",
+                do="make it with --classes any",
+            )
+        ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
+        rows = pc.index_in(self.labels.image_id, one_chunk(similar["image_id"]))
+        there = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
+        if not len(there):
+            raise MatchError(
+                "None of the images has similar ones.",
+                got=f"ids such as {similar['image_id'][0]}" if len(similar) else "no rows",
+                allowed=f"ids such as {self.labels.image_id[0]}",
+            )
+        lists = one_chunk(similar["neighbours"]).take(rows.drop_null())
+        at = pc.fill_null(pc.index_in(lists.flatten(), ids), NOTHING).to_numpy()
+        flat = np.where(at == NOTHING, NOTHING, label[at])
+        near = list_matrix(pa.ListArray.from_arrays(_offsets(lists), pa.array(flat)), NOTHING)
+        best = list_matrix(one_chunk(similar["similarity"]).take(rows.drop_null()), np.nan)
+        classes = np.full((len(self.labels), near.shape[1]), NOTHING, np.int64)
+        closest = np.full(len(self.labels), np.nan)
+        classes[there] = near
+        closest[there] = best[:, 0] if best.shape[1] else np.nan
+        if not (classes != NOTHING).any():
+            return None  # that nobody's neighbours are of any class would be a silent zero
+        if len(there) < len(self.labels):
+            without = len(self.labels) - len(there)
+            self.notes.append(f"{without:,} of {len(self.labels):,} images have no similar ones")
+        return Neighbours(classes, rarity_of(closest))
+
+
+def _labels_of(images: Images) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    if images.label is None:
+        raise InputError(
+            "The similar images have no labels.", where=images.name or None, allowed="a column label"
+        )
+    return images.image_id, np.asarray(pc.fill_null(images.label, NO_LABEL).to_numpy(), np.int64)
+
+
+def _offsets(lists: pa.ListArray) -> npt.NDArray[np.int32]:
+    offsets: npt.NDArray[np.int32] = lists.offsets.to_numpy()
+    return np.asarray(offsets - offsets[0], np.int32)

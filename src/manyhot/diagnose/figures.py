@@ -1,0 +1,213 @@
+"""Figures of diagnoses: what flips without a companion, and what is lost on corrupted pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import pyarrow as pa
+
+from manyhot.evaluate.report.figures.bars import LABELS
+from manyhot.evaluate.report.figures.panel import (
+    Panel,
+    Sheet,
+    at,
+    compose,
+    data,
+    halo,
+    ink,
+    signed,
+    slug,
+    words,
+)
+from manyhot.evaluate.report.figures.scatter import Side
+from manyhot.report.chapter import testable
+from manyhot.report.figure import Figure
+from manyhot.report.words import called, counted
+
+MOST = 20
+"""Pairs that are drawn of a model and a fill."""
+
+
+LINE = 26
+
+
+CELL = (46, 24)
+
+
+Row = Mapping[str, Any]
+
+
+def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
+    """Return a figure for each model and fill: the share of predictions that are lost, beside its control."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in table.to_pylist():
+        if row["skipped"] is None:
+            found.setdefault((row["model"], row["fill"]), []).append(row)
+    return [_flips(model, fill, rows, threshold) for (model, fill), rows in found.items()]
+
+
+COVERS = {"grey": "a grey box", "inpaint": "inpainting"}
+
+
+def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figure:
+    name = f"shortcuts-{slug(model)}-{fill}"
+    drawn = rows[:MOST]
+    sheet = {
+        "label": [f"{r['main_name']} without {r['companion_name']}" for r in drawn],
+        "n": [r["n"] for r in drawn],
+        "text": [f"{r['n']:,}" for r in drawn],
+        **{to: _percent(drawn, of) for to, of in _COLUMNS.items()},
+    }
+    rest = f" Of {len(rows):,} pairs the first {MOST} are drawn." if len(rows) > MOST else ""
+    if not all(testable(r) for r in drawn):
+        rest = f" Where no hollow dot is, there was no room for a control: not testable.{rest}"
+    first = drawn[0]
+    return Figure(
+        name,
+        "shortcuts",
+        "",
+        f"Predictions that are lost without a companion, {model}, {COVERS[fill]}",
+        "Of the images with both classes, the share on which the first is predicted, and no more once the "
+        f"second is covered by {COVERS[fill]} (filled), and once a region of the same shape elsewhere is "
+        f"(hollow); bars are 95 % intervals, numbers at the right are images. Dashed: the threshold, "
+        f"{100 * threshold:.0f} %. What hollow dots reach is not due to the companion.{rest}",
+        f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "
+        f"{100 * first['lost']:.0f} % of {first['n']:,} images are lost.",
+        compose([_pairs(name, sheet, threshold)]),
+        pa.Table.from_pylist(list(rows)),
+    )
+
+
+_COLUMNS = {
+    "x": "lost",
+    "lo": "lost_lo",
+    "hi": "lost_hi",
+    "control": "control_lost",
+    "c_lo": "control_lost_lo",
+    "c_hi": "control_lost_hi",
+}
+
+
+def _percent(rows: Sequence[Row], column: str) -> list[float | None]:
+    return [None if r[column] is None else 100 * r[column] for r in rows]
+
+
+def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
+    x = Side(["Predictions that are lost (%)"], (0, 100))
+    y = alt.Y(
+        field="label",
+        type="nominal",
+        sort=list(sheet["label"]),
+        title=None,
+        axis=alt.Axis(labelLimit=LABELS + 60, labelColor=ink("ink"), grid=False),
+    )
+    base: Any = alt.Chart(data(name)).encode(y)
+    line: Any = alt.Chart(data(f"{name}-threshold"))
+    up, down = -5, 5
+    width = 400
+    layers = [
+        line.mark_rule(strokeDash=[4, 4], color=ink("axis")).encode(x.channel(alt.X, "x")),
+        _rule(base, x, "c_lo", "c_hi", "mark", down),
+        base.mark_point(
+            size=55,
+            filled=True,
+            color=ink("paper"),
+            stroke=ink("mark"),
+            strokeWidth=1.5,
+            opacity=1,
+            yOffset=down,
+        ).encode(x.channel(alt.X, "control")),
+        _rule(base, x, "lo", "hi", "own", up),
+        base.mark_point(size=65, color=ink("own"), opacity=1, yOffset=up).encode(x.channel(alt.X, "x")),
+        base.mark_text(align="left", dx=8, **halo()).encode(at(width), words("text")),
+    ]
+    tips = [
+        ("Pair", "label"),
+        ("Lost", "x", "1", " %", "lo", "hi"),
+        ("Control", "control", "1", " %", "c_lo", "c_hi"),
+        ("Images", "n", "0", ""),
+    ]
+    sheets = {name: sheet, f"{name}-threshold": {"x": [100 * threshold]}}
+    return Panel(layers, sheets, width, LINE * len(sheet["label"]), "", tips)
+
+
+def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
+    rule = base.mark_rule(strokeWidth=1.5, color=ink(hue), opacity=0.7, yOffset=dy, y2Offset=dy)
+    return rule.encode(x.channel(alt.X, lo), alt.X2(hi))
+
+
+def draw_corruptions(losses: pa.Table) -> list[Figure]:
+    """Return a figure for each data set and model: the loss by kind and severity, by labels and by sets."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in losses.to_pylist():
+        if row["kind"] not in (None, "clean") and row["severity"] and row["model"]:
+            found.setdefault((row["dataset"], row["model"]), []).append(row)
+    return [_corruption(dataset, model, rows) for (dataset, model), rows in found.items()]
+
+
+BY = {"top1": "by the original label", "real1": "by label sets", "map": "mean average precision"}
+
+
+def _corruption(dataset: str, model: str, rows: Sequence[Row]) -> Figure:
+    name = f"corruptions-{slug(dataset)}-{slug(model)}"
+    metrics = [m for m in BY if any(r["metric"] == m for r in rows)]
+    most = max(1.0, *(100 * r["loss"] for r in rows))
+    panels = [_heat(f"{name}-{m}", BY[m], [r for r in rows if r["metric"] == m], most) for m in metrics]
+    worst = max((r for r in rows if r["metric"] == metrics[0]), key=lambda r: r["loss"])
+    return Figure(
+        name,
+        "corruptions",
+        dataset,
+        f"What corruption costs, {model}, {called(dataset)}",
+        "Points of accuracy lost against the pictures as they are, by kind and severity of the corruption. "
+        "Where the right panel is paler than the left, part of the loss is labels that are missing.",
+        f"The most is lost to {_plain(worst['kind'])} at severity {worst['severity']}: "
+        f"{100 * worst['loss']:.1f} points.",
+        compose(panels),
+        pa.Table.from_pylist(list(rows)),
+    )
+
+
+def _heat(name: str, title: str, rows: Sequence[Row], most: float) -> Panel:
+    kinds = list(dict.fromkeys(_plain(r["kind"]) for r in rows))
+    sheet: Sheet = {
+        "kind": [_plain(r["kind"]) for r in rows],
+        "severity": [str(r["severity"]) for r in rows],
+        "loss": [100 * r["loss"] for r in rows],
+        "lo": [None if r["lo"] is None else 100 * r["lo"] for r in rows],
+        "hi": [None if r["hi"] is None else 100 * r["hi"] for r in rows],
+        "text": [signed(100 * r["loss"], 0) for r in rows],
+    }
+    severities = sorted(set(sheet["severity"]))
+    base: Any = alt.Chart(data(name)).encode(
+        alt.X(
+            field="severity",
+            type="nominal",
+            sort=severities,
+            title="Severity",
+            axis=alt.Axis(labelAngle=0, grid=False, domain=False),
+        ),
+        alt.Y(
+            field="kind",
+            type="nominal",
+            sort=kinds,
+            title=None,
+            axis=alt.Axis(labelColor=ink("ink"), grid=False, domain=False, labelLimit=LABELS),
+        ),
+    )
+    steps = [most * i / 6 for i in range(1, 6)]
+    shade = alt.Scale(type="threshold", domain=steps, range=[ink(f"heat{i}") for i in range(6)])
+    on = alt.condition(f"datum.loss >= {steps[3]}", alt.value(ink("on-dark")), alt.value(ink("on-light")))
+    layers = [
+        base.mark_rect(stroke=ink("paper")).encode(alt.Color("loss:Q", scale=shade, legend=None)),
+        base.mark_text().encode(words("text"), color=on),
+    ]
+    tips = [("Kind", "kind"), ("Severity", "severity"), ("Lost", "loss", "1", " points", "lo", "hi")]
+    width, height = CELL
+    return Panel(layers, {name: sheet}, width * len(severities), height * len(kinds), title, tips)
+
+
+def _plain(kind: str) -> str:
+    return kind.replace("_", " ")

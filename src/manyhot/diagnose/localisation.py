@@ -1,0 +1,437 @@
+"""Do maps point at objects, and do they hang on what a network learnt? From maps to tables.
+
+What is known of images beside their pixels: label sets, and where objects are.
+
+Do maps hang on what a network learnt and on the class asked about? They are compared with others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot import tables
+from manyhot.classes import ClassList, from_keys
+from manyhot.core.localisation import (
+    DIFFICULT,
+    EVERYTHING,
+    MEASURES,
+    Map,
+    Mask,
+    by_chance,
+    centre,
+    localise,
+    points_at,
+    rank_correlation,
+)
+from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.core.sets import NO, UNCLEAR, YES
+from manyhot.diagnose.attribution import Explainer
+from manyhot.errors import InputError, MatchError
+from manyhot.formats import read_labels, read_objects
+from manyhot.formats.writing import PathLike, Progress
+from manyhot.predict.layers import randomised
+from manyhot.predict.network import Network
+from manyhot.tables import Objects, schema
+from manyhot.tables.definitions import MAP_MEASURES
+from manyhot.tables.sets import States, states_of_labels, states_of_objects
+
+ENDS = ("", "_by_chance", "_centre")
+"""Of the columns of a measure: of the map, of one without sense, of the middle of the image."""
+
+
+Row = dict[str, Any]
+
+
+Reals = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """What maps show, and how far they can be trusted.
+
+    Attributes
+    ----------
+    maps, localisation, sanity : pyarrow.Table
+        The tables of these names; the last two without rows where nothing was measured.
+    notes : tuple of str
+        What was passed over.
+    """
+
+    maps: pa.Table
+    localisation: pa.Table
+    sanity: pa.Table
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables that have rows, by name."""
+        made = {"maps": self.maps, "localisation": self.localisation, "sanity": self.sanity}
+        return {name: table for name, table in made.items() if table.num_rows}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two maps are.
+
+    Attributes
+    ----------
+    against : str
+        One of `manyhot.tables.definitions.COMPARED_WITH`.
+    image : int
+        Number of the image.
+    value : float
+        Their rank correlation; NaN where one of them is the same everywhere.
+    layers, of_layers : int, optional
+        Last layers whose weights are shuffled, and layers with weights.
+    """
+
+    against: str
+    image: int
+    value: float
+    layers: int | None = None
+    of_layers: int | None = None
+
+
+def measure(found: Map, region: Mask, boxes: Mask, others: Mask) -> Row:
+    """Return the columns of `maps` that say how well a map points at an object.
+
+    Parameters
+    ----------
+    found : ndarray of float, shape (h, w)
+        NaN where the model did not see the image.
+    region, boxes : ndarray of bool, shape (h, w)
+        The pixels of the object, and those in its boxes.
+    others : ndarray of bool, shape (h, w)
+        The pixels of objects of other classes.
+    """
+    seen = ~np.isnan(found)
+    area = float(region[seen].mean()) if seen.any() else 0.0
+    middle = np.where(seen, centre(*found.shape), np.nan)
+    beside = others & ~region & seen
+    values: Row = {"area": area}
+    why = _why_not(found[seen], region, area)
+    # Of images that are labelled as a whole, with boxes of something else, this alone can be measured.
+    if beside.any() and np.ptp(found[seen]) > 0 and not (why and region.any()):
+        told = (points_at(found, beside), float(beside[seen].mean()), points_at(middle, beside))
+        values |= dict(zip((f"pointing_other{end}" for end in ENDS), told, strict=True))
+    if why:
+        return values | {"skipped": why}
+    own = (localise(found, region), by_chance(region, seen), localise(middle, region))
+    named = zip(ENDS, own, strict=True)
+    values |= {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
+    return values | {"difficult": bool(boxes.mean() < DIFFICULT and others.any())}
+
+
+def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str:
+    if not region.any():
+        return "no object of the class"
+    if not area:
+        return "the object lies outside of what the model saw"
+    if area >= EVERYTHING:
+        return f"the object covers {100 * EVERYTHING:.0f} % or more of what the model saw"
+    return "the map is the same everywhere" if values.min() == values.max() else ""
+
+
+def summarise(maps: pa.Table, *, resamples: int = 1000, seed: int = 0) -> pa.Table:
+    """Return the table ``localisation``: means over maps of classes in the label set, of each method.
+
+    Parameters
+    ----------
+    maps : pyarrow.Table
+        The table of this name.
+    resamples : int
+        Bootstrap resamples of images, whose maps stay together; 0 for no intervals.
+    seed : int
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in maps.to_pylist():
+        if row["state"] == "yes" and (row["skipped"] or row["pointing"] is not None):
+            groups[row["dataset"], row["model"], row["method"]].append(row)
+    rows = [
+        dict(zip(("dataset", "model", "method"), key, strict=True)) | {"slice": name} | row
+        for key, own in groups.items()
+        for name, part in _slices(own).items()
+        for row in _means(part, resamples, seed)
+    ]
+    rows.sort(key=lambda row: row["slice"].startswith("class="))  # the rest of all methods comes first
+    return pa.Table.from_pylist(rows, schema=schema("localisation"))
+
+
+def _slices(rows: Sequence[Row]) -> dict[str, Sequence[Row]]:
+    found: dict[str, list[Row]] = {"all": [*rows], "difficult": [r for r in rows if r["difficult"]]}
+    for row in sorted(rows, key=lambda row: int(row["class_id"])):
+        found.setdefault(f"class={row['class_name']}", []).append(row)
+    return {name: own for name, own in found.items() if own}
+
+
+def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+    n_skipped = sum(row["skipped"] is not None for row in part)
+    for metric in MAP_MEASURES:
+        rows = [row for row in part if row[metric] is not None]
+        if rows or metric in MEASURES:
+            yield {"metric": metric, **_mean_of(rows, metric, resamples, seed), "n_skipped": n_skipped}
+
+
+def _mean_of(rows: Sequence[Row], metric: str, resamples: int, seed: int) -> Row:
+    values = np.array([[row[f"{metric}{end}"] for end in ENDS] for row in rows], float).reshape(-1, len(ENDS))
+    less = values[:, :1] - values[:, 2:]
+    image = np.unique([row["image_id"] for row in rows], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(np.concatenate([values, less], axis=1), image, resamples, seed)
+    return {
+        "value": mean[0],
+        "lo": _end(lo[0]),
+        "hi": _end(hi[0]),
+        "by_chance": mean[1],
+        "centre": mean[2],
+        "more": mean[3],
+        "more_lo": _end(lo[3]),
+        "more_hi": _end(hi[3]),
+        "n": len(rows),
+        "n_images": len(set(image.tolist())),
+    }
+
+
+def mean_over_images(
+    values: Reals, image: npt.NDArray[np.integer], resamples: int, seed: int
+) -> tuple[Reals, Reals, Reals]:
+    """Return means of columns and their intervals, images drawn with all of their rows.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (r, m)
+    image : ndarray of int, shape (r,)
+    resamples, seed : int
+
+    Returns
+    -------
+    mean, lo, hi : ndarray of float64, shape (m,)
+        NaN without rows; ends also without resamples.
+    """
+    m = values.shape[1]
+    if not len(values):
+        return (np.full(m, np.nan),) * 3
+    n = int(image.max()) + 1
+    sums = np.zeros((n, m))
+    np.add.at(sums, image, values)
+    counts = np.bincount(image, minlength=n)
+    if not resamples:
+        return values.mean(0), np.full(m, np.nan), np.full(m, np.nan)
+    drawn = Bootstrap(np.ones((1, n), bool), resamples, seed).ratios(
+        sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
+    )
+    return values.mean(0), *percentile_interval(drawn[0].T)
+
+
+def states_by_class(states: States, row: int) -> dict[int, str]:
+    """Return what is known of an image: no, unclear or yes of each class that it was asked about."""
+    names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
+    return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}
+
+
+def alike(one: Map, other: Map) -> float:
+    """Return the rank correlation of two maps; NaN where one is the same everywhere."""
+    return rank_correlation(one, other)
+
+
+def _end(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def agreements(
+    told: Mapping[str, str], found: Sequence[Agreement], *, resamples: int = 1000, seed: int = 0
+) -> list[Row]:
+    """Return rows of the table ``sanity`` for a model and a method.
+
+    Parameters
+    ----------
+    told : Mapping of str to str
+        dataset, model and method.
+    found : sequence of Agreement
+    resamples, seed : int
+    """
+    groups: dict[tuple[str, int | None, int | None], list[Agreement]] = defaultdict(list)
+    for one in found:
+        groups[one.against, one.layers, one.of_layers].append(one)
+    return [
+        dict(told) | {"against": against, "layers": layers, "of_layers": of} | _mean(own, resamples, seed)
+        for (against, layers, of), own in groups.items()
+    ]
+
+
+def _mean(found: Sequence[Agreement], resamples: int, seed: int) -> Row:
+    known = [one for one in found if not np.isnan(one.value)]
+    values = np.array([[one.value] for one in known], float).reshape(-1, 1)
+    image = np.unique([one.image for one in known], return_inverse=True)[1]
+    mean, lo, hi = mean_over_images(values, image, resamples, seed)
+    ends = {"lo": _end(lo[0]), "hi": _end(hi[0])}
+    return {"value": mean[0], **ends, "n": len(known), "n_skipped": len(found) - len(known)}
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of images: label sets, and where objects are; in the classes of the model."""
+
+    network: Network
+    states: States | None
+    objects: Objects | None
+
+    @classmethod
+    def read(
+        cls,
+        network: Network,
+        given: ClassList | None,
+        objects: PathLike | None,
+        masks: PathLike | None,
+        labels: PathLike | None,
+    ) -> Known:
+        """Read objects, masks and label sets, those that are given.
+
+        Raises
+        ------
+        InputError
+            Masks come without objects, or a file cannot be read.
+        MatchError
+            The model knows none of the classes.
+        """
+        if masks is not None and objects is None:
+            raise InputError("Masks go with objects.", got=masks, do="give these, too: --objects FILE")
+        found = None if objects is None else read_objects(objects, classes=given, masks=masks)
+        classes = given or (network.classes if found is None else from_keys(found.keys, found.name))
+        states = None if found is None else states_of_objects(found, classes)
+        if labels is not None:
+            states = states_of_labels(read_labels(labels, classes=classes), classes)
+        known = cls(network, states, found)
+        if states is not None and not known.common:
+            raise MatchError(
+                "The model knows none of the classes.",
+                where=network.name,
+                got=", ".join(classes.keys[:3]) + (", …" if len(classes) > 3 else ""),
+                allowed=f"keys of {network.classes.name}, such as {network.classes.keys[0]}",
+            )
+        return known
+
+    @cached_property
+    def common(self) -> dict[int, int]:
+        """Class ids of the model by those of the label sets, as far as it knows them."""
+        assert self.states is not None
+        own = {key: i for i, key in enumerate(self.network.classes.keys)}
+        keys = self.states.classes.keys
+        return {i: own[key] for i, key in enumerate(keys) if key in own}
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        assert self.states is not None
+        return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
+
+    def states_of(self, image_id: str) -> dict[int, str]:
+        """Return the states of an image by class of the model; empty where nobody was asked."""
+        if self.states is None or image_id not in self._rows:
+            return {}
+        found = states_by_class(self.states, self._rows[image_id])
+        return {own: found[i] for i, own in self.common.items() if i in found}
+
+    def object_of(self, class_id: int) -> int:
+        """Return the number of a class in the objects; -1 where they do not know it."""
+        assert self.objects is not None
+        key = self.network.classes.keys[class_id]
+        return self.objects.keys.index(key) if key in self.objects.keys else -1
+
+
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Of the layers, from the scores down, whose weights are shuffled; at least the last one."""
+
+
+Maps = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """An image whose maps are compared.
+
+    Attributes
+    ----------
+    crop : ndarray of uint8, shape (3, height, width)
+    classes : sequence of int
+    valid : frozenset of int
+        Those in the label set.
+    maps : sequence of ndarray of float32, shape (k, h, w)
+        Of each method, for each class, over the crop.
+    """
+
+    crop: npt.NDArray[np.uint8]
+    classes: Sequence[int]
+    valid: frozenset[int]
+    maps: Sequence[Maps]
+
+
+@dataclass(eq=False)
+class Sanity:
+    """Collects the first images and compares their maps.
+
+    Attributes
+    ----------
+    explainers : sequence of Explainer
+    most : int
+        Images.
+    progress : callable, optional
+    """
+
+    explainers: Sequence[Explainer]
+    most: int
+    progress: Progress | None = None
+    images: list[Checked] = field(default_factory=list)
+
+    def add(self, image: Checked) -> None:
+        """Keep an image, if there is room."""
+        if len(self.images) < self.most and image.classes:
+            self.images.append(image)
+
+    def table(self, dataset: str, resamples: int, seed: int) -> pa.Table:
+        """Return the table ``sanity``."""
+        rows: list[dict[str, Any]] = []
+        for place, explainer in enumerate(self.explainers):
+            told = {"dataset": dataset, "model": explainer.network.name, "method": explainer.method}
+            found = [*self._among(place), *self._shuffled(place, explainer, seed)]
+            rows += agreements(told, found, resamples=resamples, seed=seed)
+        return pa.Table.from_pylist(rows, schema=tables.schema("sanity"))
+
+    def _among(self, place: int) -> Iterator[Agreement]:
+        """Yield how alike maps are to those of another class in the label set, and of the next image."""
+        for i, image in enumerate(self.images):
+            maps = image.maps[place]
+            valid = [m for c, m in zip(image.classes, maps, strict=True) if c in image.valid]
+            for one, other in itertools.combinations(valid, 2):
+                yield Agreement("class", i, alike(one, other))
+            if len(self.images) > 1:
+                after = self.images[(i + 1) % len(self.images)].maps[place]
+                yield Agreement("image", i, alike(maps[0], after[0]))
+
+    def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[Agreement]:
+        """Yield how alike maps are to those of the network without what its last layers learnt."""
+        done = set()
+        for step, share in enumerate(SHARES if self.images else ()):
+            network, layers, of_layers = randomised(explainer.network, share, seed)
+            if layers in done:  # of a small network
+                continue
+            done.add(layers)
+            layer = explainer.grid if explainer.method == "gradcam" else ""
+            other = Explainer(network, explainer.method, layer, explainer.batch)
+            for i, (image, maps) in enumerate(zip(self.images, self._anew(other), strict=True)):
+                for before, after in zip(image.maps[place], maps, strict=True):
+                    yield Agreement("weights", i, alike(before, after), layers, of_layers)
+            if self.progress is not None:
+                self.progress(f"checking {explainer.method}", step + 1, len(SHARES))
+
+    def _anew(self, explainer: Explainer) -> Iterator[Maps]:
+        for start in range(0, len(self.images), explainer.batch):
+            part = self.images[start : start + explainer.batch]
+            yield from explainer.maps(np.stack([i.crop for i in part]), [i.classes for i in part])

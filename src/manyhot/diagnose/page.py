@@ -1,0 +1,160 @@
+"""From diagnoses to one HTML file that needs nothing else.
+
+The parts of the page of diagnoses, each from its tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from markupsafe import Markup
+
+from manyhot import tables
+from manyhot.errors import ManyhotError
+from manyhot.evaluate.outputs import clear_report
+from manyhot.evaluate.write import write_page, write_paper_tables
+from manyhot.files import write_text
+from manyhot.formats.writing import PathLike
+from manyhot.registry import get, names
+from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
+from manyhot.report.export import check_no_file
+from manyhot.report.page import asset, environment, policy
+from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+
+
+def write_diagnosis_page(folder: Path) -> Path:
+    """Write ``report/index.html`` of the diagnoses whose tables lie in a folder, and return its path.
+
+    Pictures become part of the page. Without the extra ``report`` it has no figures, and says so.
+
+    Raises
+    ------
+    InputError
+        A file breaks its table.
+    OutputError
+        The file cannot be written.
+    """
+    found = read_diagnosis(folder)
+    chapters, undrawn = _build(found, folder)
+    figures = tuple(f for chapter in chapters for f in chapter.figures)
+    page = prepare(figures) if figures else None
+    about = [tables.metadata(table) for table in found.values()]
+    diagnosis = Diagnosis(
+        "Diagnosis",
+        tuple(dict.fromkeys(a["call"] for a in about if a.get("call"))),
+        next((a["version"] for a in about if a.get("version")), ""),
+        chapters,
+        tuple(dict.fromkeys(str(note) for a in about for note in json.loads(a.get("notes", "[]")))),
+        undrawn,
+    )
+    path = folder / "report" / "index.html"
+    write_text(path, render_diagnosis(diagnosis, page))
+    return path
+
+
+def _build(found: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, ...], str]:
+    """Return the chapters, and why they have no figures where they have none."""
+    try:
+        import altair as alt
+        import vl_convert  # noqa: F401
+    except ImportError:
+        return build_chapters(found, folder, draw=False), 'Figures need Altair: pip install "manyhot[report]"'
+    with alt.utils.schemapi.debug_mode(False):
+        return build_chapters(found, folder, draw=True), ""
+
+
+def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) -> str:
+    """Return the page as text; `figures` holds what `prepare` made of its figures."""
+    return (
+        environment()
+        .get_template("diagnosis.html")
+        .render(
+            page=diagnosis,
+            figures=figures,
+            figures_id=DATA_ID,
+            policy=policy(*([figures.script] if figures is not None else [])),
+            css=Markup(asset("report.css") + asset("diagnosis.css")),  # noqa: S704  our own files
+        )
+    )
+
+
+def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
+    """Draw the report of the tables in a folder: ``report/index.html``, its figures and its tables.
+
+    Figures are saved as SVG for light and dark paper, PNG and CSV, tables as CSV, Markdown and LaTeX.
+
+    Parameters
+    ----------
+    folder : path-like
+        That `manyhot.evaluate_files`, `manyhot.evaluate_benchmark` or `manyhot.compare_files` wrote; or a
+        diagnosis, whose page is drawn anew.
+    title : str
+        Of the report.
+
+    Raises
+    ------
+    InputError
+        If there is no ``results.parquet``, or a file breaks its table.
+    OutputError
+        If a file cannot be written.
+    """
+    from manyhot.evaluate.report.inputs import read_tables
+    from manyhot.report.chapter import has_diagnosis
+
+    if not (Path(folder) / "results.parquet").exists() and has_diagnosis(Path(folder)):
+        return [write_diagnosis(folder)]
+    found = read_tables(folder)
+    check_no_file(Path(folder) / "report")
+    clear_report(folder)
+    page = write_page(folder, beside=True, title=title)
+    figures = sorted((page.parent / "figures").glob("*.*"))
+    return [page, *figures, *write_paper_tables(found, page.parent / "tables")]
+
+
+def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
+    """Remove the pictures that a table of an earlier run names, and nothing else that it may name.
+
+    Parameters
+    ----------
+    out : Path
+        Where the table lies. One of another version, or broken, names nothing: it is written anew.
+    name : str
+        Of the table.
+    columns : sequence of str
+        Of files, from `out` on.
+    folder : str
+        Where these lie; a table from elsewhere must not remove other files.
+    """
+    path, place = out / f"{name}.parquet", (out / folder).resolve()
+    if not path.is_file():
+        return
+    with contextlib.suppress(ManyhotError):
+        earlier = tables.read(path, name)
+        for column in [c for c in columns if c in earlier.column_names]:
+            for file in (out / found for found in earlier[column].drop_null().to_pylist()):
+                if file.resolve().parent == place:
+                    file.unlink(missing_ok=True)
+
+
+def write_diagnosis(out: PathLike) -> Path:
+    """Draw the page of all diagnoses in a folder, and return its path.
+
+    Raises
+    ------
+    InputError
+        A file breaks its table.
+    OutputError
+        The page cannot be written.
+    """
+    check_no_file(Path(out) / "report")
+    return write_diagnosis_page(Path(out))
+
+
+def build_chapters(found: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
+    """Return the chapters that there are tables for, with their figures if these can be drawn."""
+    made = (get("chapter", name)(found, folder, draw) for name in names("chapter"))
+    return tuple(chapter for chapter in made if chapter is not None)

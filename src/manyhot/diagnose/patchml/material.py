@@ -1,0 +1,325 @@
+"""Objects cut out of photographs, and backgrounds made of them: what pictures are composed of."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyhot.diagnose.patchml.compose import Patch, Pixels, blurred, cut, free_crop, square
+from manyhot.diagnose.patchml.settings import BACKGROUNDS, PatchSettings, colour_of
+from manyhot.diagnose.pixels.regions import Regions, find_regions
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.formats.writing import PathLike, Progress
+from manyhot.predict.sources import open_source
+from manyhot.tables import Objects
+
+_PHOTOGRAPHS = 200
+
+
+_MEMORY = 500e6
+
+
+_ROUNDS = (3, 10, 1 << 40)
+
+
+_LARGEST = 1 << 14
+
+
+_AHEAD = 32
+
+
+OUTSIDE = "its box holds nothing, or lies outside of the image"
+
+
+IGNORED = "ignored: too difficult, or a crowd"
+
+
+ABSENT = "the images do not hold it"
+
+
+@dataclass
+class Material:
+    """What pictures are composed of.
+
+    Attributes
+    ----------
+    settings : PatchSettings
+    objects : Objects
+    workers : int
+        Threads; 0 for one a core.
+    progress : callable, optional
+    wanted : sequence of int
+        Classes to take objects of.
+    pairs : list of (int, int)
+        Classes that stand together.
+    patches : dict of int to list of Patch
+        By class, in the order in which they are taken.
+    backgrounds : list of (str, ndarray)
+        The photograph, and what was made of it.
+    skipped : dict of int to str
+        By row of the objects, why one cannot be taken.
+    notes : list of str
+    """
+
+    settings: PatchSettings
+    objects: Objects
+    workers: int = 0
+    progress: Progress | None = None
+    wanted: Sequence[int] = ()
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    patches: dict[int, list[Patch]] = field(default_factory=dict)
+    backgrounds: list[tuple[str, Pixels]] = field(default_factory=list)
+    skipped: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        s, keys = self.settings, {key: i for i, key in enumerate(self.objects.keys)}
+        self.pairs = [(_class(a, keys), _class(b, keys)) for a, b in s.pairs]
+        only = [_class(key, keys) for key in s.only]
+        self.wanted = sorted({*only, *(c for p in self.pairs for c in p if only)}) or range(len(keys))
+        self._ids: list[str] = self.objects.table["image_id"].to_pylist()
+        if len(self.wanted) < s.objects[1] and not s.as_they_occur:
+            most = len(self.wanted)
+            raise InputError(
+                "There are fewer classes than objects in a picture; each is of another class.",
+                got=f"{most:,} classes, {s.objects[1]} objects",
+                do=f"give --objects-per-image {min(s.objects[0], most)}-{most}",
+            )
+        self._check_background()
+
+    def read(self, images: PathLike) -> None:
+        """Read the photographs, and cut out objects of each class until there are enough or none are left.
+
+        Raises
+        ------
+        InputError
+            There is no object to cut out, no place for a background, or none of the images has an object.
+        """
+        left, enough = self._candidates(), self._enough()
+        for times in _ROUNDS:
+            chosen: list[int] = []
+            for c, rows in left.items():
+                lack = enough[c] - len(self.patches.get(c, ()))
+                n = min(20 + times * lack, len(rows)) if lack > 0 else 0
+                chosen, left[c] = chosen + rows[:n], rows[n:]
+            if chosen:
+                self._read_once(images, chosen)
+        for c, patches in self.patches.items():
+            del patches[enough[c] :]
+        self._find_backgrounds()
+
+    def sets(self, classes: Sequence[int]) -> list[list[int]]:
+        """Return which of some classes stand in each photograph, of those with classes enough for a picture.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        usable, fewest = (
+            ~self.objects.ignore & np.isin(self.objects.class_id, classes),
+            self.settings.objects[0],
+        )
+        rows = (self.objects.images[i] for i in sorted(self.objects.images))
+        sets = [np.unique(self.objects.class_id[r[usable[r]]]).tolist() for r in rows]
+        large = [found for found in sets if len(found) >= fewest]
+        if not large:
+            raise InputError(
+                "In no photograph do so many classes stand together.",
+                got=f"from {fewest} objects on",
+                allowed=f"up to {max(map(len, sets))}",
+            )
+        return large
+
+    def side_by_side(self, jobs: Iterator[tuple[Any, ...]], what: str, of: int) -> Iterator[Any]:
+        """Yield the results of (function, arguments…) in their order; few wait at once."""
+        waiting: deque[Future[Any]] = deque()
+        # Here and not in each thread: what warns is a setting of the whole process.
+        with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
+            warnings.simplefilter("ignore")
+            try:
+                for done, (function, *given) in enumerate(jobs, 1):
+                    waiting.append(pool.submit(function, *given))
+                    if len(waiting) > _AHEAD:
+                        yield waiting.popleft().result()
+                    if self.progress:
+                        self.progress(what, done, of)
+                yield from (future.result() for future in waiting)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _read_once(self, images: PathLike, chosen: Sequence[int]) -> None:
+        """Cut out some objects, and make the backgrounds where there are none yet."""
+        behind = set() if self.backgrounds else self._behind()
+        rows: dict[str, list[int]] = {image_id: [] for image_id in behind}
+        for row in chosen:
+            rows.setdefault(self._ids[row], []).append(row)
+        met: set[str] = set()
+        found = self._looked_at(images, rows, behind, met)
+        if not met & self.objects.images.keys():
+            raise InputError(
+                "None of the images has an object.",
+                where=images,
+                got=min(met, default="no images"),
+                allowed=f"such as {min(rows)}",
+            )
+        for row in chosen:
+            patch = found.get(row, ABSENT)
+            if isinstance(patch, str):
+                self.skipped[row] = patch
+            else:
+                self.patches.setdefault(patch.class_id, []).append(patch)
+
+    def _candidates(self) -> dict[int, list[int]]:
+        """Return the objects of each class in random order."""
+        rng = np.random.default_rng([self.settings.seed, 1])
+        of = np.isin(self.objects.class_id, list(self.wanted))
+        self.skipped |= dict.fromkeys(np.flatnonzero(of & self.objects.ignore).tolist(), IGNORED)
+        there = of & ~self.objects.ignore
+        if not there.any():
+            raise InputError(
+                "There is no object to cut out.",
+                where=self.objects.name or None,
+                got=f"{len(self.objects):,} objects, all of them ignored or of other classes",
+            )
+        rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.wanted}
+        return {c: rng.permutation(found).tolist() for c, found in rows.items()}
+
+    def _enough(self) -> dict[int, int]:
+        """Return how many patches of each class suffice: those that are needed, or that memory takes."""
+        s = self.settings
+        room = max(10, int(_MEMORY / (4 * (s.scale[1] * s.size) ** 2 * len(self.wanted))))
+        return {c: min(int(np.ceil(1.2 * n)), room) for c, n in self._needed().items()}
+
+    def _needed(self) -> dict[int, float]:
+        """Return about how often each class will be taken."""
+        s = self.settings
+        if s.as_they_occur:
+            sets = self.sets(self.wanted)
+            counts = Counter(c for found in sets for c in found)
+            return {c: s.n * counts[c] / len(sets) for c in self.wanted}
+        needed = dict.fromkeys(self.wanted, s.n * s.objects[1] / len(self.wanted))
+        for c in (c for pair in self.pairs for c in pair):
+            needed[c] += s.n / len(self.pairs)
+        return needed
+
+    def _looked_at(
+        self, images: PathLike, rows: Mapping[str, list[int]], behind: set[str], met: set[str]
+    ) -> dict[int, Patch | str]:
+        """Return what is cut out of photographs, or why not, by row."""
+        found: dict[int, Patch | str] = {}
+        jobs = (
+            (self._look, image_id, read, rows[image_id], image_id in behind)
+            for image_id, read in _items(images, rows, met)
+        )
+        for image_id, patches, background in self.side_by_side(jobs, "cutting out", len(rows)):
+            found |= patches
+            if background is not None:
+                self.backgrounds.append((image_id, background))
+        return found
+
+    def _look(
+        self, image_id: str, read: Callable[[], Any], rows: Sequence[int], behind: bool
+    ) -> tuple[str, dict[int, Patch | str], Pixels | None]:
+        pixels = _decoded(read)
+        if isinstance(pixels, str):
+            return image_id, dict.fromkeys(rows, pixels), None
+        regions = find_regions(self.objects, image_id, pixels.shape[1], pixels.shape[0])
+        if isinstance(regions, str):
+            return image_id, dict.fromkeys(rows, regions), None
+        patches = {row: self._cut(image_id, pixels, regions, row) for row in rows}
+        return image_id, patches, self._background(image_id, pixels, regions) if behind else None
+
+    def _cut(self, image_id: str, pixels: Pixels, regions: Regions, row: int) -> Patch | str:
+        s, region = self.settings, next((r for r in regions.objects if r.row == row), None)
+        if region is None:
+            return OUTSIDE
+        patch = cut(pixels, regions, region, by=s.cut, least=s.least, image_id=image_id)
+        longest = round(s.scale[1] * s.size)
+        large = isinstance(patch, Patch) and max(patch.mask.shape) > longest
+        return patch.scaled(longest) if isinstance(patch, Patch) and large else patch
+
+    # Backgrounds.
+
+    def _check_background(self) -> None:
+        background = self.settings.background
+        if background.startswith("#"):
+            colour_of(background)
+        elif background not in BACKGROUNDS and not Path(background).is_dir():
+            allowed = f"{', '.join(BACKGROUNDS)}; a colour such as #40a0ff; a folder of photographs"
+            raise InputError("There is no such background.", got=background, allowed=allowed)
+
+    def _behind(self) -> set[str]:
+        """Return the photographs to make backgrounds of."""
+        if self.settings.background not in ("blur", "crop"):
+            return set()
+        ids, rng = sorted(self.objects.images), np.random.default_rng([self.settings.seed, 2])
+        # In half of all photographs there is no place without objects.
+        most = _PHOTOGRAPHS * (3 if self.settings.background == "crop" else 1)
+        return {ids[i] for i in rng.permutation(len(ids))[:most]}
+
+    def _background(self, image_id: str, pixels: Pixels, regions: Regions) -> Pixels | None:
+        if self.settings.background == "blur":
+            return blurred(pixels, self.settings.size)
+        rng = np.random.default_rng([self.settings.seed, 3, *image_id.encode()])
+        return free_crop(pixels, regions, self.settings.size, 2 * self.settings.least, rng)
+
+    def _find_backgrounds(self) -> None:
+        """Put backgrounds in order, and read those of a folder."""
+        background = self.settings.background
+        self.backgrounds.sort(key=lambda item: item[0])
+        if background in ("blur", "crop") and not self.backgrounds:
+            raise InputError(
+                "No photograph has a place for a background.",
+                got=f"--background {background}",
+                do="choose another, such as grey",
+            )
+        if background not in BACKGROUNDS and not background.startswith("#"):
+            self._read_folder(background)
+
+    def _read_folder(self, folder: str) -> None:
+        files = sorted(_items(folder, None, set()), key=lambda item: item[0])
+        drawn = np.random.default_rng([self.settings.seed, 2]).permutation(len(files))[:_PHOTOGRAPHS]
+        found = [(files[i][0], _decoded(files[i][1])) for i in sorted(drawn)]
+        size = self.settings.size
+        self.backgrounds = [(i, square(p, size)) for i, p in found if not isinstance(p, str)]
+        if not self.backgrounds:
+            raise InputError("No photograph of the folder can be decoded.", where=folder)
+        if lost := len(found) - len(self.backgrounds):
+            self.notes.append(f"{lost:,} of {len(found):,} backgrounds cannot be decoded")
+
+
+def _class(key: str, keys: Mapping[str, int]) -> int:
+    if key not in keys:
+        allowed = ", ".join(list(keys)[:30])
+        raise InputError("No class of the objects is called so.", got=key, allowed=allowed)
+    return keys[key]
+
+
+def _items(
+    images: PathLike, wanted: Mapping[str, Any] | None, met: set[str]
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the images that are wanted, and put down all that are met."""
+    for part in open_source(images).parts:
+        for item, read in part.items():
+            met.add(item.image_id)
+            if wanted is None or item.image_id in wanted:
+                yield item.image_id, read
+
+
+def _decoded(read: Callable[[], Any]) -> Pixels | str:
+    from manyhot.report.photographs import decoded, load_pillow
+
+    required("PIL", "PatchML", '"manyhot[diagnose]"')
+    image, reason = decoded(load_pillow(), read, _LARGEST)
+    return reason if image is None else np.asarray(image, np.uint8)

@@ -1,0 +1,221 @@
+"""Where in an image its objects are, pixel by pixel: from masks, else polygons, else boxes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.extras import required
+from manyhot.tables import Objects
+
+_FINER = 4
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+_UNKNOWN = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """An object in an image.
+
+    Attributes
+    ----------
+    class_id : int
+    ignore : bool
+    box : tuple of int
+        Left, top, right, bottom in pixels; half-open, within the image.
+    mask : ndarray of bool, shape (height, width)
+        Its pixels, as well as they are known; none beyond its box where the mask is that of a class.
+    known_by : str
+        ``mask``, ``polygons`` or ``box``.
+    row : int
+        Of the table.
+    """
+
+    class_id: int
+    ignore: bool
+    box: tuple[int, int, int, int]
+    mask: Mask
+    known_by: str
+    row: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The objects of an image.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width of the image.
+    objects : tuple of Region
+        In the order of the table.
+    skipped : tuple of str
+        Why objects are not among them.
+    """
+
+    shape: tuple[int, int]
+    objects: tuple[Region, ...]
+    skipped: tuple[str, ...] = ()
+
+    def of(self, class_id: int) -> Mask:
+        """Return the pixels of a class, shape (height, width), ignored objects included."""
+        return self._any(r.mask for r in self.objects if r.class_id == class_id)
+
+    def boxes_of(self, class_id: int) -> Mask:
+        """Return the pixels in boxes of a class."""
+        return self._any(_box_mask(r.box, self.shape) for r in self.objects if r.class_id == class_id)
+
+    def beside(self, class_id: int) -> Mask:
+        """Return the pixels of objects of other classes."""
+        return self._any(r.mask for r in self.objects if r.class_id != class_id)
+
+    def _any(self, masks: Any) -> Mask:
+        found = np.zeros(self.shape, bool)
+        for mask in masks:
+            found |= mask
+        return found
+
+
+def find_regions(objects: Objects, image_id: str, width: int, height: int) -> Regions | str:
+    """Return the objects of an image, or why nobody can say where they are.
+
+    Parameters
+    ----------
+    objects : Objects
+    image_id : str
+    width, height : int
+        Pixels of the image as it was decoded.
+
+    Returns
+    -------
+    Regions or str
+        Objects whose box lies outside of the image are skipped, those that reach beyond it are cut. A mask of
+        another size than the image gives a reason.
+    """
+    try:
+        semantic = _semantic(objects, image_id, (height, width))
+        found = [_region(objects, int(row), semantic, (height, width)) for row in objects.rows(image_id)]
+    except _UnfitError as error:
+        return str(error)
+    regions = tuple(r for r in found if isinstance(r, Region))
+    return Regions((height, width), regions, tuple(r for r in found if isinstance(r, str)))
+
+
+class _UnfitError(Exception):
+    pass
+
+
+def _region(objects: Objects, row: int, semantic: Any, shape: tuple[int, int]) -> Region | str:
+    height, width = shape
+    class_id, box = int(objects.class_id[row]), objects.boxes[row]
+    if not np.isfinite(box).all() or (box[:2] >= box[2:]).any():
+        return f"{objects.keys[class_id]}: the box {_written(box)} holds nothing"
+    inside = np.clip(box, 0, 1) * [width, height, width, height]
+    left, top = np.floor(inside[:2] + 1e-4).astype(int)
+    right, bottom = np.ceil(inside[2:] - 1e-4).astype(int)
+    if left >= right or top >= bottom:
+        return f"{objects.keys[class_id]}: the box {_written(box)} lies outside of the image"
+    place = (int(left), int(top), int(right), int(bottom))
+    within = _box_mask(place, shape)
+    mask, known_by = _mask(objects, row, semantic, within)
+    if not mask.any():  # VOC's masks leave out some of the objects
+        mask, known_by = within, "box"
+    return Region(class_id, bool(objects.ignore[row]), place, mask, known_by, row)
+
+
+def _mask(objects: Objects, row: int, semantic: Any, within: Mask) -> tuple[Mask, str]:
+    own = _cell(objects, "mask", row)
+    if own:
+        return _decoded(own, within.shape) > 0, "mask"
+    if semantic is not None:
+        return (semantic == int(objects.class_id[row]) + 1) & within, "mask"
+    outlines = _cell(objects, "polygons", row)
+    if outlines:
+        return _drawn(outlines, within.shape), "polygons"
+    return within, "box"
+
+
+def _cell(objects: Objects, column: str, row: int) -> Any:
+    return objects.table[column][row].as_py() if column in objects.table.column_names else None
+
+
+def _semantic(objects: Objects, image_id: str, shape: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
+    found = objects.semantic.get(image_id)
+    if found is None:
+        return None
+    mask = _read(found, shape)
+    return np.where(mask == _UNKNOWN, 0, mask)
+
+
+def read_mask(found: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8] | str:
+    """Return the numbers of a semantic mask, or why there are none.
+
+    Parameters
+    ----------
+    found : bytes or Path
+        A PNG.
+    shape : (int, int)
+        Height and width of its image.
+    """
+    try:
+        return _read(found, shape)
+    except _UnfitError as error:
+        return str(error)
+
+
+def _read(found: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    try:
+        data = found.read_bytes() if isinstance(found, Path) else found
+    except OSError as error:
+        raise _UnfitError(f"the mask cannot be read: {error.strerror or error}") from error
+    return _decoded(data, shape)
+
+
+def _decoded(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Return the numbers in a PNG: of a palette the places in it, not colours."""
+    pil = required("PIL.Image", "Reading masks")
+    try:
+        with pil.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.size != shape[::-1]:
+                sizes = f"{image.width} × {image.height} pixels, the image {shape[1]} × {shape[0]}"
+                raise _UnfitError(f"the mask has {sizes}")
+            numbers = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
+        raise _UnfitError("the mask cannot be decoded") from error
+    if numbers.ndim != 2:
+        raise _UnfitError("the mask has colours in place of numbers")
+    return numbers.astype(np.uint8)
+
+
+def _drawn(outlines: list[list[float]], shape: tuple[int, ...]) -> Mask:
+    """Return the pixels that lie at least half within polygons."""
+    pil, draw = required("PIL.Image", "Drawing polygons"), required("PIL.ImageDraw", "Drawing polygons")
+    height, width = shape
+    canvas = pil.new("L", (width * _FINER, height * _FINER))
+    pen = draw.Draw(canvas)
+    for outline in outlines:
+        points = np.asarray(outline[: len(outline) // 2 * 2], float).reshape(-1, 2)
+        if len(points) >= 3 and np.isfinite(points).all():
+            places = points * [width * _FINER, height * _FINER]
+            pen.polygon([(x, y) for x, y in places.clip(-1e6, 1e6) - 0.5], fill=255)
+    return np.asarray(canvas.reduce(_FINER)) > 127
+
+
+def _box_mask(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> Mask:
+    left, top, right, bottom = box
+    mask = np.zeros(shape, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def _written(box: npt.NDArray[np.float64]) -> str:
+    return ", ".join(f"{v:.3g}" for v in box)

@@ -1,0 +1,309 @@
+"""Images without an object: a grey box, or inpainted; and controls, without something else of its shape.
+
+Images with an object that was not there: cut out of another image, pasted at the same place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.shortcuts import moved, place_control
+from manyhot.diagnose.pixels.regions import Mask, Regions, find_regions
+from manyhot.extras import required
+from manyhot.tables import Objects
+
+GREY = (124, 116, 104)
+"""The mean colour of ImageNet, as in Plumb et al. 2022 (SPIRE)."""
+
+
+LEAST = 0.5
+"""The least share of an object that must be gone."""
+
+
+MOST = 0.95
+"""The largest share of an image that may be gone."""
+
+
+_RADIUS = 3  # Pixels around a point that inpainting looks at.
+
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """Takes the objects of a class out of images: an `Alteration`.
+
+    Their boxes are filled, but for the pixels of all other objects. A control has a moved copy of that region
+    filled instead, where it covers the least of any object.
+
+    Attributes
+    ----------
+    objects : Objects
+    companion : int
+        The class.
+    fill : str
+        One of `FILLS`: `GREY`, or what Telea's inpainting makes of the surroundings.
+    control : bool
+    images : frozenset of str
+        Those that are wanted.
+    seed : int
+        Of the place of controls.
+    known : str
+        The `fingerprint` of the objects.
+    """
+
+    objects: Objects = field(repr=False)
+    companion: int
+    fill: str
+    control: bool
+    images: frozenset[str] = field(repr=False)
+    seed: int = 0
+    known: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells its pixels from others."""
+        what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.known)
+        return f"removal {what} {_digest(i.encode() for i in sorted(self.images))}"
+
+    def wants(self, image_id: str) -> bool:
+        """Return whether an image is altered."""
+        return image_id in self.images
+
+    def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
+        """Return the image without the objects, or why that cannot be.
+
+        Reasons begin with what they have in common, up to a colon.
+        """
+        regions = find_regions(self.objects, image_id, pixels.shape[1], pixels.shape[0])
+        if isinstance(regions, str):
+            return f"masks that do not fit: {regions}"
+        region = removed(regions, self.companion, self.objects.keys[self.companion])
+        if self.control and not isinstance(region, str):
+            region = self._elsewhere(image_id, regions, region)
+        if isinstance(region, str):
+            return region
+        return filled(pixels, region, self.fill, regions.of(self.companion) | kept(regions, self.companion))
+
+    def _elsewhere(self, image_id: str, regions: Regions, region: Mask) -> Mask | str:
+        rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode()), self.companion])
+        taken = regions.of(self.companion) | region | regions.beside(self.companion)
+        way = place_control(region, taken, rng)
+        if way is None:
+            return "no room for a control: objects are everywhere"
+        return moved(region, *way) & ~kept(regions, self.companion)
+
+
+def removed(regions: Regions, companion: int, key: str) -> Mask | str:
+    """Return the pixels to fill so that a class is gone, or why there are none.
+
+    Parameters
+    ----------
+    regions : Regions
+    companion : int
+    key : str
+        Its own.
+    """
+    there = regions.of(companion)
+    if not there.any():
+        outside = [why for why in regions.skipped if why.startswith(f"{key}: ")]
+        return f"no box in the image: {'; '.join(outside) or f'{key} has no object'}"
+    region = regions.boxes_of(companion) & ~kept(regions, companion)
+    gone = np.count_nonzero(region & there) / np.count_nonzero(there)
+    if gone < LEAST:
+        return f"hidden by other objects: {1 - gone:.0%} of it would stay"
+    if region.mean() > MOST:
+        return f"nothing would be left: it covers {region.mean():.0%} of the image"
+    return region
+
+
+def kept(regions: Regions, companion: int) -> Mask:
+    """Return the pixels of other objects; where these are boxes, without what is known to be of the class."""
+    there = np.zeros(regions.shape, bool)
+    boxes = np.zeros(regions.shape, bool)
+    own = np.zeros(regions.shape, bool)
+    for region in regions.objects:
+        exact = region.known_by != "box"
+        if region.class_id == companion:
+            own |= region.mask & exact
+        else:
+            (there if exact else boxes)[region.mask] = True
+    return there | (boxes & ~own)
+
+
+def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
+    """Return a copy of an image with a region filled.
+
+    Inpainting goes on from the background alone, as far as there is any: the colours of an object beside it
+    would run into the region, and dissolve the outline of the object.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+    region : ndarray of bool, shape (height, width)
+    fill : str
+        One of `FILLS`.
+    objects : ndarray of bool, shape (height, width)
+        The pixels of all objects.
+
+    Raises
+    ------
+    MissingExtraError
+        Inpainting needs OpenCV.
+    """
+    if fill == "inpaint":
+        return _inpainted(pixels, region, objects)
+    found = pixels.copy()
+    found[region] = GREY
+    return found
+
+
+def _inpainted(pixels: Pixels, region: Mask, objects: Mask) -> Pixels:
+    cv2 = required("cv2", "Inpainting", '"manyhot[diagnose]"')
+    unknown = region | objects
+    if unknown.mean() > MOST:
+        unknown = region
+    painted = cv2.inpaint(np.ascontiguousarray(pixels), unknown.astype(np.uint8), _RADIUS, cv2.INPAINT_TELEA)
+    return np.where(region[:, :, None], painted, pixels)
+
+
+def fingerprint(objects: Objects) -> str:
+    """Return what tells objects and their masks from others: 16 hexadecimal digits."""
+    sink = pa.BufferOutputStream()
+    table = objects.table.replace_schema_metadata().combine_chunks()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    masks = (image.encode() + _bytes(mask) for image, mask in sorted(objects.semantic.items()))
+    return _digest([objects.class_hash.encode(), sink.getvalue().to_pybytes(), *masks])
+
+
+def _bytes(mask: bytes | Path) -> bytes:
+    try:
+        return mask.read_bytes() if isinstance(mask, Path) else mask
+    except OSError:  # said of each image that has it
+        return b""
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(hashlib.sha256(part).digest())
+    return found.hexdigest()[:16]
+
+
+LARGEST_SHARE = 0.5
+"""The largest share of an object that may be covered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cutting:
+    """An object that was cut out.
+
+    Attributes
+    ----------
+    image_id : str
+        Where it is from.
+    pixels : ndarray of uint8, shape (height, width, 3)
+    mask : ndarray of bool, shape (height, width)
+        Which of them are the object's.
+    centre : (float, float)
+        Where it was: fractions of width and height.
+    size : (float, float)
+        The same of its width and height.
+    """
+
+    image_id: str
+    pixels: Pixels
+    mask: Mask
+    centre: tuple[float, float]
+    size: tuple[float, float]
+
+
+def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> list[Cutting]:
+    """Return the objects of a class in an image, without those to ignore."""
+    height, width = pixels.shape[:2]
+    regions = find_regions(objects, image_id, width, height)
+    if isinstance(regions, str):
+        return []
+    found = []
+    for region in regions.objects:
+        if region.class_id != class_id or region.ignore:
+            continue
+        left, top, right, bottom = region.box
+        place = slice(top, bottom), slice(left, right)
+        centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
+        size = ((right - left) / width, (bottom - top) / height)
+        found.append(Cutting(image_id, pixels[place].copy(), region.mask[place].copy(), centre, size))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Pasting:
+    """Puts an object of other images into images: an `Alteration`.
+
+    Which one hangs on the image's id and the seed. It is pasted where it was, as large as it was, both as
+    fractions of the image; of other shapes of images it keeps its own.
+
+    Attributes
+    ----------
+    objects : Objects
+        Those of the images, of which no more than half may be covered.
+    cuttings : sequence of Cutting
+    images : frozenset of str
+        Those that are wanted.
+    seed : int
+    """
+
+    objects: Objects = field(repr=False)
+    cuttings: Sequence[Cutting] = field(repr=False)
+    images: frozenset[str] = field(repr=False)
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """What tells its pixels from others."""
+        donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
+        return f"pasting {self.seed} {_digest([*donors, *map(str.encode, sorted(self.images))])}"
+
+    def wants(self, image_id: str) -> bool:
+        """Return whether an image is altered."""
+        return image_id in self.images
+
+    def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
+        """Return the image with the object, or why that cannot be."""
+        height, width = pixels.shape[:2]
+        rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
+        cutting = self.cuttings[int(rng.integers(len(self.cuttings)))]
+        made, there = _placed(cutting, width, height)
+        regions = find_regions(self.objects, image_id, width, height)
+        covered = () if isinstance(regions, str) else (r.mask for r in regions.objects)
+        if any((mask & there).sum() > LARGEST_SHARE * mask.sum() for mask in covered):
+            return "it would cover another object"
+        found = pixels.copy()
+        found[there] = made[there]
+        return found
+
+
+def _placed(cutting: Cutting, width: int, height: int) -> tuple[Pixels, Mask]:
+    """Return an object at its place in an image of this size, and which pixels are its own."""
+    pil = required("PIL.Image", "Pasting objects")
+    high, wide = cutting.mask.shape
+    scale = min(cutting.size[0] * width / wide, cutting.size[1] * height / high)
+    to = (max(round(wide * scale), 1), max(round(high * scale), 1))
+    picture, mask = pil.fromarray(cutting.pixels), pil.fromarray(cutting.mask)
+    if to != (wide, high):
+        picture, mask = picture.resize(to), mask.resize(to, pil.Resampling.NEAREST)
+    place = [round(c * n - t / 2) for c, n, t in zip(cutting.centre, (width, height), to, strict=True)]
+    canvas, there = pil.new("RGB", (width, height)), pil.new("1", (width, height))
+    canvas.paste(picture, tuple(place))
+    there.paste(mask, tuple(place))
+    return np.asarray(canvas), np.asarray(there)

@@ -1,0 +1,237 @@
+"""Predicts a source as it is, and without the objects of each class; notes what was passed over."""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot import tables
+from manyhot.diagnose.pixels.overlay import write_picture
+from manyhot.diagnose.pixels.removal import Removal, fingerprint
+from manyhot.formats import read_predictions
+from manyhot.predict.decode import decode
+from manyhot.predict.engines import Choice
+from manyhot.predict.network import Network
+from manyhot.predict.parts import NoneLeftError
+from manyhot.predict.predict import Notify
+from manyhot.predict.run import Settings, run
+from manyhot.predict.sources.altered import altered
+from manyhot.predict.sources.base import Source
+from manyhot.tables import Objects, Predictions, predictions_file_name
+from manyhot.tables.sets import States, boxes_that_fit
+
+EXAMPLES = "examples"
+"""The folder of pictures, in that of the output."""
+
+
+@dataclass(eq=False)
+class Removing:
+    """Predicts the images of a source, as they are and altered, and draws some."""
+
+    source: Source
+    network: Network
+    objects: Objects
+    out: Path
+    settings: Settings
+    fills: Sequence[str]
+    seed: int
+    call: str
+    notify: Notify | None
+    skipped: dict[Change | None, list[dict[str, str]]] = field(default_factory=dict)
+    removals: dict[Change, Removal] = field(default_factory=dict)
+    _choice: Choice | None = None
+
+    @cached_property
+    def told(self) -> Told:
+        """What is told of progress."""
+        return Told(self.notify or (lambda *_: None))
+
+    def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
+        """Return what the model says of images as they are; `expected` are altered later, for progress."""
+        n = self.source.n
+        more = 2 * len(self.fills) * sum(map(len, expected.values()))
+        self.told.total = None if n is None else n + more
+        found = self._predict(None, self.source, "original")
+        assert found is not None
+        if self.network.forward is None:  # the same engine before and after, whenever the run ended
+            about = tables.metadata(pq.read_schema(self._file("original")))
+            self.settings = replace(self.settings, engine=about["engine"])
+        return found
+
+    def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
+        """Return what it says of the images of each companion without it; None where none can be altered."""
+        known = fingerprint(self.objects)
+        for companion, wanted in images.items():
+            for fill in self.fills:
+                for control in (False, True):
+                    change = Change(companion, fill, control)
+                    self.removals[change] = Removal(
+                        self.objects, companion, fill, control, wanted, self.seed, known
+                    )
+        self.told.total = self.told.done + sum(len(r.images) for r in self.removals.values())
+        return {
+            change: self._predict(change, altered(self.source, removal), self._name(change))
+            for change, removal in self.removals.items()
+        }
+
+    def _name(self, change: Change) -> str:
+        key = _file_name(self.objects.keys[change.companion])
+        return f"{change.companion}-{key}-{change.fill}{'-control' if change.control else ''}"
+
+    def _file(self, name: str) -> Path:
+        return self.out / "predictions" / name / predictions_file_name(self.network.name)
+
+    def _predict(self, change: Change | None, source: Source, name: str) -> Predictions | None:
+        folder = self._file(name).parent
+        try:
+            done = run(source, self.network, folder, self.settings, self.call, self.told, self._choice)
+        except NoneLeftError as error:
+            if change is None:
+                raise
+            self.skipped[change] = [dict(row) for row in error.skipped]
+            self.told.add(len(error.skipped))
+            return None
+        self._choice = done.choice or self._choice
+        self.skipped[change] = [
+            r for r in _read_csv(folder / "skipped.csv") if r["model"] == self.network.name
+        ]
+        found = read_predictions(self._file(name))
+        self.told.add(len(found) + len(self.skipped[change]))
+        return found
+
+    def notes(self, states: States, before: Predictions) -> list[str]:
+        """Return what was passed over, and how much of it."""
+        return [text for n, text in self._passed_over(states, before) if n]
+
+    def _passed_over(self, states: States, before: Predictions) -> Iterator[tuple[int, str]]:
+        unread = {row["image_id"] for row in self.skipped[None]}
+        absent = states.image_id.filter(pc.invert(pc.is_in(states.image_id, before.image_id))).to_pylist()
+        absent = [image for image in absent if image not in unread]
+        unknown = len(before) - len(states.of(before.image_id).image_id)
+        outside = int(np.count_nonzero(~boxes_that_fit(self.objects)))
+        yield len(absent), f"images with labels or objects that have no picture: {_some(absent)}"
+        yield len(unread), f"pictures that cannot be read: {_some(sorted(unread))}"
+        yield unknown, f"pictures without labels or objects, which do not count: {unknown:,}"
+        yield outside, f"objects passed over, whose box is empty or outside of the image: {outside:,}"
+        for control in (False, True):
+            yield from self._not_altered(control)
+
+    def _not_altered(self, control: bool) -> Iterator[tuple[int, str]]:
+        found: dict[str, list[str]] = {}
+        for change, rows in self.skipped.items():
+            if change is not None and (change.control, change.fill) == (control, self.fills[0]):
+                for row in rows:
+                    found.setdefault(row["reason"].partition(":")[0], []).append(row["image_id"])
+        what = "controls" if control else "removals"
+        for reason, images in found.items():
+            if control is reason.startswith("no room"):  # what cannot be removed has no control, either
+                yield len(images), f"{what} that cannot be made, {reason}: {_some(images)}"
+
+    def draw(self, examples: pa.Table) -> pa.Table:
+        """Write the pictures of examples, and return the table with their files."""
+        rows = examples.to_pylist()
+        wanted: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        for number, row in enumerate(rows, 1):
+            wanted.setdefault(row["image_id"], []).append((number, row))
+        for image_id, pixels in self._pixels(wanted):
+            for number, row in wanted[image_id]:
+                self._draw(number, row, pixels)
+        return pa.Table.from_pylist(rows, schema=tables.schema("shortcut_examples"))
+
+    def _draw(self, number: int, row: dict[str, Any], pixels: Any) -> None:
+        pair = _file_name(f"{row['main_name']}-{row['companion_name']}")
+        made = {"before": pixels}
+        for name, control in (("after", False), ("control", True)):
+            made[name] = self.removals[Change(row["companion"], row["fill"], control)](
+                row["image_id"], pixels
+            )
+        for name, picture in made.items():
+            if not isinstance(picture, str):
+                row[name] = f"{EXAMPLES}/{number:02}-{pair}-{row['fill']}-{name}.jpg"
+                write_picture(self.out / row[name], picture)
+
+    def _pixels(self, wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for part in self.source.parts:
+            for item, read in part.items():
+                if item.image_id in wanted:
+                    data = read()
+                    image = decode(data) if isinstance(data, bytes) else data
+                    if not isinstance(image, str):
+                        yield item.image_id, image.permute(1, 2, 0).numpy()
+
+
+@dataclass
+class Told:
+    """Makes one run of many: images done of all of them, and how long the rest takes."""
+
+    notify: Notify
+    total: int | None = None
+    done: int = 0
+    scored: int = 0
+    begun: float = 0.0
+    _now: int = 0
+    _seen: set[str] = field(default_factory=set)
+
+    def __call__(self, kind: str, told: dict[str, Any]) -> None:
+        """Pass an event on, as one of the whole; each run has its own engine and model, and one is told."""
+        if kind == "progress":
+            self._progress(told)
+        elif kind not in self._seen:
+            self._seen.add(kind)
+            begun = {"images": self.total, "left": None if self.total is None else self.total - self.done}
+            self.notify(kind, told | begun if kind == "model" else told)
+
+    def add(self, images: int) -> None:
+        """Note that a run is complete."""
+        self.done += images
+        self.scored += self._now
+        self._now = 0
+
+    def _progress(self, told: dict[str, Any]) -> None:
+        self.begun = self.begun or time.perf_counter()
+        self._now = told["images"]
+        scored, done = self.scored + self._now, self.done + self._now
+        rate = scored / max(time.perf_counter() - self.begun, 1e-3)
+        left = None if self.total is None else round(max(self.total - done, 0) / rate, 1)
+        self.notify(
+            "progress",
+            {
+                "model": told["model"],
+                "images": done,
+                "of": self.total,
+                "images_per_second": round(rate, 1),
+                "seconds_left": left,
+            },
+        )
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)[:60]
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _some(images: Sequence[str]) -> str:
+    return f"{len(images):,}, such as {images[0]}" if images else "0"
+
+
+class Change(NamedTuple):
+    """What was done to images: which class was taken out, how, and whether this is the control."""
+
+    companion: int
+    fill: str
+    control: bool

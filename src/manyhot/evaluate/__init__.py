@@ -1,0 +1,1 @@
+"""Labels and predictions → results, comparisons, ranks and their report."""

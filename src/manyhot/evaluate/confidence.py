@@ -1,0 +1,431 @@
+"""Recalibrated predictions and conformal prediction sets: fitted on some images, given for the others.
+
+What the pictures of confidence are drawn from: reliability in bins, and risk by coverage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.calibration import (
+    Tail,
+    Wanted,
+    calibrated,
+    check_listed,
+    countable,
+    fit_isotonic,
+    fit_temperature,
+    fit_temperature_of_all,
+    fit_threshold,
+    fit_vector,
+    mass_target,
+    nothing_to_fit,
+    predict_sets,
+)
+from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
+from manyhot.core.resampling import wilson_interval
+from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.evaluate.slices import case_of
+from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
+from manyhot.tables.definitions import EVENTS, FITTED_TO, RECALIBRATIONS
+from manyhot.tables.sets import label_sets
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Prediction sets of one model: how they were chosen, and what they did on other images.
+
+    Attributes
+    ----------
+    model, cover : str
+        `cover` says what a set must hold: the original ``label``, ``one`` class of the label set, or ``all``.
+    alpha, threshold : float
+        The share that may be missed, and the probability from which a class is in the set.
+    n_fitted, n : int
+        Images fitted on, and images measured on.
+    coverage, lo, hi : float
+        The share of the latter that is covered, with its 95 % interval (Wilson).
+    mean_size, share_empty : float
+        Classes in a set, and the share of sets without any.
+    """
+
+    model: str
+    cover: str
+    alpha: float
+    threshold: float
+    n_fitted: int
+    n: int
+    coverage: float
+    lo: float
+    hi: float
+    mean_size: float
+    share_empty: float
+
+
+def calibrate(
+    labels: Labels,
+    predictions: Predictions,
+    *,
+    method: str = "temperature",
+    to: str = "sets",
+    fit: float = 0.5,
+    seed: int = 0,
+) -> Predictions:
+    """Recalibrate a model on some images and return its predictions for the others.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : Predictions
+        For ``vector`` with logits or probabilities of all classes. For ``temperature`` lists with
+        probabilities suffice; what a list leaves is spread evenly over the other classes. For ``isotonic``
+        the probability of the best class does.
+    method : str
+        ``temperature``: one number. ``vector``: two numbers a class. ``isotonic``: a never falling function
+        of the confidence; what it returns has the best class only.
+    to : str
+        ``labels``: the original label is right. ``sets``: any class of the label set is. What is raised is
+        the likelihood that `nll` and `nll_mass` measure.
+    fit : float
+        The share of images to fit on, above 0 and below 1.
+    seed : int
+        Of their choice.
+
+    Returns
+    -------
+    Predictions
+        Of the images that were not fitted on, named after model and method.
+
+    Raises
+    ------
+    InputError
+        If the predictions do not have what the method needs, or no image to fit on has labels.
+    MatchError
+        If labels and predictions share no image, or are over different class lists.
+    """
+    check_method(method, to)
+    return split(labels, predictions, fit=fit, seed=seed).recalibrated(method, to)[0]
+
+
+def check_method(method: str, to: str = FITTED_TO[0]) -> None:
+    """Refuse a method, or something to fit to, that does not exist.
+
+    Raises
+    ------
+    InputError
+    """
+    for name, value, known in (("method", method, RECALIBRATIONS), ("to", to, FITTED_TO)):
+        if value not in known:
+            raise InputError(
+                f"There is no such {name!r} of calibration.", got=value, allowed=", ".join(known)
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One model on images in two parts.
+
+    Attributes
+    ----------
+    fitted, rest : Case
+        Images to fit on, and the others.
+    predictions : Predictions
+        Of the others, as they were.
+    """
+
+    fitted: Case
+    rest: Case
+    predictions: Predictions
+
+    def n_fitted(self, to: str) -> int:
+        """Return how many images there are to fit on."""
+        sets = self.fitted.labels
+        return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
+
+    def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
+        """Return recalibrated predictions of the others, and the temperature if there is one.
+
+        Raises
+        ------
+        InputError
+            As in `calibrate`.
+        """
+        if not self.n_fitted(to):
+            raise nothing_to_fit("an original label" if to == "labels" else "a label set")
+        new = replace(self.predictions, model=f"{self.predictions.model}, {method} ({to})", logsumexp=None)
+        if method == "isotonic":
+            return replace(new, **_isotonic(self.fitted, self.rest, to)), None
+        if method == "temperature" and self.fitted.listed is not None:
+            return _cooled_lists(new, self.fitted, self.rest, to)
+        wanted = (Wanted.of_labels if to == "labels" else Wanted.of_sets)(self.fitted.labels)
+        scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
+        scores = scaling.apply(self.rest).scores
+        found = replace(new, scores=scores, score_kind="logit", classes=None)
+        return found, scaling.temperature if method == "temperature" else None
+
+
+def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) -> Split:
+    """Return a model's predictions on two random parts of the images that it shares with the labels.
+
+    Parameters
+    ----------
+    labels, predictions, fit, seed
+        As in `calibrate`.
+
+    Raises
+    ------
+    InputError
+        If the share is none, or a part would be empty.
+    MatchError
+        As in `calibrate`.
+    """
+    case, rows = _matched(labels, predictions)
+    chosen = _chosen(len(rows), fit, seed)
+    fitted, rest = (_take(case, np.flatnonzero(part)) for part in (chosen, ~chosen))
+    return Split(fitted, rest, _rows_of(predictions, rows[~chosen]))
+
+
+def conformal(
+    labels: Labels,
+    predictions: Predictions,
+    *,
+    cover: str = "one",
+    alpha: float = 0.1,
+    fit: float = 0.5,
+    seed: int = 0,
+) -> Conformal:
+    """Choose split-conformal prediction sets on some images, and measure what they cover on the others.
+
+    Parameters
+    ----------
+    labels : Labels
+    predictions : Predictions
+        With probabilities, of all classes or of lists that reach far enough down.
+    cover : str
+        What a set must hold: the original ``label``, ``one`` class of the label set, or ``all`` of it.
+    alpha : float
+        The share of images that may be missed.
+    fit, seed
+        As in `calibrate`.
+
+    Raises
+    ------
+    InputError
+        If there are no probabilities, no labels, or the sets may hold classes that are not listed.
+    MatchError
+        As in `calibrate`.
+    """
+    case, _ = _matched(labels, predictions)
+    if case.listed is None and not case.has_probabilities:
+        raise InputError(
+            "Prediction sets need probabilities.",
+            where=predictions.source or predictions.model,
+            got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
+            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+        )
+    chosen = _chosen(len(case.labels), fit, seed)
+    counts = countable(case, cover)
+    threshold = fit_threshold(case, np.flatnonzero(chosen), cover=cover, alpha=alpha)
+    rest = np.flatnonzero(~chosen & counts)
+    if not len(rest):
+        raise InputError("There is nothing to measure on.", got="no image", allowed="images with labels")
+    found = predict_sets(case, rest, cover=cover, threshold=threshold)
+    n, hits = len(rest), int(found.covered.sum())
+    lo, hi = (float(end[0]) for end in wilson_interval([hits], [n]))
+    return Conformal(
+        predictions.model,
+        cover,
+        alpha,
+        threshold,
+        int(np.count_nonzero(chosen & counts)),
+        n,
+        hits / n,
+        lo,
+        hi,
+        float(found.size.mean()),
+        float(np.mean(found.size == 0)),
+    )
+
+
+def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, npt.NDArray[np.int64]]:
+    """Return the images that labels and predictions share, as a case and as rows of the predictions."""
+    check_same_classes(labels, predictions)
+    found = align(
+        labels.image_id,
+        predictions.image_id,
+        left_name=labels.name or "the labels",
+        right_name=predictions.model,
+    )
+    sets = label_sets(labels).take(found.left)
+    return case_of(sets, predictions, found, 1), found.right
+
+
+def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which of n images are fitted on."""
+    if not 0 < share < 1:
+        raise InputError(
+            "Some images are fitted on and the others judged.", got=f"fit={share}", allowed="above 0, below 1"
+        )
+    chosen = np.zeros(n, bool)
+    chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
+    if chosen.all() or not chosen.any():
+        raise InputError(
+            "There are too few images for two parts.",
+            got=f"{round(share * n):,} of {n:,} to fit on",
+            allowed="at least one to fit on, and one to judge",
+            do="give more images, or another share to fit on",
+        )
+    return chosen
+
+
+def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
+    scores, listed = (None if a is None else a[rows] for a in (case.scores, case.listed))
+
+    def name(row: int) -> str:
+        return case.name(int(rows[row]))
+
+    return Case(case.labels.take(rows), case.top[rows], scores, case.kind, listed, name)
+
+
+def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
+    arrays = {name: getattr(predictions, name) for name in ("classes", "scores", "logsumexp")}
+    kept = {name: a[rows] for name, a in arrays.items() if a is not None}
+    return replace(predictions, image_id=predictions.image_id.take(pa.array(rows)), **kept)
+
+
+def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:
+    """Return lists of the best classes at the temperature of the others, and that temperature."""
+    assert fitted.listed is not None  # for the type checker
+    assert rest.listed is not None
+    check_listed(fitted)
+    check_listed(rest)
+    sets, c = fitted.labels, fitted.labels.n_classes
+    if to == "labels":
+        sets = LabelSets.from_lists([[y] if y >= 0 else [] for y in sets.label], c, usable=sets.usable)
+    kept = np.flatnonzero(sets.scored)
+    tail = Tail.of(fitted.top[kept], fitted.listed[kept], c)
+    temperature = fit_temperature(tail, mass_target(tail, fitted.top[kept], sets.take(kept)))
+    listed, _ = calibrated(Tail.of(rest.top, rest.listed, c), temperature)
+    scores = listed.astype(np.float32)
+    return replace(new, classes=rest.top, scores=scores, score_kind="probability"), temperature
+
+
+def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
+    """Return the best class of each image with its recalibrated confidence, as fields of predictions."""
+    event = against_label if to == "labels" else against_set
+    outcomes = event(fitted)
+    if outcomes is None or rest.confidence is None:
+        raise InputError(
+            "Isotonic calibration needs the probability of the best class.",
+            got="ranks, or scores called neither logit nor probability",
+            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+        )
+    found = fit_isotonic(outcomes.confidence, outcomes.right).apply(rest.confidence)
+    return {
+        "classes": rest.top[:, :1],
+        "scores": found.astype(np.float32)[:, None],
+        "score_kind": "probability",
+    }
+
+
+POINTS = 100
+"""Of a risk-coverage curve."""
+
+
+Row = Mapping[str, Any]
+
+
+def both_events(case: Case) -> dict[str, Outcomes]:
+    """Return confidence and being right for both events, over the images that count for both.
+
+    On the same images, so that the labels alone make the difference. Empty where there is none or no
+    confidence.
+    """
+    if case.confidence is None:
+        return {}
+    image = np.flatnonzero(case.reaching(1, case.labels.labelled & case.labels.scored))
+    if not len(image):
+        return {}
+    right = {"label": case.is_label, "set": case.hit}
+    return {event: Outcomes(image, case.confidence[image], right[event][image, 0]) for event in EVENTS}
+
+
+def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
+    """Yield rows of the reliability table: all images, then each bin of confidence that has any."""
+    for event, outcomes in events.items():
+        weights = np.ones(len(outcomes.image))
+        for bins in (1, BINS):
+            found = outcomes.equal_width(weights, bins)
+            lo, hi = wilson_interval(found.right, found.weight)
+            for b in np.flatnonzero(found.weight):
+                yield {
+                    "dataset": dataset,
+                    "model": model,
+                    "event": event,
+                    "from": b / bins,
+                    "to": (b + 1) / bins,
+                    "confidence": found.confidence[b] / found.weight[b],
+                    "right": found.right[b] / found.weight[b],
+                    "lo": float(lo[b]),
+                    "hi": float(hi[b]),
+                    "n": int(found.weight[b]),
+                }
+
+
+def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
+    """Yield rows of the risk_coverage table: at most `POINTS` an event, the last one of all images."""
+    for event, outcomes in events.items():
+        ranked = outcomes.ranked(np.ones(len(outcomes.image)))
+        kept = np.round(np.cumsum(ranked.weight)).astype(np.int64)
+        # The first threshold at or above each hundredth: equals are kept or left out together.
+        at = np.unique(np.searchsorted(ranked.coverage, _grid() - 1e-12))
+        for g in at[at < len(kept)]:
+            yield {
+                "dataset": dataset,
+                "model": model,
+                "event": event,
+                "confidence": float(ranked.confidence[g]),
+                "coverage": float(ranked.coverage[g]),
+                "risk": float(ranked.risk[g]),
+                "n": int(kept[g]),
+            }
+
+
+@dataclass
+class Pictured:
+    """Collects the tables of confidence, model by model.
+
+    Parameters
+    ----------
+    dataset : str
+    """
+
+    dataset: str
+    _reliability: list[Row] = field(default_factory=list)
+    _curve: list[Row] = field(default_factory=list)
+
+    def add(self, model: str, case: Case) -> str:
+        """Add a model and return what is wrong with its confidences; empty if nothing is, or it has none."""
+        try:
+            events = both_events(case)
+        except InputError as error:
+            return f"its confidences are not drawn: {error.what[0].lower()}{error.what[1:-1]}"
+        self._reliability += reliability_rows(self.dataset, model, events)
+        self._curve += curve_rows(self.dataset, model, events)
+        return ""
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return the tables by name; none without a model that has confidences."""
+        rows = {"reliability": self._reliability, "risk_coverage": self._curve}
+        return {name: pa.Table.from_pylist(r, schema=schema(name)) for name, r in rows.items() if r}
+
+
+def _grid() -> npt.NDArray[np.float64]:
+    return np.arange(1, POINTS + 1) / POINTS

@@ -1,0 +1,261 @@
+"""What is diagnosed: data sets, each with the models that predict it, from whatever a call names."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from manyhot.classes import ClassList, class_list
+from manyhot.data.benchmarks import BENCHMARKS, DataSet, data_set
+from manyhot.errors import InputError
+from manyhot.evaluate.evaluate import original_alone
+from manyhot.files import sha256
+from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
+from manyhot.formats.writing import PathLike, Progress
+from manyhot.predict.similar import neighbours_of
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
+from manyhot.tables.skipped_files import SkippedFiles
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a call names beside the data set: files, and patterns of the names of models."""
+
+    predictions: Sequence[PathLike] = ()
+    models: Sequence[str] = ()
+    rows: PathLike | None = None
+    images: PathLike | None = None
+    classes: PathLike | None = None
+    progress: Progress | None = None
+
+    def fits(self, model: str) -> bool:
+        """Return whether a model is asked for."""
+        return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+
+    def check_some(self, found: Sequence[object], names: Sequence[str]) -> None:
+        """Refuse patterns that no model fits."""
+        if not found:
+            near = difflib.get_close_matches(self.models[0], names, n=1)
+            raise InputError(
+                "No model is called so.",
+                got=" or ".join(self.models),
+                allowed=", ".join(names),
+                do=f"did you mean {near[0]!r}?" if near else None,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One data set, and the models that predict it.
+
+    Attributes
+    ----------
+    name : str
+    labels : Labels, optional
+        Label sets; None where nobody made any.
+    images : Images, optional
+        Original labels; None where only `labels` may have them.
+    classes : ClassList, optional
+    models : callable
+        Gives the predictions, one after another.
+    n : int
+        How many there are, at most: names of one's own models are known once they are read.
+    inputs : dict of str to str
+        The sha256 of each file by name; of one's own models once they are read.
+    misfits : Misfits
+        Files of one's own models that are skipped.
+    published : DataSet, optional
+        Where it is one.
+    campaign : Campaign, optional
+        Where it is one.
+    """
+
+    name: str
+    labels: Labels | None
+    images: Images | None
+    classes: ClassList | None
+    models: Callable[[], Iterator[Predictions]]
+    n: int
+    inputs: dict[str, str]
+    misfits: SkippedFiles = field(default_factory=SkippedFiles)
+    published: DataSet | None = None
+    campaign: Campaign | None = None
+
+    def sets(self) -> Labels:
+        """Return the label sets; of a folder or an images table the original labels alone.
+
+        Raises
+        ------
+        InputError
+            If it is a campaign without label sets, or nothing tells how many classes there are.
+        """
+        if self.labels is not None:
+            return self.labels
+        if self.campaign is not None:
+            raise InputError(
+                "The campaign has no label sets yet.",
+                where=self.campaign.folder,
+                do=f"make them of its votes: manyhot aggregate {self.campaign.folder}",
+            )
+        assert self.images is not None
+        images = Images(self.images.table, self.name)
+        return original_alone(images, self.classes, lambda: next(self.models()))
+
+
+def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
+    """Yield the data sets that a call names.
+
+    Parameters
+    ----------
+    source : path-like
+        A benchmark or one of its data sets; a campaign; a folder that ``manyhot predict`` wrote; label sets
+        or an images table, in any format.
+    asked : Asked
+
+    Raises
+    ------
+    ManyhotError
+        If it is none of these, or a file cannot be read; if there are no predictions.
+    """
+    path = Path(source)
+    if not path.exists() and str(source) in BENCHMARKS:
+        yield from (_published(d, asked) for d in BENCHMARKS[str(source)].datasets)
+    elif (found := data_set(source)) is not None:
+        yield _published(found, asked)
+    elif (path / DESCRIPTION).is_file():
+        yield _campaign(Campaign.read(path), asked)
+    elif path.exists():
+        yield _files(path, asked)
+    else:
+        names = [d.name for b in BENCHMARKS.values() for d in b.datasets]
+        raise InputError(
+            "There is no such data set, campaign or file.",
+            got=source,
+            allowed=f"{', '.join(dict.fromkeys([*BENCHMARKS, *names]))}; the folder of a campaign or of "
+            "predictions; label sets or images in a file",
+        )
+
+
+def similar_images(
+    embeddings: PathLike | None, index: PathLike | None, model: str, progress: Progress | None
+) -> dict[str, Any]:
+    """Return the images that look most like each image, as steps take them: `similar` and `neighbours`.
+
+    Parameters
+    ----------
+    embeddings, index : path-like, optional
+        As in `manyhot.diagnose_errors_files`.
+    model : str
+        Whose embeddings.
+
+    Raises
+    ------
+    InputError
+        If there is only an index, or as in `manyhot.predict.similar.similar_files`.
+    """
+    if embeddings is not None:
+        table, images = neighbours_of(embeddings, index, progress, model=model)
+        return {"similar": table, "neighbours": images}
+    if index is not None or model:
+        raise InputError(
+            "Similar images are those of images that are embedded.",
+            got=f"index {index} alone" if index is not None else f"the model {model} alone",
+            do="give embeddings of the images, too",
+        )
+    return {}
+
+
+def _published(dataset: DataSet, asked: Asked) -> Source:
+    fetched = dataset.fetch(asked.progress)
+    inputs = dict(fetched.inputs)
+    if asked.predictions:
+        rows = read_images(asked.rows) if asked.rows else fetched.rows
+        models, n, misfits = _own(prediction_files(asked.predictions), rows, class_list(), asked, inputs)
+    else:
+        files = [f for f in fetched.files if asked.fits(f.stem)]
+        asked.check_some(files, [f.stem for f in fetched.files])
+        models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
+    images = read_images(asked.images, classes=class_list()) if asked.images else fetched.rows
+    return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
+
+
+def _campaign(campaign: Campaign, asked: Asked) -> Source:
+    classes = read_classes(asked.classes or campaign.path("classes"))
+    labels, images = campaign.path("labels"), campaign.path("images")
+    inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
+    files = prediction_files(asked.predictions or [campaign.path("predictions")])
+    rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    models, n, misfits = _own(files, rows, classes, asked, inputs)
+    return Source(
+        campaign.folder.resolve().name,
+        read_labels(labels, classes=classes) if labels.is_file() else None,
+        read_images(asked.images or images, classes=classes),
+        classes,
+        models,
+        n,
+        inputs,
+        misfits,
+        campaign=campaign,
+    )
+
+
+def _files(path: Path, asked: Asked) -> Source:
+    classes = read_classes(asked.classes) if asked.classes else None
+    table = path / "images.parquet" if (path / "images.parquet").is_file() else path
+    given = asked.predictions or ([path] if table != path else [])
+    if not given and path.is_file() and detect(path, ("predictions",)) is not None:
+        raise InputError(
+            "These are predictions, and no data set to hold them against.",
+            where=path,
+            do="give the folder that manyhot predict wrote, or label sets and --predictions FILE",
+        )
+    if not given:
+        raise InputError("There are no predictions.", where=path, do="give some: --predictions FILE")
+    rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    labels = None
+    if table == path and detect(path, ("labels",)) is not None:
+        labels = read_labels(path, classes=classes)
+        labels = labels if rows is None else labels.with_labels(rows)
+    named = asked.images or (table if labels is None else None)
+    inputs = {table.name: sha256(table)} if table.is_file() else {}
+    models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
+    return Source(
+        (labels.name if labels else "") or path.resolve().stem,
+        labels,
+        read_images(named, classes=classes) if named else None,
+        classes,
+        models,
+        n,
+        inputs,
+        misfits,
+    )
+
+
+def _own(
+    files: Sequence[Path],
+    rows: Images | None,
+    classes: ClassList | None,
+    asked: Asked,
+    inputs: dict[str, str],
+) -> tuple[Callable[[], Iterator[Predictions]], int, SkippedFiles]:
+    """Return what reads one's own models, those asked for; how many files there are; and what is skipped."""
+    misfits = SkippedFiles(len(files))
+
+    def read() -> Iterator[Predictions]:
+        names, fitting = [], []
+        one = partial(read_predictions, rows=rows, classes=classes)
+        for found in misfits.reading(files, one):
+            names.append(found.model)
+            if asked.fits(found.model):
+                file = Path(found.source)
+                fitting.append(file)
+                inputs[file.name] = inputs.get(file.name) or sha256(file)
+                yield found
+        asked.check_some(fitting, names)
+
+    return read, len(files), misfits

@@ -1,0 +1,87 @@
+"""What a run leaves in its folder: tables, and the report that is drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.errors import MissingExtraError
+from manyhot.files import atomic_write
+from manyhot.formats.writing import PathLike
+
+_SAVED = (".svg", ".png", ".csv", ".md", ".tex")
+"""Suffixes of what is saved beside a report."""
+
+
+def write_tables(
+    made: Mapping[str, pa.Table],
+    out: PathLike,
+    *,
+    call: str,
+    inputs: Mapping[str, str],
+    results: pa.Table | None = None,
+) -> list[Path]:
+    """Write tables as Parquet and CSV, and remove what an earlier run made and this one did not.
+
+    With `results` each table tells whose it is, so that a folder of two runs is noticed.
+    """
+    from manyhot.evaluate.report.inputs import MADE
+    from manyhot.report.export import to_csv
+
+    run = {} if results is None else {"results": tables.digest(results)}
+    written = []
+    for name, table in made.items():
+        path = Path(out) / f"{name}.parquet"
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))
+        path = Path(out) / f"{name}.csv"
+        with atomic_write(path) as part:
+            part.write_text(to_csv(table), encoding="utf-8", newline="\n")
+        written.append(path)
+    for name in set(MADE) - set(made):
+        for suffix in ("parquet", "csv"):
+            (Path(out) / f"{name}.{suffix}").unlink(missing_ok=True)
+    return written
+
+
+def clear_report(out: PathLike) -> None:
+    """Remove the report of an earlier run, and the figures and tables saved beside it."""
+    report = Path(out) / "report"
+    (report / "index.html").unlink(missing_ok=True)
+    for folder in ("figures", "tables"):
+        for path in (report / folder).glob("*.*"):
+            if path.suffix in _SAVED:
+                path.unlink()
+
+
+def clear_gallery(out: PathLike) -> None:
+    """Remove the gallery in the report of an earlier run."""
+    from manyhot.report.gallery_files import remove_gallery
+
+    remove_gallery(Path(out) / "report" / "gallery")
+
+
+def write_thresholds(
+    table: pa.Table | None, out: PathLike, call: str, inputs: Mapping[str, str]
+) -> list[Path]:
+    """Write results on label sets at other thresholds, or remove those of an earlier run."""
+    path = Path(out) / "thresholds.parquet"
+    if table is None:
+        path.unlink(missing_ok=True)
+        return []
+    return [tables.write(table, path, "results", call=call, inputs=inputs)]
+
+
+def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
+    """Save the figures of label sets in ``figures/``; none where the extra ``report`` is not installed."""
+    from manyhot.evaluate.report.figures import draw_figures
+    from manyhot.evaluate.report.inputs import ReportTables
+    from manyhot.report.export import save_figures
+
+    found = ReportTables(tables.schema("results").empty_table(), made)
+    try:
+        return save_figures(draw_figures(found, command=call), Path(out) / "figures")
+    except MissingExtraError:
+        return []

@@ -1,0 +1,338 @@
+"""From tables to what a report shows, top to bottom.
+
+From dataclasses to one HTML file that needs nothing else: no network, no second file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from manyhot.errors import MissingExtraError
+from manyhot.evaluate.report.datasets import (
+    Cell,
+    Column,
+    DataSet,
+    DrawnColumn,
+    Model,
+    build_datasets,
+    draw_column,
+    first_rows,
+    pack,
+)
+from manyhot.evaluate.report.figures import draw_figures
+from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.overview import Finding, findings
+from manyhot.evaluate.report.sections import Section, build_sections
+from manyhot.files import write_text
+from manyhot.report.export import save_figures
+from manyhot.report.figure import Figure
+from manyhot.report.gallery_files import GalleryLink, read_gallery_link
+from manyhot.report.listings import Shared
+from manyhot.report.metrics import Metric, metric, reading_order
+from manyhot.report.page import Anchors, asset, environment, policy
+from manyhot.report.pictures import TOP, Pictures
+from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+from manyhot.report.words import count_range, counted
+
+RESERVED = (
+    "overview",
+    "labels",
+    "models",
+    "groups",
+    "shift",
+    "saturation",
+    "ranks",
+    "pictures",
+    "made",
+    "notes",
+)
+"""Anchors of the parts, which nothing else may take."""
+
+
+@dataclass(frozen=True)
+class NoteGroup:
+    """A note and the models of a data set that it is about."""
+
+    dataset: str
+    text: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report shows.
+
+    Attributes
+    ----------
+    title, call, version, schema : str
+    inputs : Mapping of str to str
+        The hash of each input file.
+    findings : tuple of Finding
+    datasets : tuple of DataSet
+    sections : tuple of Section
+    notes : tuple of NoteGroup
+    pictures : Pictures, optional
+    gallery : GalleryLink, optional
+        Beside the page.
+    sources : sequence of Mapping
+        Published data that were judged, each with title, citation, licence, home and notes.
+    undrawn : str
+        Why there are no figures, and what to do; empty where they were drawn.
+    """
+
+    title: str
+    call: str
+    version: str
+    schema: str
+    inputs: Mapping[str, str]
+    findings: tuple[Finding, ...]
+    datasets: tuple[DataSet, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[NoteGroup, ...]
+    pictures: Pictures | None
+    gallery: GalleryLink | None
+    sources: Sequence[Mapping[str, Any]]
+    undrawn: str
+
+    @property
+    def rows(self) -> str:
+        """How many models there are; one may be a model at an image size, as ``vit@224``."""
+        largest = max(self.datasets, key=lambda d: len(d.models))
+        names = [model.name for model in largest.models]
+        if names and all(re.search(r"@\d+$", name) for name in names):
+            models = {name.rpartition("@")[0] for name in names}
+            return f"{counted(len(names), 'model')}, counted at each image size ({len(models):,} otherwise),"
+        return counted(len(names), "model")
+
+    @property
+    def n_models(self) -> int:
+        """How many models the data set with most of them has."""
+        return max(len(dataset.models) for dataset in self.datasets)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """All figures, in reading order."""
+        return tuple(figure for section in self.sections for figure in section.figures)
+
+
+def build_report(
+    tables: ReportTables,
+    *,
+    notes: Sequence[Mapping[str, object]] = (),
+    pictures: Pictures | None = None,
+    gallery: GalleryLink | None = None,
+    highlight: Collection[str] = (),
+    title: str = "",
+    call: str = "",
+    figures: Sequence[Figure] = (),
+    undrawn: str = "",
+) -> Report:
+    """Collect what a report shows; the parameters are those of `manyhot.evaluate.report.write_report`.
+
+    Raises
+    ------
+    InputError
+        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+    """
+    anchors = Anchors()
+    for name in (*RESERVED, *(figure.name for figure in figures)):
+        anchors(name)
+    about = tables.about
+    named = partial(metric, told=json.loads(about.get("metrics", "{}")))
+    datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
+    shared = Shared(named, frozenset(highlight), anchors, gallery)
+    return Report(
+        title,
+        call or about.get("call", ""),
+        about.get("version", ""),
+        about.get("schema", ""),
+        json.loads(about.get("inputs", "{}")),
+        findings(tables, datasets, named, gallery),
+        datasets,
+        build_sections(tables, datasets, figures, shared),
+        _grouped(notes),
+        pictures,
+        gallery,
+        json.loads(about.get("sources", "[]")),
+        undrawn,
+    )
+
+
+def _grouped(notes: Iterable[Mapping[str, object]]) -> tuple[NoteGroup, ...]:
+    models: dict[tuple[str, str], list[str]] = {}
+    for note in notes:
+        models.setdefault((str(note["dataset"]), str(note["text"])), []).append(str(note["model"]))
+    return tuple(NoteGroup(dataset, text, tuple(who)) for (dataset, text), who in models.items())
+
+
+TITLE = "Models judged on label sets"
+
+
+def write_report(
+    out: Path,
+    tables: ReportTables,
+    *,
+    notes: Sequence[Mapping[str, object]] = (),
+    pictures: Pictures | None = None,
+    highlight: Collection[str] = (),
+    title: str = TITLE,
+    call: str = "",
+    beside: bool = False,
+) -> Path:
+    """Write ``index.html`` into the folder `out` and return its path; a gallery that lies there is linked.
+
+    The same tables give the same bytes. Without the extra ``report`` the page has no figures, and says so.
+
+    Parameters
+    ----------
+    out : Path
+    tables : ReportTables
+        Versions and inputs are taken from the metadata of its results.
+    notes : sequence of Mapping
+        Each with ``dataset``, ``model``, ``kind``, ``n`` and ``text``.
+    pictures : Pictures, optional
+        From `make_pictures`.
+    highlight : collection of str
+        The user's own models, set off from the others everywhere.
+    title : str
+    call : str
+        The command to show; that of the metadata by default.
+    beside : bool
+        Whether to save the figures in ``figures/`` beside the page, as `save_figures` does, and link them.
+
+    Raises
+    ------
+    InputError
+        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+    OutputError
+        The file cannot be written.
+    """
+    figures, page, undrawn = _figures(tables, highlight, call or tables.about.get("call", ""))
+    report = build_report(
+        tables,
+        notes=notes,
+        pictures=pictures,
+        gallery=read_gallery_link(Path(out)),
+        highlight=highlight,
+        title=title,
+        call=call,
+        figures=figures,
+        undrawn=undrawn,
+    )
+    if beside:
+        save_figures(figures, Path(out) / "figures")
+    path = Path(out) / "index.html"
+    write_text(path, render(report, page, beside=beside))
+    return path
+
+
+def _figures(
+    tables: ReportTables, own: Collection[str], command: str
+) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
+    """Return the figures, what the page needs for them, or why there are none."""
+    try:
+        figures = draw_figures(tables, own=own, command=command)
+        return figures, prepare(figures), ""
+    except MissingExtraError as error:
+        return (), None, f"{error.what} {error.details['do']}"
+
+
+def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:
+    """Return the page as text; `figures` holds what `prepare` made of the report's figures."""
+    drawn = [_draw(dataset) for dataset in report.datasets]
+    css, js = asset("report.css"), asset("report.js")
+    alive = figures is not None and bool(report.figures)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            sets=drawn,
+            choices=_choices(report.datasets),
+            metrics=_metrics(report.datasets),
+            data=_data(drawn),
+            figures=figures if alive else None,
+            figures_id=DATA_ID,
+            beside=beside,
+            policy=policy(js, *([figures.script] if figures is not None and alive else [])),
+            css=Markup(css),  # noqa: S704  our own files, and no template
+            js=Markup(js),  # noqa: S704
+            top=TOP,
+        )
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A data set with everything in its place.
+
+    `columns` are all; `shown` are those whose cells are in `rows`, which are the first of the models.
+    """
+
+    data: DataSet
+    images: str
+    skipped: tuple[tuple[str, tuple[str, ...]], ...]
+    columns: tuple[DrawnColumn, ...]
+    shown: tuple[DrawnColumn, ...]
+    rows: tuple[tuple[Model, str, tuple[Cell, ...]], ...]
+
+
+def _draw(data: DataSet) -> Drawn:
+    columns = tuple(draw_column(c, data.models) for c in data.columns)
+    shown = tuple(c for c in columns if c.column.shown)
+    primary = data.column(data.primary.name)
+    places = primary.places() if primary else (None,) * len(data.models)
+    rows = tuple(
+        (m, str(places[m.index] or ""), tuple(c.cell(m.index) for c in shown)) for m in first_rows(data)
+    )
+    return Drawn(data, count_range(m.images for m in data.models), _skips(data), columns, shown, rows)
+
+
+def _data(drawn: Sequence[Drawn]) -> Markup:
+    """Return the numbers of all tables, from which further rows and columns are built."""
+    names = {m.name: 0 for d in drawn for m in d.data.models}
+    places = {name: place for place, name in enumerate(names)}
+    packed = {"names": list(names), "sets": [pack(d.data, d.columns, places) for d in drawn]}
+    text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
+    # Inside a script element only "</" and "<!--" could end or bend it.
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
+
+
+def _skipped(column: Column) -> str:
+    return count_range(v.n_skipped for v in column.values if v is not None and v.known)
+
+
+def _skips(data: DataSet) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return each count of skipped images above 0 with the shown metrics that skip so many."""
+    found: dict[str, list[str]] = {}
+    for column in data.columns:
+        if column.shown and (n := _skipped(column)) != "0":
+            found.setdefault(n, []).append(column.metric.label)
+    return tuple((n, tuple(labels)) for n, labels in found.items())
+
+
+def _choices(datasets: Sequence[DataSet]) -> list[Column]:
+    """Return each metric once, for the menu of columns."""
+    found: dict[str, Column] = {}
+    for column in chain.from_iterable(d.columns for d in datasets):
+        if column.metric.name not in found or column.shown:
+            found[column.metric.name] = column
+    return sorted(found.values(), key=lambda c: reading_order(c.metric.name))
+
+
+def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, str, str]]]]:
+    described = []
+    for choice in _choices(datasets):
+        own = [(d.name, c) for d in datasets if (c := d.column(choice.metric.name)) is not None]
+        counts = [(name, count_range(v.n for v in c.values if v and v.known), _skipped(c)) for name, c in own]
+        described.append((choice.metric, counts))
+    return described

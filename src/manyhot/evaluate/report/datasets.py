@@ -1,0 +1,505 @@
+"""The models of each data set: in order, with their numbers and which of them differ beyond noise.
+
+Values, intervals and p-values are taken from the tables, and only sorted, grouped and counted.
+
+The tables of models: where each value lies on the axis of its column, and what a page holds of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot import tables
+from manyhot.errors import InputError
+from manyhot.report.figure import Axis, fences, tick_text
+from manyhot.report.metrics import HEADLINE, Metric, metric, reading_order
+from manyhot.report.page import Anchors
+from manyhot.report.words import count_range, known
+
+MAX_CELLS = 60_000
+"""Columns beyond the shown ones are left out above it: a page of 2,000 models must open quickly."""
+
+
+BEYOND_NOISE = 0.05
+"""Adjusted p below which two models are said to differ."""
+
+
+LOOKS = 4
+"""Colours of models that can be told apart; further highlighted ones share them."""
+
+
+UNKNOWN, SAME, DIFFERENT = 0, 1, 2
+
+
+_SIGNS = "?=!"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A number with its interval and its n, from the results table."""
+
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+    n_skipped: int
+
+    @property
+    def known(self) -> bool:
+        """Whether the number is defined."""
+        return math.isfinite(self.value)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on one data set.
+
+    Attributes
+    ----------
+    index : int
+        Its place in `DataSet.models`, which other attributes of the data set follow.
+    name : str
+    own : bool
+        Whether it is one of the user's own, to be set off from the others.
+    look : int, optional
+        Its colour, 0 to `LOOKS` - 1; None for one of many.
+    images : int
+        Images it was judged on, skipped ones included.
+    """
+
+    index: int
+    name: str
+    own: bool
+    look: int | None
+    images: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric over all images, a value a model; `shown` before anyone chooses."""
+
+    metric: Metric
+    shown: bool
+    decimals: int
+    values: tuple[Value | None, ...]
+
+    def told(self, value: Value) -> str:
+        """Return a number as it stands in a sentence: with its interval and its n."""
+        m, parts = self.metric, []
+        if value.lo is not None and value.hi is not None and known(value.lo) and known(value.hi):
+            parts = [f"95 % interval {m.text(value.lo, self.decimals)} to {m.text(value.hi, self.decimals)}"]
+        return f"{m.text(value.value, self.decimals)}{m.unit} ({', '.join([*parts, f'n {value.n:,}'])})"
+
+    def places(self) -> tuple[int | None, ...]:
+        """Return each model's place, 1 the best; equals share one, and what is undefined has none."""
+        badness = [_badness(self.metric, v) for v in self.values]
+        place: dict[float, int] = {}
+        for i, bad in enumerate(sorted(badness), 1):
+            place.setdefault(bad, i)
+        return tuple(None if math.isinf(bad) else place[bad] for bad in badness)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Which models differ beyond noise by one metric.
+
+    Attributes
+    ----------
+    order : tuple of int
+        Indices of the models from best to worst, those without a value left out.
+    states : ndarray of uint8, shape (m, m)
+        `UNKNOWN`, `SAME` or `DIFFERENT`, by indices of models.
+    """
+
+    order: tuple[int, ...]
+    states: npt.NDArray[np.uint8]
+
+    def runs(self) -> list[str]:
+        """Return the upper triangle in `order`, a text a row such as ``3=60!``: 3 the same, 60 different.
+
+        Models that do not differ stand close together in that order, so a row takes some ten characters.
+        """
+        ordered = self.states[np.ix_(self.order, self.order)]
+        return [_runs(ordered[i, i + 1 :].tolist()) for i in range(len(self.order))]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of a model among those with a value, 1 the best; equals share it."""
+
+    metric: Metric
+    value: str
+    place: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one of the user's own models stands.
+
+    `same` names the models that it does not differ from by the metric `compared`; that is None without pairs.
+    """
+
+    model: Model
+    ranks: tuple[Rank, ...]
+    compared: Metric | None
+    same: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """All that is shown of a data set.
+
+    `models` are sorted by `primary`, the best first; `decimals` are those of percentages; `anchors` are those
+    of the rows of the user's own models, by their index.
+    """
+
+    name: str
+    anchor: str
+    anchors: Mapping[int, str]
+    models: tuple[Model, ...]
+    primary: Metric
+    decimals: int
+    columns: tuple[Column, ...]
+    undefined: tuple[str, ...]
+    dropped: tuple[str, ...]
+    comparisons: Mapping[str, Comparison]
+    standings: tuple[Standing, ...]
+
+    def column(self, name: str) -> Column | None:
+        """Return the column of a metric, if there is one."""
+        return next((c for c in self.columns if c.metric.name == name), None)
+
+
+_Numbers = dict[str, dict[str, dict[str, Value]]]
+"""By data set and metric: the value of each model over all images."""
+
+
+_Told = Mapping[str, Mapping[str, str]]
+
+
+def build_datasets(
+    results: pa.Table, pairs: pa.Table, highlight: Collection[str], anchors: Anchors
+) -> tuple[DataSet, ...]:
+    """Collect what is shown of each data set of the results.
+
+    Raises
+    ------
+    InputError
+        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+    """
+    _check_highlight(results, highlight)
+    own = tuple(sorted(set(highlight)))
+    told = json.loads(tables.metadata(results).get("metrics", "{}"))
+    numbers = _numbers(results)
+    for name in pc.unique(results["dataset"]).to_pylist():
+        numbers.setdefault(name, {})
+    n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in numbers.values())
+    return tuple(
+        _dataset(name, by_metric, pairs, own, n_rows, told, anchors)
+        for name, by_metric in numbers.items()
+        if by_metric
+    )
+
+
+def _check_highlight(results: pa.Table, highlight: Collection[str]) -> None:
+    if not results.num_rows:
+        raise InputError("There are no results to report.", do="judge at least one model")
+    unknown = sorted(set(highlight) - set(pc.unique(results["model"]).to_pylist()))
+    if unknown:
+        raise InputError("A model to highlight is not in the results.", got=unknown[0])
+
+
+def _numbers(results: pa.Table) -> _Numbers:
+    rows = results.filter(pc.equal(results["slice"], "all"))
+    found: _Numbers = {}
+    keys = zip(*(rows[c].to_pylist() for c in ("dataset", "metric", "model")), strict=True)
+    columns = zip(*(rows[c].to_pylist() for c in ("value", "lo", "hi", "n", "n_skipped")), strict=True)
+    for (dataset, name, model), value in zip(keys, columns, strict=True):
+        of_model = found.setdefault(dataset, {}).setdefault(name, {})
+        if model in of_model:
+            raise InputError(
+                "The results hold a number twice.",
+                got=", ".join((dataset, name, "all", model)),
+                allowed="one row for each data set, model, metric and slice",
+            )
+        of_model[model] = Value(*value)
+    return found
+
+
+def _dataset(
+    name: str,
+    numbers: Mapping[str, Mapping[str, Value]],
+    pairs: pa.Table,
+    highlight: tuple[str, ...],
+    n_rows: int,
+    told: _Told,
+    anchors: Anchors,
+) -> DataSet:
+    defined = sorted((m for m, v in numbers.items() if any(e.known for e in v.values())), key=reading_order)
+    kept, shown = _choose(defined, n_rows)
+    primary = metric("real1" if "real1" in kept else (kept or sorted(numbers, key=reading_order))[0], told)
+    models = _ranked(numbers, primary, highlight)
+    decimals = 2 if max((m.images for m in models), default=0) >= 10_000 else 1
+    columns = tuple(_column(metric(m, told), m in shown, decimals, numbers[m], models) for m in kept)
+    comparisons = _comparisons(name, pairs, columns, models)
+    return DataSet(
+        name,
+        anchors("data", name),
+        {m.index: anchors("data", name, m.name) for m in models if m.own},
+        models,
+        primary,
+        decimals,
+        columns,
+        tuple(sorted(set(numbers) - set(defined), key=reading_order)),
+        tuple(m for m in defined if m not in kept),
+        comparisons,
+        tuple(_standing(m, columns, comparisons, models) for m in models if m.own),
+    )
+
+
+def _choose(defined: Sequence[str], n_rows: int) -> tuple[list[str], list[str]]:
+    shown = [m for m in defined if m in HEADLINE]
+    if len(shown) < 3:
+        shown = list(defined[:6])
+    others = [m for m in defined if m not in shown]
+    room = max(MAX_CELLS // max(n_rows, 1) - len(shown), 0)
+    return [*shown, *others[:room]], shown
+
+
+def _ranked(
+    over_all: Mapping[str, Mapping[str, Value]], primary: Metric, highlight: tuple[str, ...]
+) -> tuple[Model, ...]:
+    images: dict[str, int] = {}
+    for values in over_all.values():
+        for model, value in values.items():
+            images.setdefault(model, value.n + value.n_skipped)
+    best = over_all.get(primary.name, {})
+    names = sorted(sorted(images), key=lambda m: _badness(primary, best.get(m)))
+    return tuple(
+        Model(i, name, name in highlight, _look(i, name, len(names), highlight), images[name])
+        for i, name in enumerate(names)
+    )
+
+
+def _look(index: int, name: str, n: int, highlight: tuple[str, ...]) -> int | None:
+    if highlight:
+        return highlight.index(name) % LOOKS if name in highlight else None
+    return index if n <= LOOKS else None
+
+
+def _badness(metric: Metric, value: Value | None) -> float:
+    if value is None or not value.known:
+        return math.inf
+    return value.value if metric.lower_is_better else -value.value
+
+
+def _column(
+    metric: Metric, shown: bool, decimals: int, values: Mapping[str, Value], models: Sequence[Model]
+) -> Column:
+    return Column(metric, shown, decimals if metric.percent else 3, tuple(values.get(m.name) for m in models))
+
+
+def _comparisons(
+    dataset: str, pairs: pa.Table, columns: Iterable[Column], models: Sequence[Model]
+) -> dict[str, Comparison]:
+    own = pairs.filter(pc.and_(pc.equal(pairs["dataset"], dataset), pc.equal(pairs["slice"], "all")))
+    found = {}
+    for column in columns:
+        rows = own.filter(pc.equal(own["metric"], column.metric.name))
+        if column.shown and rows.num_rows:
+            found[column.metric.name] = _comparison(rows, column, models)
+    return found
+
+
+def _comparison(rows: pa.Table, column: Column, models: Sequence[Model]) -> Comparison:
+    names = pa.array([m.name for m in models], pa.string())
+    ends = [pc.index_in(rows[c], names) for c in ("model_a", "model_b")]
+    judged_too = pc.and_(*(e.is_valid() for e in ends))
+    a, b = (e.filter(judged_too).to_numpy() for e in ends)
+    p = pc.fill_null(rows["p_adjusted"], math.nan).filter(judged_too).to_numpy()
+    states = np.zeros((len(models), len(models)), np.uint8)
+    states[a, b] = states[b, a] = np.where(np.isnan(p), UNKNOWN, np.where(p < BEYOND_NOISE, DIFFERENT, SAME))
+    judged = [i for i, v in enumerate(column.values) if v is not None and v.known]
+    order = sorted(judged, key=lambda i: _badness(column.metric, column.values[i]))
+    return Comparison(tuple(order), states)
+
+
+def _runs(states: Sequence[int]) -> str:
+    return "".join(f"{sum(1 for _ in run)}{_SIGNS[state]}" for state, run in groupby(states))
+
+
+def _standing(
+    model: Model,
+    columns: Sequence[Column],
+    comparisons: Mapping[str, Comparison],
+    models: Sequence[Model],
+) -> Standing:
+    shown = {c.metric.name: c for c in columns if c.shown}
+    used = [shown[m] for m in ("real1", "top1") if m in shown] or list(shown.values())[:2]
+    compared = next((c.metric for c in used if c.metric.name in comparisons), None)
+    same: tuple[str, ...] = ()
+    if compared is not None:
+        c = comparisons[compared.name]
+        same = tuple(models[i].name for i in c.order if c.states[model.index, i] == SAME)
+    ranks = (_rank(model, column) for column in used)
+    return Standing(model, tuple(filter(None, ranks)), compared, same)
+
+
+def _rank(model: Model, column: Column) -> Rank | None:
+    own = column.values[model.index]
+    if own is None or not own.known:
+        return None
+    all_of = [_badness(column.metric, v) for v in column.values if v is not None and v.known]
+    better = sum(b < _badness(column.metric, own) for b in all_of)
+    text = column.metric.text(own.value, column.decimals) + column.metric.unit
+    return Rank(column.metric, text, better + 1, len(all_of))
+
+
+FIRST = 100
+"""Rows of a table that are written as HTML. The others are built from data when a reader asks for them: 1,556
+models on five data sets written out took Chromium 2.4 seconds to open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of the table.
+
+    Attributes
+    ----------
+    text, note : str
+        The number, and what stands in its tooltip.
+    place : str
+        Where it lies on the axis, in percent as CSS variables.
+    side : str
+        ``below`` or ``above`` the axis, or empty.
+    """
+
+    text: str
+    note: str
+    place: str = ""
+    side: str = ""
+
+
+@dataclass(frozen=True)
+class DrawnColumn:
+    """A column of the table with its axis; `counted` is its n, or a range if the models differ in it."""
+
+    column: Column
+    axis: Axis
+    counted: str
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What stands at both ends of the axis."""
+        return tick_text(self.axis.lo), tick_text(self.axis.hi)
+
+    def cell(self, index: int) -> Cell:
+        """Return the cell of a model."""
+        return _cell(self.column.values[index], self.column, self.axis)
+
+    def packed(self) -> dict[str, Any]:
+        """Return the column as data: rounded as it is shown, with the place of each model."""
+        m, decimals, values = self.column.metric, self.column.decimals, self.column.values
+        drawn = [(v.value, v.lo, v.hi) if v is not None and v.known else (None, None, None) for v in values]
+        value, lo, hi = (
+            [None if e is None else round(m.draw(e), decimals) for e in part]
+            for part in zip(*drawn, strict=True)
+        )
+        return {
+            "key": m.name,
+            "label": m.label,
+            "unit": m.unit,
+            "title": m.definition,
+            "lower": m.lower_is_better,
+            "shown": self.column.shown,
+            "decimals": decimals,
+            "axis": [self.axis.lo, self.axis.hi],
+            "ends": self.ends,
+            "counted": self.counted,
+            "value": value,
+            "lo": same(lo),
+            "hi": same(hi),
+            "place": self.column.places(),
+            "n": same([None if v is None else v.n for v in values]),
+            "skipped": same([None if v is None else v.n_skipped for v in values]),
+        }
+
+
+def draw_column(column: Column, models: Sequence[Model]) -> DrawnColumn:
+    """Lay out a column of the table on an axis that all its cells share."""
+    m = column.metric
+    known = [v for v in column.values if v is not None and v.known]
+    axis = Axis.over(
+        (m.draw(e) for v in _typical(column.values, models) for e in _extent(v)), percent=m.percent, n_ticks=6
+    )
+    return DrawnColumn(column, axis, count_range(v.n for v in known))
+
+
+def first_rows(data: DataSet) -> list[Model]:
+    """Return the models that are written as HTML: the best, and the user's own wherever they stand."""
+    return [model for model in data.models if model.index < FIRST or model.own]
+
+
+def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]) -> dict[str, Any]:
+    """Return a data set as data: its models by their place in `names`, its columns and comparisons."""
+    return {
+        "name": data.name,
+        "anchor": data.anchor,
+        "models": [names[m.name] for m in data.models],
+        "images": same([m.images for m in data.models]),
+        "looks": [
+            [m.index, m.look, m.own, data.anchors.get(m.index, "")] for m in data.models if m.look is not None
+        ],
+        "sorted": data.primary.name,
+        "columns": [column.packed() for column in columns],
+        "compare": {
+            name: {"order": comparison.order, "runs": comparison.runs()}
+            for name, comparison in data.comparisons.items()
+        },
+    }
+
+
+def same(values: Sequence[Any]) -> Any:
+    """Return the one value that all are, or all of them: an n is mostly the same for all models."""
+    return values[0] if values and all(v == values[0] for v in values) else list(values)
+
+
+def _extent(value: Value) -> tuple[float, ...]:
+    ends = (value.lo, value.hi)
+    return (value.value, *(e for e in ends if e is not None))
+
+
+def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Value]:
+    """Return the values that an axis must hold: the user's own, and those that are not far out."""
+    known = [(v, m) for v, m in zip(values, models, strict=True) if v is not None and v.known]
+    low, high = fences([v.value for v, _ in known])
+    return [v for v, m in known if low <= v.value <= high or m.own]
+
+
+def _cell(value: Value | None, column: Column, axis: Axis) -> Cell:
+    if value is None:
+        return Cell("–", "not judged")
+    if not value.known:
+        return Cell("–", f"undefined: n {value.n:,}, {value.n_skipped:,} skipped")
+    m = column.metric
+    places = [("v", value.value)]
+    note = "no interval"
+    if value.lo is not None and value.hi is not None:
+        places += [("l", value.lo), ("h", value.hi)]
+        note = f"{m.text(value.lo, column.decimals)} to {m.text(value.hi, column.decimals)}"
+    side = "below" if m.draw(value.value) < axis.lo else "above" if m.draw(value.value) > axis.hi else ""
+    # Three digits are a third of a pixel.
+    # Beyond the axis there is nothing to draw, and Chromium would print it black.
+    style = ";".join(f"--{name}:{axis.at(m.draw(v), 0, 100):.3g}" for name, v in places if not side)
+    return Cell(m.text(value.value, column.decimals), f"{note}, n {value.n:,}", style, side)

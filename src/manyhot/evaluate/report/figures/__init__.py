@@ -1,0 +1,53 @@
+"""All figures of a report, drawn with Vega-Altair from its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from manyhot.errors import MissingExtraError
+from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.report.figure import Figure
+
+
+def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: str = "") -> tuple[Figure, ...]:
+    """Return every figure that the tables have numbers for, in reading order.
+
+    Parameters
+    ----------
+    tables : ReportTables
+    own : collection of str
+        The user's own models, set off from the others.
+    command : str
+        What made the report, told beneath each figure.
+
+    Raises
+    ------
+    MissingExtraError
+        If Altair is not installed.
+    """
+    try:
+        import altair as alt
+    except ImportError as error:
+        raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
+    from manyhot.evaluate.report.figures.confidence import draw_trust
+    from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
+    from manyhot.evaluate.report.figures.panel import Numbers
+    from manyhot.evaluate.report.figures.ranks import draw_ranks
+    from manyhot.evaluate.report.figures.saturation import draw_saturation
+    from manyhot.evaluate.report.figures.scatter import draw_models
+    from manyhot.evaluate.report.figures.shift import draw_shift
+
+    numbers = Numbers(tables, sorted(own))
+    with alt.utils.schemapi.debug_mode(False):
+        sections = (
+            draw_labels,
+            draw_models,
+            draw_trust,
+            draw_groups,
+            draw_shift,
+            draw_saturation,
+            draw_ranks,
+        )
+        drawn = [figure for draw in sections for figure in draw(numbers)]
+    return tuple(replace(figure, command=command) for figure in drawn)

@@ -1,0 +1,398 @@
+"""Bars and dots by category, the number beside each.
+
+A line a model over a few steps, such as sizes of label sets, and one that stands for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from manyhot.evaluate.report.figures.panel import (
+    CROSSES,
+    FOCUS,
+    OWN,
+    PINNED,
+    Panel,
+    Sheet,
+    Tip,
+    at,
+    badges,
+    data,
+    detail,
+    dimmed,
+    halo,
+    ink,
+    pinned,
+    plain,
+    spread,
+    words,
+)
+from manyhot.evaluate.report.figures.scatter import Side
+
+ROW = 30
+"""Height of a category."""
+
+
+ABOVE = 36
+"""The same with its name above what is drawn, where names are long."""
+
+
+LINE = 21
+"""Height of a row of a group, where all that is told of it stands beside it."""
+
+
+BESIDE = 290
+"""Width of the names beside groups."""
+
+
+LABELS = 190
+"""Width that the names of categories may take; two such panels, or one on a phone."""
+
+
+def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip]) -> Panel:
+    """Return upright bars: ``label`` on the axis, ``value`` up to `top`, ``text`` above each."""
+    base: Any = alt.Chart(data(name)).encode(
+        alt.X(
+            field="label",
+            type="nominal",
+            sort=list(sheet["label"]),
+            title=x_title,
+            axis=alt.Axis(labelAngle=0, grid=False, domain=True, domainColor=ink("axis")),
+        ),
+        alt.Y(field="value", type="quantitative", scale=alt.Scale(domain=[0, top], nice=False), axis=None),
+    )
+    layers = [
+        base.mark_bar(width={"band": 0.72}),
+        base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(words("text")),
+    ]
+    return Panel(layers, {name: sheet}, max(48 * len(sheet["label"]), 220), 200, title, tips)
+
+
+def bars(
+    name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip], width: int = 300
+) -> Panel:
+    """Return lying bars: ``label`` above each, ``value`` up to `top`, ``text`` beside it."""
+    rows = alt.Y(
+        "label:N", sort=list(sheet["label"]), axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)
+    )
+    axis = alt.Axis(labels=False, grid=False, titleAnchor="start")
+    scale = alt.Scale(domain=[0, top], nice=False)
+    base: Any = alt.Chart(data(name)).encode(
+        rows, alt.X(field="value", type="quantitative", title=x_title, scale=scale, axis=axis)
+    )
+    half = 9
+    layers = [
+        base.mark_bar(size=12, yOffset=half),
+        base.mark_text(dx=6, dy=half, align="left").encode(words("text")),
+        _above(name, rows, -half + 2),
+    ]
+    return Panel(layers, {name: sheet}, width, ABOVE * len(sheet["label"]), title, tips)
+
+
+def _above(name: str, rows: Any, dy: float) -> Any:
+    """Return the names of categories above what is drawn of them, where they may be long."""
+    text: Any = alt.Chart(data(name)).mark_text(align="left", dy=dy, **halo())
+    return text.encode(rows, at(0), words("label"))
+
+
+def strips(
+    name: str,
+    models: Sheet,
+    middles: Sheet,
+    x: Side,
+    *,
+    title: Any = "",
+    tips: Sequence[Tip] = (),
+    width: int = 300,
+    zero: bool = False,
+    above: bool = False,
+) -> Panel:
+    """Return a strip a category: the models faint, and what stands for all of them bold.
+
+    Parameters
+    ----------
+    name : str
+        Of its data.
+    models : Sheet
+        ``model``, ``label``, ``x``; empty where only the middles are known.
+    middles : Sheet
+        ``label``, ``x``, ``text``, and two intervals: ``lo`` and ``hi``, and thick ``inner_lo`` and
+        ``inner_hi``.
+    x : Side
+    title, tips, width
+    zero : bool
+        Draw a line at zero.
+    above : bool
+        Write the names of categories above what is drawn, not at the left.
+    """
+    y = _rows(middles["label"], above=above)
+    models, beyond = _inside(plain(models, "lo", "hi"), x.domain)
+    sheets = {name: models, f"{name}-middle": middles}
+    layers: list[Any] = []
+    if zero:
+        sheets[f"{name}-zero"] = {"x": [0.0]}
+        line: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
+        layers.append(line.encode(x.channel(alt.X, "x")))
+    dy = 8 if above else 0
+    layers += _strip(name, x, y, len(models.get("model", ())), dy)
+    layers += _middle(f"{name}-middle", x, y, middles, dy)
+    if above:
+        layers.append(_above(f"{name}-middle", y, -9))
+    if "text" in middles:
+        place: dict[str, Any] = {"align": "right", "dy": -9} if above else {"align": "left", "dx": 8}
+        text: Any = alt.Chart(data(f"{name}-middle")).mark_text(**place, **halo())
+        layers.append(text.encode(y, at(width), words("text")))
+    if models.get("model"):
+        layers += badges(alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y), dy=dy)
+    height = (ABOVE if above else ROW) * len(set(middles["label"]))
+    return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _inside(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
+    """Return the rows within the axis, and the models of the others; to clip would cut marks at its ends."""
+    kept = [i for i, x in enumerate(models["x"]) if x is not None and domain[0] <= x <= domain[1]]
+    beyond = {models["model"][i] for i in set(range(len(models["x"]))) - set(kept)}
+    return {name: [values[i] for i in kept] for name, values in models.items()}, tuple(sorted(beyond))
+
+
+def _rows(labels: Sequence[str], *, above: bool) -> Any:
+    axis = None if above else alt.Axis(labelLimit=LABELS, labelColor=ink("ink"), grid=False)
+    return alt.Y(field="label", type="nominal", sort=list(dict.fromkeys(labels)), title=None, axis=axis)
+
+
+def _strip(name: str, x: Side, y: Any, n: int, dy: float) -> list[Any]:
+    if not n:
+        return []
+    base: Any = alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y)
+    faint = {"opacity": dimmed(0.45 if n <= 4 * CROSSES else 0.25), "color": ink("mark"), "thickness": 1}
+    tall = 0.32 if dy else 0.5
+    place = {"yOffset": dy}
+    strong = {"height": {"band": 1.3 * tall}, "thickness": 3, **place}
+    return [
+        base.mark_tick(height={"band": tall}, **faint, **place),
+        base.transform_filter(OWN).mark_tick(**strong, color=ink("own")),
+        base.transform_filter(FOCUS).mark_tick(**strong, color=ink("purple")),
+    ]
+
+
+def _middle(name: str, x: Side, y: Any, middles: Sheet, dy: float) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(y)
+    layers = []
+    for lo, hi, thick in (("lo", "hi", 1.5), ("inner_lo", "inner_hi", 5)):
+        if any(v is not None for v in middles.get(lo, ())):
+            ends = (x.channel(alt.X, lo), alt.X2(hi))
+            rule = base.mark_rule(strokeWidth=thick, color=ink("ink"), yOffset=dy, y2Offset=dy)
+            layers.append(rule.encode(*ends))
+    dot = base.mark_point(
+        size=70, color=ink("ink"), stroke=ink("paper"), strokeWidth=1, opacity=1, yOffset=dy
+    )
+    layers.append(dot.encode(x.channel(alt.X, "x")))
+    return layers
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Rows under one head.
+
+    Attributes
+    ----------
+    title : str
+    sheet : Sheet
+        ``label``, ``x``, ``lo``, ``hi``, and at the right ``first`` and ``second``.
+    level : float, optional
+        What the rows are measured by: a dashed line through all of them.
+    """
+
+    title: str
+    sheet: Sheet
+    level: float | None
+
+
+def groups(
+    name: str,
+    found: Sequence[Group],
+    x: Side,
+    *,
+    title: str | Mapping[str, Any],
+    heads: tuple[str, str],
+    tips: Sequence[Tip],
+    width: int = 420,
+) -> Panel:
+    """Return dots with intervals by groups of rows on one axis; `heads` stand above the right columns."""
+    rows, titles = _listed(found)
+    y = alt.Y(
+        field="row",
+        type="quantitative",
+        axis=None,
+        scale=alt.Scale(domain=[len(rows["row"]) + len(found) - 0.5, -0.5], nice=False),
+    )
+    sheets = {name: rows, f"{name}-groups": titles, f"{name}-zero": {"x": [0.0]}}
+    zero: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
+    base: Any = alt.Chart(data(name)).encode(y)
+    above: Any = alt.Chart(data(f"{name}-groups")).encode(y)
+    level = above.transform_filter("isValid(datum.level)").mark_rule(strokeDash=[4, 4], color=ink("mark"))
+    layers = [
+        zero.encode(x.channel(alt.X, "x")),
+        level.encode(x.channel(alt.X, "level"), alt.Y2("end")),
+        base.mark_rule(strokeWidth=1.5, color=ink("ink")).encode(x.channel(alt.X, "lo"), alt.X2("hi")),
+        base.mark_point(size=60, color=ink("ink"), opacity=1).encode(x.channel(alt.X, "x")),
+        above.mark_text(align="left", fontWeight="bold").encode(at(-BESIDE), words("title")),
+        base.mark_text(align="left").encode(at(12 - BESIDE), words("label")),
+    ]
+    for field, place in (("first", 60), ("second", 180)):
+        layers.append(base.mark_text(align="right").encode(at(width + place), words(field)))
+    for field, place in zip(("head_1", "head_2"), (60, 180), strict=True):
+        text = above.mark_text(align="right", color=ink("muted")).encode(at(width + place), words(field))
+        layers.append(text)
+        titles[field] = [heads[field == "head_2"], *[""] * (len(found) - 1)]
+    return Panel(layers, sheets, width, LINE * (len(rows["row"]) + len(found)), title, tips)
+
+
+def _listed(found: Sequence[Group]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return all rows with their places from the top, and the heads of their groups."""
+    rows: dict[str, list[Any]] = {"row": [], **{name: [] for name in found[0].sheet}}
+    titles: dict[str, list[Any]] = {"row": [], "end": [], "title": [], "level": []}
+    place = 0
+    for group in found:
+        n = len(group.sheet["x"])
+        for column, value in zip(titles.values(), (place, place + n, group.title, group.level), strict=True):
+            column.append(value)
+        rows["row"] += range(place + 1, place + n + 1)
+        for name, values in group.sheet.items():
+            rows[name] += values
+        place += n + 1
+    return rows, titles
+
+
+LINE_BESIDE = 26
+"""From the end of a line to what is written beside it: past the number that stands above the end."""
+
+
+def lines(
+    name: str,
+    models: Sheet,
+    middle: Sheet,
+    steps: Sequence[str],
+    y: Side,
+    *,
+    x_title: str | Sequence[str] | None,
+    own: Sequence[str] = (),
+    title: str = "",
+    tips: Sequence[Tip] = (),
+    width: int = 270,
+    height: int = 280,
+) -> Panel:
+    """Return a panel of lines.
+
+    Parameters
+    ----------
+    name : str
+        Of its data.
+    models : Sheet
+        ``model``, ``step``, ``y`` and where there are intervals ``lo``, ``hi``.
+    middle : Sheet
+        ``step``, ``y``, and ``text`` beside each point; empty for none.
+    steps : sequence of str
+        What stands on the axis, in order; a line break where there is a ``|``.
+    y : Side
+    x_title
+    own : sequence of str
+        Models that are named at the right.
+    title, tips, width, height
+    """
+    if own:
+        # What the names beside the lines take, so that three panels still fit a page.
+        width -= LINE_BESIDE - 10
+    x = alt.X(
+        field="step",
+        type="nominal",
+        sort=list(steps),
+        title=x_title,
+        scale=alt.Scale(padding=0.35),
+        axis=alt.Axis(labelAngle=0, labelExpr="split(datum.value, '|')", grid=False, labelLimit=width),
+    )
+    models, beyond = _inside_lines(plain(models, "lo", "hi"), y.domain)
+    layers = _models(name, x, y, models)
+    sheets = {name: models}
+    if middle.get("y"):
+        sheets[f"{name}-middle"] = middle
+        layers += _middle_of_line(f"{name}-middle", x, y)
+    layers += _on_top(name, x, y, intervals="lo" in models)
+    sheets[f"{name}-own"] = _ends(models, own, steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
+    layers.append(_own_names(f"{name}-own", x, y))
+    layers += _badges(name, x, y, steps, left=bool(own))
+    if middle.get("y"):
+        layers.append(_numbers(f"{name}-middle", x, y))
+    return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _badges(name: str, x: Any, y: Side, steps: Sequence[str], *, left: bool) -> list[Any]:
+    """Return the numbers of pinned models beside the ends of their lines, where no other text is."""
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    at_end = base.transform_filter({"field": "step", "equal": steps[0 if left else -1]})
+    return badges(at_end, dx=-LINE_BESIDE if left else LINE_BESIDE)
+
+
+def _inside_lines(models: Sheet, domain: tuple[float, float]) -> tuple[Sheet, tuple[str, ...]]:
+    """Return the models whose lines stay within the axis, and the names of the others."""
+    rows = zip(models["model"], models["y"], strict=True)
+    beyond = {m for m, y in rows if not domain[0] <= y <= domain[1]}
+    kept = [i for i, m in enumerate(models["model"]) if m not in beyond]
+    return {field: [values[i] for i in kept] for field, values in models.items()}, tuple(sorted(beyond))
+
+
+def _ends(models: Sheet, own: Sequence[str], last: str, apart: float) -> Sheet:
+    """Return where the names of own models stand: at the ends of their lines, none on another."""
+    rows = zip(models["model"], models["step"], models["y"], strict=True)
+    placed = spread({m: y for m, step, y in rows if m in own and step == last}, apart)
+    return {"model": list(placed), "step": [last] * len(placed), "y": list(placed.values())}
+
+
+def _own_names(name: str, x: Any, y: Side) -> Any:
+    text: Any = alt.Chart(data(name)).mark_text(
+        align="left", dx=LINE_BESIDE - 2, fontWeight="bold", color=ink("own"), **halo()
+    )
+    return text.encode(x, y.channel(alt.Y, "y"), words("model"))
+
+
+def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
+    n = len(set(models["model"]))
+    width, opacity = (1.0, 0.4) if n <= CROSSES else (0.6, 0.16)
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"), detail())
+    shown = base.mark_line(strokeWidth=width, opacity=dimmed(opacity), color=ink("mark"))
+    if n > CROSSES:
+        return [shown]
+    # Thin lines are hard to point at; this one takes the pointer, and is not seen.
+    return [shown, base.mark_line(strokeWidth=7, opacity=0.001, color=ink("mark"))]
+
+
+def _middle_of_line(name: str, x: Any, y: Side) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    return [
+        base.mark_line(strokeWidth=3, color=ink("ink")),
+        base.mark_point(size=50, color=ink("ink"), opacity=1),
+    ]
+
+
+def _numbers(name: str, x: Any, y: Side) -> Any:
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    return base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo()).encode(words("text"))
+
+
+def _on_top(name: str, x: Any, y: Side, *, intervals: bool) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
+    layers = []
+    for chosen, hue in ((OWN, ink("own")), (FOCUS, ink("purple")), (PINNED, pinned())):
+        rows = base.transform_filter(chosen)
+        layers += [
+            rows.mark_line(strokeWidth=2.5, color=hue).encode(detail()),
+            rows.mark_point(size=34, color=hue, opacity=1),
+        ]
+        if intervals and chosen == OWN:
+            bar = rows.mark_rule(color=hue, strokeWidth=1.5)
+            layers.append(bar.encode(x, y.channel(alt.Y, "lo"), alt.Y2("hi")))
+    return layers

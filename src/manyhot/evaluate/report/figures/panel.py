@@ -1,0 +1,388 @@
+"""Panels: a chart with its data, and what all charts share: own, pinned, found and pointed-at models.
+
+From the tables to columns that charts draw: chosen and joined, never computed.
+
+What figures call things, so that a stranger understands an axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import altair as alt
+import polars as pl
+
+from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.report.figure import Spec, colour, config
+from manyhot.report.metrics import metric, reading_order
+from manyhot.report.words import counted, listed
+
+Sheet = Mapping[str, Sequence[Any]]
+"""Columns of a data set that is drawn."""
+
+
+Tip = tuple[str, ...]
+"""A line of a tooltip: its label, the field, the decimals, the unit, and the fields of an interval."""
+
+
+OWN = "own[datum.model]"
+
+
+FOCUS = "datum.model === hover || found[datum.model]"
+
+
+PINNED = "pins[datum.model]"
+"""Which rows the layers on top draw. The page sets the signals; a drawing of no page has own models only."""
+
+
+PINS = ("purple", "green", "ochre", "ink")
+"""Colours of pinned models, in the order in which they were pinned; from the fifth on, they come again."""
+
+
+CROSSES = 100
+"""Models up to which intervals are drawn."""
+
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Charts on the same axes, and the data that they name.
+
+    Attributes
+    ----------
+    layers : sequence of altair.Chart
+        The first at the bottom. Not an altair.LayerChart, which copies all of them five times over.
+    sheets : Mapping of str to Sheet
+        By the names that the charts give to their data.
+    width, height : int
+    title : str or Mapping
+    tips : sequence of Tip
+        What a tooltip tells of a mark, beside the model.
+    beyond : tuple of str
+        Models that lie beyond the axes and are not drawn.
+    """
+
+    layers: Sequence[Any]
+    sheets: Mapping[str, Sheet]
+    width: int
+    height: int
+    title: str | Mapping[str, Any] = ""
+    tips: Sequence[Tip] = ()
+    beyond: tuple[str, ...] = ()
+
+
+def data(name: str) -> Any:
+    """Return data by name: the rows come in once, for all panels."""
+    return alt.NamedData(name=name)
+
+
+def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 3) -> Spec:
+    """Return the specification of panels side by side."""
+    sheets = {name: sheet for panel in panels for name, sheet in panel.sheets.items()}
+    models = {m for sheet in sheets.values() for m in sheet.get("model", ())}
+    beyond = sorted({name for panel in panels for name in panel.beyond})
+    return {
+        "$schema": SCHEMA,
+        "config": config(),
+        "params": _params({m for m in own if m in models}),
+        "columns": columns,
+        "concat": [_bare(panel) for panel in panels],
+        "datasets": {name: rows(sheet) for name, sheet in sheets.items()},
+        "usermeta": {
+            "tips": [list(map(list, panel.tips)) for panel in panels],
+            "models": bool(models),
+            **({"beyond": beyond} if beyond else {}),
+        },
+    }
+
+
+def plain(sheet: Sheet, *ends: str) -> Sheet:
+    """Return a sheet without its intervals where nobody could see them; a page would be twice as large."""
+    if len(set(sheet.get("model", ()))) <= CROSSES:
+        return sheet
+    return {name: values for name, values in sheet.items() if name not in ends}
+
+
+def beyond_said(panels: Sequence[Panel]) -> str:
+    """Return which models are not drawn, as a sentence to follow others; empty for none."""
+    names = sorted({name for panel in panels for name in panel.beyond})
+    if not names:
+        return ""
+    which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
+    return f" Beyond the axes of a panel, and not drawn there: {which}."
+
+
+def line_said(panel: Panel) -> Panel:
+    """Return a panel that says below its title which models beyond its axes its line is fitted to, too."""
+    if not panel.beyond:
+        return panel
+    title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}
+    names = sorted(panel.beyond)
+    which = names[0] if len(names) == 1 else counted(len(names), "model")
+    told = [title.get("subtitle", ""), f"The line is fitted to {which} beyond the axes, too."]
+    return replace(panel, title={**title, "subtitle": [text for text in told if text]})
+
+
+def points_said(n: int, cross: str) -> str:
+    """Return what a point is, and its cross where there are so few models that one is drawn."""
+    return f"A point is a model{f'; its cross shows {cross}' if n <= CROSSES else ''}."
+
+
+def own_said(own: Sequence[str], text: str) -> str:
+    """Return a sentence about own models, to follow others; empty where there are none."""
+    return f" {text}" if own else ""
+
+
+def words(field: str) -> Any:
+    """Return the encoding of a text by a field; altair takes its time to make one of a string."""
+    return alt.Text(field=field, type="nominal")
+
+
+def at(x: float) -> Any:
+    """Return the encoding of a fixed place, in pixels from the left."""
+    value: Any = alt.XValue
+    return value(x)
+
+
+def detail(field: str = "model") -> Any:
+    """Return the encoding that makes a line of each value of a field."""
+    return alt.Detail(field=field, type="nominal")
+
+
+def rows(sheet: Sheet) -> list[dict[str, Any]]:
+    """Return a sheet by rows; numbers with five significant digits, as no eye sees more."""
+    columns = {name: [_plain(v) for v in values] for name, values in sheet.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def dimmed(opacity: float) -> alt.ExprRef:
+    """Return an opacity that falls while some models are set off."""
+    return alt.ExprRef(f"busy ? {opacity / 3:.3g} : {opacity:.3g}")
+
+
+def pinned() -> alt.ExprRef:
+    """Return the colour of a pinned model."""
+    return alt.ExprRef(f"{[ink(hue) for hue in PINS]}[({PINNED} - 1) % {len(PINS)}]")
+
+
+def badges(base: Any, *, dx: float = 0, dy: float = 0) -> list[Any]:
+    """Return the numbers of pinned models, on their marks; their names stand below the figure.
+
+    Names on marks lay on each other and on what else is written there, and were cut at the edges.
+    """
+    rows = base.transform_filter(PINNED)
+    look = {"size": 160, "opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "xOffset": dx, "yOffset": dy}
+    number = {"text": alt.ExprRef(PINNED), "fontSize": 10, "fontWeight": "bold", "dx": dx, "dy": dy}
+    return [rows.mark_point(**look, color=pinned()), rows.mark_text(**number, color=ink("paper"))]
+
+
+def halo() -> dict[str, Any]:
+    """Return the look of text that is read over marks: outlined in the colour of the paper."""
+    return {"stroke": ink("paper"), "strokeWidth": 3, "strokeJoin": "round"}
+
+
+def spread(wanted: Mapping[str, float], apart: float) -> dict[str, float]:
+    """Move labels that would lie on each other apart, upwards in value, each as little as it needs."""
+    placed: dict[str, float] = {}
+    free = -math.inf
+    for name, place in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
+        placed[name] = max(float(place), free)
+        free = placed[name] + apart
+    return placed
+
+
+def ink(name: str) -> Any:
+    """Return a colour as the value of an encoding or a mark."""
+    return colour(name)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
+
+
+def _params(own: set[str]) -> list[dict[str, Any]]:
+    return [
+        {"name": "own", "value": dict.fromkeys(sorted(own), 1)},
+        {"name": "pins", "value": {}},
+        {"name": "found", "value": {}},
+        {"name": "hover", "value": ""},
+        {"name": "busy", "value": False},
+    ]
+
+
+def _bare(panel: Panel) -> Spec:
+    # Validation costs more than drawing; the tests validate every figure.
+    layers = [layer.to_dict(validate=False, context={"top_level": False}) for layer in panel.layers]
+    spec: Spec = {"width": panel.width, "height": panel.height, **_hoisted(layers)}
+    return {"title": panel.title, **spec} if panel.title else spec
+
+
+def _hoisted(layers: list[Spec]) -> Spec:
+    """Say once what all layers encode alike: pages of many figures are mostly axes otherwise."""
+    encodings = [layer.get("encoding", {}) for layer in layers]
+    first = encodings[0]
+    shared = {k: first[k] for k in ("x", "y") if k in first and all(e.get(k) == first[k] for e in encodings)}
+    if not shared:
+        return {"layer": layers}
+    kept = [{**la, "encoding": {k: v for k, v in la["encoding"].items() if k not in shared}} for la in layers]
+    return {"encoding": shared, "layer": kept}
+
+
+class Numbers:
+    """The tables as frames, made once, with what several figures ask of them.
+
+    Parameters
+    ----------
+    tables : ReportTables
+    own : sequence of str
+        The user's own models.
+    """
+
+    def __init__(self, tables: ReportTables, own: Sequence[str] = ()) -> None:
+        self.tables = tables
+        self.own = tuple(sorted(set(own)))
+        self._frames: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        """Return a table as a frame."""
+        if name not in self._frames:
+            self._frames[name] = cast(pl.DataFrame, pl.from_arrow(self.tables[name]))
+        return self._frames[name]
+
+    @cached_property
+    def results(self) -> pl.DataFrame:
+        """The results that have a value."""
+        return self["results"].filter(pl.col("value").is_finite())
+
+    @cached_property
+    def whole(self) -> pl.DataFrame:
+        """The results over all images."""
+        return self.results.filter(pl.col("slice") == "all")
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Data sets in the order of the results."""
+        return self["results"]["dataset"].unique(maintain_order=True).to_list()
+
+    def metrics(self, dataset: str) -> list[str]:
+        """Return the metrics of a data set that have values over all images, in reading order."""
+        found = self.whole.filter(pl.col("dataset") == dataset)["metric"].unique().to_list()
+        return sorted(found, key=reading_order)
+
+    def of(self, dataset: str, metric: str, slice: str = "all") -> pl.DataFrame:
+        """Return the values of a metric, a row a model, sorted by model."""
+        rows = self.results.filter(
+            (pl.col("dataset") == dataset) & (pl.col("metric") == metric) & (pl.col("slice") == slice)
+        )
+        return rows.sort("model")
+
+    def both(self, x: tuple[str, ...], y: tuple[str, ...]) -> pl.DataFrame:
+        """Return models with a value at x and at y: ``model``, ``x``, ``x_lo``, ``x_hi``, ``y``, …, and n.
+
+        Parameters
+        ----------
+        x, y : tuple of str
+            Data set, metric and, where it is not all, slice.
+        """
+        left, right = (self.of(*end).select("model", *_COLUMNS) for end in (x, y))
+        names = {c: f"x_{c}" for c in _COLUMNS} | {"value": "x"}
+        return left.rename(names).join(
+            right.rename({c: f"y_{c}" for c in _COLUMNS} | {"value": "y"}), on="model"
+        )
+
+    def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
+        """Return a fitted line over all images: between two data sets and metrics, on a scale."""
+        rows = self["fits"].filter(
+            (pl.col("dataset_x") == x[0])
+            & (pl.col("metric_x") == x[1])
+            & (pl.col("dataset_y") == y[0])
+            & (pl.col("metric_y") == y[1])
+            & (pl.col("slice_x") == "all")
+            & (pl.col("slice_y") == "all")
+            & (pl.col("scale") == scale)
+            & (pl.col("models") == models)
+            & pl.col("slope").is_finite()
+        )
+        return first(rows)
+
+
+_COLUMNS = ("value", "lo", "hi", "n")
+
+
+def column(frame: pl.DataFrame, name: str, times: float = 1.0) -> list[Any]:
+    """Return a column as a list, numbers multiplied; None where there is nothing."""
+    values = frame[name].to_list()
+    if times == 1.0:
+        return values
+    return [None if v is None or not math.isfinite(v) else v * times for v in values]
+
+
+def first(frame: pl.DataFrame) -> dict[str, Any] | None:
+    """Return the first row, None without one."""
+    return frame.row(0, named=True) if frame.height else None
+
+
+AXES = {
+    "top1": "Top-1 accuracy, original labels",
+    "top5": "Top-5 accuracy, original labels",
+    "real1": "ReaL accuracy: best class in the label set",
+    "real5": "Best five classes meet the label set",
+    "mla": "Multi-label accuracy, mean over classes",
+    "variable_topk": "Variable top-k: share of the label set found",
+    "asma": "ASMA: variable top-k, mean over set sizes",
+}
+"""Metrics in words, without the unit."""
+
+
+SHORT = {
+    "top1": "Top-1, original labels",
+    "top5": "Top-5, original labels",
+    "real1": "ReaL, label sets",
+    "real5": "ReaL top-5, label sets",
+    "mla": "Multi-label accuracy",
+    "variable_topk": "Variable top-k",
+    "asma": "ASMA",
+}
+"""The same where there is little room."""
+
+
+def axis(name: str) -> str:
+    """Return the title of an axis of a metric, with its unit."""
+    return _with_unit(AXES.get(name, metric(name).label), name)
+
+
+def short(name: str) -> str:
+    """Return a metric in few words."""
+    return SHORT.get(name, metric(name).label)
+
+
+def interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
+    """Return ``11.6 to 12.1``; empty without an interval."""
+    return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """Return a number with a true minus sign."""
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many letters: its start and its end, which tell versions apart."""
+    return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
+
+
+def slug(name: str) -> str:
+    """Return a name for files and anchors."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def _with_unit(words: str, name: str) -> str:
+    return f"{words} (%)" if metric(name).percent else words

@@ -1,0 +1,291 @@
+"""Whether accuracy has saturated: what the best models gain on label sets, and what goes with accuracy."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import polars as pl
+
+from manyhot.evaluate.report.figures.bars import strips
+from manyhot.evaluate.report.figures.panel import (
+    Numbers,
+    Panel,
+    axis,
+    beyond_said,
+    column,
+    compose,
+    line_said,
+    points_said,
+    short,
+    slug,
+)
+from manyhot.evaluate.report.figures.scatter import (
+    Line,
+    log_side,
+    plain_side,
+    scatter,
+    shown,
+    shown_both,
+    slope_said,
+    typical,
+)
+from manyhot.report.figure import Figure
+from manyhot.report.words import called, counted
+
+GROUPS = {
+    "pretraining": "By the data seen before ImageNet",
+    "img_size": "By image size (pixels a side)",
+    "family": "By architecture family",
+}
+"""Columns of the models table that are drawn as groups."""
+
+
+MOST_GROUPS = 15
+
+
+SEEN = {
+    "in-1k": "ImageNet-1k only",
+    "in-12k": "ImageNet-12k",
+    "in-21k/22k": "ImageNet-21k",
+    "jft": "JFT-300M",
+    "ig-1b": "Instagram-1B",
+    "yfcc-100m": "YFCC-100M",
+    "laion-2b": "LAION-2B",
+    "webli": "WebLI",
+    "clip": "CLIP data",
+    "merged-30m": "Merged-30M",
+    "seer": "SEER, Instagram",
+    "lvd-142m": "LVD-142M",
+}
+"""Pretraining data of `manyhot.families` in words."""
+
+
+def draw_saturation(numbers: Numbers) -> list[Figure]:
+    """Return the figures of the section."""
+    drawn: list[Figure | None] = []
+    for dataset in numbers.datasets:
+        drawn += [real_by_top1(numbers, dataset), label_errors(numbers, dataset)]
+    for dataset in numbers.datasets[:1]:
+        drawn += [by_parameters(numbers, dataset), by_groups(numbers, dataset)]
+    return [figure for figure in drawn if figure is not None]
+
+
+def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return ReaL against top-1 accuracy with the lines fitted to all models and to the best."""
+    both = numbers.both((dataset, "top1"), (dataset, "real1"))
+    fits = numbers["fits"].filter(
+        (pl.col("dataset_x") == dataset)
+        & (pl.col("dataset_y") == dataset)
+        & (pl.col("metric_x") == "top1")
+        & (pl.col("metric_y") == "real1")
+        & (pl.col("slice_x") == "all")
+        & (pl.col("slice_y") == "all")
+        & (pl.col("scale") == "plain")
+        & pl.col("slope").is_finite()
+    )
+    best = max(column(both, "x"), default=0.0)
+    found = [
+        fit
+        for fit in fits.sort(pl.col("models") != "all", "models").iter_rows(named=True)
+        if _least(fit) <= best
+    ]
+    if both.is_empty() or not found:
+        return None
+    sheet = {"model": column(both, "model")} | {
+        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
+    }
+    panels = [_fitted(f"saturation-{i}", sheet, fit, numbers.own) for i, fit in enumerate(found)]
+    said = "; ".join(f"{_which(fit)}: {slope_said(fit)}" for fit in found)
+    return Figure(
+        f"saturation-{slug(dataset)}",
+        "saturation",
+        dataset,
+        f"What a point of top-1 accuracy is worth on label sets, {called(dataset)}",
+        "A point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
+        "accuracy go with one point of top-1 accuracy, with its 95 % interval over families of models. "
+        "Below one, much of a gain on original labels is no gain on label sets." + beyond_said(panels),
+        f"Points of ReaL accuracy to a point of top-1. {said}.",
+        compose(panels, numbers.own),
+        _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
+    )
+
+
+def _with_lines(points: pl.DataFrame, fits: list[dict[str, Any]]) -> pl.DataFrame:
+    """Return the points of each panel with its line."""
+    names = ("slope", "slope_lo", "slope_hi", "intercept")
+    return pl.concat(
+        points.filter(pl.col("x") >= _least(fit) - 1e-9).with_columns(
+            pl.lit(fit["models"]).alias("models"), *(pl.lit(fit[n], pl.Float64).alias(n) for n in names)
+        )
+        for fit in fits
+    )
+
+
+def _fitted(name: str, sheet: dict[str, list[Any]], fit: dict[str, Any], own: tuple[str, ...]) -> Panel:
+    least = _least(fit)
+    kept = [i for i, x in enumerate(sheet["x"]) if x >= 100 * least - 1e-9]
+    best = {field: [values[i] for i in kept] for field, values in sheet.items()}
+    xs, ys = shown_both(best)
+    panel = scatter(
+        name,
+        best,
+        plain_side([axis("top1")], xs),
+        plain_side([axis("real1")], ys),
+        title={"text": f"{_which(fit)} ({fit['n']:,})", "subtitle": slope_said(fit).capitalize()},
+        tips=[
+            (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
+            (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
+        ],
+        equal=True,
+        own=own,
+        lines=[Line(fit["slope"], 100 * fit["intercept"])],
+    )
+    return line_said(panel)
+
+
+def _least(fit: dict[str, Any]) -> float:
+    return float(fit["models"].partition(">=")[2] or 0)
+
+
+def _which(fit: dict[str, Any]) -> str:
+    return f"Models from {100 * _least(fit):g} % on" if _least(fit) else "All models"
+
+
+def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return which share of top-1 errors is in the label set, against top-1 accuracy."""
+    both = numbers.both((dataset, "top1"), (dataset, "valid_errors"))
+    if both.is_empty():
+        return None
+    sheet = {"model": column(both, "model")} | {
+        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
+    }
+    best = both.sort("x", descending=True).row(0, named=True)
+    xs, ys = shown_both(sheet)
+    panel = scatter(
+        "errors",
+        sheet,
+        plain_side([axis("top1")], xs),
+        plain_side(["Errors that are in the label set (%)"], ys),
+        title="",
+        tips=[
+            (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
+            ("Errors in the label set", "y", "1", " %", "y_lo", "y_hi"),
+        ],
+        own=numbers.own,
+        width=400,
+    )
+    return Figure(
+        f"label-errors-{slug(dataset)}",
+        "saturation",
+        dataset,
+        f"How much of what is left is error of the labels, {called(dataset)}",
+        "Of the images whose best class is not the original label: the share on which that class is in "
+        "the label set, so that the label, not the model, is at fault or incomplete. "
+        f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
+        f"Of the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
+        f"{100 * best['y']:.1f} % are in the label set.",
+        compose([panel], numbers.own),
+        both.drop("x_n").to_arrow(),
+    )
+
+
+def _with_models(numbers: Numbers, dataset: str) -> tuple[str, pl.DataFrame]:
+    """Return the metric that accuracy is told by, and its values beside what is known of the models."""
+    metric = next((m for m in ("real1", "top1") if numbers.of(dataset, m).height), "")
+    values = numbers.of(dataset, metric).select("model", "value", "lo", "hi", "n")
+    return metric, values.join(numbers["models"], on="model", maintain_order="left")
+
+
+def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return accuracy against the number of parameters."""
+    metric, rows = _with_models(numbers, dataset)
+    rows = rows.filter(pl.col("params").is_finite() & (pl.col("params") > 0))
+    if rows.height < 3:
+        return None
+    sheet = {
+        "model": column(rows, "model"),
+        "x": column(rows, "params"),
+        **{new: column(rows, old, 100) for new, old in (("y", "value"), ("y_lo", "lo"), ("y_hi", "hi"))},
+    }
+    panel = scatter(
+        "parameters",
+        sheet,
+        log_side(["Parameters (millions)"], sheet["x"]),
+        plain_side([axis(metric)], shown(sheet["y"])),
+        title="",
+        tips=[("Parameters", "x", "1", " million"), (short(metric), "y", "2", " %", "y_lo", "y_hi")],
+        own=numbers.own,
+        width=400,
+    )
+    return Figure(
+        f"parameters-{slug(dataset)}",
+        "saturation",
+        dataset,
+        f"Accuracy against size of the model, {called(dataset)}",
+        "A point is a model. Parameters are on a logarithmic axis: each step to the right is as many "
+        "times more." + beyond_said([panel]),
+        f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
+        f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
+        compose([panel], numbers.own),
+        rows.select("model", "params", "value", "lo", "hi").to_arrow(),
+    )
+
+
+def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return accuracy by pretraining data, image size and family, each ordered by its median."""
+    metric, rows = _with_models(numbers, dataset)
+    panels = []
+    for name, title in GROUPS.items():
+        known = rows.filter(pl.col(name).is_not_null()) if name in rows.columns else rows.clear()
+        known = known.filter(pl.col(name).cast(pl.String) != "")
+        if known[name].n_unique() > 1:
+            panels.append(_grouped(known, name, title, metric))
+    if not panels:
+        return None
+    return Figure(
+        f"kinds-{slug(dataset)}",
+        "saturation",
+        dataset,
+        f"Accuracy by kind of model, {called(dataset)}",
+        "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
+        f"how many models; of many groups the {MOST_GROUPS} largest. Groups differ in more than their name: "
+        "this tells what goes together, not what causes what." + beyond_said(panels),
+        f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
+        compose(panels, numbers.own),
+        rows.select("model", *(g for g in GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),
+    )
+
+
+def _medians_said(panel: Panel) -> str:
+    """Return the medians of the first group and the last."""
+    middles = next(sheet for name, sheet in panel.sheets.items() if name.endswith("-middle"))
+    (first, *_, last) = zip(middles["label"], middles["text"], strict=True)
+    return f"{panel.title}: {first[0]} {first[1]} % down to {last[0]} {last[1]} %."
+
+
+def _grouped(rows: pl.DataFrame, name: str, title: str, metric: str) -> Panel:
+    sizes = rows.group_by(name).len().sort("len", name, descending=[True, False]).head(MOST_GROUPS)
+    values = {g: rows.filter(pl.col(name) == g)["value"].to_list() for g in sizes[name]}
+    order = sorted(values, key=lambda g: -median(values[g]))
+    labels = {g: f"{SEEN.get(g, g)} ({len(values[g]):,})" for g in order}
+    kept = rows.filter(pl.col(name).is_in(order)).sort("model")
+    middles = [100 * median(values[g]) for g in order]
+    side = plain_side([f"{short(metric)} (%)"], [*typical(column(kept, "value", 100)), *middles])
+    return strips(
+        f"kind-{name}",
+        {
+            "model": column(kept, "model"),
+            "label": [labels[g] for g in kept[name]],
+            **{new: column(kept, old, 100) for new, old in (("x", "value"), ("lo", "lo"), ("hi", "hi"))},
+        },
+        {
+            "label": list(labels.values()),
+            "x": middles,
+            "text": [f"{m:.1f}" for m in middles],
+        },
+        side,
+        title=title,
+        tips=[("Group", "label"), (short(metric), "x", "2", " %", "lo", "hi")],
+        width=200,
+    )

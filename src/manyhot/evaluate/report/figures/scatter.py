@@ -1,0 +1,418 @@
+"""Models as points: one accuracy against another, with intervals, the line of equals and a fitted line.
+
+Models on one data set: accuracy on original labels against accuracy on label sets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import altair as alt
+
+from manyhot.evaluate.report.figures.panel import (
+    CROSSES,
+    FOCUS,
+    OWN,
+    Numbers,
+    Panel,
+    Sheet,
+    Tip,
+    axis,
+    badges,
+    beyond_said,
+    column,
+    compose,
+    data,
+    dimmed,
+    halo,
+    ink,
+    interval,
+    plain,
+    points_said,
+    short,
+    shortened,
+    slug,
+    spread,
+    words,
+)
+from manyhot.report.figure import Axis, Figure, fences
+from manyhot.report.words import called, counted
+
+SQUEEZED = 1 / 3
+"""Share of an axis that most models have at least; a few far ones that would leave less are cut off."""
+
+
+ROOM = 0.05
+"""Of an axis, beyond what it must show."""
+
+
+SIDE = 300
+"""Width and height of a panel: three of them, or one on a phone."""
+
+
+LONGEST = 36
+"""Letters of a name inside a panel."""
+
+
+LETTER = 6.4
+"""Width of a letter of a name, in pixels."""
+
+
+PROBIT_TICKS = (
+    (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99),
+    (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
+    (0.005, 0.01, 0.02, *(i / 20 for i in range(1, 20)), 0.98, 0.99, 0.995),
+    (0.001, 0.002, 0.005, *(i / 50 for i in range(1, 50)), 0.99, 0.995, 0.998, 0.999),
+)
+"""Places of ticks, few to many; the first that gives an axis `FEWEST_TICKS` is taken."""
+
+
+FEWEST_TICKS = 4
+
+
+_normal = NormalDist()
+
+
+def probit(share: float) -> float:
+    """Return the place of a share on a probit axis; shares of 0 and 1 lie at its ends."""
+    return _normal.inv_cdf(min(max(share, 1e-6), 1 - 1e-6))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A fitted line in the units of the axes, and what stands above its left end."""
+
+    slope: float
+    intercept: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """An axis.
+
+    Attributes
+    ----------
+    title : sequence of str
+        Lines.
+    domain : (float, float)
+    ticks : sequence of float, optional
+        Where the axis does not choose.
+    labels : str
+        A Vega expression of the text of a tick.
+    axis : Mapping
+        Further options of the axis.
+    log : bool
+    """
+
+    title: Sequence[str]
+    domain: tuple[float, float]
+    ticks: Sequence[float] | None = None
+    labels: str = ""
+    axis: Mapping[str, Any] = field(default_factory=dict)
+    log: bool = False
+
+    def channel(self, kind: Any, name: str) -> Any:
+        """Return the encoding of a field on this axis."""
+        options: dict[str, Any] = dict(self.axis)
+        if self.ticks is not None:
+            options["values"] = list(self.ticks)
+        if self.labels:
+            options["labelExpr"] = self.labels
+        return kind(
+            field=name,
+            type="quantitative",
+            title=list(self.title) if len(self.title) > 1 else self.title[0],
+            scale=alt.Scale(type="log", domain=list(self.domain), nice=False)
+            if self.log
+            else alt.Scale(domain=list(self.domain), nice=False, zero=False),
+            axis=alt.Axis(**options),
+        )
+
+
+def plain_side(title: Sequence[str], values: Iterable[float | None], *, percent: bool = True) -> Side:
+    """Return an axis over all values with a little room, its ticks at round numbers."""
+    known = [v for v in values if v is not None]
+    axis = Axis.over(known, percent=percent)
+    room = ROOM * (max(known) - min(known)) if known else 0.0
+    lo, hi = (
+        (max(axis.lo, min(known) - room), min(axis.hi, max(known) + room)) if room else (axis.lo, axis.hi)
+    )
+    return Side(title, (lo, hi), [t for t in axis.ticks if lo <= t <= hi])
+
+
+def probit_side(title: Sequence[str], shares: Iterable[float | None]) -> Side:
+    """Return an axis on which shares near 0 and 1 lie far apart, its ticks in percent."""
+    known = [s for s in shares if s is not None]
+    lo, hi = probit(min(known)), probit(max(known))
+    room = 0.06 * (hi - lo) or 0.1
+    lo, hi = lo - room, hi + room
+    choices = [[t for t in places if lo <= probit(t) <= hi] for places in PROBIT_TICKS]
+    chosen = next((c for c in choices if len(c) >= FEWEST_TICKS), choices[-1])
+    ticks = {round(probit(t), 4): f"{100 * t:g}" for t in chosen}
+    labels = f"{json.dumps(list(ticks.values()))}[indexof({list(ticks)}, datum.value)]"
+    return Side(title, (lo, hi), tuple(ticks), labels, {"labelOverlap": True})
+
+
+def log_side(title: Sequence[str], values: Sequence[float]) -> Side:
+    """Return a logarithmic axis."""
+    lo, hi = min(values) / 1.1, max(values) * 1.1
+    ticks = [10.0**p * m for p in range(-3, 8) for m in (1, 2, 5) if lo <= 10.0**p * m <= hi]
+    return Side(title, (lo, hi), ticks, "format(datum.value, ',~g')", {"labelOverlap": True}, log=True)
+
+
+def typical(values: Iterable[float | None]) -> list[float]:
+    """Return the values that an axis must show; see `manyhot.report.figure.fences`."""
+    known = [v for v in values if v is not None]
+    low, high = fences(known)
+    return [v for v in known if low <= v <= high]
+
+
+def shown(values: Iterable[float | None]) -> list[float]:
+    """Return the values that an axis shows: all, or the typical ones where all would squeeze them."""
+    known = [v for v in values if v is not None]
+    near = typical(known)
+    squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))
+    return near if squeezed else known
+
+
+def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
+    """Return what the axes show of points, as `shown` does: a point that one axis cuts off is off both.
+
+    With the intervals, where they are drawn.
+    """
+    points = list(zip(sheet["x"], sheet["y"], strict=True))
+    (x_lo, x_hi), (y_lo, y_hi) = ((min(v), max(v)) for v in (shown(sheet["x"]), shown(sheet["y"])))
+    kept = [i for i, (a, b) in enumerate(points) if x_lo <= a <= x_hi and y_lo <= b <= y_hi]
+    ends = ("", "_lo", "_hi") if len(points) <= CROSSES else ("",)
+    xs, ys = ([sheet[v + end][i] for end in ends if v + end in sheet for i in kept] for v in "xy")
+    return [x for x in xs if x is not None], [y for y in ys if y is not None]
+
+
+def slope_said(fit: Mapping[str, Any]) -> str:
+    """Return a slope with its interval in words."""
+    ends = interval(fit["slope_lo"], fit["slope_hi"], 2)
+    return f"slope {fit['slope']:.2f}" + (f" ({ends})" if ends else "")
+
+
+def scatter(
+    name: str,
+    sheet: Sheet,
+    x: Side,
+    y: Side,
+    *,
+    title: str | Mapping[str, Any],
+    tips: Sequence[Tip],
+    equal: bool = False,
+    lines: Sequence[Line] = (),
+    own: Sequence[str] = (),
+    extremes: Sequence[str] = (),
+    width: int = SIDE,
+    height: int = SIDE,
+) -> Panel:
+    """Return a panel of models as points.
+
+    Parameters
+    ----------
+    name : str
+        Of its data.
+    sheet : Sheet
+        ``model``, ``x``, ``y``, and where there are intervals ``x_lo``, ``x_hi``, ``y_lo``, ``y_hi``.
+    x, y : Side
+    title, tips
+    equal : bool
+        Draw the dashed line on which both are the same.
+    lines : sequence of Line
+        Fitted lines.
+    own : sequence of str
+        Models that are named.
+    extremes : sequence of str
+        Others that are named: nothing lies above the first, nothing below the last.
+    width, height : int
+    """
+    sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
+    beyond = _beyond(sheet, x.domain, y.domain)
+    kept = _inside(x.domain, y.domain) if beyond else ""
+    channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
+    sheets: dict[str, Sheet] = {name: sheet}
+    drawn = (
+        [("equal", Line(1.0, 0.0), {"strokeDash": [4, 4], "color": ink("axis"), "strokeWidth": 1})]
+        if equal
+        else []
+    )
+    drawn += [(f"fit-{i}", line, {"color": ink("ink"), "strokeWidth": 1.5}) for i, line in enumerate(lines)]
+    layers: list[Any] = []
+    for kind, line, style in drawn:
+        within = x.domain if kind == "equal" else _extent(sheet["x"], x.domain)
+        ends = _ends(line, within, y.domain)
+        if ends:
+            sheets[f"{name}-{kind}"] = ends
+            layers += _line(f"{name}-{kind}", channels, style, line.note)
+    n = len(sheet["model"])
+    marks = [*(_crosses(name, x, y, sheet, kept) if n <= CROSSES else ()), _points(name, channels, n, kept)]
+    # A fitted line is seen over the points, the line of equals under them.
+    layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
+    apart = 14 * (y.domain[1] - y.domain[0]) / height
+    sheets[f"{name}-own"] = _own_places(sheet, own, apart)
+    layers += _named(_rows(name, kept).encode(*channels), f"{name}-own", sum(x.domain) / 2)
+    if extremes:
+        sheets[f"{name}-extremes"] = _extremes(sheet, extremes, x.domain, width)
+        layers += _extreme_names(f"{name}-extremes", channels)
+    return Panel(layers, sheets, width, height, title, tips, beyond)
+
+
+def _beyond(sheet: Sheet, x: tuple[float, float], y: tuple[float, float]) -> tuple[str, ...]:
+    """Return the models beyond the axes."""
+    rows = zip(sheet["model"], sheet["x"], sheet["y"], strict=True)
+    return tuple(m for m, a, b in rows if not (x[0] <= a <= x[1] and y[0] <= b <= y[1]))
+
+
+def _inside(x: tuple[float, float], y: tuple[float, float]) -> str:
+    """Return what the rows that are drawn fulfil: clipping marks instead is slow in pictures."""
+    return " && ".join(f"inrange(datum.{v}, [{d[0]:.6g}, {d[1]:.6g}])" for v, d in (("x", x), ("y", y)))
+
+
+def _rows(name: str, kept: str) -> Any:
+    chart: Any = alt.Chart(data(name))
+    return chart.transform_filter(kept) if kept else chart
+
+
+def _points(name: str, channels: tuple[Any, Any], n: int, kept: str) -> Any:
+    size, opacity = (34, 0.8) if n <= CROSSES else (12, 0.5)
+    mark = _rows(name, kept).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
+    return mark.encode(*channels)
+
+
+def _crosses(name: str, x: Side, y: Side, sheet: Sheet, kept: str) -> list[Any]:
+    mark = _rows(name, kept).mark_rule(strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"))
+    layers = []
+    if any(v is not None for v in sheet.get("x_lo", ())):
+        layers.append(mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi")))
+    if any(v is not None for v in sheet.get("y_lo", ())):
+        layers.append(mark.encode(x.channel(alt.X, "x"), y.channel(alt.Y, "y_lo"), alt.Y2("y_hi")))
+    return layers
+
+
+def _extremes(
+    sheet: Sheet, extremes: Sequence[str], x: tuple[float, float], width: int
+) -> dict[str, list[Any]]:
+    """Return where the names of the extremes stand: as near to their points as the panel has room."""
+    places = dict(zip(sheet["model"], zip(sheet["x"], sheet["y"], strict=True), strict=True))
+    found: dict[str, list[Any]] = {"model": [], "x": [], "y": [], "text": [], "up": []}
+    for name in extremes:
+        text = shortened(name, LONGEST)
+        half = 0.5 * LETTER * len(text) / width * (x[1] - x[0])
+        at = min(max(places[name][0], x[0] + half), x[1] - half)
+        row = (name, at, places[name][1], text, name == extremes[0])
+        for values, value in zip(found.values(), row, strict=True):
+            values.append(value)
+    return found
+
+
+def _extreme_names(name: str, channels: tuple[Any, Any]) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(*channels, words("text"))
+    look = {"color": ink("muted"), **halo()}
+    kinds = (("datum.up", -12), ("!datum.up", 13))
+    return [
+        base.transform_filter(f"{which} && !own[datum.model]").mark_text(dy=dy, **look) for which, dy in kinds
+    ]
+
+
+def _named(base: Any, names: str, middle: float) -> list[Any]:
+    """Return the layers on top: own models with their names beside them, and those that are set off."""
+    right = f"datum.x > {middle:.6g}"
+    text: dict[str, Any] = {
+        "align": alt.ExprRef(f"{right} ? 'right' : 'left'"),
+        "dx": alt.ExprRef(f"{right} ? -8 : 8"),
+        **halo(),
+    }
+    point = {"opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "size": 70}
+    return [
+        base.transform_filter(OWN).mark_point(**point, color=ink("own")),
+        base.transform_filter(FOCUS).mark_point(**point, color=ink("ink")),
+        _own_names(names, base, text),
+        *badges(base),
+    ]
+
+
+def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:
+    """Return where the names of own models stand: beside their points, none on another."""
+    xs = {m: x for m, x in zip(sheet["model"], sheet["x"], strict=True) if m in own}
+    placed = spread({m: y for m, y in zip(sheet["model"], sheet["y"], strict=True) if m in xs}, apart)
+    return {"model": list(placed), "x": [xs[m] for m in placed], "y": list(placed.values())}
+
+
+def _own_names(name: str, base: Any, text: dict[str, Any]) -> Any:
+    chart: Any = alt.Chart(data(name)).encode(base.encoding.x, base.encoding.y)
+    return chart.mark_text(**text, color=ink("own"), fontWeight="bold").encode(words("model"))
+
+
+def _line(name: str, channels: tuple[Any, Any], style: dict[str, Any], note: str) -> list[Any]:
+    base: Any = alt.Chart(data(name)).encode(*channels)
+    text = base.mark_text(align="left", dy=-8, **halo()).encode(words("text"))
+    return [base.mark_line(**style), *([text] if note else ())]
+
+
+def _extent(values: Sequence[float], domain: tuple[float, float]) -> tuple[float, float]:
+    return max(min(values), domain[0]), min(max(values), domain[1])
+
+
+def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet | None:
+    """Return the ends of a line within the axes; None where it misses them."""
+    xs = [*x]
+    if line.slope:
+        at = sorted((edge - line.intercept) / line.slope for edge in y)
+        xs = [max(x[0], at[0]), min(x[1], at[1])]
+    if xs[0] >= xs[1]:
+        return None
+    return {"x": xs, "y": [line.slope * end + line.intercept for end in xs], "text": [line.note, ""]}
+
+
+def draw_models(numbers: Numbers) -> list[Figure]:
+    """Return the figures of the section."""
+    drawn = (top1_against_real(numbers, dataset) for dataset in numbers.datasets)
+    return [figure for figure in drawn if figure is not None]
+
+
+def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
+    """Return ReaL against top-1 accuracy, a point a model."""
+    both = numbers.both((dataset, "top1"), (dataset, "real1"))
+    if both.is_empty():
+        return None
+    sheet = {"model": column(both, "model")} | {
+        name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
+    }
+    xs, ys = shown_both(sheet)
+    panel = scatter(
+        "models",
+        sheet,
+        plain_side([axis("top1")], xs),
+        plain_side([axis("real1")], ys),
+        title="",
+        tips=[
+            (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
+            (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
+        ],
+        equal=True,
+        own=numbers.own,
+        width=400,
+        height=320,
+    )
+    gains = both.filter(both["y"] > both["x"]).height
+    return Figure(
+        f"models-{slug(dataset)}",
+        "models",
+        dataset,
+        f"Original labels against label sets, {called(dataset)}",
+        f"{points_said(both.height, 'the 95 % intervals')} On the dashed line both accuracies are the "
+        "same; a model above it gains from being judged on label sets." + beyond_said([panel]),
+        f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy on label sets than on original "
+        f"labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, ReaL accuracy "
+        f"{min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
+        compose([panel], numbers.own),
+        both.drop("x_n", "y_n").to_arrow(),
+    )

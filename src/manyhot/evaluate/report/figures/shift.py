@@ -1,0 +1,410 @@
+"""From one data set to another: accuracy on both, mean drops, robustness, and what hangs on the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from manyhot.evaluate.report.figures.bars import Group, groups, strips
+from manyhot.evaluate.report.figures.panel import (
+    CROSSES,
+    Numbers,
+    Panel,
+    axis,
+    beyond_said,
+    column,
+    compose,
+    interval,
+    line_said,
+    points_said,
+    short,
+    signed,
+    slug,
+)
+from manyhot.evaluate.report.figures.scatter import (
+    Line,
+    Side,
+    plain_side,
+    probit,
+    probit_side,
+    scatter,
+    shown_both,
+    slope_said,
+    typical,
+)
+from manyhot.report.figure import Figure
+from manyhot.report.metrics import HEADLINE, reading_order
+from manyhot.report.words import called, counted, listed
+
+PANELS = 6
+"""Metrics of one figure; further ones are in the tables."""
+
+
+BENT = 0.97
+"""Share of the variance that a straight line on plain axes explains at least; a curve is not drawn as one."""
+
+
+ANALYSES = {
+    "as published": "As published",
+    "not empty": "Without images whose set is empty",
+    "sizes of y": "First set weighted to the sizes of the second",
+    "sizes of x": "Second set weighted to the sizes of the first",
+    "rated at x": "Rated images of the first only",
+    "rated, sizes of y": "The same, weighted to the sizes of the second",
+    "threshold at x": "First set, labels from probability",
+}
+
+
+LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
+"""Of a fitted line, what a figure's data hold."""
+
+
+WARNING = "Set sizes found under different protocols are not the same quantity."
+
+
+SHIFT = (
+    "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; "
+    "the interval of its slope is over families of models, as models of one family are alike."
+)
+
+
+PROBIT = (
+    "Both axes are stretched towards 0 and 100 % by the inverse of the normal distribution, on which such "
+    "relations tend to be straight lines."
+)
+
+
+def draw_shift(numbers: Numbers) -> list[Figure]:
+    """Return the figures of the section."""
+    drawn: list[Figure | None] = []
+    for x, y in _pairs(numbers):
+        rows = _rows(numbers, x, y)
+        drawn += [
+            accuracies(numbers, rows, x, y, scale="probit"),
+            accuracies(numbers, rows, x, y),
+            mean_drops(numbers, rows, x, y),
+            robustness(numbers, rows, x, y),
+            sensitivity(numbers, x, y),
+        ]
+    return [figure for figure in drawn if figure is not None]
+
+
+def _pairs(numbers: Numbers) -> list[tuple[str, str]]:
+    """Return the pairs of data sets that were compared by one metric on all images."""
+    both = pl.concat([numbers[t].select("dataset_x", "dataset_y") for t in ("drops", "sensitivity")])
+    found = both.filter(pl.col("dataset_x") != pl.col("dataset_y")).unique(maintain_order=True)
+    return list(zip(*found.to_dict(as_series=False).values(), strict=True)) if found.height else []
+
+
+def _rows(numbers: Numbers, x: str, y: str) -> pl.DataFrame:
+    """Return the drops of the pair by one metric on all images."""
+    return numbers["drops"].filter(
+        (pl.col("dataset_x") == x)
+        & (pl.col("dataset_y") == y)
+        & (pl.col("metric_x") == pl.col("metric_y"))
+        & (pl.col("slice_x") == "all")
+        & (pl.col("slice_y") == "all")
+    )
+
+
+def _metrics(rows: pl.DataFrame) -> list[str]:
+    found = sorted(rows["metric_x"].unique().to_list(), key=reading_order)
+    return sorted(found, key=lambda m: m not in HEADLINE)[:PANELS]
+
+
+def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str = "plain") -> Figure | None:
+    """Return accuracy on the second data set against that on the first, a panel a metric.
+
+    On plain axes only those metrics whose points lie on a straight line there.
+    """
+    each = rows.filter(pl.col("model").is_not_null())
+    used = _metrics(each)[:PANELS]
+    fits = {m: _fit(numbers, x, y, m, scale) for m in used}
+    if scale == "plain":
+        used = [m for m in used if not _bent(fits[m])]
+    used = used[: 3 if scale == "probit" else PANELS]
+    fits = {m: fits[m] for m in used}
+    if not used:
+        return None
+    n = each["model"].n_unique()
+    panels = [_accuracy(numbers, each, x, y, m, scale, fits[m]) for m in used]
+    on, why = (", on plain axes", "") if scale == "plain" else ("", f" {PROBIT}")
+    return Figure(
+        f"shift-{slug(x)}-{slug(y)}" + ("" if scale == "plain" else f"-{scale}"),
+        "shift",
+        "",
+        f"Accuracy on {called(y)} against accuracy on {called(x)}{on}",
+        f"{points_said(n, 'the 95 % intervals over images')} {SHIFT}{why}{beyond_said(panels)}",
+        f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
+        compose(panels, numbers.own),
+        _drawn_numbers(numbers, x, y, fits),
+    )
+
+
+def _drawn_numbers(numbers: Numbers, x: str, y: str, fits: dict[str, dict[str, Any] | None]) -> pa.Table:
+    """Return points, their intervals, and the line of each metric."""
+    parts = []
+    for metric, fit in fits.items():
+        line = [pl.lit(fit and fit[name]).alias(name) for name in LINE]
+        parts.append(
+            numbers.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
+        )
+    return pl.concat(parts, how="vertical_relaxed").to_arrow()
+
+
+def _bent(fit: dict[str, Any] | None) -> bool:
+    return fit is not None and fit["r2"] is not None and fit["r2"] < BENT
+
+
+def _table(rows: pl.DataFrame, used: Sequence[str], *columns: str) -> pa.Table:
+    """Return the numbers that are drawn."""
+    drawn = rows.filter(pl.col("metric_x").is_in(used)).rename({"metric_x": "metric"})
+    return drawn.select("metric", "model", *columns).to_arrow()
+
+
+def _fit(numbers: Numbers, x: str, y: str, metric: str, scale: str) -> dict[str, Any] | None:
+    return numbers.fit((x, metric), (y, metric), scale, "all")
+
+
+def _fits_said(fits: dict[str, dict[str, Any] | None]) -> str:
+    known = [f"{short(m)}: {slope_said(fit)}" for m, fit in fits.items() if fit]
+    return f"Fitted lines. {'; '.join(known)}." if known else ""
+
+
+def _accuracy(
+    numbers: Numbers, each: pl.DataFrame, x: str, y: str, metric: str, scale: str, fit: dict[str, Any] | None
+) -> Panel:
+    own = each.filter(pl.col("metric_x") == metric).sort("model")
+    both = numbers.both((x, metric), (y, metric)).select("model", "x_lo", "x_hi", "y_lo", "y_hi")
+    joined = own.join(both, on="model", how="left", maintain_order="left")
+    shares = {"x": "value_x", "y": "value_y"} | {c: c for c in ("x_lo", "x_hi", "y_lo", "y_hi")}
+    tips = [
+        (f"On {called(end)}", field, "2", " %", f"{field}_lo", f"{field}_hi")
+        for end, field in ((x, "x"), (y, "y"))
+    ]
+    return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips, numbers.own)
+
+
+def _drawn(
+    name: str,
+    rows: pl.DataFrame,
+    shares: dict[str, str],
+    ends: tuple[str, str],
+    metric: str,
+    scale: str,
+    fit: dict[str, Any] | None,
+    tips: Sequence[tuple[str, ...]],
+    own: tuple[str, ...],
+) -> Panel:
+    titles = [f"On {called(end)} (%)" for end in ends]
+    if scale == "plain":
+        sheet: dict[str, list[Any]] = {new: column(rows, old, 100) for new, old in shares.items()}
+        sides = [plain_side([t], v) for t, v in zip(titles, shown_both(sheet), strict=True)]
+        lines = [] if fit is None else [Line(fit["slope"], 100 * fit["intercept"])]
+    else:
+        sheet = {new: [None if v is None else probit(v) for v in rows[old]] for new, old in shares.items()}
+        sheet |= {f"p_{new}": column(rows, old, 100) for new, old in shares.items()}
+        bounds = ("", "_lo", "_hi") if rows.height <= CROSSES else ("",)
+        drawn = {v: [s for end in bounds for s in rows[shares[v + end]]] for v in "xy"}
+        sides = [probit_side([t], drawn[v]) for t, v in zip(titles, "xy", strict=True)]
+        lines = [] if fit is None else [Line(fit["slope"], fit["intercept"])]
+        tips = [(t[0], *(f"p_{f}" if i in (0, 3, 4) else f for i, f in enumerate(t[1:]))) for t in tips]
+    title = {
+        "text": axis(metric).removesuffix(" (%)"),
+        "subtitle": slope_said(fit).capitalize() if fit else "",
+    }
+    model = {"model": column(rows, "model")}
+    panel = scatter(name, model | sheet, *sides, title=title, tips=tips, equal=True, lines=lines, own=own)
+    return line_said(panel) if lines else panel
+
+
+def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
+    """Return the mean drop a metric, with both intervals, over the drops of the models."""
+    means = rows.filter(pl.col("model").is_null())
+    if means.is_empty():
+        return None
+    used = _metrics(means)
+    means = means.filter(pl.col("metric_x").is_in(used)).sort(
+        pl.col("metric_x").replace_strict({m: i for i, m in enumerate(used)})
+    )
+    each = rows.filter(pl.col("model").is_not_null() & pl.col("metric_x").is_in(used))
+    labels = [short(m) for m in means["metric_x"]]
+    middle = {"label": labels, **_middles(means)}
+    models = {
+        "model": column(each, "model"),
+        "label": [short(m) for m in each["metric_x"]],
+        "x": column(each, "drop", 100),
+        "lo": column(each, "lo", 100),
+        "hi": column(each, "hi", 100),
+    }
+    ends = [v for name in ("x", "lo", "hi", "inner_lo", "inner_hi") for v in middle[name]]
+    panel = strips(
+        "drops",
+        models,
+        middle,
+        plain_side(
+            [f"Points lost from {called(x)} to {called(y)}"],
+            [0.0, *typical(models["x"]), *ends],
+            percent=False,
+        ),
+        tips=[("By", "label"), ("Points lost", "x", "2", "", "lo", "hi")],
+        width=430,
+        zero=True,
+        above=True,
+    )
+    said = [f"{label} {text} points" for label, text in zip(labels, middle["text"], strict=True)]
+    return Figure(
+        f"drops-{slug(x)}-{slug(y)}",
+        "shift",
+        "",
+        f"How much models lose from {called(x)} to {called(y)}",
+        "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
+        f"model, the dot their mean. {_bars_said(means)}" + beyond_said([panel]),
+        f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
+        compose([panel], numbers.own),
+        _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
+    )
+
+
+def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
+    fields = {"x": "drop", "lo": "lo_models", "hi": "hi_models", "inner_lo": "lo", "inner_hi": "hi"}
+    told = [_told(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)]
+    return {**{new: column(means, old, 100) for new, old in fields.items()}, "text": told}
+
+
+def _bars_said(means: pl.DataFrame) -> str:
+    """Return what the bars around the means are; results that were published as numbers have one kind."""
+    if means["lo"].null_count() == means.height:
+        return "The line is its 95 % interval over families of models."
+    return (
+        "The thick bar is its 95 % interval over images, the thin line over families of models. At the "
+        "right: the mean with its interval over images."
+    )
+
+
+def _told(drop: float, lo: float | None, hi: float | None) -> str:
+    ends = "" if lo is None or hi is None else f" ({interval(100 * lo, 100 * hi)})"
+    return f"{signed(100 * drop)}{ends}"
+
+
+def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
+    """Return by how much each model is better on the second data set than the fit to all models tells."""
+    each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
+    if each.is_empty():
+        return None
+    used = _metrics(each)[:3]
+    rows_of = {m: each.filter(pl.col("metric_x") == m).sort("model") for m in used}
+    panels = [_above(own, m, x, numbers.own) for m, own in rows_of.items()]
+    return Figure(
+        f"robustness-{slug(x)}-{slug(y)}",
+        "shift",
+        "",
+        f"Which models do better on {called(y)} than their accuracy on {called(x)} tells",
+        "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
+        "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
+        "more robust than models of its accuracy usually are. Named are the highest and the lowest."
+        + beyond_said(panels),
+        " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
+        compose(panels, numbers.own),
+        _table(each, used, "value_x", "above_fit", "n_x", "n_y"),
+    )
+
+
+def _extremes_said(rows: pl.DataFrame, metric: str) -> str:
+    top, *_, low = _extremes(rows) * 2
+    values = dict(zip(rows["model"], rows["above_fit"], strict=True))
+    said = f"By {short(metric)}, {top} is highest with {signed(100 * values[top])} points"
+    return said + (f" and {low} lowest with {signed(100 * values[low])}." if low != top else ".")
+
+
+def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Panel:
+    sheet = {
+        "model": column(rows, "model"),
+        "x": column(rows, "value_x", 100),
+        "y": column(rows, "above_fit", 100),
+    }
+    lowest, highest = min(sheet["y"]), max(sheet["y"])
+    room = 0.14 * (highest - lowest)
+    return scatter(
+        f"above-{metric}",
+        sheet,
+        plain_side([f"On {called(x)} (%)"], sheet["x"]),
+        Side(["Points above the fit"], (min(lowest, 0.0) - room, max(highest, 0.0) + room)),
+        title=axis(metric).removesuffix(" (%)"),
+        tips=[(f"On {called(x)}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
+        lines=[Line(0.0, 0.0)],
+        own=own,
+        extremes=_extremes(rows),
+        height=240,
+    )
+
+
+def _extremes(rows: pl.DataFrame) -> list[str]:
+    """Return the model farthest above the fit, and the one farthest below."""
+    order = rows.sort("above_fit", "model", descending=[True, False])["model"].to_list()
+    return order if len(order) < 2 else [order[0], order[-1]]
+
+
+def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
+    """Return the mean drop under each way of making the label sets comparable."""
+    rows = numbers["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
+    if rows.is_empty():
+        return None
+    used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:3]
+    rows = rows.filter(pl.col("metric").is_in(used))
+    found = [_analyses(rows.filter(pl.col("metric") == m), m) for m in used]
+    values = [v for name in ("drop", "lo_models", "hi_models") for v in column(rows, name, 100)]
+    panel = groups(
+        "sensitivity",
+        found,
+        plain_side([f"Points lost from {called(x)} to {called(y)}"], [0.0, *values], percent=False),
+        title={"text": WARNING, "fontWeight": "normal"},
+        heads=("Points lost", "Two or more labels"),
+        tips=[("", "label"), ("Points lost", "x", "2", "", "lo", "hi"), ("Two or more labels", "second")],
+    )
+    return Figure(
+        f"sensitivity-{slug(x)}-{slug(y)}",
+        "shift",
+        "",
+        f"How far the loss from {called(x)} to {called(y)} depends on how label sets were made",
+        f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
+        f"The first data set is {called(x)}, the second {called(y)}. Weighted: images with few and many "
+        "labels count as often as in the other set. At the right: of the images that have a label, the share "
+        "with two or more in the first and in the second. The dashed line is the loss as published.",
+        " ".join(_analyses_said(group) for group in found),
+        compose([panel]),
+        rows.select(
+            "metric", "analysis", "threshold", "drop", "lo_models", "hi_models", "multi_x", "multi_y"
+        ).to_arrow(),
+    )
+
+
+def _analyses(rows: pl.DataFrame, metric: str) -> Group:
+    drops = column(rows, "drop", 100)
+    sheet = {
+        "label": [_analysis(row) for row in rows.iter_rows(named=True)],
+        "x": drops,
+        "lo": column(rows, "lo_models", 100),
+        "hi": column(rows, "hi_models", 100),
+        "first": [signed(d) for d in drops],
+        "second": [
+            f"{100 * a:.0f} % and {100 * b:.0f} %"
+            for a, b in zip(rows["multi_x"], rows["multi_y"], strict=True)
+        ],
+    }
+    published = [d for d, a in zip(drops, rows["analysis"], strict=True) if a == "as published"]
+    return Group(short(metric), sheet, published[0] if published else None)
+
+
+def _analyses_said(group: Group) -> str:
+    drops = group.sheet["x"]
+    published = "" if group.level is None else f"{signed(group.level)} points as published; "
+    return f"{group.title}: {published}{signed(min(drops))} to {signed(max(drops))} by analysis."
+
+
+def _analysis(row: dict[str, Any]) -> str:
+    words = ANALYSES.get(row["analysis"], row["analysis"])
+    return words if row["threshold"] is None else f"{words} {row['threshold']:g} on"

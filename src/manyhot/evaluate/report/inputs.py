@@ -1,0 +1,73 @@
+"""The tables that a report is drawn from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from manyhot import tables
+
+MADE = (
+    "drops",
+    "fits",
+    "ranks",
+    "swaps",
+    "sensitivity",
+    "datasets",
+    "set_sizes",
+    "class_pairs",
+    "rejected",
+    "reliability",
+    "risk_coverage",
+)
+"""Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
+
+
+BESIDE = ("pairs", "models", *MADE)
+"""Tables that lie beside the results, each in a file of its name; those that are absent are empty here."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportTables:
+    """All tables that a report may draw.
+
+    Attributes
+    ----------
+    results : pyarrow.Table
+    beside : Mapping of str to pyarrow.Table
+        By the names of `BESIDE`; what is absent was not made, and its part of the report is left out.
+    """
+
+    results: pa.Table
+    beside: Mapping[str, pa.Table]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "results", tables.check(self.results, "results"))
+        for name, table in self.beside.items():
+            tables.check(table, name)
+
+    def __getitem__(self, name: str) -> pa.Table:
+        """Return a table, empty where it was not made."""
+        if name == "results":
+            return self.results
+        return self.beside[name] if name in self.beside else tables.schema(name).empty_table()
+
+    @cached_property
+    def about(self) -> dict[str, str]:
+        """The metadata of the results table."""
+        return tables.metadata(self.results)
+
+
+def read_tables(folder: str | os.PathLike[str]) -> ReportTables:
+    """Read the tables in a folder that `manyhot evaluate` or `manyhot compare` wrote.
+
+    Raises
+    ------
+    InputError
+        If there is no ``results.parquet``, or a file breaks its table.
+    """
+    return ReportTables(*tables.read_folder(folder, BESIDE))

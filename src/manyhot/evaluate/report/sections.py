@@ -1,0 +1,402 @@
+"""The parts of a report, each with its text, its tables and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.evaluate.report.datasets import DataSet
+from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
+from manyhot.report.figure import Figure
+from manyhot.report.gallery import LARGEST
+from manyhot.report.gallery_files import CONFIDENT
+from manyhot.report.listings import (
+    Entry,
+    Head,
+    Listing,
+    Row,
+    Shared,
+    between,
+    grouped,
+    list_drops,
+    list_fits,
+    list_ranks,
+    list_sensitivity,
+    list_swaps,
+    picked,
+    span,
+)
+from manyhot.report.metrics import ON_LABELS
+from manyhot.report.words import called, count_range, counted, slice_label
+
+MOST_SWAPS = 20
+
+
+MOST_PAIRS = 10
+
+
+MOST_SIZES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A part of the report.
+
+    Attributes
+    ----------
+    anchor, short, title : str
+    lead, warning : tuple of str, str
+        Paragraphs at its start; the last one set off.
+    listings : tuple of Listing
+    figures : tuple of Figure
+        Of the whole section; those about one data set of `Models` stand with it.
+    """
+
+    anchor: str
+    short: str
+    title: str
+    lead: tuple[str, ...] = ()
+    warning: str = ""
+    listings: tuple[Listing, ...] = ()
+    figures: tuple[Figure, ...] = field(default=())
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to show; its models alone make the part of that name."""
+        return bool(self.listings or self.figures or self.anchor == "models")
+
+
+def build_sections(
+    tables: ReportTables, datasets: Sequence[DataSet], figures: Sequence[Figure], shared: Shared
+) -> tuple[Section, ...]:
+    """Return the parts that the tables have something for."""
+    text = {
+        "labels": _labels(tables, shared),
+        "groups": _groups(tables, datasets, shared),
+        "shift": _shift(tables, shared),
+        "models": ((), "", _seen(shared)),
+        "trust": ((), "", _confident(shared)),
+        "saturation": _saturation(tables, shared),
+        "ranks": _ranks(tables, shared),
+    }
+    sections = []
+    for anchor, (short, title) in TITLES.items():
+        lead, warning, listings = text.get(anchor, ((), "", ()))
+        own = tuple(f for f in figures if f.section == anchor)
+        sections.append(Section(anchor, short, title, lead, warning, listings, own))
+    return tuple(section for section in sections if section)
+
+
+_SAID = {
+    "right": "Right",
+    "valid": "“Wrong” but valid",
+    "refuted": "Label, but not valid",
+    "unclear": "Unclear",
+    "unasked": "Nobody asked",
+    "wrong": "Wrong",
+}
+
+
+_Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
+
+
+def _labels(tables: ReportTables, shared: Shared) -> _Part:
+    cards = tables["datasets"].to_pylist()
+    listings = [*_cards(cards, shared), *_sizes(tables["set_sizes"], shared)]
+    listings += _class_pairs(tables["class_pairs"], shared)
+    listings += _rejected(tables["rejected"], shared)
+    names = {row["dataset"] for row in cards} | set(pc.unique(tables["set_sizes"]["dataset"]).to_pylist())
+    return tuple(_asked(card) for card in cards), PROTOCOLS if len(names) > 1 else "", tuple(listings)
+
+
+def _asked(card: Row) -> str:
+    """Return what people were asked on a data set, as far as its source tells."""
+    name, images = called(card["dataset"]), counted(card["images"], "image")
+    if card["rated"] is None:
+        rated = f"{images}; the source does not tell which of them people looked at"
+    elif card["rated"] == card["images"]:
+        rated = f"people looked at all {images}"
+    else:
+        rated = f"people looked at {card['rated']:,} of {images}"
+    if card["asked"] is None:
+        return (
+            f"{name}: {rated}. No noes are recorded, so a class that is not in a set may never have been "
+            "asked about."
+        )
+    unasked = card["labels"] - card["confirmed"]
+    are = "is" if unasked == 1 else "are"
+    rest = f" Another {counted(unasked, 'label')} {are} of images that nobody looked at."
+    return (
+        f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
+        f"{card['confirmed']:,} are valid." + (rest if unasked else "")
+    )
+
+
+def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
+    if not cards:
+        return []
+    heads = (Head("", number=False), *(Head(called(card["dataset"]), number=False) for card in cards))
+    rows = (
+        # Only where the head of the column is another.
+        ("Name in the tables", *(n if called(n) != n else "" for n in (c["dataset"] for c in cards))),
+        ("Images", *(f"{c['images']:,}" for c in cards)),
+        ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
+        ("Looked at by people", *(_or_unknown(c["rated"]) for c in cards)),
+        ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
+        ("Of these, valid", *(_or_unknown(c["confirmed"]) for c in cards)),
+        ("Valid (image, class) pairs in all", *(f"{c['labels']:,}" for c in cards)),
+        ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
+        ("Usable images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
+        (
+            "Images on which the original label is not valid",
+            *(f"{c['rejected']:,} of {c['labelled']:,}" for c in cards),
+        ),
+        ("How the label sets were reached", *(c["method"] or "not recorded" for c in cards)),
+        ("Licence", *(c["licence"] or "" for c in cards)),
+        ("Cite", *(c["citation"] or "" for c in cards)),
+        ("From", *(c["home"] or "" for c in cards)),
+    )
+    entries = tuple(Entry(tuple(cell or "–" for cell in row)) for row in rows if any(row[1:]))
+    return [Listing(shared.anchors("labels", "card"), "Data card", heads, entries)]
+
+
+def _or_unknown(count: int | None) -> str:
+    return "not recorded" if count is None else f"{count:,}"
+
+
+def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
+    found = {(r["dataset"], r["size"]): r for r in table.to_pylist()}
+    if not found:
+        return []
+    names = list(dict.fromkeys(name for name, _ in found))
+    sizes = sorted({size for _, size in found})
+    heads = (
+        Head("Valid classes", number=False),
+        *(Head(f"{called(name)}, {what}") for name in names for what in ("images", "share")),
+    )
+    entries = []
+    for size in sizes[:MOST_SIZES]:
+        cells = [str(size)]
+        for name in names:
+            row = found.get((name, size))
+            cells += [f"{row['images']:,}", f"{100 * row['share']:.2f} %"] if row else ["0", "0.00 %"]
+        entries.append(Entry(tuple(cells), links=_to_size(size, names, shared)))
+    left = len(sizes) - len(entries)
+    more = f"Sets of up to {sizes[-1]} classes are in set_sizes.csv." if left else ""
+    title = "How many valid classes images have"
+    return [Listing(shared.anchors("labels", "sizes"), title, heads, tuple(entries), "", more, True)]
+
+
+def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
+    heads = (
+        Head("Class", number=False),
+        Head("With", number=False),
+        Head("Images with both"),
+        Head("With the first"),
+        Head("With the second"),
+    )
+    listings = []
+    for name, rows in _by_dataset(table).items():
+        ordered = sorted(rows, key=lambda r: (-r["images"], r["class_a"], r["class_b"]))
+        entries = tuple(
+            Entry((r["name_a"], r["name_b"], *(f"{r[c]:,}" for c in ("images", "images_a", "images_b"))))
+            for r in ordered[:MOST_PAIRS]
+        )
+        left = len(ordered) - len(entries)
+        more = f"{left:,} more in class_pairs.csv." if left else ""
+        title = f"Classes that are valid together most often, {called(name)}"
+        listings.append(
+            Listing(shared.anchors("labels", "pairs", name), title, heads, entries, "", more, True)
+        )
+    return listings
+
+
+def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
+    heads = (
+        Head("Image", number=False),
+        Head("Original label", number=False),
+        Head("Label set", number=False),
+    )
+    listings = []
+    counts = {r["values"]: r["counts"] for r in pc.value_counts(table["dataset"]).to_pylist()}
+    for name, n in counts.items():
+        rows = table.filter(pc.equal(table["dataset"], name)).slice(0, MOST_PAIRS).to_pylist()
+        entries = tuple(
+            Entry(
+                (r["image_id"], r["label_name"], ", ".join(r["names"]) or "nothing is valid"),
+                links=_to_image(r["image_id"], shared),
+            )
+            for r in rows
+        )
+        left = n - len(entries)
+        title = f"Images whose original label is not in their label set, {called(name)}: {n:,}"
+        more = f"{left:,} more in rejected.csv." if left else ""
+        note = "Images of which nothing is valid included."
+        anchor = shared.anchors("labels", "rejected", name)
+        listings.append(Listing(anchor, title, heads, entries, note, more, True))
+    return listings
+
+
+def _to_size(size: int, datasets: Iterable[str], shared: Shared) -> dict[int, str]:
+    gallery = next(filter(None, map(shared.gallery_of, datasets)), None)
+    return {0: gallery.to(size=str(min(size, LARGEST)))} if gallery is not None and gallery.rated else {}
+
+
+def _to_image(image_id: str, shared: Shared) -> dict[int, str]:
+    gallery = shared.gallery
+    return {0: gallery.to(image=image_id)} if gallery is not None and image_id in gallery.ids else {}
+
+
+def _seen(shared: Shared) -> tuple[Listing, ...]:
+    """Return how many images of the gallery are what to each model, with links to them."""
+    if shared.gallery is None:
+        return ()
+    title = f"What models say first on the {counted(len(shared.gallery), 'image')} of the gallery"
+    return _said(shared, "models", title, shared.gallery.counts)
+
+
+def _confident(shared: Shared) -> tuple[Listing, ...]:
+    """Return the same of what models are confident of."""
+    if shared.gallery is None or not any(map(any, shared.gallery.confident.values())):
+        return ()
+    title = f"What models say first with more than {CONFIDENT:.0%}, on the images of the gallery"
+    title = title.replace("%", " %")
+    return _said(shared, "trust", title, shared.gallery.confident, above=str(CONFIDENT))
+
+
+def _said(
+    shared: Shared, section: str, title: str, counted_of: Mapping[str, Mapping[str, int]], **filters: str
+) -> tuple[Listing, ...]:
+    assert shared.gallery is not None
+    kinds = {k: text for k, text in _SAID.items() if any(of.get(k) for of in counted_of.values())}
+    entries = []
+    for model, counts in counted_of.items():
+        links = {
+            i: shared.gallery.to(show=k, **filters, model=model)
+            for i, k in enumerate(kinds, 1)
+            if counts.get(k)
+        }
+        cells = (model, *(f"{counts.get(k, 0):,}" for k in kinds))
+        entries.append(Entry(cells, model in shared.own, links=links))
+    heads = (Head("Model", number=False), *(Head(text) for text in kinds.values()))
+    note = "Each number leads to its images."
+    return (Listing(shared.anchors(section, "gallery"), title, heads, tuple(entries), note),)
+
+
+def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in table.to_pylist():
+        found.setdefault(row["dataset"], []).append(row)
+    return found
+
+
+def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared) -> _Part:
+    drops = [
+        r
+        for r in picked(tables["drops"], shared.own)
+        if r["dataset_x"] == r["dataset_y"] and r["slice_x"] != r["slice_y"]
+    ]
+    listings = [
+        list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
+        for name, rows in grouped(drops).items()
+    ]
+    results = tables["results"]
+    sliced = results.filter(pc.not_equal(results["slice"], "all"))
+    listings += filter(None, (_group(data, sliced, shared) for data in datasets))
+    return (), "", tuple(listings)
+
+
+def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
+    """Return the values of all models by group: the median, and the range in brackets."""
+    columns = [c for c in data.columns if c.shown]
+    where = pc.and_(
+        pc.equal(sliced["dataset"], data.name),
+        pc.is_in(sliced["metric"], pa.array([c.metric.name for c in columns], pa.string())),
+    )
+    rows = sliced.filter(where)
+    found: dict[str, dict[str, list[tuple[float, int]]]] = {}
+    names = (rows[c].to_pylist() for c in ("slice", "metric", "value", "n"))
+    for group, name, value, n in zip(*names, strict=True):
+        if value == value:
+            found.setdefault(group, {}).setdefault(name, []).append((value, n))
+    if not found:
+        return None
+    entries = []
+    for group, by_metric in found.items():
+        cells = [slice_label(group), count_range(n for values in by_metric.values() for _, n in values)]
+        for c in columns:
+            values = [value for value, _ in by_metric.get(c.metric.name, ())]
+            middle = c.metric.text(median(values), c.decimals) if values else "–"
+            cells.append(f"{middle} ({span(values, c.metric, 1)})" if len(values) > 1 else middle)
+        entries.append(Entry(tuple(cells)))
+    heads = (
+        Head("Images", number=False),
+        Head("n"),
+        *(Head(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
+    )
+    note = (
+        "The median over models, and the lowest and the highest in brackets." if len(data.models) > 1 else ""
+    )
+    title = f"By group of images, {called(data.name)}"
+    return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
+
+
+def _shift(tables: ReportTables, shared: Shared) -> _Part:
+    drops = [r for r in picked(tables["drops"], shared.own) if r["dataset_x"] != r["dataset_y"]]
+    fits = [r for r in tables["fits"].to_pylist() if r["dataset_x"] != r["dataset_y"]]
+    listings = [
+        list_drops(rows, shared, title=f"Drops, {name}", section="shift")
+        for name, rows in grouped(drops).items()
+    ]
+    listings += [
+        list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift", folded=True)
+        for name, rows in grouped(fits).items()
+    ]
+    sensitivity = grouped(tables["sensitivity"].to_pylist())
+    listings += [
+        list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}", warning=PROTOCOLS)
+        for name, rows in sensitivity.items()
+    ]
+    judged = {r["metric_y"] for r in (*drops, *fits)} | {
+        r["metric"] for rows in sensitivity.values() for r in rows
+    }
+    return (), PROTOCOLS if judged & set(ON_LABELS) else "", tuple(listings)
+
+
+def _saturation(tables: ReportTables, shared: Shared) -> _Part:
+    fits = [
+        r
+        for r in tables["fits"].to_pylist()
+        if r["dataset_x"] == r["dataset_y"] and (r["metric_x"], r["slice_x"]) != (r["metric_y"], r["slice_y"])
+    ]
+    listings = [
+        list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
+        for name, rows in grouped(fits).items()
+    ]
+    return (), "", tuple(listings)
+
+
+def _ranks(tables: ReportTables, shared: Shared) -> _Part:
+    ranks = tables["ranks"].to_pylist()
+    if not ranks:
+        return (), "", ()
+    swaps = tables["swaps"]
+    beyond = swaps.filter(pc.fill_null(swaps["beyond_noise"], False)).to_pylist()
+    by_ends: dict[tuple[str, ...], list[Row]] = {}
+    for row in beyond:
+        key = (row["metric_x"], row["metric_y"], row["slice_x"], row["slice_y"], between(row))
+        by_ends.setdefault(key, []).append(row)
+    listings = [list_ranks(ranks, shared)]
+    for rows in by_ends.values():
+        title = f"Swapped beyond noise by {_orders(rows[0], shared)}: {counted(len(rows), 'pair')}"
+        listings.append(list_swaps(rows, shared, title=title, most=MOST_SWAPS))
+    return (), "", tuple(listings)
+
+
+def _orders(row: Row, shared: Shared) -> str:
+    images = {slice_label(row["slice_x"]), slice_label(row["slice_y"])} - {"all images"}
+    return ", ".join([shared.pair(row), between(row), *sorted(images)])

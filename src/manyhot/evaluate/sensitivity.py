@@ -1,0 +1,171 @@
+"""How much of a drop between two data sets is how their label sets were found.
+
+Label sets of two data sets are seldom found in one way. ReaL rated half the images of ImageNet's validation
+set and keeps a class from a score of 0.8; Multilabelfy showed twenty classes of every image of ImageNetV2.
+Their set sizes are not the same quantity, so each number here is a what-if and no correction. Rated images
+are no random part either: ReaL asked about those on which models disagreed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.core.comparison import Families, Floats
+from manyhot.tables import End, Number, Results, schema
+
+METRICS = ("top1", "real1", "variable_topk")
+"""Whose drop is analysed."""
+
+
+WARNING = (
+    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much hangs "
+    "on the protocol, and does not take its effect away. Rated images are those on which models disagreed."
+)
+"""What must be read with any of this."""
+
+
+FEWEST = 2
+"""Models in common that it takes."""
+
+
+SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
+"""Slices by size of the label set."""
+
+
+RATED = "rated=true"
+
+
+_THRESHOLD = re.compile(r"(.+) p>=([\d.]+)")
+
+
+_Values = dict[str, Number]
+
+
+_Case = tuple[str, float | None, _Values, _Values, Floats]
+"""An analysis, its threshold, values at x and y, and shares of sizes at x."""
+
+
+_Numbers = Mapping[End, _Values]
+
+
+def sensitivity(
+    results: Results,
+    thresholds: Results | None,
+    family: Callable[[str], str],
+    resamples: int,
+    seed: int,
+) -> pa.Table:
+    """Return the sensitivity table of the first data set against each other one.
+
+    Parameters
+    ----------
+    results : Results
+        With the slices `SIZES` of both data sets; without them there is nothing to analyse.
+    thresholds : Results, optional
+        Of the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
+    family : callable
+        From a model to its family.
+    resamples, seed : int
+        Of the families.
+
+    Notes
+    -----
+    Analyses: *as published*; *not empty* leaves out images with an empty set, as those that weigh sizes do
+    too, so that these are to be held against it; *sizes of y* weighs the values at x in each size of sets by
+    how often that size is at y, *sizes of x* the other way; *rated at x* takes only images that people looked
+    at, *rated, sizes of y* does both; *threshold at x* takes another threshold of the labels' probability.
+    Metrics of label sets leave empty sets out by themselves, and have no row *not empty*.
+    """
+    numbers = results.numbers | (thresholds.numbers if thresholds is not None else {})
+    first, *others = results.datasets
+    rows: list[dict[str, Any]] = []
+    for y in others:
+        for metric in METRICS:
+            for row, models, drop in _analyses(numbers, first, y, metric):
+                if len(models) < FEWEST:  # one model is no comparison
+                    continue
+                names = [family(m) for m in models]
+                families = Families.draw(names, resamples, np.random.default_rng(seed))
+                interval = families.mean_interval(drop)
+                ends = [float(e) if np.isfinite(e) else None for e in interval]
+                rows.append(row | {"lo_models": ends[0], "hi_models": ends[1]})
+    return pa.Table.from_pylist(rows, schema=schema("sensitivity"))
+
+
+def _analyses(
+    numbers: _Numbers, x: str, y: str, metric: str
+) -> Iterator[tuple[dict[str, Any], Sequence[str], Floats]]:
+    """Yield a row of the table for each analysis, with the models and their drops."""
+    at_x, at_y = numbers.get((x, metric, "all")), numbers.get((y, metric, "all"))
+    sizes_x, sizes_y = (_sizes(numbers, d, metric) for d in (x, y))
+    if at_x is None or at_y is None or sizes_x is None or sizes_y is None:
+        return
+    share_x, share_y = _shares(sizes_x), _shares(sizes_y)
+    cases: list[_Case] = [
+        ("as published", None, at_x, at_y, share_x),
+        ("not empty", None, _weighted(sizes_x, share_x), _weighted(sizes_y, share_y), share_x),
+        ("sizes of y", None, _weighted(sizes_x, share_y), _weighted(sizes_y, share_y), share_y),
+        ("sizes of x", None, _weighted(sizes_x, share_x), _weighted(sizes_y, share_x), share_x),
+    ]
+    rated, rated_sizes = numbers.get((x, metric, RATED)), _sizes(numbers, x, metric, f"{RATED},")
+    if rated is not None and rated_sizes is not None:
+        share = _shares(rated_sizes)
+        cases.append(("rated at x", None, rated, at_y, share))
+        as_y = _weighted(rated_sizes, share_y)
+        cases.append(("rated, sizes of y", None, as_y, _weighted(sizes_y, share_y), share_y))
+    for at, name in _thresholds(numbers, x) if metric != "top1" else []:
+        other, sizes = numbers.get((name, metric, "all")), _sizes(numbers, name, metric)
+        if other is not None and sizes is not None:
+            cases.append(("threshold at x", at, other, at_y, _shares(sizes)))
+    for analysis, threshold, values_x, values_y, share in cases:
+        if analysis == "not empty" and metric != "top1":
+            continue
+        multi_y = share_x if analysis == "sizes of x" else share_y
+        about: dict[str, Any] = {"dataset_x": x, "dataset_y": y, "metric": metric, "analysis": analysis}
+        about |= {"threshold": threshold, "multi_x": 1 - share[0], "multi_y": 1 - multi_y[0]}
+        yield _row(about, values_x, values_y)
+
+
+def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any], Sequence[str], Floats]:
+    models = [m for m in x if m in y and np.isfinite(x[m].value) and np.isfinite(y[m].value)]
+    vx, vy = (np.array([v[m].value for m in models]) for v in (x, y))
+    row = about | {
+        "value_x": float(vx.mean()) if models else float("nan"),
+        "value_y": float(vy.mean()) if models else float("nan"),
+        "drop": float((vx - vy).mean()) if models else float("nan"),
+        "n_x": min((x[m].n for m in models), default=0),
+        "n_y": min((y[m].n for m in models), default=0),
+        "n_models": len(models),
+    }
+    return row, models, vx - vy
+
+
+def _sizes(numbers: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
+    found = [numbers.get((dataset, metric, f"{before}{size}")) for size in SIZES]
+    return [f for f in found if f is not None] if all(found) else None
+
+
+def _shares(sizes: Sequence[_Values]) -> Floats:
+    """Return how often each size of sets is among the images counted; models may differ in these a little."""
+    counts = np.array([max(number.n for number in values.values()) for values in sizes], np.float64)
+    return np.asarray(counts / counts.sum())
+
+
+def _weighted(sizes: Sequence[_Values], shares: Floats) -> _Values:
+    """Return each model's values within sizes of sets, weighted by other shares of these sizes."""
+    models = [m for m in sizes[0] if all(m in values for values in sizes)]
+    found: _Values = {}
+    for m in models:
+        value = sum(s * values[m].value for s, values in zip(shares, sizes, strict=True) if s)
+        found[m] = Number(float(value), None, None, sum(values[m].n for values in sizes))
+    return found
+
+
+def _thresholds(numbers: _Numbers, x: str) -> list[tuple[float, str]]:
+    found = {d: m for d, _, _ in numbers if (m := _THRESHOLD.fullmatch(d)) and m[1] == x}
+    return sorted((float(m[2]), d) for d, m in found.items())

@@ -1,0 +1,286 @@
+"""Which images a number is about.
+
+Predictions beside the label sets of their images: what a metric sees, and what it may miss there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.classes import SUPERCLASSES, ClassList
+from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.errors import InputError
+from manyhot.registry import Entry
+from manyhot.tables import Alignment, Images, Labels, Predictions, one_chunk
+
+ALL = "all"
+
+
+_SIZES = (("n_labels=1", 1, 1), ("n_labels=2", 2, 2), ("n_labels=3", 3, 3), ("n_labels>=4", 4, None))
+
+
+MAX_VALUES = 200
+"""Values of a column of the images table above which it is no grouping but a measurement."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Named subsets of the images of a labels table.
+
+    Attributes
+    ----------
+    names : tuple of str
+    masks : ndarray of bool, shape (S, n)
+    classes : tuple of int
+        Classes of the original label that are slices of their own, ``class=KEY``; with up to thousands of
+        them, no mask is kept.
+    class_names : tuple of str
+    standing : int
+        How many of `names` are made whatever was requested; they come first.
+    """
+
+    names: tuple[str, ...]
+    masks: npt.NDArray[np.bool_]
+    classes: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    standing: int = 1
+
+
+def make_slices(
+    labels: Labels,
+    sets: LabelSets,
+    *,
+    images: Images | None = None,
+    classes: ClassList | None = None,
+    requested: Iterable[str] = (),
+) -> Slices:
+    """Return the standing slices that the tables support, and the requested ones.
+
+    Parameters
+    ----------
+    labels, sets : Labels, LabelSets
+        The same images, row for row.
+    images : Images, optional
+        Where columns to slice by are found.
+    classes : ClassList, optional
+        Gives ``superclass=…`` and the keys of ``class=KEY``.
+    requested : iterable of str
+        ``class=KEY``, ``class`` for all classes; of the images table ``COLUMN`` for all its values,
+        ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value, ``COLUMN>=NUMBER``, ``COLUMN<=NUMBER``.
+
+    Raises
+    ------
+    InputError
+        If a requested slice cannot be made.
+    """
+    found = {ALL: np.ones(len(sets), bool)}
+    for name, low, high in _SIZES:
+        found[name] = (sets.size >= low) & (sets.size <= (high or sets.n_classes))
+    rated = _rated(labels)
+    found |= rated | _sizes_of_rated(found, rated) | _superclasses(sets, classes)
+    standing, class_ids = len(found), list[int]()
+    for spec in requested:
+        if spec in found:
+            continue
+        column, sign, value = _parse(spec)
+        if column == "class" and sign in ("", "="):
+            class_ids += _class_ids(value, sets, classes)
+        else:
+            found |= _column(spec, labels, images)
+    ids = tuple(dict.fromkeys(class_ids))
+    keys = classes.keys if classes else tuple(map(str, range(sets.n_classes)))
+    names = tuple(f"class={keys[c]}" for c in ids)
+    return Slices(tuple(found), np.array(list(found.values())), ids, names, standing)
+
+
+def _rated(labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:
+    if "rated" not in labels.table.column_names:
+        return {}
+    rated = one_chunk(labels.table["rated"])
+    if rated.null_count == len(rated):
+        return {}
+    yes = pc.fill_null(rated, False).to_numpy(zero_copy_only=False)
+    no = pc.fill_null(pc.invert(rated), False).to_numpy(zero_copy_only=False)
+    return {"rated=true": yes, "rated=false": no}
+
+
+def _sizes_of_rated(
+    sizes: Mapping[str, npt.NDArray[np.bool_]], rated: Mapping[str, npt.NDArray[np.bool_]]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the rated images by size of their set, where others were not rated."""
+    if not rated or not (rated["rated=true"].any() and rated["rated=false"].any()):
+        return {}
+    return {f"rated=true,{name}": sizes[name] & rated["rated=true"] for name, *_ in _SIZES}
+
+
+def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.NDArray[np.bool_]]:
+    known = sets.label != NO_LABEL
+    if classes is None or not any(classes.hypernyms) or not known.any():
+        return {}
+    superclass = np.where(known, classes.superclass[np.where(known, sets.label, 0)], -1)
+    return {f"superclass={name}": superclass == i for i, name in enumerate(SUPERCLASSES)}
+
+
+def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[int]:
+    if (sets.label == NO_LABEL).all():
+        raise InputError(
+            "Slices by class need original labels, and none are known.",
+            do="give --rows or --images with labels",
+        )
+    if not value:
+        return [int(c) for c in np.unique(sets.label[sets.label != NO_LABEL])]
+    if classes is not None:
+        return [classes.index(value)]
+    if not value.isdigit() or int(value) >= sets.n_classes:
+        raise InputError(
+            "This is not a class.",
+            got=value,
+            allowed=f"0 to {sets.n_classes - 1}",
+            do="to use keys and names, give the class list with --classes",
+        )
+    return [int(value)]
+
+
+def _parse(spec: str) -> tuple[str, str, str]:
+    """Return column, sign and value of a slice; the latter two are empty where there is a column alone."""
+    found = re.fullmatch(r"([^<>=]+)(?:(>=|<=|=)(.*))?", spec)
+    return (found[1], found[2] or "", found[3] or "") if found else (spec, "", "")
+
+
+def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.NDArray[np.bool_]]:
+    column, sign, value = _parse(spec)
+    known = [] if images is None else images.table.column_names
+    names = [c for c in known if c not in ("image_id", "uri", "label")]
+    if images is None or column not in names:
+        raise InputError(
+            f"There is no slice {spec!r}.",
+            allowed=", ".join(["class", "class=KEY", *names]),
+            do=None if images else f"give an images table with the column {column!r}: --images",
+        )
+    rows = pc.index_in(labels.image_id, images.image_id)
+    values = one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
+    if sign in (">=", "<="):
+        found = {spec: _compared(spec, values)}
+    elif value == "*":
+        found = {spec: values.is_valid().to_numpy(zero_copy_only=False)}
+    else:
+        found = _equal(column, value, values)
+    empty = [name for name, mask in found.items() if not mask.any()]
+    if empty:
+        some = ", ".join(map(str, pc.unique(values).to_pylist()[:10]))
+        raise InputError(f"No image is in the slice {empty[0]!r}.", allowed=some)
+    return found
+
+
+def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
+    _, sign, value = _parse(spec)
+    try:
+        number = float(value)
+        numbers = values.cast(pa.float64())
+    except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"The slice {spec!r} compares what is no number.",
+            got=f"a column of {values.type}",
+            allowed="a column of numbers, and a number",
+        ) from error
+    compare = pc.greater_equal if sign == ">=" else pc.less_equal
+    mask: npt.NDArray[np.bool_] = pc.fill_null(compare(numbers, number), False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
+    text = values.cast(pa.string())
+    wanted = [value] if value else sorted(v for v in pc.unique(text).to_pylist() if v is not None)
+    if len(wanted) > MAX_VALUES:
+        raise InputError(
+            f"The column {column!r} has too many values to slice by.",
+            got=f"{len(wanted):,}",
+            allowed=f"up to {MAX_VALUES}",
+        )
+    return {
+        f"{column}={v}": pc.fill_null(pc.equal(text, v), False).to_numpy(zero_copy_only=False) for v in wanted
+    }
+
+
+NEEDS = {
+    "scores": "scores over all classes",
+    "confidence": "the probability of the best class",
+    "probabilities": "probabilities, or logits, of all classes",
+}
+"""What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
+
+
+def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
+    """Return predictions beside the label sets of the aligned images; of dense scores the `depth` best."""
+    in_order = len(alignment.right) == len(predictions) and ascends(alignment.right)
+
+    def name(row: int) -> str:
+        image = predictions.image_id[int(alignment.right[row])]
+        return f"{predictions.source or predictions.model}, image {image}"
+
+    kind = predictions.score_kind
+    if predictions.is_dense:
+        assert predictions.scores is not None
+        scores = predictions.scores if in_order else predictions.scores[alignment.right]
+        return Case(sets, np.asfortranarray(top_k(scores, depth)), scores, kind, name=name)
+    assert predictions.classes is not None
+    # Rows of the transpose keep it column-major.
+    top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
+    _check_top_range(top, sets, predictions)
+    listed = predictions.confidence()
+    if listed is not None and not in_order:
+        listed = listed[alignment.right]
+    return Case(sets, top, None, kind, listed, name)
+
+
+def _told(predictions: Predictions) -> str:
+    """Return in words what scores there are."""
+    if predictions.scores is None:
+        return "they are ranks"
+    if predictions.score_kind not in ("logit", "probability"):
+        return "their scores are neither called logits nor probabilities"
+    if predictions.is_dense:
+        return "they are dense"
+    known = predictions.score_kind == "probability" or predictions.logsumexp is not None
+    return "they are lists of the best classes" if known else "they are lists of logits without logsumexp"
+
+
+def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:
+    """Yield kind, number of metrics and text of a note for each need that predictions do not meet."""
+    has = {
+        "scores": case.scores is not None,
+        "confidence": case.listed is not None or case.has_probabilities,
+        "probabilities": case.has_probabilities,
+    }
+    for need, text in NEEDS.items():
+        names = [m.name for m in metrics if m.about.get("needs") == need and not has[need]]
+        if names:
+            said = f"{', '.join(names)}: undefined without {text} ({_told(predictions)})"
+            yield f"needs_{need}", len(names), said
+
+
+def ascends(rows: npt.NDArray[np.int64]) -> bool:
+    """Return whether each row comes after the one before it."""
+    return bool((rows[1:] > rows[:-1]).all())
+
+
+def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions: Predictions) -> None:
+    if top.max(initial=0) < sets.n_classes:
+        return
+    one_based = top.max() == sets.n_classes and top[top >= 0].min() == 1
+    raise InputError(
+        "A predicted class is out of range.",
+        where=predictions.source or predictions.model,
+        got=int(top.max()),
+        allowed=f"0 to {sets.n_classes - 1}",
+        do="subtract 1: these indices start at 1"
+        if one_based
+        else "check which class list the model predicts over",
+    )

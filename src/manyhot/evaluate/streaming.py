@@ -1,0 +1,133 @@
+"""Judge a model batch by batch, as it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.sets import top_k
+from manyhot.errors import InputError
+from manyhot.evaluate import judge as step
+from manyhot.evaluate.arrays import DEPTH
+from manyhot.evaluate.results import Evaluation
+from manyhot.registry import get
+from manyhot.tables import Labels, Part, Predictions, align_columns, align_rows, read_part
+from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
+
+
+class Evaluator:
+    """Judge a model batch by batch, as in a training loop.
+
+    Parameters
+    ----------
+    n_classes : int
+    metrics : sequence of str, optional
+        Registered names or call strings; all rank metrics by default. Only if one needs scores are those over
+        all classes kept; else the best `DEPTH` classes of each image.
+    resamples : int
+        Of the bootstrap in `compute`; 0 for no intervals.
+    model : str
+        Its name in the results.
+    score_kind : str
+        What scores are; as in `evaluate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> evaluator = Evaluator(n_classes=3, metrics=["top1", "real1"])
+    >>> evaluator.update(np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]]), [[1, 2], [2]])
+    >>> evaluator.compute().value("real1")
+    0.5
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        metrics: Sequence[str] | None = None,
+        resamples: int = 0,
+        model: str = "model",
+        score_kind: str = "score",
+    ) -> None:
+        self.n_classes = n_classes
+        self.metrics = list(step.RANK_METRICS if metrics is None else metrics)
+        self.resamples = resamples
+        self.model = model
+        self.score_kind = score_kind
+        entries = [get("metric", m) for m in self.metrics]
+        self._dense = any(e.about.get("needs") for e in entries)
+        self._depth = max(DEPTH, step.depth_of(entries))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._names: tuple[str, ...] | None = None
+        self._labels: list[Labels] = []
+        self._predicted: list[npt.NDArray[Any]] = []
+
+    def update(self, predictions: Any, labels: Any, label: Any = None) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        predictions : array or tensor, shape (b, C) of float or (b, k) of int
+            Scores over all classes, or classes, best first. Frames are matched as in `evaluate`; the names of
+            columns hold for later batches, too.
+        labels, label
+            As in `as_labels`.
+
+        Raises
+        ------
+        InputError
+            If the batch is malformed; it is not added.
+        """
+        is_table = isinstance(labels, Labels)
+        own = Part(None, "labels", labels.image_id) if is_table else read_part(labels, "labels")
+        parts = align_rows([own, read_label(label), read_model(self.model, predictions)])
+        parts, names = align_columns(parts, self._names, of="earlier batches")
+        batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
+        predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
+        self._labels.append(batch)
+        self._predicted.append(self._kept(predicted))
+        self._names = names
+
+    def compute(self) -> Evaluation:
+        """Return the results over all batches so far.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        if not self._labels:
+            raise InputError("There is nothing to compute yet.", do="call update() with a batch first")
+        n = sum(map(len, self._labels))
+        ids = positions(0, n)
+        with_label = [
+            t.table if "label" in t.table.column_names else _unlabelled(t.table) for t in self._labels
+        ]
+        table = pa.concat_tables(with_label).combine_chunks()
+        table = table.set_column(table.column_names.index("image_id"), "image_id", ids)
+        labels = Labels(table, self.n_classes, name="labels")
+        width = min(p.shape[1] for p in self._predicted)
+        joined = np.concatenate([p[:, :width] for p in self._predicted])
+        predictions = prediction_of(Part(joined, self.model), self.n_classes, self.score_kind, ids=ids)
+        return step.evaluate(labels, [predictions], metrics=self.metrics, resamples=self.resamples)
+
+    def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:
+        if predicted.classes is not None:
+            return predicted.classes
+        assert predicted.scores is not None
+        return predicted.scores if self._dense else top_k(predicted.scores, self._depth)
+
+
+def _unlabelled(table: pa.Table) -> pa.Table:
+    position = table.column_names.index("classes")
+    empty = pa.nulls(table.num_rows, pa.int32())
+    return table.add_column(position, "label", empty).select(
+        ["image_id", "label", "usable", "classes", "state"]
+    )

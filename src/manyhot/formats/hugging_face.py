@@ -1,0 +1,427 @@
+"""Hugging Face data sets whose features hold class labels: saved folders and Parquet files.
+
+The ``datasets`` package is not needed: both are Arrow tables, and their features stand in JSON beside the
+columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.files import atomic_write
+from manyhot.formats.reading import (
+    FOLDER,
+    base_names,
+    class_ids,
+    class_lists,
+    constant,
+    load,
+    named_classes,
+    parse,
+    ragged,
+)
+from manyhot.formats.writing import Saved, classes_of, lost_keys, unique_names, usable, with_state
+from manyhot.registry import register
+from manyhot.tables import Labels, one_chunk
+
+IDS = ("image_id", "file_name", "filename", "path")
+"""Columns that name an image, best first; else the path within an image column does."""
+
+
+_LISTS = ("Sequence", "List", "LargeList")
+
+
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
+"""What a file of ``data/`` is called on the hub: split, number, and how many there are."""
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """A column of class labels, one or a list an image."""
+
+    column: str
+    names: tuple[str, ...]
+    listed: bool
+
+
+def _matches(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("dataset_dict.json", "state.json")) or bool(
+            _splits(path)
+        )
+    try:
+        return bool(_label_features(_features_of_parquet(path)))
+    except InputError:
+        return True  # What is wrong with its features is for the reader to say.
+
+
+@register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
+def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
+    """A Hugging Face data set with a ``ClassLabel`` feature or a list of them.
+
+    A folder written by ``save_to_disk``, a folder as on the hub with Parquet in ``data/``, or Parquet, with
+    the schema metadata ``huggingface``. Only the columns of labels and of names are read: images stay on the
+    disk. An image whose label is null or -1 is not usable.
+
+    Parameters
+    ----------
+    column : str
+        Which column holds the labels, where several do: ``hf-labels(column='fine_label')``.
+    split : str
+        Which split of a folder as on the hub, where it holds several: ``hf-labels(split='validation')``.
+
+    Notes
+    -----
+    Images of Hugging Face's ``imagenet-1k`` are called ``ILSVRC2012_val_00000001_n01751748.JPEG``; the
+    WordNet id is cut, so that they have the names that everybody else uses.
+
+    References
+    ----------
+    https://huggingface.co/docs/datasets/about_dataset_features
+    """
+    shards = _shards(path, split) if path.is_dir() and _splits(path) else [path]
+    features = _features_of_folder(path) if shards[0].is_dir() else _features_of_parquet(shards[0])
+    main, single = _chosen(_label_features(features), column, path)
+    wanted = [main.column, *([single.column] if single else [])]
+    if shards[0].is_dir():
+        table = _read_folder(path, features, wanted)
+    else:
+        table = pa.concat_tables([_read_parquet(shard, features, wanted) for shard in shards])
+    known, position = named_classes(main.names, classes, path)
+    lengths, flat, fit = _sets(table, main, path)
+    n = len(table)
+    columns = {
+        "image_id": table["image_id"],
+        "usable": pa.array(fit),
+        "classes": ragged(lengths, pa.array(position[flat])),
+        "state": ragged(lengths, constant("yes", len(flat), pa.string())),
+        "method": constant("ClassLabel", n, pa.string()),
+    }
+    if single:
+        columns["label"] = _original(_singles(table, single, path), position)
+    return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.resolve().stem)
+
+
+def _splits(path: Path) -> dict[str, list[tuple[Path, int]]]:
+    """Return the files of each split of a folder as on the hub, with how many there should be."""
+    found: dict[str, list[tuple[Path, int]]] = {}
+    for file in sorted((path / "data").glob("*.parquet")):
+        if name := _SHARD.fullmatch(file.name):
+            found.setdefault(name[1], []).append((file, int(name[3])))
+    return found
+
+
+def _shards(path: Path, split: str) -> list[Path]:
+    """Return the files of a split, all of them."""
+    splits = _splits(path)
+    name = split or next(iter(splits))
+    if (len(splits) > 1 and not split) or name not in splits:
+        raise InputError(
+            "The folder holds several splits, each a data set."
+            if len(splits) > 1
+            else "There is no such split.",
+            where=path,
+            got=split or None,
+            allowed=", ".join(splits),
+            do=f"name one: format=\"hf-labels(split='{next(iter(splits))}')\"",
+        )
+    files, n = [file for file, _ in splits[name]], splits[name][0][1]
+    wanted = [path / "data" / f"{name}-{i:05d}-of-{n:05d}.parquet" for i in range(n)]
+    absent = [file.name for file in wanted if file not in files]
+    if absent:
+        raise InputError(
+            "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
+        )
+    return wanted
+
+
+def _features_of_parquet(path: Path) -> dict[str, Any]:
+    try:
+        told = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+    except (pa.ArrowException, OSError):
+        return {}
+    return _features(parse(told, f"{path}, schema metadata 'huggingface'"))
+
+
+def _features(content: Any) -> dict[str, Any]:
+    info = content.get("info", content) if isinstance(content, dict) else {}
+    features = info.get("features") if isinstance(info, dict) else None
+    return features if isinstance(features, dict) else {}
+
+
+def _features_of_folder(path: Path) -> dict[str, Any]:
+    splits = path / "dataset_dict.json"
+    if splits.is_file():
+        content = load(splits)
+        names = content.get("splits", []) if isinstance(content, dict) else []
+        raise InputError(
+            "The folder holds several splits, each a data set.",
+            where=path,
+            allowed=", ".join(map(str, names)),
+            do=f"give the folder of one, such as {path / str(names[0]) if names else 'train'}",
+        )
+    for name in ("dataset_info.json", "state.json"):
+        if not (path / name).is_file():
+            raise InputError("The folder is not a complete saved data set.", where=path, got=f"no {name}")
+    return _features(load(path / "dataset_info.json"))
+
+
+def _label_features(features: dict[str, Any]) -> list[_Feature]:
+    found = []
+    for column, feature in features.items():
+        inner, listed = feature, False
+        if isinstance(feature, list) and len(feature) == 1:
+            inner, listed = feature[0], True
+        elif isinstance(feature, dict) and feature.get("_type") in _LISTS:
+            inner, listed = feature.get("feature"), True
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
+            names = inner["names"]
+            found.append(_Feature(column, tuple(map(str, names)) if isinstance(names, list) else (), listed))
+    return found
+
+
+def _chosen(found: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:
+    """Return the column of label sets and, where one is over the same classes, that of single labels."""
+    lists = [f for f in found if f.listed]
+    candidates = [f for f in found if f.column == column] if column else lists or found
+    if len(candidates) != 1:
+        raise InputError(
+            "It is not clear which column holds the labels."
+            if candidates
+            else "No column holds class labels.",
+            where=path,
+            got=column or ", ".join(f.column for f in candidates) or None,
+            allowed=", ".join(f.column for f in found) or None,
+            do=f"name one: format=\"hf-labels(column='{found[0].column}')\"" if found else None,
+        )
+    main = candidates[0]
+    if not main.names:
+        raise InputError(
+            "The names of a feature are not a list.",
+            where=f"{path}, feature {main.column}",
+            allowed="a list with the name of each class",
+        )
+    singles = [f for f in found if not f.listed and f.names == main.names]
+    return main, main if not main.listed else singles[0] if len(singles) == 1 else None
+
+
+def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
+    """Return the column of names, and whether it is a column of images."""
+    named = [c for c in IDS if c in features]
+    if named:
+        return named[0], False
+    images = [c for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
+    if not images:
+        raise InputError(
+            "The data set does not name its images.",
+            where=path,
+            got=", ".join(features),
+            allowed=f"a column {', '.join(IDS)}, or one of images",
+        )
+    return images[0], True
+
+
+def _read_parquet(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
+    column, is_image = _id_column(features, path)
+    table = pq.ParquetFile(path).read(columns=[f"{column}.path" if is_image else column, *wanted])
+    return _named(table, column, is_image, wanted, path)
+
+
+def _read_folder(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
+    column, is_image = _id_column(features, path)
+    files = _data_files(path)
+    return pa.concat_tables([_named(_stream(file), column, is_image, wanted, file) for file in files])
+
+
+def _data_files(path: Path) -> list[Path]:
+    state = load(path / "state.json")
+    listed = state.get("_data_files") if isinstance(state, dict) else None
+    if isinstance(listed, list) and not listed:
+        raise InputError("The data set has no rows.", where=path)
+    if not isinstance(listed, list) or not all(isinstance(f, dict) and f.get("filename") for f in listed):
+        raise _not_saved(path, "no data files")
+    if state.get("_indices_data_files"):
+        raise _not_saved(path, "rows picked by an index beside them")
+    files = [path / Path(str(f["filename"])).name for f in listed]
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise InputError(
+            "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
+        )
+    return files
+
+
+def _not_saved(path: Path, got: str) -> InputError:
+    return InputError(
+        "The folder is not a data set as save_to_disk writes it.",
+        where=path,
+        got=got,
+        do="save it again with datasets 2.0 or later",
+    )
+
+
+def _stream(path: Path) -> pa.Table:
+    # Mapped, not read: the bytes of images that lie between the columns are never touched.
+    with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+        table = stream.read_all()
+        # As the bytes say, offsets and all; Arrow aborts where they lead out of the file.
+        table.validate()
+        return table
+
+
+def _named(table: pa.Table, column: str, is_image: bool, wanted: Sequence[str], path: Path) -> pa.Table:
+    _check_columns(table, [column, *wanted], path)
+    names = _paths(table[column], f"{path}, column {column}") if is_image else table[column]
+    table = table.select(list(dict.fromkeys(wanted))).append_column("image_id", names)
+    table.validate(full=True)
+    if names.null_count:
+        raise InputError(
+            "An image has no name.",
+            where=path,
+            got=f"{names.null_count:,} without a path in {column!r}",
+            do=f"add a column {IDS[0]}",
+        )
+    ids = pc.replace_substring_regex(
+        base_names(one_chunk(names), f"{path}, column {column}"),
+        r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$",
+        r"\1\2",
+    )
+    return table.set_column(len(table.column_names) - 1, "image_id", ids)
+
+
+def _check_columns(table: pa.Table, columns: Sequence[str], path: Path) -> None:
+    absent = [column for column in columns if column not in table.column_names]
+    if absent:
+        raise InputError(
+            "A feature of the data set has no column.",
+            where=path,
+            got=absent[0],
+            allowed=", ".join(table.column_names),
+        )
+
+
+def _paths(images: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Return the paths within a column of images."""
+    if not pa.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
+        raise InputError(
+            "This is not a column of images.", where=where, got=images.type, allowed="a struct with `path`"
+        )
+    return pc.struct_field(images, "path")
+
+
+def _sets(
+    table: pa.Table, feature: _Feature, path: Path
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the lengths of the label sets, their names' positions, and which images have any."""
+    column = table[feature.column]
+    if feature.listed:
+        usable = one_chunk(column).is_valid().to_numpy(zero_copy_only=False)
+        lengths, flat = class_lists(column, f"{path}, column {feature.column}", len(feature.names))
+    else:
+        values = _singles(table, feature, path)
+        usable = pc.fill_null(pc.greater_equal(values, 0), False).to_numpy(zero_copy_only=False)
+        lengths, flat = usable.astype(np.int64), values.filter(pa.array(usable))
+    return lengths, _checked(flat, feature, path), usable
+
+
+def _singles(table: pa.Table, feature: _Feature, path: Path) -> pa.Array:
+    where = f"{path}, column {feature.column}"
+    return class_ids(one_chunk(table[feature.column]), where, len(feature.names), gaps=True)
+
+
+def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
+    found: np.ndarray[Any, np.dtype[np.int64]] = flat.to_numpy().astype(np.int64)
+    bad = found[(found < 0) | (found >= len(feature.names))]
+    if len(bad):
+        raise InputError(
+            "A label is out of range.",
+            where=f"{path}, column {feature.column}",
+            got=int(bad[0]),
+            allowed=f"0 to {len(feature.names) - 1}",
+        )
+    return found
+
+
+def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -> pa.Array:
+    known = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
+    return pa.array(position).take(known)
+
+
+@register(
+    "writer",
+    "hf-labels",
+    holds=("labels",),
+    suffixes=(FOLDER, ".parquet"),
+    keeps=("original labels", "unusable images"),
+)
+def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, split: str = "train") -> Saved:
+    """Write label sets as a Hugging Face data set: ``labels``, a ``Sequence(ClassLabel)``.
+
+    A folder as on the hub, which ``datasets.load_dataset`` reads with the names of the classes, or one
+    Parquet file. The features stand in the Parquet's schema metadata, as ``datasets`` itself writes them;
+    it need not be installed. ``Sequence`` rather than ``List`` is what versions before 4 know as well.
+
+    Columns: ``image_id``; ``label``, the original label, where any is known; ``labels``, null for images
+    that are not usable.
+
+    Parameters
+    ----------
+    split : str
+        What the split is called, in a folder.
+
+    Raises
+    ------
+    InputError
+        The class list is not known, or the folder holds other files of this split.
+    """
+    known = classes_of(labels, classes)
+    target = path
+    if path.suffix.lower() != ".parquet":
+        target = path / "data" / f"{split}-00000-of-00001.parquet"
+        _check_alone(path, split, target)
+    table = _hf_table(labels, {"names": list(unique_names(known)), "_type": "ClassLabel"})
+    with atomic_write(target) as part:
+        pq.write_table(table, part, compression="zstd")
+    return Saved((target,), lost_keys(known))
+
+
+def _check_alone(path: Path, split: str, target: Path) -> None:
+    if not re.fullmatch(r"\w+", split):
+        raise InputError(
+            "This cannot be the name of a split.", got=repr(split), allowed="letters, digits and _"
+        )
+    others = [file for file, _ in _splits(path).get(split, []) if file != target]
+    if others:
+        raise InputError(
+            "The folder holds other files of this split, which would be read along.",
+            where=path,
+            got=others[0].name,
+            do="remove them, or write to another folder",
+        )
+
+
+def _hf_table(labels: Labels, feature: dict[str, Any]) -> pa.Table:
+    lengths, flat, _ = with_state(labels)
+    known = pa.array(usable(labels))
+    sets = ragged(lengths, pa.array(flat, pa.int64()))
+    columns = {"image_id": labels.image_id}
+    features: dict[str, Any] = {"image_id": {"dtype": "string", "_type": "Value"}}
+    if "label" in labels.table.column_names and labels.table["label"].null_count < len(labels):
+        columns["label"] = one_chunk(labels.table["label"]).cast(pa.int64())
+        features["label"] = feature
+    columns["labels"] = pc.if_else(known, sets, pa.scalar(None, sets.type))
+    features["labels"] = {"feature": feature, "_type": "Sequence"}
+    told = json.dumps({"info": {"features": features}}, ensure_ascii=False)
+    return pa.table(columns).replace_schema_metadata({"huggingface": told})

@@ -1,0 +1,426 @@
+"""Label Studio, the way in: the answers of an export as votes; `label_studio_tasks` is the way out.
+
+A task shows an image and the classes asked about, from which a rater chooses twice: those that are in the
+image (*yes*), and those of which nobody can tell (*maybe*). What was shown and not chosen is *no*.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pyarrow as pa
+
+from manyhot.classes import ClassList, class_list
+from manyhot.errors import InputError
+from manyhot.formats.reading import cut, head, load
+from manyhot.registry import register
+from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
+
+_WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
+
+
+_COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
+
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+LONGEST = 1e8
+"""Seconds, three years: a lead time beyond it is none."""
+
+
+def _matches(path: Path) -> bool:
+    start = head(path)
+    return re.match(r"\[\s*\{", start) is not None and any(word in start for word in _WORDS)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a project asks: the names of its questions and of the fields of its tasks."""
+
+    yes: str
+    maybe: str
+    image: str
+    asked: str
+    skip: frozenset[str]
+    classes: ClassList
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One annotation that counts, with the task that it answers."""
+
+    image: str
+    asked: Sequence[int]
+    content: Mapping[str, Any]
+    where: str
+
+
+@register("format", "label-studio", holds="votes", suffixes=(".json",), matches=_matches)
+def read_label_studio(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    yes: str = "classes",
+    maybe: str = "maybe",
+    image: str = "image",
+    asked: str = "classes",
+    skip: str = "",
+) -> Votes:
+    """Label Studio's export (JSON, not JSON-MIN): the answers of each annotation, as votes.
+
+    A rater is called by the number of the user, never by the address. `page_id` is the number of the
+    annotation, `answered_at` when it was made, `shown_at` that less its lead time. Annotations that were
+    cancelled (skipped by the rater) hold no answer, and those marked as ground truth are an expert's, for
+    ``label-studio-golden``: both are left out, and counted in `Votes.left_out`.
+
+    Parameters
+    ----------
+    yes, maybe : str
+        The names (``from_name``) of the two questions.
+    image, asked : str
+        The fields of a task's data that hold the image's address and the classes shown. ``asked='*'`` where
+        the configuration itself lists the choices: then every class of the list was shown.
+    skip : str
+        Further questions of the project that are none of these, with spaces between.
+
+    Raises
+    ------
+    InputError
+        The export is broken, or asks in other words than the options say.
+    MatchError
+        A rater answers a question twice, and no time tells which answer is the later one.
+
+    Notes
+    -----
+    An image is called by the field ``image_id`` of its task, else by the end of its address. The eight
+    digits that Label Studio puts before the names of uploaded files are cut. Lead times of annotations that
+    were changed later are those of all sittings together, so `shown_at` is too early there.
+
+    References
+    ----------
+    https://labelstud.io/guide/task_format
+    """
+    layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
+    table, left_out = _answers(path, layout, golden=False)
+    known = layout.classes
+    votes = votes_from_table(table, name=path.stem, n_classes=len(known), class_hash=known.hash)
+    return replace(votes, left_out=left_out)
+
+
+@register("format", "label-studio-golden", holds="golden", suffixes=(".json",), matches=_matches)
+def read_label_studio_golden(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    yes: str = "classes",
+    maybe: str = "maybe",
+    image: str = "image",
+    asked: str = "classes",
+    skip: str = "",
+) -> Golden:
+    """The annotations of a Label Studio export that are marked as ground truth, as golden answers.
+
+    Parameters
+    ----------
+    yes, maybe, image, asked, skip : str
+        As in `read_label_studio`.
+
+    Raises
+    ------
+    InputError, MatchError
+        As in `read_label_studio`.
+    """
+    layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
+    table, _ = _answers(path, layout, golden=True)
+    names = {"image_id": "image_id", "class_id": "class_id", "rater_id": "expert_id", "answer": "answer"}
+    golden = table.select([*names]).rename_columns([*names.values()])
+    known = layout.classes
+    return golden_from_table(golden, name=path.stem, n_classes=len(known), class_hash=known.hash)
+
+
+def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the answers of raters or of experts as a votes table, and what was left out."""
+    left_out = {"cancelled": 0, "ground truth": 0}
+    rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    other = ""
+    for found in _annotations(path, layout):
+        expert = _flag(found, "ground_truth")
+        if _flag(found, "was_cancelled"):
+            left_out["cancelled"] += 1
+        elif expert != golden:
+            left_out["ground truth"] += expert
+        else:
+            _add(rows, found, layout)
+            other = other or _names_classes(found)
+    if not rows["answer"]:
+        raise InputError(
+            "No annotation of the file answers anything.",
+            where=path,
+            got=", ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or None,
+            do=None if golden else "annotate the tasks in Label Studio and export the project as JSON",
+        )
+    _check_chosen(rows, other, path, layout)
+    kept = [n for n in _COLUMNS if any(value is not None for value in rows[n])]
+    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in kept})
+    return table, tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
+
+
+def _annotations(path: Path, layout: _Layout) -> Iterator[_Annotation]:
+    tasks = load(path)
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise InputError("The file is not a list of Label Studio's tasks.", where=path)
+    ids: dict[str, set[object]] = {"task": set(), "annotation": set()}
+    class_of: dict[str, int] = {}
+    for i, task in enumerate(tasks):
+        where = f"{path}, task {cut(str(task.get('id', f'in place {i}')))}"
+        _check_once(task, "task", ids, where)
+        made = _made(task, where)
+        if made:
+            image = _image(task, layout, where)
+            asked = _asked(task, layout, class_of, where)
+        for one in made:
+            here = f"{where}, annotation {cut(str(one.get('id', 'without an id')))}"
+            _check_once(one, "annotation", ids, here)
+            yield _Annotation(image, asked, one, here)
+
+
+def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], where: str) -> None:
+    number = one.get("id")
+    if number is None:
+        return
+    if not isinstance(number, int | str):
+        raise InputError(f"The id of the {kind} is no number.", where=where, got=cut(repr(number)))
+    if number in ids[kind]:
+        raise InputError(
+            f"The file holds the same {kind} twice.", where=where, do="keep one of the two, or export anew"
+        )
+    ids[kind].add(number)
+
+
+def _made(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    if "annotation_id" in task:
+        raise InputError(
+            "This is Label Studio's JSON-MIN, which does not tell cancelled annotations.",
+            where=where,
+            allowed="the export as JSON",
+            do="export the project as JSON",
+        )
+    made = task.get("annotations", [])
+    if not isinstance(made, list) or not all(isinstance(one, dict) for one in made):
+        raise InputError("The annotations of the task are not a list of objects.", where=where)
+    return made
+
+
+def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
+    data = task.get("data")
+    if not isinstance(data, dict):
+        raise InputError("The task has no data.", where=where)
+    found = data.get("image_id", data.get(layout.image))
+    if not isinstance(found, str):
+        raise InputError(
+            "The task does not name its image.",
+            where=where,
+            got=cut(", ".join(data)) or "no fields",
+            allowed=f"a text in the field 'image_id' or {layout.image!r}",
+            do="name the field: --format \"label-studio(image='…')\"",
+        )
+    name = found if "image_id" in data else _name(found, where)
+    if not (base := re.sub(r"^.*[/\\]", "", name)):
+        raise InputError("The task does not name its image.", where=where, got=cut(repr(found)))
+    return base
+
+
+def _name(address: str, where: str) -> str:
+    """Return the path of an image's address, without what Label Studio puts before it."""
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise InputError("This is not an address.", where=where, got=cut(repr(address))) from error
+    local = parse_qs(parts.query).get("d")
+    name = local[0] if local else unquote(parts.path)
+    uploaded = parts.path.startswith("/data/upload/")
+    return _UPLOADED.sub("", re.sub(r"^.*/", "", name)) if uploaded else name
+
+
+def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], where: str) -> Sequence[int]:
+    if layout.asked == "*":
+        return range(len(layout.classes))
+    offered = task["data"].get(layout.asked)
+    if not isinstance(offered, list) or not offered:
+        raise InputError(
+            "It is not known which classes were shown: not asked is not no.",
+            where=where,
+            got=f"no list in the field {layout.asked!r} of its data",
+            allowed=cut(", ".join(task["data"])) or None,
+            do="name the field, or say that all were shown: --format \"label-studio(asked='*')\"",
+        )
+    texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
+    found = [_class(text, layout, class_of, where) for text in texts]
+    if len(set(found)) < len(found):
+        raise InputError("The task shows a class twice.", where=where)
+    return found
+
+
+def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) -> int:
+    if isinstance(text, str) and text in class_of:
+        return class_of[text]
+    found = layout.classes.find(text) if isinstance(text, str) else None
+    if found is None:
+        raise InputError(
+            "A choice is no class.",
+            where=where,
+            got=cut(repr(text)),
+            allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
+            do="give the class list of the project: --classes",
+        )
+    class_of[str(text)] = found
+    return found
+
+
+def _add(rows: dict[str, list[Any]], found: _Annotation, layout: _Layout) -> None:
+    chosen = _chosen(found, layout)
+    n = len(found.asked)
+    shown, answered = _times(found)
+    rows["image_id"] += [found.image] * n
+    rows["class_id"] += found.asked
+    rows["rater_id"] += [_rater(found)] * n
+    rows["answer"] += [chosen.get(c, "no") for c in found.asked]
+    rows["page_id"] += [None if found.content.get("id") is None else str(found.content["id"])] * n
+    rows["shown_at"] += [shown] * n
+    rows["answered_at"] += [answered] * n
+
+
+def _chosen(found: _Annotation, layout: _Layout) -> dict[int, str]:
+    """Return the answer to each class that was chosen."""
+    result = found.content.get("result")
+    if not isinstance(result, list) or not all(isinstance(one, dict) for one in result):
+        raise InputError("The result of the annotation is not a list of objects.", where=found.where)
+    answers = {layout.yes: "yes", layout.maybe: "maybe"}
+    chosen: dict[int, str] = {}
+    class_of: dict[str, int] = {}
+    for one in result:
+        question = one.get("from_name")
+        if isinstance(question, str) and question in answers:
+            for text in _choices(one, found):
+                c = _class(text, layout, class_of, found.where)
+                _check_answer(c, answers[question], chosen, found, layout)
+                chosen[c] = answers[question]
+        elif one.get("type") == "choices" and not (isinstance(question, str) and question in layout.skip):
+            raise InputError(
+                "A question of the project is not known.",
+                where=found.where,
+                got=cut(repr(question)),
+                allowed=f"{layout.yes!r}, for what is yes, and {layout.maybe!r}, for what is maybe",
+                do="say what it is: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
+            )
+    return chosen
+
+
+def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout: _Layout) -> None:
+    """Refuse a file in which nothing is chosen, but classes are named in another way: all would be no."""
+    if other and set(rows["answer"]) == {"no"}:
+        raise InputError(
+            "Nobody chose a class, but some are named in another way.",
+            where=path,
+            got=f"results of type {other}",
+            allowed=f"type 'choices', of the questions {layout.yes!r} and {layout.maybe!r}",
+            do="ask with choices; boxes and taxonomies are not read",
+        )
+
+
+def _names_classes(found: _Annotation) -> str:
+    """Return the type of a result that names classes, but not as choices; else nothing."""
+    kinds = (str(one.get("type")) for one in found.content["result"])
+    return next((cut(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
+
+
+def _choices(one: Mapping[str, Any], found: _Annotation) -> list[Any]:
+    value = one.get("value")
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if one.get("type") != "choices" or not isinstance(choices, list):
+        raise InputError(
+            "A result holds no choices.",
+            where=found.where,
+            got=f"type {cut(repr(one.get('type')))}, value {cut(repr(value))}",
+            allowed="type 'choices', and a value with a list 'choices'",
+        )
+    return choices
+
+
+def _check_answer(
+    c: int, answer: str, chosen: Mapping[int, str], found: _Annotation, layout: _Layout
+) -> None:
+    name = layout.classes.names[c]
+    if c not in found.asked:
+        raise InputError("A choice was not shown in its task.", where=found.where, got=name)
+    if chosen.get(c, answer) != answer:
+        raise InputError(
+            "A class is answered both yes and maybe.",
+            where=found.where,
+            got=name,
+            do="correct the annotation in Label Studio and export anew",
+        )
+
+
+def _rater(found: _Annotation) -> str:
+    by = found.content.get("completed_by")
+    number = by.get("id") if isinstance(by, dict) else by
+    if isinstance(number, bool) or not isinstance(number, int | str) or number == "":
+        raise InputError(
+            "An annotation does not say who made it.",
+            where=found.where,
+            got=f"completed_by {'absent' if by is None else cut(repr(by))}",
+            allowed="the number of a user, or an object with an id",
+            do="export the project anew, with its annotators",
+        )
+    return str(number)
+
+
+def _flag(found: _Annotation, name: str) -> bool:
+    value = found.content.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{name!r} is neither true nor false.", where=found.where, got=cut(repr(value)))
+    return bool(value)
+
+
+def _times(found: _Annotation) -> tuple[datetime | None, datetime | None]:
+    """Return when the task was shown and when it was answered, as far as the export tells."""
+    told, seconds = found.content.get("created_at"), found.content.get("lead_time")
+    if told is None:
+        return None, None
+    try:
+        answered = datetime.fromisoformat(told)
+        answered.utctimetuple()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _no_time(found, told) from error
+    if answered.tzinfo is None:
+        raise _no_time(found, told)
+    if seconds is None:
+        return None, answered
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
+        raise InputError(
+            "The lead time is no number of seconds.",
+            where=found.where,
+            got=cut(repr(seconds)),
+            allowed="0 or more",
+        )
+    try:
+        return answered - timedelta(seconds=seconds), answered
+    except OverflowError as error:
+        raise _no_time(found, told) from error
+
+
+def _no_time(found: _Annotation, told: object) -> InputError:
+    return InputError(
+        "This is not a time.",
+        where=found.where,
+        got=f"created_at {cut(repr(told))}",
+        allowed="ISO 8601 with a time zone, such as 2021-03-09T22:16:08.728353Z",
+    )

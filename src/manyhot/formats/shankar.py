@@ -1,0 +1,264 @@
+"""The multi-label annotations of Shankar et al., as released and as TensorFlow Datasets serves them.
+
+The mistakes of two models that Vasudevan et al. classified.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot.classes import ClassList, class_list
+from manyhot.errors import InputError
+from manyhot.formats.imagenetv2 import image_id
+from manyhot.formats.reading import (
+    base_names,
+    class_ids,
+    class_index,
+    class_lists,
+    constant,
+    cut,
+    head,
+    indices_of,
+    load,
+    ragged,
+)
+from manyhot.formats.tabular import column_names
+from manyhot.registry import register
+from manyhot.tables import Labels, one_chunk
+from manyhot.tables.align import check_unique
+
+_STATES = {"correct": "yes", "unclear": "unclear", "wrong": "no"}
+
+
+_COLUMNS = {f"{answer}_multi_labels": state for answer, state in _STATES.items()}
+
+
+_IMAGES = ("validation", "v2")
+
+
+_METHOD = "Shankar et al."
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix.lower() == ".parquet":
+        return {"file_name", *_COLUMNS} <= set(column_names(path))
+    return any(key in head(path) for key in ('"initial_annots"', '"problematic_images"', '"imagenet_m"'))
+
+
+@register("format", "tfds-multilabel", holds="labels", suffixes=(".json", ".parquet"), matches=_matches)
+def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
+    """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
+
+    Correct classes are *yes*, wrong ones *no*, and unclear ones *unclear*; one under two headings counts as
+    the first of correct, unclear, wrong. Problematic images are not usable. The JSON has no original labels,
+    the rows of TFDS have them.
+
+    Parameters
+    ----------
+    images : {"validation", "v2"}
+        The JSON holds images of the validation set and of ImageNetV2, 20,000 each, which are two data sets.
+        TFDS takes the first; ``tfds-multilabel(images='v2')`` reads the second, whose bare names get
+        ``.jpeg``.
+
+    References
+    ----------
+    Shankar et al. 2020, Evaluating Machine Accuracy on ImageNet, PMLR 119; Vasudevan et al. 2022, arXiv
+    2205.04596, for version 3; tensorflow/datasets, ``imagenet2012_multilabel``.
+    """
+    classes = classes or class_list()
+    if images not in _IMAGES:
+        raise InputError("There are no such images.", where=path, got=images, allowed=", ".join(_IMAGES))
+    table = (
+        _rows_of_tfds(path, len(classes))
+        if path.suffix.lower() == ".parquet"
+        else _annotations(path, classes, images)
+    )
+    name = "ImageNet multi-label" if images == "validation" else "ImageNetV2 multi-label"
+    return Labels(table, len(classes), classes.hash, asked_known=True, name=name)
+
+
+def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
+    content = load(path)
+    annotated, problematic = _parts(path, content)
+    prefix = "ILSVRC2012_val_"
+    names = [n for n in annotated if n.startswith(prefix) == (images == "validation")]
+    if not names:
+        raise InputError(
+            f"The file has no images of {'the validation set' if images == 'validation' else 'ImageNetV2'}.",
+            where=path,
+            do=f"read the others with format=\"tfds-multilabel(images='{_IMAGES[images == 'validation']}')\"",
+        )
+    found = [_states(annotated[n], f"{path}, image {n}") for n in names]
+    keys = pa.array([key for states in found for key in states], pa.string())
+    ids = [image_id(n) for n in names]
+    usable = pa.array([n not in problematic for n in names])
+    states = pa.array([state for states in found for state in states.values()], pa.string())
+    return _table(pa.array(ids), usable, list(map(len, found)), indices_of(keys, classes, path), states)
+
+
+def _parts(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    parts = [
+        content.get(k) if isinstance(content, dict) else None
+        for k in ("initial_annots", "problematic_images")
+    ]
+    annotated, problematic = parts
+    if not isinstance(annotated, dict) or not isinstance(problematic, dict):
+        raise InputError(
+            "The file is not Shankar et al.'s table of annotations.",
+            where=path,
+            allowed="an object with `initial_annots` and `problematic_images`",
+        )
+    return annotated, problematic
+
+
+def _states(annotation: Any, where: str) -> dict[str, str]:
+    fits = isinstance(annotation, dict) and all(
+        isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in annotation.values()
+    )
+    strange = sorted(set(annotation) - set(_STATES)) if fits else [annotation]
+    if strange:
+        raise InputError(
+            "This is not an annotation of an image.",
+            where=where,
+            got=strange[0],
+            allowed="lists of WordNet ids under correct, unclear and wrong",
+        )
+    found: dict[str, str] = {}
+    for answer, state in _STATES.items():
+        for key in annotation.get(answer, ()):
+            found.setdefault(key, state)
+    return found
+
+
+def _rows_of_tfds(path: Path, n_classes: int) -> pa.Table:
+    wanted = ["file_name", *_COLUMNS, *({"original_label", "is_problematic"} & set(column_names(path)))]
+    rows = pq.ParquetFile(path).read(columns=wanted).combine_chunks()
+    found: list[dict[int, str]] = [{} for _ in range(len(rows))]
+    for column, state in _COLUMNS.items():
+        lengths, flat = class_lists(rows[column], f"{path}, column {column}", n_classes)
+        ids = iter(flat.to_pylist())
+        for states, length in zip(found, lengths, strict=True):
+            for class_id in islice(ids, int(length)):
+                states.setdefault(class_id, state)
+    table = _table(
+        base_names(one_chunk(rows["file_name"]), f"{path}, column file_name"),
+        _usable(rows, path),
+        list(map(len, found)),
+        pa.array([class_id for states in found for class_id in states], pa.int32()),
+        pa.array([state for states in found for state in states.values()], pa.string()),
+    )
+    if "original_label" in wanted:
+        given, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
+        table = table.append_column("label", class_ids(given, where, n_classes, gaps=True))
+    return table
+
+
+def _usable(rows: pa.Table, path: Path) -> pa.Array:
+    if "is_problematic" not in rows.column_names:
+        return constant(True, len(rows), pa.bool_())
+    problematic = rows["is_problematic"]
+    if not pa.types.is_boolean(problematic.type):
+        raise InputError(
+            "This is not a column of true and false.",
+            where=f"{path}, column is_problematic",
+            got=problematic.type,
+            allowed="bool",
+        )
+    return pc.invert(problematic)
+
+
+def _table(
+    ids: pa.Array, usable: pa.Array, lengths: list[int], classes: pa.Array, states: pa.Array
+) -> pa.Table:
+    n = len(lengths)
+    return pa.table(
+        {
+            "image_id": ids,
+            "rated": pa.array(np.ones(n, bool)),
+            "usable": usable,
+            "classes": ragged(lengths, classes),
+            "state": ragged(lengths, states),
+            "method": constant(_METHOD, n, pa.string()),
+        }
+    )
+
+
+_KEYS = ("top_prediction", "failure category", "failure severity")
+
+
+CATEGORIES = {
+    "Fine-grained error": "fine-grained",
+    "Fine-grained error with OOV": "fine-grained, out of vocabulary",
+    "Fine-grained with OOV": "fine-grained, out of vocabulary",
+    "Fine-grained with Multilabel Options": "fine-grained, several labels",
+    "Spurious Correlation": "spurious correlation",
+    "Non-prototypical": "non-prototypical",
+}
+"""The published categories in our words; *out of vocabulary* is spelled in two ways."""
+
+
+SEVERITIES = ("Major", "Minor", "Borderline")
+
+
+def _matches_imagenet_mistakes(path: Path) -> bool:
+    return '"top_prediction"' in head(path)
+
+
+@register(
+    "format", "imagenet-mistakes", holds="findings", suffixes=(".json",), matches=_matches_imagenet_mistakes
+)
+def read_imagenet_mistakes(path: Path) -> pa.Table:
+    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``: findings *mistake*.
+
+    `class_b` is the predicted class, which experts found to be wrong. Evidence: `model`, as the file is
+    called, `category` and `severity`. The right classes are not in the file.
+
+    References
+    ----------
+    Vasudevan et al. 2022, arXiv 2205.04596; google-research/imagenet-mistakes.
+    """
+    content = load(path)
+    if not isinstance(content, dict):
+        raise InputError("The file is not a table of images and mistakes.", where=path)
+    rows = [_row(name, found, f"{path}, image {name}") for name, found in content.items()]
+    columns = {c: [row[c] for row in rows] for c in ("image_id", "class_b", "category", "severity")}
+    ids = pa.array(columns["image_id"], pa.string())
+    check_unique(ids, str(path))
+    return pa.table(
+        {
+            "kind": constant("mistake", len(rows), pa.string()),
+            "image_id": ids,
+            "class_b": pa.array(columns["class_b"], pa.int32()),
+            "model": constant(path.stem.removesuffix("_mistakes"), len(rows), pa.string()),
+            "category": pa.array(columns["category"], pa.string()),
+            "severity": pa.array(columns["severity"], pa.string()),
+        }
+    )
+
+
+def _row(name: str, found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict) or set(found) != set(_KEYS):
+        raise InputError("This is not a mistake.", where=where, got=cut(str(found)), allowed=", ".join(_KEYS))
+    predicted, category, severity = (found[key] for key in _KEYS)
+    # A list is no key of a dict, not even to find that it is absent.
+    if not isinstance(category, str) or category not in CATEGORIES:
+        raise InputError(
+            "There is no such category.", where=where, got=cut(str(category)), allowed="; ".join(CATEGORIES)
+        )
+    if severity not in SEVERITIES:
+        raise InputError(
+            "There is no such severity.", where=where, got=cut(str(severity)), allowed=", ".join(SEVERITIES)
+        )
+    return {
+        "image_id": name.rpartition("/")[2],
+        "class_b": class_index(predicted, len(class_list()), where),
+        "category": CATEGORIES[category],
+        "severity": severity.lower(),
+    }

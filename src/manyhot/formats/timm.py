@@ -1,0 +1,472 @@
+"""Outputs of timm's ``inference.py``: the best classes of each image, in any of its layouts.
+
+timm's tables of results: the accuracy of more than a thousand models on eight data sets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList, class_list, family_of, pretraining_of
+from manyhot.core.resampling import wilson_interval
+from manyhot.errors import InputError, ManyhotError
+from manyhot.formats.reading import base_names, descriptions, head, load, parse, read_parquet
+from manyhot.formats.tabular import column_names, read_frame
+from manyhot.registry import get, register
+from manyhot.tables import Images, Predictions, Results, schema
+
+_KINDS = {"prob": "probability", "logit": "logit"}
+
+
+_OUTPUT = re.compile(r"(prob|logit)(_\d+)?")
+
+
+_BY_IMAGE = re.compile(r'\{\s*"[^"]*"\s*:\s*\{\s*"(index|label|prob|logit)(_\d+)?"\s*:')
+
+
+_SPLIT = re.compile(r'\{\s*"columns"\s*:\s*\[\s*"filename"')
+
+
+_LINES = re.compile(r'\{\s*"filename"\s*:')
+
+
+_QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix.lower() == ".json":
+        start = head(path)
+        return any(p.match(start) for p in (_BY_IMAGE, _SPLIT, _LINES)) or start.startswith("filename,")
+    names = column_names(path)
+    return "filename" in names and any(_OUTPUT.fullmatch(name) for name in names)
+
+
+@register(
+    "format", "timm-inference", holds="predictions", suffixes=(".csv", ".json", ".parquet"), matches=_matches
+)
+def read_timm_inference(
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
+) -> Predictions:
+    """Outputs of timm's ``inference.py``: CSV, Parquet, and JSON by image, split or as lines.
+
+    Classes are those of ``--include-index``; else the labels are looked up in the class list, which fails
+    for the two classes of ImageNet-1k that are called *crane* and nothing more. ``--topk 0`` gives scores
+    over all classes. Lists and separate columns are read alike. The model is called as the file.
+
+    References
+    ----------
+    huggingface/pytorch-image-models, ``inference.py``.
+    """
+    frame = _frame(path)
+    known = classes or class_list()
+    families = _families(frame, path)
+    outputs = [name for name in families if name not in ("filename", "index", "label")]
+    if len(outputs) > 1:
+        raise InputError("It is not clear which column holds the scores.", where=path, got=", ".join(outputs))
+    values = _narrow(_numbers(frame, families[outputs[0]], path)) if outputs else None
+    found = _classes(frame, families, known, path)
+    if found is None:
+        _check_dense(values, len(known), path)
+    return Predictions(
+        base_names(frame["filename"].to_arrow(), f"{path}, column filename"),
+        path.stem,
+        found,
+        values,
+        score_kind="none" if values is None else _KINDS.get(outputs[0], scores or "score"),
+        n_classes=len(known),
+        # Labels that were looked up in a list tell which list it is.
+        class_hash=known.hash if classes or (found is not None and "index" not in families) else "",
+        source=str(path),
+    )
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    start = head(path) if path.suffix.lower() == ".json" else ""
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pl.from_arrow(read_parquet(path))
+        elif _LINES.match(start):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            frame = pl.DataFrame(
+                [parse(line, path) for line in lines if line.strip()], infer_schema_length=None
+            )
+        elif start.startswith("{"):
+            frame = _of_json(load(path), path)
+        else:
+            # With --results-format json-record, timm writes CSV into a .json file.
+            frame = pl.read_csv(
+                BytesIO(path.read_bytes()), infer_schema_length=None, schema_overrides={"filename": pl.String}
+            )
+    except (pl.exceptions.PolarsError, pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, ManyhotError):
+            raise
+        raise InputError(
+            "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
+        ) from error
+    assert isinstance(frame, pl.DataFrame)
+    if not len(frame):
+        raise InputError("The file has no rows.", where=path)
+    if "filename" not in frame.columns:
+        raise InputError("The table lacks the column 'filename'.", where=path, got=", ".join(frame.columns))
+    return frame
+
+
+def _of_json(content: Any, path: Path) -> pl.DataFrame:
+    if isinstance(content, dict) and set(content) == {"columns", "data"}:
+        return pl.DataFrame(
+            content["data"], schema=content["columns"], orient="row", infer_schema_length=None
+        )
+    if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
+        raise InputError("The file is not a table of images and their best classes.", where=path)
+    return pl.DataFrame(
+        [{"filename": name, **row} for name, row in content.items()], infer_schema_length=None
+    )
+
+
+def _families(frame: pl.DataFrame, path: Path) -> dict[str, list[str]]:
+    """Return the columns of each kind, ``prob_0``, ``prob_1``, … being one kind."""
+    families: dict[str, list[str]] = {}
+    for column in frame.columns:
+        families.setdefault(re.sub(r"_\d+$", "", column), []).append(column)
+    for columns in families.values():
+        columns.sort(key=lambda c: int(c.rpartition("_")[2]) if re.search(r"_\d+$", c) else 0)
+    if not families.keys() - {"filename"}:
+        raise InputError("The table holds no predictions.", where=path, got=", ".join(frame.columns))
+    return families
+
+
+def _classes(
+    frame: pl.DataFrame, families: dict[str, list[str]], known: ClassList, path: Path
+) -> npt.NDArray[np.int32] | None:
+    if "index" in families:
+        return _whole(_numbers(frame, families["index"], path), known, path)
+    if "label" in families:
+        return _looked_up(frame, families["label"], known, path)
+    return None
+
+
+def _numbers(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.NDArray[np.float64]:
+    lists = _lists(frame, columns, r"[^\s,\[\]]+")
+    values = lists.explode(empty_as_null=True)
+    if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
+        raise _strange(values, "numbers", columns, path)
+    values = values.cast(pl.Float64, strict=False)
+    return _square(values.is_null().any(), values.to_numpy(), lists, path)
+
+
+def _narrow(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _whole(values: npt.NDArray[np.float64], known: ClassList, path: Path) -> npt.NDArray[np.int32]:
+    # A NaN is not equal to itself. What is a number of 32 bits the predictions hold against the class list.
+    bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
+    if len(bad):
+        raise InputError(
+            "This is not a class.",
+            where=f"{path}, column index",
+            got=repr(float(bad[0])).removesuffix(".0"),
+            allowed=f"0 to {len(known) - 1}",
+        )
+    return values.astype(np.int32)
+
+
+def _strange(values: pl.Series, allowed: str, columns: list[str], path: Path) -> InputError:
+    return InputError(
+        f"A column does not hold {allowed}.",
+        where=f"{path}, column {columns[0]}",
+        got=values.dtype,
+        allowed=f"{allowed}, or one list of them an image",
+    )
+
+
+def _looked_up(
+    frame: pl.DataFrame, columns: list[str], known: ClassList, path: Path
+) -> npt.NDArray[np.int32]:
+    lists = _lists(frame, columns, _QUOTED)
+    texts = lists.explode(empty_as_null=True)
+    if texts.dtype != pl.String:
+        raise _strange(texts, "texts", columns, path)
+    described = descriptions(known)
+    table = {
+        text: _index(text, known, described, path) for text in texts.unique().drop_nulls().sort().to_list()
+    }
+    values = texts.replace_strict(table, default=None, return_dtype=pl.Int32)
+    return _square(values.is_null().any(), values.to_numpy(), lists, path).astype(np.int32)
+
+
+def _index(text: str, known: ClassList, described: dict[str, set[int]], path: Path) -> int:
+    found = described.get(text) or described.get(text.strip("'\""), set())
+    if len(found) == 1:
+        return min(found)
+    try:
+        return known.index(text.strip("'\"")) if not found else _ambiguous(text, found, known, path)
+    except LookupError as error:
+        raise InputError(
+            "A label is not in the class list.",
+            where=path,
+            got=text,
+            allowed=f"keys, names and descriptions of {known.name}",
+            do="run inference.py with --include-index, or give the class list of the model",
+        ) from error
+
+
+def _ambiguous(text: str, found: set[int], known: ClassList, path: Path) -> int:
+    raise InputError(
+        "Several classes have this label.",
+        where=path,
+        got=text,
+        allowed=", ".join(f"{known.names[i]} (class {i})" for i in sorted(found)),
+        do="run inference.py with --include-index or --label-type name",
+    )
+
+
+def _lists(frame: pl.DataFrame, columns: list[str], item: str) -> pl.Series:
+    """Return one list an image: of columns, of a list, of an array written as text, or of one value."""
+    if len(columns) > 1:
+        return frame.select(pl.concat_list(columns)).to_series()
+    values = frame[columns[0]]
+    if isinstance(values.dtype, pl.List):
+        return values
+    if values.dtype == pl.String and values.str.starts_with("[").all():
+        found = values.str.extract_all(item)
+        return found.list.eval(_unquoted(pl.element())) if item == _QUOTED else found
+    return values.to_frame().select(pl.concat_list(columns)).to_series()
+
+
+def _unquoted(text: pl.Expr) -> pl.Expr:
+    # NumPy writes the texts of an array as Python does.
+    bare = text.str.slice(1, text.str.len_chars() - 2)
+    return bare.str.replace_all(r"\\(['\"\\])", "$1")
+
+
+def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) -> npt.NDArray[Any]:
+    lengths = lists.list.len().unique().to_list()
+    if gaps or len(lengths) != 1 or lengths[0] == 0:
+        raise InputError(
+            "The images do not have one number of classes each.",
+            where=path,
+            got="an empty or unreadable value" if gaps else f"{min(lengths)} to {max(lengths)} values",
+            allowed="as many values for each image, as --topk says",
+        )
+    return values.reshape(len(lists), -1)
+
+
+def _check_dense(values: npt.NDArray[np.float32] | None, n_classes: int, path: Path) -> None:
+    if values is None:
+        raise InputError("The file names no classes.", where=path, do="run inference.py with --include-index")
+    best_first = values.shape[1] > 1 and bool((np.diff(values, axis=1) <= 0).all())
+    if values.shape[1] != n_classes or best_first:
+        raise InputError(
+            "The file does not say which class a score belongs to.",
+            where=path,
+            got=f"{values.shape[1]} scores an image" + (", best first" if best_first else ""),
+            allowed=f"scores over all {n_classes:,} classes in order (--topk 0), or scores with classes",
+            do="run inference.py with --include-index",
+        )
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A data set that timm judges on: what results call it, its images, and those without a label."""
+
+    dataset: str
+    n: int
+    n_skipped: int = 0
+    metrics: tuple[str, str] = ("top1", "top5")
+
+
+SETS = {
+    "imagenet": _Set("imagenet-val", 50_000),
+    "imagenet-real": _Set("imagenet-val", 46_837, 3_163, ("real1", "real5")),
+    "imagenetv2-matched-frequency": _Set("imagenetv2-matched-frequency", 10_000),
+    "imagenet-a": _Set("imagenet-a", 7_500),
+    "imagenet-a-clean": _Set("imagenet-val-a-classes", 10_000),
+    "imagenet-r": _Set("imagenet-r", 30_000),
+    "imagenet-r-clean": _Set("imagenet-val-r-classes", 10_000),
+    "sketch": _Set("imagenet-sketch", 50_889),
+}
+"""By the file names of timm, which go before them: ``results-sketch.csv``."""
+
+
+_NEEDED = ("model", "top1", "top5")
+
+
+def _matches_timm_results(path: Path) -> bool:
+    return {"model", "top1", "top1_err"} <= set(column_names(path))
+
+
+@register("format", "timm-results", holds="results", suffixes=(".csv",), matches=_matches_timm_results)
+def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
+    """``results-*.csv`` of timm: top-1 and top-5 accuracy of a model at an image size, in percent.
+
+    A row becomes the model ``name@img_size``. The file name tells the data set, `dataset` overrules it;
+    it must be known how many images that has. Intervals are Wilson's. The tables of ImageNet-A and
+    ImageNet-R, and the ``-clean`` ones of the validation images of the same 200 classes, judge among
+    these classes only.
+
+    References
+    ----------
+    huggingface/pytorch-image-models, ``results/README.md`` and ``validate.py``.
+    """
+    found = _set_of(path, dataset)
+    frame = _checked(read_frame(path), path)
+    sized = pl.concat_str(pl.col("model"), pl.col("img_size").cast(pl.String), separator="@")
+    frame = frame.with_columns(row=sized if "img_size" in frame.columns else pl.col("model"))
+    twice = frame["row"].filter(frame["row"].is_duplicated())
+    if len(twice):
+        raise InputError("A model stands in the table twice.", where=path, got=twice[0])
+    _check_percent(frame, path)
+    numbers = [
+        _result_numbers(frame, column, metric, found)
+        for column, metric in zip(_NEEDED[1:], found.metrics, strict=True)
+    ]
+    about = {m: get("metric", m) for m in found.metrics}
+    told = {
+        name: {"definition": m.summary, "better": m.about["better"], "unit": m.about.get("unit", "share")}
+        for name, m in about.items()
+    }
+    table = pa.concat_tables(numbers).replace_schema_metadata({"manyhot.metrics": json.dumps(told)})
+    return Results(table, models=_models(frame), name=path.stem)
+
+
+def with_pretraining(results: Results, metadata: Path) -> Results:
+    """Return the results with the pretraining of models whose names tell none, as before timm 0.9.
+
+    Parameters
+    ----------
+    results : Results
+    metadata : Path
+        timm's ``model_metadata-in1k.csv``, with ``model`` and ``pretrain``.
+    """
+    rows = read_frame(metadata).select("model", "pretrain").iter_rows()
+    known = {model: pretraining_of(f"{model}.{data}") for model, data in rows}
+    models = results.models
+    names, told = models["model"].to_pylist(), models["pretraining"].to_pylist()
+    filled = [t or known.get(n.partition("@")[0]) for n, t in zip(names, told, strict=True)]
+    at = models.column_names.index("pretraining")
+    return replace(results, models=models.set_column(at, "pretraining", pa.array(filled, pa.string())))
+
+
+def _set_of(path: Path, dataset: str | None) -> _Set:
+    wanted = path.stem.rpartition("results-")[2] if dataset is None else dataset
+    by_name = {s.dataset: s for s in reversed(SETS.values())} | SETS
+    if wanted in by_name:
+        return by_name[wanted]
+    raise InputError(
+        "The file name does not tell which data set these numbers are on."
+        if dataset is None
+        else "It is not known how many images this data set has.",
+        where=path,
+        got=path.name if dataset is None else dataset,
+        allowed=", ".join(by_name),
+        do="rename it to results-NAME.csv, or give dataset=NAME in Python; for another data set write the "
+        "results table, which has a column n",
+    )
+
+
+def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    missing = [c for c in _NEEDED if c not in frame.columns]
+    if missing:
+        raise InputError(
+            f"The table lacks the column {missing[0]!r}.", where=path, got=", ".join(frame.columns)
+        )
+    nameless = frame["model"].is_null() | (frame["model"] == "")
+    if nameless.any():
+        raise InputError(
+            "A model has no name.", where=f"{path}, row {nameless.arg_true()[0]}", allowed="text in each row"
+        )
+    for column in _NEEDED[1:]:
+        values = frame[column].cast(pl.Float64, strict=False)
+        bad = frame.filter(~values.is_between(0, 100).fill_null(False))
+        if len(bad):
+            raise InputError(
+                "This is not an accuracy in percent.",
+                where=f"{path}, model {bad['model'][0]}",
+                got=f"{column} {bad[column][0]}",
+                allowed="0 to 100",
+            )
+        frame = frame.with_columns(values)
+    return frame
+
+
+def _check_percent(frame: pl.DataFrame, path: Path) -> None:
+    """Refuse numbers that do not fit together: fractions above all, which can be read as percents."""
+    for column in (c for c in _NEEDED[1:] if f"{c}_err" in frame.columns):
+        whole = frame[column] + frame[f"{column}_err"].cast(pl.Float64, strict=False)
+        near = _is_near(whole, 100)
+        if not near.all():
+            row = int(near.arg_min() or 0)
+            fractions = bool(_is_near(whole, 1)[row])
+            raise _not_percent(frame.row(row, named=True), column, path, fractions)
+    bad = frame.filter(pl.col("top5") < pl.col("top1"))
+    if len(bad):
+        raise InputError(
+            "The top-5 accuracy of a model is below its top-1 accuracy.",
+            where=f"{path}, model {bad['row'][0]}",
+            got=f"top5 {bad['top5'][0]}, top1 {bad['top1'][0]}",
+            allowed="top5 from top1 on",
+        )
+
+
+def _is_near(values: pl.Series, whole: float) -> pl.Series:
+    """Return whether each value is `whole`, but for rounding; a null is not."""
+    # Accuracy and error are rounded one by one: published ones miss 100 by 0.001, two decimals by 0.01.
+    return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
+
+
+def _not_percent(row: dict[str, object], column: str, path: Path, fractions: bool) -> InputError:
+    return InputError(
+        "These look like fractions, not percents."
+        if fractions
+        else "The accuracy and the error of a model are not 100 percent together.",
+        where=f"{path}, model {row['row']}",
+        got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
+        allowed=f"{column} and {column}_err that are 100 together",
+        do="multiply accuracies and errors by 100" if fractions else "make or fetch it again",
+    )
+
+
+def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:
+    value = np.round(frame[column].to_numpy() / 100, 6)
+    # Three decimals of a percentage tell the count of up to 100,000 images.
+    lo, hi = wilson_interval(np.rint(value * of.n), of.n)
+    n = len(frame)
+    columns = {
+        "dataset": [of.dataset] * n,
+        "model": frame["row"].to_list(),
+        "metric": [metric] * n,
+        "slice": ["all"] * n,
+        "value": value,
+        "lo": lo,
+        "hi": hi,
+        "n": [of.n] * n,
+        "n_skipped": [of.n_skipped] * n,
+    }
+    return pa.table(columns, schema=schema("results"))
+
+
+def _models(frame: pl.DataFrame) -> pa.Table:
+    names = frame["model"].to_list()
+    columns = {
+        "model": frame["row"].to_list(),
+        "family": [family_of(name) for name in names],
+        "pretraining": [pretraining_of(name) or None for name in names],
+    }
+    if "param_count" in frame.columns:
+        text = frame["param_count"].cast(pl.String).str.replace_all(",", "")
+        columns["params"] = text.cast(pl.Float64, strict=False).to_list()
+    if "img_size" in frame.columns:
+        columns["img_size"] = frame["img_size"].cast(pl.Int32, strict=False).to_list()
+    return pa.table(columns)

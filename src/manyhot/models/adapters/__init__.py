@@ -1,1 +1,0 @@
-"""Models by name: what builds a network from a library, a file or a function."""

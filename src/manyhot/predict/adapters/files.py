@@ -1,0 +1,175 @@
+"""Networks in files: ONNX and OpenVINO. What they want of an image stands nowhere in them: options say it.
+
+What options do not say is assumed, and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manyhot.classes import ClassList, of_outputs
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.predict.adapters.assumptions import with_assumptions
+from manyhot.predict.adapters.hub import said
+from manyhot.predict.network import CROP_PCT, Network, Preprocessing
+from manyhot.registry import register
+
+_FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
+
+
+@register("model", "onnx", form="onnx:FILE", classes="--classes, or ImageNet-1k for 1,000")
+def onnx_network(
+    path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
+) -> Network:
+    """A network in an ONNX file that takes normalised RGB images, floats of shape (n, 3, height, width).
+
+    Parameters
+    ----------
+    path : str
+    classes : ClassList, optional
+        Of its output; ImageNet-1k where it has 1,000.
+    scores : str
+        ``logit``, or ``probability`` where the network ends in a softmax.
+    preprocessing : mapping
+        By default the size of its input, and timm's: 0.875, bicubic, mean and std of ImageNet. A note says
+        what was not given.
+
+    Raises
+    ------
+    InputError
+        The file does not exist or is no such network.
+    """
+    ort: Any = required("onnxruntime", "An ONNX file", '"manyhot[onnx]"')
+    _check_file(path, ".onnx")
+    try:
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InputError("The file is no ONNX network.", where=path, got=said(error)) from error
+    inputs = [(port.type, list(port.shape)) for port in session.get_inputs()]
+    out = list(session.get_outputs()[0].shape)
+    return _network("onnx", path, inputs, out, classes, scores, preprocessing)
+
+
+@register("model", "openvino", form="openvino:FILE", classes="--classes, or ImageNet-1k for 1,000")
+def openvino_network(
+    path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
+) -> Network:
+    """A network in OpenVINO's format (.xml beside .bin) that takes normalised RGB images.
+
+    Parameters
+    ----------
+    path : str
+    classes, scores, preprocessing
+        As for ONNX.
+
+    Raises
+    ------
+    InputError
+        The file does not exist or is no such network.
+    """
+    required("openvino", "An OpenVINO file")
+    _check_file(path, ".xml")
+    from manyhot.predict.engines.openvino import load
+
+    try:
+        graph = load().Core().read_model(path)
+    except Exception as error:
+        raise InputError("The file is no OpenVINO network.", where=path, got=said(error)) from error
+    inputs = [(port.get_element_type().get_type_name(), _sides(port)) for port in graph.inputs]
+    return _network("openvino", path, inputs, _sides(graph.outputs[0]), classes, scores, preprocessing)
+
+
+def _sides(port: Any) -> list[Any]:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return []
+    return [int(d.get_length()) if d.is_static else "?" for d in shape]
+
+
+def _check_file(path: str, suffix: str) -> None:
+    if not Path(path).is_file():
+        raise InputError("The file does not exist.", where=path)
+    if Path(path).suffix != suffix:
+        raise InputError("The file is of another kind.", where=path, allowed=f"a file ending in {suffix}")
+
+
+def _network(
+    kind: str,
+    path: str,
+    inputs: Sequence[tuple[str, list[Any]]],
+    out: list[Any],
+    classes: ClassList | None,
+    scores: str,
+    options: Mapping[str, Any],
+) -> Network:
+    _check_shapes(path, inputs, out)
+    sides = tuple(d for d in inputs[0][1][2:] if isinstance(d, int) and d > 0)
+    defaults: dict[str, Any] = {"crop_pct": CROP_PCT} | ({"size": sides} if len(sides) == 2 else {})
+    wanted = Preprocessing().with_options(defaults | dict(options))
+    if len(sides) == 2 and wanted.size != sides:
+        raise InputError(
+            "The network takes images of another size.", where=path, got=wanted.size, allowed=sides
+        )
+    network = Network(
+        f"{kind}/{Path(path).stem}",
+        _classes(path, out[1], classes),
+        wanted,
+        file=path,
+        score_kind=checked_scores(scores),
+        about={"weights": Path(path).name},
+    )
+    fixed_size = len(sides) == 2
+    return with_assumptions(network, f"{kind}:{path}", options, source="file", fixed_size=fixed_size)
+
+
+def _check_shapes(path: str, inputs: Sequence[tuple[str, list[Any]]], out: list[Any]) -> None:
+    told = " and ".join(f"{kind} {_shape(shape)}" for kind, shape in inputs)
+    kind, shape = inputs[0] if len(inputs) == 1 else ("", [])
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] not in (3, -1)) or kind not in _FLOATS:
+        raise InputError(
+            "The network does not take normalised images.",
+            where=path,
+            got=f"input {told}",
+            allowed="one input of floats of shape (n, 3, height, width)",
+        )
+    if len(out) != 2:
+        raise InputError(
+            "The network does not return scores.",
+            where=path,
+            got=f"output of shape {_shape(out)}",
+            allowed="shape (n, C)",
+        )
+
+
+def _shape(sides: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, sides))})"
+
+
+def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
+    counted = isinstance(n, int) and n > 0
+    if classes is not None and (not counted or len(classes) == n):
+        return classes
+    if not counted:
+        raise InputError(
+            "How many classes the network has stands nowhere in it.",
+            where=path,
+            do="name them: --classes FILE",
+        )
+    return of_outputs(n, Path(path).name)
+
+
+def checked_scores(kind: str) -> str:
+    """Return what the scores of a network are.
+
+    Raises
+    ------
+    InputError
+        They cannot be that.
+    """
+    allowed = ("logit", "probability", "score")
+    if kind not in allowed:
+        raise InputError("There are no such scores.", got=kind, allowed=", ".join(allowed))
+    return kind

@@ -1,0 +1,183 @@
+"""Models of one's own: a function that returns one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyhot.classes import ClassList, of_outputs
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.extras import missing_extra, required
+from manyhot.predict.adapters.assumptions import with_assumptions
+from manyhot.predict.adapters.files import checked_scores
+from manyhot.predict.adapters.hub import said
+from manyhot.predict.network import Network, Preprocessing, from_timm
+from manyhot.registry import register
+
+
+@register("model", "python", form="python:MODULE:FUNCTION", classes="--classes, or ImageNet-1k for 1,000")
+def python_network(
+    name: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
+) -> Network:
+    """What a function without arguments returns: a ``Network``, a ``torch.nn.Module``, or a callable.
+
+    Parameters
+    ----------
+    name : str
+        Module, importable from here or from the current folder, and function.
+    classes : ClassList, optional
+        Of a module or callable; ImageNet-1k where it has 1,000.
+    scores : str
+        ``logit``, or ``probability`` where the network ends in a softmax.
+    preprocessing : mapping
+        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet; a note says
+        what was not given.
+
+    Raises
+    ------
+    InputError
+        There is no such function, it fails, or what it returns is no model.
+
+    Notes
+    -----
+    A callable takes images as they were cropped, uint8 of shape (n, 3, height, width), and returns logits of
+    shape (n, C).
+    """
+    made = _called(name)
+    if isinstance(made, Network):
+        return made
+    network = as_network(made, f"python/{name.replace(':', '.')}", classes, scores, preprocessing)
+    if _config(made):
+        return network
+    return with_assumptions(network, f"python:{name}", preprocessing, source="function")
+
+
+def as_network(
+    model: Any, name: str, classes: ClassList | None, scores: str, options: Mapping[str, Any]
+) -> Network:
+    """Return a module or a callable as a network.
+
+    Raises
+    ------
+    InputError
+        It is neither, or does not compute.
+    """
+    import torch
+
+    if not callable(model):
+        raise InputError(
+            "This is no model.",
+            where=name,
+            got=type(model).__name__,
+            allowed="a manyhot.predict.network.Network, a torch.nn.Module or a callable",
+        )
+    preprocessing = _base(model, name).with_options(options)
+    kind = checked_scores(scores)
+    if isinstance(model, torch.nn.Module):
+        known = _classes(_logits(model.eval(), name, preprocessing), name, classes)
+        return Network(name, known, preprocessing, model, _head(model), score_kind=kind)
+    forward = _guarded(model, name)
+    known = _classes(forward(np.zeros((1, 3, *preprocessing.size), np.uint8)), name, classes)
+    return Network(name, known, preprocessing, forward=forward, score_kind=kind)
+
+
+def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:
+    """Return the class list that the logits of an image count in."""
+    shape = getattr(logits, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != 1:
+        raise InputError(
+            "The network does not return logits.",
+            where=name,
+            got=type(logits).__name__ if shape is None else f"shape {tuple(shape)} for one image",
+            allowed="shape (1, C)",
+        )
+    return classes if classes is not None and len(classes) == shape[1] else of_outputs(shape[1], name)
+
+
+def _base(model: Any, name: str) -> Preprocessing:
+    if not _config(model):
+        return Preprocessing()
+    timm = required("timm", f"The model {name!r}")
+    return from_timm(timm.data.resolve_data_config(model=model))
+
+
+def _config(model: Any) -> Any:
+    """Return what a network of timm says about itself; None for others."""
+    return getattr(model, "pretrained_cfg", None) or None
+
+
+def _called(name: str) -> Any:
+    module, _, function = name.partition(":")
+    if not function:
+        raise InputError(
+            "The name of the function is missing.", got=f"python:{name}", allowed="python:MODULE:FUNCTION"
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except MissingExtraError:
+        raise
+    except (ImportError, AttributeError) as error:
+        there_is_none = InputError("There is no such function.", got=f"python:{name}", allowed=str(error))
+        raise (missing_extra(error) or there_is_none) from error
+    except Exception as error:
+        raise _failed("The module", f"python:{name}", error) from error
+    try:
+        return found()
+    except ManyhotError:
+        raise
+    except Exception as error:
+        raise _failed("The function", f"python:{name}", error) from error
+
+
+def _failed(what: str, where: str, error: Exception) -> ManyhotError:
+    """Return an error that tells where in foreign code it was raised, or which extra it lacks."""
+    if (extra := missing_extra(error)) is not None:
+        return extra
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if last.filename == __file__ else f" ({last.filename}, line {last.lineno})"
+    return InputError(f"{what} fails.", where=where, got=f"{type(error).__name__}: {said(error)}{place}")
+
+
+def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Return a callable whose failures are told as errors of the model."""
+
+    def forward(images: Any) -> Any:
+        try:
+            return np.asarray(model(images), np.float32)
+        except Exception as error:
+            raise _failed("The model", name, error) from error
+
+    return forward
+
+
+def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
+    """Return what a module says of a black image."""
+    import torch
+
+    device = next(model.parameters(), torch.zeros(0)).device
+    try:
+        with torch.inference_mode():
+            return model(torch.zeros(1, 3, *preprocessing.size, device=device))
+    except Exception as error:
+        height, width = preprocessing.size
+        raise InputError(
+            f"The network cannot compute images of {height} × {width} pixels.",
+            where=name,
+            got=said(error),
+            do="name the size that it takes: …(size=224)",
+        ) from error
+
+
+def _head(model: Any) -> str:
+    return next(
+        (n for n, m in reversed(list(model.named_modules())) if n and type(m).__name__ == "Linear"), ""
+    )

@@ -1,0 +1,199 @@
+"""Networks of timm, from the hub, a local folder in its format, or a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from pathlib import Path
+from typing import Any
+
+from manyhot.classes import ClassList, class_list, from_keys, of_outputs
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.extras import required
+from manyhot.predict.adapters.hub import hub_or_cache, said
+from manyhot.predict.network import Network, from_timm
+from manyhot.registry import register
+
+_FOLDER = "local-dir:"
+
+
+@register("model", "timm", form="timm/NAME", classes="of the weights", published=r"[\w.-]+")
+def timm_network(
+    name: str,
+    *,
+    checkpoint: str = "",
+    num_classes: int | None = None,
+    size: int | None = None,
+    backbone: bool = False,
+) -> Network:
+    """A network of timm with its published weights and its own preprocessing.
+
+    Parameters
+    ----------
+    name : str
+        As timm knows it, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for others on the hub,
+        ``local-dir:FOLDER`` for a folder in the hub's format.
+    checkpoint : str
+        A local file of weights instead of the published ones.
+    num_classes : int, optional
+        Of the checkpoint, where it differs from timm's.
+    size : int, optional
+        Height and width of images, where they shall not be those of the weights.
+    backbone : bool
+        Take weights that tell no classes, too, such as self-supervised ones. Their one score says nothing;
+        their features do.
+
+    Raises
+    ------
+    UnknownNameError
+        timm has no such network.
+    FetchError
+        The weights cannot be had.
+    InputError
+        The checkpoint does not exist or does not fit, or the published weights are no classifier's.
+    """
+    timm: Any = required("timm", f"The model 'timm/{name}'")
+    check_network(timm, name, checkpoint, classifier=not backbone)
+    if backbone and not checkpoint and _is_classless(timm, name):
+        num_classes = 0  # without the projection that some have
+    module = _created(timm, name, checkpoint, num_classes, size)
+    config = timm.data.resolve_data_config(
+        {"input_size": (3, size, size)} if size else {}, model=module, use_test_size=False
+    )
+    about = {"weights": checkpoint or str(module.pretrained_cfg.get("hf_hub_id") or name)}
+    title = f"timm/{name}".replace(_FOLDER, "")
+    if backbone and not module.num_classes:
+        return Network(title, from_keys(("none",)), from_timm(config), _with_score(module), "1", about=about)
+    return Network(
+        title, classes_of(module, name), from_timm(config), module.eval(), head_of(module), about=about
+    )
+
+
+def _is_classless(timm: Any, name: str) -> bool:
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    return config is not None and not is_classifier(config)
+
+
+def _with_score(module: Any) -> Any:
+    """Return a network of features with one score that says nothing, so that it looks like a classifier."""
+    import torch
+
+    score = torch.nn.Linear(getattr(module, "head_hidden_size", module.num_features), 1)
+    torch.nn.init.zeros_(score.weight)
+    torch.nn.init.zeros_(score.bias)
+    return torch.nn.Sequential(module, score).eval()
+
+
+def is_classifier(config: Any) -> bool:
+    """Return whether published weights tell classes.
+
+    Some give features only, and the image towers of CLIP and its kin an embedding: of 384 to 1,280 numbers,
+    always a multiple of 128, which no published class list has.
+    """
+    return bool(config.num_classes) and config.num_classes % 128 != 0
+
+
+def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: bool = True) -> None:
+    """Refuse a network that timm does not have, or whose weights do not exist.
+
+    Parameters
+    ----------
+    timm : module
+    name : str
+        As `timm_network` takes it.
+    checkpoint : str
+        A file of weights; empty for the published ones, and ``none`` for random ones.
+    classifier : bool
+        Whether the published weights must tell classes.
+
+    Raises
+    ------
+    InputError
+        The folder or the checkpoint does not exist, or the weights are no classifier's.
+    UnknownNameError
+        There is no such network, or there are no such weights.
+    """
+    folder = Path(name.removeprefix(_FOLDER)) if name.startswith(_FOLDER) else None
+    if folder is not None and not (folder / "config.json").is_file():
+        raise InputError(
+            "The folder holds no network of timm.",
+            where=folder,
+            got="no config.json" if folder.is_dir() else "no such folder",
+            allowed="what timm.models.save_for_hf writes",
+        )
+    if checkpoint not in ("", "none") and not Path(checkpoint).is_file():
+        raise InputError("The weights do not exist.", where=checkpoint)
+    if folder is None and not name.startswith("hf-hub:"):
+        _check_name(timm, name, checkpoint, classifier)
+
+
+def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None:
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        near = difflib.get_close_matches(base.lower(), timm.list_models(), n=3)
+        raise UnknownNameError(
+            f"timm has no network {name!r}.",
+            allowed="what manyhot models 'timm/*' lists",
+            do=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    if checkpoint:
+        return
+    tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
+    config = timm.get_pretrained_cfg(base if not tag else name) if not tag or tag in tags else None
+    if config is None or not tags:
+        raise UnknownNameError(
+            f"timm has no published weights {name!r}.",
+            allowed=", ".join(f"{base}.{t}" for t in tags) or f"none of {base}: it takes checkpoint='FILE'",
+        )
+    if classifier and not is_classifier(config):
+        raise InputError(
+            "The weights are no classifier's.",
+            where=f"timm/{name}",
+            got=f"an embedding of {config.num_classes:,} numbers" if config.num_classes else "no classes",
+            allowed="what manyhot models 'timm/*' lists",
+        )
+
+
+def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, size: int | None) -> Any:
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    if size and config is not None and config.fixed_input_size:  # others take any size as they are
+        options["img_size"] = size
+    local = bool(checkpoint) or name.startswith(_FOLDER)
+    failures = Exception if local else RuntimeError  # the rest is the hub's
+    with contextlib.nullcontext() if local else hub_or_cache(f"timm/{name}"):
+        try:
+            # Without pretrained=True even a local folder gives random weights, in silence.
+            return timm.create_model(name, pretrained=not checkpoint, checkpoint_path=checkpoint, **options)
+        except TypeError as error:
+            raise InputError(
+                "The network does not take these options.", where=name, got=said(error)
+            ) from error
+        except failures as error:
+            raise InputError(
+                "The weights cannot be loaded into the network.",
+                where=checkpoint or name.removeprefix(_FOLDER),
+                got=said(error),
+                do="num_classes=N tells how many classes a checkpoint has" if checkpoint else None,
+            ) from error
+
+
+def head_of(module: Any) -> str:
+    """Return the path of the classifier; empty where it is none that takes features."""
+    classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
+    names = [name for name, part in module.named_modules() if part is classifier]
+    return names[0] if names and type(classifier).__name__ in ("Linear", "NormMlpClassifierHead") else ""
+
+
+def classes_of(module: Any, name: str) -> ClassList:
+    """Return the class list that a network of timm counts in."""
+    timm: Any = required("timm", f"The model 'timm/{name}'")
+    config = module.pretrained_cfg
+    given = config.get("label_names")
+    n = module.num_classes
+    if given and len(given) == n:
+        return from_keys([str(key) for key in given], name)
+    subset = None if n == len(class_list()) else timm.data.infer_imagenet_subset(module)
+    if subset:
+        return from_keys(timm.data.ImageNetInfo(subset).label_names(), subset)
+    return of_outputs(n, name)

@@ -1,0 +1,110 @@
+"""Networks of torchvision with its published weights, or a checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from manyhot.classes import class_list, from_keys
+from manyhot.errors import FetchError, InputError, UnknownNameError
+from manyhot.extras import required
+from manyhot.predict.adapters.hub import said
+from manyhot.predict.network import Network, Preprocessing
+from manyhot.registry import register
+
+
+@register("model", "torchvision", form="torchvision/NAME", classes="of the weights", published=r"[\w.-]+")
+def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
+    """A classifier of torchvision with the preprocessing of its weights.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``resnet50``, with its best weights, or ``resnet50.IMAGENET1K_V1``.
+    checkpoint : str
+        A local state dict of these weights instead.
+
+    Raises
+    ------
+    UnknownNameError
+        torchvision has no such network or weights.
+    FetchError
+        The weights cannot be had.
+    InputError
+        The checkpoint does not exist or does not fit.
+    """
+    torchvision: Any = required("torchvision", f"The model 'torchvision/{name}'")
+    models = torchvision.models
+    base, _, tag = name.partition(".")
+    known = models.list_models(module=models)
+    if base not in known:
+        near = difflib.get_close_matches(base, known, n=3)
+        raise UnknownNameError(
+            f"torchvision has no classifier {base!r}.",
+            allowed="what manyhot models 'torchvision/*' lists",
+            do=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    weights = _weights(models, base, tag or "DEFAULT")
+    module = _loaded(models, base, weights, checkpoint)
+    categories = weights.meta["categories"]
+    classes = class_list() if len(categories) == len(class_list()) else from_keys(categories, name)
+    head = next((n for n, m in reversed(list(module.named_modules())) if type(m).__name__ == "Linear"), "")
+    return Network(
+        f"torchvision/{base}.{weights.name}",
+        classes,
+        _preprocessing(weights.transforms()),
+        module.eval(),
+        head,
+        about={"weights": checkpoint or weights.url},
+    )
+
+
+def _weights(models: Any, base: str, tag: str) -> Any:
+    kinds = models.get_model_weights(base)
+    try:
+        return kinds[tag]
+    except KeyError as error:
+        raise UnknownNameError(
+            f"torchvision has no weights {tag!r} for {base}.", allowed=", ".join(kinds.__members__)
+        ) from error
+
+
+def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
+    if not checkpoint:
+        try:
+            return models.get_model(base, weights=weights)
+        except Exception as error:
+            raise FetchError(
+                "The weights cannot be fetched.",
+                where=weights.url,
+                got=said(error),
+                do="check the network; TORCH_HOME names the cache; checkpoint='FILE' takes local weights",
+            ) from error
+    import torch
+
+    module = models.get_model(base, weights=None, num_classes=len(weights.meta["categories"]))
+    if not Path(checkpoint).is_file():
+        raise InputError("The checkpoint does not exist.", where=checkpoint)
+    try:
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise InputError(
+            "The checkpoint cannot be loaded into the network.",
+            where=checkpoint,
+            got=said(error),
+            allowed=f"a state dict of torchvision's {base}",
+        ) from error
+    return module
+
+
+def _preprocessing(preset: Any) -> Preprocessing:
+    crop, resize = preset.crop_size[0], preset.resize_size[0]
+    return Preprocessing(
+        (crop, crop),
+        (resize, resize),
+        "center",
+        preset.interpolation.value,
+        tuple(preset.mean),
+        tuple(preset.std),
+    )

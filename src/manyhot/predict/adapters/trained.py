@@ -1,0 +1,227 @@
+"""Networks of files that manyhot wrote: a head on a published backbone, and a trained network."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from manyhot.errors import InputError, UnknownNameError
+from manyhot.extras import required
+from manyhot.predict.adapters.hub import said
+from manyhot.predict.adapters.timm import head_of
+from manyhot.predict.network import Network, Preprocessing
+from manyhot.predict.weights import Head, Trained, read_head, read_trained, with_backbone
+from manyhot.registry import register
+
+
+@register("model", "head", form="head:FILE", classes="of the file")
+def head_network(path: str, *, backbone: str = "") -> Network:
+    """A backbone whose classifier is a linear head that manyhot fitted.
+
+    Parameters
+    ----------
+    path : str
+        The ``.safetensors`` file, which names the backbone.
+    backbone : str
+        The backbone, where the file names code or a file: a file from elsewhere shall not have these run.
+
+    Raises
+    ------
+    InputError
+        The file is no head, or its backbone is not known, takes no head or must be named by the caller.
+    MissingExtraError
+        What the backbone needs is not installed.
+    """
+    from manyhot.predict.find import find_model, is_published, published_names
+
+    required("torch", "A head")
+    head = read_head(path)
+    if not isinstance(backbone, str):
+        raise InputError("The option 'backbone' is a text.", got=backbone, allowed="backbone='NAME'")
+    name = backbone or head.backbone
+    if name.strip().startswith("head:"):
+        raise InputError("The backbone of a head is a head itself.", where=path, got=name)
+    try:
+        network = find_model(name) if backbone or is_published(name) else None
+    except (InputError, UnknownNameError) as error:
+        raise InputError(
+            "The backbone of a head cannot be built.",
+            where=path,
+            got=f"{name}: {error.what}",
+            do="predict where it can be: a file or function of yours must be at the same place"
+            if backbone
+            else f"name it otherwise: head:{path}(backbone='NAME')",
+        ) from error
+    if network is None:
+        raise InputError(
+            "The file of a head may name published weights alone as its backbone.",
+            where=path,
+            got=name,
+            allowed=", ".join(published_names()),
+            do=f"if you trust it, name it yourself: {with_backbone(path, name)}",
+        )
+    return with_head(network, head, f"head/{Path(path).stem}", path)
+
+
+def with_head(backbone: Network, head: Head, name: str, where: object = None) -> Network:
+    """Return a network whose classifier is a head; the backbone stays as it was.
+
+    Raises
+    ------
+    InputError
+        Nobody knows where the features of the backbone are, there are more or fewer, or something else comes
+        after its classifier.
+    """
+    import torch
+
+    if backbone.module is None or not backbone.head:
+        raise InputError(
+            "A head cannot be put on this model: nobody knows where its penultimate features are.",
+            where=where or name,
+            got=backbone.name,
+        )
+    module = copy.deepcopy(backbone.module)
+    layer = _layer(head)
+    parent, _, last = backbone.head.rpartition(".")
+    setattr(module.get_submodule(parent), last, layer)
+    seen: list[Any] = []
+
+    def look(_: Any, inputs: Any) -> None:
+        _check(inputs[0], head, backbone, where or name)
+        seen.append(inputs[0])
+
+    hook = layer.register_forward_pre_hook(look)
+    with torch.inference_mode():
+        out = module(torch.zeros(1, 3, *backbone.preprocessing.size))
+        hook.remove()
+        if not torch.equal(out, layer(seen[0])):
+            raise InputError(
+                "A head cannot be put on this model: something comes after its classifier.",
+                where=where or name,
+                got=backbone.name,
+            )
+    kind = "logit" if head.loss == "softmax" else "probability"
+    return Network(
+        name,
+        head.classes,
+        backbone.preprocessing,
+        module.eval(),
+        backbone.head,
+        score_kind=kind,
+        about={"weights": backbone.about.get("weights", "")},
+    )
+
+
+def _layer(head: Head) -> Any:
+    import torch
+
+    linear = torch.nn.Linear(head.weight.shape[1], len(head.classes))
+    linear.load_state_dict({"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)})
+    last = [torch.nn.Sigmoid()] if head.loss == "sigmoid" else []
+    return torch.nn.Sequential(torch.nn.Flatten(1), linear, *last).eval()  # features may be maps
+
+
+def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
+    n, wanted = features.flatten(1).shape[1], head.weight.shape[1]
+    if n != wanted:
+        raise InputError(
+            "The head was fitted on other features than those of its backbone.",
+            where=where,
+            got=f"{wanted:,} weights a class",
+            allowed=f"{n:,} features of {backbone.name}",
+        )
+
+
+OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
+"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
+
+
+@register("model", "trained", form="trained:FILE", classes="of the file")
+def trained_network(path: str) -> Network:
+    """A network that ``manyhot train`` trained.
+
+    Parameters
+    ----------
+    path : str
+        Its ``model.safetensors``.
+
+    Raises
+    ------
+    InputError
+        The file is no such network, or its weights do not fit its architecture.
+    MissingExtraError
+        timm is not installed.
+    """
+    import torch
+
+    found = read_trained(path)
+    module = built(found, path)
+    kind = "logit"
+    if found.ends == "sigmoid":
+        module, kind = torch.nn.Sequential(module, torch.nn.Sigmoid()), "probability"
+    head = head_of(module[0] if kind == "probability" else module)
+    return Network(
+        _name(path),
+        found.classes,
+        _preprocessing(found, path),
+        module.eval(),
+        f"0.{head}" if head and kind == "probability" else head,
+        score_kind=kind,
+        about={"weights": Path(path).name},
+    )
+
+
+def _preprocessing(trained: Trained, where: object) -> Preprocessing:
+    listed = trained.preprocessing.items()
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in listed}
+    try:
+        return Preprocessing(**told)
+    except TypeError as error:
+        raise InputError(
+            "The file of a trained network does not tell how it wants its images.",
+            where=where,
+            got=said(error),
+            do="read it with the version of manyhot that wrote it",
+        ) from error
+
+
+def built(trained: Trained, where: object) -> Any:
+    """Return the module of a trained network.
+
+    Raises
+    ------
+    InputError
+        timm has no such architecture, or the weights do not fit it.
+    """
+    timm: Any = required("timm", "A trained network")
+    _check_trained(timm, trained, where)
+    try:
+        module = timm.create_model(trained.architecture, num_classes=len(trained.classes), **trained.options)
+        module.load_state_dict(dict(trained.weights))
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            "The weights of a trained network do not fit its architecture.",
+            where=where,
+            got=said(error),
+            do="read it with the version of timm that it was trained with",
+        ) from error
+    return module.eval()
+
+
+def _check_trained(timm: Any, trained: Trained, where: object) -> None:
+    """Refuse what would make timm open other files: names of hubs and folders, and paths of checkpoints."""
+    strange = [name for name in trained.options if name not in OPTIONS]
+    if strange or not timm.is_model(trained.architecture):
+        raise InputError(
+            "The architecture of a trained network is none of timm's.",
+            where=where,
+            got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
+            allowed=f"a name that timm knows, with {', '.join(OPTIONS)}",
+        )
+
+
+def _name(path: str) -> str:
+    """Return what tells runs apart: the folder of the file, which each names ``model.safetensors``."""
+    file = Path(path)
+    return f"trained/{file.resolve().parent.name if file.stem == 'model' else file.stem}"

@@ -1,0 +1,189 @@
+"""The contract of an engine, and which there are."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.errors import InputError, MissingExtraError, UnknownNameError
+from manyhot.predict.network import Bytes, Floats, Network
+
+
+class Precision(StrEnum):
+    """In what numbers a network is computed; anything but f32 only on request."""
+
+    f32 = "f32"
+    bf16 = "bf16"
+    f16 = "f16"
+
+
+def precision_of(name: str) -> Precision:
+    """Return a precision by name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    try:
+        return Precision(name)
+    except ValueError as error:
+        raise InputError("There is no such precision.", got=name, allowed=", ".join(Precision)) from error
+
+
+@dataclass(frozen=True)
+class Known:
+    """An engine: the module that must be installed, and what installs it."""
+
+    module: str
+    install: str
+
+
+ENGINES: dict[str, Known] = {
+    "torch": Known("torch", '"manyhot[models]"'),
+    "compile": Known("torch", '"manyhot[models]"'),
+    "openvino": Known("openvino", '"manyhot[models]"'),
+    "onnx": Known("onnxruntime", '"manyhot[onnx]"'),
+}
+
+
+class Engine(Protocol):
+    """Runs batches of a network."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``openvino``."""
+
+    @property
+    def device(self) -> str:
+        """Such as ``cpu``."""
+
+    @property
+    def precision(self) -> Precision:
+        """In what numbers it computes."""
+
+    @property
+    def workers(self) -> int:
+        """How many threads may call it at once, and gain from it."""
+
+    @property
+    def batch(self) -> int:
+        """Images of a call that suit it."""
+
+    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+        """Return logits and, if it was built for it, penultimate features.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (n, 3, height, width)
+            At most `batch`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, C), and ndarray of float32, shape (n, D), or None
+        """
+        ...
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed(name: str) -> bool:
+    """Return whether an engine can be used here."""
+    return importlib.util.find_spec(ENGINES[name].module) is not None
+
+
+def build(
+    name: str,
+    network: Network,
+    *,
+    precision: Precision = Precision.f32,
+    features: bool = False,
+    workers: int | None = None,
+    batch: int | None = None,
+) -> Engine:
+    """Return an engine that runs a network.
+
+    Parameters
+    ----------
+    name : str
+        One of `ENGINES`; ``own`` for a model that brings its own way to run.
+    network : Network
+    precision : Precision
+    features : bool
+        Whether to return penultimate features, too.
+    workers, batch : int, optional
+        Threads, by default as many as there are cores, and images of a call.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such engine.
+    MissingExtraError
+        It is not installed.
+    InputError
+        It cannot run this network, or not in this precision.
+    """
+    if network.forward is not None:
+        return _own(network, name, features, batch)
+    if name not in ENGINES:
+        raise UnknownNameError(f"There is no engine {name!r}.", allowed=f"auto, {', '.join(ENGINES)}, ray")
+    if not installed(name):
+        raise MissingExtraError(
+            f"The engine {name!r} is not installed.",
+            got=f"no module {ENGINES[name].module}",
+            do=f"pip install {ENGINES[name].install}",
+        )
+    if features and not network.head:
+        raise InputError(
+            "Nobody knows where the penultimate features of this model are.",
+            where=network.name,
+            do="predict without --embeddings",
+        )
+    module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
+    make = module.make_compiled if name == "compile" else module.make
+    engine: Engine = make(network, precision, features, workers or cores(), batch)
+    return engine
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A model that runs itself; one call at a time, as nothing is known about it."""
+
+    network: Network
+    batch: int
+    name: str = "own"
+    device: str = "cpu"
+    precision: Precision = Precision.f32
+    workers: int = 1
+
+    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+        assert self.network.forward is not None
+        scores: npt.NDArray[np.float32] = np.asarray(self.network.forward(images), np.float32)
+        if scores.shape != (len(images), len(self.network.classes)):
+            raise InputError(
+                "The model does not return a score for each image and class.",
+                where=self.network.name,
+                got=f"shape {scores.shape}",
+                allowed=f"shape {(len(images), len(self.network.classes))}",
+            )
+        return scores, None
+
+
+def _own(network: Network, name: str, features: bool, batch: int | None) -> Engine:
+    if name not in ("auto", "own", "torch") or features:
+        raise InputError(
+            "This model brings its own way to run.",
+            where=network.name,
+            got="--embeddings" if features else f"--engine {name}",
+            allowed="scores alone, from --engine auto",
+        )
+    return _Own(network, batch or 8)

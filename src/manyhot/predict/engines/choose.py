@@ -1,0 +1,225 @@
+"""Which engine is the fastest here that gives the same answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from manyhot.errors import InputError, ManyhotError
+from manyhot.predict.engines import torch
+from manyhot.predict.engines.base import Engine, Precision, build, installed
+from manyhot.predict.network import Bytes, Floats, Network
+
+NAN = float("nan")
+
+
+TRIAL_S = 1.0
+"""Seconds that an engine is timed for."""
+
+
+PAYS_S = {"openvino": 6.0, "onnx": 60.0, "compile": 600.0}
+"""Seconds of work from which on trying an engine pays. OpenVINO takes 3 to build and time and is twice as
+fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO; compiling takes a minute."""
+
+
+TOLERANCE = 1e-3
+"""Largest difference from PyTorch's logits in units of their largest; f32 engines stay below 1e-5."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying an engine.
+
+    Attributes
+    ----------
+    engine : str
+    rate : float
+        Images a second of the network alone; NaN where it could not run.
+    difference : float, optional
+        The largest absolute difference from PyTorch's logits in f32; None without any to compare with.
+    disagreement : float, optional
+        Share of the images with another best class than PyTorch's.
+    startup : float
+        Seconds to build it.
+    why_not : str
+        Why it was not taken; empty where it could have been.
+    """
+
+    engine: str
+    rate: float
+    difference: float | None
+    disagreement: float | None
+    startup: float
+    why_not: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """An engine, and the trials that led to it; the first is its own."""
+
+    engine: Engine
+    trials: tuple[Trial, ...]
+
+    @property
+    def trial(self) -> Trial:
+        """The trial of the chosen engine."""
+        return next(t for t in self.trials if t.engine == self.engine.name)
+
+
+@torch.threads_given_back()
+def choose(
+    name: str,
+    network: Network,
+    images: Bytes,
+    n: int | None,
+    *,
+    precision: Precision = Precision.f32,
+    features: bool = False,
+    workers: int | None = None,
+    batch: int | None = None,
+) -> Choice:
+    """Return the engine to use.
+
+    Parameters
+    ----------
+    name : str
+        One of `ENGINES`; ``auto`` measures those that are installed and takes the fastest with the same
+        answers.
+    network : Network
+    images : ndarray of uint8, shape (m, 3, height, width)
+        Some images, cropped, to measure and compare on.
+    n : int, optional
+        How many images there are to predict.
+    precision, features, workers, batch
+        As in `build`.
+
+    Raises
+    ------
+    UnknownNameError, MissingExtraError, InputError
+        As `build`.
+    """
+    if name.partition(":")[0] == "ray":
+        raise InputError(
+            "Ray takes models by name, not networks in memory.",
+            where=network.name,
+            got=f"engine {name!r}",
+            allowed="manyhot predict --engine ray --model NAME",
+            do="give the network a name: python:MODULE:FUNCTION is what a function returns",
+        )
+
+    def made(engine: str, kind: Precision = precision) -> Engine:
+        return build(engine, network, precision=kind, features=features, workers=workers, batch=batch)
+
+    if network.forward is not None:
+        return _single(made(name), images, None)
+    reference = None
+    if network.module is not None:
+        reference = np.concatenate(_outputs(made("torch", Precision.f32), images))
+    if name != "auto":
+        return _single(made(name), images, reference)
+    return _fastest(made, network, images, reference, n)
+
+
+def _single(engine: Engine, images: Bytes, reference: Floats | None) -> Choice:
+    # What nothing depends on is not timed.
+    return Choice(engine, (_compared(engine, images, reference, 0.0),))
+
+
+def _fastest(
+    made: Callable[[str], Engine], network: Network, images: Bytes, reference: Floats | None, n: int | None
+) -> Choice:
+    trials: list[Trial] = []
+    engines: dict[str, Engine] = {}
+    candidates = _candidates(network)
+    for name in candidates:
+        rate = max((trial.rate for trial in trials if trial.engine in engines), default=NAN)
+        if n is not None and n / rate < PAYS_S.get(name, 0.0):
+            trials.append(Trial(name, NAN, None, None, 0.0, "too few images for it to pay"))
+            continue
+        engine, trial = _tried(made, name, images, reference, must=not engines and name == candidates[-1])
+        trials.append(trial)
+        if engine is not None:
+            engines[name] = engine
+    if not engines:
+        raise InputError(
+            "No engine that is installed runs this model.", where=network.name, got=trials[0].why_not
+        )
+    rates = {trial.engine: trial.rate for trial in trials}
+    best = max(engines, key=rates.__getitem__)
+    return Choice(engines[best], tuple(trials))
+
+
+def _tried(
+    made: Callable[[str], Engine], name: str, images: Bytes, reference: Floats | None, must: bool
+) -> tuple[Engine | None, Trial]:
+    """Return an engine and its trial; no engine where it cannot run, or gives other answers."""
+    begun = time.perf_counter()
+    try:
+        engine = made(name)
+        trial = _compared(engine, images, reference, time.perf_counter() - begun)
+        trial = replace(trial, rate=_rate(engine, images))
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Converters fail in ways of their own; one engine must work.
+        if must:
+            raise
+        said = error.what if isinstance(error, ManyhotError) else str(error).partition("\n")[0]
+        return None, Trial(name, NAN, None, None, time.perf_counter() - begun, said or repr(error))
+    if engine.precision is Precision.f32 and not _same(trial, reference):
+        return None, replace(trial, why_not="other answers")
+    return engine, trial
+
+
+def _candidates(network: Network) -> list[str]:
+    if network.file:
+        wanted = ["openvino", "onnx"] if network.file.endswith(".onnx") else ["openvino"]
+    else:
+        # Nothing on the CPU comes near a GPU; what compiling gains is there.
+        wanted = ["torch", "openvino", "onnx"] if torch.device() == "cpu" else ["torch", "compile"]
+    return [name for name in wanted if installed(name)] or wanted[:1]
+
+
+def _same(trial: Trial, reference: Floats | None) -> bool:
+    if reference is None or trial.difference is None:
+        return True
+    return trial.disagreement == 0 and trial.difference <= TOLERANCE * max(
+        1.0, float(np.abs(reference).max())
+    )
+
+
+def _compared(engine: Engine, images: Bytes, reference: Floats | None, startup: float) -> Trial:
+    """Return how far the answers of an engine on some images are from PyTorch's."""
+    if reference is None:
+        return Trial(engine.name, NAN, None, None, startup)
+    out = np.concatenate(_outputs(engine, images))
+    difference = float(np.abs(out - reference).max())
+    disagreement = float((out.argmax(1) != reference.argmax(1)).mean())
+    return Trial(engine.name, NAN, difference, disagreement, startup)
+
+
+def _outputs(engine: Engine, images: Bytes) -> Sequence[Floats]:
+    return [engine(images[i : i + engine.batch])[0] for i in range(0, len(images), engine.batch)]
+
+
+def _rate(engine: Engine, images: Bytes) -> float:
+    """Return images a second with all workers at work, from `TRIAL_S` seconds."""
+    batch = np.resize(images, (engine.batch, *images.shape[1:]))
+    counts = [0] * engine.workers
+    begun = time.perf_counter()
+
+    def work(i: int) -> None:
+        while counts[i] == 0 or time.perf_counter() - begun < TRIAL_S:
+            engine(batch)
+            counts[i] += len(batch)
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(engine.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - begun)

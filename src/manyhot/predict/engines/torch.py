@@ -1,0 +1,129 @@
+"""PyTorch: the reference that other engines are held against, and the one for GPUs.
+
+PyTorch, compiled by itself: faster on GPUs, after a minute of compiling.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from manyhot.errors import InputError
+from manyhot.predict.engines.base import Engine, Precision
+from manyhot.predict.network import Bytes, Floats, Network, normalised
+
+CPU_BATCH, GPU_BATCH = 4, 128
+"""Small batches stay in the cache of a CPU: EfficientNet-Lite0 46 images/s by four, 30 by 32, on a core."""
+
+
+def device() -> str:
+    """Return the device that PyTorch computes on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def threads_given_back() -> Iterator[None]:
+    """Leave PyTorch with the threads that it had.
+
+    Workers beside each other compute with one thread each, and what a thread sets is also that of threads
+    that begin later, and of MKL everywhere: a training in the same process would have one core.
+    """
+    torch = sys.modules.get("torch")
+    own = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(own)
+
+
+def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Torch:
+    """Return the engine; see `manyhot.predict.engines.build`."""
+    import torch
+
+    if network.module is None:
+        raise InputError(
+            "PyTorch cannot run a compiled file.",
+            where=network.name,
+            allowed="--engine onnx for ONNX, --engine openvino for both",
+        )
+    on = device()
+    head = network.head if features else ""
+    module = normalised(network.module, network.preprocessing, head).to(on)
+    module = module.to(memory_format=torch.channels_last)
+    if on == "cpu":
+        return Torch(module, precision, features, workers, batch or CPU_BATCH)
+    # On by default for convolutions, and 10 bits are not f32.
+    torch.backends.cudnn.allow_tf32 = False
+    # One call at a time: a second would only wait. Threads beside it decode.
+    return Torch(module, precision, features, 2 * workers, batch or GPU_BATCH, on, threading.Lock())
+
+
+@dataclass(frozen=True, eq=False)
+class Torch:
+    """A module on a device."""
+
+    module: Any
+    precision: Precision
+    features: bool
+    workers: int
+    batch: int
+    device: str = "cpu"
+    lock: Any = field(default_factory=nullcontext)
+    name: str = "torch"
+    one_shape: bool = False
+    """Whether fewer images than a batch are filled up to one."""
+
+    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+        """Return logits and features; see `manyhot.predict.engines.Engine`."""
+        import torch
+
+        n = len(images)
+        if self.one_shape and n < self.batch:
+            images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), np.uint8)])
+
+        if self.device == "cpu" and self.workers > 1 and torch.get_num_threads() != 1:
+            torch.set_num_threads(1)  # of this thread; the others are busy with batches of their own
+        with self.lock, torch.inference_mode(), self._autocast():
+            batch = torch.from_numpy(images).to(self.device, non_blocking=True)
+            out = self.module(batch.contiguous(memory_format=torch.channels_last))
+        if self.features:
+            return _array(out[0])[:n], _array(out[1])[:n]
+        return _array(out)[:n], None
+
+    def _autocast(self) -> Any:
+        import torch
+
+        if self.precision is Precision.f32:
+            return nullcontext()
+        kind = torch.bfloat16 if self.precision is Precision.bf16 else torch.float16
+        return torch.autocast(self.device, kind)
+
+
+def _array(tensor: Any) -> Floats:
+    array: Floats = tensor.float().cpu().numpy()
+    return np.ascontiguousarray(array.reshape(len(array), -1))
+
+
+def make_compiled(
+    network: Network, precision: Precision, features: bool, workers: int, batch: int | None
+) -> Engine:
+    """Return the engine; see `manyhot.predict.engines.build`."""
+    import torch
+
+    eager = make(network, precision, features, workers, batch)
+    # Each shape would be compiled anew.
+    engine = replace(eager, module=torch.compile(eager.module), name="compile", one_shape=True)
+    # Now and once, not in the first batch of each worker.
+    engine(np.zeros((1, 3, *network.preprocessing.size), np.uint8))
+    return engine

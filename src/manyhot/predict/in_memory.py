@@ -1,0 +1,429 @@
+"""Predictions in memory: for notebooks, and for modules of one's own.
+
+A module over the batches of a loader: for those who have both already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList, class_list, from_keys, of_outputs
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.predict.engines import Choice, Trial, choose, precision_of
+from manyhot.predict.find import find_model
+from manyhot.predict.network import Network
+from manyhot.predict.run import Settings, columns_of, sample
+from manyhot.predict.scoring import Keep, Scored, kept, score_parts
+from manyhot.predict.sources import Labels, Source, open_source
+from manyhot.tables import Images, Predictions
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be predicted, and why."""
+
+    image_id: str
+    uri: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a model said about the images of a source.
+
+    Attributes
+    ----------
+    predictions : Predictions
+        The best classes or the scores of all. In the order of `images`.
+    images : Images
+        The images that could be decoded.
+    skipped : tuple of Skipped
+        Those that could not.
+    embeddings : ndarray of float16, shape (n, D), optional
+        Penultimate features, where they were asked for.
+    trials : tuple of Trial
+        What engines did, the chosen one among them.
+    notes : tuple of str
+        What to know about the model, such as that its preprocessing is assumed.
+    """
+
+    predictions: Predictions
+    images: Images
+    skipped: tuple[Skipped, ...]
+    embeddings: npt.NDArray[np.float16] | None = None
+    trials: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def predict(
+    source: Any,
+    model: Any,
+    *,
+    top: int | None = 20,
+    classes: ClassList | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "f32",
+    embeddings: bool = False,
+    workers: int | None = None,
+    batch: int | None = None,
+    ids: Sequence[str] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Predicted:
+    """Predict the classes of images.
+
+    An image that cannot be decoded is skipped and listed. The same files give the same numbers on the same
+    machine with the same engine and batch.
+
+    Parameters
+    ----------
+    source : path-like, or torch.nn.Module
+        A folder of images, or what else ``manyhot predict`` reads. ``predict(module, loader)`` runs a module
+        over the batches of a loader as they come.
+    model : str, Network, or iterable
+        A name such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``; or the loader.
+    top : int, optional
+        How many of the best classes to keep; None keeps the scores of all.
+    classes : ClassList, optional
+        Of the data set, where they are not those of the model: the scores of these are kept, by key.
+    labels : path-like, optional
+        CSV with the label of each image.
+    engine : str
+        ``auto`` measures those that are installed where there is enough to do, and takes the fastest with
+        the same answers; or ``torch``, ``openvino``, ``onnx``.
+    precision : str
+        ``f32``; ``bf16`` or ``f16`` are faster on some processors and change answers.
+    embeddings : bool
+        Whether to keep the penultimate features.
+    workers, batch : int, optional
+        Threads, by default one a core, and images of a call.
+    ids : sequence of str, optional
+        Of the images of a loader, in its order.
+    progress : callable, optional
+        Called as ``progress(images done, images in all)`` after each batch.
+
+    Raises
+    ------
+    InputError
+        The source does not exist, holds no image, two of one name, or none that can be decoded.
+    MatchError
+        The model does not know all the classes.
+    UnknownNameError
+        There is no such model or engine.
+    MissingExtraError
+        A package that the model or the engine needs is not installed.
+    """
+    if not isinstance(source, str | os.PathLike):
+        options = {"labels": labels, "engine": engine, "precision": precision, "embeddings": embeddings}
+        _check_unused(**options, workers=workers, batch=batch)
+        return predict_loader(source, model, top=top, classes=classes, ids=ids, progress=progress)
+    if ids is not None:
+        raise InputError(
+            "ids are those of a loader.", where=source, do="leave them out: a source has its own"
+        )
+    settings = Settings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
+    network = model if isinstance(model, Network) else find_model(str(model), classes)
+    opened = open_source(source, labels=labels)
+    choice = _chosen(opened, network, settings)
+    told = _counter(progress, opened.n)
+    keep = Keep(top, columns_of(network, classes))
+    scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=told))
+    return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
+
+
+def _chosen(opened: Source, network: Network, settings: Settings) -> Choice:
+    return choose(
+        settings.engine,
+        network,
+        sample(opened, network),
+        opened.n,
+        precision=settings.precision,
+        features=settings.embeddings,
+        workers=settings.workers,
+        batch=settings.batch,
+    )
+
+
+def _check_unused(**options: Any) -> None:
+    """Refuse options that a module and a loader would not heed."""
+    usual = {"engine": "auto", "precision": "f32", "embeddings": False}
+    given = next((name for name, value in options.items() if value != usual.get(name)), "")
+    if given:
+        raise InputError(
+            "A module with a loader runs as it is.",
+            got=f"{given}={options[given]!r}",
+            allowed="top, classes, ids, progress",
+            do="set it in the module or in the loader; or give a path and the name of a model",
+        )
+
+
+def _counter(
+    progress: Callable[[int, int | None], None] | None, n: int | None
+) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, n)
+
+    return count
+
+
+def _predicted(
+    scored: Iterable[Scored],
+    network: Network,
+    classes: ClassList,
+    strict: bool,
+    where: str,
+    trials: tuple[Trial, ...],
+) -> Predicted:
+    parts = list(scored)
+    rows = [
+        (item, size, reason)
+        for part in parts
+        for item, size, reason in zip(part.items, part.sizes, part.reasons, strict=True)
+    ]
+    skipped = tuple(Skipped(item.image_id, item.uri, why) for item, _, why in rows if why)
+    good = [(item, size) for item, size, why in rows if not why]
+    if not good:
+        raise nothing_left(where, skipped)
+    labels = Labels(classes, strict, where).all(item.label for item, _ in good)
+    images = image_table(
+        [item.image_id for item, _ in good], labels, [item.uri for item, _ in good], [s for _, s in good]
+    )
+
+    def joined(name: str) -> Any:
+        found = [
+            getattr(part, name) for part in parts if getattr(part, name) is not None and len(part.scores)
+        ]
+        return np.concatenate(found) if found else None
+
+    predictions = Predictions(
+        images.image_id,
+        network.name,
+        joined("classes"),
+        joined("scores"),
+        joined("logsumexp"),
+        network.score_kind,
+        len(classes),
+        classes.hash,
+    )
+    return Predicted(predictions, images, skipped, joined("features"), trials, network.notes)
+
+
+def image_table(
+    ids: Sequence[str],
+    labels: Sequence[int | None],
+    uris: Sequence[str] | None = None,
+    sizes: Sequence[tuple[int, int] | None] | None = None,
+) -> Images:
+    """Return an images table; columns of which nothing is known are left out."""
+    columns: dict[str, Any] = {"image_id": pa.array(ids, pa.string())}
+    if uris is not None:
+        columns["uri"] = pa.array(uris, pa.string())
+    if any(label is not None for label in labels):
+        columns["label"] = pa.array(labels, pa.int32())
+    if sizes is not None:
+        columns["width"] = pa.array([size and size[0] for size in sizes], pa.int32())
+        columns["height"] = pa.array([size and size[1] for size in sizes], pa.int32())
+    return Images(pa.table(columns))
+
+
+def nothing_left(where: str, skipped: Sequence[Skipped]) -> InputError:
+    """Return the error that no image could be decoded."""
+    first = skipped[0] if skipped else None
+    more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
+    return InputError(
+        "None of the images could be decoded.",
+        where=where,
+        got=f"{first.uri}: {first.reason}{more}" if first else "no images",
+    )
+
+
+def predict_loader(
+    module: Any,
+    loader: Any,
+    *,
+    top: int | None = 20,
+    classes: ClassList | None = None,
+    ids: Sequence[str] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Predicted:
+    """Run a module over a loader's batches, where it lies and as it is, in evaluation mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Batches of the loader to logits of shape (n, C).
+    loader : iterable
+        Of tensors, of (images, labels), of (images, labels, ids), or of mappings with ``image``, ``label``,
+        ``image_id``.
+    top : int, optional
+    classes : ClassList, optional
+        ImageNet-1k where there are 1,000 logits.
+    ids : sequence of str, optional
+        Of the images in order; by default from the loader, or from the files of its data set if it does not
+        shuffle.
+    progress : callable, optional
+
+    Notes
+    -----
+    Where the data set names its classes, as an ImageFolder does, labels are found by these names in the class
+    list; else they count in it.
+
+    Raises
+    ------
+    InputError
+        Nobody knows the ids of the images, there are more or fewer, or the module does not return logits.
+    """
+    torch: Any = required("torch", "Predicting with a module")
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(
+            "This is neither a source of images nor a module.",
+            got=type(module).__name__,
+            allowed="predict(source, model) with a path and a name, or predict(module, loader)",
+        )
+    known = list(ids) if ids is not None else _file_names(loader)
+    class_names = _class_names(loader)
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    rows: list[tuple[Any, Any, Any]] = []
+    names: list[str] = []
+    labels: list[int | None] = []
+    total = len(loader.dataset) if hasattr(loader, "dataset") and hasattr(loader.dataset, "__len__") else None
+    network: Network | None = None
+    with _evaluating(module), torch.inference_mode():
+        for images, own_labels, own_ids in map(_taken, loader):
+            logits = _logits(module(images.to(device)), len(images))
+            network = network or _network(module, logits.shape[1], classes, class_names)
+            names += _named(own_ids, known, len(names), len(images))
+            labels += own_labels or [None] * len(images)
+            rows.append(kept(logits, network, Keep(top), names[-len(images) :]))
+            if progress is not None:
+                progress(len(names), total)
+    if network is None:
+        raise InputError("The loader holds no batches.")
+    if ids is not None and len(ids) > len(names):
+        raise InputError("There are more ids than images.", got=f"{len(ids):,}", allowed=f"{len(names):,}")
+    if class_names:
+        find = Labels(network.classes, strict=False, where=network.name)
+        labels = [None if label is None else find(class_names[label]) for label in labels]
+    best, scores, logsumexp = zip(*rows, strict=True)
+    predictions = Predictions(
+        image_table(names, labels).image_id,
+        network.name,
+        None if best[0] is None else np.concatenate(best),
+        np.concatenate(scores),
+        np.concatenate(logsumexp),
+        "logit",
+        len(network.classes),
+        network.classes.hash,
+    )
+    return Predicted(predictions, image_table(names, labels), ())
+
+
+def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str]) -> Network:
+    name = str((getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__)
+    if classes is not None and len(classes) != n:
+        raise InputError(
+            "The model has another number of classes than the class list.",
+            where=name,
+            got=f"{n:,} scores an image",
+            allowed=f"{len(classes):,}",
+        )
+    if classes is None and len(names) == n and not set(names) <= set(class_list().keys):
+        # A module of as many scores as the data set has classes is one of these, in this order.
+        classes = from_keys(names, f"{n} classes of the loader")
+    return Network(name, classes or of_outputs(n, name), module=module)
+
+
+def _class_names(loader: Any) -> list[str]:
+    """Return the classes that the labels of a data set count in; nothing where it does not tell."""
+    dataset = getattr(loader, "dataset", None)
+    names = getattr(dataset, "wnids", None) or getattr(dataset, "classes", None) or ()
+    return list(names) if all(isinstance(name, str) for name in names) else []
+
+
+def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:
+    """Return images, labels and ids of a batch, as far as it has them."""
+    if isinstance(batch, Mapping):
+        images = next((batch[k] for k in ("image", "images", "pixel_values") if k in batch), None)
+        if images is None:
+            raise InputError("A batch holds no images.", got=", ".join(map(str, batch)), allowed="image")
+        return images, _numbers(batch.get("label")), _texts(batch.get("image_id"))
+    if isinstance(batch, list | tuple):
+        return batch[0], _numbers(batch[1] if batch[1:] else None), _texts(batch[2] if batch[2:] else None)
+    return batch, None, None
+
+
+def _numbers(values: Any) -> list[int | None] | None:
+    if values is None or getattr(values, "ndim", 1) != 1:
+        return None
+    return [int(v) for v in values]
+
+
+def _texts(values: Any) -> list[str] | None:
+    return None if values is None else [PurePath(str(v)).name for v in values]
+
+
+def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:
+    logits = np.asarray(out.float().cpu() if hasattr(out, "float") else out, np.float32)
+    if logits.ndim != 2 or len(logits) != n:
+        raise InputError(
+            "The module does not return logits.", got=f"shape {logits.shape}", allowed=f"shape ({n}, C)"
+        )
+    return logits
+
+
+def _named(own: list[str] | None, known: list[str] | None, at: int, n: int) -> list[str]:
+    if own is not None:
+        return own
+    if known is None:
+        raise InputError(
+            "Nobody knows which images these are.",
+            allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
+            do="rows without ids cannot be joined with labels",
+        )
+    if len(known) < at + n:
+        raise InputError(
+            "There are more images than ids.", got=f"{at + n:,} images and more", allowed=f"{len(known):,}"
+        )
+    return known[at : at + n]
+
+
+def _file_names(loader: Any) -> list[str] | None:
+    """Return the base names of the files of an ImageFolder that is read in order."""
+    files = getattr(getattr(loader, "dataset", None), "samples", None)
+    if not files or not _is_in_order(loader):
+        return None
+    return [PurePath(str(file[0])).name for file in files]
+
+
+def _is_in_order(loader: Any) -> bool:
+    # A loader with batches of one's own calls its sampler sequential, which is not asked then.
+    batches = getattr(loader, "batch_sampler", None)
+    own = batches is not None and type(batches).__name__ != "BatchSampler"
+    sampler = getattr(loader if batches is None else batches, "sampler", None)
+    return not own and type(sampler).__name__ == "SequentialSampler" and getattr(loader, "in_order", True)
+
+
+@contextlib.contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -1,0 +1,364 @@
+"""What a model is to the rest of manyhot: a network over a known class list, and how it wants its images.
+
+From the grid of a network back to the pixels of the image that it was shown: resize and crop undone.
+
+What becomes of an image before a network sees it: resized, cropped, and how it is normalised.
+
+Pixels stay whole numbers from 0 to 255 until the network: a quarter of the memory, and engines that take
+bytes normalise within their own graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+Bytes = npt.NDArray[np.uint8]
+
+
+Floats = npt.NDArray[np.float32]
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width that it takes.
+    scale : (int, int)
+        Height and width before the crop; in mode ``center`` the short side is resized to its own.
+    mode : str
+        ``center`` keeps the shape and cuts out the centre, ``squash`` does not keep it, ``border`` keeps it
+        and pads.
+    interpolation : str
+        One of `INTERPOLATIONS`, with antialiasing.
+    mean, std : tuple of float
+        Of each channel, for pixels between 0 and 1.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    scale: tuple[int, int] = (256, 256)
+    mode: str = "center"
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for what, value, allowed in (
+            ("mode of cropping", self.mode, MODES),
+            ("interpolation", self.interpolation, INTERPOLATIONS),
+        ):
+            if value not in allowed:
+                raise InputError(f"There is no {what} {value!r}.", allowed=", ".join(allowed))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Resize and crop one image.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor of uint8, shape (3, H, W)
+
+        Returns
+        -------
+        torch.Tensor of uint8, shape (3, height, width)
+        """
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
+        how = InterpolationMode(self.interpolation)
+        if self.mode == "border" or how is InterpolationMode.LANCZOS:
+            return self._by_pillow(pixels)
+        resized = F.resize(pixels, self._resized(*pixels.shape[1:]), how, antialias=True)
+        cropped: Tensor = F.center_crop(resized, list(self.size))
+        return cropped
+
+    def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return where the network's input lies in an image.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the image, in pixels.
+
+        Returns
+        -------
+        resized : (int, int)
+            Height and width after resizing.
+        corner : (int, int)
+            Row and column of the resized image at which the input begins; negative where it is padded.
+        """
+        if self.mode == "border":
+            ratio = max(height / self.scale[0], width / self.scale[1])
+            resized = round(height / ratio), round(width / ratio)
+        else:
+            resized = (self._resized(height, width)[0], self._resized(height, width)[1])
+        apart = [has - wants for has, wants in zip(resized, self.size, strict=True)]
+        top, left = (round(d / 2) if d >= 0 else -(-d // 2) for d in apart)
+        return resized, (top, left)
+
+    def _resized(self, height: int, width: int) -> list[int]:
+        """Return height and width after resizing, as torchvision and timm round them."""
+        high, wide = self.scale
+        if self.mode == "squash":
+            return [high, wide]
+        if high == wide:
+            short, long = min(height, width), max(height, width)
+            other = int(high * long / short)
+            return [high, other] if height <= width else [other, high]
+        ratio = min(height / high, width / wide)
+        return [round(height / ratio), round(width / ratio)]
+
+    def _by_pillow(self, pixels: Tensor) -> Tensor:
+        """Do as timm does where torchvision has no kernel for bytes."""
+        import numpy as np
+        import torch
+        from PIL import Image
+        from timm.data import transforms as t
+        from torchvision.transforms import CenterCrop, Resize
+
+        timm: Any = t
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        if self.mode == "border":
+            fill = [round(255 * v) for v in self.mean]
+            image = timm.ResizeKeepRatio(self.scale, interpolation=self.interpolation, longest=1.0)(image)
+            image = timm.CenterCropOrPad(list(self.size), fill=fill)(image)
+        else:
+            size = self._resized(image.height, image.width)
+            image = CenterCrop(self.size)(Resize(size, timm.str_to_interp_mode(self.interpolation))(image))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def with_options(self, options: Mapping[str, Any]) -> Preprocessing:
+        """Return a copy with some of `OPTIONS`.
+
+        Raises
+        ------
+        InputError
+            An option does not exist or has a value that it may not have.
+        """
+        unknown = [name for name in options if name not in OPTIONS]
+        if unknown:
+            raise InputError(
+                f"Preprocessing has no option {unknown[0]!r}.",
+                got=options[unknown[0]],
+                allowed=", ".join(OPTIONS),
+            )
+        changed = replace(
+            self,
+            mode=options.get("mode", self.mode),
+            interpolation=options.get("interpolation", self.interpolation),
+            mean=_channels("mean", options.get("mean", self.mean)),
+            std=_channels("std", options.get("std", self.std)),
+        )
+        if "size" not in options and "crop_pct" not in options:
+            return changed
+        size = _pair(options.get("size", self.size))
+        crop_pct = options.get("crop_pct", self.size[0] / self.scale[0])
+        if not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 2):
+            raise InputError(
+                "crop_pct is the share of the resized side that is kept.", got=crop_pct, allowed="0 to 1"
+            )
+        return replace(changed, size=size, scale=scaled(size, crop_pct))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what stands in the metadata of predictions."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A classifier, built and ready for an engine.
+
+    One of `module`, `file` and `forward` says what computes it.
+
+    Attributes
+    ----------
+    name : str
+        As in the tables, such as ``timm/resnet50.a1_in1k``.
+    classes : ClassList
+        What the columns of its scores are.
+    preprocessing : Preprocessing
+    module : torch.nn.Module, optional
+        Normalised images, float32 of shape (n, 3, height, width), to logits of shape (n, C).
+    head : str
+        The path of the layer of `module` whose input are the penultimate features; empty where nobody knows.
+    file : str
+        An ONNX or OpenVINO file that is run as it is.
+    forward : callable, optional
+        Images as they were cropped, uint8 of shape (n, 3, height, width), to logits: a model that brings its
+        own way to run.
+    score_kind : str
+        ``logit``, or what else the scores are.
+    about : Mapping of str to str
+        What else the metadata of its predictions tells, such as where the weights are from.
+    notes : tuple of str
+        What who uses its predictions must know, such as that its preprocessing is assumed.
+    """
+
+    name: str
+    classes: ClassList
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    module: nn.Module | None = None
+    head: str = ""
+    file: str = ""
+    forward: Callable[[Bytes], npt.ArrayLike] | None = None
+    score_kind: str = "logit"
+    about: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any:
+    """Return a module from bytes to logits, and to features where `head` names the layer after them.
+
+    The normalisation is part of it, so that engines take bytes and fuse it with the first layer.
+    """
+    import threading
+
+    import torch
+
+    seen = threading.local()  # several threads may run one module
+
+    class Normalised(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+            scale = 1 / (255 * torch.tensor(preprocessing.std, dtype=torch.float64))
+            shift = -torch.tensor(preprocessing.mean, dtype=torch.float64) / torch.tensor(
+                preprocessing.std, dtype=torch.float64
+            )
+            self.register_buffer("scale", scale.float().view(1, 3, 1, 1))
+            self.register_buffer("shift", shift.float().view(1, 3, 1, 1))
+            if head:
+                layer = self.module.get_submodule(head)
+                layer.register_forward_pre_hook(lambda _, inputs: setattr(seen, "features", inputs[0]))
+
+        def forward(self, images: Any) -> Any:
+            logits = self.module(images.to(self.scale.dtype) * self.scale + self.shift)
+            return (logits, seen.features) if head else logits
+
+    return Normalised().eval().requires_grad_(False)
+
+
+def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width: int) -> Floats:
+    """Return maps over the pixels of an image; NaN where the network did not see it.
+
+    Parameters
+    ----------
+    maps : array-like of float, shape (…, h, w)
+        Over the input of the network, however coarse: each cell counts for its centre, and between centres
+        is interpolated linearly. A map finer than the image is averaged over each pixel.
+    preprocessing : Preprocessing
+    height, width : int
+        Of the image, in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (…, height, width)
+    """
+    grid: Any = np.asarray(maps, np.float32)
+    resized, corner = preprocessing.window(height, width)
+    rows, columns = (
+        _weights(cells, crop, side, after, start)
+        for cells, crop, side, after, start in zip(
+            grid.shape[-2:], preprocessing.size, (height, width), resized, corner, strict=True
+        )
+    )
+    found: Floats = rows @ grid @ columns.T
+    return found
+
+
+def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Floats:
+    """Return what each cell along an axis adds to each pixel of the image, shape (side, cells)."""
+    centre = (np.arange(side) + 0.5) * resized / side - start  # in pixels of the crop
+    place = np.clip(centre * cells / crop - 0.5, 0, cells - 1)
+    reach = max(1.0, resized / side * cells / crop)  # of a triangle that is as wide as a pixel, or a cell
+    weights: Any = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)) / reach)
+    weights /= weights.sum(1, keepdims=True)
+    weights[(centre < 0) | (centre > crop)] = np.nan
+    found: Floats = weights.astype(np.float32)
+    return found
+
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
+MODES = ("center", "squash", "border")
+
+
+OPTIONS = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
+"""What a call string may say about preprocessing."""
+
+
+CROP_PCT = 0.875
+"""Share of the resized side that is kept where nothing says it."""
+
+
+def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    """Return the sides before a crop that keeps a share of them, rounded down as timm does."""
+    return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
+
+
+def from_timm(config: Mapping[str, Any]) -> Preprocessing:
+    """Return what ``timm.data.resolve_data_config`` tells.
+
+    Raises
+    ------
+    InputError
+        The network wants something else than three channels.
+    """
+    channels, *sides = config["input_size"]
+    if channels != 3:
+        raise InputError("The network does not take RGB images.", got=f"{channels} channels", allowed="3")
+    size = (int(sides[0]), int(sides[1]))
+    return Preprocessing(
+        size,
+        scaled(size, config.get("crop_pct") or CROP_PCT),
+        config.get("crop_mode") or "center",
+        config.get("interpolation") or "bicubic",
+        _channels("mean", config.get("mean", IMAGENET_MEAN)),
+        _channels("std", config.get("std", IMAGENET_STD)),
+    )
+
+
+def _channels(name: str, value: Any) -> tuple[float, ...]:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    # Of pixels from 0 to 255 they would be over 1, and a network of black images gives answers, too.
+    if (
+        len(values) != 3
+        or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values)
+        or (name == "std" and 0 in values)
+    ):
+        raise InputError(
+            f"{name} is a number or one a channel, of pixels between 0 and 1.",
+            got=value,
+            allowed="such as 0.5 or (0.5, 0.5, 0.5)",
+        )
+    return tuple(float(v) for v in values)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
+        raise InputError(
+            "size is one side, or height and width, in pixels.", got=value, allowed="such as 224"
+        )
+    return sides[0], sides[1]

@@ -1,0 +1,475 @@
+"""Scored parts on the disk, where a run that was killed finds them again.
+
+All parts of a model put together: its predictions, and what the models of a folder share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import glob
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.files import atomic_write, refused, write_text
+from manyhot.predict.scoring import Scored
+from manyhot.predict.sources import Labels, Part, Source
+from manyhot.tables import metadata, predictions_file_name, read, write, write_stream
+
+FOLDER = ".parts"
+"""Beside the predictions, until these are complete."""
+
+
+_IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for parts of two runs to fit together.
+
+    Attributes
+    ----------
+    source : str
+        Its fingerprint.
+    model, weights, engine, precision : str
+    top : int, optional
+    embeddings : bool
+    classes : str
+        Hash of the class list.
+    preprocessing : Mapping
+    """
+
+    source: str
+    model: str
+    weights: str
+    engine: str
+    precision: str
+    top: int | None
+    embeddings: bool
+    classes: str
+    preprocessing: Mapping[str, Any]
+
+    def check(self, found: Mapping[str, Any], path: Path) -> None:
+        """Refuse what another run left in a file.
+
+        Raises
+        ------
+        MatchError
+            Something differs.
+        """
+        own = json.loads(json.dumps(self.__dict__))
+        if self.engine == "auto":  # whichever it was
+            del own["engine"]
+        what = next((name for name, value in own.items() if found.get(name) != value), "")
+        if what:
+            raise MatchError(
+                f"The folder holds predictions of another run: its {what} differs.",
+                where=path,
+                got=found.get(what, "nothing known"),
+                allowed=own[what],
+                do="choose another --out, or delete these",
+            )
+
+
+class Parts:
+    """The parts of one model in an output folder."""
+
+    def __init__(self, out: Path, model: str) -> None:
+        self.out, self.model = out, model
+        self.folder = out / FOLDER / predictions_file_name(model).removesuffix(".parquet")
+        self.final = out / predictions_file_name(model)
+        self.features = out / "embeddings" / self.final.with_suffix(".npy").name
+
+    def path(self, name: str) -> Path:
+        """Return the file of a part."""
+        return self.folder / f"{name}.parquet"
+
+    def first(self) -> tuple[Path, Mapping[str, Any]] | None:
+        """Return a part that is there already, whoever made it, and the identity of its run."""
+        for path in sorted(self.folder.glob("*.parquet")):
+            if found := _identity(path):
+                return path, found
+        return None
+
+    def missing(self, source: Source, identity: Identity) -> tuple[Part, ...]:
+        """Return the parts of a source that are not there yet, or are damaged.
+
+        Raises
+        ------
+        MatchError
+            Parts are there that another run made.
+        """
+        missing = []
+        for part in source.parts:
+            path = self.path(part.name)
+            if found := _identity(path):
+                identity.check(found, path)
+            else:
+                missing.append(part)
+        return tuple(missing)
+
+    def is_complete(self, identity: Identity) -> bool:
+        """Return whether the predictions are there, made by the same run.
+
+        Raises
+        ------
+        MatchError
+            Predictions are there that another run made.
+        """
+        if not self.final.exists():
+            return False
+        try:
+            about = metadata(pq.read_schema(self.final))
+        except (pa.ArrowInvalid, OSError):
+            about = {}
+        identity.check(json.loads(about.get("run", "{}")), self.final)
+        return True
+
+    def write(self, scored: Scored, labels: Labels, identity: Identity, difference: float | None) -> None:
+        """Write a part, all or nothing; `difference` is the engine's from PyTorch.
+
+        Raises
+        ------
+        InputError
+            A label is no class.
+        OutputError
+            The disk is full, or the folder cannot be written to.
+        """
+        table = _table(scored, labels)
+        about = {_IDENTITY: json.dumps(identity.__dict__).encode()}
+        if difference is not None:
+            about[_DIFFERENCE] = f"{difference:.3g}".encode()
+        try:
+            with atomic_write(self.path(scored.part.name)) as part:
+                pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
+        except OutputError:
+            # Another process of the run may have put all parts together meanwhile, and removed them.
+            if not self.final.exists():
+                raise
+
+
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of a part.
+
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns).replace_schema_metadata()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            "A part of an earlier run cannot be read.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            do="delete it, and run the same command again",
+        ) from error
+
+
+def largest_difference(paths: Sequence[Path]) -> str:
+    """Return the largest difference from PyTorch that a shard measured; empty where none did."""
+    found = [(pq.read_schema(path).metadata or {}).get(_DIFFERENCE, b"").decode() for path in paths]
+    return max(filter(None, found), key=float, default="")
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """Return what a part tells of its run; nothing where it is not there, or is cut off or empty.
+
+    A kill leaves no such file, a disk that loses power and a copy that was broken off do.
+    """
+    try:
+        found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_IDENTITY, b"{}"))
+        return found
+    except (pa.ArrowInvalid, OSError):
+        return {}
+
+
+def _table(scored: Scored, labels: Labels) -> pa.Table:
+    row = np.cumsum([not reason for reason in scored.reasons]) - 1
+    at = pa.array(
+        [int(r) if not why else None for r, why in zip(row, scored.reasons, strict=True)], pa.int64()
+    )
+    columns: dict[str, Any] = {
+        "image_id": pa.array([item.image_id for item in scored.items], pa.string()),
+        "uri": pa.array([item.uri for item in scored.items], pa.string()),
+        "label": pa.array(labels.all(item.label for item in scored.items), pa.int32()),
+        "width": pa.array([size and size[0] for size in scored.sizes], pa.int32()),
+        "height": pa.array([size and size[1] for size in scored.sizes], pa.int32()),
+        "reason": pa.array(list(scored.reasons), pa.string()),
+    }
+    if scored.classes is not None:
+        columns["classes"] = _lists(scored.classes).take(at)
+    columns["scores"] = _lists(scored.scores).take(at)
+    if scored.logsumexp is not None:
+        columns["logsumexp"] = pa.array(scored.logsumexp, pa.float32()).take(at)
+    if scored.features is not None:
+        columns["features"] = _lists(scored.features).take(at)
+    return pa.table(columns)
+
+
+def _lists(rows: Any) -> pa.ListArray:
+    n, k = rows.shape
+    offsets = np.arange(0, n * k + 1, k, dtype=np.int32) if k else np.zeros(n + 1, np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))
+
+
+IMAGES, SKIPPED, LOCK = "images.parquet", "skipped.csv", ".lock"
+
+
+_SKIPPED = ("image_id", "uri", "reason", "model")
+
+
+class NoneLeftError(InputError):
+    """Each image of a source was skipped."""
+
+    def __init__(self, *args: Any, skipped: Sequence[Mapping[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skipped = [*skipped]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written for a model, and how many images were predicted and skipped."""
+
+    files: tuple[Path, ...]
+    n: int
+    n_skipped: int
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Let one process at a time into a folder: shards end at once, and models share two files.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written to.
+    """
+    from filelock import FileLock
+
+    path = out / LOCK
+    lock = FileLock(path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()  # that of a process that died is free
+    except OSError as error:
+        raise refused(path, error) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is held: whoever waits for it makes another
+        lock.release()
+
+
+def check_folder(out: Path, identity: Identity) -> None:
+    """Refuse a folder whose files are not of this source, or not of `manyhot predict`: they would be lost.
+
+    Raises
+    ------
+    MatchError
+        They are of another source, or labels in it count in another class list.
+    InputError
+        The images table is damaged.
+    """
+    path = out / IMAGES
+    if path.exists():
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowInvalid, OSError):
+            schema = read(path, "images").schema  # says what is wrong
+        about = metadata(schema)
+        if about.get("source") != identity.source:
+            raise MatchError(
+                "The folder holds the table of other images, or of these with other labels.",
+                where=path,
+                do="choose another --out",
+            )
+        if "label" in schema.names and about.get("classes") != identity.classes:
+            raise MatchError(
+                "The labels of the images in the folder count in another class list.",
+                where=path,
+                got=f"that of {identity.model}: {identity.classes}",
+                allowed=about.get("classes"),
+                do="give both models the same --classes, or choose another --out",
+            )
+    path = out / SKIPPED
+    if path.exists() and path.read_bytes()[:99].split(b"\n")[0] != ",".join(_SKIPPED).encode():
+        raise MatchError(
+            "The folder holds a file that manyhot did not write.", where=path, do="choose another --out"
+        )
+
+
+def merge(parts: Parts, source: Source, identity: Identity, about: Mapping[str, str], call: str) -> Merged:
+    """Put all parts together, in a folder that is locked.
+
+    The predictions come last, so that whoever finds them finds the rest.
+
+    Raises
+    ------
+    InputError
+        Two images have one id, none could be decoded, or a part is damaged.
+    MatchError
+        See `check_folder`.
+    OutputError
+        The disk is full, or the folder cannot be written to.
+    """
+    clean(parts)
+    check_folder(parts.out, identity)
+    paths = [parts.path(part.name) for part in source.parts]
+    images, skipped = _images(paths, source)
+    if identity.embeddings:
+        _write_features(paths, parts.features, len(images))
+    _update_images(parts.out / IMAGES, images, identity, call)
+    _update_skipped(parts.out / SKIPPED, skipped, parts.model)
+    run = {"run": json.dumps(identity.__dict__, sort_keys=True)}
+    run["difference_from_torch"] = largest_difference(paths)
+    pieces = (_predicted(path) for path in paths)
+    write_stream(pieces, parts.final, "predictions", call=call, about={**about, **run})
+    remove(parts)
+    return Merged(_files(parts, identity), len(images), len(skipped))
+
+
+def merged(parts: Parts, identity: Identity) -> Merged:
+    """Return what another process put together."""
+    skipped = sum(row["model"] == parts.model for row in _read_skipped(parts.out / SKIPPED))
+    return Merged(_files(parts, identity), pq.read_metadata(parts.final).num_rows, skipped)
+
+
+def tidy(parts: Parts) -> None:
+    """Remove what a process that was killed left beside predictions that are complete.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written to.
+    """
+    if parts.folder.exists() or (parts.out / LOCK).exists() or any(_leavings(parts)):
+        with locked(parts.out):
+            clean(parts)
+            remove(parts)
+
+
+def clean(parts: Parts) -> None:
+    """Remove unfinished files, in a folder that is locked: nobody is at work on them."""
+    for path in list(_leavings(parts)):
+        path.unlink(missing_ok=True)
+
+
+def remove(parts: Parts) -> None:
+    """Remove the parts of a model."""
+    shutil.rmtree(parts.folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other models have parts there
+        (parts.out / FOLDER).rmdir()
+
+
+def _leavings(parts: Parts) -> Iterator[Path]:
+    """Yield what `atomic_write` leaves where its process is killed."""
+    for path in (parts.final, parts.features, parts.out / IMAGES, parts.out / SKIPPED):
+        yield from path.parent.glob(f".{glob.escape(path.name)}.*.part")
+
+
+def _files(parts: Parts, identity: Identity) -> tuple[Path, ...]:
+    return (parts.final, parts.features) if identity.embeddings else (parts.final,)
+
+
+def _images(paths: Sequence[Path], source: Source) -> tuple[pa.Table, pa.Table]:
+    columns = ["image_id", "uri", "label", "width", "height", "reason"]
+    every = pa.concat_tables([read_part(path, columns) for path in paths])
+    good = pc.equal(every["reason"], "")
+    images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
+    _check_once(every["image_id"], source.uri)
+    if not len(images):
+        rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
+        first = rows[:1]
+        raise NoneLeftError(
+            "None of the images could be decoded.",
+            where=source.uri,
+            got=f"{first[0]['uri']}: {first[0]['reason']}"
+            + (f"; and {len(skipped) - 1:,} more" if len(skipped) > 1 else "")
+            if first
+            else "no images",
+            skipped=rows,
+        )
+    return images, skipped
+
+
+def _check_once(ids: pa.ChunkedArray, where: str) -> None:
+    if len(pc.unique(ids)) == len(ids):
+        return
+    counts = pc.value_counts(ids)
+    twice = [row["values"] for row in counts.to_pylist() if row["counts"] > 1]
+    raise InputError(
+        "Two images have the same base name.",
+        where=where,
+        got=f"{twice[0]}" + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
+        allowed="each base name once: it is the image's id in every table",
+        do="rename one of them, and predict them anew",
+    )
+
+
+def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
+    """Write the features of all parts as one array.
+
+    Not by a map of the file: on a disk that is full the system kills who writes to one.
+    """
+    with atomic_write(target) as unfinished, unfinished.open("wb") as file:
+        for path in paths:
+            part = read_part(path)
+            if "features" not in part.column_names:  # no image of it could be decoded, or none was wanted
+                continue
+            column = part["features"].combine_chunks().drop_null()
+            rows = column.flatten().to_numpy().reshape(len(column), -1)
+            if not file.tell():
+                header = {"descr": "<f2", "fortran_order": False, "shape": (n, rows.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(rows, "<f2").data)
+
+
+def _predicted(path: Path) -> pa.Table:
+    table = read_part(path)
+    table = table.filter(pc.equal(table["reason"], ""))
+    return table.select(
+        [c for c in ("image_id", "classes", "scores", "logsumexp") if c in table.column_names]
+    )
+
+
+def _update_images(path: Path, images: pa.Table, identity: Identity, call: str) -> None:
+    """Write the images table; images that another model of this source could decode stay."""
+    if path.exists():
+        known = read(path, "images")
+        images = images.select([c for c in images.column_names if c in known.column_names or c == "label"])
+        extra = known.filter(pc.invert(pc.is_in(known["image_id"], images["image_id"].combine_chunks())))
+        images = pa.concat_tables([images, extra.replace_schema_metadata()], promote_options="default")
+    if images["label"].null_count == len(images):
+        images = images.drop(["label"])
+    write(images, path, "images", call=call, about={"source": identity.source, "classes": identity.classes})
+
+
+def _update_skipped(path: Path, skipped: pa.Table, model: str) -> None:
+    rows = [row for row in _read_skipped(path) if row["model"] != model]
+    rows += [{**row, "model": model} for row in skipped.select(["image_id", "uri", "reason"]).to_pylist()]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _SKIPPED, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=itemgetter("model")))  # whichever model ended first
+    write_text(path, text.getvalue())
+
+
+def _read_skipped(path: Path) -> Iterator[dict[str, str]]:
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)

@@ -1,0 +1,469 @@
+"""One model over one source, resumed where an earlier run left off."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, MatchError
+from manyhot.predict.decode import decode
+from manyhot.predict.engines import Choice, Precision, Trial, choose
+from manyhot.predict.network import Bytes, Network
+from manyhot.predict.parts import Identity, Merged, Parts, check_folder, locked, merge, merged, remove, tidy
+from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
+from manyhot.predict.sources import Labels, Part, Source
+from manyhot.predict.sources.labels import Labelled
+from manyhot.predict.sources.parquet import ParquetRows
+from manyhot.predict.sources.remote import is_remote
+
+SAMPLE = 32
+"""Images that engines are compared on."""
+
+
+Notify = Callable[[str, dict[str, Any]], None]
+"""Called with the kind of an event and what is told about it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict.
+
+    Attributes
+    ----------
+    top : int, optional
+        Best classes to keep; None for the scores of all.
+    engine : str
+    precision : Precision
+    embeddings : bool
+    shard : (int, int)
+        Which of how many shards, from 0.
+    workers, batch : int, optional
+    classes : ClassList, optional
+        Of the data set; that of the model by default.
+    """
+
+    top: int | None = 20
+    engine: str = "auto"
+    precision: Precision = Precision.f32
+    embeddings: bool = False
+    shard: tuple[int, int] = (0, 1)
+    workers: int | None = None
+    batch: int | None = None
+    classes: ClassList | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("top", "workers", "batch"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1.", got=count)
+        index, of = self.shard
+        if not 0 <= index < of:
+            raise InputError("There is no such shard.", got=f"{index}/{of}", allowed="0/n to n-1/n")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a model.
+
+    Attributes
+    ----------
+    model : str
+    merged : Merged, optional
+        None while parts of other shards are missing.
+    trials : tuple of Trial
+        Of engines; empty where nothing was left to predict.
+    seconds : Seconds
+    wall : float
+        Seconds, with choosing the engine and putting the parts together.
+    n : int
+        Images of this run.
+    missing : int
+        Parts that are not there yet.
+    rate : float
+        Images a second of this run, from the first to the last; 0 where there were none.
+    choice : Choice, optional
+        The engine, for a run over other pixels; None where nothing was left to predict.
+    notes : tuple of str
+        What to know about the model, such as that its preprocessing is assumed.
+    """
+
+    model: str
+    merged: Merged | None
+    trials: tuple[Trial, ...] = ()
+    seconds: Seconds = field(default_factory=Seconds)
+    wall: float = 0.0
+    n: int = 0
+    missing: int = 0
+    rate: float = 0.0
+    choice: Choice | None = None
+    notes: tuple[str, ...] = ()
+
+
+def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
+    """Return which scores of a network are the classes of a data set, by key; None where all are, in order.
+
+    Raises
+    ------
+    MatchError
+        The network does not know all of the classes.
+    """
+    if classes is None or classes.hash == network.classes.hash:
+        return None
+    known = {key: i for i, key in enumerate(network.classes.keys)}
+    missing = [key for key in classes.keys if key not in known]
+    if missing:
+        do = "choose a model that does"
+        if len(missing) < len(classes):
+            do += f", or give a list without {'it' if len(missing) == 1 else 'them'} with --classes"
+        raise MatchError(
+            "The model does not know all classes of the data set.",
+            where=network.name,
+            got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
+            allowed=f"the {len(known):,} keys of {network.classes.name}, such as {next(iter(known))}",
+            do=do,
+        )
+    return np.array([known[key] for key in classes.keys])
+
+
+def sample(source: Source, network: Network, n: int = SAMPLE) -> Bytes:
+    """Return the first images of a source that can be decoded, cropped, shape (m, 3, height, width)."""
+    found = []
+    for part in source.parts:
+        for _, read in itertools.islice(part.items(), 4 * n):
+            try:
+                data = read()
+            except OSError:
+                continue
+            image = decode(data) if isinstance(data, bytes) else data
+            if not isinstance(image, str):
+                found.append(network.preprocessing(image).numpy())
+            if len(found) == n:
+                return np.stack(found)
+        if found:
+            break
+    if not found:  # nothing to compare on; the run will say why
+        found = [np.zeros((3, *network.preprocessing.size), np.uint8)]
+    return np.stack(found)
+
+
+@dataclass
+class Job:
+    """A model over a source: what is left to do, and what came of it so far.
+
+    Attributes
+    ----------
+    source : Source
+        All of it, whatever the shard.
+    network : Network
+    classes : ClassList
+        Those that the predictions count in.
+    keep : Keep
+    parts : Parts
+    identity : Identity
+    missing : tuple of Part
+        Of this shard, to be predicted.
+    choice : Choice, optional
+        The engine; None where nothing is missing.
+    complete : bool
+        Whether the predictions were there already.
+    seconds : Seconds
+    n : int
+        Images that were written.
+    begun, scoring, scored : float
+        When the job began, its first image and its last part so far, by ``time.perf_counter``.
+    """
+
+    source: Source
+    network: Network
+    classes: ClassList
+    keep: Keep
+    parts: Parts
+    identity: Identity
+    missing: tuple[Part, ...] = ()
+    choice: Choice | None = None
+    complete: bool = False
+    seconds: Seconds = field(default_factory=Seconds)
+    n: int = 0
+    begun: float = field(default_factory=time.perf_counter)
+    scoring: float = 0.0
+    scored: float = 0.0
+
+    @functools.cached_property
+    def labels(self) -> Labels:
+        """Turns the source's labels into classes."""
+        return Labels(self.classes, self.source.strict, self.source.uri)
+
+    @functools.cached_property
+    def to_do(self) -> int | None:
+        """How many images are missing; None where only reading tells."""
+        return Source(self.source.uri, self.missing).n
+
+    def start(self) -> None:
+        """Note that the first image is about to be scored."""
+        self.scoring = self.scored = time.perf_counter()
+
+    def progress(self, images: int) -> dict[str, Any]:
+        """Return what is told of this run when it has scored so many images."""
+        rate = images / max(time.perf_counter() - self.scoring, 1e-3)
+        left = None if self.to_do is None or not images else max(self.to_do - images, 0) / rate
+        return {
+            "model": self.network.name,
+            "images": images,
+            "of": self.to_do,
+            "images_per_second": round(rate, 1),
+            "seconds_left": None if left is None else round(left, 1),
+        }
+
+    def write(self, scored: Scored) -> None:
+        """Write a part.
+
+        Raises
+        ------
+        InputError
+            A label is no class.
+        OutputError
+            The disk is full, or the folder cannot be written to.
+        """
+        begun = time.perf_counter()
+        difference = self.choice.trial.difference if self.choice else None
+        self.parts.write(scored, self.labels, self.identity, difference)
+        self.n += len(scored.items)
+        self.scored = time.perf_counter()
+        self.seconds.write += self.scored - begun
+
+    def finish(self, call: str = "") -> Done:
+        """Merge the parts, if all are there.
+
+        Raises
+        ------
+        InputError, MatchError, OutputError
+            See `merge`; or parts of other shards have other settings.
+        """
+        if self.complete:
+            tidy(self.parts)
+            return Done(self.network.name, None, notes=self.network.notes)
+        with locked(self.parts.out):
+            together, absent = self._together(call)
+        trials = self.choice.trials if self.choice else ()
+        wall = time.perf_counter() - self.begun
+        rate = self.n / max(self.scored - self.scoring, 1e-3)
+        return Done(
+            self.network.name,
+            together,
+            trials,
+            self.seconds,
+            wall,
+            self.n,
+            absent,
+            rate,
+            self.choice,
+            self.network.notes,
+        )
+
+    def _together(self, call: str) -> tuple[Merged | None, int]:
+        """Return what all parts were put together to, and how many are missing."""
+        if self.parts.is_complete(self.identity):  # by another process of this run
+            remove(self.parts)  # it may have removed them before the last one of this process was written
+            return merged(self.parts, self.identity), 0
+        identity = self.identity
+        if identity.engine == "auto" and (
+            first := self.parts.first()
+        ):  # made while this shard had nothing to do
+            identity = replace(identity, engine=str(first[1].get("engine", "")))
+        absent = self.parts.missing(self.source, identity)
+        if absent:
+            return None, len(absent)
+        about = _about(self.network, self.classes, identity)
+        return merge(self.parts, self.source, identity, about, call), 0
+
+
+def prepare(
+    source: Source,
+    network: Network,
+    out: Path,
+    settings: Settings,
+    notify: Notify | None = None,
+    choice: Choice | None = None,
+) -> Job:
+    """Find out what an earlier run left to do, and choose an engine for it, unless there is one.
+
+    Raises
+    ------
+    MatchError
+        The folder holds predictions of another run, or the model does not know the classes.
+    UnknownNameError, MissingExtraError, InputError
+        See `choose`.
+    """
+    tell = notify or (lambda *_: None)
+    if choice is None:  # else it was said already
+        for note in network.notes:
+            tell("note", {"model": network.name, "text": note})
+    classes = settings.classes or network.classes
+    keep = Keep(settings.top, columns_of(network, settings.classes))
+    _check_apart(source, out)
+    parts = Parts(out, network.name)
+    before = parts.first()
+    name = "own" if network.forward is not None and settings.engine == "torch" else settings.engine
+    if before and name == "auto":
+        name = str(before[1].get("engine", name))
+    identity = _identity(source, network, classes, settings, name)
+    job = Job(source, network, classes, keep, parts, identity)
+    if parts.is_complete(identity):
+        return replace(job, complete=True)
+    with locked(out):  # can it be written to?
+        check_folder(out, identity)
+    own = source.shard(*settings.shard)
+    missing = own.parts
+    if before:
+        identity.check(before[1], before[0])  # perhaps of another shard
+        missing = parts.missing(own, identity)
+    if not missing:
+        return job
+    _check_labels(job)
+    if choice is None or name not in ("auto", choice.engine.name):
+        tell("engines", {"model": network.name})
+        choice = _chosen(name, network, source, settings)
+    identity = _identity(source, network, classes, settings, choice.engine.name)
+    tell("model", _told(network, choice, own, missing))
+    return replace(job, identity=identity, missing=missing, choice=choice)
+
+
+def _check_labels(job: Job) -> None:
+    """Turn the labels of tables into classes: a wrong one ends the run now, and not with the part it is in.
+
+    Raises
+    ------
+    InputError
+        A label is no class.
+    """
+    for part in job.source.parts:
+        if isinstance(part, Labelled):
+            job.labels.all(dict.fromkeys(part.labels.values()))
+
+
+def _check_apart(source: Source, out: Path) -> None:
+    """Refuse to write among the tables that images are read from: the next run would read its own output.
+
+    Raises
+    ------
+    InputError
+        The output is a folder of the source, or lies in it.
+    """
+    files = {part.place.file for p in source.parts if isinstance(part := getattr(p, "part", p), ParquetRows)}
+    uri = Path(source.uri)
+    if is_remote(source.uri) or not files or uri.is_file():
+        return
+    place = out.resolve()
+    own = {Path(file).resolve().parent for file in files}
+    if place in own or (uri.is_dir() and place.is_relative_to(uri.resolve())):
+        raise InputError(
+            "The output would lie among the tables that the images are in.",
+            where=out,
+            got=f"a source of the Parquet files in {source.uri}",
+            do="choose an --out outside of it",
+        )
+
+
+def run(
+    source: Source,
+    network: Network,
+    out: Path,
+    settings: Settings,
+    call: str = "",
+    notify: Notify | None = None,
+    choice: Choice | None = None,
+) -> Done:
+    """Predict the images of a source with a model, into a folder.
+
+    What an earlier run of the same command left is kept, whenever it ended. With the `choice` of a run of the
+    same network no engine is built anew.
+
+    Raises
+    ------
+    MatchError
+        The folder holds predictions of another run, or the model does not know the classes.
+    InputError, SourceLostError
+        See `score_parts`.
+    OutputError
+        The disk is full, or the folder cannot be written to.
+    """
+    job = prepare(source, network, out, settings, notify, choice)
+    if job.choice is not None:
+        _predict(job, job.choice, notify or (lambda *_: None))
+    return job.finish(call)
+
+
+def _predict(job: Job, choice: Choice, tell: Notify) -> None:
+    n = 0
+
+    def progress(done: int) -> None:
+        nonlocal n
+        n += done
+        tell("progress", job.progress(n))
+
+    job.start()
+    for scored in score_parts(
+        job.missing, job.network, choice.engine, job.keep, seconds=job.seconds, progress=progress
+    ):
+        job.write(scored)
+
+
+def _chosen(name: str, network: Network, source: Source, settings: Settings) -> Choice:
+    return choose(
+        name,
+        network,
+        sample(source, network),
+        source.n,
+        precision=settings.precision,
+        features=settings.embeddings,
+        workers=settings.workers,
+        batch=settings.batch,
+    )
+
+
+def _identity(
+    source: Source, network: Network, classes: ClassList, settings: Settings, engine: str
+) -> Identity:
+    return Identity(
+        source.fingerprint,
+        network.name,
+        network.about.get("weights", ""),
+        engine,
+        settings.precision.value,
+        settings.top,
+        settings.embeddings,
+        classes.hash,
+        network.preprocessing.to_dict(),
+    )
+
+
+def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str, str]:
+    return {
+        "model": network.name,
+        "scores": network.score_kind,
+        "n_classes": str(len(classes)),
+        "classes": classes.hash,
+        "engine": identity.engine,
+        "precision": identity.precision,
+        **{key: network.about[key] for key in ("preprocessing_assumed",) if key in network.about},
+    }
+
+
+def _told(network: Network, choice: Choice, own: Source, missing: tuple[Part, ...]) -> dict[str, Any]:
+    return {
+        "model": network.name,
+        "images": own.n,
+        "left": Source(own.uri, missing).n,
+        "engine": choice.engine.name,
+        "device": choice.engine.device,
+        "precision": choice.engine.precision.value,
+        "trials": [trial.__dict__ for trial in choice.trials],
+    }

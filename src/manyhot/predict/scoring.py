@@ -1,0 +1,324 @@
+"""Batches of images through an engine, on all cores: parts of a source in, scored parts out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.sets import top_k
+from manyhot.errors import InputError
+from manyhot.predict.decode import decode
+from manyhot.predict.engines import Engine
+from manyhot.predict.engines.torch import threads_given_back
+from manyhot.predict.network import Floats, Network
+from manyhot.predict.sources import Item, Opener, Part, SourceLostError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Ids = npt.NDArray[np.intp]
+
+
+@dataclass
+class Seconds:
+    """Where the time of all workers went."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    model: float = 0.0
+    write: float = 0.0
+
+    def add(self, other: Seconds) -> None:
+        """Add those of another."""
+        self.read += other.read
+        self.decode += other.decode
+        self.model += other.model
+        self.write += other.write
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What came of a part, image by image; rows of scores are those of the images without a reason.
+
+    Attributes
+    ----------
+    part : Part
+    items : sequence of Item
+    sizes : sequence of (int, int) or None
+        Width and height.
+    reasons : sequence of str
+        Why an image was skipped; empty where it was not.
+    classes : ndarray of int32, shape (n, k), optional
+    scores : ndarray of float32, shape (n, k) or (n, C)
+    logsumexp : ndarray of float32, shape (n,), optional
+    features : ndarray of float16, shape (n, D), optional
+    """
+
+    part: Part
+    items: Sequence[Item]
+    sizes: Sequence[tuple[int, int] | None]
+    reasons: Sequence[str]
+    classes: npt.NDArray[np.int32] | None
+    scores: Floats
+    logsumexp: Floats | None
+    features: npt.NDArray[np.float16] | None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is kept of the scores.
+
+    Attributes
+    ----------
+    top : int, optional
+        The best classes; None for the scores of all.
+    columns : ndarray of int, optional
+        Which scores of the network are the classes of the data set; all by default.
+    """
+
+    top: int | None = 20
+    columns: Ids | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    items: list[Item]
+    sizes: list[tuple[int, int] | None]
+    reasons: list[str]
+    classes: npt.NDArray[np.int32] | None
+    scores: Floats | None
+    logsumexp: Floats | None
+    features: npt.NDArray[np.float16] | None
+
+
+def _batches(parts: Sequence[Part], size: int) -> Iterator[tuple[int, int, list[Any]]]:
+    """Yield number of the part, number of the batch in it, and its images; an empty batch ends a part."""
+    for number, part in enumerate(parts):
+        items = part.items()
+        for batch in itertools.count():
+            images = list(itertools.islice(items, size))
+            yield number, batch, images
+            if not images:
+                break
+
+
+def score_parts(
+    parts: Sequence[Part],
+    network: Network,
+    engine: Engine,
+    keep: Keep,
+    *,
+    seconds: Seconds | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Scored]:
+    """Score the images of parts and yield each part when it is complete.
+
+    Each worker takes a batch the whole way, from reading to the best classes, so that no core waits for
+    another and only batches that are being worked on are in memory.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    network : Network
+    engine : Engine
+    keep : Keep
+    seconds : Seconds, optional
+        Where the time went is added to it.
+    progress : callable, optional
+        Called with how many images are done since the last call.
+
+    Raises
+    ------
+    SourceLostError
+        The storage does not answer.
+    InputError
+        The scores of the network are not numbers.
+    """
+    batches, lock = _batches(parts, engine.batch), threading.Lock()
+    done, stop = queue.Queue[Any](64), threading.Event()
+
+    def take() -> tuple[int, int, list[Any]] | None:
+        with lock:
+            return next(batches, None)
+
+    def work() -> None:
+        own = Seconds()
+        try:
+            while not stop.is_set() and (taken := take()) is not None:
+                number, batch, images = taken
+                result = _scored(images, network, engine, keep, own, stop) if images else None
+                _put(done, (number, batch, result), stop)
+        except BaseException as error:
+            _put(done, error, stop)
+        _put(done, own, stop)
+
+    # Daemons: an engine cannot be interrupted in a batch, and Ctrl-C must not wait for it.
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(engine.workers)]
+    with threads_given_back():
+        for worker in workers:
+            worker.start()
+        try:
+            yield from _collected(done, parts, len(workers), seconds or Seconds(), progress)
+        finally:
+            stop.set()
+            _join(workers)
+
+
+def _join(workers: Sequence[threading.Thread]) -> None:
+    """Wait until threads end, for a second: an engine aborts the process that ends under it."""
+    until = time.monotonic() + 1
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+
+
+def _put(done: queue.Queue[Any], result: Any, stop: threading.Event) -> None:
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            done.put(result, timeout=0.2)
+            return
+
+
+def _collected(
+    done: queue.Queue[Any],
+    parts: Sequence[Part],
+    running: int,
+    seconds: Seconds,
+    progress: Callable[[int], None] | None,
+) -> Iterator[Scored]:
+    """Put batches together to parts, and yield these in order."""
+    open_: dict[int, dict[int, _Batch]] = {}
+    sizes: dict[int, int] = {}
+    following = 0
+    while running:
+        got = done.get()
+        if isinstance(got, Seconds):
+            running -= 1
+            seconds.add(got)
+            continue
+        if isinstance(got, BaseException):
+            raise got
+        number, batch, result = got
+        if result is None:
+            sizes[number] = batch
+        else:
+            open_.setdefault(number, {})[batch] = result
+            if progress is not None:
+                progress(len(result.items))
+        while following in sizes and len(open_.get(following, {})) == sizes[following]:
+            batches = open_.pop(following, {})
+            yield _joined(parts[following], [batches[i] for i in range(len(batches))])
+            following += 1
+
+
+def _scored(
+    images: Sequence[tuple[Item, Opener]],
+    network: Network,
+    engine: Engine,
+    keep: Keep,
+    seconds: Seconds,
+    stop: threading.Event,
+) -> _Batch | None:
+    pixels: list[Any] = []
+    sizes: list[tuple[int, int] | None] = []
+    reasons: list[str] = []
+    for _, read in images:
+        if stop.is_set():
+            return None  # nobody waits for it any more
+        begun = time.perf_counter()
+        data = read_image(read)
+        took = time.perf_counter()
+        seconds.read += took - begun
+        image = decode(data) if isinstance(data, bytes) else data
+        if isinstance(image, str):
+            sizes.append(None)
+            reasons.append(image)
+        else:
+            sizes.append((image.shape[2], image.shape[1]))
+            reasons.append("")
+            pixels.append(network.preprocessing(image).numpy())
+        seconds.decode += time.perf_counter() - took
+    items = [item for item, _ in images]
+    if not pixels:
+        return _Batch(items, sizes, reasons, None, None, None, None)
+    begun = time.perf_counter()
+    logits, features = engine(np.stack(pixels))
+    uris = [item.uri for item, reason in zip(items, reasons, strict=True) if not reason]
+    batch = _Batch(items, sizes, reasons, *kept(logits, network, keep, uris), _half(features))
+    seconds.model += time.perf_counter() - begun
+    return batch
+
+
+def read_image(read: Opener) -> bytes | str | Tensor:
+    """Return the bytes or the pixels of an image, or why there are none."""
+    try:
+        return read()
+    except SourceLostError:
+        raise
+    except FileNotFoundError:
+        return "the file is gone"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def kept(
+    logits: Floats, network: Network, keep: Keep, names: Sequence[str]
+) -> tuple[npt.NDArray[np.int32] | None, Floats, Floats | None]:
+    """Return best classes, their scores or all, and logsumexp of a batch.
+
+    Raises
+    ------
+    InputError
+        Scores are NaN; the message names one of the images.
+    """
+    scores = logits if keep.columns is None else logits[:, keep.columns]
+    if np.isnan(scores).any():
+        raise InputError(
+            "The network gives scores that are not numbers (NaN).",
+            where=network.name,
+            got=f"for {names[int(np.isnan(scores).any(1).argmax())]}",
+            do="use a higher --precision, or check the weights",
+        )
+    total = _logsumexp(scores) if network.score_kind == "logit" else None
+    if keep.top is None:
+        return None, scores, total
+    classes = top_k(scores, keep.top)
+    return classes.astype(np.int32), np.take_along_axis(scores, classes, axis=1), total
+
+
+def _logsumexp(logits: Floats) -> Floats:
+    exact = logits.astype(np.float64)
+    best = exact.max(axis=1)
+    total: npt.NDArray[np.float64] = best + np.log(np.exp(exact - best[:, None]).sum(axis=1))
+    return total.astype(np.float32)
+
+
+def _half(features: Floats | None) -> npt.NDArray[np.float16] | None:
+    return None if features is None else features.astype(np.float16)
+
+
+def _joined(part: Part, batches: Sequence[_Batch]) -> Scored:
+    def rows(name: str) -> Any:
+        found = [getattr(b, name) for b in batches if getattr(b, name) is not None]
+        return np.concatenate(found) if found else None
+
+    scores = rows("scores")
+    return Scored(
+        part,
+        [item for b in batches for item in b.items],
+        [size for b in batches for size in b.sizes],
+        [reason for b in batches for reason in b.reasons],
+        rows("classes"),
+        np.empty((0, 0), np.float32) if scores is None else scores,
+        rows("logsumexp"),
+        rows("features"),
+    )

@@ -1,0 +1,496 @@
+"""Embeddings to similar images: for each image and class the nearest images of that class.
+
+Folders that predict wrote in, similar images out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot import tables
+from manyhot.core.nearest import NOBODY, Neighbours, nearest, nearest_by_class
+from manyhot.core.sets import NO_LABEL, top_k
+from manyhot.errors import InputError, MatchError
+from manyhot.files import sha256
+from manyhot.formats.writing import PathLike, Progress
+from manyhot.tables import Images, Predictions, metadata
+
+BY = ("predicted", "label", "any")
+"""Whose images are searched for: of the classes predicted, of the original label, of any class."""
+
+
+Classes = npt.NDArray[np.integer]
+
+
+BlockProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Images as one model sees them: its embeddings, with what is known about the images.
+
+    Attributes
+    ----------
+    predictions : Predictions
+    vectors : ndarray of float16 or float32, shape (n, D)
+        Row i is the embedding of the image in row i of the predictions; may be mapped from a file.
+    images : Images, optional
+        Their original labels.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        If there are not as many embeddings as predictions.
+    """
+
+    predictions: Predictions
+    vectors: npt.NDArray[np.floating]
+    images: Images | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self):
+            raise InputError(
+                "There are not as many embeddings as predictions.",
+                where=self.name or None,
+                got=f"{self.predictions.model}: {_shape(self.vectors)}",
+                allowed=f"{len(self):,} rows: row i belongs to row i of the predictions",
+                do="predict these images again, with --embeddings",
+            )
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    @property
+    def image_id(self) -> pa.Array:
+        """The ids, one an image."""
+        return self.predictions.image_id
+
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Return the original label of each image, shape (n,); -1 where there is none."""
+        if self.images is None or self.images.label is None:
+            return np.full(len(self), NO_LABEL, np.int64)
+        at = pc.index_in(self.image_id, self.images.image_id)
+        found: npt.NDArray[np.int64] = (
+            pc.fill_null(self.images.label.take(at), NO_LABEL).to_numpy().astype(np.int64)
+        )
+        return found
+
+    def best(self, top: int) -> Classes:
+        """Return the best predicted classes, best first, shape (n, at most top); -1 fills short lists."""
+        if self.predictions.classes is not None:
+            return self.predictions.classes[:, :top]
+        assert self.predictions.scores is not None
+        return top_k(self.predictions.scores, top)
+
+
+@dataclass(frozen=True, eq=False)
+class Similar:
+    """Similar images, and what the reader must know about them.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The table ``similar``; see `manyhot.tables.TABLES`.
+    n_images : int
+        Images that were asked about.
+    n_empty : int
+        Rows without any neighbour.
+    notes : tuple of str
+        What was left out, and why.
+    """
+
+    table: pa.Table
+    n_images: int
+    n_empty: int
+    notes: tuple[str, ...]
+
+
+def similar(
+    index: Embedded,
+    queries: Embedded | None = None,
+    *,
+    k: int = 10,
+    classes: str = "predicted",
+    top: int = 5,
+    progress: BlockProgress | None = None,
+) -> Similar:
+    """Find the nearest images by embedding: of each class that an image may show, or of any.
+
+    An image of the index is of the class that is its original label. No image is its own neighbour.
+
+    Parameters
+    ----------
+    index : Embedded
+        Where to search.
+    queries : Embedded, optional
+        The images to find similar ones of; those of the index by default.
+    k : int
+        Neighbours for each image and class.
+    classes : {"predicted", "label", "any"}
+        A row for each of the `top` best predicted classes of an image, for its original label, or one for
+        images of any class.
+    top : int
+        As many as predictions hold where these hold fewer.
+    progress : callable, optional
+        Called as ``progress(comparisons done, comparisons in all)``.
+
+    Returns
+    -------
+    Similar
+        By image in the order of the queries, then by class, the best predicted first.
+
+    Raises
+    ------
+    InputError
+        For a choice that does not exist, images without labels where a class needs them, and embeddings of
+        different length.
+    MatchError
+        If queries and index come from different models or are over different class lists.
+    """
+    queries = index if queries is None else queries
+    _check_choice(k, classes, top)
+    _check_same_model(index, queries)
+    own = pc.fill_null(pc.index_in(queries.image_id, index.image_id), NOBODY).to_numpy()
+    if classes == "any":
+        query, wanted = np.arange(len(queries)), None
+        found = nearest(queries.vectors, index.vectors, k, own=own, progress=progress)
+        notes: list[str] = []
+    else:
+        labels = index.labels()
+        _check_labels(index, queries, labels, classes)
+        pairs = _wanted(queries, classes, top)
+        query, wanted = pairs[:, 0], pairs[:, 1]
+        found = nearest_by_class(queries.vectors, pairs, index.vectors, labels, k, own=own, progress=progress)
+        notes = _class_notes(queries, labels, pairs, own, found)
+    table = _table(index, queries, query, wanted, found)
+    n_empty = int(np.count_nonzero(found.rows[:, 0] == NOBODY))
+    return Similar(table, len(queries), n_empty, (*notes, *_blank_notes(index, queries, found)))
+
+
+def _wanted(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.int64]:
+    """Return the (query, class) pairs to search for, shape (p, 2)."""
+    asked = queries.labels()[:, None] if classes == "label" else queries.best(top)
+    query, place = np.nonzero(asked != NO_LABEL)
+    return np.stack([query, asked[query, place].astype(np.int64)], axis=1)
+
+
+def _table(
+    index: Embedded, queries: Embedded, query: Classes, wanted: Classes | None, found: Neighbours
+) -> pa.Table:
+    there = found.rows != NOBODY
+    ends = pa.array(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32))
+    class_id = pa.nulls(len(query), pa.int32()) if wanted is None else pa.array(wanted, pa.int32())
+    neighbours = index.image_id.take(pa.array(found.rows[there]))
+    return pa.table(
+        {
+            "image_id": queries.image_id.take(pa.array(query)),
+            "class_id": class_id,
+            "neighbours": pa.ListArray.from_arrays(ends, neighbours),
+            "similarity": pa.ListArray.from_arrays(ends, pa.array(found.similarity[there])),
+        }
+    )
+
+
+def _class_notes(
+    queries: Embedded, labels: Classes, pairs: Classes, own: Classes, found: Neighbours
+) -> list[str]:
+    notes = []
+    without = len(queries) - len(np.unique(pairs[:, 0]))
+    if without:
+        notes.append(f"{without:,} of {len(queries):,} images have no class to search for: no row")
+    # What has no direction is told apart: its rows are empty whatever the index holds.
+    empty = (found.rows[:, 0] == NOBODY) & ~np.isin(pairs[:, 0], found.blank_queries)
+    if empty.any():
+        missing = np.setdiff1d(pairs[empty, 1], labels)
+        notes.append(
+            f"{np.count_nonzero(empty):,} of {len(pairs):,} rows are empty: the index holds no other image "
+            f"of the class{_named(missing)}"
+        )
+    unlabelled = int(np.count_nonzero(labels == NO_LABEL))
+    if unlabelled:
+        notes.append(f"{unlabelled:,} of {len(labels):,} images of the index have no label: not searched")
+    return notes
+
+
+def _named(missing: Classes, most: int = 3) -> str:
+    if not len(missing):
+        return ""
+    shown = ", ".join(map(str, missing[:most])) + (", …" if len(missing) > most else "")
+    return f"; none at all of {len(missing):,} classes ({shown})"
+
+
+def _blank_notes(index: Embedded, queries: Embedded, found: Neighbours) -> list[str]:
+    return [
+        f"{len(rows):,} {what} have an embedding without direction, all zeros or not finite, such as "
+        f"{side.image_id[int(rows[0])]}: {but}"
+        for rows, side, what, but in (
+            (found.blank_queries, queries, "images", "no neighbours"),
+            (found.blank_index, index, "images of the index", "nobody's neighbour"),
+        )
+        if len(rows)
+    ]
+
+
+def _check_choice(k: int, classes: str, top: int) -> None:
+    for name, count in (("k", k), ("top", top)):
+        if count < 1:
+            raise InputError(f"{name} must be at least 1.", got=count)
+    if classes not in BY:
+        raise InputError("There is no such choice of classes.", got=classes, allowed=", ".join(BY))
+
+
+def _check_same_model(index: Embedded, queries: Embedded) -> None:
+    ours, theirs = index.predictions.model, queries.predictions.model
+    if ours != theirs:
+        raise MatchError(
+            "Queries and index are embedded by different models.",
+            where=queries.name or None,
+            got=theirs,
+            allowed=ours,
+            do="predict both with the same model",
+        )
+    if index.vectors.shape[1] != queries.vectors.shape[1]:
+        raise MatchError(
+            "The embeddings of queries and index differ in length.",
+            where=queries.name or None,
+            got=f"{queries.vectors.shape[1]:,} numbers an image",
+            allowed=f"{index.vectors.shape[1]:,}, as in {index.name or 'the index'}",
+            do="predict both with the same weights of the model, with --embeddings",
+        )
+
+
+def _check_labels(index: Embedded, queries: Embedded, labels: Classes, classes: str) -> None:
+    for side, what in ((index, "index"), *([(queries, "queries")] if classes == "label" else [])):
+        if (side.labels() if side is queries else labels).max(initial=NO_LABEL) == NO_LABEL:
+            raise InputError(
+                f"The images of the {what} have no labels.",
+                where=side.name or None,
+                allowed="a column label in images.parquet",
+                do="predict again with --labels, or search among all images with --classes any",
+            )
+    asked = queries.predictions.class_hash if classes == "predicted" else _label_hash(queries)
+    told = _label_hash(index)
+    if asked and told and asked != told:
+        raise MatchError(
+            "Queries and index are over different class lists.",
+            where=queries.name or None,
+            got=f"class list {asked}",
+            allowed=f"class list {told}, as in {index.name or 'the index'}",
+            do="predict both over the same class list, or search among all images with --classes any",
+        )
+
+
+def _label_hash(side: Embedded) -> str:
+    """Return the hash of the class list that labels count in; by default the one predicted over."""
+    told = {} if side.images is None else metadata(side.images.table)
+    return told.get("classes") or side.predictions.class_hash
+
+
+def _shape(vectors: npt.NDArray[np.floating]) -> str:
+    return f"{len(vectors):,} rows" if vectors.ndim == 2 else f"an array of shape {vectors.shape}"
+
+
+FOLDER = "embeddings"
+"""Beside the predictions; its files are called like theirs."""
+
+
+def similar_files(
+    index: PathLike,
+    *,
+    model: str = "",
+    queries: PathLike | None = None,
+    k: int = 10,
+    classes: str = "predicted",
+    top: int = 5,
+    out: PathLike = "similar.parquet",
+    call: str = "",
+    progress: Progress | None = None,
+) -> tuple[Similar, list[Path]]:
+    """Find the nearest images by embedding and write the table ``similar``.
+
+    Parameters
+    ----------
+    index : path-like
+        A folder that ``manyhot predict --embeddings`` wrote: where to search.
+    model : str
+        Whose embeddings; not needed where the folder has those of one model.
+    queries : path-like, optional
+        Such a folder too: the images to find similar ones of. Those of the index by default.
+    k, classes, top
+        See `manyhot.predict.similar.similar`.
+    out : path-like
+        A Parquet file.
+
+    Raises
+    ------
+    InputError
+        If there are no embeddings, or more than one model's and none is named, if a file is not complete, or
+        as in `manyhot.predict.similar.similar`.
+    OutputError
+        If the file cannot be written.
+    """
+    files = _Files.of(index, model)
+    asked = None if queries is None else _Files.of(queries, files.model)
+    _check_out(Path(out), [f for side in (files, asked) if side is not None for f in side.all()])
+    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
+    found = similar(
+        files.read(), None if asked is None else asked.read(), k=k, classes=classes, top=top, progress=told
+    )
+    inputs = {**({} if asked is None else asked.hashes("queries/")), **files.hashes()}
+    about = {"model": files.model, "notes": json.dumps(found.notes, ensure_ascii=False)}
+    return found, [tables.write(found.table, out, "similar", call=call, inputs=inputs, about=about)]
+
+
+def neighbours_of(
+    queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, model: str = ""
+) -> tuple[pa.Table, tables.Images | None]:
+    """Return the ten nearest images of any class of one folder in another, and the images of that other.
+
+    Parameters
+    ----------
+    queries, index : path-like
+        Folders that ``manyhot predict --embeddings`` wrote with one model; by default both are one.
+    model : str
+        Whose embeddings; not needed where `queries` has those of one model.
+
+    Raises
+    ------
+    InputError
+        As in `similar_files`.
+    """
+    asked = _Files.of(queries, model, "--embeddings-of").read()
+    searched = asked if index is None else _Files.of(index, asked.predictions.model).read()
+    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
+    found = similar(searched, asked, k=10, classes="any", progress=told)
+    return found.table, searched.images
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What one model left in a folder."""
+
+    model: str
+    predictions: Path
+    vectors: Path
+    images: Path
+
+    @classmethod
+    def of(cls, folder: PathLike, model: str, option: str = "--model") -> _Files:
+        """Choose a model's files; "" is the only one there, or else `option` names one."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(
+                "This is a file, not a folder." if folder.exists() else "The folder does not exist.",
+                where=folder,
+                allowed="a folder that manyhot predict --embeddings wrote",
+            )
+        return _chosen(folder, _with_embeddings(folder), model, option)
+
+    def all(self) -> list[Path]:
+        """Return the files that are there."""
+        return [f for f in (self.predictions, self.vectors, self.images) if f.exists()]
+
+    def hashes(self, before: str = "") -> dict[str, str]:
+        """Return the sha256 of each file by its name in the folder."""
+        root = self.predictions.parent
+        return {before + file.relative_to(root).as_posix(): sha256(file) for file in self.all()}
+
+    def read(self) -> Embedded:
+        """Read predictions and images, and map the embeddings."""
+        predictions = tables.predictions_from_table(
+            tables.read(self.predictions, "predictions"), model=self.model, source=str(self.predictions)
+        )
+        images = None
+        if self.images.exists():
+            images = tables.Images(tables.read(self.images, "images"), str(self.images))
+        return Embedded(predictions, _mapped(self.vectors), images, str(self.predictions.parent))
+
+
+def _with_embeddings(folder: Path) -> list[_Files]:
+    found = []
+    for vectors in sorted((folder / FOLDER).glob("*.npy")):
+        predictions = folder / f"{vectors.name.removesuffix('.npy')}.parquet"
+        if predictions.exists():
+            found.append(_Files(_model_of(predictions), predictions, vectors, folder / "images.parquet"))
+    return found
+
+
+def _model_of(predictions: Path) -> str:
+    try:
+        told = tables.metadata(pq.read_schema(predictions)).get("model")
+    except (pa.ArrowInvalid, OSError):
+        told = None  # reading it will say what is wrong, if it is the one that is wanted
+    return told or predictions.stem.replace("--", "/")
+
+
+def _chosen(folder: Path, found: list[_Files], model: str, option: str) -> _Files:
+    names = [f.model for f in found]
+    if not found:
+        raise InputError(
+            "The folder holds no embeddings.",
+            where=folder,
+            allowed=f"files of {FOLDER}/ beside the predictions, called like these",
+            do="predict these images again, with --embeddings",
+        )
+    if not model and len(found) > 1:
+        raise InputError(
+            "The folder holds embeddings of several models.",
+            where=folder,
+            got=", ".join(names),
+            allowed="one of them",
+            do=f"name it: {option} {names[0]}",
+        )
+    fitting = [f for f in found if model in ("", f.model, f.predictions.stem)]
+    if not fitting:
+        near = difflib.get_close_matches(model, names, n=1)
+        raise InputError(
+            f"The folder holds no embeddings of {model!r}.",
+            where=folder,
+            allowed=", ".join(names),
+            do=f"did you mean {near[0]!r}?"
+            if near
+            else "name one of these, or predict with this model and --embeddings",
+        )
+    return fitting[0]
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    try:
+        vectors: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(
+            "The file is not a complete array of embeddings.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            do="predict these images again, with --embeddings",
+        ) from error
+    return vectors
+
+
+def _check_out(out: Path, inputs: list[Path]) -> None:
+    if out.suffix.lower() != ".parquet":
+        raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
+    if out.resolve() in {file.resolve() for file in inputs}:
+        raise InputError(
+            "The table would be written over what it is made of.", where=out, do="choose another --out"
+        )
+
+
+def embedded_in(folder: PathLike) -> Embedded | None:
+    """Read the embeddings that predict left in a folder, the first model's; None where there are none."""
+    found = _with_embeddings(Path(folder))
+    return found[0].read() if found else None

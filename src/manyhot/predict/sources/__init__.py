@@ -1,0 +1,134 @@
+"""Where images come from: folders, lists, shards, tables and data sets, here or on remote storage."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from manyhot.errors import InputError
+from manyhot.predict.sources.altered import Alteration, altered, chosen
+from manyhot.predict.sources.base import EXTENSIONS, Item, Opener, Part, Source
+from manyhot.predict.sources.files import Files, list_files, open_folder, open_list
+from manyhot.predict.sources.hub import PREFIX, is_saved, open_hub, open_saved
+from manyhot.predict.sources.labels import Labels, given_labels, read_table
+from manyhot.predict.sources.parquet import is_parquet, open_parquet
+from manyhot.predict.sources.remote import SourceLostError, expand, is_pattern, is_remote, without_query
+from manyhot.predict.sources.tar import is_tar, open_tars
+
+__all__ = [
+    "EXTENSIONS",
+    "Alteration",
+    "Files",
+    "Item",
+    "Labels",
+    "Opener",
+    "Part",
+    "Source",
+    "SourceLostError",
+    "altered",
+    "chosen",
+    "open_source",
+]
+
+
+_LISTS = (".txt", ".lst", ".csv", ".tsv")
+
+
+_KINDS = (
+    "a folder of images, a list (.txt, .csv), tar archives, Parquet, a Hugging Face data set (or hf:NAME)"
+)
+
+
+def open_source(where: str | os.PathLike[str], *, labels: str | os.PathLike[str] | None = None) -> Source:
+    """List the images of a source.
+
+    Parameters
+    ----------
+    where : path-like
+        A path, or an address that fsspec opens (``s3://``, ``gs://``, ``https://``), of
+
+        - a folder of images; of tar archives or Parquet files only; or one that ``save_to_disk`` wrote;
+        - a list: text with one path a line, or CSV with a column of paths and one of labels;
+        - tar archives or Parquet with image bytes, also by a pattern such as ``shard-{000..127}.tar``;
+
+        or ``hf:NAME`` and ``hf:NAME:SPLIT``, a Hugging Face data set.
+    labels : path-like, optional
+        CSV with the label of each image, which then counts instead of what the source tells.
+
+    Raises
+    ------
+    InputError
+        The source does not exist, holds no images, is damaged, or is of no kind that can be read.
+    MissingExtraError
+        A package that it needs is not installed.
+    """
+    place = os.fspath(where)
+    given = None if labels is None else given_labels(labels)
+    if place.startswith(PREFIX):
+        return open_hub(place, given)
+    if is_pattern(place):
+        return _open_files(place, expand(place), given)
+    if not is_remote(place):
+        _check(Path(place))
+    if _is_file(place):
+        return _open_files(place, [place], given)
+    return _open_folder(place, given)
+
+
+def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | None) -> Source:
+    if all(map(is_tar, paths)):
+        return open_tars(where, labels, paths)
+    if all(map(is_parquet, paths)):
+        return open_parquet(where, labels, paths)
+    if len(paths) == 1 and _suffix(paths[0]) in _LISTS:
+        return open_list(where, read_table(where), labels)
+    raise InputError(
+        "This is one image."
+        if paths == [where]
+        else "The pattern fits neither tar archives nor Parquet alone.",
+        where=where,
+        got=None if paths == [where] else f"{len(paths):,} files, such as {paths[0]}",
+        allowed=_KINDS,
+        do="give the folder that it lies in, or a list of paths",
+    )
+
+
+def _open_folder(where: str, labels: Mapping[str, str] | None) -> Source:
+    found = list_files(where)
+    if is_saved(found):
+        return open_saved(where, labels)
+    has_images = any(path.lower().endswith(EXTENSIONS) for path in found)
+    for is_kind in () if has_images else (is_tar, is_parquet):
+        if own := sorted(path for path in found if is_kind(path)):
+            return _open_files(where, [f"{where.rstrip('/')}/{path}" for path in own], labels)
+    return open_folder(where, labels, found)
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(without_query(path)).suffix.lower()
+
+
+def _is_file(path: str) -> bool:
+    """Return whether a path is called like a file that is read; a folder may be called so too."""
+    named = is_tar(path) or is_parquet(path) or _suffix(path) in (*_LISTS, *EXTENSIONS)
+    return named and (is_remote(path) or not Path(path).is_dir())
+
+
+def _check(path: Path) -> None:
+    """Refuse a path that does not exist, or is a file of no known kind."""
+    if not path.exists():
+        raise InputError("The source does not exist.", where=path, do=_near(path))
+    if not path.is_dir() and not _is_file(str(path)):
+        do = "unpack it" if path.suffix.lower() in (".zip", ".7z", ".rar") else None
+        raise InputError("This is no kind of source that can be read.", where=path, allowed=_KINDS, do=do)
+
+
+def _near(path: Path) -> str | None:
+    """Return a question after what is called nearly so."""
+    if path.parts and not path.parent.is_dir():
+        return None
+    here = sorted(entry.name for entry in path.parent.iterdir())
+    near = difflib.get_close_matches(path.name, here, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else None

@@ -1,0 +1,127 @@
+"""A source with other pixels: objects removed, noise added. Its images keep their ids and labels.
+
+Some images of a source.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.predict.decode import decode
+from manyhot.predict.sources.base import Item, Opener, Part, Source, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Alteration(Protocol):
+    """What is done to each image. Several threads call it at once."""
+
+    @property
+    def key(self) -> str:
+        """Differs where the pixels that come of it do."""
+        ...
+
+    def wants(self, image_id: str) -> bool:
+        """Return whether an image is altered; others are left out, without a word."""
+        ...
+
+    def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
+        """Return other pixels; or why there are none: the image is skipped then, with this reason.
+
+        Parameters
+        ----------
+        image_id : str
+        pixels : ndarray of uint8, shape (height, width, 3)
+            RGB, upright; not to be changed in place.
+        """
+        ...
+
+
+def altered(source: Source, alteration: Alteration) -> Source:
+    """Return a source whose images are altered while they are read.
+
+    Parameters
+    ----------
+    source : Source
+    alteration : Alteration
+    """
+    parts = tuple(_AlteredPart(part, alteration) for part in source.parts)
+    return Source(source.uri, parts, source.strict)
+
+
+@dataclass(frozen=True)
+class _AlteredPart:
+    part: Part
+    alteration: Alteration
+
+    @property
+    def name(self) -> str:
+        return self.part.name
+
+    @property
+    def n(self) -> int | None:
+        return None  # only reading tells which images are wanted
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        for item, read in self.part.items():
+            if self.alteration.wants(item.image_id):
+                yield item, functools.partial(_altered, item, read, self.alteration)
+
+    def key(self) -> str:
+        return f"{self.part.key()} {self.alteration.key}"
+
+
+def _altered(item: Item, read: Opener, alteration: Alteration) -> Tensor | str:
+    import torch
+
+    data = read()
+    image = decode(data) if isinstance(data, bytes) else data
+    if isinstance(image, str):
+        return image
+    made = alteration(item.image_id, image.permute(1, 2, 0).numpy())
+    if isinstance(made, str):
+        return made
+    return torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1).contiguous()
+
+
+def chosen(source: Source, ids: Collection[str]) -> Source:
+    """Return a source of some images alone, without the labels that it tells.
+
+    Others are not read.
+    """
+    wanted = frozenset(ids)
+    key = digest(sorted(wanted))
+    return Source(source.uri, tuple(_ChosenPart(part, wanted, key) for part in source.parts))
+
+
+@dataclass(frozen=True)
+class _ChosenPart:
+    part: Part
+    wanted: frozenset[str]
+    chosen: str
+
+    @property
+    def name(self) -> str:
+        return self.part.name
+
+    @property
+    def n(self) -> int | None:
+        return None  # only reading tells which are there
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        for item, read in self.part.items():
+            if item.image_id in self.wanted:
+                yield replace(item, label=None), read
+
+    def key(self) -> str:
+        return f"{self.part.key()} {self.chosen}"

@@ -1,0 +1,347 @@
+"""Tables that hold images: which column is what, and rows as images. What Parquet and Hugging Face share."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.classes import class_list
+from manyhot.errors import InputError
+from manyhot.predict.sources.base import Item, Opener, Part, Source, check_ids, digest, given, names
+from manyhot.predict.sources.labels import base_name, with_labels
+from manyhot.predict.sources.remote import read_bytes
+
+IMAGES = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
+
+
+IDS = ("image_id", "file_name", "filename", "path", "id", "__key__")
+
+
+LABELS = ("wnid", "label", "class", "cls", "fine_label")
+"""Columns, best first."""
+
+
+_AS_THEY_ARE = ("image_id", "id")
+
+
+_SAME = 0.9
+
+
+Label = str | int | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are.
+
+    Attributes
+    ----------
+    image : str
+        Bytes, or a struct of bytes and path.
+    is_struct : bool
+    id : str
+        Empty where the path in the struct, or else the row, names an image.
+    by_path : bool
+        Whether the path in the struct does.
+    label : str
+        Empty where there is none.
+    names : tuple of str
+        That a label of a number stands for; empty where it is the label.
+    """
+
+    image: str
+    is_struct: bool
+    id: str
+    by_path: bool
+    label: str
+    names: tuple[str, ...]
+
+    def without_bytes(self) -> list[str]:
+        """Return the columns to read for ids and labels."""
+        path = [f"{self.image}.path"] if self.by_path else []
+        return list(dict.fromkeys(name for name in (self.id, *path, self.label) if name))
+
+    def all(self) -> list[str]:
+        """Return the columns to read."""
+        return list(dict.fromkeys(name for name in (self.image, self.id, self.label) if name))
+
+
+def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) -> Columns:
+    """Find out which column is what, by their types and names.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    features : Mapping
+        As Hugging Face describes the columns; see `features_of`.
+    where : object
+        For messages.
+
+    Raises
+    ------
+    InputError
+        No column holds images, or it is not clear which of several.
+    """
+    image = _image_column(schema, where)
+    kind = schema.field(image).type
+    is_struct = pa.types.is_struct(kind)
+    by_name = [name for name in IDS if name in schema.names and _is_plain(schema.field(name).type)]
+    label = _label_column(schema, features)
+    classes = _class_names(features.get(label))
+    has_path = is_struct and kind.get_field_index("path") >= 0
+    return Columns(image, is_struct, by_name[0] if by_name else "", has_path and not by_name, label, classes)
+
+
+def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """Return Hugging Face's description of the columns of a schema; empty where there is none."""
+    try:
+        content = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return {}
+    return features_in(content)
+
+
+def features_in(content: Any) -> dict[str, Any]:
+    """Return the description of the columns in JSON as Hugging Face writes it."""
+    info = content.get("info", content) if isinstance(content, dict) else {}
+    found = info.get("features") if isinstance(info, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rows of a table.
+
+    Attributes
+    ----------
+    file : str
+        Its path, address or name.
+    stem : str
+        That ids begin with where the rows are numbered.
+    first : int
+        The number of the first of the rows in the file.
+    """
+
+    file: str
+    stem: str
+    first: int
+
+
+def rows(
+    batches: Iterable[pa.RecordBatch | pa.Table], columns: Columns, place: Place, *, external: bool = False
+) -> Iterator[tuple[Item, Opener]]:
+    """Yield each row as an image with what reads it.
+
+    Parameters
+    ----------
+    batches : iterable of pyarrow.RecordBatch or pyarrow.Table
+        One after the other, with the columns of `Columns.all`.
+    columns : Columns
+    place : Place
+    external : bool
+        Whether a path without bytes is of a file to read, as in data sets made from folders.
+
+    Raises
+    ------
+    InputError
+        An image has no id.
+    """
+    at = place.first
+    for batch in batches:
+        here = replace(place, first=at)
+        ids, labels = ids_and_labels(batch, columns, here)
+        for i, read in enumerate(_openers(batch[columns.image], columns, external)):
+            yield Item(ids[i], f"{place.file}#{at + i}", labels[i]), read
+        at += len(batch)
+
+
+def ids_and_labels(
+    table: pa.RecordBatch | pa.Table, columns: Columns, place: Place
+) -> tuple[list[str], list[Label]]:
+    """Return the ids and the labels of rows.
+
+    Raises
+    ------
+    InputError
+        An image has no id, or a label is out of range.
+    """
+    return _ids(table, columns, place), _labels(table, columns, place)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that will be a part.
+
+    Attributes
+    ----------
+    place : Place
+    ids : list of str
+    labels : list of str or int or None
+    part : callable
+        Makes the part of its name and of a text that differs where ids and labels do.
+    """
+
+    place: Place
+    ids: list[str]
+    labels: list[Label]
+    part: Callable[[str, str], Part]
+
+
+def source_of(where: str, blocks: Sequence[Block], strict: bool, labels: Mapping[str, str] | None) -> Source:
+    """Return the source of some rows.
+
+    Raises
+    ------
+    InputError
+        There are none, two images have the same id, or none of the labels is of an image.
+    """
+    if not blocks:
+        raise InputError("The table has no rows.", where=where)
+    ids = [name for block in blocks for name in block.ids]
+    places = functools.partial(_place_of, blocks)
+    check_ids(ids, where, places, do=f"give them a column {IDS[0]}, or predict the files one by one")
+    parts = tuple(
+        block.part(
+            name, digest(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
+        )
+        for name, block in zip(names(len(blocks)), blocks, strict=True)
+    )
+    return with_labels(Source(where, parts, strict=strict), labels, [block.ids for block in blocks])
+
+
+def has_paths(table: pa.Table, columns: Columns) -> bool:
+    """Return whether the struct of images names any of them."""
+    paths = pc.struct_field(table[columns.image], "path")
+    return bool(len(paths) > paths.null_count)
+
+
+def _place_of(blocks: Sequence[Block], position: int) -> str:
+    for block in blocks:
+        if position < len(block.ids):
+            return f"{block.place.file}#{block.place.first + position}"
+        position -= len(block.ids)
+    raise IndexError(position)
+
+
+def _image_column(schema: pa.Schema, where: object) -> str:
+    found: list[str] = [field.name for field in schema if _is_image(field.type)]
+    if not found:
+        raise InputError(
+            "No column holds images.",
+            where=where,
+            got=", ".join(schema.names),
+            allowed="a column of bytes, or of structs of bytes and path",
+        )
+    best = [name for wanted in IMAGES for name in found if name.lower() == wanted]
+    if len(found) > 1 and not best:
+        raise InputError(
+            "It is not clear which column holds the images.",
+            where=where,
+            got=", ".join(found),
+            allowed="one column of bytes, or one called " + ", ".join(IMAGES),
+            do="rename it, or leave the others out",
+        )
+    return best[0] if best else found[0]
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _is_bytes(kind.field(at).type)
+    return _is_bytes(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(text or pa.types.is_integer(kind))
+
+
+def _label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str:
+    plain = [field.name for field in schema if _is_plain(field.type)]
+    found = [name for name in LABELS if name in plain]
+    classes = [name for name in plain if _class_names(features.get(name))]
+    if found:
+        return found[0]
+    return classes[0] if len(classes) == 1 else ""
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return ()
+    return _imagenet_keys(tuple(map(str, feature.get("names") or ())))
+
+
+@functools.cache
+def _imagenet_keys(found: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the WordNet ids where names are ImageNet's: ``crane`` is two of them."""
+    known = class_list()
+    if len(found) != len(known):
+        return found
+    firsts = [name.partition(",")[0].lower() for name in found]
+    pairs = zip(firsts, known.names, known.synonyms, strict=True)
+    same = sum(first in {text.lower() for text in (name, *synonyms)} for first, name, synonyms in pairs)
+    return known.keys if same >= _SAME * len(known) else found
+
+
+def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: Place) -> list[str]:
+    if not columns.id and not columns.by_path:
+        return [f"{place.stem}-{place.first + i:06}" for i in range(len(table))]
+    column = table[columns.id] if columns.id else pc.struct_field(table[columns.image], "path")
+    found: list[str | None] = column.cast(pa.string()).to_pylist()
+    for i, name in enumerate(found):
+        if not name:
+            raise InputError(
+                "An image has no id.",
+                where=f"{place.file}#{place.first + i}",
+                got=f"nothing in column {columns.id or columns.image + '.path'}",
+            )
+    texts = (str(name) for name in found)
+    return (
+        list(texts) if columns.id in _AS_THEY_ARE else [base_name(name.replace("\\", "/")) for name in texts]
+    )
+
+
+def _labels(table: pa.RecordBatch | pa.Table, columns: Columns, place: Place) -> list[Label]:
+    if not columns.label:
+        return [None] * len(table)
+    return [_label(value, columns, place) for value in table[columns.label].to_pylist()]
+
+
+def _label(value: str | int | None, columns: Columns, place: Place) -> Label:
+    # -1 stands for an image without a label in test sets.
+    if value is None or value == "" or (isinstance(value, int) and value < 0):
+        return None
+    if not columns.names or isinstance(value, str):
+        return value
+    if value >= len(columns.names):
+        raise InputError(
+            "A label is out of range.",
+            where=f"{place.file}, column {columns.label}",
+            got=value,
+            allowed=f"0 to {len(columns.names) - 1}",
+        )
+    return columns.names[int(value)]
+
+
+def _openers(column: pa.Array | pa.ChunkedArray, columns: Columns, external: bool) -> Iterator[Opener]:
+    values = pc.struct_field(column, "bytes") if columns.is_struct else column
+    paths = (
+        pc.struct_field(column, "path").to_pylist()
+        if external and columns.is_struct
+        else [None] * len(column)
+    )
+    for value, path in zip(values, paths, strict=True):
+        content = value.as_py()
+        yield functools.partial(read_bytes, path) if path and content is None else given(content or b"")

@@ -1,0 +1,276 @@
+"""Folders and lists of image files, here or on remote storage."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from manyhot.errors import InputError
+from manyhot.predict.sources.base import EXTENSIONS, Item, Opener, Source, check_ids, cut, digest
+from manyhot.predict.sources.labels import Row, base_name, with_labels
+from manyhot.predict.sources.remote import is_remote, read_bytes, unquoted, walk_remote
+
+
+@dataclass(frozen=True)
+class Files:
+    """A part: image files below a root.
+
+    Attributes
+    ----------
+    name : str
+    root : str
+        A folder or an address; empty where paths are whole.
+    paths : tuple of str
+        Relative to the root, with slashes.
+    labels : tuple of str or None, optional
+        Of each image; without it the name of the folder that an image lies in.
+    mark : str
+        Differs where the sizes of the files do, if these are known.
+    """
+
+    name: str
+    root: str
+    paths: tuple[str, ...]
+    labels: tuple[str | None, ...] | None = None
+    mark: str = ""
+
+    @property
+    def n(self) -> int:
+        """How many images there are."""
+        return len(self.paths)
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        for i, path in enumerate(self.paths):
+            uri = f"{self.root.rstrip('/')}/{path}" if self.root else path
+            label = self.labels[i] if self.labels else folder_label(path, self.root)
+            yield Item(base_name(uri), uri, label), functools.partial(read_bytes, uri, self.root)
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        return digest([*self.paths, *map(str, self.labels or ()), self.mark])
+
+
+def folder_label(path: str, root: str = "") -> str | None:
+    """Return the label that an image has by the folder it lies in.
+
+    Parameters
+    ----------
+    path : str
+        Below the root.
+    root : str
+        Its own name counts for the images that lie right in it, unless it is a number. Nor does a number
+        below a number count: it is a day or a batch.
+    """
+    folders = [name for name in unquoted(path, root or path).split("/")[:-1] if name]
+    above = [name for name in root.split("/") if name][-1:]
+    if not folders:
+        return above[0] if above and not above[0].isdigit() else None
+    if folders[-1].isdigit() and any(name.isdigit() for name in folders[-2:-1]):
+        return None
+    return folders[-1]
+
+
+def open_folder(
+    folder: str, labels: Mapping[str, str] | None = None, files: Mapping[str, int] | None = None
+) -> Source:
+    """List the images in a folder and below it.
+
+    Sorted by path; where all folders of a level are called by numbers, by these: as text 10 comes before 2.
+    Hidden files and folders are passed over, links to folders followed.
+
+    Parameters
+    ----------
+    folder : str
+        A path, or an address such as ``s3://bucket/photos``.
+    labels : Mapping of str to str, optional
+        Of each image by id. Without it an image whose folder is called like a class has that class.
+    files : Mapping of str to int, optional
+        All files below the folder and their sizes, where they are known.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist or holds no image, two images have the same base name, a name is not text,
+        or none of the labels is of an image.
+    """
+    root = folder.rstrip("/") or "/"
+    found = list_files(folder) if files is None else files
+    images = [path for path in found if path.lower().endswith(EXTENSIONS)]
+    if not images:
+        raise _no_images(folder, found)
+    images.sort(key=_order(images))
+    _check_text(images, folder)
+    ids = [base_name(unquoted(path, root)) for path in images]
+    check_ids(ids, folder, images.__getitem__)
+    here = "" if root == "." else root
+    cuts = list(cut(len(images)))
+    parts = tuple(
+        Files(name, here, own := tuple(images[start:end]), mark=digest(str(found[path]) for path in own))
+        for name, start, end in cuts
+    )
+    return with_labels(Source(folder, parts), labels, [ids[start:end] for _, start, end in cuts])
+
+
+def open_list(where: str, entries: Sequence[Row], labels: Mapping[str, str] | None = None) -> Source:
+    """Return the images that a list names, in its order.
+
+    Parameters
+    ----------
+    where : str
+        The list; paths in it are relative to its folder.
+    entries : sequence of (str, str or None)
+        Path or address of each image, and its label.
+    labels : Mapping of str to str, optional
+        Instead of those of the list.
+
+    Raises
+    ------
+    InputError
+        The list is empty, two images have the same base name, or none of the labels is of an image.
+    """
+    if not entries:
+        raise InputError("The list names no images.", where=where)
+    base = where.replace(os.sep, "/").rpartition("/")
+    paths = [_whole(path, base[0] + base[1]) for path, _ in entries]
+    ids = [base_name(path) for path in paths]
+    check_ids(ids, where, paths.__getitem__)
+    given = [label for _, label in entries]
+    labelled = any(label is not None for label in given)
+    cuts = list(cut(len(paths)))
+    parts = tuple(Files(name, "", tuple(paths[a:b]), tuple(given[a:b])) for name, a, b in cuts)
+    return with_labels(Source(where, parts, strict=labelled), labels, [ids[a:b] for _, a, b in cuts])
+
+
+def list_files(folder: str) -> dict[str, int]:
+    """Return the sizes of all files in a folder and below it by their paths; hidden ones are passed over.
+
+    The sizes are for the fingerprint: who mends broken images and predicts them again must not be told that
+    all is done. Times would tell more, and differ on each machine that has its copy. 1.28 million sizes take
+    5 s on a disk, beside the 1 s of the names; network disks and buckets send them with the names.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes by the path relative to the folder; -1 where nobody knows.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, or a folder in it cannot be read.
+    """
+    return walk_remote(folder.rstrip("/")) if is_remote(folder) else _walk(Path(folder))
+
+
+def _walk(root: Path) -> dict[str, int]:
+    if not root.exists():
+        raise InputError("The folder does not exist.", where=root)
+    if not root.is_dir():
+        raise InputError("This is not a folder.", where=root, allowed="a folder of images, flat or nested")
+    found: dict[str, int] = {}
+    folders = [""]
+    while folders:
+        below = folders.pop()
+        for entry in _entries(root / below):
+            # "._x.jpg" beside "x.jpg" is what macOS leaves on foreign disks, and no image.
+            if entry.name.startswith("."):
+                continue
+            if not _is_folder(entry):
+                found[below + entry.name] = _size(entry)
+            elif not _is_circle(entry):
+                folders.append(f"{below}{entry.name}/")
+    return found
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise InputError(
+            f"A folder cannot be read: {error.strerror or error}.", where=folder, do="allow reading it"
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link to nowhere
+        return -1
+
+
+def _is_circle(entry: os.DirEntry[str]) -> bool:
+    """Return whether a folder is a link to one that it lies in: it would be walked 40 times over."""
+    path = Path(entry.path)
+    return entry.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
+
+
+def _no_images(folder: str, found: Collection[str]) -> InputError:
+    shards = sorted(
+        {ending for ending in (".tar", ".parquet", ".zip", ".tgz") for p in found if p.endswith(ending)}
+    )
+    do = f"give the files themselves, as in {folder.rstrip('/')}/*{shards[0]}" if shards else None
+    if ".zip" in shards:
+        do = "unpack the .zip files"
+    return InputError(
+        "The folder holds no images.",
+        where=folder,
+        got=f"{len(found):,} other files, such as {min(found)}" if found else None,
+        allowed="files ending in " + ", ".join(EXTENSIONS),
+        do=do,
+    )
+
+
+def _order(paths: Sequence[str]) -> Callable[[str], str]:
+    """Return the key to sort paths by: folder by folder, and by number where all of a level are called so."""
+    # Of each set of folder names first, not of each image.
+    folders = {path.rpartition("/")[0] for path in paths}
+    levels = zip_longest(*(folder.split("/") for folder in folders if folder), fillvalue="0")
+    by_number = [all(name.isascii() and name.isdigit() for name in level) for level in levels]
+    keys = {folder: _key(folder, by_number) for folder in folders}
+    # No name holds "\0", and it sorts before all that may stand in one.
+    return lambda path: keys[path.rpartition("/")[0]] + path.rpartition("/")[2]
+
+
+def _key(folder: str, by_number: Sequence[bool]) -> str:
+    names = folder.split("/") if folder else []
+    padded = (name.zfill(20) if number else name for name, number in zip(names, by_number, strict=False))
+    return "".join(f"{name}\0" for name in padded)
+
+
+def _check_text(paths: Sequence[str], where: object) -> None:
+    # Tables hold UTF-8; a name in another encoding would end the run where it is written.
+    try:
+        "\n".join(paths).encode()
+    except UnicodeEncodeError as error:
+        bad = next(path for path in paths if not _is_text(path))
+        raise InputError(
+            "The name of a file is not text.",
+            where=where,
+            got=ascii(bad)[1:-1],
+            allowed="UTF-8",
+            do="rename it",
+        ) from error
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _whole(path: str, base: str) -> str:
+    return path if is_remote(path) or os.path.isabs(path) else f"{base}{path}"  # noqa: PTH117

@@ -1,0 +1,361 @@
+"""Hugging Face data sets: saved folders, read with PyArrow alone, and what ``datasets`` loads by name."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.predict.sources.base import Item, Opener, Source, cut, names
+from manyhot.predict.sources.columns import (
+    Block,
+    Columns,
+    Place,
+    features_in,
+    features_of,
+    find_columns,
+    has_paths,
+    ids_and_labels,
+    rows,
+    source_of,
+)
+from manyhot.predict.sources.labels import with_labels
+from manyhot.predict.sources.remote import (
+    SourceLostError,
+    first_line,
+    is_remote,
+    lost,
+    open_stream,
+    read_bytes,
+    version_of,
+)
+
+_NEEDED = object()
+
+
+PREFIX = "hf:"
+"""Before the name of a data set."""
+
+
+@dataclass(frozen=True)
+class ArrowRows:
+    """A part: rows of an Arrow file of a saved data set.
+
+    Attributes
+    ----------
+    name : str
+    place : Place
+    columns : Columns
+    n : int
+    mark : str
+        Differs where the images do.
+    """
+
+    name: str
+    place: Place
+    columns: Columns
+    n: int
+    mark: str
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        try:
+            table = _mapped(self.place.file)
+        except FileNotFoundError as error:
+            raise lost(self.place.file, error) from error
+        piece = table.select(self.columns.all()).slice(self.place.first, self.n)
+        yield from rows(piece.to_batches(), self.columns, self.place, external=True)
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        return f"{self.place.stem} {self.place.first} {self.n} {self.mark}"
+
+
+@dataclass(frozen=True, eq=False)
+class HubRows:
+    """A part: rows of a data set that ``datasets`` has loaded.
+
+    Attributes
+    ----------
+    name : str
+    dataset : datasets.Dataset
+        With Arrow tables as its format; pickled as the names of its files.
+    place : Place
+    columns : Columns
+    n : int
+    mark : str
+        Differs where the images do.
+    """
+
+    name: str
+    dataset: Any
+    place: Place
+    columns: Columns
+    n: int
+    mark: str
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        table = self.dataset[self.place.first : self.place.first + self.n]
+        yield from rows(table.to_batches(), self.columns, self.place, external=True)
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        return f"{self.place.first} {self.n} {self.mark}"
+
+
+@dataclass(frozen=True)
+class ArrowStream:
+    """A part: an Arrow file of a saved data set on remote storage, read from its start.
+
+    Attributes
+    ----------
+    name : str
+    file : str
+        Its address.
+    columns : Columns
+    version : str
+        Differs where its contents do.
+    """
+
+    name: str
+    file: str
+    columns: Columns
+    version: str
+
+    @property
+    def n(self) -> None:
+        """Only reading tells."""
+        return
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        yield from rows(_streamed(self.file), self.columns, Place(self.file, _stem(self.file), 0))
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        return f"{_stem(self.file)} {self.version}"
+
+
+def is_saved(files: Container[str]) -> bool:
+    """Return whether a folder of such files was written by ``save_to_disk``."""
+    return "state.json" in files or "dataset_dict.json" in files
+
+
+def open_saved(where: str, labels: Mapping[str, str] | None = None) -> Source:
+    """List the images of a folder that ``save_to_disk`` wrote.
+
+    Here its files are mapped and cut into parts; on remote storage each is a part, as Arrow streams have no
+    index.
+
+    Raises
+    ------
+    InputError
+        The folder holds several splits or is not complete, no column holds images, an image has no id, or
+        two have the same.
+    """
+    folder = _split(where.rstrip("/"))
+    files = _data_files(folder)
+    first = _first(files[0]) if is_remote(where) else _listed(files[0])
+    features = features_in(_json(f"{folder}/dataset_info.json", {})) or features_of(first.schema.metadata)
+    columns = _settled(find_columns(first.schema, features, where), first)
+    if not is_remote(where):
+        blocks = [block for file in files for block in _blocks(file, columns)]
+        return source_of(where, blocks, bool(columns.label), labels)
+    parts = tuple(
+        ArrowStream(name, file, columns, version_of(file))
+        for name, file in zip(names(len(files)), files, strict=True)
+    )
+    return with_labels(Source(where, parts, strict=bool(columns.label)), labels)
+
+
+def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
+    """List the images of a data set by name: ``hf:NAME`` or ``hf:NAME:SPLIT``.
+
+    What ``datasets.load_dataset`` takes for a name is one here too, such as a folder.
+
+    Raises
+    ------
+    MissingExtraError
+        ``datasets`` is not installed.
+    InputError
+        None is named, it cannot be loaded or has several splits, no column holds images, an image has no
+        id, or two have the same.
+    """
+    name, _, split = where.removeprefix(PREFIX).partition(":")
+    if not name:
+        raise InputError("No data set is named.", where=where, allowed=f"{PREFIX}NAME or {PREFIX}NAME:SPLIT")
+    dataset = _loaded(where, name, split)
+    # By type, not by name: the column is decoded by default, and other formats than Arrow copy.
+    for column, feature in dataset.features.items():
+        if type(feature).__name__ == "Image":
+            dataset = dataset.cast_column(column, type(feature)(decode=False))
+    dataset = dataset.with_format("arrow")
+    schema = dataset.features.arrow_schema
+    columns = find_columns(schema, features_of(schema.metadata), where)
+    dataset = dataset.select_columns(columns.all())
+    columns = _settled(columns, dataset[:1000])
+    stem = name.rstrip("/").rpartition("/")[2] + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', split)}" if split else "")
+    blocks = list(_hub_blocks(dataset, columns, where, stem))
+    return source_of(where, blocks, bool(columns.label), labels)
+
+
+def _blocks(file: str, columns: Columns) -> Iterator[Block]:
+    table, version = _listed(file), version_of(file)
+    for _, start, end in cut(len(table)):
+        place = Place(file, _stem(file), start)
+        ids, told = ids_and_labels(table.slice(start, end - start), columns, place)
+        part = ArrowRows("", place, columns, end - start, version)
+        yield Block(place, ids, told, functools.partial(_marked, part))
+
+
+def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
+    return replace(part, name=name, mark=f"{part.mark} {mark}")
+
+
+def _loaded(where: str, name: str, split: str) -> Any:
+    # Loading a data set is counted by the hub, unless it is asked not to.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    datasets = required("datasets", "Reading a data set of Hugging Face by name", '"manyhot[hub]"')
+    try:
+        found = datasets.load_dataset(name, split=split or None)
+    except Exception as error:
+        raise InputError(
+            "The data set cannot be loaded.",
+            where=where,
+            got=first_line(error),
+            allowed="hf:NAME or hf:NAME:SPLIT",
+            do="check its name and the network; a folder written by save_to_disk needs no hf:",
+        ) from error
+    if not isinstance(found, dict):
+        return found
+    if len(found) > 1:
+        raise _several(where, list(found), f"{PREFIX}{name}:{next(iter(found))}")
+    return next(iter(found.values()))
+
+
+def _hub_blocks(dataset: Any, columns: Columns, where: str, stem: str) -> Iterator[Block]:
+    for _, start, end in cut(len(dataset)):
+        place = Place(where, stem, start)
+        ids, told = ids_and_labels(dataset[start:end], columns, place)
+        part = HubRows("", dataset, place, columns, end - start, "")
+        yield Block(place, ids, told, functools.partial(_marked_hub, part))
+
+
+def _marked_hub(part: HubRows, name: str, mark: str) -> HubRows:
+    return replace(part, name=name, mark=mark)
+
+
+def _stem(file: str) -> str:
+    return PurePosixPath(file).stem
+
+
+def _split(folder: str) -> str:
+    content = _json(f"{folder}/dataset_dict.json", None)
+    if content is None:
+        return folder
+    found = [str(name) for name in content.get("splits", ())] if isinstance(content, dict) else []
+    if len(found) != 1:
+        raise _several(folder, found, f"{folder}/{found[0] if found else 'train'}")
+    return f"{folder}/{found[0]}"
+
+
+def _several(where: object, found: Iterable[str], first: str) -> InputError:
+    return InputError(
+        "The data set has several splits.",
+        where=where,
+        allowed=", ".join(found),
+        do=f"give one, such as {first}",
+    )
+
+
+def _data_files(folder: str) -> list[str]:
+    state = _json(f"{folder}/state.json")
+    listed = state.get("_data_files") if isinstance(state, dict) else None
+    files = [f"{folder}/{PurePosixPath(str(file['filename'])).name}" for file in listed or ()]
+    if not files or state.get("_indices_data_files"):
+        raise InputError(
+            "The folder is not a data set as save_to_disk writes it.",
+            where=folder,
+            got="rows picked by an index beside them" if files else "no data files",
+            do="save it again with datasets 2.0 or later",
+        )
+    return files
+
+
+def _json(path: str, absent: Any = _NEEDED) -> Any:
+    """Return what a file holds, or `absent` where it is not there."""
+    try:
+        return json.loads(read_bytes(path))
+    except FileNotFoundError as error:
+        if absent is not _NEEDED:
+            return absent
+        raise _incomplete(path) from error
+    except (OSError, ValueError) as error:
+        raise InputError("The file cannot be read as JSON.", where=path, got=first_line(error)) from error
+
+
+def _incomplete(absent: str) -> InputError:
+    folder, _, name = absent.rpartition("/")
+    return InputError(
+        "The folder is not a complete saved data set.",
+        where=folder,
+        got=f"no {name}",
+        do="make or fetch it again",
+    )
+
+
+def _mapped(path: str) -> pa.Table:
+    # Mapped, not read: the bytes of images are touched when they are decoded.
+    with pa.ipc.open_stream(pa.memory_map(path)) as stream:
+        return stream.read_all()
+
+
+def _streamed(file: str) -> Generator[pa.RecordBatch, None, None]:
+    try:
+        with open_stream(file) as raw, pa.ipc.open_stream(raw) as stream:
+            yield from stream
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _cut_off(file, error) from error
+
+
+def _first(file: str) -> pa.Table:
+    """Return the rows that a remote file begins with."""
+    try:
+        with contextlib.closing(_streamed(file)) as batches:
+            first = next(batches, None)
+    except SourceLostError as error:
+        raise InputError("The file cannot be opened.", where=file, got=first_line(error)) from error
+    if first is None:
+        raise InputError("The table has no rows.", where=file)
+    return pa.Table.from_batches([first])
+
+
+def _listed(file: str) -> pa.Table:
+    try:
+        return _mapped(file)
+    except FileNotFoundError as error:
+        raise _incomplete(file) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _cut_off(file, error) from error
+
+
+def _cut_off(file: str, error: Exception) -> InputError:
+    return InputError(
+        "The data set is not complete.", where=file, got=first_line(error), do="make or fetch it again"
+    )
+
+
+def _settled(columns: Columns, table: pa.Table) -> Columns:
+    """Return columns with the path in the struct only where it names images."""
+    return replace(columns, by_path=has_paths(table, columns)) if columns.by_path else columns

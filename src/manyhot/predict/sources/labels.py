@@ -1,0 +1,297 @@
+"""Labels that a source tells, as classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.predict.sources.base import EXTENSIONS, Item, Opener, Part, Source, digest
+from manyhot.predict.sources.remote import first_line, is_remote, read_bytes, unquoted, without_query
+
+IDS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
+
+
+LABELS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
+"""Columns of tables, best first. A WordNet id says more than a number, which may count in another list."""
+
+
+Row = tuple[str, str | None]
+
+
+_UNLABELLED = "-1"
+
+
+_WITH_ID = re.compile(r"(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)")
+
+
+def base_name(path: str) -> str:
+    """Return the id of an image: the last part of its path, with extension.
+
+    Hugging Face adds the WordNet id to the names of ImageNet's images; without it they have the names that
+    everybody else uses.
+    """
+    name = path.rpartition("/")[2]
+    if is_remote(path):
+        plain = without_query(path)
+        name = unquoted((plain if plain.lower().endswith(EXTENSIONS) else path).rpartition("/")[2], path)
+    with_id = _WITH_ID.fullmatch(name)
+    return with_id[1] + with_id[2] if with_id else name
+
+
+def read_table(where: str | os.PathLike[str]) -> list[Row]:
+    """Return path and label of each image from a CSV file with a header, or a text file with one path a line.
+
+    In a text file a label may follow the path, after a space.
+
+    Parameters
+    ----------
+    where : path-like
+        A path or an address.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or a CSV file has no column that names images.
+    """
+    return _table(where)[0]
+
+
+def given_labels(where: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the label of each image that a table has one for, by the image's id.
+
+    A column ``image_id`` holds ids as they are; others hold paths, of which the base names are the ids.
+
+    Raises
+    ------
+    InputError
+        See `read_table`; or the table has no labels, or two for an image.
+    """
+    rows, are_ids = _table(where)
+    found: dict[str, str] = {}
+    for path, label in rows:
+        name = path if are_ids else base_name(path)
+        if label is not None and found.setdefault(name, label) != label:
+            raise InputError(
+                "An image has two labels.",
+                where=where,
+                got=f"{name}: {found[name]} and {label}",
+                allowed="one label for each base name",
+            )
+    if not found:
+        raise InputError("The table has no labels.", where=where, allowed="a column " + ", ".join(LABELS))
+    return found
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A part whose labels come from a table.
+
+    Attributes
+    ----------
+    part : Part
+    labels : Mapping of str to str
+        By image id, at least of the images of the part.
+    mark : str
+        Differs where the labels do.
+    """
+
+    part: Part
+    labels: Mapping[str, str]
+    mark: str
+
+    @property
+    def name(self) -> str:
+        """Fit for a file name."""
+        return self.part.name
+
+    @property
+    def n(self) -> int | None:
+        """How many images there are."""
+        return self.part.n
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        for item, read in self.part.items():
+            yield replace(item, label=self.labels.get(item.image_id)), read
+
+    def key(self) -> str:
+        """Return a text that differs where the images or their labels do."""
+        return f"{self.part.key()} {self.mark}"
+
+
+def with_labels(
+    source: Source, labels: Mapping[str, str] | None, ids: Sequence[Sequence[str]] | None = None
+) -> Source:
+    """Return a source whose labels come from a table, if there is one.
+
+    Parameters
+    ----------
+    source : Source
+    labels : Mapping of str to str, optional
+    ids : sequence of sequence of str, optional
+        Of the images of each part, where known: then a part takes along the labels of its own images only.
+
+    Raises
+    ------
+    InputError
+        None of the labels is of an image of the source.
+    """
+    if labels is None:
+        return source
+    if ids is None:
+        mark = digest(f"{image} {label}" for image, label in sorted(labels.items()))
+        return replace(source, parts=tuple(Labelled(p, labels, mark) for p in source.parts), strict=True)
+    own = [{name: labels[name] for name in names if name in labels} for names in ids]
+    if not any(own):
+        raise _none_of(labels, ids, source.uri)
+    parts = tuple(
+        Labelled(part, found, digest(f"{image} {label}" for image, label in found.items()))
+        for part, found in zip(source.parts, own, strict=True)
+    )
+    return replace(source, parts=parts, strict=True)
+
+
+def _none_of(labels: Mapping[str, str], ids: Sequence[Sequence[str]], where: str) -> InputError:
+    stems = {name.rpartition(".")[0] for names in ids for name in names}
+    return InputError(
+        "None of the labels is of an image of the source.",
+        where=where,
+        got=f"labels of images such as {next(iter(labels))}",
+        allowed=f"images such as {next(name for names in ids for name in names)}",
+        do="write the names with their extensions" if any(name in stems for name in labels) else None,
+    )
+
+
+def _text(where: str) -> str:
+    try:
+        return read_bytes(where).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError("The file does not exist.", where=where) from error
+    except OSError as error:
+        raise InputError(f"The file cannot be read: {first_line(error)}.", where=where) from error
+    except UnicodeDecodeError as error:
+        raise InputError("The file is not text.", where=where, got=str(error), allowed="UTF-8") from error
+
+
+def _table(where: str | os.PathLike[str]) -> tuple[list[Row], bool]:
+    """Return the rows of a table, and whether it names images by id."""
+    lines = io.StringIO(_text(os.fspath(where)), newline=None)
+    suffix = PurePosixPath(without_query(os.fspath(where))).suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        found = (line.strip() for line in lines)
+        return [_line(line) for line in found if line and not line.startswith("#")], False
+    try:
+        return _columns(csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ","), where)
+    except csv.Error as error:
+        raise InputError("The file is not CSV.", where=where, got=error) from error
+
+
+def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[Row], bool]:
+    heads = [head.strip() for head in next(rows, [])]
+    name = _first(IDS, heads)
+    if name is None:
+        raise InputError(
+            "No column names the images.",
+            where=where,
+            got=", ".join(heads) or "nothing",
+            allowed=", ".join(IDS),
+        )
+    return list(_rows(rows, heads, name, where)), heads[name].lower() == IDS[0]
+
+
+def _line(line: str) -> Row:
+    path, _, label = line.rpartition(" ") if " " in line else line.rpartition("\t")
+    named = path.strip().lower().endswith(EXTENSIONS) and not line.lower().endswith(EXTENSIONS)
+    return (_slashes(path.strip()), label) if named else (_slashes(line), None)
+
+
+def _slashes(path: str) -> str:
+    return path if is_remote(path) else path.replace("\\", "/")
+
+
+def _rows(rows: Iterable[list[str]], heads: list[str], name: int, where: object) -> Iterator[Row]:
+    label = _first(LABELS, heads)
+    for number, row in enumerate(rows, 2):
+        if not row:
+            continue
+        if len(row) != len(heads) or not row[name].strip():
+            raise InputError(
+                "A row names no image." if len(row) == len(heads) else "A row is not as long as the header.",
+                where=f"{where}, row {number}",
+                got=",".join(row)[:200],  # all of the file where a quote is not closed
+                allowed=",".join(heads),
+            )
+        yield _slashes(row[name].strip()), (row[label].strip() or None) if label is not None else None
+
+
+def _first(wanted: Sequence[str], heads: Sequence[str]) -> int | None:
+    """Return where the first of some columns stands, in any case."""
+    lower = [head.lower() for head in heads]
+    return next((lower.index(head) for head in wanted if head in lower), None)
+
+
+class Labels:
+    """Turns labels into classes: keys, names, and numbers where all labels are numbers.
+
+    Parameters
+    ----------
+    classes : ClassList
+    strict : bool
+        Whether a label that is no class is an error.
+    where : object
+        For messages.
+    """
+
+    def __init__(self, classes: ClassList, strict: bool, where: object) -> None:
+        self._classes, self._strict, self._where = classes, strict, where
+        self._keys = {key: i for i, key in enumerate(classes.keys)}
+        self._known: dict[str | int, int | None] = {}
+
+    def __call__(self, label: str | int | None) -> int | None:
+        """Return the class of a label, or None.
+
+        Raises
+        ------
+        InputError
+            The labels are strict, and this is no class.
+        """
+        if label is None:
+            return None
+        if label not in self._known:
+            self._known[label] = self._found(label)
+        return self._known[label]
+
+    def all(self, labels: Iterable[str | int | None]) -> list[int | None]:
+        """Return the classes of labels."""
+        return [self(label) for label in labels]
+
+    def _found(self, label: str | int) -> int | None:
+        if isinstance(label, str) and label in self._keys:
+            return self._keys[label]
+        number = _number(label)
+        found = self._classes.find(str(label)) if number is None else number
+        if found is not None and found < len(self._classes):
+            return found
+        if self._strict and str(label) != _UNLABELLED:
+            raise InputError(
+                "A label is not in the class list.",
+                where=self._where,
+                got=label,
+                allowed=f"keys, names and numbers of the {len(self._classes):,} classes"
+                f" of {self._classes.name}",
+                do="give the class list of these labels with --classes",
+            )
+        return None
+
+
+def _number(label: str | int) -> int | None:
+    if isinstance(label, int):
+        return label if label >= 0 else None
+    return int(label) if label.isascii() and label.isdigit() and len(label) < 10 else None

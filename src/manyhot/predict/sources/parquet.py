@@ -1,0 +1,271 @@
+"""Parquet files that hold the bytes of images."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet as pq
+
+from manyhot.errors import InputError
+from manyhot.predict.sources.base import Item, Opener, Source, cut, names
+from manyhot.predict.sources.columns import (
+    Block,
+    Columns,
+    Place,
+    features_of,
+    find_columns,
+    has_paths,
+    ids_and_labels,
+    rows,
+    source_of,
+)
+from manyhot.predict.sources.labels import with_labels
+from manyhot.predict.sources.remote import (
+    expand,
+    first_line,
+    is_remote,
+    lost,
+    open_random,
+    version_of,
+    without_query,
+)
+
+_BATCH = 64
+
+
+_BUFFER = 1 << 20
+
+
+def is_parquet(path: str) -> bool:
+    """Return whether a file is called like Parquet."""
+    return without_query(path).lower().endswith((".parquet", ".pq"))
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """A part: rows of a row group.
+
+    Attributes
+    ----------
+    name : str
+    place : Place
+        Of the first row.
+    columns : Columns
+    group : int
+        Which row group.
+    start, end : int
+        Its rows.
+    mark : str
+        Differs where the images do.
+    """
+
+    name: str
+    place: Place
+    columns: Columns
+    group: int
+    start: int
+    end: int
+    mark: str
+
+    @property
+    def n(self) -> int:
+        """How many images there are."""
+        return self.end - self.start
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        key = (self.place.file, self.group, self.columns)
+        with _reading(self.place.file):
+            cursor = _IDLE.pop(key, None)
+            if cursor is None or cursor.at > self.start:
+                cursor = _Cursor(self.place.file, self.group, self.columns)
+            cursor.skip(self.start - cursor.at)
+            yield from rows(cursor.take(self.n), self.columns, self.place)
+            _IDLE.clear()
+            _IDLE[key] = cursor
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        return f"{self.place.stem} {self.group} {self.start} {self.end} {self.mark}"
+
+
+class _Cursor:
+    """A place in a row group.
+
+    Pages have no index that says where a row begins, so that a part in the middle is read from the start of
+    its group. Parts one after the other share a cursor: Polars writes 262,144 rows a group, 512 parts.
+    """
+
+    def __init__(self, path: str, group: int, columns: Columns) -> None:
+        self.at = 0
+        self._rest: pa.RecordBatch | None = None
+        self._batches = _open(path).iter_batches(
+            _BATCH, row_groups=[group], columns=columns.all(), use_threads=False
+        )
+
+    def skip(self, count: int) -> None:
+        for _ in self.take(count):
+            pass
+
+    def take(self, count: int) -> Iterator[pa.RecordBatch]:
+        while count:
+            batch = next(self._batches, None) if self._rest is None else self._rest
+            if batch is None:
+                raise pa.ArrowInvalid("the file has become shorter")
+            taken = batch.slice(0, count)
+            self._rest = batch.slice(count) if len(batch) > count else None
+            self.at += len(taken)
+            count -= len(taken)
+            yield taken
+
+
+_IDLE: dict[tuple[str, int, Columns], _Cursor] = {}
+
+
+def open_parquet(
+    where: str, labels: Mapping[str, str] | None = None, files: Sequence[str] | None = None
+) -> Source:
+    """List the images in Parquet files, by columns of bytes, of ids and of labels.
+
+    Parameters
+    ----------
+    where : str
+        A file, or a pattern such as ``train-*.parquet``.
+    labels : Mapping of str to str, optional
+        Of each image by id.
+    files : sequence of str, optional
+        Where they are known.
+
+    Raises
+    ------
+    InputError
+        A file does not exist or is not complete, no column holds images, it is not clear which does, an image
+        has no id, or two have the same.
+    """
+    found = expand(where) if files is None else list(files)
+    columns = _columns(found[0])
+    if not is_remote(found[0]):
+        blocks = [block for path in found for block in _blocks(path, columns)]
+        return source_of(where, blocks, bool(columns.label), labels)
+    # Ids of a remote file are read with its images: apart, they would take a request a row group.
+    cuts = [piece for path in found for piece in _cuts(path, columns, version_of(path))]
+    if not cuts:
+        raise InputError("The table has no rows.", where=where)
+    parts = tuple(replace(part, name=name) for name, part in zip(names(len(cuts)), cuts, strict=True))
+    return with_labels(Source(where, parts, strict=bool(columns.label)), labels)
+
+
+def _blocks(path: str, columns: Columns) -> Iterator[Block]:
+    with _listing(path), _open(path) as file:
+        for part in _cuts_of(file, path, columns, version_of(path)):
+            if part.start == 0:
+                table = file.read_row_group(part.group, columns=columns.without_bytes(), use_threads=False)
+                ids, told = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
+            own = slice(part.start, part.end)
+            yield Block(part.place, ids[own], told[own], functools.partial(_marked, part))
+
+
+def _marked(part: ParquetRows, name: str, mark: str) -> ParquetRows:
+    return replace(part, name=name, mark=f"{part.mark} {mark}")
+
+
+def _with_rows(table: pa.Table, file: pq.ParquetFile, group: int) -> pa.Table:
+    """Return a table that has as many rows as the group, also where no column was read."""
+    count = file.metadata.row_group(group).num_rows
+    return table if table.num_columns else pa.table({"": pa.nulls(count)})
+
+
+def _cuts(path: str, columns: Columns, mark: str) -> list[ParquetRows]:
+    with _listing(path), _open(path) as file:
+        return list(_cuts_of(file, path, columns, mark))
+
+
+def _cuts_of(file: pq.ParquetFile, path: str, columns: Columns, mark: str) -> Iterator[ParquetRows]:
+    _check_columns(file.schema_arrow, columns, path)
+    stem, first = PurePosixPath(without_query(path)).stem, 0
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        for _, start, end in cut(count):
+            yield ParquetRows("", Place(path, stem, first + start), columns, group, start, end, mark)
+        first += count
+
+
+def _columns(path: str) -> Columns:
+    with _listing(path), _open(path) as file:
+        schema = file.schema_arrow
+        columns = find_columns(schema, features_of(schema.metadata), path)
+        if not columns.by_path or not file.num_row_groups:
+            return columns
+        first = file.read_row_group(0, columns=[f"{columns.image}.path"])
+        return replace(columns, by_path=has_paths(first, columns))
+
+
+def _check_columns(schema: pa.Schema, columns: Columns, path: str) -> None:
+    absent = [name for name in columns.all() if name not in schema.names]
+    if absent:
+        raise InputError(
+            "The file has not the columns of the others.",
+            where=path,
+            got=", ".join(schema.names),
+            allowed=f"{', '.join(columns.all())} among them",
+        )
+
+
+def _open(path: str) -> pq.ParquetFile:
+    return pq.ParquetFile(open_random(path) if is_remote(path) else path, buffer_size=_BUFFER)
+
+
+@contextlib.contextmanager
+def _listing(path: str) -> Iterator[Any]:
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError("The file does not exist.", where=path) from error
+    except pa.ArrowInvalid as error:
+        raise _broken(path, error) from error
+    except _failures(path) as error:
+        if "range requests" in str(error):
+            raise InputError(
+                "The file cannot be read: Parquet is read in pieces, and the server sends none.",
+                where=path,
+                do="download it, or serve it from elsewhere",
+            ) from error
+        raise InputError(f"The file cannot be read: {first_line(error)}.", where=path) from error
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except _failures(path) as error:
+        if isinstance(error, FileNotFoundError) or (
+            is_remote(path) and not isinstance(error, pa.ArrowInvalid)
+        ):
+            raise lost(path, error) from error
+        raise _broken(path, error) from error
+
+
+def _failures(path: str) -> tuple[type[Exception], ...]:
+    # Clients of object stores raise what they like.
+    return (Exception,) if is_remote(path) else (OSError, pa.ArrowException)
+
+
+def _broken(path: str, error: Exception) -> InputError:
+    if is_remote(path) or Path(path).exists():
+        return InputError(
+            "The file is not complete Parquet.",
+            where=path,
+            got=first_line(error),
+            do="fetch or make it again",
+        )
+    return lost(path, FileNotFoundError("the file is gone"))

@@ -1,0 +1,455 @@
+"""Tar archives and WebDataset shards: indexed where they can be read at random, else read as a stream."""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import gzip
+import itertools
+import json
+import lzma
+import re
+import tarfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Self, cast
+
+from manyhot.errors import InputError
+from manyhot.predict.sources.base import (
+    EXTENSIONS,
+    Item,
+    Opener,
+    Part,
+    Source,
+    check_ids,
+    cut,
+    digest,
+    given,
+    names,
+    refused,
+    too_large,
+)
+from manyhot.predict.sources.files import folder_label
+from manyhot.predict.sources.labels import base_name, with_labels
+from manyhot.predict.sources.remote import (
+    expand,
+    first_line,
+    is_remote,
+    lost,
+    open_stream,
+    version_of,
+    without_query,
+)
+
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""File names that count as archives."""
+
+
+_KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
+"""Of JSON beside an image, best first."""
+
+
+_LABEL_BYTES = 1 << 20
+
+
+_LINK, _SPARSE = -1, -2
+
+
+_UNREAD = {
+    _LINK: "a link within the archive, which is not followed",
+    _SPARSE: "a file with holes (tar --sparse), which are not filled",
+}
+
+
+_Member = tuple[tarfile.TarInfo, bytes | None]
+
+
+_CUT_OFF = ("unexpected end", "empty header", "truncated")
+
+
+_BROKEN = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, ValueError)
+
+
+def is_tar(path: str) -> bool:
+    """Return whether a file is called like an archive."""
+    return without_query(path).lower().endswith(ENDINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image in an archive; the offset of its bytes, or these where they have been read."""
+
+    path: str
+    offset: int
+    size: int
+    data: bytes | None
+    label: str | None
+    told: bool
+
+
+@dataclass(frozen=True)
+class TarSlice:
+    """A part: images of an archive, read at random.
+
+    Attributes
+    ----------
+    name : str
+    archive : str
+        Path of the archive.
+    paths : tuple of str
+        Of its members.
+    offsets, sizes : array of int
+        Of their bytes.
+    labels : tuple of str or None
+    """
+
+    name: str
+    archive: str
+    paths: tuple[str, ...]
+    offsets: array[int]
+    sizes: array[int]
+    labels: tuple[str | None, ...]
+
+    @property
+    def n(self) -> int:
+        """How many images there are."""
+        return len(self.paths)
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        rows = zip(self.paths, self.labels, self.offsets, self.sizes, strict=True)
+        for path, label, offset, size in rows:
+            yield _item(self.archive, path, label), self._opener(offset, size)
+
+    def _opener(self, offset: int, size: int) -> Opener:
+        if reason := _unread(offset, size):
+            return refused(reason)
+        return functools.partial(_read_at, self.archive, offset, size)
+
+    def key(self) -> str:
+        """Return a text that differs where the images do."""
+        rows = zip(self.paths, self.offsets, self.sizes, self.labels, strict=True)
+        return digest(f"{path} {offset} {size} {label}" for path, offset, size, label in rows)
+
+
+@dataclass(frozen=True)
+class TarStream:
+    """A part: a whole archive, read from its start.
+
+    Attributes
+    ----------
+    name : str
+    archive : str
+        Path or address.
+    version : str
+        Differs where its contents do.
+    """
+
+    name: str
+    archive: str
+    version: str
+
+    @property
+    def n(self) -> None:
+        """Only reading tells."""
+        return
+
+    def items(self) -> Iterator[tuple[Item, Opener]]:
+        """Yield each image with what reads it."""
+        for image in _streamed(self.archive):
+            reason = _unread(image.offset, image.size)
+            data = image.data or b""
+            yield _item(self.archive, image.path, image.label), refused(reason) if reason else given(data)
+
+    def key(self) -> str:
+        """Return a text that differs where the archive does."""
+        return f"{without_query(self.archive).rpartition('/')[2]} {self.version}"
+
+
+def open_tars(
+    where: str, labels: Mapping[str, str] | None = None, shards: Sequence[str] | None = None
+) -> Source:
+    """List the images of tar archives.
+
+    Archives on this machine that are not compressed are indexed by their headers and read at random. Others
+    are read as a stream, one part an archive. The label of an image is in ``.cls`` or ``.json`` of the same
+    sample, as WebDataset has it, or the folder that it lies in.
+
+    Parameters
+    ----------
+    where : str
+        An archive, or a pattern such as ``shard-{000..127}.tar``.
+    labels : Mapping of str to str, optional
+        Of each image by id.
+    shards : sequence of str, optional
+        The archives, where they are known.
+
+    Raises
+    ------
+    InputError
+        An archive does not exist, is truncated or damaged, or holds no image; or two have one base name.
+    """
+    found = expand(where) if shards is None else list(shards)
+    if all(path.lower().endswith(".tar") and not is_remote(path) for path in found):
+        return _indexed(where, found, labels)
+    parts = tuple(
+        TarStream(name, path, version_of(path)) for name, path in zip(names(len(found)), found, strict=True)
+    )
+    first = next(_streamed(found[0]), None)
+    if first is None:
+        raise _no_images(found[0])
+    return with_labels(Source(where, parts, strict=first.told), labels)
+
+
+def _indexed(where: str, shards: Sequence[str], labels: Mapping[str, str] | None) -> Source:
+    images = [(path, list(_index(path))) for path in shards]
+    if not any(found for _, found in images):
+        raise _no_images(where)
+    places = [(path, image.path) for path, found in images for image in found]
+    check_ids([base_name(inner) for _, inner in places], where, lambda i: "/".join(places[i]))
+    slices = [(path, found[a:b]) for path, found in images for _, a, b in cut(len(found))]
+    parts: list[Part] = [
+        _slice(name, path, found) for name, (path, found) in zip(names(len(slices)), slices, strict=True)
+    ]
+    told = any(image.told for _, found in images for image in found)
+    ids = [[base_name(image.path) for image in found] for _, found in slices]
+    return with_labels(Source(where, tuple(parts), strict=told), labels, ids)
+
+
+def _slice(name: str, path: str, images: Sequence[_Image]) -> TarSlice:
+    return TarSlice(
+        name,
+        path,
+        tuple(image.path for image in images),
+        array("q", [image.offset for image in images]),
+        array("q", [image.size for image in images]),
+        tuple(image.label for image in images),
+    )
+
+
+def _item(archive: str, path: str, label: str | None) -> Item:
+    return Item(base_name(path), f"{archive}/{path}", label)
+
+
+def _unread(offset: int, size: int) -> str:
+    return _UNREAD.get(offset) or too_large(size)
+
+
+def _read_at(archive: str, offset: int, size: int) -> bytes:
+    try:
+        with Path(archive).open("rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    except FileNotFoundError as error:
+        raise lost(archive, error) from error
+    if len(data) < size:
+        raise OSError("the archive has become shorter")
+    return data
+
+
+def _index(path: str) -> Iterator[_Image]:
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115
+    except FileNotFoundError as error:
+        raise InputError("The file does not exist.", where=path) from error
+    except OSError as error:
+        raise InputError(f"The file cannot be read: {first_line(error)}.", where=path) from error
+    with file:
+        yield from _images(path, file, "r:")
+
+
+def _streamed(path: str) -> Iterator[_Image]:
+    with open_stream(path) as raw, _decompressed(path, raw) as file:
+        yield from _images(path, file, "r|")
+
+
+def _decompressed(path: str, raw: BinaryIO) -> IO[bytes]:
+    ending = without_query(path).lower().rpartition(".")[2]
+    if ending in ("gz", "tgz"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    if ending == "bz2":
+        return bz2.BZ2File(raw)
+    if ending == "xz":
+        return lzma.LZMAFile(raw)
+    if ending == "zst":
+        import pyarrow as pa
+
+        stream: IO[bytes] = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+        return stream
+    return raw
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is an error where it is damaged or cut off: tarfile takes both for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if str(error) == "end of file header":
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
+    """Yield the images of an archive in order; with their bytes if it is a stream."""
+    count = 0
+    last = ""
+    try:
+        # Bytes that are no UTF-8 are replaced: tables could not hold them.
+        with tarfile.open(
+            fileobj=file, mode=mode, tarinfo=_Header, encoding="utf-8", errors="replace"
+        ) as tar:  # type: ignore[call-overload]
+            for _, members in itertools.groupby(
+                _members(tar, mode == "r|"), key=lambda found: _sample(found[0].name)
+            ):
+                for image in _of_sample(path, list(members)):
+                    count, last = count + 1, image.path
+                    yield image
+            if mode == "r:":
+                file.seek(tar.offset)
+            _check_end(path, file)
+    except _BROKEN as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(path, error, count, last) from error
+
+
+def _check_end(path: str, file: IO[bytes]) -> None:
+    """Refuse archives put one after the other: readers stop at the end of the first, without a word."""
+    if file.read(1 << 20).lstrip(b"\0")[257:262] == b"ustar":
+        raise InputError(
+            "Another archive follows in the file.",
+            where=path,
+            do="give them one by one, or join them with tar --concatenate",
+        )
+
+
+def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[_Member]:
+    """Yield the members that may matter; with their bytes where these are needed or cannot be had later."""
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]  # it would come to hold all headers, 1 kB each
+        name = member.name.removeprefix("./")
+        if not (member.isreg() or member.islnk() or member.issym()) or _is_hidden(name):
+            continue
+        member.name = name
+        small = name.lower().endswith((".cls", ".json")) and member.size <= _LABEL_BYTES
+        wanted = small or (with_data and name.lower().endswith(EXTENSIONS) and not too_large(member.size))
+        data = tar.extractfile(member) if wanted and member.isreg() else None
+        yield member, _whole(data.read(), member) if data else None
+
+
+def _whole(data: bytes, member: tarfile.TarInfo) -> bytes:
+    if len(data) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return data
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
+
+
+def _sample(name: str) -> str:
+    """Return what the members of a sample share: the path up to the first dot of the base name."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
+    images = [m for m in members if m[0].name.lower().endswith(EXTENSIONS)]
+    others = [m for m in members if m not in images]
+    if not images and _told(archive, others) is not None and others[0][0].name.endswith(".cls"):
+        raise InputError(
+            "A label in the archive has no image beside it.",
+            where=archive,
+            got=others[0][0].name,
+            allowed="members of a sample, such as 000.jpg and 000.cls, one after the other",
+            do="pack it again with sorted names: tar --sort=name",
+        )
+    # Beside 7.jpg and 7.cls, 7.mask.png is another thing; without them photo.1.jpg is a name.
+    plain = [m for m in images if m[0].name.rpartition("/")[2].count(".") == 1] if others else []
+    for member, data in plain or images:
+        label = _told(archive, _beside(member.name, others))
+        own = folder_label(member.name) or _class_of_archive(archive)
+        yield _Image(
+            member.name,
+            _offset(member),
+            member.size,
+            data,
+            own if label is None else label,
+            label is not None,
+        )
+
+
+def _offset(member: tarfile.TarInfo) -> int:
+    if not member.isreg():
+        return _LINK
+    return _SPARSE if member.issparse() else member.offset_data
+
+
+def _beside(image: str, members: Iterable[_Member]) -> list[_Member]:
+    """Return the members that tell of an image, best first: 7.cls of 7.seg.jpg, a.2.cls not of a.1.jpg."""
+    own = image.rpartition(".")[0]
+    stems = [(member[0].name.rpartition(".")[0], member) for member in members]
+    found = [(s, m) for s, m in stems if f"{own}.".startswith(f"{s}.") or s.startswith(f"{own}.")]
+    return [m for _, m in sorted(found, key=lambda f: (abs(len(f[0]) - len(own)), f[1][0].name))]
+
+
+def _class_of_archive(archive: str) -> str | None:
+    """Return the WordNet id that ImageNet's archives, one a class, are called by; numbers are of shards."""
+    found = re.fullmatch(r"(n\d{8})\.t.*", archive.rpartition("/")[2])
+    return found[1] if found else None
+
+
+def _told(archive: str, members: Iterable[_Member]) -> str | None:
+    """Return the first label that members of a sample tell."""
+    for member, data in members:
+        ending = member.name.lower().rpartition(".")[2]
+        if data is not None and ending in ("cls", "json"):
+            place = f"{archive}/{member.name}"
+            text = _text(data, place)
+            label = text if ending == "cls" else _in_json(text, place)
+            if label is not None:
+                return label or None
+    return None
+
+
+def _text(data: bytes, place: str) -> str:
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise InputError("A label is not text.", where=place, got=str(error), allowed="UTF-8") from error
+
+
+def _in_json(text: str, place: str) -> str | None:
+    try:
+        content: Any = json.loads(text)
+    except ValueError as error:
+        raise InputError("This is not JSON.", where=place, got=str(error)) from error
+    if isinstance(content, int) and not isinstance(content, bool):
+        return str(content)
+    values = (content.get(key) for key in _KEYS) if isinstance(content, dict) else ()
+    return next((str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
+
+
+def _no_images(where: str) -> InputError:
+    return InputError(
+        "The archive holds no images.", where=where, allowed="files ending in " + ", ".join(EXTENSIONS)
+    )
+
+
+def _damaged(path: str, error: Exception, count: int, last: str) -> InputError:
+    said = first_line(error)
+    cut_off = isinstance(error, EOFError) or any(word in said.lower() for word in _CUT_OFF)
+    if count == 0 and not cut_off:
+        return InputError("The file is not a tar archive.", where=path, got=said, allowed=", ".join(ENDINGS))
+    read = f"{count:,} images" + (f", the last of them {last}" if last else "")
+    return InputError(
+        "The archive is truncated." if cut_off else "The archive is damaged.",
+        where=path,
+        got=f"{said} after {read}",
+        do="fetch or make it again",
+    )

@@ -1,0 +1,1 @@
+"""Campaigns: propose missing labels, let people confirm them, aggregate their votes into label sets."""

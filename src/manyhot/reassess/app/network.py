@@ -1,0 +1,414 @@
+"""By which names the app is reached, through which proxies, and who asks.
+
+Connections that must say in time, and briefly, what they want.
+
+How often who may ask.
+
+In memory: after a restart all begin anew. Each kind has a bucket a key, which fills at a rate; a request
+takes from it, and is refused where it is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from manyhot.errors import InputError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII)
+
+
+_LOOPBACK = ("127.0.0.0/8", "::1")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the app is reached.
+
+    Attributes
+    ----------
+    address : str
+        Where people reach it, ``https://rate.example.org``; empty: as each request says.
+    names : frozenset of str, optional
+        The names of the machine that requests may be for, in small letters; None: any. Numeric addresses are
+        no names: no site can make a browser take one for its own.
+    proxies : tuple of networks
+        Whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    """
+
+    address: str = ""
+    names: frozenset[str] | None = None
+    proxies: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        host: str,
+        address: str | None = None,
+        names: Iterable[str] = (),
+        proxies: Sequence[str] = (),
+    ) -> Reach:
+        """Return how an app is reached that listens on an address.
+
+        Parameters
+        ----------
+        host : str
+            What it listens on.
+        address : str, optional
+            Where people reach it.
+        names : iterable of str
+            Further names of the machine.
+        proxies : sequence of str
+            Addresses or networks. Where the app listens on this machine alone and people reach it elsewhere,
+            a proxy on this machine is one, too.
+
+        Raises
+        ------
+        InputError
+            The address is none of http or https, or a proxy's is none.
+        """
+        public = _public(address)
+        known = {"localhost", host.lower(), *(name.lower() for name in names)}
+        if public:
+            known.add(urlsplit(public).hostname or "")
+            if _is_loopback(host) and not _is_loopback(urlsplit(public).hostname or ""):
+                proxies = [*proxies, *_LOOPBACK]
+        return cls(public, frozenset(known), tuple(_network(proxy) for proxy in proxies))
+
+    def admits(self, host: str) -> bool:
+        """Return whether a request's Host, in small letters, is one of ours.
+
+        A site that points its own name at us is refused.
+        """
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found[1] or found[2]
+        if self.names is None or name in self.names:
+            return True
+        return _is_numeric(name) or name.endswith(".localhost")
+
+    def is_own(self, origin: str, host: str) -> bool:
+        """Return whether an Origin is that of the app's own pages."""
+        return origin == self.address or (
+            origin.partition("://")[2] == host and origin.startswith(("http://", "https://"))
+        )
+
+    def client(self, peer: str, forwarded: str) -> str:
+        """Return the address of who asks: the last that no proxy of ours has; of IPv6 its network.
+
+        Parameters
+        ----------
+        peer : str
+            Who is connected.
+        forwarded : str
+            The request's X-Forwarded-For.
+        """
+        found = peer
+        for one in reversed(forwarded.split(",")):
+            if not self.trusts(found) or not _is_numeric(one.strip()):
+                break
+            found = one.strip()
+        return _network_of(found)
+
+    def trusts(self, peer: str) -> bool:
+        """Return whether an address is a proxy's."""
+        try:
+            return any(ipaddress.ip_address(peer) in network for network in self.proxies)
+        except ValueError:
+            return False
+
+    def is_https(self, scheme: str, peer: str, forwarded: str) -> bool:
+        """Return whether who asks speaks HTTPS, with the app or with the proxy before it."""
+        if self.address or not (forwarded and self.trusts(peer)):
+            return scheme == "https" or self.address.startswith("https://")
+        return forwarded.strip().lower() == "https"
+
+
+def _public(address: str | None) -> str:
+    if not address:
+        return ""
+    found = urlsplit(address)
+    if found.scheme not in ("http", "https") or not found.hostname or found.path.strip("/") or found.query:
+        raise InputError(
+            "This is no address of an app.",
+            got=address,
+            allowed="https://NAME or http://NAME, with :PORT where it has one",
+        )
+    return f"{found.scheme}://{found.netloc.lower()}"
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise InputError(
+            "This is no address of a proxy.", got=text, allowed="an IP address, or a network as 10.0.0.0/8"
+        ) from error
+
+
+def _network_of(address: str) -> str:
+    """Return whom limits are for: who has one IPv6 address has the 2⁶⁴ of its network."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def _is_numeric(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_numeric(host) and ipaddress.ip_address(host).is_loopback)
+
+
+HEAD_SECONDS = 10.0
+"""The first line and the headers of a request must have come by then."""
+
+
+MAX_HEAD = 32 << 10
+"""Bytes of these."""
+
+
+MOST = 256
+"""Connections of one address: 40 browsers behind one router. Of this machine, where proxies are: any."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of uvicorn's, which by itself waits for ever, and keeps whatever comes."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait; drop a connection of who has too many."""
+        super().connection_made(transport)
+        self._wait()
+        peer = self.client[0] if self.client else ""
+        if not _is_local(peer):
+            clients = (getattr(c, "client", None) for c in self.connections)
+            if sum(1 for client in clients if client and client[0] == peer) > MOST:
+                transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Wait for the head of a request on a connection that was kept."""
+        super().on_message_begin()
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        """Wait no more: what comes now is limited by the app."""
+        self._end_wait()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; drop a connection whose head does not end."""
+        super().data_received(data)
+        if self._timer is None:
+            return
+        self._head += len(data)
+        if self._head > MAX_HEAD:
+            self._drop()
+
+    def _wait(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._drop)
+
+    def _end_wait(self) -> None:
+        self._head = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _drop(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+def _is_local(peer: str) -> bool:
+    try:
+        return ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return True
+
+
+# A fast rater: a page a second, 8 answers and a look at the queue each. A benchmark is ten times as fast.
+SESSION = (50.0, 1000.0)
+"""Requests a second of one session, and how many at once before that counts; images apart."""
+
+
+IMAGES = (100.0, 2_000.0)
+"""As `SESSION`, of images: a page has nine, some more where one looks closer; one to refine, 65."""
+
+
+STRANGERS = (10.0, 300.0)
+"""As `SESSION`, of one address without a session: 30 people who come in at once take 100."""
+
+
+LOGINS = (1 / 10, 10.0)
+"""Passwords of one address."""
+
+
+GUESSES = (1 / 30, 20.0)
+"""Passwords for one name, from wherever: 2,900 a day."""
+
+
+AT_ONCE = 16
+"""Requests of one session under way at once; browsers have six."""
+
+
+HASHED_AT_ONCE = 4
+"""Passwords that are hashed or wait for it: each takes 64 MB, 50 ms of a core and a thread."""
+
+
+SEARCH = 5.0
+"""A search of classes counts as so many requests."""
+
+
+class Buckets:
+    """Buckets of one kind, by key.
+
+    Parameters
+    ----------
+    limit : (float, float)
+        What comes back a second, and what is in a full one.
+    most : int
+        Buckets that are kept; those that are full again go first.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(
+        self, limit: tuple[float, float], most: int = 20_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._full = limit
+        self._most, self._clock = most, clock
+        self._lock = threading.Lock()
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str, count: float = 1.0) -> float:
+        """Take from a bucket and return 0; the seconds until there is enough where there is not."""
+        with self._lock:
+            left, now = self._look(key)
+            if left < count:
+                return (count - left) / self._rate
+            if len(self._left) >= self._most and key not in self._left:
+                self._forget(now)
+            self._left[key] = (left - count, now)
+            self._left.move_to_end(key)
+            return 0.0
+
+    def wait(self, key: str) -> float:
+        """Return the seconds until `take` gives one, 0 where it does; take nothing."""
+        with self._lock:
+            return max(0.0, (1.0 - self._look(key)[0]) / self._rate)
+
+    def _look(self, key: str) -> tuple[float, float]:
+        now = self._clock()
+        left, then = self._left.get(key, (self._full, now))
+        return min(self._full, left + (now - then) * self._rate), now
+
+    def _forget(self, now: float) -> None:
+        full = [k for k, (left, t) in self._left.items() if left + (now - t) * self._rate >= self._full]
+        for key in full:
+            del self._left[key]
+        if not full:
+            self._left.popitem(last=False)
+
+
+class Limits:
+    """All limits of an app."""
+
+    def __init__(self) -> None:
+        self.sessions, self.images, self.strangers = Buckets(SESSION), Buckets(IMAGES), Buckets(STRANGERS)
+        self._logins, self._guesses = Buckets(LOGINS), Buckets(GUESSES)
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._under_way: Counter[str] = Counter()
+        self._hashing = threading.BoundedSemaphore(HASHED_AT_ONCE)
+        self._lock = threading.Lock()
+
+    def know(self, session: str) -> None:
+        """Note that a session is one: from now on it has limits of its own."""
+        with self._lock:
+            self._known[session] = None
+            self._known.move_to_end(session)
+            if len(self._known) > 20_000:
+                self._known.popitem(last=False)
+
+    def knows(self, session: str) -> bool:
+        """Return whether a session is known to be one."""
+        return session in self._known
+
+    def begin(self, session: str) -> bool:
+        """Count a request that is under way; return whether there are not too many."""
+        if self._under_way[session] >= AT_ONCE:
+            return False
+        self._under_way[session] += 1
+        return True
+
+    def end(self, session: str) -> None:
+        """Count a request that is done."""
+        self._under_way[session] -= 1
+        if not self._under_way[session]:
+            del self._under_way[session]
+
+    def try_password(self, client: str, name: str) -> None:
+        """Count a password that somebody tries.
+
+        Raises
+        ------
+        HTTPException
+            429: too many.
+        """
+        wait = self._logins.take(client) or self._guesses.take(name[:100])
+        if wait:
+            seconds = int(wait) + 1
+            raise HTTPException(
+                429,
+                f"Too many passwords were tried; try again in {seconds} s.",
+                {"Retry-After": str(seconds)},
+            )
+
+    @contextmanager
+    def hashing(self) -> Iterator[None]:
+        """Be one of few who have a password hashed.
+
+        Raises
+        ------
+        HTTPException
+            503: too many others.
+        """
+        if not self._hashing.acquire(blocking=False):
+            raise HTTPException(503, "Too many log in just now; try again.", {"Retry-After": "2"})
+        try:
+            yield
+        finally:
+            self._hashing.release()

@@ -1,0 +1,300 @@
+"""Images as the browser gets them: from anywhere, made smaller once, kept.
+
+Whoever asks names an image by its number; where it lies comes from the database alone. Nothing of a request
+ever becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageCms
+import PIL.ImageOps
+
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.reassess.app.background_value import Briefly
+
+SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
+"""The longer side in pixels at most: of an example, and of the image that is asked about."""
+
+
+TILES, TILE = 9, 192
+"""Of a strip: the example images of a class side by side, cut to squares of so many pixels. Eight are shown,
+and one more is there because an image is no example beside itself."""
+
+
+MAX_BYTES = 100 << 20
+
+
+MAX_PIXELS = 90_000_000
+"""Decoded, they take 270 MB."""
+
+
+# Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
+_KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
+
+
+_SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "ftp", "memory")
+"""What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
+
+
+_DECODING, _INDEXING = threading.Semaphore(2), threading.Lock()
+
+
+_VERSION = 2
+"""Of how files are made smaller: another one makes all anew. Those of 1 have comments of the originals."""
+
+
+class Pictures:
+    """Images by address, as JPEG of the sides that pages show.
+
+    Parameters
+    ----------
+    cache : Path
+        Folder of the files that were made. It may be deleted at any time; where it cannot be written, all is
+        made anew each time.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._making: dict[Path, Briefly[tuple[bytes, bool]]] = {}
+
+    def read(self, uri: str, size: str) -> bytes:
+        """Return an image in a size of `SIDES`.
+
+        Raises
+        ------
+        InputError
+            The image cannot be read or decoded.
+        """
+        path = self._path(str(SIDES[size]), uri)
+        return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
+
+    def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
+        """Return images as one JPEG of `TILES` squares, and whether all could be read; if not, grey."""
+        return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
+
+    def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
+        """Return a file that is kept, or made now by one of those who ask for it; and whether it is whole."""
+        if kept := _kept(path):
+            return kept, True
+
+        def made() -> tuple[bytes, bool]:
+            if kept := _kept(path):  # since it was looked for
+                return kept, True
+            data, whole = make()
+            if whole:
+                _keep(path, data)
+            return data, whole
+
+        with self._lock:
+            making = self._making.setdefault(path, Briefly(made, math.inf))
+        try:
+            return making()
+        finally:
+            with self._lock:
+                if self._making.get(path) is making:
+                    del self._making[path]
+
+    def _shrunk(self, uri: str, side: int) -> bytes:
+        original = read_bytes(uri)
+        with _DECODING:
+            return _shrink(original, uri, side)
+
+    def _joined(self, uris: Sequence[str]) -> tuple[bytes, bool]:
+        with ThreadPoolExecutor(TILES) as together:  # where they are far away
+            tiles = list(together.map(self._tile, uris))
+        strip = PIL.Image.new("RGB", (TILES * TILE, TILE), "#808080")
+        for number, tile in enumerate(tiles):
+            if tile is not None:
+                strip.paste(tile, (number * TILE, 0))
+        made = io.BytesIO()
+        strip.save(made, "JPEG", quality=85, optimize=True)
+        return made.getvalue(), None not in tiles
+
+    def _tile(self, uri: str) -> PIL.Image.Image | None:
+        try:
+            data = self.read(uri, "small")
+        except ManyhotError:
+            return None
+        with PIL.Image.open(io.BytesIO(data)) as small:
+            return PIL.ImageOps.fit(_in_srgb(small), (TILE, TILE))
+
+    def _path(self, *what: str) -> Path:
+        told = f"{_VERSION} " + " ".join(what)
+        name = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        return self._cache / name[:2] / f"{name}.jpg"
+
+
+def _kept(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()  # empty where the machine went down before it was written
+    except OSError:
+        return None
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; a full disk is no reason not to show the image."""
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(part).replace(path)
+    except OSError:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                Path(part).unlink()
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the bytes of an image: a file, a member of a tar archive, or what fsspec opens.
+
+    Raises
+    ------
+    InputError
+        It is not there, or too large.
+    MissingExtraError
+        It is remote, and fsspec is not installed.
+    """
+    try:
+        if "://" in uri and not uri.startswith("file://"):
+            return _remote(uri)
+        path = Path(uri.removeprefix("file://"))
+        if path.is_file():
+            with path.open("rb") as file:
+                return _limited(file.read(MAX_BYTES + 1), uri)
+        return _member(path, uri)
+    except ManyhotError:
+        raise
+    except (OSError, ValueError, tarfile.TarError) as error:  # ValueError: a null byte in a path
+        raise InputError(
+            "The image cannot be read.", where=uri, got=getattr(error, "strerror", None) or error
+        ) from error
+
+
+def _member(path: Path, uri: str) -> bytes:
+    for archive in path.parents:
+        if archive.is_file():
+            places = _places(str(archive), archive.stat().st_mtime_ns)
+            place = places.get(path.relative_to(archive).as_posix())
+            if place is None:
+                break
+            offset, size = place
+            with archive.open("rb") as file:
+                file.seek(offset)
+                return _limited(file.read(min(size, MAX_BYTES + 1)), uri)
+    raise InputError("The image is not there.", where=uri, do="put it back, or start with --images FOLDER")
+
+
+def _places(archive: str, changed: int) -> dict[str, tuple[int, int]]:
+    with _INDEXING:
+        index = _index(archive, changed)
+    return index()
+
+
+@lru_cache(maxsize=64)
+def _index(archive: str, _changed: int) -> Briefly[dict[str, tuple[int, int]]]:
+    def read() -> dict[str, tuple[int, int]]:
+        with tarfile.open(archive, "r:") as tar:
+            return {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
+
+    return Briefly(read, math.inf)
+
+
+def _remote(uri: str) -> bytes:
+    scheme = uri.partition("://")[0]
+    if scheme not in _SCHEMES or "::" in uri:
+        raise InputError(
+            "Images are not read from such addresses.",
+            where=uri,
+            got=f"{scheme}://" if "::" not in uri else "several addresses in one",
+            allowed=f"a path, or one address of {', '.join(_SCHEMES)}",
+        )
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError(
+            "Remote images need fsspec.", where=uri, do='pip install "manyhot[remote]"'
+        ) from error
+    try:
+        with fsspec.open(uri, "rb") as file:
+            return _limited(file.read(MAX_BYTES + 1), uri)
+    except ManyhotError:
+        raise
+    except Exception as error:
+        # Each kind of storage has errors of its own: aiohttp's, botocore's, …
+        raise InputError(
+            "The image cannot be read.", where=uri, got=f"{type(error).__name__}: {error}".partition("\n")[0]
+        ) from error
+
+
+def _limited(data: bytes, uri: str) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            "The image is too large.", where=uri, got=f"over {MAX_BYTES:,} bytes", allowed="fewer"
+        )
+    return data
+
+
+def _readable() -> tuple[str, ...]:
+    """Return those of `_KINDS` that Pillow was built with: at one that it lacks it looks no further."""
+    PIL.Image.init()
+    return tuple(kind for kind in _KINDS if kind in PIL.Image.OPEN)
+
+
+def _shrink(data: bytes, uri: str, side: int) -> bytes:
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=_readable()) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width} × {opened.height} pixels, {MAX_PIXELS:,} at most")
+            profile = opened.info.get("icc_profile")
+            opened.draft("RGB", (side, side))
+            image = _on_white(PIL.ImageOps.exif_transpose(opened))
+        image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+        made = io.BytesIO()
+        # What a camera meant by its colours stays; all else of its notes, places included, goes.
+        image.info = {}  # Pillow writes a comment that is in it, and version 11.0 writes XMP, unasked
+        kept = profile if profile and profile[16:20] == b"RGB " else None
+        image.save(made, "JPEG", quality=88, optimize=True, progressive=True, icc_profile=kept)
+    except Exception as error:
+        # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
+        raise InputError(
+            "The image cannot be decoded.",
+            where=uri,
+            got=f"{type(error).__name__}: {error}".partition("\n")[0],
+        ) from error
+    return made.getvalue()
+
+
+def _in_srgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return an image in the colours that those without a profile are taken to have."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        with contextlib.suppress(PIL.ImageCms.PyCMSError):  # a broken profile is none
+            srgb = PIL.ImageCms.createProfile("sRGB")
+            return PIL.ImageCms.profileToProfile(image, io.BytesIO(profile), srgb) or image
+    return image
+
+
+def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to white
+        return image.point(lambda v: v * (1 / 256)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

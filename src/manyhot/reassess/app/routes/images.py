@@ -1,0 +1,161 @@
+"""Images by number.
+
+Half of all requests are for images. So they go past the router, sessions are looked up once in some seconds,
+and what was asked for last is kept in memory: 0.1 ms of a core each, where a route with two queries takes
+2 ms. The example images of a class come as one file, a strip: 64 requests a page were most of the app's work.
+Threads of their own make the others: a slow disk or a distant bucket never keeps an answer waiting.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from functools import partial
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from manyhot.errors import ManyhotError
+from manyhot.reassess.app.context import Context
+from manyhot.reassess.app.pictures import TILES
+
+_ADDRESS = re.compile(
+    r"/(?:images/(?P<id>\w+)/(?P<image>\d{1,9})|examples/(?P<of>\w+)/(?P<class>\d{1,9})/(?P<position>\d{1,9}))"
+    r"/(?P<size>small|large)|/examples/(?P<with>\w+)/(?P<strip>\d{1,9})/strip",
+    re.ASCII,
+)
+
+
+# What an address shows never changes, and the campaign's id is part of it; it is nobody's but the rater's.
+_KEEP = "private, max-age=31536000, immutable"
+
+
+_HEADERS = [(b"content-type", b"image/jpeg"), (b"cache-control", _KEEP.encode())]
+
+
+SECONDS = 5.0
+"""A rater whose invitation is revoked sees images so long at most; answers are refused at once."""
+
+
+MEMORY = 64 << 20
+"""Bytes of images that are kept: 1,000 strips."""
+
+
+_THREADS = 8
+
+
+_SESSIONS = 10_000
+
+
+class Images:
+    """Answers requests for images, and hands on all others.
+
+    Parameters
+    ----------
+    app : ASGI app
+    known : Context
+    """
+
+    def __init__(self, app: ASGIApp, known: Context) -> None:
+        self._app, self._known = app, known
+        self._memory = Memory(MEMORY)
+        self._sessions: dict[str, float] = {}
+        self._threads = CapacityLimiter(_THREADS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        asked = _ADDRESS.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if asked is None:
+            await self._app(scope, receive, send)
+        else:
+            answer = await self._answer(scope, asked)
+            if isinstance(answer, bytes):
+                # A response object would take as long as all of the rest.
+                headers = [*_HEADERS, (b"etag", _etag(asked)), (b"content-length", b"%d" % len(answer))]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": answer})
+            else:
+                await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, asked: re.Match[str]) -> Response | bytes:
+        if scope["method"] not in ("GET", "HEAD"):
+            return _refused(405, "Images can only be looked at.")
+        sent = dict(scope["headers"])
+        if not await self._is_rater(sent.get(b"cookie", b"").decode("latin-1")):
+            return _refused(401, "Open your invitation link to go on.")
+        if self._known.campaign_id not in (asked["id"], asked["of"], asked["with"]):
+            return _refused(404, "There is no such image.")
+        if _etag(asked) in sent.get(b"if-none-match", b""):
+            return Response(status_code=304, headers={"Cache-Control": _KEEP, "ETag": _etag(asked).decode()})
+        kept = self._memory.get(asked[0])
+        if kept is not None:
+            return kept
+        try:
+            data, whole = await to_thread.run_sync(partial(self._read, asked), limiter=self._threads)
+        except ManyhotError as error:
+            return _refused(404, error.what)  # where it lies is not for raters
+        if not whole:  # it may be another time
+            return Response(data, headers={"Cache-Control": "no-store"}, media_type="image/jpeg")
+        self._memory.put(asked[0], data)
+        return data
+
+    async def _is_rater(self, cookies: str) -> bool:
+        if self._sessions.get(cookies, 0.0) > time.monotonic():
+            return True
+        token = cookie_parser(cookies).get(self._known.cookie)
+        if not token or await to_thread.run_sync(self._known.store.of_session, token) is None:
+            self._sessions.pop(cookies, None)
+            return False
+        if len(self._sessions) >= _SESSIONS:
+            self._sessions.clear()
+        self._known.limits.know(token)
+        if len(cookies) < 1000:  # whoever sends long ones does not fill the memory
+            self._sessions[cookies] = time.monotonic() + SECONDS
+        return True
+
+    def _read(self, asked: re.Match[str]) -> tuple[bytes, bool]:
+        """Return an image, and whether it is all that it should be."""
+        store, pictures = self._known.store, self._known.pictures
+        if asked["strip"]:
+            uris = store.example_places(int(asked["strip"]), TILES)
+            if uris:
+                return pictures.strip(uris)
+        else:
+            number, position = asked["image"], asked["position"]
+            uri = store.image(int(number)) if number else store.example(int(asked["class"]), int(position))
+            if uri is not None:
+                return pictures.read(uri, asked["size"]), True
+        raise ManyhotError("There is no such image.")
+
+
+class Memory:
+    """The files that were asked for last, of so many bytes at most; for one thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._used = most, 0
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, name: str) -> bytes | None:
+        """Return a file, None where it is not kept."""
+        data = self._files.get(name)
+        if data is not None:
+            self._files.move_to_end(name)
+        return data
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep a file, in place of those not asked for longest."""
+        self._used += len(data) - len(self._files.pop(name, b""))
+        self._files[name] = data
+        while self._used > self._most:
+            self._used -= len(self._files.popitem(last=False)[1])
+
+
+def _etag(asked: re.Match[str]) -> bytes:
+    return b'"%s"' % asked[0].encode()  # an address is that of one image for good
+
+
+def _refused(status: int, why: str) -> Response:
+    return JSONResponse({"detail": why}, status)

@@ -1,0 +1,202 @@
+"""Where raters disagree, one person decides, with all answers side by side."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from manyhot.reassess.app.context import AnyRater, Context, Known, check_form, csrf_token
+from manyhot.reassess.app.routes.rating import ANSWERS, fair_examples
+from manyhot.reassess.app.store import Dispute, Rater, Visit, Vote
+
+router = APIRouter(prefix="/refine", include_in_schema=False)
+
+
+TRIED = 100
+"""Pages of the queue that are looked at for one that nobody else is at."""
+
+
+Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+
+
+_CLASS = re.compile(r"c(\d{1,9})")
+
+
+async def refiner(found: AnyRater) -> Rater:
+    """Return who may decide; answer 403 to anybody else."""
+    if not found.may_refine:
+        raise HTTPException(403, "Only those whom the owner of the campaign asked to may decide.")
+    return found
+
+
+Refiner = Annotated[Rater, Depends(refiner)]
+
+
+@router.get("", response_class=HTMLResponse)
+def next_page(
+    request: Request,
+    known: Known,
+    rater: Refiner,
+    last: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{8,64}$")] = None,
+    skip: Annotated[int | None, Query(ge=0, lt=1 << 53)] = None,
+) -> Response:
+    """Show the next page on which raters differ."""
+    pages = _queue(known)
+    counting = pages is None
+    pages = pages or []
+    if skip in pages:
+        at = pages.index(skip) + 1
+        pages = pages[at:] + pages[:at]
+    visit = known.store.refine(rater, pages[:TRIED], skip=skip)
+    if visit is None:
+        told = {"title": known.title, "rater": rater, "last": last, "counting": counting}
+        return known.templates.TemplateResponse(request, "refine_done.html", told)
+    return _show(request, known, rater, visit, last=last, left=len(pages))
+
+
+@router.get("/page/{page}", response_class=HTMLResponse)
+def one_page(
+    request: Request, known: Known, rater: Refiner, page: Annotated[int, Path(ge=0, lt=1 << 53)]
+) -> Response:
+    """Show one page, to decide on it where that is possible."""
+    visit = known.store.refine(rater, [page], only=True)
+    dispute = known.store.dispute(page)
+    if dispute is None:
+        raise HTTPException(404, "There is no such page.")
+    return _show(request, known, rater, visit, dispute)
+
+
+@router.get("/{key}", response_class=HTMLResponse)
+def again(request: Request, known: Known, rater: Refiner, key: Key) -> Response:
+    """Show what one has decided, to change it."""
+    visit = known.store.visit(rater, key)
+    if visit is None or visit.round != 1:
+        raise HTTPException(404, "There is no such page.")
+    return _show(request, known, rater, visit)
+
+
+@router.post("/{key}", dependencies=[Depends(check_form)])
+async def decide(
+    request: Request,
+    known: Known,
+    rater: Refiner,
+    key: Key,
+    nonce: Annotated[str, Form(pattern=r"^[0-9a-f]{16}$")],
+) -> Response:
+    """Store decisions: each is a vote of round 1. A form that is sent twice is stored once."""
+    from starlette.concurrency import run_in_threadpool
+
+    form = await request.form()
+    votes = [
+        Vote(f"{nonce}-{found[1]}", key, int(found[1]), ANSWERS.index(value))
+        for name, value in form.items()
+        if (found := _CLASS.fullmatch(name)) and value in ANSWERS
+    ]
+    stored = await run_in_threadpool(known.store.store, rater, votes)
+    await run_in_threadpool(_settle, known, rater, key)
+    if stored.refused:
+        why = "; ".join(sorted(set(stored.refused.values())))
+        raise HTTPException(409, f"Not stored: {why}.")
+    return RedirectResponse(f"/refine?last={key}", 303)
+
+
+def _queue(known: Context) -> list[int] | None:
+    """Return the pages to decide on; None while votes are counted for the first time."""
+    numbers = known.numbers()
+    if numbers is None:
+        return None
+    return known.settled.rest(numbers, (page for page, _ in numbers.counted.disputes))
+
+
+def _settle(known: Context, rater: Rater, key: str) -> None:
+    """Take a page out of the queue: with many votes they are not counted anew after each decision."""
+    visit = known.store.visit(rater, key)
+    if visit is not None and visit.state == "done":
+        known.settled.add(known.numbers(0.0), visit.page)
+    known.numbers.age()
+
+
+def _csrf(request: Request, known: Context) -> str:
+    return csrf_token(request.cookies[known.cookie])
+
+
+def _show(
+    request: Request,
+    known: Context,
+    rater: Rater,
+    visit: Visit | None,
+    dispute: Dispute | None = None,
+    *,
+    last: str | None = None,
+    left: int | None = None,
+) -> Response:
+    if dispute is None:
+        assert visit is not None
+        dispute = known.store.dispute(visit.page)
+        assert dispute is not None
+    named = rater.is_owner and "names" in request.query_params
+    label = None
+    if known.show_label() and dispute.label is not None:
+        label = known.classes.names[dispute.label]
+    told = {
+        "title": known.title,
+        "rater": rater,
+        "csrf": _csrf(request, known),
+        "nonce": secrets.token_hex(8),
+        "visit": visit,
+        "label": label,
+        "image": known.image_address(dispute.image),
+        "people": _people(dispute, named),
+        "classes": _classes(known, dispute, visit),
+        "remarks": dispute.remarks,
+        "page": dispute.page,
+        "known": known.classes,
+        "answers": ANSWERS,
+        "last": last,
+        "left": left,
+        "named": named,
+    }
+    return known.templates.TemplateResponse(request, "refine.html", told)
+
+
+def _people(dispute: Dispute, named: bool) -> dict[int, str]:
+    """Return what the raters of a page are called, by number: letters, or their names."""
+    people = {a.rater_id: a.rater for c in dispute.classes for a in c.answers}
+    people |= {who: name for who, name, _, _ in dispute.remarks}
+    return {who: people[who] if named else _letters(place) for place, who in enumerate(sorted(people))}
+
+
+def _letters(place: int) -> str:
+    more, last = divmod(place, 26)
+    return (_letters(more - 1) if more else "") + string.ascii_uppercase[last]
+
+
+def _classes(known: Context, dispute: Dispute, visit: Visit | None) -> list[dict[str, Any]]:
+    ids = [c.class_id for c in dispute.classes]
+    own = bool(known.store.which_are_examples([dispute.name]))
+    examples = fair_examples(dispute.name, known.store.examples(ids), own)
+    rows = []
+    for c in dispute.classes:
+        mine = visit.answers.get(c.class_id) if visit else None
+        rows.append(
+            {
+                "id": c.class_id,
+                "name": known.classes.names[c.class_id],
+                "synonyms": [
+                    s for s in known.classes.synonyms[c.class_id] if s != known.classes.names[c.class_id]
+                ],
+                "definition": known.classes.definitions[c.class_id],
+                "examples": [known.example_address(c.class_id, p) for p in examples.get(c.class_id, [])],
+                "differs": c.differs,
+                "asked": visit is not None and c.class_id in visit.shown,
+                "answers": {a.rater_id: a for a in c.answers},
+                "mine": ANSWERS[mine[0]] if mine else None,
+                "decided": ANSWERS[c.decision.answer] if c.decision else None,
+            }
+        )
+    return rows

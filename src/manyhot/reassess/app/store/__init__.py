@@ -1,0 +1,330 @@
+"""The database of a campaign that is being annotated: all SQL is here.
+
+`Store` is the door: each of its methods is one transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from manyhot.reassess.app.store import backup, refining, remarks, schema, settings, visits
+from manyhot.reassess.app.store import fill as filling
+from manyhot.reassess.app.store import pages as assigning
+from manyhot.reassess.app.store import raters as people
+from manyhot.reassess.app.store import schema as upgrading
+from manyhot.reassess.app.store import votes as answers
+from manyhot.reassess.app.store.database import Database
+from manyhot.reassess.app.store.fill import Asked, Example
+from manyhot.reassess.app.store.pages import Queue
+from manyhot.reassess.app.store.progress import Taken, Tally
+from manyhot.reassess.app.store.raters import Rater, Role
+from manyhot.reassess.app.store.refining import Dispute
+from manyhot.reassess.app.store.remarks import Heard
+from manyhot.reassess.app.store.settings import Settings, change_settings, read_settings
+from manyhot.reassess.app.store.visits import Visit
+from manyhot.reassess.app.store.votes import Remark, Stored, Vote
+
+__all__ = [
+    "Asked",
+    "Dispute",
+    "Example",
+    "Heard",
+    "Queue",
+    "Rater",
+    "Remark",
+    "Settings",
+    "Store",
+    "Stored",
+    "Taken",
+    "Visit",
+    "Vote",
+]
+
+
+T = TypeVar("T")
+
+
+_REMEMBER = 2.0
+"""Seconds that a session is known without a look-up; what another process changes takes so long at most."""
+
+
+_SESSIONS = 10_000
+
+
+class Store:
+    """What the app asks of its database.
+
+    Parameters
+    ----------
+    url : str
+        See `Database`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._sessions: dict[str, tuple[float, Rater]] = {}
+        try:
+            self._database.upgrade()
+        except BaseException:
+            self._database.close()
+            raise
+        self._tally = Tally()
+
+    def close(self) -> None:
+        """Finish what is being written, and close."""
+        self._database.close()
+
+    def is_filled(self) -> bool:
+        """Whether a campaign is in it."""
+        return self._database.read(lambda c: settings.get(c, "source")) is not None
+
+    def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
+        """Write all tables, as they are at one moment, to files; return their revision and counts of rows."""
+        return self._database.read_together(lambda c: (upgrading.version(c) or "", backup.dump(c, folder)))
+
+    def places(self) -> list[str]:
+        """Return where the images and example images lie, each once."""
+        return self._database.read(filling.places)
+
+    def move_images(self, places: Mapping[str, str]) -> None:
+        """Note where images lie now."""
+        self._database.write(lambda c: filling.move(c, places))
+
+    def fill(
+        self, asked: Sequence[Asked], examples: Iterable[Example], settings: Settings, source: str
+    ) -> bool:
+        """Put a campaign into an empty database; see `filling.fill`."""
+        return self._database.write(lambda c: filling.fill(c, asked, examples, settings, source))
+
+    def settings(self) -> Settings:
+        """Return the settings as they are now."""
+        return self._database.read(read_settings)
+
+    def change_settings(self, **changes: object) -> Settings:
+        """Change some settings and return all; another number of raters holds for all pages at once."""
+        return self._change(lambda c: _change_settings(c, **changes))
+
+    def invite(
+        self,
+        name: str,
+        *,
+        role: Role = "rater",
+        max_pages: int | None = None,
+        refines: bool | None = None,
+        keep_sessions: bool = False,
+    ) -> str:
+        """Invite a rater and return the token; see `people.invite`."""
+        return self._change(
+            lambda c: people.invite(
+                c, name, role=role, max_pages=max_pages, refines=refines, keep_sessions=keep_sessions
+            )
+        )
+
+    def revoke(self, rater_id: int) -> None:
+        """End a rater's invitation and sessions; answers stay, and open pages go to others."""
+
+        def change(connection: sa.Connection) -> None:
+            people.revoke(connection, rater_id)
+            assigning.give_back_of(connection, rater_id)
+
+        self._change(change)
+
+    def end_invitation(self, rater_id: int) -> None:
+        """End a rater's invitation; sessions go on."""
+        self._database.write(lambda c: people.change(c, rater_id, invitation=None))
+
+    def stop(self, rater_id: int) -> None:
+        """Let a rater answer no more; see `assigning.stop`."""
+        self._change(lambda c: assigning.stop(c, rater_id))
+
+    def let_go_on(self, rater_id: int) -> None:
+        """Let a rater who was stopped go on, whatever the first golden pages said."""
+        self._change(lambda c: people.let_go_on(c, rater_id))
+
+    def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
+        """Say whether a rater decides where others disagree, and how many pages there are for this rater."""
+        self._change(lambda c: people.change(c, rater_id, refines=refines, max_pages=max_pages))
+
+    def owners(self) -> list[tuple[str, bool]]:
+        """Return the names of owners, and whether each has a password."""
+        return self._database.read(people.owners)
+
+    def set_password(self, token: str, password: str) -> Rater | None:
+        """Give an owner who was invited a password; see `people.set_password`."""
+        kept = people.hash_password(password)
+        return self._change(lambda c: people.set_password(c, token, kept))
+
+    def log_in(self, name: str, password: str) -> Rater | None:
+        """Return the owner with this name and password; None where there is none."""
+        found = self._database.read(lambda c: people.find_password(c, name))
+        right = people.is_password(password, found[1] if found else None)
+        return found[0] if found and right else None
+
+    def invited(self, token: str) -> Rater | None:
+        """Return whom an invitation is for."""
+        return self._database.read(lambda c: people.invited(c, token))
+
+    def begin_session(self, rater: Rater) -> str:
+        """Begin a session and return its token."""
+        return self._change(lambda c: people.begin_session(c, rater))
+
+    def end_session(self, token: str) -> None:
+        """End a session."""
+        self._change(lambda c: people.end_session(c, token))
+
+    def remembered(self, token: str) -> Rater | None:
+        """Return whose session it was some seconds ago; None where it was nobody's, or is an owner's.
+
+        It saves a look-up for each answer, whose transaction looks at what the rater may do anyway.
+        """
+        at, rater = self._sessions.get(token, (0.0, None))
+        return rater if time.monotonic() - at < _REMEMBER else None
+
+    def of_session(self, token: str) -> Rater | None:
+        """Return whose session it is."""
+        rater = self._database.read(lambda c: people.of_session(c, token))
+        if rater is not None and not rater.is_owner:
+            if len(self._sessions) >= _SESSIONS:
+                self._sessions.clear()
+            self._sessions[token] = (time.monotonic(), rater)
+        return rater
+
+    def raters(self) -> list[Rater]:
+        """Return all raters, by name."""
+        return self._database.read(people.all_raters)
+
+    def queue(self, rater: Rater) -> Queue:
+        """Give a rater pages and return those that are open; see `assigning.fill_queue`."""
+        return self._database.write(lambda c: assigning.fill_queue(c, rater))
+
+    def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
+        """Return the visit that a rater finished last, or last before another of his visits."""
+        return self._database.read(lambda c: visits.last_done(c, rater, before))
+
+    def image_name(self, rater: Rater, visit: str) -> str | None:
+        """Return the image_id of a rater's own visit."""
+        return self._database.read(lambda c: visits.image_name(c, rater, visit))
+
+    def count_free(self) -> int:
+        """Return how many looks at pages are still wanted from anybody."""
+        return self._database.read(assigning.count_free)
+
+    def count_pages(self) -> int:
+        """Return how many pages a rater can be asked about."""
+        return self._database.read(visits.count_pages)
+
+    def campaign_id(self) -> str:
+        """Return what tells this campaign from any other at the same address."""
+        return str(self._database.read(lambda c: settings.get(c, "id")))
+
+    def store(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
+        """Store what a rater sent; see `answers.store`."""
+        return self.storing(rater, sent).result()
+
+    def storing(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Future[Stored]:
+        """As `store`, without waiting."""
+        return self._database.begin_with_others(answers.store, answers.Sent(rater, sent))
+
+    def votes(self) -> Taken:
+        """Return the votes so far, of which those that are new were read now."""
+        return self._database.read(self._tally.read)
+
+    def dispute(self, page: int) -> Dispute | None:
+        """Return a page with all that was said about it."""
+        return self._database.read(lambda c: refining.find_dispute(c, page))
+
+    def disputes(self, pages: Sequence[int]) -> list[Dispute]:
+        """Return some pages with all that was said about them."""
+        return self._database.read(
+            lambda c: [found for p in pages if (found := refining.find_dispute(c, p)) is not None]
+        )
+
+    def refine(
+        self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
+    ) -> Visit | None:
+        """Let a rater decide on the first of some pages that can be; see `refining.begin_next`."""
+        return self._database.write(lambda c: refining.begin_next(c, rater, pages, only=only, skip=skip))
+
+    def visit(self, rater: Rater, key: str) -> Visit | None:
+        """Return a rater's own visit by its key."""
+        return self._database.read(lambda c: visits.find_visit(c, rater, key))
+
+    def heard(self, *, missing: int | None = None, before: int | None = None) -> list[Heard]:
+        """Return remarks, the latest first; see `hearing.latest`."""
+        return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
+
+    def missing_classes(self) -> list[tuple[int, int]]:
+        """Return the classes that raters missed, and on how many images, the most frequent first."""
+        return self._database.read(remarks.missing_classes)
+
+    def count_remarks(self) -> int:
+        """Return how many comments there are."""
+        return self._database.read(remarks.count)
+
+    def image(self, number: int) -> str | None:
+        """Return where an image of the campaign lies."""
+        query = sa.select(schema.images.c.uri).where(schema.images.c.id == number)
+        return self._database.read(lambda c: c.scalar(query))
+
+    def example(self, class_id: int, position: int) -> str | None:
+        """Return where an example image of a class lies."""
+        table = schema.examples
+        query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position == position)
+        return self._database.read(lambda c: c.scalar(query))
+
+    def which_are_examples(self, names: Collection[str]) -> set[str]:
+        """Return those of some images that are examples of a class."""
+        name = schema.examples.c.name
+        query = sa.select(name).where(name.in_(names)).distinct()
+        return set(self._database.read(lambda c: c.scalars(query).all()))
+
+    def example_places(self, class_id: int, most: int) -> list[str]:
+        """Return where the first example images of a class lie, by position."""
+        table = schema.examples
+        query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position <= most)
+        return self._database.read(lambda c: list(c.scalars(query.order_by(table.c.position))))
+
+    def count_examples(self) -> tuple[int, int]:
+        """Return how many classes are asked about, and how many of these have two example images or more."""
+        return self._database.read(filling.count_examples)
+
+    def source(self) -> str:
+        """Return the sha256 of what was proposed."""
+        return str(self._database.read(lambda c: settings.get(c, "source")))
+
+    def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
+        """Return position and image_id of the example images of some classes, the better ones first."""
+        table, found = schema.examples, dict[int, list[tuple[int, str]]]()
+        query = (
+            sa.select(table.c.class_id, table.c.position, table.c.name)
+            .where(table.c.class_id.in_(class_ids))
+            .order_by(table.c.class_id, table.c.position)
+        )
+        for class_id, position, name in self._database.read(lambda c: c.execute(query).all()):
+            found.setdefault(class_id, []).append((position, name))
+        return found
+
+    def _change(self, change: Callable[[sa.Connection], T]) -> T:
+        """Make a change after which nothing that is remembered of raters holds."""
+        try:
+            return self._database.write(change)
+        finally:
+            self._sessions.clear()
+
+    def read_all(self, query: Callable[[sa.Connection], Iterable[T]]) -> list[T]:
+        """Return all rows of one of the queries of `answers`."""
+        return self._database.read_together(lambda c: list(query(c)))  # in parts, of one moment
+
+
+def _change_settings(connection: sa.Connection, **changes: object) -> Settings:
+    before = read_settings(connection)
+    after = change_settings(connection, **changes)
+    if after.raters != before.raters:
+        assigning.want_raters(connection, after.raters)
+    return after

@@ -1,0 +1,316 @@
+"""Connections: reads as many as there are, changes one after the other.
+
+One thread makes all changes. Those that wait while it works become one transaction: a disk that takes 5 ms
+to be sure costs that once for all of them. Each stands or falls alone: where one fails, all are made again
+behind savepoints. Who asked for a change gets its answer when it is on disk.
+
+Several processes may use one database: SQLite lets one write at a time, and in PostgreSQL a lock does.
+
+Time as the database keeps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from manyhot.errors import OutputError
+from manyhot.reassess.app.store import engines, schema
+
+T = TypeVar("T")
+
+
+Item = TypeVar("Item")
+
+
+Change = Callable[[sa.Connection], T]
+
+
+ChangeOfMany = Callable[[sa.Connection, list[Item]], list[T]]
+
+
+TOGETHER = 64
+"""Changes of one transaction at most: those who wait for the first wait for the last, too."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """One of those that `change` is for, and who waits for what it returns."""
+
+    change: ChangeOfMany[Any, Any]
+    item: Any
+    future: Future[Any]
+
+
+CLOSING = 10.0
+"""Seconds that a database which is to be closed waits for those who read."""
+
+
+class Database:
+    """A database with one writer.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///path`` or ``postgresql://user@host/name``.
+
+    Raises
+    ------
+    InputError
+        The address is none, or of another kind of database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._reads, self._writes = engines.reader(url), engines.writer(url)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._quiet, self._reading = threading.Condition(self._lock), 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._process = os.getpid()
+
+    def upgrade(self) -> None:
+        """Make the tables, or bring those of an earlier version up to date.
+
+        Raises
+        ------
+        InputError
+            The database is of a later version, or holds something else.
+        OutputError
+            It cannot be opened.
+        """
+        schema.upgrade(self._writes)
+
+    def read(self, query: Change[T]) -> T:
+        """Run a query and return what it returns.
+
+        Raises
+        ------
+        OutputError
+            The database cannot be used just now.
+        """
+        for last in (False, True):
+            try:
+                with self._open(), self._reads.connect() as connection:
+                    return query(connection)
+            except sa.exc.SQLAlchemyError as error:
+                # A server that was started anew: the pool has forgotten the connections to the old one.
+                if last or not engines.is_lost(error):
+                    raise self._told(error) from error
+        raise AssertionError
+
+    def read_together(self, query: Change[T]) -> T:
+        """Run queries that all see the database at one moment; errors as `read`."""
+        options = {"begin": "BEGIN"} if self._writes.dialect.name == "sqlite" else {}
+        level = {} if options else {"isolation_level": "REPEATABLE READ"}
+        try:
+            with self._open(), self._writes.connect() as connection:
+                return query(connection.execution_options(**options, **level))
+        except sa.exc.SQLAlchemyError as error:
+            raise self._told(error) from error
+
+    def write(self, change: Change[T]) -> T:
+        """Make a change and return what it returns, once it is on disk.
+
+        Where the connection is lost it may be made a second time, in a transaction of its own.
+
+        Raises
+        ------
+        OutputError
+            The database cannot be used just now. The change may be there nevertheless, if the connection was
+            lost while it was being confirmed.
+        """
+        return self.begin(change).result()
+
+    def begin(self, change: Change[T]) -> Future[T]:
+        """As `write`, without waiting: the future has the result, or the error."""
+        return self.begin_with_others(lambda connection, _: [change(connection)], None)
+
+    def begin_with_others(self, change: ChangeOfMany[Item, T], item: Item) -> Future[T]:
+        """As `begin`, where one change can do what is wanted for many items, in fewer journeys.
+
+        Parameters
+        ----------
+        change : callable
+            Is given the items of all who wait for it just now, and returns a result for each. Where it fails,
+            it is called for each of them alone.
+        item : object
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError("A database belongs to the process that opened it.")
+        waiting: Future[T] = Future()
+        with self._lock:
+            self._check_open()
+            self._queue.put(_Waiting(change, item, waiting))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="manyhot-writer", daemon=True)
+                self._thread.start()
+        return waiting
+
+    def close(self) -> None:
+        """Make the changes that wait, let who reads end, and close all connections."""
+        with self._lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+            self._queue.put(None)
+        if thread is not None and self._process == os.getpid():
+            thread.join()
+        with self._lock:
+            # A connection that is in use now would never be closed.
+            self._quiet.wait_for(lambda: not self._reading, CLOSING)
+        self._reads.dispose()
+        self._writes.dispose()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Be one of those who read: `close` waits for them."""
+        with self._lock:
+            self._check_open()
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= 1
+                if not self._reading:
+                    self._quiet.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OutputError("The database is closed: the app ends.", where=engines.where(self._writes))
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, ended = [first], False
+            while len(batch) < TOGETHER and not self._queue.empty():
+                if (more := self._queue.get()) is None:
+                    ended = True
+                    break
+                batch.append(more)
+            # Who waits no more, and did not before now, gets nothing; from here on nobody can take it back.
+            self._settle([one for one in batch if one.future.set_running_or_notify_cancel()])
+            if ended:
+                return
+
+    def _settle(self, batch: list[_Waiting]) -> None:
+        """Make changes and tell those who wait; whatever happens, nobody waits for ever."""
+        try:
+            results = self._made(batch)
+        except BaseException as error:
+            for one in batch:
+                if not one.future.done():
+                    one.future.set_exception(self._told(error))
+            return
+        for future, result in results:
+            future.set_result(result)
+
+    def _made(self, batch: list[_Waiting]) -> list[tuple[Future[Any], Any]]:
+        """Make changes; each behind a savepoint, which is two journeys, only where one of them fails."""
+        apart, lost = False, 0
+        while True:
+            try:
+                return self._together(batch, apart)
+            except _OneFailedError:
+                apart = True
+            except _LostError:  # before anything could be kept; most often a server that was started anew
+                lost += 1
+                if lost > 1:
+                    raise
+
+    def _together(self, batch: list[_Waiting], apart: bool) -> list[tuple[Future[Any], Any]]:
+        results: list[tuple[Future[Any], Any]] = []
+        committing = False
+        options = {"begin": "BEGIN IMMEDIATE"}
+        try:
+            with self._writes.connect().execution_options(**options) as connection, connection.begin():
+                engines.lock(connection)
+                for group in _groups(batch, apart):
+                    try:
+                        made = _apart(connection, group) if apart else _make(connection, group)
+                    except Exception as error:
+                        if len(batch) == 1 or engines.is_lost(error) or not _goes_on(connection):
+                            raise
+                        if not apart:
+                            raise _OneFailedError from error
+                        group[0].future.set_exception(self._told(error))  # the asker's own
+                    else:
+                        results += zip((one.future for one in group), made, strict=True)
+                committing = True
+        except sa.exc.DBAPIError as error:
+            if engines.is_lost(error) and not committing:
+                raise _LostError from error
+            raise
+        return results
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Return what those who asked are told of an error."""
+        cause = error.__cause__ if isinstance(error, _LostError) and error.__cause__ else error
+        told = engines.trouble(self._writes, cause)
+        if told is not None:
+            told.__cause__ = cause
+        return told or cause
+
+
+class _LostError(Exception):
+    """The connection was lost before the transaction was to be kept."""
+
+
+class _OneFailedError(Exception):
+    """One of several changes failed, and nothing was kept."""
+
+
+def _groups(batch: list[_Waiting], apart: bool) -> list[list[_Waiting]]:
+    """Return those of one change together, or each apart; nobody has been answered, so the order is ours."""
+    groups: dict[object, list[_Waiting]] = {}
+    for one in batch:
+        if not one.future.done():  # refused before the connection was lost
+            groups.setdefault(one if apart else one.change, []).append(one)
+    return list(groups.values())
+
+
+def _make(connection: sa.Connection, group: list[_Waiting]) -> list[Any]:
+    return group[0].change(connection, [one.item for one in group])
+
+
+def _apart(connection: sa.Connection, group: list[_Waiting]) -> list[Any]:
+    """Make a change that stands or falls alone."""
+    connection.exec_driver_sql("SAVEPOINT change")
+    try:
+        made = _make(connection, group)
+    except Exception:
+        if _goes_on(connection):
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT change")
+        raise
+    connection.exec_driver_sql("RELEASE SAVEPOINT change")
+    return made
+
+
+def _goes_on(connection: sa.Connection) -> bool:
+    """Whether the transaction is still there: SQLite drops it where a disk is full."""
+    if connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name != "sqlite" or bool(driver.in_transaction)
+
+
+SECOND = 1_000_000
+
+
+MINUTE = 60 * SECOND
+
+
+DAY = 24 * 60 * MINUTE
+
+
+def now() -> int:
+    """Return the microseconds since 1970."""
+    return time.time_ns() // 1000

@@ -1,0 +1,280 @@
+"""From an address to connections, and what the two databases call their troubles.
+
+pg8000's connections: quicker, lost in one way, and with no socket left open.
+
+pg8000 1.31 has each statement parsed, described and run, three journeys to the server each time; here it is
+parsed and described once a connection. It lets some errors of the network out as they are, and SQLAlchemy
+takes them for our own. It closes a socket but not the file that reads from it, so that it stays open until
+the collector comes by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import pg8000
+import sqlalchemy as sa
+from pg8000.converters import make_params
+from sqlalchemy.engine import ExceptionContext
+
+from manyhot.errors import InputError, OutputError
+
+_BUSY_MS = 10_000
+"""How long SQLite waits for another process that writes."""
+
+
+_READERS, _MORE = 8, 32
+"""Connections that are kept for reading, and those that a rush adds to them: no thread waits for one."""
+
+
+_LOCK = 0x6D616E79
+"""Of PostgreSQL's advisory locks, the one that who changes something holds."""
+
+
+_PASSWORD = re.compile(r"(://[^:/]*:).*@")
+
+
+# Of PostgreSQL: connection, conflict between transactions, resources, shutdown, the system.
+_TROUBLES = ("08", "40", "53", "57", "58")
+
+
+_SQLITE_TROUBLES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+def reader(url: str) -> sa.Engine:
+    """Return connections that read: each statement sees what is there when it begins.
+
+    Raises
+    ------
+    InputError
+        The address is none, or of another kind of database.
+    """
+    # A transaction around each read would be two more journeys to PostgreSQL.
+    return _engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS, max_overflow=_MORE)
+
+
+def writer(url: str) -> sa.Engine:
+    """Return connections for transactions; errors as `reader`."""
+    return _engine(url, pool_size=1, max_overflow=4)
+
+
+def lock(connection: sa.Connection) -> None:
+    """Wait until nobody else changes anything, until the end of the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def take_stock(connection: sa.Connection) -> None:
+    """Let PostgreSQL count what it was given at once: until it does so by itself it reads whole tables."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ANALYZE")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the connection is lost."""
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+
+
+def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
+    """Return what to raise for an error that is the database's and not ours; None for others."""
+    if isinstance(error, sa.exc.TimeoutError):
+        got = "too many connections at once"
+    elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
+        got = "the connection was lost"
+    elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
+        got = said(error)
+    else:
+        return None
+    return OutputError(
+        "The database cannot be used just now.",
+        where=where(engine),
+        got=got,
+        do="check that there is room on the disk and that the server runs",
+    )
+
+
+def where(engine: sa.Engine) -> str:
+    """Return the address of a database, without its password."""
+    return engine.url.set(drivername=engine.dialect.name).render_as_string(hide_password=True)
+
+
+def said(error: sa.exc.DBAPIError) -> str:
+    """Return what a database says in one line."""
+    told = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
+    return str(told.get("M", told) if isinstance(told, dict) else told).partition("\n")[0]
+
+
+def _is_trouble(error: sa.exc.DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    if _code(error.orig):
+        return _code(error.orig).startswith(_TROUBLES)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_TROUBLES
+    return isinstance(error, sa.exc.InterfaceError)  # pg8000: there is no server
+
+
+def _code(error: BaseException | None) -> str:
+    """Return PostgreSQL's code of an error; empty where it is another's."""
+    told = error.args[0] if error is not None and error.args else None
+    return str(told.get("C", "")) if isinstance(told, dict) else ""
+
+
+def _engine(url: str, **options: Any) -> sa.Engine:
+    try:
+        address = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise InputError(
+            "This is no address of a database.",
+            got=_PASSWORD.sub(r"\1***@", url),
+            allowed="sqlite:///PATH or postgresql://HOST/NAME",
+        ) from None  # the cause repeats the address
+    kind = address.get_backend_name()
+    # Parameters of statements hold what raters wrote, and hashes of tokens: not for logs.
+    options["hide_parameters"] = True
+    if kind == "sqlite" and address.database:
+        engine = sa.create_engine(
+            address, connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}, **options
+        )
+        sa.event.listen(engine, "do_connect", _make_private)
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if kind == "postgresql":
+        # pg8000 is BSD; the usual driver is LGPL, which a package under the Apache licence need not bring.
+        engine = sa.create_engine(address.set(drivername="postgresql+pg8000"), **options)
+        sa.event.listen(engine, "handle_error", _notice_lost)
+        sa.event.listen(engine, "do_connect", _connect)
+        return engine
+    raise InputError(
+        "This kind of database is not supported.",
+        got=address.render_as_string(hide_password=True),
+        allowed="sqlite:///PATH or postgresql://HOST/NAME",
+    )
+
+
+def _make_private(_dialect: object, _record: object, given: Any, _options: object) -> None:
+    # It holds who wrote what, and what passwords were hashed to. The files beside it get its mode.
+    path = str(given[0])
+    if path != ":memory:" and not path.startswith("file:"):
+        with contextlib.suppress(OSError):  # it is there already, or SQLite says what is wrong
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer that begins as a reader cannot wait for another writer: it fails at once.
+    begin = connection.get_execution_options().get("begin")
+    if begin:
+        connection.exec_driver_sql(begin)
+
+
+def _connect(_dialect: object, _record: object, _given: object, options: dict[str, Any]) -> object:
+
+    return Connection(**options)
+
+
+def _notice_lost(context: ExceptionContext) -> None:
+    # A server that goes down says so with a code, of which SQLAlchemy's dialect knows nothing.
+    if _code(context.original_exception).startswith(("57P", "08")):
+        context.is_disconnect = True
+
+
+_PREPARED = 500
+"""Statements a connection has prepared at most; the app has some 100."""
+
+
+class Connection(pg8000.Connection):  # type: ignore[misc]
+    """A connection to PostgreSQL.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+    unix_sock : str, optional
+        The path of a socket, in place of both.
+    **options
+        Of pg8000.
+
+    Raises
+    ------
+    pg8000.InterfaceError
+        There is no server, or it went; so say all methods.
+    """
+
+    def __init__(
+        self, host: str = "localhost", port: int = 5432, unix_sock: str | None = None, **options: Any
+    ) -> None:
+        self._prepared: dict[object, tuple[Any, ...]] = {}
+        opened: list[socket.socket] = []
+        try:
+            if (
+                unix_sock is None
+            ):  # pg8000 forgets its own if the server goes before it says whether it has TLS
+                opened.append(socket.create_connection((host, port)))
+                opened[0].setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                options["sock"] = opened[0]
+            super().__init__(host=host, port=port, unix_sock=unix_sock, **options)
+        except BaseException as error:
+            for one in opened:
+                one.close()
+            if isinstance(error, OSError):
+                raise _lost(error) from error
+            raise
+
+    def execute_unnamed(
+        self, statement: str, vals: Sequence[object] = (), oids: Sequence[int] = (), stream: object = None
+    ) -> object:
+        """Run a statement that most often was run before."""
+        key = (statement, tuple(oids))
+        if key not in self._prepared:
+            if stream is not None or len(self._prepared) >= _PREPARED:
+                return super().execute_unnamed(statement, vals, oids, stream)
+            self._prepared[key] = self.prepare_statement(statement, oids)
+        name, columns, converters = self._prepared[key]
+        return self.execute_named(name, make_params(self.py_types, vals), columns, converters, statement)
+
+    def handle_messages(self, context: object) -> None:
+        """Read what the server answers."""
+        try:
+            super().handle_messages(context)
+        except OSError as error:
+            raise _lost(error) from error
+
+    def close(self) -> None:
+        """Say goodbye, if somebody listens, and close the socket."""
+        if self._usock is None:
+            raise pg8000.InterfaceError("connection is closed")
+        stream = self._sock
+        with contextlib.suppress(pg8000.InterfaceError):  # nobody listens any more
+            super().close()
+        with contextlib.suppress(OSError):  # what was not sent
+            stream.close()
+
+
+def _lost(error: OSError) -> Exception:
+    # By these two words SQLAlchemy knows that the connection is of no use any more.
+    lost: Exception = pg8000.InterfaceError(f"network error: {error}")
+    return lost

@@ -1,0 +1,134 @@
+"""Golden pages, whose truth experts told: who may go on after the first of them, and when the next comes."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.raters import Rater, change
+from manyhot.reassess.app.store.settings import Settings
+
+_VISITS, _PAGES = schema.visits, schema.pages
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A rater's last answers to golden questions, counted.
+
+    Attributes
+    ----------
+    under_no, under_yes : tuple of int, length 3
+        No, maybe and yes where the truth is no, and where it is yes.
+    """
+
+    under_no: tuple[int, int, int]
+    under_yes: tuple[int, int, int]
+
+    @property
+    def informedness(self) -> float | None:
+        """How far answers tell the truths apart: 0 is guessing, 1 knowing; None where a truth is missing.
+
+        The chance that an answer under the truth yes is above one under the truth no, less the chance that it
+        is below, as in the table ``raters``.
+        """
+        n_no, n_yes = sum(self.under_no), sum(self.under_yes)
+        if not n_no or not n_yes:
+            return None
+        above = sum(self.under_yes[a] * self.under_no[b] for a in range(3) for b in range(a))
+        below = sum(self.under_yes[a] * self.under_no[b] for a in range(3) for b in range(a + 1, 3))
+        return (above - below) / (n_no * n_yes)
+
+
+def judge(connection: sa.Connection, rater: Rater, settings: Settings) -> bool | None:
+    """Say whether a rater has qualified, once the first golden pages are done; None before, or if known.
+
+    Where there are no golden pages, or those that were answered have one truth only, nobody can tell, and the
+    rater goes on. A page that was skipped, as its image could not be shown, was not done; who skips all is
+    for the owner to look at.
+    """
+    if not is_pending(rater, settings) or rater.is_owner:
+        return None
+    there = sa.select(sa.func.count()).select_from(_PAGES).where(_PAGES.c.golden)
+    answered, skipped = _count_done(connection, rater)
+    needed = min(settings.qualify, connection.execute(there).scalar_one() - skipped)
+    if answered < needed:
+        return None
+    found = count_golden(connection, rater.id).informedness
+    passed = (found is None or found >= settings.least_informedness) and (answered > 0 or not skipped)
+    change(connection, rater.id, qualified=passed)
+    return passed
+
+
+def is_pending(rater: Rater, settings: Settings) -> bool:
+    """Return whether the first golden pages are still to come, or to be done."""
+    return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
+
+
+def is_due(connection: sa.Connection, rater: Rater, settings: Settings) -> bool:
+    """Return whether the next page is to be a golden one.
+
+    After the first ones at random, one in so many: a rater who counts pages learns nothing. The same rater
+    gets the same answer again.
+    """
+    if is_pending(rater, settings):
+        shown: int = connection.execute(_golden_visits(rater)).scalar_one()
+        return shown - _count_done(connection, rater)[1] < settings.qualify
+    if not settings.golden_every:
+        return False
+    seen = connection.execute(
+        sa.select(sa.func.count()).where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0)
+    ).scalar_one()
+    due: bool = random.Random(f"{rater.seed}/{seen}/golden").random() * settings.golden_every < 1  # noqa: S311
+    return due
+
+
+def next_page(connection: sa.Connection, rater: Rater) -> int | None:
+    """Return the first golden page that a rater has not seen; None where there is none."""
+    seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
+    query = sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen).order_by(_PAGES.c.position).limit(1)
+    return connection.scalar(query)
+
+
+def count_golden(connection: sa.Connection, rater_id: int) -> Golden:
+    """Count the last answers of a rater to golden questions, refinement apart."""
+    votes, golden = schema.votes, schema.golden
+    query = (
+        sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)
+        .join(golden, golden.c.question_id == votes.c.question_id)
+        .join(_VISITS, _VISITS.c.id == votes.c.visit_id)
+        .where(votes.c.rater_id == rater_id, _VISITS.c.round == 0, _VISITS.c.rater_id == rater_id)
+        .order_by(votes.c.id)
+    )
+    last = {question: (answer, truth) for question, answer, truth in connection.execute(query)}
+    counts = {truth: [0, 0, 0] for truth in (False, True)}
+    for answer, truth in last.values():
+        counts[bool(truth)][answer] += 1
+    (a, b, c), (d, e, f) = counts[False], counts[True]
+    return Golden((a, b, c), (d, e, f))
+
+
+def _count_done(connection: sa.Connection, rater: Rater) -> tuple[int, int]:
+    """Return how many golden pages a rater has answered, and how many skipped, in whole or in part."""
+    votes = schema.votes
+    query = (
+        sa.select(_VISITS.c.shown, sa.func.count(sa.distinct(votes.c.question_id)))
+        .outerjoin(votes, votes.c.visit_id == _VISITS.c.id)
+        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, _VISITS.c.slot_id.is_(None))
+        .where(_VISITS.c.state == "done")
+        .group_by(_VISITS.c.id, _VISITS.c.shown)
+    )
+    whole = [answers >= len(json.loads(shown)) for shown, answers in connection.execute(query)]
+    return whole.count(True), whole.count(False)
+
+
+def _golden_visits(rater: Rater) -> sa.Select[Any]:
+    return (
+        sa.select(sa.func.count())
+        .select_from(_VISITS)
+        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, _VISITS.c.slot_id.is_(None))
+    )

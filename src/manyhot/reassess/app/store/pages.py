@@ -1,0 +1,423 @@
+"""Who is shown which page: never more raters on a question than are wanted, and no answer thrown away."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from manyhot.reassess.app.store import golden, schema
+from manyhot.reassess.app.store.database import MINUTE, now
+from manyhot.reassess.app.store.raters import Rater
+from manyhot.reassess.app.store.settings import Settings, read_with
+from manyhot.reassess.app.store.visits import Visit, count_visits, find_visits
+
+AHEAD = 4
+"""Pages that a rater holds at once: the one that is looked at, and the next, which are loaded meanwhile.
+
+Where the connection is lost, they are what can still be answered."""
+
+
+_VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
+
+
+_VOTES, _QUESTIONS = schema.votes, schema.questions
+
+
+_PARKED = 0
+"""Holds a slot that nobody is to get, but which has answers: with more raters it is needed again."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a rater has to do.
+
+    Attributes
+    ----------
+    visits : list of Visit
+        Open ones, the one to look at first.
+    reason : str
+        Why there are none: finished, paused, closed, stopped or limit; empty where there are some.
+    done : int
+        Pages that the rater has done.
+    """
+
+    visits: list[Visit]
+    reason: str
+    done: int
+
+
+def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
+    """Give a rater pages up to `AHEAD`, and return those that are open."""
+    rater, settings = read_with(connection, rater)
+    give_back(connection)
+    if (passed := golden.judge(connection, rater, settings)) is not None:
+        if not passed:
+            stop(connection, rater.id)
+        rater, settings = read_with(connection, rater)
+    open_ids = _open_ids(connection, rater)
+    reason = _why_none(connection, rater, settings)
+    while not reason and len(open_ids) < AHEAD:
+        taken = _take(connection, rater, settings)
+        if taken is None:
+            reason = "finished"
+        else:
+            open_ids.append(taken)
+            reason = _why_none(connection, rater, settings)
+    if settings.state != "running" or rater.state != "active":
+        open_ids = []
+    done = count_visits(connection, rater, "done")
+    return Queue(find_visits(connection, open_ids), "" if open_ids else reason, done)
+
+
+def give_back(connection: sa.Connection) -> None:
+    """Free the slots of visits that were left open for too long; their answers stay."""
+    _return(connection, _VISITS.c.expires_at < now())
+
+
+def stop(connection: sa.Connection, rater_id: int) -> None:
+    """Let a rater answer no more; open pages go to others at once."""
+    connection.execute(
+        schema.raters.update()
+        .where(schema.raters.c.id == rater_id, schema.raters.c.state == "active")
+        .values(state="stopped")
+    )
+    give_back_of(connection, rater_id)
+
+
+def give_back_of(connection: sa.Connection, rater_id: int) -> None:
+    """Free the slots of all open visits of a rater."""
+    _return(connection, _VISITS.c.rater_id == rater_id)
+
+
+def is_to_renew(visit: Visit, settings: Settings) -> bool:
+    """Return whether an answer to a page is a reason to `renew`: its first, and then one in some minutes."""
+    return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
+
+
+def renew(connection: sa.Connection, rater_id: int, settings: Settings) -> None:
+    """Whoever answers is there: all pages that the rater has open stay open for longer."""
+    connection.execute(
+        _VISITS.update()
+        .where(_VISITS.c.rater_id == rater_id, _VISITS.c.state == "open")
+        .values(expires_at=_until(settings))
+    )
+
+
+def reopen(connection: sa.Connection, visit: Visit, settings: Settings) -> bool:
+    """Let a rater go on with a page that was given back; return False where others do, or have finished it.
+
+    What somebody else answered meanwhile in the same slot is not asked any more, nor what the rater answered
+    in another one.
+    """
+    shown = visit.shown
+    if visit.slot is not None:
+        rater_id = sa.select(_VISITS.c.rater_id).where(_VISITS.c.id == visit.id).scalar_subquery()
+        mine = _of(visit.page, rater_id)
+        if connection.scalar(sa.select(_VISITS.c.id).where(*mine, _VISITS.c.state == "open")) is not None:
+            return False
+        taken = _answered(connection, visit.page, visit.slot) | _classes(connection, *mine)
+        taken |= _enough(connection, visit.page, settings)
+        shown = tuple(c for c in shown if c in visit.answers or c not in taken)
+        if set(shown) <= set(visit.answers) or not _hold(connection, visit.slot, visit.id):
+            return False
+    values = {"state": "open", "shown": json.dumps(shown), "expires_at": _until(settings)}
+    if len(shown) < len(visit.shown):
+        values["partial"] = True
+    connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(**values))
+    return True
+
+
+def finish(connection: sa.Connection, visit: Visit) -> None:
+    """Close a visit whose questions are answered.
+
+    A slot that asks more than this rater could answer goes to somebody else for the rest.
+    """
+    connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(state="done", done_at=now()))
+    if visit.slot is not None and visit.partial:
+        rest = set(_asked(connection, visit.page)) - _answered(connection, visit.page, visit.slot)
+        if rest:
+            held = (_SLOTS.c.id == visit.slot) & (_SLOTS.c.visit_id == visit.id)
+            connection.execute(_SLOTS.update().where(held).values(visit_id=None))
+
+
+def want_raters(connection: sa.Connection, wanted: int) -> None:
+    """Let each page have as many slots as raters are wanted now; those with answers stay."""
+    connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED).values(visit_id=None))
+    counts = (
+        sa.select(_PAGES.c.id, _PAGES.c.position, sa.func.count(_SLOTS.c.id).label("n"))
+        .select_from(_PAGES.outerjoin(_SLOTS, _SLOTS.c.page_id == _PAGES.c.id))
+        .where(~_PAGES.c.golden)
+        .group_by(_PAGES.c.id, _PAGES.c.position)
+    )
+    more: list[dict[str, int]] = []
+    fewer: dict[int, int] = {}
+    for page, position, n in connection.execute(counts):
+        more += [{"page_id": page, "position": position}] * (wanted - n)
+        if n > wanted:
+            fewer[page] = n - wanted
+    _in_parts(more, lambda part: connection.execute(_SLOTS.insert(), part))
+    # A slot that is dropped would take its answers out of the count, and SQLite gives its number to another.
+    dropped: list[int] = []
+    parked: list[int] = []
+    for slot, page, held in _free_by_answers(connection) if fewer else ():
+        if fewer.get(page):
+            fewer[page] -= 1
+            (parked if held else dropped).append(slot)
+    park = _SLOTS.update().values(visit_id=_PARKED)
+    _in_parts(dropped, lambda part: connection.execute(_SLOTS.delete().where(_SLOTS.c.id.in_(part))))
+    _in_parts(parked, lambda part: connection.execute(park.where(_SLOTS.c.id.in_(part))))
+
+
+def count_free(connection: sa.Connection) -> int:
+    """Return how many looks at pages are still wanted from anybody."""
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(_SLOTS).where(_SLOTS.c.visit_id.is_(None))
+    ).scalar_one()
+
+
+def open_visit(
+    connection: sa.Connection,
+    rater: Rater,
+    settings: Settings,
+    page: int,
+    classes: Sequence[int],
+    *,
+    round: int = 0,
+    slot: int | None = None,
+    partial: bool = False,
+) -> int:
+    """Open a page for a rater and return the number of the visit."""
+    shown = list(classes)
+    # The same order whenever a rater comes back to a page, and another for each rater.
+    random.Random(f"{rater.seed}/{page}").shuffle(shown)  # noqa: S311
+    number: int = connection.execute(
+        _VISITS.insert()
+        .values(
+            key=secrets.token_hex(8),
+            page_id=page,
+            rater_id=rater.id,
+            round=round,
+            slot_id=slot,
+            shown=json.dumps(shown),
+            partial=partial,
+            shown_at=now(),
+            expires_at=_until(settings),
+            state="open",
+        )
+        .returning(_VISITS.c.id)
+    ).scalar_one()
+    return number
+
+
+def _why_none(connection: sa.Connection, rater: Rater, settings: Settings) -> str:
+    if settings.state != "running":
+        return settings.state
+    if rater.state != "active":
+        return "stopped"
+    most = settings.max_pages if rater.max_pages is None else rater.max_pages
+    if most and count_visits(connection, rater, "open", "done") >= most:
+        return "limit"
+    return ""
+
+
+def _open_ids(connection: sa.Connection, rater: Rater) -> list[int]:
+    query = sa.select(_VISITS.c.id).where(
+        _VISITS.c.rater_id == rater.id, _VISITS.c.state == "open", _VISITS.c.round == 0
+    )
+    return list(connection.scalars(query.order_by(_VISITS.c.id)))
+
+
+def _return(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    late = connection.scalars(sa.select(_VISITS.c.id).where(_VISITS.c.state == "open", which)).all()
+    if late:
+        connection.execute(_VISITS.update().where(_VISITS.c.id.in_(late)).values(state="returned"))
+        connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.in_(late)).values(visit_id=None))
+
+
+def _until(settings: Settings) -> int:
+    return now() + int(settings.lease_minutes * MINUTE)
+
+
+def _hold(connection: sa.Connection, slot: int, visit: int) -> bool:
+    """Take a slot for a visit; return False where another has it."""
+    taken = connection.execute(
+        _SLOTS.update().where(_SLOTS.c.id == slot, _SLOTS.c.visit_id.is_(None)).values(visit_id=visit)
+    )
+    return bool(taken.rowcount)
+
+
+def _take(connection: sa.Connection, rater: Rater, settings: Settings) -> int | None:
+    """Open the next page for a rater and return its visit; None where there is none left.
+
+    First what the rater left, then a golden page where one is due, then pages that the rater has not seen,
+    and at last other slots of pages of which the rater answered a part.
+    """
+    for visit in _left(connection, rater):
+        if reopen(connection, visit, settings):
+            return visit.id
+    if golden.is_due(connection, rater, settings):
+        page = golden.next_page(connection, rater)
+        if page is not None:
+            return open_visit(connection, rater, settings, page, _asked(connection, page))
+    if golden.is_pending(rater, settings):
+        return None
+    return _take_fresh(connection, rater, settings) or _take_rest(connection, rater, settings)
+
+
+def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
+    """Return the visits that a rater left, and that nobody has taken over."""
+    ids = connection.scalars(
+        sa.select(_VISITS.c.id)
+        .outerjoin(_SLOTS, _SLOTS.c.id == _VISITS.c.slot_id)
+        .where(_VISITS.c.rater_id == rater.id, _VISITS.c.state == "returned", _VISITS.c.round == 0)
+        .where(_VISITS.c.slot_id.is_(None) | (_SLOTS.c.id.is_not(None) & _SLOTS.c.visit_id.is_(None)))
+        .order_by(_VISITS.c.id)
+    ).all()
+    return find_visits(connection, ids)
+
+
+def _take_fresh(connection: sa.Connection, rater: Rater, settings: Settings) -> int | None:
+    while (found := _free_slot(connection, rater)) is not None:
+        slot, page, position = found
+        visit = _take_slot(connection, rater, settings, page, slot, set())
+        if visit is not None:
+            connection.execute(
+                schema.raters.update().where(schema.raters.c.id == rater.id).values(position=position)
+            )
+            return visit
+    return None
+
+
+def _free_slot(connection: sa.Connection, rater: Rater) -> tuple[int, int, int] | None:
+    """Return the next free slot of a page that the rater has not seen, and look at earlier ones last."""
+    seen = sa.exists().where(
+        _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == rater.id, _VISITS.c.round == 0
+    )
+    last = connection.scalar(sa.select(schema.raters.c.position).where(schema.raters.c.id == rater.id)) or 0
+    free = (
+        sa.select(_SLOTS.c.id, _SLOTS.c.page_id, _SLOTS.c.position)
+        .where(_SLOTS.c.visit_id.is_(None), ~seen)
+        .order_by(_SLOTS.c.position, _SLOTS.c.id)
+        .limit(1)
+    )
+    for part in (_SLOTS.c.position > last, _SLOTS.c.position <= last):
+        row = connection.execute(free.where(part)).first()
+        if row is not None:
+            return row.id, row.page_id, row.position
+    return None
+
+
+def _take_rest(connection: sa.Connection, rater: Rater, settings: Settings) -> int | None:
+    """Open a page again for what the rater has not answered on it, and another slot still asks."""
+    part = _VISITS.c.partial | (_VISITS.c.state == "returned")
+    seen = sa.select(_VISITS.c.page_id).where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, part)
+    free = sa.select(_SLOTS.c.id, _SLOTS.c.page_id).where(
+        _SLOTS.c.visit_id.is_(None), _SLOTS.c.page_id.in_(seen)
+    )
+    here = sa.exists().where(
+        _VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.rater_id == rater.id, _VISITS.c.state == "open"
+    )
+    own: dict[int, set[int]] = {}
+    for slot, page in connection.execute(free.where(~here).order_by(_SLOTS.c.position, _SLOTS.c.id)).all():
+        if page not in own:
+            own[page] = _classes(connection, *_of(page, rater.id))
+        if own[page].issuperset(_asked(connection, page)):
+            continue
+        visit = _take_slot(connection, rater, settings, page, slot, own[page])
+        if visit is not None:
+            return visit
+    return None
+
+
+def _take_slot(
+    connection: sa.Connection, rater: Rater, settings: Settings, page: int, slot: int, own: set[int]
+) -> int | None:
+    """Open a page in a slot, for what neither its earlier holders nor the rater answered."""
+    asked, answered = _asked(connection, page), _answered(connection, page, slot)
+    enough = _enough(connection, page, settings)
+    classes = [c for c in asked if c not in answered | enough and c not in own]
+    if not classes:
+        if enough and (answered | enough).issuperset(asked):
+            _hold(connection, slot, _PARKED)
+        elif answered.issuperset(asked):  # nothing is left of it: it is free by mistake
+            last = sa.select(sa.func.max(_VISITS.c.id)).where(
+                _VISITS.c.page_id == page, _VISITS.c.slot_id == slot
+            )
+            _hold(connection, slot, connection.execute(last).scalar_one())
+        return None
+    visit = open_visit(
+        connection, rater, settings, page, classes, slot=slot, partial=len(classes) < len(asked)
+    )
+    if _hold(connection, slot, visit):
+        return visit
+    connection.execute(_VISITS.delete().where(_VISITS.c.id == visit))
+    return None
+
+
+def _enough(connection: sa.Connection, page: int, settings: Settings) -> set[int]:
+    """Return the classes of a page that as many raters as are wanted answered, or are looking at.
+
+    Slots see to that by themselves, except where there are more than raters are wanted: once more were.
+    """
+    slots = sa.select(sa.func.count()).where(_SLOTS.c.page_id == page)
+    if connection.execute(slots).scalar_one() <= settings.raters:
+        return set()
+    here = (_VISITS.c.page_id == page) & (_VISITS.c.round == 0)
+    answered = (
+        sa.select(_VISITS.c.rater_id, _QUESTIONS.c.class_id)
+        .join(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
+        .join(_QUESTIONS, _QUESTIONS.c.id == _VOTES.c.question_id)
+    )
+    pairs = {(who, class_id) for who, class_id in connection.execute(answered.where(here))}
+    looking = sa.select(_VISITS.c.rater_id, _VISITS.c.shown).where(here, _VISITS.c.state == "open")
+    for who, shown in connection.execute(looking):
+        pairs |= {(who, class_id) for class_id in json.loads(shown)}
+    counts = Counter(class_id for _, class_id in pairs)
+    return {class_id for class_id, n in counts.items() if n >= settings.raters}
+
+
+def _asked(connection: sa.Connection, page: int) -> list[int]:
+    """Return the classes of a page."""
+    query = sa.select(_QUESTIONS.c.class_id).where(_QUESTIONS.c.page_id == page)
+    return list(connection.scalars(query.order_by(_QUESTIONS.c.id)))
+
+
+def _answered(connection: sa.Connection, page: int, slot: int) -> set[int]:
+    """Return the classes of a page that were answered in a slot, by whoever held it."""
+    return _classes(connection, _VISITS.c.page_id == page, _VISITS.c.slot_id == slot)
+
+
+def _classes(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> set[int]:
+    query = (
+        sa.select(_QUESTIONS.c.class_id)
+        .join(_VOTES, _VOTES.c.question_id == _QUESTIONS.c.id)
+        .join(_VISITS, _VISITS.c.id == _VOTES.c.visit_id)
+    )
+    return set(connection.scalars(query.where(*which)))
+
+
+def _of(page: int, rater: Any) -> tuple[sa.ColumnElement[bool], ...]:
+    return _VISITS.c.page_id == page, _VISITS.c.rater_id == rater, _VISITS.c.round == 0
+
+
+def _free_by_answers(connection: sa.Connection) -> list[tuple[int, int, bool]]:
+    """Return free slots, their pages, and whether anybody ever held them: those first that nobody did."""
+    held = sa.exists().where(_VISITS.c.page_id == _SLOTS.c.page_id, _VISITS.c.slot_id == _SLOTS.c.id)
+    query = sa.select(_SLOTS.c.id, _SLOTS.c.page_id, held).where(_SLOTS.c.visit_id.is_(None))
+    rows = connection.execute(query.order_by(_SLOTS.c.id)).all()
+    return sorted(((slot, page, bool(held)) for slot, page, held in rows), key=lambda row: row[2])
+
+
+def _in_parts(rows: list[T], change: Callable[[list[T]], object]) -> None:
+    for start in range(0, len(rows), 5_000):
+        change(rows[start : start + 5_000])

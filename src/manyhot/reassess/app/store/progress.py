@@ -1,0 +1,443 @@
+"""What has come in so far, in numbers, without counting everything anew each time.
+
+Votes are only ever added. So a tally keeps what it has read as arrays, 64 bytes a vote, and then reads what
+is new.
+
+A look at the app's database from outside: `manyhot status` is quick, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from numpy import typing as npt
+
+from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.database import DAY, MINUTE, now
+from manyhot.tables import Golden, Votes
+
+HOUR = 60 * MINUTE
+
+
+_READ = 50_000
+"""Votes that are read at once: others want the processor, too."""
+
+
+YES = 2
+
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a campaign is.
+
+    Attributes
+    ----------
+    images, pages, questions : int
+        That are asked about; golden questions apart.
+    wanted : int
+        Raters of each question.
+    pages_done, questions_done : int
+        With as many answers as are wanted.
+    by_answers : tuple of (int, int)
+        How many questions have how many answers.
+    answers, golden_answers : int
+        The last of each rater to each question.
+    changed : int
+        Answers that were changed later.
+    missing : int
+        Answers that are still wanted.
+    last_hour, last_day : int
+        Answers that came in this time, to golden questions, too.
+    raters_last_hour : int
+        Raters whose these were.
+    pace : (float, int)
+        Seconds, and the answers during these, golden ones apart: of the last hour, or where there were none,
+        of the last day; where answering began later, since then.
+    seconds, timed : float, int
+        Median of what an answer takes, over so many pages; NaN where there are none.
+    differing, decided : int
+        Questions that have enough answers, and are in one rater's set but not in another's; of these, those
+        that somebody decided.
+    """
+
+    images: int
+    pages: int
+    questions: int
+    wanted: int
+    pages_done: int
+    questions_done: int
+    by_answers: tuple[tuple[int, int], ...]
+    answers: int
+    golden_answers: int
+    changed: int
+    missing: int
+    last_hour: int
+    last_day: int
+    raters_last_hour: int
+    pace: tuple[float, int]
+    seconds: float
+    timed: int
+    differing: int
+    decided: int
+
+
+@dataclass(frozen=True)
+class RaterCount:
+    """What a rater has done: pages and answers, and when the last came in, in microseconds since 1970."""
+
+    pages: int
+    answers: int
+    last_at: int
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """A state of the votes.
+
+    Attributes
+    ----------
+    progress : Progress
+    raters : dict of int to RaterCount
+        By number.
+    disputes : list of (int, int)
+        Pages to decide on, in the order of asking, and on how many of their classes raters differ.
+    at : int
+        When it was counted.
+    """
+
+    progress: Progress
+    raters: dict[int, RaterCount]
+    disputes: list[tuple[int, int]]
+    at: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The questions of a campaign, which stay as they are, by position in the order of their numbers."""
+
+    id: Ints
+    class_id: Ints
+    page: Ints
+    image: Ints
+    position: Ints
+    golden: npt.NDArray[np.bool_]
+    truth: dict[int, bool]
+    names: dict[int, str]
+
+    @classmethod
+    def read(cls, connection: sa.Connection) -> _Asked:
+        questions, pages = schema.questions, schema.pages
+        rows = connection.execute(
+            sa.select(
+                questions.c.id,
+                questions.c.class_id,
+                pages.c.id,
+                pages.c.image_id,
+                pages.c.position,
+                pages.c.golden,
+            )
+            .join(pages, pages.c.id == questions.c.page_id)
+            .order_by(questions.c.id)
+        )
+        columns = _columns(rows, 6)
+        truth = connection.execute(sa.select(schema.golden.c.question_id, schema.golden.c.truth))
+        names = connection.execute(sa.select(schema.images.c.id, schema.images.c.name))
+        a, b, c, d, e, golden = columns
+        return cls(
+            a,
+            b,
+            c,
+            d,
+            e,
+            golden.astype(bool),
+            {question: bool(yes) for question, yes in truth},
+            {row[0]: row[1] for row in names},
+        )
+
+
+class Tally:
+    """The votes of a database as arrays."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: _Asked | None = None
+        self._last = 0
+        self._parts: list[Ints] = []
+
+    def read(self, connection: sa.Connection) -> Taken:
+        """Read what is new, and return the votes so far."""
+        with self._lock:
+            if self._asked is None or not len(self._asked.id):
+                self._asked = _Asked.read(connection)
+            for part in _new_votes(connection, self._last):
+                self._parts.append(part)
+                self._last = int(part[0, -1])
+            if len(self._parts) > 1:
+                self._parts = [np.concatenate(self._parts, axis=1)]
+            raters = connection.execute(sa.select(schema.raters.c.id, schema.raters.c.name))
+            votes = self._parts[0] if self._parts else np.zeros((len(_COLUMNS), 0), np.int64)
+            return Taken(self._asked, votes, {row[0]: row[1] for row in raters})
+
+
+_COLUMNS = ("id", "question", "rater", "answer", "round", "visit", "shown_at", "answered_at")
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """The votes at some time."""
+
+    asked: _Asked
+    votes: Ints
+    names: dict[int, str]
+
+    def _column(self, name: str) -> Ints:
+        column: Ints = self.votes[_COLUMNS.index(name)]
+        return column
+
+    @cached_property
+    def question(self) -> Ints:
+        """The position of each vote's question."""
+        found: Ints = np.searchsorted(self.asked.id, self._column("question"))
+        return found
+
+    @cached_property
+    def first(self) -> Ints:
+        """The votes of round 0 that count: the last of each rater to each question."""
+        return self._last_of(np.flatnonzero(self._column("round") == 0))
+
+    @cached_property
+    def counts(self) -> Ints:
+        """How many raters gave each answer to each question in round 0, shape (Q, 3)."""
+        cells = self.question[self.first] * 3 + self._column("answer")[self.first]
+        counts: Ints = np.bincount(cells, minlength=len(self.asked.id) * 3).reshape(-1, 3)
+        return counts
+
+    @cached_property
+    def decided(self) -> npt.NDArray[np.bool_]:
+        """Whether somebody decided on each question."""
+        found = np.zeros(len(self.asked.id), bool)
+        found[self.question[self._column("round") > 0]] = True
+        return found
+
+    def _last_of(self, rows: Ints) -> Ints:
+        """Return the last vote of each rater to each question among some; they are in the order of coming."""
+        cells = self.question[rows] * (self._column("rater").max(initial=0) + 1) + self._column("rater")[rows]
+        _, at = np.unique(cells[::-1], return_index=True)
+        return np.sort(rows[len(rows) - 1 - at])
+
+    def differing(self, least: int) -> npt.NDArray[np.bool_]:
+        """Return which questions have enough answers, and raters differ on whether they are in the set."""
+        yes, n = self.counts[:, YES], self.counts.sum(1)
+        found: npt.NDArray[np.bool_] = ~self.asked.golden & (n >= max(least, 2)) & (yes > 0) & (yes < n)
+        return found
+
+    def count(self, wanted: int, refine_from: int) -> Counted:
+        """Count the votes."""
+        differing = self.differing(refine_from or wanted)
+        progress = self._progress(wanted, differing)
+        return Counted(progress, self._raters(), self._disputes(differing & ~self.decided), now())
+
+    def _progress(self, wanted: int, differing: npt.NDArray[np.bool_]) -> Progress:
+        normal = ~self.asked.golden
+        n = self.counts.sum(1)[normal]
+        by, questions = np.unique(n, return_counts=True)
+        pages, at = np.unique(self.asked.page[normal], return_inverse=True)
+        short = np.bincount(at, n < wanted, len(pages))
+        rater, answered = self._column("rater")[self.first], self._column("answered_at")[self.first]
+        recent = answered >= now() - HOUR
+        seconds = self._seconds()
+        return Progress(
+            images=len(np.unique(self.asked.image[normal])),
+            pages=len(pages),
+            questions=int(normal.sum()),
+            wanted=wanted,
+            pages_done=int((short == 0).sum()),
+            questions_done=int((n >= wanted).sum()),
+            by_answers=tuple(zip(by.tolist(), questions.tolist(), strict=True)),
+            answers=int(n.sum()),
+            golden_answers=len(self.first) - int(n.sum()),
+            changed=int((self._column("round") == 0).sum()) - len(self.first),
+            missing=int(np.maximum(wanted - n, 0).sum()),
+            last_hour=int(recent.sum()),
+            last_day=int((answered >= now() - DAY).sum()),
+            raters_last_hour=len(np.unique(rater[recent])),
+            pace=self._pace(),
+            seconds=float(np.median(seconds)) if len(seconds) else float("nan"),
+            timed=len(seconds),
+            differing=int(differing.sum()),
+            decided=int((differing & self.decided).sum()),
+        )
+
+    def _pace(self) -> tuple[float, int]:
+        shown = self._column("shown_at")
+        answered = self._column("answered_at")[self.first[~self.asked.golden[self.question[self.first]]]]
+        if not len(answered):
+            return 0.0, 0
+        began = max(now() - int(shown.min()), MINUTE)
+        for span in (HOUR, DAY):
+            if n := int((answered >= now() - span).sum()):
+                return min(span, began) / 1e6, n
+        return 0.0, 0
+
+    def _seconds(self) -> npt.NDArray[np.float64]:
+        """Return the seconds that an answer took, for each page that a rater saw."""
+        visit, shown, answered = (self._column(c)[self.first] for c in ("visit", "shown_at", "answered_at"))
+        if not len(visit):
+            return np.zeros(0)
+        order = np.argsort(visit, kind="stable")
+        starts = np.flatnonzero(np.diff(visit[order], prepend=-1))
+        last = np.maximum.reduceat(answered[order], starts)
+        n = np.diff(np.append(starts, len(order)))
+        took: npt.NDArray[np.float64] = (last - shown[order][starts]) / n / 1e6
+        return took
+
+    def _raters(self) -> dict[int, RaterCount]:
+        rater, visit, answered = (self._column(c)[self.first] for c in ("rater", "visit", "answered_at"))
+        size = int(rater.max(initial=0)) + 1
+        answers = np.bincount(rater, minlength=size)
+        last = np.zeros(size, np.int64)
+        np.maximum.at(last, rater, answered)
+        _, at = np.unique(visit, return_index=True)
+        pages = np.bincount(rater[at], minlength=size)
+        return {
+            int(r): RaterCount(int(pages[r]), int(answers[r]), int(last[r])) for r in np.flatnonzero(answers)
+        }
+
+    def _disputes(self, open_: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+        rows = np.flatnonzero(open_)
+        position, at, n = np.unique(self.asked.position[rows], return_index=True, return_counts=True)
+        pages = self.asked.page[rows][at]
+        return [(int(page), int(k)) for page, k, _ in zip(pages, n, position, strict=True)]
+
+    def to_votes(self, n_classes: int, class_hash: str) -> tuple[Votes, Golden | None]:
+        """Return the answers of round 0 as a votes table is, and the truth of golden questions."""
+        ids = pa.array([self.asked.names[i] for i in self.asked.image.tolist()], pa.string())
+        classes = self.asked.class_id.astype(np.int32)
+        numbers, rater = np.unique(self._column("rater")[self.first], return_inverse=True)
+        names = pa.array([self.names[i] for i in numbers.tolist()], pa.string())
+        more = pa.table(
+            {
+                "page_id": self._column("visit")[self.first].astype(str),
+                **{
+                    name: pa.array(self._column(name)[self.first], pa.timestamp("us", "UTC"))
+                    for name in ("shown_at", "answered_at")
+                },
+            }
+        )
+        votes = Votes(
+            ids,
+            classes,
+            names,
+            self.question[self.first].astype(np.int32),
+            rater.astype(np.int32),
+            self._column("answer")[self.first].astype(np.int8),
+            n_classes,
+            class_hash,
+            more=more,
+        )
+        return votes, self._golden(ids, classes, n_classes, class_hash)
+
+    def _golden(
+        self, ids: pa.Array, classes: npt.NDArray[np.int32], n_classes: int, class_hash: str
+    ) -> Golden | None:
+        if not self.asked.truth:
+            return None
+        known = sorted(self.asked.truth)
+        at = np.searchsorted(self.asked.id, known)
+        n = len(known)
+        truth = np.array([YES * self.asked.truth[q] for q in known], np.int8)
+        experts = Votes(
+            ids.take(pa.array(at)),
+            classes[at],
+            pa.array(["experts"]),
+            np.arange(n, dtype=np.int32),
+            np.zeros(n, np.int32),
+            truth,
+            n_classes,
+            class_hash,
+        )
+        return Golden(experts)
+
+
+def _new_votes(connection: sa.Connection, last: int) -> Iterator[Ints]:
+    """Yield the votes after one, some at a time, the columns of `_COLUMNS`."""
+    votes, visits = schema.votes, schema.visits
+    query = (
+        sa.select(
+            votes.c.id,
+            votes.c.question_id,
+            votes.c.rater_id,
+            votes.c.answer,
+            visits.c.round,
+            votes.c.visit_id,
+            visits.c.shown_at,
+            votes.c.answered_at,
+        )
+        .join(visits, visits.c.id == votes.c.visit_id)
+        .order_by(votes.c.id)
+        .limit(_READ)
+    )
+    while True:
+        part = np.stack(_columns(connection.execute(query.where(votes.c.id > last)), len(_COLUMNS)))
+        if not part.shape[1]:
+            return
+        yield part
+        last = int(part[0, -1])
+
+
+def _columns(rows: sa.CursorResult[tuple[int, ...]] | sa.Result[tuple[int, ...]], count: int) -> list[Ints]:
+    columns = list(zip(*rows.all(), strict=True)) or [()] * count
+    return [np.array(column, np.int64) for column in columns]
+
+
+def count_votes(path: Path) -> int | None:
+    """Return how many votes a SQLite file of the app holds; None where it is none.
+
+    What the app needs is not needed.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM votes").fetchone()[0])
+    except sqlite3.Error:
+        return None
+
+
+def count_votes_at(address: str) -> int | None:
+    """Return how many votes a database of the app holds, by its address; None where it is empty.
+
+    Raises
+    ------
+    InputError
+        The address is none, or of another kind of database.
+    OutputError
+        The database cannot be used.
+    """
+    import sqlalchemy as sa
+
+    from manyhot.reassess.app.store import engines, schema
+
+    engine = engines.reader(address)
+    if engine.dialect.name == "sqlite":  # to connect would make the file
+        return count_votes(Path(str(engine.url.database)))
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table(schema.votes.name):
+                return None
+            count = sa.select(sa.func.count()).select_from(schema.votes)
+            return int(connection.execute(count).scalar_one())
+    except sa.exc.SQLAlchemyError as error:
+        raise engines.trouble(engine, error) or error from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,306 @@
+"""Raters, the owner, their invitations and their sessions.
+
+Tokens are 256 random bits. The database keeps their sha256 alone: who reads it cannot come in with it, and a
+look-up by hash tells nothing by the time it takes. Of an owner's password it keeps what Argon2 makes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+import argon2
+import sqlalchemy as sa
+
+from manyhot.errors import InputError
+from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.database import DAY, now
+
+SESSION_DAYS = 30
+
+
+MOST_SESSIONS = 50
+"""Of one person; the oldest end."""
+
+
+LEAST_PASSWORD, MOST_PASSWORD = 10, 200
+
+
+OWNER = "owner"
+"""The name of an owner who was given none."""
+
+
+_MAX_NAME = 80
+
+
+Role = Literal["rater", "owner"]
+
+
+_HASHER = argon2.PasswordHasher()
+
+
+_HASHING = threading.Semaphore(1)
+"""A hash takes 64 MB and 50 ms on purpose: many at once would take the machine."""
+
+
+_NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43
+"""Is checked where no such owner is, so that both take as long."""
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Who answers.
+
+    Attributes
+    ----------
+    id : int
+    name : str
+    role : str
+        rater or owner.
+    seed : int
+        Of the order of classes.
+    position : int
+        Of the last page taken.
+    max_pages : int, optional
+        None: as the campaign says.
+    state : str
+        active, stopped or revoked.
+    refines : bool
+        Whether this rater decides where others disagree.
+    qualified : bool, optional
+        Whether the first golden pages were answered well enough, or the owner said so; None before.
+    """
+
+    id: int
+    name: str
+    role: str
+    seed: int
+    position: int
+    max_pages: int | None
+    state: str
+    refines: bool
+    qualified: bool | None
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this is an owner of the campaign."""
+        return self.role == "owner"
+
+    @property
+    def may_refine(self) -> bool:
+        """Whether this rater decides where others disagree."""
+        return self.state == "active" and (self.is_owner or self.refines)
+
+
+COLUMNS = [schema.raters.c[name] for name in Rater.__dataclass_fields__]
+
+
+def invite(
+    connection: sa.Connection,
+    name: str,
+    *,
+    role: Role = "rater",
+    max_pages: int | None = None,
+    refines: bool | None = None,
+    keep_sessions: bool = False,
+) -> str:
+    """Add a rater, or give one a new invitation in place of the old; return the token of it.
+
+    A new invitation of the same rater ends the old one and its sessions. A rater who was stopped stays so.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    name : str
+    role : {"rater", "owner"}
+    max_pages : int, optional
+        Of this rater, in place of the campaign's.
+    refines : bool, optional
+        Whether the rater decides where others disagree; None: no, or as before.
+    keep_sessions : bool
+        Whether those of the old invitation go on.
+
+    Raises
+    ------
+    InputError
+        The name is empty, too long, has characters that cannot be printed, or is not free for this role.
+    """
+    name = name.strip()
+    if not name or len(name) > _MAX_NAME or not name.isprintable():
+        raise InputError(
+            "This is no name of a rater.",
+            got=repr(name),
+            allowed=f"1 to {_MAX_NAME} characters that can be printed",
+        )
+    table, token = schema.raters, secrets.token_urlsafe(32)
+    given = {"max_pages": max_pages, "refines": refines}
+    values: dict[str, object] = {"invitation": hashed(token)} | {
+        key: v for key, v in given.items() if v is not None
+    }
+    known = connection.execute(sa.select(*COLUMNS).where(table.c.name == name)).first()
+    if known is None:
+        values = {"max_pages": None, "refines": False} | values
+        connection.execute(
+            table.insert().values(
+                name=name,
+                role=role,
+                seed=secrets.randbelow(1 << 31),
+                position=0,
+                state="active",
+                made_at=now(),
+                **values,
+            )
+        )
+        return token
+    if known.role != role:
+        raise InputError(
+            "The name is taken.",
+            got=repr(name),
+            allowed=f"a name that is no {known.role}'s",
+            do="choose another name",
+        )
+    if known.state == "revoked":
+        values["state"] = "active" if known.qualified is not False else "stopped"
+    connection.execute(table.update().where(table.c.id == known.id).values(**values))
+    if not keep_sessions:
+        end_sessions(connection, known.id)
+    return token
+
+
+def revoke(connection: sa.Connection, rater_id: int) -> None:
+    """End a rater's invitation and sessions; answers stay."""
+    change(connection, rater_id, invitation=None, state="revoked")
+    end_sessions(connection, rater_id)
+
+
+def let_go_on(connection: sa.Connection, rater_id: int) -> None:
+    """Let a rater who was stopped go on, whatever the first golden pages said."""
+    table = schema.raters
+    connection.execute(
+        table.update()
+        .where(table.c.id == rater_id, table.c.state == "stopped")
+        .values(state="active", qualified=True)
+    )
+
+
+def change(connection: sa.Connection, rater_id: int, **values: object) -> None:
+    """Change what the database keeps of a rater."""
+    connection.execute(schema.raters.update().where(schema.raters.c.id == rater_id).values(**values))
+
+
+def invited(connection: sa.Connection, token: str) -> Rater | None:
+    """Return whom an invitation is for; None where it is none."""
+    return _rater(connection, schema.raters.c.invitation == hashed(token))
+
+
+def hash_password(password: str) -> str:
+    """Return what the database keeps of a password.
+
+    Raises
+    ------
+    InputError
+        It is too short, or too long.
+    """
+    if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
+        raise InputError(
+            "The password is too short." if len(password) < LEAST_PASSWORD else "The password is too long.",
+            allowed=f"{LEAST_PASSWORD} to {MOST_PASSWORD} characters",
+        )
+    with _HASHING:
+        return _HASHER.hash(password.encode(errors="surrogatepass"))
+
+
+def set_password(connection: sa.Connection, token: str, password_hash: str) -> Rater | None:
+    """Give an owner who was invited a password, and end the invitation, as well as older sessions.
+
+    Returns None where the token invites nobody, or no owner.
+    """
+    rater = invited(connection, token)
+    if rater is None or not rater.is_owner:
+        return None
+    change(connection, rater.id, password=password_hash, invitation=None)
+    end_sessions(connection, rater.id)
+    return rater
+
+
+def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | None:
+    """Return an owner with a password, by name, and what is kept of it."""
+    table = schema.raters
+    rater = _rater(connection, table.c.name == name, table.c.role == "owner", table.c.password.is_not(None))
+    if rater is None:
+        return None
+    return rater, connection.execute(sa.select(table.c.password).where(table.c.id == rater.id)).scalar_one()
+
+
+def is_password(password: str, kept: str | None) -> bool:
+    """Return whether a password is the one that was kept; None, of nobody's, takes as long and is not."""
+    with _HASHING:
+        try:
+            _HASHER.verify(kept or _NOBODY, password.encode(errors="surrogatepass"))
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+    return kept is not None
+
+
+def owners(connection: sa.Connection) -> list[tuple[str, bool]]:
+    """Return the names of owners, and whether each has a password."""
+    table = schema.raters
+    query = sa.select(table.c.name, table.c.password.is_not(None)).order_by(table.c.id)
+    rows = connection.execute(query.where(table.c.role == "owner", table.c.state != "revoked"))
+    return [(name, bool(has)) for name, has in rows]
+
+
+def begin_session(connection: sa.Connection, rater: Rater) -> str:
+    """Begin a session and return its token."""
+    token = secrets.token_urlsafe(32)
+    connection.execute(schema.sessions.delete().where(schema.sessions.c.expires_at < now()))
+    connection.execute(
+        schema.sessions.insert().values(
+            token=hashed(token), rater_id=rater.id, expires_at=now() + SESSION_DAYS * DAY
+        )
+    )
+    table = schema.sessions
+    latest = sa.select(table.c.expires_at).where(table.c.rater_id == rater.id)
+    oldest = latest.order_by(table.c.expires_at.desc()).offset(MOST_SESSIONS).limit(1).scalar_subquery()
+    connection.execute(table.delete().where(table.c.rater_id == rater.id, table.c.expires_at <= oldest))
+    return token
+
+
+def end_session(connection: sa.Connection, token: str) -> None:
+    """End a session."""
+    connection.execute(schema.sessions.delete().where(schema.sessions.c.token == hashed(token)))
+
+
+def end_sessions(connection: sa.Connection, rater_id: int) -> None:
+    """End all sessions of a rater."""
+    connection.execute(schema.sessions.delete().where(schema.sessions.c.rater_id == rater_id))
+
+
+def of_session(connection: sa.Connection, token: str) -> Rater | None:
+    """Return whose session it is; None where it is none, or has ended."""
+    sessions = schema.sessions
+    return _rater(
+        connection,
+        schema.raters.c.id == sessions.c.rater_id,
+        sessions.c.token == hashed(token),
+        sessions.c.expires_at >= now(),
+    )
+
+
+def all_raters(connection: sa.Connection) -> list[Rater]:
+    """Return all raters, by name."""
+    rows = connection.execute(sa.select(*COLUMNS).order_by(schema.raters.c.name))
+    return [Rater(*row) for row in rows]
+
+
+def hashed(token: str) -> str:
+    """Return what the database keeps of a token."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def _rater(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> Rater | None:
+    row = connection.execute(sa.select(*COLUMNS).where(*where, schema.raters.c.state != "revoked")).first()
+    return None if row is None else Rater(*row)

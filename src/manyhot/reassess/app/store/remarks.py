@@ -1,0 +1,89 @@
+"""What raters remarked: comments, and classes that they missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from manyhot.reassess.app.store import schema
+
+SHOWN = 50
+"""Remarks of one page of the owner's."""
+
+
+_REMARKS, _VISITS = schema.remarks, schema.visits
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A remark and what it is about: the image and the page by number, the image by its image_id."""
+
+    id: int
+    image: int
+    page: int
+    name: str
+    rater_id: int
+    rater: str
+    text: str | None
+    missing_class_id: int | None
+    at: int
+
+
+def latest(
+    connection: sa.Connection, *, missing: int | None = None, before: int | None = None
+) -> list[Heard]:
+    """Return `SHOWN` remarks, the latest first.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    missing : int, optional
+        Only where this class was missed.
+    before : int, optional
+        Only those older than the remark with this number.
+    """
+    r, raters, images, pages = _REMARKS, schema.raters, schema.images, schema.pages
+    query = (
+        sa.select(
+            r.c.id,
+            images.c.id,
+            pages.c.id,
+            images.c.name,
+            raters.c.id,
+            raters.c.name,
+            r.c.text,
+            r.c.missing_class_id,
+            r.c.at,
+        )
+        .join(_VISITS, _VISITS.c.id == r.c.visit_id)
+        .join(pages, pages.c.id == _VISITS.c.page_id)
+        .join(images, images.c.id == pages.c.image_id)
+        .join(raters, raters.c.id == r.c.rater_id)
+        .order_by(r.c.id.desc())
+        .limit(SHOWN)
+    )
+    if missing is not None:
+        query = query.where(r.c.missing_class_id == missing)
+    if before is not None:
+        query = query.where(r.c.id < before)
+    return [Heard(*row) for row in connection.execute(query)]
+
+
+def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
+    """Return the classes that raters missed, and on how many images, the most frequent first."""
+    images = sa.func.count(sa.distinct(schema.pages.c.image_id))
+    query = (
+        sa.select(_REMARKS.c.missing_class_id, images)
+        .join(_VISITS, _VISITS.c.id == _REMARKS.c.visit_id)
+        .join(schema.pages, schema.pages.c.id == _VISITS.c.page_id)
+        .where(_REMARKS.c.missing_class_id.is_not(None))
+        .group_by(_REMARKS.c.missing_class_id)
+        .order_by(images.desc(), _REMARKS.c.missing_class_id)
+    )
+    return [(class_id, n) for class_id, n in connection.execute(query)]
+
+
+def count(connection: sa.Connection) -> int:
+    """Return how many remarks there are."""
+    return connection.execute(sa.select(sa.func.count()).select_from(_REMARKS)).scalar_one()

@@ -1,0 +1,141 @@
+"""What the owner of a campaign decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from manyhot.errors import InputError
+from manyhot.reassess.app.store import raters as people
+from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.raters import Rater
+
+STATES = ("running", "paused", "closed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a campaign asks its questions.
+
+    Attributes
+    ----------
+    raters : int
+        Wanted for each question.
+    per_page : int
+        Classes on a page at most.
+    show_label : bool
+        Whether raters see the original label.
+    qualify : int
+        Golden pages that come first.
+    golden_every : int
+        After these, one page in so many is golden, at random; 0: none.
+    least_informedness : float
+        A rater whose informedness on golden questions is below it after the first pages is stopped.
+    lease_minutes : float
+        After which an open page goes to somebody else.
+    max_pages : int
+        Of one rater; 0: as many as there are.
+    refine_from : int
+        Answers that a question needs before somebody decides on it; 0: as many as raters are wanted.
+    state : str
+        One of `STATES`.
+    """
+
+    raters: int = 5
+    per_page: int = 8
+    show_label: bool = False
+    qualify: int = 0
+    golden_every: int = 20
+    least_informedness: float = 0.2
+    lease_minutes: float = 60.0
+    max_pages: int = 0
+    refine_from: int = 0
+    state: str = "running"
+
+    def __post_init__(self) -> None:
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(
+                    f"The setting {name!r} of a campaign is out of range.",
+                    got=f"{value:g}" if abs(value) < 1e15 else "a far larger number",
+                    allowed=f"{least:g} to {most:g}",
+                )
+        if self.state not in STATES:
+            raise InputError(
+                "This is no state of a campaign.", got=repr(self.state), allowed=", ".join(STATES)
+            )
+
+
+_RANGES = (
+    ("raters", 1, 1000),
+    ("per_page", 1, 8),
+    ("qualify", 0, 10_000),
+    ("golden_every", 0, 10_000),
+    ("least_informedness", -1, 1),
+    ("lease_minutes", 0.01, 100_000),
+    ("max_pages", 0, 10_000_000),
+    ("refine_from", 0, 1000),
+)
+
+
+_KEY = "settings"
+
+
+_KNOWN = {field.name for field in fields(Settings)}
+
+
+_VALUE = sa.select(schema.settings.c.value).where(schema.settings.c.key == _KEY)
+
+
+_BOTH = sa.select(*people.COLUMNS, _VALUE.scalar_subquery()).where(
+    schema.raters.c.id.in_(sa.bindparam("ids", expanding=True))
+)
+
+
+def read_settings(connection: sa.Connection) -> Settings:
+    """Return the settings as they are now."""
+    return _settings(connection.scalar(_VALUE))
+
+
+def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, Settings]:
+    """Return a rater and the settings as they are now, behind other changes."""
+    raters, settings = read_with_all(connection, [rater])
+    return raters[rater.id], settings
+
+
+def read_with_all(connection: sa.Connection, raters: Iterable[Rater]) -> tuple[dict[int, Rater], Settings]:
+    """Return raters by number, and the settings, as they are now."""
+    rows = connection.execute(_BOTH, {"ids": sorted({rater.id for rater in raters})}).all()
+    return {row[0]: Rater(*row[:-1]) for row in rows}, _settings(rows[0][-1])
+
+
+def change_settings(connection: sa.Connection, **changes: Any) -> Settings:
+    """Change some settings and return all."""
+    changed = replace(read_settings(connection), **changes)
+    put(connection, _KEY, asdict(changed))
+    return changed
+
+
+@lru_cache(8)
+def _settings(text: str | None) -> Settings:
+    return Settings(**{key: value for key, value in json.loads(text or "{}").items() if key in _KNOWN})
+
+
+def put(connection: sa.Connection, key: str, value: Any) -> None:
+    """Keep a value under a key, in place of what was there."""
+    text = json.dumps(value)
+    done = connection.execute(schema.settings.update().where(schema.settings.c.key == key).values(value=text))
+    if not done.rowcount:
+        connection.execute(schema.settings.insert().values(key=key, value=text))
+
+
+def get(connection: sa.Connection, key: str) -> Any:
+    """Return the value that was kept under a key; None where there is none."""
+    text = connection.scalar(sa.select(schema.settings.c.value).where(schema.settings.c.key == key))
+    return None if text is None else json.loads(text)

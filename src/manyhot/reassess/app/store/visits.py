@@ -1,0 +1,168 @@
+"""Raters' looks at pages: what was shown, and what has been answered."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.raters import Rater
+
+_VISITS, _PAGES, _VOTES = schema.visits, schema.pages, schema.votes
+
+
+# Built once: to put a statement together takes SQLAlchemy as long as to run it.
+_SELECTED = (
+    sa.select(_VISITS, _PAGES.c.image_id, schema.images.c.name, schema.images.c.uri, schema.images.c.label)
+    .add_columns(schema.questions.c.class_id, _VOTES.c.answer, _VOTES.c.main)
+    .join(_PAGES, _PAGES.c.id == _VISITS.c.page_id)
+    .join(schema.images, schema.images.c.id == _PAGES.c.image_id)
+    .outerjoin(_VOTES, _VOTES.c.visit_id == _VISITS.c.id)
+    .outerjoin(schema.questions, schema.questions.c.id == _VOTES.c.question_id)
+    .order_by(_VOTES.c.id)
+)
+
+
+_BY_ID = _SELECTED.where(_VISITS.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+
+_BY_KEY = _SELECTED.where(_VISITS.c.key.in_(sa.bindparam("keys", expanding=True)))
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A rater's look at a page.
+
+    Attributes
+    ----------
+    key : str
+        The page_id of the votes table.
+    rater, page : int
+    image, label : int
+        The number of the image in the database; its original label, None if unknown.
+    name, uri : str
+        The image_id, and where it lies.
+    shown : tuple of int
+        The classes in the order shown.
+    answers : dict of int to (int, bool)
+        The answer to each class so far, and whether it is the main object.
+    state : str
+        open, done or returned.
+    round : int
+        0, or 1 where this rater decides on what others answered.
+    shown_at : int
+        When it was opened; once it has an answer, when the rater began to look at it.
+    expires_at : int
+        When it goes back, if no answer comes before.
+    slot : int, optional
+        None: the page is golden, or the round is 1.
+    partial : bool
+        Whether the page has more classes than those shown.
+    """
+
+    id: int
+    key: str
+    rater: int
+    page: int
+    image: int
+    name: str
+    uri: str
+    label: int | None
+    shown: tuple[int, ...]
+    answers: dict[int, tuple[int, bool]]
+    state: str
+    round: int
+    shown_at: int
+    expires_at: int
+    slot: int | None
+    partial: bool
+
+
+def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
+    """Return visits by their numbers, in this order."""
+    if not ids:
+        return []
+    found = {visit.id: visit for visit in _find(connection, _BY_ID, {"ids": list(ids)})}
+    return [found[i] for i in ids if i in found]
+
+
+def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
+    """Return a rater's own visit by its key; None where there is none."""
+    found = find_by_keys(connection, [key]).get(key)
+    return found if found is not None and found.rater == rater.id else None
+
+
+def find_by_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, Visit]:
+    """Return visits of any raters by their keys, as far as there are such."""
+    return {visit.key: visit for visit in _find(connection, _BY_KEY, {"keys": sorted(keys)})} if keys else {}
+
+
+def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, object]) -> list[Visit]:
+    rows, answers = {}, defaultdict[int, dict[int, tuple[int, bool]]](dict)
+    for row in connection.execute(query, values):
+        rows[row.id] = row
+        if row.answer is not None:  # a later one takes the place of an earlier
+            answers[row.id][row.class_id] = (row.answer, row.main)
+    return [
+        Visit(
+            row.id,
+            row.key,
+            row.rater_id,
+            row.page_id,
+            row.image_id,
+            row.name,
+            row.uri,
+            row.label,
+            tuple(json.loads(row.shown)),
+            answers[row.id],
+            row.state,
+            row.round,
+            row.shown_at,
+            row.expires_at,
+            row.slot_id,
+            bool(row.partial),
+        )
+        for row in rows.values()
+    ]
+
+
+def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
+    """Return the image_id of a rater's own visit; None where there is no such visit."""
+    return connection.scalar(
+        sa.select(schema.images.c.name)
+        .join(_PAGES, _PAGES.c.image_id == schema.images.c.id)
+        .join(_VISITS, _VISITS.c.page_id == _PAGES.c.id)
+        .where(_VISITS.c.key == key, _VISITS.c.rater_id == rater.id)
+    )
+
+
+def last_done(connection: sa.Connection, rater: Rater, before: str | None = None) -> Visit | None:
+    """Return the visit that a rater finished last, or last before another of the same rater's."""
+    query = sa.select(_VISITS.c.id).where(
+        _VISITS.c.rater_id == rater.id, _VISITS.c.state == "done", _VISITS.c.round == 0
+    )
+    if before is not None and (seen := find_visit(connection, rater, before)) is not None:
+        query = query.where(_VISITS.c.id < seen.id)
+    number = connection.scalar(query.order_by(_VISITS.c.id.desc()).limit(1))
+    return None if number is None else find_visits(connection, [number])[0]
+
+
+def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
+    """Return how many pages a rater has in some states, refinement apart."""
+    return connection.execute(
+        sa.select(sa.func.count()).where(
+            _VISITS.c.rater_id == rater.id, _VISITS.c.state.in_(states), _VISITS.c.round == 0
+        )
+    ).scalar_one()
+
+
+def count_pages(connection: sa.Connection) -> int:
+    """Return how many pages a rater can be asked about."""
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
+    ).scalar_one()

@@ -1,0 +1,290 @@
+"""A campaign with its database as one file, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from manyhot._version import __version__
+from manyhot.errors import InputError, OutputError
+from manyhot.files import atomic_write, is_utf8, refused
+from manyhot.formats.writing import PathLike
+from manyhot.reassess.annotate import open_store
+from manyhot.reassess.campaign import APP as DATABASE
+from manyhot.reassess.campaign import web_extra
+from manyhot.tables import Campaign
+
+BACKUP_VERSION = 1
+
+
+_ABOUT = "backup.json"
+
+
+_TABLE = re.compile(r"database/[a-z]+\.parquet")
+
+
+_PART = re.compile(r"[^/\\\0:]+")
+
+
+_MOST_ABOUT = 64 << 20
+
+
+_SWELLS = 200
+"""Times that a packed file may grow: text grows twenty times, bombs a thousand times."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds, as its ``backup.json`` tells.
+
+    Attributes
+    ----------
+    revision : str
+        Of the database's tables.
+    counts : dict of str to int
+        Rows of each table.
+    files : dict of str to str
+        The sha256 of each file, by name.
+    version : str
+        Of manyhot.
+    backup : int
+        Of the backup itself.
+    """
+
+    revision: str
+    counts: dict[str, int]
+    files: dict[str, str]
+    version: str = __version__
+    backup: int = BACKUP_VERSION
+
+
+def backup_campaign(folder: PathLike, file: PathLike, *, database: str | None = None) -> Backup:
+    """Write a campaign and its database to one zip file, all or nothing; the app may go on meanwhile.
+
+    The images themselves are not in it.
+
+    Raises
+    ------
+    InputError
+        There is no such campaign, it has no database yet, or a file in it has a name that cannot be restored.
+    OutputError
+        The file cannot be written.
+    """
+    campaign, target = Campaign.read(folder), Path(file)
+    with open_store(campaign, database) as store, tempfile.TemporaryDirectory() as made:
+        revision, counts = store.backup(Path(made))
+        sources = {f"database/{name}.parquet": Path(made, f"{name}.parquet") for name in counts}
+        sources |= {f"campaign/{name}": path for name, path in _files(campaign.folder, target)}
+        with atomic_write(target) as part, zipfile.ZipFile(part, "w") as archive:
+            # Hashed as they are read: an export may replace one meanwhile.
+            files = {name: _add(archive, name, path) for name, path in sources.items()}
+            about = Backup(revision, counts, files)
+            told = json.dumps(asdict(about), indent=1, sort_keys=True)
+            archive.writestr(_ABOUT, told, zipfile.ZIP_DEFLATED)
+        target.chmod(0o600)  # what passwords and sessions were hashed to is in it
+    return about
+
+
+def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None = None) -> Campaign:
+    """Make a campaign and its database from a backup, all or nothing.
+
+    Parameters
+    ----------
+    file, folder : path-like
+        The folder is new or empty.
+    database : str, optional
+        The address of an empty database; by default a SQLite file in the folder.
+
+    Raises
+    ------
+    InputError
+        The file is no backup, is broken, hostile or of a later manyhot, or folder or database hold something.
+    OutputError
+        The folder or database cannot be written.
+    """
+    web_extra()
+    from manyhot.reassess.app.store.backup import restore
+
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("The folder is not empty.", where=folder, do="restore into a new one")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise refused(folder, error) from error
+    try:
+        about = _unpack(Path(file), made)
+        Campaign.read(made / "campaign")
+        ready = made / "campaign"
+        address = database or f"sqlite:///{made / 'database' / DATABASE}"
+        move = (lambda: _appear(ready, folder)) if database else (lambda: None)
+        restore(address, made / "database", about.revision, about.counts, move)
+        if database is None:
+            (made / "database" / DATABASE).replace(ready / DATABASE)
+            _appear(ready, folder)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise refused(folder, error) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return Campaign.read(folder)
+
+
+def _appear(ready: Path, folder: Path) -> None:
+    ready.chmod(0o755)
+    ready.replace(folder)  # an empty folder may stand there
+
+
+def _files(folder: Path, target: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a campaign: neither its database nor what begins with a dot."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        itself = target.exists() and path.samefile(target)
+        if path.is_file() and not hidden and not itself and not name.name.startswith(DATABASE):
+            # To be refused now is better than when it is needed.
+            if not (is_utf8(path) and _is_of_campaign(f"campaign/{name.as_posix()}")):
+                raise InputError(
+                    "A file has a name that backups do not take.",
+                    where=folder,
+                    got=repr(name.as_posix()),
+                    allowed="UTF-8 without : and \\",
+                    do="rename or move the file",
+                )
+            yield name.as_posix(), path
+
+
+def _add(archive: zipfile.ZipFile, name: str, path: Path) -> str:
+    """Add a file and return its sha256."""
+    entry = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)  # zip files begin in 1980
+    entry.compress_type = zipfile.ZIP_STORED if _stays(path) else zipfile.ZIP_DEFLATED
+    hashed = hashlib.sha256()
+    with path.open("rb") as source, archive.open(entry, "w") as to:
+        while part := source.read(1 << 20):
+            hashed.update(part)
+            to.write(part)
+    return hashed.hexdigest()
+
+
+def _stays(path: Path) -> bool:
+    """Return whether a file is better not packed: it is as small as it gets, or would swell like a bomb."""
+    if path.suffix in (".parquet", ".npy"):
+        return True
+    packer, came, packed = zlib.compressobj(), 0, 0
+    with path.open("rb") as source:
+        while part := source.read(1 << 20):
+            came += len(part)
+            packed += len(packer.compress(part))
+    return came > _SWELLS // 2 * (packed + len(packer.flush()))
+
+
+def _unpack(file: Path, made: Path) -> Backup:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            about = _about(archive, file)
+            entries = _entries(archive, about, file)
+            free = shutil.disk_usage(made).free
+            if (wanted := sum(entry.file_size for entry in entries)) > free:
+                raise OutputError(
+                    "The disk has no room for the backup.",
+                    where=made.parent,
+                    got=f"{free:,} bytes free",
+                    allowed=f"{wanted:,} and more",
+                )
+            for entry in entries:
+                _extract(archive, entry, made, about.files[entry.filename], file)
+    except FileNotFoundError as error:
+        if error.filename is not None and Path(error.filename) == file:
+            raise InputError("The file does not exist.", where=file) from error
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
+        raise _broken(file, error) from error
+    return about
+
+
+def _about(archive: zipfile.ZipFile, file: Path) -> Backup:
+    entry = archive.NameToInfo.get(_ABOUT)
+    if entry is None or entry.file_size > _MOST_ABOUT:
+        raise InputError(
+            "The file is no backup of a campaign.", where=file, got=f"a zip file without {_ABOUT}"
+        )
+    try:
+        told: dict[str, Any] = json.loads(archive.read(entry))
+        later = told["backup"] > BACKUP_VERSION
+        if not later:
+            about = Backup(**told)
+            fine = all(type(n) is int for n in about.counts.values()) and isinstance(about.revision, str)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _broken(file, error) from error
+    if later:
+        raise InputError(
+            "The backup was made by a later manyhot.",
+            where=file,
+            got=f"backup {told['backup']} of manyhot {told.get('version')}",
+            allowed=f"backup {BACKUP_VERSION} and earlier",
+            do="upgrade manyhot",
+        )
+    if not fine:
+        raise _broken(file, f"{_ABOUT} is not as manyhot writes it")
+    return about
+
+
+def _entries(archive: zipfile.ZipFile, about: Backup, file: Path) -> list[zipfile.ZipInfo]:
+    """Return what is to be unpacked, once it is certain that nothing else is there."""
+    entries = [entry for entry in archive.infolist() if entry.filename != _ABOUT]
+    names = [entry.filename for entry in entries]
+    tables = {f"database/{name}.parquet" for name in about.counts}
+    if sorted(names) != sorted(about.files) or not tables <= set(names):
+        raise _broken(file, f"other files than {_ABOUT} lists")
+    for entry in entries:
+        if not (_TABLE.fullmatch(entry.filename) or _is_of_campaign(entry.filename)):
+            raise _broken(file, f"a file {entry.filename!r}, which could land anywhere")
+        if entry.file_size > _SWELLS * entry.compress_size + 1024:
+            raise _broken(
+                file, f"{entry.filename!r} grows from {entry.compress_size:,} to {entry.file_size:,} bytes"
+            )
+    return entries
+
+
+def _is_of_campaign(name: str) -> bool:
+    parts = name.split("/")
+    return (
+        len(parts) > 1
+        and parts[0] == "campaign"
+        and all(_PART.fullmatch(part) and not part.startswith(".") for part in parts)
+        and not parts[1].startswith(DATABASE)
+        and PurePosixPath(name).parts == tuple(parts)
+    )
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, made: Path, digest: str, file: Path) -> None:
+    # Links are never made: what the archive calls one becomes a file with its bytes.
+    target = made / entry.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hashed = hashlib.sha256()
+    with archive.open(entry) as source, target.open("xb") as to:
+        while part := source.read(1 << 20):
+            hashed.update(part)
+            to.write(part)
+        to.flush()
+        os.fsync(to.fileno())
+    if hashed.hexdigest() != digest:
+        raise _broken(file, f"{entry.filename!r} is not what was written")
+
+
+def _broken(file: Path, why: object) -> InputError:
+    return InputError(
+        "The backup is broken.", where=file, got=str(why).partition("\n")[0], do="take an earlier one"
+    )

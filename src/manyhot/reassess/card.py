@@ -1,0 +1,376 @@
+"""The data card of a re-assessed data set, as Markdown: who, when, protocol, agreement, counts.
+
+What a data card tells beside the labels: votes, agreement and licence, from files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot.errors import InputError, printable
+from manyhot.evaluate.describe import Description
+from manyhot.files import sha256, write_text
+from manyhot.formats.reading import reading
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.reassess.agreement import agreement
+from manyhot.reassess.answers import read_answers
+from manyhot.tables import Votes, check, metadata, read
+
+MOST_RATERS = 100
+"""Raters that are listed, those with the most answers first."""
+
+
+_SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"))
+
+
+_UNKNOWN = "not recorded"
+
+
+def data_card(
+    description: Description,
+    *,
+    votes: Votes | None = None,
+    agreement: pa.Table | None = None,
+    protocol: Mapping[str, str] | None = None,
+    licence: str | None = None,
+    named: bool = False,
+) -> str:
+    """Write the data card of one data set.
+
+    It opens with the front matter that Hugging Face's hub reads; there it is called ``README.md``.
+
+    Parameters
+    ----------
+    description : Description
+        Of one data set.
+    votes : Votes, optional
+        The votes that its labels rest on: who answered, when, how often.
+    agreement : pyarrow.Table, optional
+        The table ``agreement`` of these votes; nothing is computed here.
+    protocol : Mapping of str to str, optional
+        What is known of how the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
+    licence : str, optional
+        As the hub writes it, such as ``cc-by-4.0``; else that of the description.
+    named : bool
+        Whether raters are called by their ids. They get numbers otherwise, for an id may be a name.
+
+    Returns
+    -------
+    str
+        The same for the same inputs: no date of today is in it.
+
+    Raises
+    ------
+    InputError
+        The description is of several data sets, or the agreement breaks its table.
+
+    References
+    ----------
+    Front matter: https://huggingface.co/docs/hub/datasets-cards. The questions are those of T. Gebru et al.
+    Datasheets for datasets. CACM 64(12), 2021, as far as the tables answer them.
+    """
+    if len(description.datasets) != 1:
+        raise InputError(
+            "A data card is of one data set.",
+            got=", ".join(description.datasets["dataset"].to_pylist()),
+            do="make one for each",
+        )
+    (card,) = description.datasets.to_pylist()
+    sections = {
+        "Who": _who(votes, named),
+        "When": _when(votes),
+        "Protocol": _protocol(card, votes, protocol or {}),
+        "Agreement": _agreement(agreement),
+        "Counts": _counts(card, description.set_sizes),
+        "Licence and citation": _rights(card, licence),
+    }
+    name = _text(card["dataset"])
+    head = f"# {name}: label sets\n\n{_opening(card)}"
+    parts = [head, *(f"## {title}\n\n{text}" for title, text in sections.items())]
+    return _front_matter(card, licence) + "\n\n".join(parts) + "\n"
+
+
+def _front_matter(card: Mapping[str, Any], licence: str | None) -> str:
+    lines = ["---", f"pretty_name: {_quoted(card['dataset'])}"]
+    if licence:
+        lines.append(f"license: {_quoted(licence)}")
+    lines += ["task_categories:", "- image-classification", "task_ids:", "- multi-label-image-classification"]
+    lines += ["size_categories:", f"- {_quoted(_size(card['images']))}", "tags:", "- multi-label", "---"]
+    return "\n".join(lines) + "\n\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text that YAML reads as this text, whatever it holds.
+
+    JSON's escapes are not YAML's: JSON writes an emoji as two halves, which YAML takes for two characters.
+    """
+    told = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
+    kept = (told.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in _writable(text))
+    return f'"{"".join(kept)}"'
+
+
+def _writable(text: str) -> str:
+    """Return a text that UTF-8 can hold: the name of a file need not be one."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _size(n: int) -> str:
+    """Return the class of sizes that the hub sorts data sets into."""
+    below = ""
+    for most, name in _SIZES:
+        if n < most:
+            return f"{below}<n<{name}" if below else f"n<{name}"
+        below = name
+    return f"n>{below}"
+
+
+def _opening(card: Mapping[str, Any]) -> str:
+    usable = card["images"] - card["unusable"]
+    return (
+        f"Every class that is in an image, not one alone: {card['labels']:,} labels on "
+        f"{usable - card['empty']:,} of {card['images']:,} images."
+    )
+
+
+def _who(votes: Votes | None, named: bool) -> str:
+    if votes is None or not len(votes):
+        return f"Raters: {_UNKNOWN}."
+    counts = np.bincount(votes.rater, minlength=votes.n_raters)
+    ids = votes.rater_id.to_pylist()
+    order = sorted(range(len(ids)), key=lambda r: (-counts[r], ids[r]))
+    names = {r: _text(ids[r]) if named else str(place) for place, r in enumerate(order, 1)}
+    text = f"{len(ids):,} raters gave {len(votes):,} answers: {_spread(counts)} each.\n\n"
+    text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
+    more = len(ids) - MOST_RATERS
+    text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
+    return text if named else f"{text}\n\nRaters are numbered by how much they answered, not named."
+
+
+def _when(votes: Votes | None) -> str:
+    if votes is None or votes.more is None or "answered_at" not in votes.more.column_names:
+        return f"Times of answers: {_UNKNOWN}."
+    times = votes.more["answered_at"]
+    if times.null_count == len(times):
+        return f"Times of answers: {_UNKNOWN}."
+    ends = pc.min_max(times.cast(pa.int64()))
+    # Python's dates end with the year 9999, the times of a table do not.
+    first, last = (_minute(ends[end].as_py()) for end in ("min", "max"))
+    partly = f" The times of {times.null_count:,} answers are {_UNKNOWN}." if times.null_count else ""
+    return f"First answer {first}, last answer {last}.{partly}"
+
+
+def _minute(microseconds: int) -> str:
+    return f"{np.datetime64(microseconds, 'us').astype('datetime64[m]')} UTC".replace("T", " ", 1)
+
+
+def _protocol(card: Mapping[str, Any], votes: Votes | None, told: Mapping[str, str]) -> str:
+    facts = {"proposer": _UNKNOWN, "questions an image": _UNKNOWN, "answers a question": _UNKNOWN}
+    if votes is not None and len(votes):
+        questions = np.bincount(votes.question)
+        asked = np.bincount(votes.image[questions > 0])
+        facts["questions an image"] = _spread(asked[asked > 0])
+        facts["answers a question"] = _spread(questions[questions > 0])
+    facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(told)
+    return _table(("what", "how"), [(_text(k), _text(v)) for k, v in facts.items()])
+
+
+def _agreement(found: pa.Table | None) -> str:
+    if found is None:
+        return "Not measured."
+    rows = [
+        (_text(r["measure"]), _number(r["value"]), _interval(r["lo"], r["hi"]), f"{r['n']:,}")
+        for r in check(found, "agreement").to_pylist()
+    ]
+    return _table(("measure", "value", "95 % interval", "n"), rows)
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "none" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+
+
+def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
+    facts = {
+        "images": card["images"],
+        "not usable, left out": card["unusable"],
+        "looked at by people": card["rated"],
+        "(image, class) pairs asked about": card["asked"],
+        "of these valid": card["confirmed"],
+        "of these unclear": card["unclear"],
+        "labels in all": card["labels"],
+        "images without a valid class": card["empty"],
+        "images with two or more": card["multi"],
+        "images with an original label": card["labelled"],
+        "of these rejected: not in the label set": card["rejected"],
+    }
+    rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
+    shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]
+    return f"{_table(('what', 'n'), rows)}\n\n{_table(('labels of an image', 'images', 'share'), shares)}"
+
+
+def _rights(card: Mapping[str, Any], licence: str | None) -> str:
+    facts = {
+        "licence of the labels": licence or card["licence"],
+        "citation": card["citation"],
+        "home": card["home"],
+    }
+    return _table(("what", ""), [(k, _text(v) if v else "not said") for k, v in facts.items()])
+
+
+def _spread(counts: Sequence[int] | npt.NDArray[np.integer]) -> str:
+    values = np.asarray(counts)
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return f"{low:,}"
+    return f"{low:,} to {high:,}, median {float(np.median(values)):,.6g}"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    def lines() -> Iterator[str]:
+        for cells in (head, ("---",) * len(head), *rows):
+            yield f"| {' | '.join(cells)} |"
+
+    return "\n".join(lines())
+
+
+def _text(value: object) -> str:
+    """Return a text that stays in its cell and is no markup."""
+    text = printable(" ".join(_writable(str(value)).split()))
+    for mark in "\\|<>`*_[]&~$":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+_TOLD = ("proposer", "method", "threshold")
+"""Metadata of a labels file that say how the labels were made."""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is known beside the labels; see `manyhot.reassess.card.data_card`.
+
+    Attributes
+    ----------
+    votes : path-like, optional
+        Votes as `manyhot.agreement_files` takes them; by default the ``votes.parquet`` beside the labels, if
+        the labels say that they were made of it.
+    agreement : path-like, optional
+        The table ``agreement`` of these votes, as ``manyhot agreement`` writes it; by default it is measured.
+    licence : str, optional
+    named : bool
+    """
+
+    votes: PathLike | None = None
+    agreement: PathLike | None = None
+    licence: str | None = None
+    named: bool = False
+
+
+def check_facts(card: PathLike | None, facts: CardFacts | None) -> None:
+    """Refuse facts of a card that is not to be written.
+
+    Raises
+    ------
+    InputError
+        There are some.
+    """
+    if facts is not None and card is None:
+        raise InputError("Only a data card tells this.", do="say where to write it: --card README.md")
+
+
+def write_card(
+    description: Description,
+    path: PathLike,
+    facts: CardFacts,
+    *,
+    labels: PathLike,
+    classes: PathLike | None = None,
+) -> Path:
+    """Write the data card of one labels file, all or nothing; the parameters are those of `card_text`.
+
+    Raises
+    ------
+    ManyhotError
+        As in `card_text`.
+    """
+    check_apart([labels, facts.votes, facts.agreement], path)
+    write_text(path, card_text(description, facts, labels=labels, classes=classes))
+    return Path(path)
+
+
+def card_text(
+    description: Description, facts: CardFacts, *, labels: PathLike, classes: PathLike | None = None
+) -> str:
+    """Return the data card of one labels file.
+
+    Parameters
+    ----------
+    description : Description
+        Of the labels.
+    facts : CardFacts
+    labels : path-like
+        The labels file, whose metadata may tell how the labels were made.
+    classes : path-like, optional
+        The class list that the votes are over.
+
+    Raises
+    ------
+    ManyhotError
+        A file is broken, or as in `data_card`.
+    """
+    votes, measured = _answers(facts, Path(labels), classes)
+    return data_card(
+        description,
+        votes=votes,
+        agreement=read(facts.agreement, "agreement") if facts.agreement else measured,
+        protocol={key: told for key, told in _about(Path(labels)).items() if key in _TOLD and told},
+        licence=facts.licence,
+        named=facts.named,
+    )
+
+
+def _answers(
+    facts: CardFacts, labels: Path, classes: PathLike | None
+) -> tuple[Votes | None, pa.Table | None]:
+    """Return the votes, and how far raters agree in them unless a table tells it."""
+    votes = facts.votes or _made_of(labels)
+    if votes is None:
+        return None, None
+    source = read_answers(votes, None, None, classes, None, None)
+    if facts.agreement is not None:
+        return source.votes, None
+    return source.votes, agreement(source.votes, source.golden).agreement
+
+
+def _made_of(labels: Path) -> Path | None:
+    """Return the folder of a campaign whose votes, as they are now, the labels were made of."""
+    votes = labels.parent / "votes.parquet"
+    if not votes.is_file():
+        return None
+    try:
+        inputs = json.loads(_about(labels).get("inputs") or "{}")
+    except (ValueError, RecursionError):
+        return None
+    made = isinstance(inputs, dict) and inputs.get(votes.name) == sha256(votes)
+    return votes.parent if made else None
+
+
+def _about(labels: Path) -> dict[str, str]:
+    if labels.suffix.lower() != ".parquet" or not labels.is_file():
+        return {}
+    with reading(labels):
+        return metadata(pq.read_schema(labels))

@@ -1,0 +1,426 @@
+"""Doing a grid: data sets, labels, training, measures; each once, and on after a stop at any moment.
+
+How long what is left of a grid will take, from what was done.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from manyhot import tables
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.extras import missing_extra
+from manyhot.files import sha256, write_text
+from manyhot.study.files import Kept, Parts, folder_digest
+from manyhot.study.plan import Across, Arm, DataSet, Measure, Measured, Run, Study
+
+TRAINING = "training"
+
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What happened.
+
+    Attributes
+    ----------
+    kind : str
+        ``done``, ``again`` (made anew, as something changed) or ``failed``.
+    what : str
+        Such as ``voc9/resnet10t/sets/seed-1``.
+    step : str
+        ``data set``, ``labels``, ``training`` or a measure.
+    seconds : float
+    reason : str
+        Why it failed, or what changed.
+    done, of : int
+        Runs, this one included.
+    left : float, optional
+        Seconds that the rest will take.
+    """
+
+    kind: Literal["done", "again", "failed"]
+    what: str
+    step: str
+    seconds: float = 0.0
+    reason: str = ""
+    done: int = 0
+    of: int = 0
+    left: float | None = None
+
+
+Tell = Callable[[Told], None]
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What is missing, a step of it, and why."""
+
+    what: str
+    step: str
+    reason: str
+
+
+class _Failed(Exception):
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(reason)
+        self.step, self.reason = step, reason
+
+
+@dataclass
+class Runner:
+    """Does the runs of a study one after another.
+
+    Attributes
+    ----------
+    study : Study
+    tell : callable
+        Told of each step.
+    undone : list of Undone
+        Runs that failed, so far.
+    """
+
+    study: Study
+    tell: Tell
+    undone: list[Undone] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        grid = self.study.grid
+        self._arms = {arm.name: arm for arm in grid.arms}
+        self._data_sets = {one.name: one for one in grid.data_sets}
+        self._networks = {one.name: one for one in grid.networks}
+        self._measures = [m for m in self.study.measures if isinstance(m, Measure)]
+        self._digests: dict[str, str | _Failed] = {}
+        self._clock = Clock()
+        self._at = (0, 0)
+
+    def do(self, runs: Sequence[Run]) -> None:
+        """Train and measure what is not yet; a run that fails is told and does not stop the others."""
+        names = [TRAINING, *(m.name for m in self._measures)]
+        self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
+        for i, run in enumerate(runs, 1):
+            self._at = (i, len(runs))
+            try:
+                self._train(run)
+            except _Failed as error:
+                self._miss(run, error)
+                for name in names:
+                    self._clock.done((name, run.data_set, run.network), None)
+                continue
+            for measure in self._measures:
+                try:
+                    self._measure(run, measure)
+                except _Failed as error:
+                    self._miss(run, error)
+
+    def _miss(self, run: Run, error: _Failed) -> None:
+        self.undone.append(Undone(label(run), error.step, error.reason))
+        self._say("failed", run, error.step, reason=error.reason)
+
+    def _say(self, kind: Any, run: Run, step: str, seconds: float = 0.0, reason: str = "") -> None:
+        self.tell(Told(kind, label(run), step, seconds, reason, *self._at, self._clock.seconds_left()))
+
+    def _data(self, run: Run) -> str:
+        """Return the digest of a run's data set, which is made where it is not there."""
+        name = run.data_set
+        if name not in self._digests:
+            try:
+                self._digests[name] = self._made(self._data_sets[name], run)
+            except _Failed as error:
+                self._digests[name] = error
+        found = self._digests[name]
+        if isinstance(found, _Failed):
+            raise found
+        return found
+
+    def _made(self, one: DataSet, run: Run) -> str:
+        kept = Kept.read(run.data.parent / f"{one.name}.json")
+        parts = {"version": one.version, "smoke": run.smoke}
+        if run.data.is_dir() and self._same(kept, "data set", parts, one.name):
+            return str(kept.made["data set"]["digest"])
+        part = run.data.parent / f".{one.name}.part"
+        _remove(kept.path, run.data, part)
+        part.mkdir(parents=True)
+        began = time.perf_counter()
+        _attempt("data set", part.parent / f"{one.name}.failed.txt", lambda: one.make(part, run.smoke))
+        digest = folder_digest(part)
+        part.rename(run.data)
+        seconds = time.perf_counter() - began
+        kept.note("data set", parts, digest=digest, seconds=round(seconds, 1))
+        self.tell(Told("done", one.name, "data set", seconds, "", *self._at))
+        return digest
+
+    def _train(self, run: Run) -> None:
+        """Have a run's network, trained on its labels, and take the time where that was done now."""
+        data, arm, kept = self._data(run), self._arms[run.arm], Kept.read(run.folder / "run.json")
+        labels = self._labels(run, arm, data, kept)
+        parts = {"data": data, "labels": sha256(labels), "settings": self._settings(run)}
+        work = (TRAINING, run.data_set, run.network)
+        if run.model.is_file() and self._same(kept, TRAINING, parts, label(run)):
+            self._clock.done(work, kept.made[TRAINING]["seconds"])
+            return
+        kept.forget(TRAINING, *(m for m in kept.made if m.startswith("measure ")))
+        _remove(run.model, run.folder / "predictions", run.folder / "measures")
+        if kept.changed("started", parts) != ():
+            _remove(run.folder / TRAINING)
+            kept.note("started", parts)
+        began = time.perf_counter()
+        _attempt(TRAINING, run.folder / "failed.txt", lambda: self._fit(run, labels))
+        seconds = time.perf_counter() - began
+        kept.note(TRAINING, parts, network=sha256(run.model), seconds=round(seconds, 1), machine=machine())
+        self._clock.done(work, seconds)
+        self._say("done", run, TRAINING, seconds)
+
+    def _fit(self, run: Run, labels: Path) -> None:
+        from manyhot.train.run import train_files
+
+        model = train_files(
+            run.images("train"),
+            labels,
+            run.folder / TRAINING,
+            classes=run.classes,
+            settings=self._settings(run),
+            features=_root(run) / "features",
+            call=f"manyhot study, {label(run)}",
+        )
+        model.replace(run.model)
+
+    def _settings(self, run: Run) -> dict[str, Any]:
+        network = self._networks[run.network]
+        return {
+            **network.settings,
+            **self._data_sets[run.data_set].settings,
+            **self._arms[run.arm].settings,
+            **(network.smoke if run.smoke else {}),
+            "seed": run.seed,
+        }
+
+    def _labels(self, run: Run, arm: Arm, data: str, kept: Kept) -> Path:
+        """Return the labels that a run is trained on, which are made where they are not there."""
+        parts = {"data": data, "version": arm.version, "smoke": run.smoke, "wants": self._wanted(run, arm)}
+        there = kept.made.get(LABELS, {}).get("file")
+        file = None if there is None else _root(run) / str(there)
+        if file is not None and file.is_file() and self._same(kept, LABELS, parts, label(run)):
+            return file
+        if kept.made:
+            # First what tells of the rest, in case of a stop in between.
+            _remove(kept.path, run.folder)
+            kept.made.clear()
+        run.folder.mkdir(parents=True, exist_ok=True)
+        began = time.perf_counter()
+        made = Path(_attempt(LABELS, run.folder / "failed.txt", lambda: arm.labels(run)))
+        if not made.is_file():
+            raise _Failed(LABELS, f"the arm's labels are not there: {made.name}")
+        seconds = time.perf_counter() - began
+        kept.note(LABELS, parts, file=_relative(made, run), seconds=round(seconds, 1))
+        if seconds > 1:
+            self._say("done", run, LABELS, seconds)
+        return made
+
+    def _wanted(self, run: Run, arm: Arm) -> dict[str, str]:
+        """Return the hash of each network that an arm wants."""
+        found = {}
+        for name in arm.wants:
+            for seed in self.study.grid.seeds:
+                told = Kept.read(run.of(name, seed).folder / "run.json").made.get(TRAINING)
+                if told is None:
+                    raise _Failed(LABELS, f"the arm {name} was not trained with seed {seed}")
+                found[f"{name}/seed-{seed}"] = told["network"]
+        return found
+
+    def _measure(self, run: Run, measure: Measure) -> None:
+        kept, work = Kept.read(run.folder / "run.json"), (measure.name, run.data_set, run.network)
+        path, name = measured_file(run, measure), f"measure {measure.name}"
+        parts = {"network": kept.made[TRAINING]["network"], "version": measure.version}
+        if path.is_file() and self._same(kept, name, parts, label(run)):
+            self._clock.done(work, kept.made[name]["seconds"])
+            return
+        began = time.perf_counter()
+        try:
+            _attempt(measure.name, run.folder / "failed.txt", lambda: _write(measure, run, path))
+        except _Failed:
+            self._clock.done(work, None)
+            _remove(path)
+            raise
+        seconds = time.perf_counter() - began
+        kept = Kept.read(kept.path)
+        kept.note(name, parts, seconds=round(seconds, 1))
+        self._clock.done(work, seconds)
+        self._say("done", run, measure.name, seconds)
+
+    def _same(self, kept: Kept, name: str, parts: Parts, what: str) -> bool:
+        """Return whether something was made of the same parts; where not, tell what changed."""
+        changed = kept.changed(name, parts)
+        if changed:
+            step = name.removeprefix("measure ")
+            self.tell(Told("again", what, step, 0.0, ", ".join(changed), *self._at))
+        return changed == ()
+
+
+def label(run: Run) -> str:
+    """Return how people are told of a run."""
+    return f"{run.data_set}/{run.network}/{run.arm}/seed-{run.seed}"
+
+
+def measured_file(run: Run, measure: Measure) -> Path:
+    """Return where the numbers of a measure lie."""
+    return run.folder / "measures" / f"{measure.name}.parquet"
+
+
+def machine() -> str:
+    """Return what a run is done on: the GPU, or the processor with its cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    from manyhot.predict.engines.base import cores
+
+    return f"{_processor()}, {cores()} cores"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _write(measure: Measure, run: Run, path: Path) -> None:
+    """Take a measure and write its numbers."""
+    import pyarrow as pa
+
+    found = list(measure.take(run))
+    check_measured(measure, found)
+    rows = [
+        {
+            "metric": m.metric,
+            "slice": m.slice,
+            "value": float(m.value),
+            "n": int(m.n),
+            "replicates": None if m.replicates is None else [float(v) for v in m.replicates],
+        }
+        for m in found
+    ]
+    tables.write(pa.Table.from_pylist(rows, tables.schema("measured")), path, "measured")
+
+
+def check_measured(measure: Measure | Across, found: Iterable[Measured]) -> None:
+    """Refuse numbers of metrics that a measure does not name, and such as are there twice.
+
+    Raises
+    ------
+    InputError
+        There are any.
+    """
+    names, seen = {metric.name for metric in measure.metrics}, set()
+    for one in found:
+        if one.metric not in names:
+            raise InputError(
+                f"The measure {measure.name!r} gives a metric that it does not name.",
+                got=one.metric,
+                allowed=", ".join(sorted(names)),
+            )
+        if (one.metric, one.slice) in seen:
+            raise InputError(
+                f"The measure {measure.name!r} gives a number twice.", got=f"{one.metric}, {one.slice}"
+            )
+        seen.add((one.metric, one.slice))
+
+
+def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
+    """Return what an act returns; where it fails, its trace is kept and the reason is short.
+
+    An extra that is not installed ends the study: it would fail each run.
+    """
+    try:
+        found = act()
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        if (extra := missing_extra(error)) is not None:
+            raise extra from error
+        write_text(trace, traceback.format_exc())
+        raise _Failed(step, reason(error)) from error
+    trace.unlink(missing_ok=True)
+    return found
+
+
+def reason(error: Exception) -> str:
+    """Return an error in a line, without places, which are others' on another machine."""
+    if isinstance(error, ManyhotError):
+        got = error.details["got"]
+        return error.what if got is None else f"{error.what} Got {got}."
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _root(run: Run) -> Path:
+    """Return the folder of all studies."""
+    return run.data.parent.parent
+
+
+def _relative(path: Path, run: Run) -> str:
+    """Return a path as others find it who move the folder."""
+    try:
+        return str(path.resolve().relative_to(_root(run).resolve()))
+    except ValueError:
+        return str(path)
+
+
+Work = tuple[str, str, str]
+"""What is done (a measure's name, or ``training``), the data set and the network."""
+
+
+class Clock:
+    """Seconds of what was done, by kind, and how much of each kind is left."""
+
+    def __init__(self) -> None:
+        self.left: Counter[Work] = Counter()
+        self.took: dict[Work, list[float]] = {}
+
+    def done(self, work: Work, seconds: float | None) -> None:
+        """Count one piece of work as done, whether now or in an earlier run."""
+        self.left[work] -= 1
+        if seconds is not None:
+            self.took.setdefault(work, []).append(seconds)
+
+    def seconds_left(self) -> float | None:
+        """Return an estimate; None before anything was done.
+
+        What was never done takes as long as the same elsewhere, or else as everything on average.
+        """
+        everything = [s for found in self.took.values() for s in found]
+        if not everything:
+            return None
+        return sum(n * self._estimate(work, everything) for work, n in self.left.items() if n > 0)
+
+    def _estimate(self, work: Work, everything: list[float]) -> float:
+        what, _, network = work
+        for alike in (
+            self.took.get(work),
+            [s for (w, _, n), found in self.took.items() if (w, n) == (what, network) for s in found],
+            [s for (w, _, _), found in self.took.items() if w == what for s in found],
+        ):
+            if alike:
+                return fmean(alike)
+        return fmean(everything)

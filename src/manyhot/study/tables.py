@@ -1,0 +1,292 @@
+"""From what runs measured to tables: all numbers, means of arms, effects of claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.core.effects import Cell, Effect, effect_of, verdict
+from manyhot.core.resampling import holm
+from manyhot.errors import InputError
+from manyhot.study.files import metrics_of
+from manyhot.study.plan import ALL, Across, Claim, Measure, Measured, Row, Run, Study
+from manyhot.study.runner import Undone, check_measured, label, measured_file, reason
+from manyhot.study.verdicts import sentence
+
+Place = tuple[str, str]
+"""A data set and a network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """What the runs of a study measured.
+
+    Attributes
+    ----------
+    rows : list of (str, Row)
+        With the name of the measure.
+    """
+
+    rows: list[tuple[str, Row]]
+
+    def __post_init__(self) -> None:
+        found: dict[tuple[str, str, str, str, str], dict[int, Measured]] = {}
+        for _, row in self.rows:
+            m = row.measured
+            key = (row.data_set, row.network, row.arm, m.metric, m.slice)
+            found.setdefault(key, {})[row.seed] = m
+        object.__setattr__(self, "_by_seed", found)
+
+    def by_seed(self, place: Place, arm: str, metric: str, images: str) -> dict[int, Measured]:
+        """Return a number of an arm at each seed where it is defined."""
+        found: Mapping[int, Measured] = self._by_seed.get((*place, arm, metric, images), {})  # type: ignore[attr-defined]
+        return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
+
+
+def collect(study: Study, runs: Sequence[Run], undone: Sequence[Undone]) -> tuple[Numbers, list[Undone]]:
+    """Return what was measured of the runs and across them, and what could not be measured across them.
+
+    Raises
+    ------
+    InputError
+        Resamples of images differ in number within a data set, or a measure gives what it may not.
+    """
+    missing = {(u.what, u.step) for u in undone}
+    rows = [
+        (measure.name, Row(run.data_set, run.network, run.arm, run.seed, measured))
+        for run in runs
+        for measure in study.measures
+        if isinstance(measure, Measure) and (label(run), measure.name) not in missing
+        for measured in _read(measured_file(run, measure))
+    ]
+    _check_replicates(rows)
+    own, failed = [row for _, row in rows], list[Undone]()
+    for across in study.measures:
+        if isinstance(across, Across):
+            rows += [(across.name, row) for row in _across(across, own, failed)]
+    return Numbers(rows), failed
+
+
+def _read(path: Path) -> Iterator[Measured]:
+    if path.is_file():
+        for row in tables.read(path, "measured").to_pylist():
+            replicates = row.pop("replicates")
+            yield Measured(**row, replicates=None if replicates is None else np.array(replicates))
+
+
+def _check_replicates(rows: Sequence[tuple[str, Row]]) -> None:
+    known: dict[tuple[str, str], int] = {}
+    for measure, row in rows:
+        m = row.measured
+        if m.replicates is None:
+            continue
+        n = known.setdefault((row.data_set, m.metric), len(m.replicates))
+        if n != len(m.replicates):
+            raise InputError(
+                "Runs of a data set have different numbers of resamples.",
+                where=f"{row.data_set}/{row.network}/{row.arm}/seed-{row.seed}, {measure}, {m.metric}",
+                got=len(m.replicates),
+                allowed=n,
+                do="draw resamples by the images alone, and raise the measure's version",
+            )
+
+
+def _across(across: Across, rows: Sequence[Row], failed: list[Undone]) -> Iterator[Row]:
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.data_set, row.seed), []).append(row)
+    for (data_set, seed), own in groups.items():
+        try:
+            found = list(across.take(own))
+            check_measured(across, found)
+        except Exception as error:  # of a data set of which a run failed, such as its only network
+            failed.append(Undone(f"{data_set}, seed {seed}", across.name, reason(error)))
+            continue
+        yield from (Row(data_set, ALL, ALL, seed, measured) for measured in found)
+
+
+def runs_table(numbers: Numbers) -> pa.Table:
+    """Return all numbers, one a row."""
+    made = [
+        {
+            "dataset": row.data_set,
+            "network": row.network,
+            "arm": row.arm,
+            "seed": row.seed,
+            "measure": measure,
+            "metric": row.measured.metric,
+            "slice": row.measured.slice,
+            "value": row.measured.value,
+            "error": _error(row.measured),
+            "n": row.measured.n,
+        }
+        for measure, row in numbers.rows
+    ]
+    return pa.Table.from_pylist(made, tables.schema("runs"))
+
+
+def _error(measured: Measured) -> float | None:
+    if measured.replicates is None:
+        return None
+    known = measured.replicates[np.isfinite(measured.replicates)]
+    return float(known.std(ddof=1)) if len(known) > 1 else None
+
+
+def means_table(study: Study, numbers: Numbers) -> pa.Table:
+    """Return each number's mean over seeds, with its interval over seeds and images."""
+    better = metrics_of(study)
+    slices: dict[tuple[str, str, str, str, str], None] = {}
+    for _, row in numbers.rows:
+        m = row.measured
+        slices.setdefault((row.data_set, row.network, row.arm, m.metric, m.slice))
+    made = []
+    for data_set, network, arm, metric, images in slices:
+        found = numbers.by_seed((data_set, network), arm, metric, images)
+        if not found:
+            continue
+        effect = effect_of([_cell(list(found.values()), data_set)])
+        made.append(
+            {
+                "dataset": data_set,
+                "network": network,
+                "arm": arm,
+                "metric": metric,
+                "slice": images,
+                "better": better[metric].better,
+                "value": effect.value,
+                "lo": _known(effect.lo),
+                "hi": _known(effect.hi),
+                "n_seeds": len(found),
+                "n": min(m.n for m in found.values()),
+            }
+        )
+    return pa.Table.from_pylist(made, tables.schema("means"))
+
+
+def _cell(found: Sequence[Measured], images: str) -> Cell:
+    values = np.array([m.value for m in found])
+    replicates = [m.replicates for m in found if m.replicates is not None]
+    return Cell(values, np.stack(replicates) if len(replicates) == len(found) else None, images)
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A claim at one place: the numbers of both sides at the seeds that both have.
+
+    Attributes
+    ----------
+    place : (str, str)
+    one, other : list of Measured
+    sign : int
+        -1 where lower is better.
+    """
+
+    place: Place
+    one: list[Measured]
+    other: list[Measured]
+    sign: int
+
+    @property
+    def cell(self) -> Cell:
+        """The differences, above 0 where the arm is better."""
+        a, b = _cell(self.one, self.place[0]), _cell(self.other, self.place[0])
+        replicates = None
+        if a.replicates is not None:
+            # A number that is compared with has no images.
+            there = b.values[:, None] if b.replicates is None else b.replicates
+            replicates = self.sign * (a.replicates - there)
+        return Cell(self.sign * (a.values - b.values), replicates, self.place[0])
+
+
+def compare(claim: Claim, study: Study, numbers: Numbers) -> list[Compared]:
+    """Return a claim at each place of it where both sides were measured."""
+    sign = 1 if metrics_of(study)[claim.metric].better == "higher" else -1
+    found = []
+    for place in places(claim, study):
+        one = numbers.by_seed(place, claim.arm, claim.metric, claim.slice)
+        other = _other(claim, place, one, numbers)
+        seeds = [seed for seed in one if seed in other]
+        if seeds:
+            found.append(Compared(place, [one[s] for s in seeds], [other[s] for s in seeds], sign))
+    return found
+
+
+def _other(claim: Claim, place: Place, one: Mapping[int, Measured], numbers: Numbers) -> dict[int, Measured]:
+    if claim.against:
+        return numbers.by_seed(place, claim.against, claim.metric, claim.slice)
+    if isinstance(claim.than, str):
+        return numbers.by_seed(place, claim.arm, claim.than, claim.slice)
+    return {seed: Measured(claim.metric, float(claim.than or 0.0), m.n) for seed, m in one.items()}
+
+
+def places(claim: Claim, study: Study) -> list[Place]:
+    """Return the data sets and networks that a claim is about."""
+    grid = study.grid
+    data_sets = claim.data_sets or tuple(d.name for d in grid.data_sets)
+    networks = claim.networks or tuple(n.name for n in grid.networks)
+    if claim.arm == ALL:
+        networks = (ALL,)
+    return [(d, n) for d in data_sets for n in networks if (d, n) not in grid.without]
+
+
+def effects_table(study: Study, numbers: Numbers) -> pa.Table:
+    """Return the effect of each claim, over all places and at each."""
+    compared = {claim.name: compare(claim, study, numbers) for claim in study.claims}
+    pooled = {c.name: effect_of([p.cell for p in compared[c.name]]) for c in study.claims if compared[c.name]}
+    p = holm(np.array([pooled[c.name].p if c.name in pooled else np.nan for c in study.claims]))
+    made: list[dict[str, Any]] = []
+    for claim, adjusted in zip(study.claims, p, strict=True):
+        own = compared[claim.name]
+        single = [_effect(claim, [c], effect_of([c.cell])) for c in own]
+        row = _effect(claim, own, pooled.get(claim.name), adjusted)
+        row["sentence"] = sentence(claim, [row, *single], metrics_of(study), len(study.claims))
+        made += [row, *single]
+    return pa.Table.from_pylist(made, tables.schema("effects"))
+
+
+def _effect(
+    claim: Claim, at: Sequence[Compared], effect: Effect | None, adjusted: float | None = None
+) -> dict[str, Any]:
+    """Return a row of the table; with an adjusted p it is that of all places."""
+    pooled = adjusted is not None
+    row: dict[str, Any] = {
+        "claim": claim.name,
+        "dataset": None if pooled else at[0].place[0],
+        "network": None if pooled else at[0].place[1],
+        "metric": claim.metric,
+        "slice": claim.slice,
+        "arm": claim.arm,
+        "against": claim.against or str(claim.than),
+        "n_seeds": 0,
+        "n_pairs": len(at),
+        "margin": claim.margin,
+        "verdict": "not run",
+    }
+    if effect is None:
+        return row
+    names = ("lo", "hi", "p", "d", "wins", "error_seeds", "error_images", "df")
+    return {
+        **row,
+        "value": _mean([c.one for c in at]),
+        "value_against": _mean([c.other for c in at]),
+        "effect": effect.value,
+        **{name: _known(getattr(effect, name)) for name in names},
+        "p_adjusted": _known(adjusted) if adjusted is not None else None,
+        "n_seeds": effect.n_seeds,
+        "verdict": verdict(effect, claim.margin),
+    }
+
+
+def _mean(sides: Sequence[Sequence[Measured]]) -> float:
+    return float(np.mean([np.mean([m.value for m in side]) for side in sides]))

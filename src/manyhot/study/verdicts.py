@@ -1,0 +1,138 @@
+"""Verdicts in words: sentences that were written beforehand, with the numbers that chose them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from manyhot.study.plan import ALL, Claim, Metric
+
+RULE = (
+    "A difference is taken at equal seeds, signed so that above 0 is better, and averaged over seeds, then "
+    "over pairs of data set and network. Its 95 % interval is over seeds and, where a measure resamples "
+    "them, images. The verdict is the first that holds: no difference larger than the margin (the interval "
+    "lies between −margin and margin), better (it lies above 0), worse (below 0), undecided. p-values are "
+    "told beside and decide nothing."
+)
+"""How verdicts are made, for the page and the docs."""
+
+
+Row = Mapping[str, Any]
+
+
+def sentence(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_claims: int) -> str:
+    """Return the verdict on a claim as a sentence with its numbers in brackets; see `said` and `numbers`."""
+    told = numbers(claim, rows, metrics, n_claims)
+    text = said(claim, rows[0], metrics)
+    return f"{text.rstrip('.')} ({told})." if told else text
+
+
+def said(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
+    """Return the sentence that was fixed beforehand for the verdict of a row."""
+    fixed = {"better": claim.better, "worse": claim.worse, "same": claim.same}
+    if row["verdict"] == "not run":
+        return f"Not run: {about(claim, metrics)}."
+    return fixed.get(row["verdict"], f"Undecided: {about(claim, metrics)}.")
+
+
+def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_claims: int) -> str:
+    """Return what chose a verdict; empty where nothing was run.
+
+    Parameters
+    ----------
+    claim : Claim
+    rows : sequence of Mapping
+        The claim's effects as in the table: over all places, then at each.
+    metrics : Mapping
+        By name.
+    n_claims : int
+        Of the study.
+    """
+    metric, (row, *single) = metrics[claim.metric], rows
+    if row["verdict"] == "not run":
+        return ""
+    told = [f"{_sides(claim, row, metrics)}: {measured(metric, row)}"]
+    if row["verdict"] in ("same", "undecided"):
+        told.append(f"margin {difference(metric, claim.margin).lstrip('+')}")
+    if len(single) > 1:
+        where = "pairs of data set and network" if claim.arm != ALL else "data sets"
+        better = sum(r["effect"] > 0 for r in single)
+        told.append(
+            f"{claim.called[0].lower()} in {better} of {len(single)} {where}"
+            f"{_contradicted(claim, row, single)}"
+        )
+    if n_claims > 1 and row["p_adjusted"] is not None:
+        told.append(f"p {p_value(row['p_adjusted'])}, adjusted for {n_claims} claims")
+    return "; ".join(told)
+
+
+def _contradicted(claim: Claim, row: Row, single: Sequence[Row]) -> str:
+    """Return what the rule says of each place by itself, where that contradicts another's or the mean's."""
+    verdicts = [r["verdict"] for r in single]
+    if not {"better", "worse"} <= {row["verdict"], *verdicts}:
+        return ""
+    first, second = (
+        f"{verdicts.count(verdict)} {word.lower()}"
+        for verdict, word in zip(("better", "worse"), claim.called, strict=True)
+    )
+    return f", each by itself: {first}, {second}"
+
+
+def _sides(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
+    """Return the means of both sides, such as ``mAP 63.1 against 62.0``."""
+    metric = metrics[claim.metric]
+    one, other = (shown(metric, row[side]) for side in ("value", "value_against"))
+    if row["verdict"] == "undecided":  # whose sentence names the metric already
+        return f"{one} against {other}"
+    than = f"{metrics[claim.than].words} " if isinstance(claim.than, str) else ""
+    return f"{metric.words} {one} against {than}{other}"
+
+
+def about(claim: Claim, metrics: Mapping[str, Metric]) -> str:
+    """Return what a claim compares, such as ``sets against label in mAP``."""
+    metric = metrics[claim.metric].words
+    if claim.against:
+        return f"{claim.arm} against {claim.against} in {metric}"
+    than = metrics[claim.than].words if isinstance(claim.than, str) else f"{claim.than:g}"
+    return f"{metric} against {than}" + ("" if claim.arm == ALL else f", in {claim.arm}")
+
+
+def measured(metric: Metric, row: Row) -> str:
+    """Return a difference as it was measured, not as better or worse, with its interval."""
+    sign = 1 if metric.better == "higher" else -1
+    ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
+    told = [difference(metric, sign * row["effect"])]
+    few = "nothing varies" if row["error_seeds"] is not None else "a seed has no other beside it"
+    told.append(
+        f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else f"no interval, as {few}"
+    )
+    if sign < 0:
+        told.append("lower is better")
+    return ", ".join(told)
+
+
+def difference(metric: Metric, value: float) -> str:
+    """Return ``+1.2 points`` or ``+0.012``."""
+    unit = " points" if metric.percent else ""
+    sign = "+" if value > 0 else ""
+    return f"{sign}{shown(metric, value)}{unit}"
+
+
+def shown(metric: Metric, value: float) -> str:
+    """Return a number as the page shows it: hundredfold with one decimal, or three decimals.
+
+    What would be 0 by rounding has the decimals that it takes: a verdict may hang on the side of 0.
+    """
+    if math.isnan(value):
+        return "–"
+    drawn, decimals = (100 * value, 1) if metric.percent else (value, 3)
+    text = f"{drawn:.{decimals}f}"
+    if not float(text) and abs(drawn) >= 1e-5:
+        text = f"{drawn:.{-math.floor(math.log10(abs(drawn)))}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def p_value(p: float) -> str:
+    """Return ``= 0.012``, small ones as ``< 0.001``."""
+    return f"= {p:.2g}" if p >= 0.001 else "< 0.001"

@@ -1,0 +1,219 @@
+"""Labels tables to arrays.
+
+Numbers that callers give: refused in our own words before anything is computed with them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Integral, Real
+from typing import TypeGuard
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.classes import ClassList
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
+from manyhot.errors import InputError
+from manyhot.tables import STATES, Images, Labels, Objects, one_chunk
+
+
+def label_sets(labels: Labels) -> LabelSets:
+    """Return the label sets of a labels table as arrays, row for row."""
+    lists = one_chunk(labels.table["classes"])
+    states = one_chunk(labels.table["state"]).flatten()
+    # NOT_ASKED is 0, so the states no, unclear, yes count from 1.
+    state = pc.index_in(states, pa.array(STATES)).to_numpy(zero_copy_only=False).astype(np.uint8) + 1
+    return LabelSets(
+        labels.n_classes,
+        lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py(),
+        lists.flatten().to_numpy(),
+        state.astype(np.uint8),
+        original_labels(labels),
+        labels.table["usable"].to_numpy(),
+        labels.asked_known,
+        probabilities(labels),
+    )
+
+
+def probabilities(labels: Labels) -> npt.NDArray[np.float32] | None:
+    """Return the probability of each class of each image, one after another, shape (m,); None without any.
+
+    NaN where an image, or a class of it, has none.
+    """
+    if "p" not in labels.table.column_names:
+        return None
+    p = one_chunk(labels.table["p"])
+    lengths = pc.list_value_length(labels.table["classes"]).to_numpy()
+    known = np.repeat(p.is_valid().to_numpy(zero_copy_only=False), lengths)
+    values = np.full(len(known), np.nan, np.float32)
+    values[known] = p.flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
+    """Return the original label of each image, `NO_LABEL` where unknown, shape (n,)."""
+    if "label" not in labels.table.column_names:
+        return np.full(len(labels), NO_LABEL, np.int32)
+    filled = pc.fill_null(labels.table["label"], NO_LABEL)
+    label: npt.NDArray[np.int32] = one_chunk(filled).to_numpy().astype(np.int32)
+    return label
+
+
+def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Labels:
+    """Return the original labels of images alone, as label sets that nobody rated.
+
+    Raises
+    ------
+    InputError
+        If no image has an original label, or a label is out of range.
+    """
+    if images.label is None or images.label.null_count == len(images.label):
+        raise InputError(
+            "The images have no original labels.",
+            where=images.name or None,
+            allowed="an images table with the column 'label'",
+            do="add the column, or predict with --labels",
+        )
+    there = images.label.is_valid().to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there)]), pa.int32())
+    valid = images.label.drop_null().cast(pa.int32())
+    columns = {
+        "image_id": images.image_id,
+        "label": images.label.cast(pa.int32()),
+        "rated": pa.repeat(False, len(there)),
+        "usable": pa.repeat(True, len(there)),
+        "classes": pa.ListArray.from_arrays(offsets, valid),
+        "state": pa.ListArray.from_arrays(offsets, pa.repeat("yes", len(valid))),
+    }
+    return Labels(pa.table(columns), n_classes, class_hash, asked_known=True, name=images.name)
+
+
+def at_threshold(labels: Labels, threshold: float) -> Labels:
+    """Return the labels with the classes of at least this probability as their sets.
+
+    A class without a probability keeps its state.
+
+    Raises
+    ------
+    InputError
+        If the labels have no probabilities.
+    """
+    values = probabilities(labels)
+    if values is None:
+        raise InputError(
+            "These labels have no probabilities to take a threshold of.",
+            where=labels.name or None,
+            allowed="a labels table with the column 'p'",
+        )
+    lists = one_chunk(labels.table["classes"])
+    state = np.asarray(one_chunk(labels.table["state"]).flatten().to_pylist(), object)
+    decided = ~np.isnan(values)
+    state[decided] = np.where(values[decided] >= np.float32(threshold), "yes", "no")
+    column = pa.ListArray.from_arrays(lists.offsets, pa.array(state, pa.string()))
+    table = labels.table.set_column(labels.table.column_names.index("state"), "state", column)
+    return replace(labels, table=table)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Return whether this is a whole number; true and false are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether this is a finite number; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_draws(resamples: object, seed: object) -> None:
+    """Refuse a bootstrap of a negative number of resamples, or from a negative seed.
+
+    Raises
+    ------
+    InputError
+        One is negative or no whole number.
+    """
+    _check_count("seed", seed, "0 and up")
+    _check_count("number of resamples", resamples, "0 (no intervals) and up")
+
+
+def _check_count(what: str, value: object, allowed: str) -> None:
+    if not is_whole(value):
+        raise InputError(f"The {what} is no whole number.", got=repr(value), allowed=allowed)
+    if value < 0:
+        raise InputError(f"The {what} is negative.", got=value, allowed=allowed)
+
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What is known about images and classes.
+
+    Attributes
+    ----------
+    image_id : pyarrow.Array of string, shape (n,)
+    state : ndarray of uint8, shape (n, C)
+        `YES`, `NO`, `UNCLEAR` or `NOT_ASKED`.
+    classes : ClassList
+    """
+
+    image_id: pa.Array
+    state: npt.NDArray[np.uint8]
+    classes: ClassList
+
+    def of(self, images: pa.Array) -> States:
+        """Return what is known of some of the images."""
+        there = pc.is_in(self.image_id, images)
+        return replace(
+            self,
+            image_id=self.image_id.filter(there),
+            state=self.state[there.to_numpy(zero_copy_only=False)],
+        )
+
+    @cached_property
+    def splits(self) -> npt.NDArray[np.int64]:
+        """How many images are in each of the four splits of each pair, shape (4, C, C): main, companion."""
+        # BLAS multiplies floats; below 2^24 images they are exact.
+        known = [(self.state == value).astype(np.float32) for value in (YES, NO)]
+        return np.rint([one.T @ other for one in known for other in known]).astype(np.int64)
+
+
+def states_of_labels(labels: Labels, classes: ClassList) -> States:
+    """Return what label sets say.
+
+    A class that an image was not asked about is not known where the noes are recorded, else absent. Of images
+    that are not usable nothing is known.
+    """
+    sets = label_sets(labels)
+    state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
+    state[sets.rows, sets.classes] = sets.state
+    state[~sets.usable] = NOT_ASKED
+    return States(labels.image_id, state, classes)
+
+
+def states_of_objects(objects: Objects, classes: ClassList) -> States:
+    """Return what objects say: a class is there if an object of it is.
+
+    It is unclear if all of them are to be ignored, or have no box in the image.
+    """
+    images = objects.images
+    state = np.full((len(images), len(classes)), NO, np.uint8)
+    row = np.empty(len(objects), np.int64)
+    for i, rows in enumerate(images.values()):
+        row[rows] = i
+    state[row, objects.class_id] = UNCLEAR
+    sure = ~objects.ignore & boxes_that_fit(objects)
+    state[row[sure], objects.class_id[sure]] = YES
+    return States(pa.array(list(images), pa.string()), state, classes)
+
+
+def boxes_that_fit(objects: Objects) -> Bools:
+    """Return whether anything of each box is in the image, shape (n,)."""
+    boxes = np.clip(objects.boxes, 0, 1)  # NaN stays, and compares as false
+    return np.asarray((boxes[:, :2] < boxes[:, 2:]).all(1))

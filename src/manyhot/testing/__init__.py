@@ -1,0 +1,478 @@
+"""Checks that every registered function must pass: for our tests and for authors of plug-ins.
+
+Example
+-------
+>>> from manyhot.testing import check_metric
+>>> check_metric("real1")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.aggregation import Aggregate
+from manyhot.core.answers import MAYBE, Answers, Golden
+from manyhot.core.answers import NO as NO_ANSWER
+from manyhot.core.answers import YES as YES_ANSWER
+from manyhot.core.ensembles import Ensemble, Pairs
+from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
+from manyhot.core.proposals import propose
+from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
+from manyhot.errors import InputError
+from manyhot.registry import Entry, get
+
+__all__ = [
+    "check_aggregator",
+    "check_loss",
+    "check_metric",
+    "check_proposer",
+    "check_rule",
+    "perfect_case",
+    "random_case",
+    "random_ensemble",
+    "random_errors",
+    "random_votes",
+]
+
+
+N_IMAGES, N_CLASSES = 80, 24
+
+
+def random_case(
+    rng: np.random.Generator, *, dense: bool = True, n: int = N_IMAGES, c: int = N_CLASSES
+) -> Case:
+    """Return a case with everything that real data has: empty sets, unusable images, missing labels, ties.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    dense : bool
+        With scores over all classes, or ranks only.
+    n, c : int
+        Images and classes.
+    """
+    asked = rng.random((n, c)) < 0.15
+    asked[: n // 10] = False
+    state = rng.choice([NO, UNCLEAR, YES], (n, c), p=[0.4, 0.1, 0.5]).astype(np.uint8)
+    rows, classes = np.nonzero(asked)
+    labels = LabelSets(
+        c,
+        np.concatenate([[0], np.cumsum(asked.sum(1))]).astype(np.int64),
+        classes.astype(np.int32),
+        state[rows, classes],
+        np.where(rng.random(n) < 0.9, rng.integers(0, c, n), NO_LABEL).astype(np.int32),
+        rng.random(n) < 0.95,
+        asked_known=True,
+    )
+    # One decimal makes ties, and float32 holds it exactly enough for all classes alike.
+    scores = (rng.normal(size=(n, c)) + labels.yes_matrix()).round(1).astype(np.float32)
+    labels = replace(labels, p=rng.random(len(rows)).round(1).astype(np.float32))
+    return Case.from_scores(labels, scores, kind="logit") if dense else Case(labels, top_k(scores, 5))
+
+
+def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
+    """Return a case in which every prediction is right: each set ranks first, led by the original label.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    each_class : bool
+        Probabilities of 1 for all classes of a set, as sigmoids give them; else logits that leave no doubt of
+        the original label.
+    """
+    case = random_case(rng)
+    yes = case.labels.yes_matrix()
+    one = np.where(yes.any(1), np.argmax(yes, 1), NO_LABEL).astype(np.int32)
+    scores = yes.astype(np.float32)
+    labels = replace(case.labels, label=one)
+    if each_class:  # the original label is the first of its set, which comes first among equals
+        return Case.from_scores(labels, scores, kind="probability")
+    scores[yes.any(1), one[yes.any(1)]] += 1
+    return Case.from_scores(labels, 100 * scores, kind="logit")
+
+
+def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
+    """Check what holds for all metrics; a breach raises an AssertionError that names it.
+
+    The order of images and the numbering of classes do not matter; a weight counts like repetition, a weight
+    of 0 like removal, and scaling all weights changes nothing, unless it is registered as `depends_on_n`;
+    inputs are not changed; what cannot be known is NaN with n 0; no value is better than that of perfect
+    predictions, with scores that stand for each class alone where it is registered as `each_class`.
+
+    Parameters
+    ----------
+    metric : str or Entry
+        A registered name, a call string or an entry.
+    seed : int
+    """
+    entry = get("metric", metric) if isinstance(metric, str) else metric
+    rng = np.random.default_rng(seed)
+    case = random_case(rng)
+    before = _contents(case)
+    estimate = entry(case)
+    assert isinstance(estimate, Ratio | Pooled), f"{entry.name} returns no estimate"
+    assert all(np.array_equal(a, b) for a, b in zip(before, _contents(case), strict=True)), (
+        "inputs were changed"
+    )
+    _check_scored(entry, case, estimate)
+    _check_weights(entry, case, estimate, rng)
+    _check_permutations(entry, case, estimate, rng)
+    _check_best(entry, case, estimate, rng)
+    _check_undefined(entry, case, rng)
+
+
+def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
+    assert estimate.scored.shape == (len(case.labels),), f"{entry.name}: `scored` is not one flag an image"
+    assert estimate.scored.any(), f"{entry.name} scores no image of the trial case"
+    nothing = np.zeros(len(case.labels))
+    assert np.isnan(estimate.value(nothing)), f"{entry.name} is not NaN when nothing counts"
+    if isinstance(estimate, Ratio):
+        outside = ~estimate.scored
+        assert not estimate.num[outside].any(), f"{entry.name}: the numerator counts skipped images"
+        assert not estimate.den[outside].any(), f"{entry.name}: the denominator counts skipped images"
+
+
+def _check_weights(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    n = len(case.labels)
+    weights = rng.integers(0, 4, n)
+    repeated = entry(_take(case, np.repeat(np.arange(n), weights))).value(None)
+    _same(estimate.value(weights), repeated, f"{entry.name}: weights are not repetition")
+    if not entry.about.get("depends_on_n"):
+        _same(estimate.value(weights * 2.5), repeated, f"{entry.name}: scaling weights changes the value")
+    kept = rng.random(n) < 0.7
+    _same(
+        estimate.value(kept),
+        entry(_take(case, np.flatnonzero(kept))).value(None),
+        f"{entry.name}: zero weights are not removal",
+    )
+    _same(estimate.value(estimate.scored), estimate.value(None), f"{entry.name}: skipped images count")
+
+
+def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    images = rng.permutation(len(case.labels))
+    _same(
+        entry(_take(case, images)).value(None),
+        estimate.value(None),
+        f"{entry.name}: the order of images matters",
+    )
+    # Ties go to the lower class, so renumbering is checked on ranks that hold none.
+    untied = _without_ties(case)
+    renumbered = _renumber(untied, rng.permutation(case.labels.n_classes))
+    _same(
+        entry(renumbered).value(None),
+        entry(untied).value(None),
+        f"{entry.name}: the numbering of classes matters",
+    )
+
+
+def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
+    perfect = perfect_case(rng, each_class=entry.about.get("each_class", False))
+    best, value = entry(perfect).value(None), estimate.value(None)
+    if np.isnan(best):
+        return  # A share of misses: with perfect predictions there is none.
+    higher = entry.about["better"] == "higher"
+    assert value <= best + 1e-12 if higher else value >= best - 1e-12, (
+        f"{entry.name}: {value} is better than perfect, {best}"
+    )
+
+
+def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None:
+    ranks = entry(random_case(rng, dense=False))
+    if entry.about.get("needs"):
+        assert not ranks.scored.any(), f"{entry.name} scores images without the scores it needs"
+        assert np.isnan(ranks.value(None)), f"{entry.name} is not NaN for rank-only predictions"
+    source = case.labels
+    empty = LabelSets(
+        source.n_classes,
+        np.zeros(len(source) + 1, np.int64),
+        np.empty(0, np.int32),
+        np.empty(0, np.uint8),
+        np.full(len(source), NO_LABEL, np.int32),
+        source.usable,
+        source.asked_known,
+    )
+    assert case.scores is not None
+    value = entry(Case.from_scores(empty, case.scores, kind=case.kind)).value(None)
+    assert np.isnan(value) or entry.about.get("needs") == "scores", (
+        f"{entry.name} has a value without any label"
+    )
+
+
+def _take(case: Case, images: npt.NDArray[np.integer]) -> Case:
+    scores, listed = (None if a is None else a[images] for a in (case.scores, case.listed))
+    return Case(case.labels.take(images), case.top[images], scores, case.kind, listed)
+
+
+def _without_ties(case: Case) -> Case:
+    n, c = len(case.labels), case.labels.n_classes
+    assert case.scores is not None
+    scores = (
+        case.scores + np.linspace(0, 0.05, c, endpoint=False, dtype=np.float32) + np.zeros((n, 1), np.float32)
+    )
+    return Case.from_scores(case.labels, scores, kind=case.kind)
+
+
+def _renumber(case: Case, new: npt.NDArray[np.integer]) -> Case:
+    labels = case.labels
+    label = np.where(labels.label == NO_LABEL, NO_LABEL, new[np.maximum(labels.label, 0)])
+    assert case.scores is not None
+    scores = np.empty_like(case.scores)
+    scores[:, new] = case.scores
+    renamed = replace(labels, classes=new[labels.classes].astype(np.int32), label=label.astype(np.int32))
+    return Case.from_scores(renamed, scores, kind=case.kind)
+
+
+def _contents(case: Case) -> list[npt.NDArray[np.generic]]:
+    labels = case.labels
+    sets = (labels.indptr, labels.classes, labels.state, labels.label, labels.usable, labels.p)
+    arrays: Iterable[Weights | None] = (*sets, case.top, case.scores, case.listed)
+    return [np.array(a) for a in arrays if a is not None]
+
+
+def _same(value: float, expected: float, breach: str) -> None:
+    assert np.isclose(value, expected, rtol=1e-9, atol=1e-12, equal_nan=True), (
+        f"{breach}: {value} is not {expected}"
+    )
+
+
+def random_votes(
+    rng: np.random.Generator, *, n: int = 150, raters: int = 9, votes: int = 5, skill: float = 0.8
+) -> tuple[Answers, Golden, npt.NDArray[np.bool_]]:
+    """Return answers, golden questions that the same raters answered, and the truth of the former.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n, raters, votes : int
+        Questions, raters, and raters who answer each question.
+    skill : float
+        Chance of the right answer; of the others half are maybe. 1 for raters who are never wrong.
+    """
+    truth = rng.random(n) < 0.3
+    rater = np.concatenate([rng.choice(raters, votes, replace=False) for _ in range(n)])
+    question = np.repeat(np.arange(n), votes)
+    answers = Answers(question, rater, _said(truth[question], skill, rng), n, raters)
+    known = np.arange(40) < 13
+    question = np.repeat(np.arange(40), raters)
+    said = _said(known[question], skill, rng)
+    golden = Answers(question, np.tile(np.arange(raters), 40), said, 40, raters)
+    return answers, Golden(golden, known * 5, np.full(40, 5), np.full(40, -1)), truth
+
+
+def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
+    """Check what holds for all aggregators; a breach raises an AssertionError that names it.
+
+    The order of votes, and the numbering of questions and raters do not matter; inputs are not changed;
+    probabilities are between 0 and 1, or NaN without votes; raters who are never wrong give the truth; with
+    one rater a yes is no less likely than a no; raters' matrices are probabilities.
+
+    Parameters
+    ----------
+    aggregator : str or Entry
+        A registered name, a call string or an entry.
+    seed : int
+    """
+    entry = get("aggregator", aggregator) if isinstance(aggregator, str) else aggregator
+    rng = np.random.default_rng(seed)
+    answers, golden, _ = random_votes(rng)
+    before = [a.copy() for a in (answers.question, answers.rater, answers.answer)]
+    result = entry(answers, golden)
+    assert isinstance(result, Aggregate), f"{entry.name} returns no Aggregate"
+    assert 0 < entry.about["threshold"] <= 1, f"{entry.name} registers no threshold between 0 and 1"
+    after = (answers.question, answers.rater, answers.answer)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), "inputs were changed"
+    assert result.p.shape == (answers.n_questions,), f"{entry.name}: `p` is not one number a question"
+    assert ((result.p >= 0) & (result.p <= 1)).all(), f"{entry.name}: `p` is no probability"
+    _check_matrices(entry, result, answers)
+    _check_numbering(entry, result, answers, golden, rng)
+    _check_never_wrong(entry, rng)
+    _check_one_rater(entry, rng)
+    _check_without_votes(entry, answers, golden)
+
+
+def _said(truth: npt.NDArray[np.bool_], skill: float, rng: np.random.Generator) -> npt.NDArray[np.int8]:
+    u = rng.random(len(truth))
+    right, wrong = np.where(truth, YES_ANSWER, NO_ANSWER), np.where(truth, NO_ANSWER, YES_ANSWER)
+    return np.select([u < skill, u < (1 + skill) / 2], [right, MAYBE], wrong).astype(np.int8)
+
+
+def _check_matrices(entry: Entry, result: Aggregate, answers: Answers) -> None:
+    if result.matrices is None:
+        return
+    assert len(result.matrices) == answers.n_raters, f"{entry.name}: not one matrix a rater"
+    assert np.allclose(result.matrices.sum(-1), 1), f"{entry.name}: a rater's answers do not sum to 1"
+    assert result.prior is not None, f"{entry.name}: matrices without a prior"
+    assert np.isclose(result.prior.sum(), 1), f"{entry.name}: the prior does not sum to 1"
+    assert np.isfinite(result.log_likelihood), f"{entry.name}: matrices without a likelihood"
+
+
+def _check_numbering(
+    entry: Entry, result: Aggregate, answers: Answers, golden: Golden, rng: np.random.Generator
+) -> None:
+    votes = rng.permutation(len(answers))
+    question, rater = rng.permutation(answers.n_questions), rng.permutation(answers.n_raters)
+    sizes = (answers.n_questions, answers.n_raters)
+    shuffled = Answers(
+        question[answers.question[votes]], rater[answers.rater[votes]], answers.answer[votes], *sizes
+    )
+    told = golden.answers
+    asked = Answers(told.question, rater[told.rater], told.answer, told.n_questions, told.n_raters)
+    other = entry(shuffled, Golden(asked, golden.yes, golden.experts, golden.asked))
+    assert np.allclose(other.p[question], result.p, atol=1e-6), (
+        f"{entry.name}: the order of votes, or the numbering of questions or raters, matters"
+    )
+
+
+def _check_never_wrong(entry: Entry, rng: np.random.Generator) -> None:
+    answers, golden, truth = random_votes(rng, skill=1.0)
+    sure = entry(answers, golden).p >= entry.about["threshold"]
+    assert np.array_equal(sure, truth), f"{entry.name}: raters who are never wrong do not give the truth"
+
+
+def _check_one_rater(entry: Entry, rng: np.random.Generator) -> None:
+    answers, golden, _ = random_votes(rng, raters=1, votes=1)
+    p = entry(answers, golden).p
+    assert p[answers.answer == YES_ANSWER].min() >= p[answers.answer == NO_ANSWER].max(), (
+        f"{entry.name}: of one rater a no counts for more than a yes"
+    )
+
+
+def _check_without_votes(entry: Entry, answers: Answers, golden: Golden) -> None:
+    more = Answers(answers.question, answers.rater, answers.answer, answers.n_questions + 1, answers.n_raters)
+    p = entry(more, golden).p[-1]
+    assert np.isnan(p) or 0 <= p <= 1, f"{entry.name}: a question without votes has {p}"
+    nothing = np.empty(0, np.int64)
+    try:
+        p = entry(Answers(nothing, nothing, nothing.astype(np.int8), 1, 1), None).p[0]
+    except InputError:
+        return
+    assert np.isnan(p), f"{entry.name}: without any votes p is {p}"
+
+
+def random_ensemble(
+    rng: np.random.Generator, *, n: int = N_IMAGES, c: int = N_CLASSES, k: int = 8
+) -> Ensemble:
+    """Return four models that are right more often than not, a third of whose images have known label sets.
+
+    There are images without an original label, empty label sets, and a list of another length.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n, c, k : int
+        Images, classes, and classes listed by most models.
+    """
+    yes = rng.random((n, c)) < 0.08
+    first = np.where(yes.any(1), yes.argmax(1), rng.integers(0, c, n))
+    label = np.where(rng.random(n) < 0.9, first, NO_LABEL).astype(np.int32)
+    usable = np.arange(n) % 3 == 0
+    known = LabelSets.from_lists([np.flatnonzero(row) for row in yes], c, label=label, usable=usable)
+    names = ("a", "b", "c", "d")
+    tops, scores, probabilities = [], [], []
+    for m in range(len(names)):
+        logits = rng.normal(size=(n, c)) * (1 + m / 4) + 3 * yes
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        top = top_k(logits.astype(np.float32), k - m % 2)
+        tops.append(top)
+        scores.append(np.take_along_axis(logits, top, 1).astype(np.float32))
+        probabilities.append(np.take_along_axis(p, top, 1).astype(np.float32))
+    return Ensemble(c, names, tuple(tops), tuple(scores), tuple(probabilities), label, known)
+
+
+def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
+    """Check what holds for all rules that propose labels; a breach raises an AssertionError that names it.
+
+    Pairs are distinct, in order and in range, and the same at each call; the original label is always among
+    them; the order of images and of models and the numbering of classes do not matter; inputs are not
+    changed. Where the rule is registered as `monotone`, one more model loses no proposal.
+
+    Parameters
+    ----------
+    proposer : str or Entry
+        A registered name, a call string or an entry; the models of the trial are a, b, c and d.
+    seed : int
+    """
+    entry = get("proposer", proposer) if isinstance(proposer, str) else proposer
+    rng = np.random.default_rng(seed)
+    ensemble = random_ensemble(rng)
+    before = _arrays_of(ensemble)
+    pairs = entry(ensemble)
+    assert isinstance(pairs, Pairs), f"{entry.name} returns no pairs"
+    assert all(np.array_equal(a, b) for a, b in zip(before, _arrays_of(ensemble), strict=True)), (
+        "inputs were changed"
+    )
+    _check_pairs(entry, ensemble, pairs)
+    _check_label(entry, ensemble)
+    _check_orders(entry, ensemble, pairs, rng)
+    if entry.about.get("monotone"):
+        fewer = entry(ensemble.only([0, 1, 2])).keys(ensemble.n_classes)
+        assert np.isin(fewer, pairs.keys(ensemble.n_classes)).all(), (
+            f"{entry.name}: a model more loses proposals"
+        )
+
+
+def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
+    keys = pairs.keys(ensemble.n_classes)
+    assert (np.diff(keys) > 0).all(), f"{entry.name}: pairs are not distinct, by image and class"
+    assert ((pairs.class_id >= 0) & (pairs.class_id < ensemble.n_classes)).all(), (
+        f"{entry.name}: no such class"
+    )
+    assert ((pairs.image >= 0) & (pairs.image < len(ensemble))).all(), f"{entry.name}: no such image"
+    assert np.isfinite(pairs.score).all(), f"{entry.name}: a score is not finite"
+    assert (pairs.n_models >= 0).all(), f"{entry.name}: fewer than no models"
+    assert (pairs.n_models <= len(ensemble.names)).all(), f"{entry.name}: more models than there are"
+    again = entry(ensemble)
+    assert np.array_equal(again.keys(ensemble.n_classes), keys), f"{entry.name} is not the same at each call"
+    assert np.array_equal(again.score, pairs.score), f"{entry.name}: scores are not the same at each call"
+
+
+def _check_label(entry: Entry, ensemble: Ensemble) -> None:
+    proposed = propose(ensemble, entry)
+    asked = np.flatnonzero(~proposed.left_out & (ensemble.label != NO_LABEL))
+    wanted = asked * ensemble.n_classes + ensemble.label[asked]
+    keys = proposed.pairs.keys(ensemble.n_classes)
+    assert np.isin(wanted, keys).all(), f"{entry.name}: an original label is not asked about"
+    assert not proposed.left_out[proposed.pairs.image].any(), f"{entry.name}: asks about what it leaves out"
+
+
+def _check_orders(entry: Entry, ensemble: Ensemble, pairs: Pairs, rng: np.random.Generator) -> None:
+    images, models = rng.permutation(len(ensemble)), rng.permutation(len(ensemble.names))
+    moved = entry(ensemble.take(images))
+    moved = replace(moved, image=images[moved.image])
+    _same_pairs(pairs, moved, ensemble.n_classes, f"{entry.name}: the order of images matters")
+    moved = entry(ensemble.only(models.tolist()))
+    _same_pairs(pairs, moved, ensemble.n_classes, f"{entry.name}: the order of models matters")
+    new = rng.permutation(ensemble.n_classes)
+    moved = entry(_renumbered(ensemble, new))
+    moved = replace(moved, class_id=np.argsort(new)[moved.class_id].astype(np.int32))
+    _same_pairs(pairs, moved, ensemble.n_classes, f"{entry.name}: the numbering of classes matters")
+
+
+def _same_pairs(pairs: Pairs, moved: Pairs, n_classes: int, breach: str) -> None:
+    order = np.argsort(moved.keys(n_classes))
+    assert np.array_equal(moved.keys(n_classes)[order], pairs.keys(n_classes)), breach
+    assert np.allclose(moved.score[order], pairs.score, rtol=1e-6, atol=1e-9), f"{breach}, for scores"
+    assert np.array_equal(moved.n_models[order], pairs.n_models), f"{breach}, for n_models"
+
+
+def _renumbered(ensemble: Ensemble, new: npt.NDArray[np.integer]) -> Ensemble:
+    known = ensemble.known
+    assert known is not None
+
+    def moved(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        return np.where(classes == NO_LABEL, NO_LABEL, new[np.maximum(classes, 0)]).astype(np.int32)
+
+    sets = replace(known, classes=moved(known.classes), label=moved(known.label))
+    return replace(ensemble, top=tuple(map(moved, ensemble.top)), label=moved(ensemble.label), known=sets)
+
+
+def _arrays_of(ensemble: Ensemble) -> list[npt.NDArray[np.generic]]:
+    known = ensemble.known
+    assert known is not None
+    arrays = (*ensemble.top, *ensemble.scores, *ensemble.probabilities, ensemble.label)
+    sets = (known.indptr, known.classes, known.state, known.label, known.usable)
+    return [np.array(a) for a in (*arrays, *sets) if a is not None]

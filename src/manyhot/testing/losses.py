@@ -1,0 +1,202 @@
+"""The check that every loss must pass; `manyhot.testing` offers it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from manyhot.registry import Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from manyhot.train.targets import Wanted
+
+
+N_IMAGES, N_CLASSES, EPOCHS = 6, 5, 12
+
+
+def check_loss(loss: str | Entry, *, seed: int = 0) -> None:
+    """Check what holds for all losses; a breach raises an AssertionError that names it.
+
+    The value and its gradient are finite, for extreme logits and in later epochs, too; the gradient is that
+    of the value, unless it is registered as `detached`; the order of images does not matter; inputs are not
+    changed; cells of weight 0 count for nothing. Unless it is registered as `whole_batch`, halves average to
+    the whole, and the loss of a mixed image is that of both images in their shares. Unless it is registered
+    as `regularised`, no logits lose less than those that tell the classes apart.
+
+    Parameters
+    ----------
+    loss : str or Entry
+        A registered name, a call string or an entry.
+    seed : int
+
+    Raises
+    ------
+    MissingExtraError
+        PyTorch is not installed.
+    """
+    from manyhot.extras import required
+
+    required("torch", "Checking a loss", '"manyhot[train]"')
+    from manyhot.train.losses import loss_of
+
+    entry = loss_of(loss) if isinstance(loss, str) else loss
+    assert entry.about.get("ends") in ("softmax", "sigmoid"), (
+        f"{entry.name} does not register what it ends in"
+    )
+    for weighted in (False, True):
+        trial = _Trial(entry, seed, weighted)
+        trial.check_value()
+        trial.check_order()
+        trial.check_gradient()
+        if weighted:
+            trial.check_inert()
+        trial.check_epochs()
+        trial.check_halves()
+        trial.check_mixed()
+        trial.check_least()
+
+
+class _Trial:
+    """A loss, and six images of five classes: sets of one, of several and of none, and soft labels."""
+
+    def __init__(self, entry: Entry, seed: int, weighted: bool) -> None:
+        import torch
+
+        self.entry = entry
+        self.dice = torch.Generator().manual_seed(seed)
+        shape = (N_IMAGES, N_CLASSES)
+        p = (torch.rand(shape, generator=self.dice) < 0.4).double()
+        p[0], p[1, :2], p[2] = 0, 1, torch.rand(N_CLASSES, generator=self.dice).double()
+        self.weight = (torch.rand(shape, generator=self.dice) < 0.7).double() if weighted else None
+        self.wanted = self.taught(p)
+        self.logits = 2 * torch.randn(shape, generator=self.dice, dtype=torch.float64)
+
+    def taught(self, p: Tensor, weight: Tensor | None = None) -> Wanted:
+        """Return what is wanted of the images, as their teacher would, with a fresh memory."""
+        import torch
+
+        from manyhot.train.losses import made_memory
+        from manyhot.train.targets import Teacher, Wanted
+
+        weight = self.weight if weight is None else weight
+        if self.entry.about["ends"] == "softmax":
+            shown = p if weight is None else p * weight
+            p = p / shown.sum(1, keepdim=True).clamp(min=1e-12)
+        each = torch.ones_like(p) if weight is None else weight
+        cells = torch.arange(N_IMAGES * N_CLASSES)
+        lists = torch.arange(N_IMAGES + 1) * N_CLASSES, cells % N_CLASSES, p.flatten(), each.flatten()
+        memory = made_memory(self.entry, Teacher(N_CLASSES, *lists, 1.0), 0)
+        return Wanted(p, weight, torch.arange(N_IMAGES), 0, memory)
+
+    def value(self, logits: Tensor, wanted: Wanted) -> Any:
+        """Return the loss; the memory that it would change is a copy."""
+        fresh = {
+            name: m.detach().clone().requires_grad_(m.requires_grad) for name, m in wanted.memory.items()
+        }
+        return self.entry(logits, replace(wanted, memory=fresh))
+
+    def same(self, value: Any, expected: Any, breach: str) -> None:
+        import torch
+
+        assert torch.allclose(value, expected, rtol=1e-6, atol=1e-9), (
+            f"{self.entry.name}: {breach}: {value.item()} is not {expected.item()}"
+        )
+
+    def check_value(self) -> None:
+        import torch
+
+        given = [self.logits, self.wanted.p, *([] if self.weight is None else [self.weight])]
+        before = [array.clone() for array in given]
+        for scale in (1.0, 50.0):
+            z = (scale * self.logits).requires_grad_()
+            value = self.value(z, self.wanted)
+            assert value.shape == (), f"{self.entry.name} is not one number"
+            value.backward()
+            assert z.grad is not None, f"{self.entry.name} has no gradient"
+            assert torch.isfinite(value), f"{self.entry.name} is {value.item()} for logits times {scale:g}"
+            assert torch.isfinite(z.grad).all(), f"{self.entry.name}: its gradient is not finite"
+        assert all(map(torch.equal, given, before)), "inputs were changed"
+
+    def check_order(self) -> None:
+        import torch
+
+        order = torch.randperm(N_IMAGES, generator=self.dice)
+        moved = self.value(self.logits[order], _take(self.wanted, order))
+        self.same(moved, self.value(self.logits, self.wanted), "the order of images matters")
+
+    def check_gradient(self) -> None:
+        import torch
+
+        if self.entry.about.get("detached"):
+            return
+        logits = self.logits.clone().requires_grad_()
+        right = torch.autograd.gradcheck(
+            lambda z: self.value(z, replace(self.wanted, epoch=1)), (logits,), raise_exception=False
+        )
+        assert right, f"{self.entry.name}: its gradient is not that of its value"
+
+    def check_epochs(self) -> None:
+        import torch
+
+        for epoch in range(EPOCHS):
+            value = self.entry(self.logits, replace(self.wanted, epoch=epoch))
+            assert torch.isfinite(value), f"{self.entry.name} is {value.item()} in epoch {epoch}"
+        self.wanted = self.taught(self.wanted.p)
+
+    def check_halves(self) -> None:
+        import torch
+
+        if self.entry.about.get("whole_batch"):
+            return
+        rows = torch.arange(N_IMAGES)
+        first, second = (self.value(self.logits[half], _take(self.wanted, half)) for half in rows.chunk(2))
+        whole = self.value(self.logits, self.wanted)
+        self.same((first + second) / 2, whole, "its halves do not average to the batch")
+
+    def check_mixed(self) -> None:
+        import torch
+
+        if self.entry.about.get("whole_batch"):
+            return
+        order = torch.randperm(N_IMAGES, generator=self.dice)
+        share = torch.rand(N_IMAGES, generator=self.dice, dtype=torch.float64)
+        parts = sum(
+            (each * self.value(self.logits[i : i + 1], _take(self.wanted, row[None]))) / N_IMAGES
+            for rows, shares in ((torch.arange(N_IMAGES), share), (order, 1 - share))
+            for i, (row, each) in enumerate(zip(rows, shares, strict=True))
+        )
+        mixed = self.value(self.logits, self.wanted.mixed(order, share))
+        self.same(mixed, parts, "a mixed image does not lose what both do, in their shares")
+
+    def check_least(self) -> None:
+        import torch
+
+        if self.entry.about.get("regularised"):
+            return
+        one = torch.eye(N_CLASSES, dtype=torch.float64)[torch.arange(N_IMAGES) % N_CLASSES]
+        wanted = self.taught(one)
+        # With smoothing the best are not the surest.
+        least = min(self.value(scale * (2 * one - 1), wanted) for scale in (1, 2, 4, 30))
+        for scale in (0.0, 1.0, 5.0):
+            other = self.value(scale * self.logits, wanted)
+            assert other >= least - 1e-6, (
+                f"{self.entry.name}: {other.item()} is less than perfect, {least.item()}"
+            )
+
+    def check_inert(self) -> None:
+        import torch
+
+        assert self.weight is not None
+        none = self.weight == 0
+        wanted = replace(self.wanted, p=torch.where(none, 1 - self.wanted.p, self.wanted.p))
+        logits = self.logits
+        if self.entry.about["ends"] == "sigmoid":
+            logits = torch.where(none, logits + 1, logits)
+        self.same(self.value(logits, wanted), self.value(self.logits, self.wanted), "cells of weight 0 count")
+
+
+def _take(wanted: Wanted, rows: Tensor) -> Wanted:
+    weight = None if wanted.weight is None else wanted.weight[rows]
+    return replace(wanted, p=wanted.p[rows], weight=weight, rows=wanted.rows[rows])

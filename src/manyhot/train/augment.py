@@ -1,0 +1,192 @@
+"""Mixup and cutmix: each image with the next one of its lane, each in its own share.
+
+Policies that alter crops beyond cutting and mirroring: RandAugment, 3-Augment, jittered colours.
+
+The operations are torchvision's, on images of Pillow: a crop is altered in a quarter of the time that tensors
+take. What is drawn comes from a generator of each image: torchvision's own classes draw from PyTorch's, which
+threads share, so that the same seed would give other images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import ImageFilter, ImageOps
+from PIL.Image import Image, fromarray
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from manyhot.train.order import Plan
+from manyhot.train.recipe import MAGNITUDES, Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """How the n images of a batch are mixed.
+
+    Attributes
+    ----------
+    order : torch.Tensor of int64, shape (n,)
+        The image that each one is mixed with.
+    share : torch.Tensor of float32, shape (n,)
+        Of the image itself: exactly, whatever a box lost at the border.
+    boxes : torch.Tensor of int64, shape (n, 4)
+        Top, left, bottom and right, in pixels, of what is pasted on; empty where images are blended.
+    """
+
+    order: Tensor
+    share: Tensor
+    boxes: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return mixed images, float of shape (n, 3, h, w)."""
+        device = images.device
+        return torch.lerp(images[self.order.to(device)], images, self._weight(*images.shape[2:]).to(device))
+
+    def _weight(self, height: int, width: int) -> Tensor:
+        """Return the share of each pixel that is the image's own, shape (n, 1, h, w)."""
+        top, left, bottom, right = self.boxes.T[:, :, None, None]
+        y, x = torch.arange(height)[:, None], torch.arange(width)
+        pasted = (top <= y) & (y < bottom) & (left <= x) & (x < right)
+        cut = (self.boxes[:, 2] > self.boxes[:, 0])[:, None, None]
+        share = torch.where(cut, 1 - pasted.float(), self.share[:, None, None].expand(pasted.shape))
+        return share[:, None]
+
+
+def drawn(recipe: Recipe, plan: Plan, epoch: int, step: int, size: tuple[int, int]) -> Mix | None:
+    """Draw how a batch is mixed; None where it is not.
+
+    Zhang et al. 2018 (https://doi.org/10.48550/arXiv.1710.09412); Yun et al. 2019, section 3.2
+    (https://doi.org/10.1109/ICCV.2019.00612). Both draw one share a batch, here each image has its own.
+    """
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    rng = np.random.default_rng([recipe.seed, epoch, step, 1])
+    n, (height, width) = plan.batch, size
+    coin = rng.random(n) < 0.5
+    cuts = coin if recipe.mixup and recipe.cutmix else np.full(n, recipe.cutmix > 0)
+    share = np.where(cuts, *(rng.beta(a, a, n) if a else np.ones(n) for a in (recipe.cutmix, recipe.mixup)))
+    half = np.sqrt(1 - share)[:, None] * (height / 2, width / 2)
+    middle = rng.random((n, 2)) * size
+    corners = [np.clip(np.round(middle + sign * half), 0, size) for sign in (-1, 1)]
+    boxes = np.concatenate(corners, 1).astype(np.int64) * cuts[:, None]
+    pasted = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (height * width)
+    share = np.where(cuts, 1 - pasted, share).astype(np.float32)
+    # A box of a row without a column is none.
+    boxes[pasted == 0] = 0
+    own = slice(plan.rank, None, plan.world)
+    order = torch.arange(plan.own).roll(-plan.own_lanes)
+    return Mix(order, torch.from_numpy(share[own]), torch.from_numpy(boxes[own]))
+
+
+Operation = Callable[[Image, float], Image]
+"""From an image and a strength to an image."""
+
+
+def altered(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """Return an image altered as a recipe asks; `rng` is read on.
+
+    Parameters
+    ----------
+    pixels : torch.Tensor of uint8, shape (3, h, w)
+    recipe : Recipe
+    rng : numpy.random.Generator
+        Of this image in this epoch.
+    """
+    image = fromarray(pixels.permute(1, 2, 0).numpy())
+    if recipe.policy == "rand-augment":
+        image = rand_augment(image, rng, recipe.operations, recipe.magnitude)
+    elif recipe.policy == "3-augment":
+        image = three_augment(image, rng)
+    if recipe.jitter:
+        image = jittered(image, rng, recipe.jitter)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def rand_augment(image: Image, rng: np.random.Generator, operations: int, magnitude: float) -> Image:
+    """Apply some of fourteen operations, drawn with replacement, all as strong.
+
+    Cubuk et al. 2020 (arXiv 1909.13719), as torchvision's ``RandAugment`` has it: its operations and ranges,
+    with `magnitude` from 0 to 30, and either sign of those that have one. What comes in from outside is
+    black.
+    """
+    for which in rng.integers(len(OPERATIONS), size=operations):
+        strength, operation = OPERATIONS[list(OPERATIONS)[which]]
+        signed = strength(magnitude / MAGNITUDES)
+        image = operation(image, signed if rng.random() < 0.5 else -signed)
+    return image
+
+
+def three_augment(image: Image, rng: np.random.Generator) -> Image:
+    """Make an image grey, solarise it from 128 up, or blur it by σ from 0.1 to 2 pixels, each as often.
+
+    Touvron et al. 2022 (DeiT III, arXiv 2204.07118), whose recipe jitters colours by 0.3 besides.
+    """
+    which = rng.integers(3)
+    if which == 0:
+        return image.convert("L").convert("RGB")
+    if which == 1:
+        return ImageOps.solarize(image)
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 2.0)))
+
+
+def jittered(image: Image, rng: np.random.Generator, most: float) -> Image:
+    """Multiply brightness, contrast and saturation by 1 - `most` to 1 + `most`, in a random order.
+
+    As torchvision's ``ColorJitter``.
+    """
+    factors = rng.uniform(max(0.0, 1 - most), 1 + most, 3)
+    adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+    for i in rng.permutation(3):
+        image = adjust[i](image, float(factors[i]))
+    return image
+
+
+def _moved(image: Image, **how: object) -> Image:
+    still = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    moved: Image = F.affine(image, **{**still, **how})
+    return moved
+
+
+def _sheared(image: Image, x: float, y: float) -> Image:
+    shear = [math.degrees(math.atan(s)) for s in (x, y)]
+    return _moved(image, shear=shear, center=[0, 0])
+
+
+def _translated(image: Image, x: float, y: float) -> Image:
+    width, height = image.size
+    return _moved(image, translate=[int(x * width), int(y * height)])
+
+
+def _up_to(most: float) -> Callable[[float], float]:
+    return lambda share: most * share
+
+
+def _no_strength(share: float) -> float:
+    return 0.0
+
+
+OPERATIONS: dict[str, tuple[Callable[[float], float], Operation]] = {
+    "Identity": (_no_strength, lambda x, _: x),
+    "ShearX": (_up_to(0.3), lambda x, s: _sheared(x, s, 0.0)),
+    "ShearY": (_up_to(0.3), lambda x, s: _sheared(x, 0.0, s)),
+    "TranslateX": (_up_to(150 / 331), lambda x, s: _translated(x, s, 0.0)),
+    "TranslateY": (_up_to(150 / 331), lambda x, s: _translated(x, 0.0, s)),
+    "Rotate": (_up_to(30.0), lambda x, s: F.rotate(x, s)),
+    "Brightness": (_up_to(0.9), lambda x, s: F.adjust_brightness(x, 1 + s)),
+    "Color": (_up_to(0.9), lambda x, s: F.adjust_saturation(x, 1 + s)),
+    "Contrast": (_up_to(0.9), lambda x, s: F.adjust_contrast(x, 1 + s)),
+    "Sharpness": (_up_to(0.9), lambda x, s: F.adjust_sharpness(x, 1 + s)),
+    "Posterize": (_up_to(4.0), lambda x, s: F.posterize(x, round(8 - abs(s)))),
+    "Solarize": (_up_to(1.0), lambda x, s: F.solarize(x, 255 * (1 - abs(s)))),
+    "AutoContrast": (_no_strength, lambda x, _: F.autocontrast(x)),
+    "Equalize": (_no_strength, lambda x, _: F.equalize(x)),
+}
+"""By torchvision's names: the strength at a share of the largest magnitude, and what it does.
+
+Those of one sign take the absolute value.
+"""

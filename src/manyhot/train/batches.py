@@ -1,0 +1,411 @@
+"""Batches of crops, decoded beside the steps that use them; the same seed gives the same ones.
+
+Which images of a source have labels, and whether they are held in memory.
+
+Random crops: functions of the seed, the epoch and the row of an image; cut before they are resized.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from manyhot.errors import InputError
+from manyhot.predict.decode import decode
+from manyhot.predict.engines.torch import threads_given_back
+from manyhot.predict.network import Preprocessing
+from manyhot.predict.sources import Files, Opener, Part, Source
+from manyhot.predict.sources.base import digest, given, refused
+from manyhot.predict.sources.tar import TarSlice
+from manyhot.train.augment import altered
+from manyhot.train.order import Everything, Order, Plan, Sample, Shards, none_found
+from manyhot.train.recipe import Recipe
+
+AHEAD = 3
+"""Batches that are made while a step runs."""
+
+
+_CHUNK = 8
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images of a step.
+
+    Attributes
+    ----------
+    images : torch.Tensor of uint8, shape (n, 3, h, w)
+    rows : torch.Tensor of int64, shape (n,)
+        In the labels.
+    boxes : torch.Tensor of float32, shape (n, 4)
+        Left, top, right and bottom of each crop, as shares of the image, before it was mirrored.
+    mirrored : torch.Tensor of bool, shape (n,)
+    """
+
+    images: Tensor
+    rows: Tensor
+    boxes: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def empty(cls, n: int, size: tuple[int, int], pinned: bool) -> Batch:
+        """Return a batch to be filled."""
+        laid: Any = {"memory_format": torch.channels_last, "pin_memory": pinned}
+        images = torch.empty((n, 3, *size), dtype=torch.uint8, **laid)
+        rows, boxes = torch.empty(n, dtype=torch.int64), torch.empty((n, 4))
+        return cls(images, rows, boxes, torch.zeros(n, dtype=torch.bool))
+
+    def put(self, at: int, row: int, view: View, mirrored: bool) -> None:
+        """Fill a place."""
+        self.images[at] = view.pixels.flip(2) if mirrored else view.pixels
+        # By NumPy: each call of PyTorch gives Python's lock away, and waits for it.
+        self.rows.numpy()[at], self.mirrored.numpy()[at] = row, mirrored
+        self.boxes.numpy()[at] = view.box
+
+    def copy(self, source: int, to: int) -> None:
+        """Fill a place with what is in another."""
+        for array in (self.images, self.rows, self.boxes, self.mirrored):
+            array[to] = array[source]
+
+
+@dataclass(eq=False)
+class Views:
+    """Decoded images, kept as long as they fit into memory: what is small is decoded once.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    preprocessing : Preprocessing
+    budget : int
+        Bytes.
+    skipped : dict of int to str
+        Why images could not be decoded, by row.
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    budget: int
+    skipped: dict[int, str] = field(default_factory=dict)
+    _kept: dict[int, View] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def rng(self, row: int, epoch: int) -> np.random.Generator:
+        """Return what decides how an image is seen in an epoch."""
+        return np.random.default_rng([self.recipe.seed, epoch, row])
+
+    def __call__(self, row: int, opener: Opener, rng: np.random.Generator) -> tuple[View, bool] | None:
+        """Return how an image is seen, and whether it is mirrored; None if it is unreadable."""
+        whole = self._kept.get(row) or self._opened(row, opener)
+        if whole is None:
+            return None
+        if self.recipe.augment == "none":
+            return whole, False
+        mirrored = bool(rng.random() < 0.5)
+        view = whole if self.recipe.augment == "mirror" else self._cropped(whole, rng)
+        if self.recipe.alters:
+            view = view._replace(pixels=altered(view.pixels, self.recipe, rng))
+        return view, mirrored
+
+    def _cropped(self, whole: View, rng: np.random.Generator) -> View:
+        height, width = whole.pixels.shape[1:]
+        box = random_box(rng, height, width, self.recipe.least_area)
+        return cropped(whole.pixels, box, self.preprocessing.size)
+
+    def _opened(self, row: int, opener: Opener) -> View | None:
+        pixels = opened(opener)
+        if isinstance(pixels, str):
+            self.skipped[row] = pixels
+            return None
+        crops = self.recipe.augment == "crop"
+        view = View(pixels, (0, 0, 1, 1)) if crops else centred(pixels, self.preprocessing)
+        with self._lock:
+            if view.pixels.numel() <= self.budget:
+                self.budget -= view.pixels.numel()
+                self._kept[row] = view
+        return view
+
+
+@dataclass(frozen=True, eq=False)
+class Loader:
+    """Batches of a training set.
+
+    Attributes
+    ----------
+    order : Order
+    plan : Plan
+    views : Views
+    name : callable
+        What an image is called, by its row.
+    pinned : bool
+        Whether batches lie in memory that a GPU reads directly.
+    """
+
+    order: Order
+    plan: Plan
+    views: Views
+    name: Callable[[int], str] = str
+    pinned: bool = False
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from a step on.
+
+        The place of an unreadable image is taken by the next one of its lane.
+
+        Raises
+        ------
+        InputError
+            None of the images of a batch can be decoded.
+        """
+        batches = self.order.batches(self.plan, epoch, first)
+        with decoders(self.plan.world) as pool, ThreadPoolExecutor(1) as reader:
+            pending: deque[tuple[Batch, list[Future[list[int]]]]] = deque()
+            for samples in _ahead(batches, reader):
+                pending.append(self._begun(samples, epoch, pool))
+                if len(pending) > AHEAD:
+                    yield self._ended(*pending.popleft())
+            while pending:
+                yield self._ended(*pending.popleft())
+
+    def _begun(
+        self, samples: list[Sample], epoch: int, pool: ThreadPoolExecutor
+    ) -> tuple[Batch, list[Future[list[int]]]]:
+        batch = Batch.empty(len(samples), self.views.preprocessing.size, self.pinned)
+        starts = range(0, len(samples), _CHUNK)
+        return batch, [pool.submit(self._fill, batch, samples, start, epoch) for start in starts]
+
+    def _fill(self, batch: Batch, samples: list[Sample], start: int, epoch: int) -> list[int]:
+        """Fill some places of a batch, and return those whose images cannot be decoded."""
+        bad, end = [], min(start + _CHUNK, len(samples))
+        # Made together: one by one, between images that are decoded, it takes four times as long.
+        rngs = [self.views.rng(row, epoch) for row, _ in samples[start:end]]
+        for at, (row, opener), rng in zip(range(start, end), samples[start:end], rngs, strict=True):
+            seen = self.views(row, opener, rng)
+            if seen is None:
+                batch.rows[at] = row
+                bad.append(at)
+            else:
+                batch.put(at, row, *seen)
+        return bad
+
+    def _ended(self, batch: Batch, parts: list[Future[list[int]]]) -> Batch:
+        bad = {at for part in parts for at in part.result()}
+        n = len(batch.rows)
+        for at in bad:
+            next_ones = ((at + k * self.plan.own_lanes) % n for k in range(1, n // self.plan.own_lanes))
+            good = next((other for other in next_ones if other not in bad), None)
+            if good is None:
+                row = int(batch.rows[at])
+                raise InputError(
+                    "None of the images of a lane of a batch can be decoded.",
+                    got=f"{self.name(row)}: {self.views.skipped[row]}",
+                    do="look at the source: are these images?",
+                )
+            batch.copy(good, at)
+        return batch
+
+
+def opened(opener: Opener) -> Tensor | str:
+    """Return the pixels of an image, uint8 of shape (3, h, w), or why there are none."""
+    try:
+        data = opener()
+    except OSError as error:
+        return error.strerror or str(error)
+    return decode(data) if isinstance(data, bytes) else data
+
+
+def decoders(processes: int = 1) -> ThreadPoolExecutor:
+    """Return threads for what each of some processes decodes.
+
+    Each computes alone: PyTorch would give it a team, and teams of threads that share two cores wait for one
+    another in busy loops.
+    """
+    count = max(1, (os.cpu_count() or 1) // processes)
+    pool = ThreadPoolExecutor(count, initializer=_alone)
+    begun = threading.Barrier(count + 1)
+    with threads_given_back():
+        for _ in range(count):
+            pool.submit(begun.wait)
+        begun.wait()
+    return pool
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+    # What a thread asks for first settles its team: later it would be as large as the others' again.
+    torch.get_num_threads()
+
+
+def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
+    """Yield what another thread reads ahead."""
+    nothing = object()
+    pending = deque(reader.submit(next, items, nothing) for _ in range(AHEAD))
+    while (item := pending.popleft().result()) is not nothing:
+        pending.append(reader.submit(next, items, nothing))
+        yield item  # type: ignore[misc]
+
+
+SHARE = 0.25
+"""Of the memory that is free: what the encoded images of a run may take, and as much again the decoded."""
+
+
+_TRIED = 64
+"""Images whose size tells that of all."""
+
+
+def memory_share() -> int:
+    """Return the bytes that each process of the run on this machine may hold."""
+    return int(SHARE * _free() / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _free() -> int:
+    """Return the bytes that are free here: of the machine, or of the container."""
+    about = Path("/proc/meminfo")
+    if not about.is_file():
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    lines = (line.split() for line in about.read_text().splitlines())
+    free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(free, int(text)) if text.isdecimal() else free
+
+
+def collect(source: Source, rows: Mapping[str, int], order: str, buffer: int, budget: int) -> Order:
+    """Return the images of a source that have labels, held in memory where they fit.
+
+    Parameters
+    ----------
+    source : Source
+    rows : Mapping of str to int
+        The row of each image that is wanted, by its id.
+    order : str
+        ``auto``, ``all`` or ``shards``.
+    buffer : int
+        Of shards.
+    budget : int
+        Bytes that may be held.
+
+    Raises
+    ------
+    MatchError
+        None of the images is wanted.
+    """
+    if order == "shards":
+        return Shards(source, rows, buffer)
+    tried = _sizes(source, rows)
+    if not tried:
+        raise none_found(source.uri, rows)
+    fits = sum(tried) / len(tried) * len(rows) <= budget
+    if order == "auto" and not fits and not all(isinstance(part, Files) for part in source.parts):
+        return Shards(source, rows, buffer)
+    found = dict(_wanted(source.parts, rows))
+    own = sorted(found)
+    openers = [found[row] for row in own]
+    ids = {row: image_id for image_id, row in rows.items()}
+    key = digest([source.fingerprint, *(ids[row] for row in own)])
+    if not fits:
+        return Everything(openers, own, key)
+    with ThreadPoolExecutor() as pool:
+        return Everything(list(pool.map(_held, openers)), own, key)
+
+
+def _wanted(parts: tuple[Part, ...], rows: Mapping[str, int]) -> Iterator[Sample]:
+    for part in parts:
+        for item, opener in part.items():
+            if (row := rows.get(item.image_id)) is not None:
+                yield row, opener if isinstance(part, Files | TarSlice) else _held(opener)
+
+
+def _sizes(source: Source, rows: Mapping[str, int]) -> list[int]:
+    first = itertools.islice(_wanted(source.parts, rows), _TRIED)
+    return [_size(opener) for _, opener in first]
+
+
+def _size(opener: Opener) -> int:
+    try:
+        data = opener()
+    except OSError:
+        return 0
+    return 0 if isinstance(data, str) else len(data) if isinstance(data, bytes) else data.numel()
+
+
+def _held(opener: Opener) -> Opener:
+    """Return what gives the bytes of an image, which are read now."""
+    try:
+        data = opener()
+    except OSError as error:
+        return refused(error.strerror or str(error))
+    return given(data) if isinstance(data, bytes) else lambda: data
+
+
+ASPECTS = (3 / 4, 4 / 3)
+
+
+_TRIES = 10
+
+
+class View(NamedTuple):
+    """Part of an image.
+
+    Attributes
+    ----------
+    pixels : torch.Tensor of uint8, shape (3, h, w)
+    box : (float, float, float, float)
+        Left, top, right and bottom, as shares of the image.
+    """
+
+    pixels: Tensor
+    box: tuple[float, float, float, float]
+
+
+def random_box(rng: np.random.Generator, height: int, width: int, least: float) -> tuple[int, int, int, int]:
+    """Draw top, left, height and width of a crop.
+
+    Szegedy et al. 2015, as torchvision's ``RandomResizedCrop`` draws it: an area from `least` to 1 of the
+    image, and a ratio of width to height from 3/4 to 4/3 whose logarithm is uniform; after ten that do not
+    fit, the largest crop in the middle of a ratio that does.
+    """
+    low, high = map(math.log, ASPECTS)
+    for share, at in rng.random((_TRIES, 2)).tolist():
+        area = (share * (1 - least) + least) * height * width
+        ratio = math.exp(at * (high - low) + low)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    ratio = min(max(width / height, ASPECTS[0]), ASPECTS[1])
+    w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def cropped(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]) -> View:
+    """Return a crop at the size of the network: cut first, so that nothing else is resized."""
+    (top, left, h, w), (height, width) = at, pixels.shape[1:]
+    cut = pixels[None, :, top : top + h, left : left + w]
+    # Decoded pixels lie channel by channel of a pixel; so laid out the resize takes half the time.
+    cut = cut.contiguous(memory_format=torch.channels_last)
+    # As torchvision's resize calls it, which looks at more before.
+    resized = F.interpolate(cut, size, mode="bilinear", antialias=True)
+    return View(resized[0], (left / width, top / height, (left + w) / width, (top + h) / height))
+
+
+def centred(pixels: Tensor, preprocessing: Preprocessing) -> View:
+    """Return an image as the network sees it when it predicts."""
+    height, width = pixels.shape[1:]
+    (h, w), (top, left) = preprocessing.window(height, width)
+    box = (left / w, top / h, (left + preprocessing.size[1]) / w, (top + preprocessing.size[0]) / h)
+    return View(preprocessing(pixels), (max(box[0], 0), max(box[1], 0), min(box[2], 1), min(box[3], 1)))

@@ -1,0 +1,253 @@
+"""What a step is computed on: images as the network takes them, or features that were computed before.
+
+What comes before the trained layers, computed once for each image and its mirror image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy import typing as npt
+from torch import Tensor
+
+from manyhot.files import atomic_write
+from manyhot.predict.network import Preprocessing
+from manyhot.predict.sources import Opener
+from manyhot.train.augment import Mix, drawn
+from manyhot.train.batches import Batch, Loader, centred, decoders, opened
+from manyhot.train.order import Plan
+from manyhot.train.recipe import Recipe
+
+
+class Fed(NamedTuple):
+    """A batch on the device.
+
+    Attributes
+    ----------
+    x : torch.Tensor
+        What the trained part of the network takes.
+    batch : Batch
+        Rows, boxes and, where there are any, the images as they were cropped.
+    mix : Mix, optional
+    """
+
+    x: Tensor
+    batch: Batch
+    mix: Mix | None
+
+
+class Feed(Protocol):
+    """Batches of an epoch."""
+
+    @property
+    def plan(self) -> Plan:
+        """How they are cut."""
+        ...
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
+        """Yield the batches of this process from a step on."""
+        ...
+
+
+_BLOCK = 1 << 16
+
+
+class Normalise:
+    """Bytes to what a network takes, on its device and in the order of memory that is fastest there."""
+
+    def __init__(self, preprocessing: Preprocessing, device: Any) -> None:
+        self.device = device
+        # (x / 255 - mean) / std, in one multiplication and one addition.
+        self.scale = torch.tensor([1 / (255 * s) for s in preprocessing.std], device=device).view(1, 3, 1, 1)
+        pairs = zip(preprocessing.mean, preprocessing.std, strict=True)
+        self.shift = torch.tensor([-m / s for m, s in pairs], device=device).view(1, 3, 1, 1)
+        self._out: Tensor | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return images, uint8 of shape (n, 3, h, w), as float32; on a CPU the next call overwrites them."""
+        if self.device.type == "cpu":
+            return self._by_blocks(images)
+        there = images.to(self.device, non_blocking=True)
+        return there.to(torch.float32, memory_format=torch.channels_last).mul_(self.scale).add_(self.shift)
+
+    def _by_blocks(self, images: Tensor) -> Tensor:
+        """Do it block by block, into memory that was used before: a fifth of the time.
+
+        By NumPy, in one thread: those of PyTorch would wait in busy loops for cores that decode.
+        """
+        if self._out is None or self._out.shape != images.shape:
+            self._out = torch.empty(images.shape).contiguous(memory_format=torch.channels_last)
+        width = images.shape[3]
+        scale, shift = (channel.view(3).repeat(width).numpy() for channel in (self.scale, self.shift))
+        seen, out = (
+            a.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, 3 * width).numpy()
+            for a in (images, self._out)
+        )
+        rows = max(1, _BLOCK // (3 * width))
+        for start in range(0, len(seen), rows):
+            part = out[start : start + rows]
+            np.multiply(seen[start : start + rows], scale, out=part, dtype=np.float32)
+            np.add(part, shift, out=part)
+        return self._out
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeed:
+    """Images: decoded, cropped, normalised and mixed."""
+
+    loader: Loader
+    recipe: Recipe
+    normalise: Normalise
+
+    @property
+    def plan(self) -> Plan:
+        """How batches are cut."""
+        return self.loader.plan
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
+        """Yield the batches of this process from a step on."""
+        for step, batch in enumerate(self.loader.epoch(epoch, first), first):
+            x = self.normalise(batch.images)
+            mix = drawn(self.recipe, self.plan, epoch, step, (x.shape[2], x.shape[3]))
+            yield Fed(x if mix is None else mix(x), batch, mix)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFeed:
+    """Features of images and of their mirror images.
+
+    Attributes
+    ----------
+    features : ndarray of float16 or float32, shape (n, views, …)
+    rows : ndarray of int64, shape (n,)
+        Of each in the labels.
+    at : ndarray of int64, shape (m,)
+        Those of images that could be decoded.
+    """
+
+    features: npt.NDArray[Any]
+    rows: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
+    plan: Plan
+    device: Any
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
+        """Yield the batches of this process from a step on."""
+        rng = np.random.default_rng([self.plan.seed, epoch])
+        order = self.at[rng.permutation(len(self.at))]
+        mirrored = rng.random(len(order)) < 0.5 if self.features.shape[1] == 2 else np.zeros(len(order), bool)
+        for step in range(first, self.plan.steps):
+            own = slice(
+                step * self.plan.batch + self.plan.rank, (step + 1) * self.plan.batch, self.plan.world
+            )
+            at, flips = order[own], mirrored[own]
+            x = as_input(self.features[at, flips.astype(np.intp)], self.device)
+            boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(at), 4)
+            batch = Batch(x, torch.from_numpy(self.rows[at]), boxes, torch.from_numpy(flips))
+            yield Fed(x, batch, None)
+
+
+def as_input(features: npt.NDArray[Any], device: Any) -> Tensor:
+    """Return features as the trained part of a network takes them."""
+    x = torch.from_numpy(features).to(device).float()
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+_BATCH = 32
+
+
+def computed(
+    openers: Sequence[Opener],
+    preprocessing: Preprocessing,
+    compute: Callable[[Tensor], Tensor],
+    path: Path,
+    views: int,
+    half: bool,
+    tell: Callable[[int], None],
+) -> tuple[npt.NDArray[Any], list[str]]:
+    """Return features of images, and why there are none of some; an earlier run's are taken.
+
+    Parameters
+    ----------
+    openers : sequence of Opener
+    preprocessing : Preprocessing
+    compute : callable
+        From images, uint8 of shape (n, 3, h, w), to features of shape (n, …).
+    path : Path
+        Where they are kept, without ``.npy``; the name must tell all that they depend on.
+    views : int
+        1, or 2 for mirror images too.
+    half : bool
+        Whether to keep them in half precision.
+    tell : callable
+        Called with the number of images that are done.
+
+    Returns
+    -------
+    features : ndarray of float16 or float32, shape (n, views, …)
+        On the disk, mapped into memory. Rows of unreadable images are 0.
+    reasons : list of str
+        Empty where an image could be decoded.
+    """
+    array, text = path.with_suffix(".npy"), path.with_suffix(".txt")
+    if not array.is_file() or not text.is_file():
+        reasons = _write(openers, preprocessing, compute, array, views, half, tell)
+        with atomic_write(text) as part:
+            part.write_text("\n".join(reasons), encoding="utf-8")
+    reasons = text.read_text(encoding="utf-8").split("\n")
+    return np.load(array, mmap_mode="r"), reasons
+
+
+def _write(
+    openers: Sequence[Opener],
+    preprocessing: Preprocessing,
+    compute: Callable[[Tensor], Tensor],
+    path: Path,
+    views: int,
+    half: bool,
+    tell: Callable[[int], None],
+) -> list[str]:
+    reasons: list[str] = []
+    with atomic_write(path) as part:
+        out: Any = None
+        for images, why in _batches(openers, preprocessing):
+            found = [compute(images.flip(3) if view else images).float().cpu() for view in range(views)]
+            rows = torch.stack(found, 1).numpy()
+            if out is None:
+                shape = (len(openers), *rows.shape[1:])
+                kind = np.float16 if half else np.float32
+                # The mode that open_memmap writes in; the name of the part does not end in .npy.
+                out = np.lib.format.open_memmap(part, "w+", kind, shape)
+            out[len(reasons) : len(reasons) + len(rows)] = rows
+            reasons += why
+            tell(len(reasons))
+        out.flush()
+    return reasons
+
+
+def _batches(openers: Sequence[Opener], preprocessing: Preprocessing) -> Iterator[tuple[Tensor, list[str]]]:
+    def seen(opener: Opener) -> Tensor | str:
+        pixels = opened(opener)
+        return pixels if isinstance(pixels, str) else centred(pixels, preprocessing).pixels
+
+    nothing = torch.zeros((3, *preprocessing.size), dtype=torch.uint8)
+    with decoders() as pool:
+        for start in range(0, len(openers), _BATCH):
+            made = list(pool.map(seen, openers[start : start + _BATCH]))
+            reasons = [m.replace("\n", " ") if isinstance(m, str) else "" for m in made]
+            yield torch.stack([nothing if isinstance(m, str) else m for m in made]), reasons
+
+
+def key_of(before: Mapping[str, Tensor], *about: object) -> str:
+    """Return what tells features apart: a hash of the arrays that make them, and of all else."""
+    told = hashlib.sha256(repr(about).encode())
+    for name, value in before.items():
+        told.update(name.encode())
+        told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()[:16]

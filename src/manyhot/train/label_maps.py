@@ -1,0 +1,363 @@
+"""Label maps: what a network sees at each place of an image, so that a crop is taught what is in it.
+
+ReLabel (Yun et al. 2021, arXiv 2101.05022): the classifier of a strong network is applied at each place of
+its last grid, and the best classes of each place are kept. A random crop is taught the softmax of the mean
+of its part of the map, and no longer the label of the whole image.
+
+The file is Arrow's IPC format, uncompressed: rows are read where they lie, so that maps of a million images
+take no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy import typing as npt
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from manyhot._version import __version__
+from manyhot.classes import ClassList, from_keys
+from manyhot.errors import InputError, MatchError
+from manyhot.files import atomic_write
+from manyhot.train.targets import Wanted
+
+_KEY = b"manyhot.maps"
+
+
+class Block(NamedTuple):
+    """Label maps of some images, all of one shape.
+
+    Attributes
+    ----------
+    image_ids : sequence of str
+    scores : numpy.ndarray of float16, shape (n, k, h, w)
+        Logits less their mean over all classes at the place: classes that are not kept count 0.
+    classes : numpy.ndarray of int, shape (n, k, h, w)
+        Whose they are.
+    """
+
+    image_ids: Sequence[str]
+    scores: npt.NDArray[np.float16]
+    classes: npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMaps:
+    """A file of label maps.
+
+    Attributes
+    ----------
+    classes : ClassList
+    grid : (int, int)
+        Height and width of the maps.
+    blocks : sequence of Block
+        Their arrays lie in the file.
+    about : Mapping of str to Any
+        How they were made.
+    """
+
+    classes: ClassList
+    grid: tuple[int, int]
+    blocks: Sequence[Block]
+    about: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return sum(len(block.image_ids) for block in self.blocks)
+
+    def places(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Yield each image with its block and its row therein."""
+        for at, block in enumerate(self.blocks):
+            for row, image_id in enumerate(block.image_ids):
+                yield image_id, (at, row)
+
+    def take(self, places: Iterable[tuple[int, int] | None]) -> tuple[Tensor, Tensor]:
+        """Return scores, float32, and classes, int64, of images; both of shape (n, k, h, w)."""
+        there = [place for place in places if place is not None]
+        found = [(self.blocks[at].scores[row], self.blocks[at].classes[row]) for at, row in there]
+        scores, classes = (np.stack(part) for part in zip(*found, strict=True))
+        return torch.from_numpy(scores.astype(np.float32)), torch.from_numpy(classes.astype(np.int64))
+
+
+def write_maps(
+    path: str | os.PathLike[str], blocks: Iterable[Block], classes: ClassList, about: Mapping[str, Any]
+) -> Path:
+    """Write label maps; blocks are written as they come.
+
+    Raises
+    ------
+    InputError
+        There are none, their shapes differ, or an image comes twice.
+    OutputError
+        The file cannot be written.
+    """
+    path = Path(path)
+    seen: set[str] = set()
+    with atomic_write(path) as part, pa.OSFile(str(part), "wb") as file:
+        writer = shape = None
+        for block in blocks:
+            if writer is None:
+                shape = block.scores.shape[1:]
+                schema = _schema(shape, classes, about)
+                writer = pa.ipc.new_file(file, schema)
+            _check_block(block, shape, seen, path)
+            writer.write_batch(_batch(block, schema))
+        if writer is None:
+            raise InputError("There is no image to make a label map of.", where=path)
+        writer.close()
+    return path
+
+
+def _check_block(block: Block, shape: Any, seen: set[str], path: Path) -> None:
+    for image_id in block.image_ids:
+        if image_id in seen:
+            raise InputError("An image comes twice.", where=path, got=image_id)
+        seen.add(image_id)
+    if block.scores.shape[1:] != shape:
+        raise InputError(
+            "Label maps are not of one shape.", where=path, got=f"{block.scores.shape[1:]} and {shape}"
+        )
+
+
+def _schema(shape: tuple[int, ...], classes: ClassList, about: Mapping[str, Any]) -> pa.Schema:
+    told = {
+        "shape": shape,
+        "classes": {"name": classes.name, "keys": classes.keys},
+        "about": {**about, "version": __version__},
+    }
+    size = int(np.prod(shape))
+    number = pa.int16() if len(classes) < 2**15 else pa.int32()
+    fields = [
+        pa.field("image_id", pa.string()),
+        pa.field("scores", pa.list_(pa.float16(), size)),
+        pa.field("classes", pa.list_(number, size)),
+    ]
+    return pa.schema(fields, {_KEY: json.dumps(told, ensure_ascii=False).encode()})
+
+
+def _batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+    columns: list[Any] = [pa.array(block.image_ids, pa.string())]
+    for name, values in (("scores", block.scores), ("classes", block.classes)):
+        kind = schema.field(name).type
+        flat = pa.array(values.astype(kind.value_type.to_pandas_dtype()).reshape(-1))
+        columns.append(pa.FixedSizeListArray.from_arrays(flat, kind.list_size))
+    return pa.record_batch(columns, schema=schema)
+
+
+def read_maps(path: str | os.PathLike[str]) -> LabelMaps:
+    """Open a file of label maps.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, or holds no label maps.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("The file does not exist.", where=path)
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        told = json.loads((reader.schema.metadata or {})[_KEY])
+        shape = tuple(told["shape"])
+        blocks = [_block(reader.get_batch(i), shape) for i in range(reader.num_record_batches)]
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise InputError(
+            "The file holds no label maps.", where=path, do="make some with: manyhot label-maps"
+        ) from error
+    keys = [str(k) for k in told["classes"]["keys"]]
+    return LabelMaps(from_keys(keys, told["classes"]["name"]), shape[1:], blocks, told["about"])
+
+
+def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> Block:
+    scores, classes = (
+        batch.column(name).flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape)
+        for name in ("scores", "classes")
+    )
+    return Block(batch.column("image_id").to_pylist(), scores, classes)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalTeacher:
+    """What crops of the images of a training set are taught: the softmax of their part of the label map.
+
+    Attributes
+    ----------
+    maps : LabelMaps
+    places : sequence of (int, int) or None
+        Of each image, by its row in the training set: block and row in the maps, if there is a map of it.
+    """
+
+    maps: LabelMaps
+    places: Sequence[tuple[int, int] | None]
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return len(self.maps.classes)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which images there is a map of."""
+        return np.array([place is not None for place in self.places])
+
+    def batch(
+        self,
+        rows: Tensor,
+        epoch: int = 0,
+        memory: Mapping[str, Tensor] | None = None,
+        *,
+        boxes: Tensor | None = None,
+        mirrored: Tensor | None = None,
+    ) -> Wanted:
+        """Return what is wanted of crops.
+
+        Parameters
+        ----------
+        rows : torch.Tensor of int64, shape (n,)
+        epoch, memory
+            Passed on.
+        boxes : torch.Tensor of float32, shape (n, 4), optional
+            Left, top, right and bottom of each crop as shares of its image; by default the whole image.
+        mirrored : torch.Tensor of bool, shape (n,), optional
+            Whether the crop was mirrored after it was cut. It shows the same part of the image then, and is
+            taught the same.
+        """
+        scores, classes = self.maps.take(self.places[row] for row in rows.tolist())
+        if boxes is None:
+            boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(rows), 4)
+        weight = place_weights(boxes, self.maps.grid)
+        n = len(rows)
+        logits = torch.zeros(n, self.n_classes)
+        logits.scatter_add_(1, classes.view(n, -1), (scores * weight[:, None]).view(n, -1))
+        return Wanted(logits.softmax(1), None, rows, epoch, memory or {})
+
+
+def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return what each place of a map counts in a crop: RoIAlign to a single value.
+
+    Sample points lie one to a place or closer, and each is interpolated between four places, so that the
+    weight of a place is that of its row times that of its column. torchvision computes both, of maps that
+    are 1 in one row or column: a map of 1,000 classes need not be filled in.
+
+    Parameters
+    ----------
+    boxes : torch.Tensor of float32, shape (n, 4)
+        Left, top, right and bottom, from 0 to 1.
+    grid : (int, int)
+        Height and width of the map.
+
+    Returns
+    -------
+    torch.Tensor of float32, shape (n, h, w)
+        They sum to 1.
+
+    References
+    ----------
+    He et al. 2017, Mask R-CNN, arXiv 1703.06870. As in ReLabel's code, without its least size of one place.
+    """
+    h, w = grid
+    lines = torch.zeros(1, h + w, h, w)
+    lines[0, torch.arange(h), torch.arange(h), :] = 1
+    lines[0, h + torch.arange(w), :, torch.arange(w)] = 1
+    at = torch.cat([torch.zeros(len(boxes), 1), boxes * torch.tensor([w, h, w, h])], 1)
+    of: Tensor = roi_align(lines, at, 1, aligned=True).view(len(boxes), h + w)
+    return of[:, :h, None] * of[:, None, h:]
+
+
+def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: ClassList) -> LocalTeacher:
+    """Return a teacher of the images of a training set, as far as there are maps of them.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of label maps.
+    image_ids : sequence of str
+        Of the training set, in the order of its rows.
+    classes : ClassList
+
+    Raises
+    ------
+    InputError
+        The file holds no label maps.
+    MatchError
+        They are of other classes, or of other images.
+    """
+    maps = read_maps(path)
+    if maps.classes.keys != classes.keys:
+        raise MatchError(
+            "The label maps are of other classes than the labels.",
+            where=path,
+            got=f"{len(maps.classes)} classes, the first {maps.classes.keys[0]}",
+            allowed=f"{len(classes)} classes, the first {classes.keys[0]}",
+        )
+    known = dict(maps.places())
+    places = [known.get(i) for i in image_ids]
+    if not any(places):
+        raise MatchError(
+            "None of the images has a label map.",
+            where=path,
+            got=f"{next(iter(known))} there, {image_ids[0]} here",
+            do="make some of these images: manyhot label-maps",
+        )
+    return LocalTeacher(maps, places)
+
+
+def read_relabel(
+    folder: str | os.PathLike[str], *, suffix: str = ".JPEG", by_columns: bool = True
+) -> Iterator[Block]:
+    """Yield the label maps that Yun et al. released, as blocks for `write_maps`.
+
+    A file ``wnid/name.pt`` holds one array of shape (2, k, side, side): scores, and classes.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where their archive was unpacked.
+    suffix : str
+        What the names of images have in place of ``.pt``.
+    by_columns : bool
+        Their code gives RoIAlign top, left, bottom and right of a crop for what torchvision takes as left,
+        top, right and bottom. So either maps lie by columns in the files, or its crops were taught what is in
+        other places; the files would tell. True gives the labels that their code gives.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or one holds something else.
+    """
+    files = sorted(Path(folder).glob("*/*.pt"))
+    if not files:
+        raise InputError(
+            "There are no label maps of ReLabel.", where=folder, allowed="files such as n01440764/NAME.pt"
+        )
+    for start in range(0, len(files), 512):
+        part = files[start : start + 512]
+        found = np.stack([_released(file) for file in part])
+        turned = found.swapaxes(-1, -2) if by_columns else found
+        names = [file.stem + suffix for file in part]
+        yield Block(names, turned[:, 0].astype(np.float16), turned[:, 1].astype(np.int32))
+
+
+def _released(file: Path) -> npt.NDArray[np.float32]:
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickles break in many ways
+        raise InputError("The file cannot be read.", where=file, got=type(error).__name__) from error
+    if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != 2:
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(
+            "The file holds no label map of ReLabel.", where=file, got=got, allowed="shape (2, k, side, side)"
+        )
+    array: npt.NDArray[np.float32] = found.float().numpy()
+    return array

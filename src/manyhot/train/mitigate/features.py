@@ -1,0 +1,202 @@
+"""Features of a backbone, of images as they are and altered: objects taken out, or pasted in."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import parquet as pq
+
+from manyhot import tables
+from manyhot.diagnose.pixels.removal import Cutting, Pasting, Removal, cuttings, fingerprint
+from manyhot.diagnose.removing import Told
+from manyhot.formats import read_predictions
+from manyhot.predict.decode import decode
+from manyhot.predict.engines import Choice
+from manyhot.predict.network import Network
+from manyhot.predict.parts import NoneLeftError
+from manyhot.predict.predict import Notify
+from manyhot.predict.run import Settings, run
+from manyhot.predict.sources.altered import altered
+from manyhot.predict.sources.base import Source
+from manyhot.tables import Objects, predictions_file_name
+from manyhot.train.mitigate.treatment import Known, Pair
+
+DONORS = 50
+"""Objects that are cut out to be pasted."""
+
+
+Features = npt.NDArray[np.float16]
+
+
+@dataclass(eq=False)
+class Backbone:
+    """The backbone's features of images, as they are and altered; an engine is chosen once."""
+
+    source: Source
+    network: Network
+    objects: Objects
+    out: Path
+    settings: Settings
+    call: str
+    notify: Notify | None
+    skipped: list[str] = field(default_factory=list)
+    choice: Choice | None = None
+
+    @cached_property
+    def told(self) -> Told:
+        """What is told of progress."""
+        return Told(self.notify or (lambda *_: None), self.source.n)
+
+    def expect(self, images: int) -> None:
+        """Note that so many will be altered."""
+        if self.told.total is not None:
+            self.told.total += images
+
+    def __call__(self, name: str, source: Source | None = None) -> tuple[pa.Array, Features]:
+        """Return ids and features."""
+        folder = self.out / "predictions" / name
+        try:
+            done = run(
+                source or self.source,
+                self.network,
+                folder,
+                self.settings,
+                self.call,
+                self.told,
+                self.choice,
+            )
+        except NoneLeftError as error:
+            if source is None:
+                raise
+            self._note(name, [row["reason"] for row in error.skipped])
+            return pa.array([], pa.string()), np.empty((0, 0), np.float16)
+        self.choice = done.choice or self.choice
+        file_name = Path(predictions_file_name(self.network.name))
+        # The same engine for all images, whenever an earlier run ended.
+        engine = tables.metadata(pq.read_schema(folder / file_name))["engine"]
+        self.settings = replace(self.settings, engine=engine)
+        with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
+            self._note(name, [row["reason"] for row in csv.DictReader(file)])
+        ids = read_predictions(folder / file_name).image_id
+        self.told.add(len(ids))
+        return ids, np.load(folder / "embeddings" / file_name.with_suffix(".npy"))
+
+    def _note(self, name: str, reasons: Sequence[str]) -> None:
+        first = [reason.partition(":")[0] for reason in reasons]
+        self.skipped += [
+            f"{name}: {first.count(why):,} images left out, {why}" for why in dict.fromkeys(first)
+        ]
+
+    def cut_out(self, class_id: int, wanted: frozenset[str]) -> list[Cutting]:
+        """Return objects of a class in some images."""
+        found: list[Cutting] = []
+        for part in self.source.parts:
+            for item, read in part.items():
+                if item.image_id in wanted and len(found) < DONORS:
+                    data = read()
+                    image = decode(data) if isinstance(data, bytes) else data
+                    if not isinstance(image, str):
+                        pixels = image.permute(1, 2, 0).numpy()
+                        found += cuttings(self.objects, class_id, item.image_id, pixels)
+        return found[:DONORS]
+
+
+@dataclass(frozen=True)
+class Altered:
+    """Images that were altered, as rows of those they were made of, and their features."""
+
+    rows: npt.NDArray[np.intp]
+    features: Features
+
+
+@dataclass(eq=False)
+class Images:
+    """Images with features, and what is known of them; row i is the same image everywhere."""
+
+    predict: Backbone
+    known: Known
+    features: Features
+    fill: str
+    seed: int
+    _removed: dict[int, Altered] = field(default_factory=dict)
+
+    @cached_property
+    def _row_of(self) -> Mapping[str, int]:
+        return {name: i for i, name in enumerate(self.known.names)}
+
+    @cached_property
+    def _known_by(self) -> str:
+        return fingerprint(self.predict.objects)
+
+    def prepare(self, pairs: Iterable[Pair]) -> None:
+        """Take companions and main classes out of all images with both, a run a class."""
+        wanted: dict[int, set[str]] = {}
+        for pair in pairs:
+            both = self.known.both(pair)
+            for class_id, rows in ((pair[1], both), (pair[0], both & ~self.known.held)):
+                if class_id in self.predict.objects.class_id:
+                    wanted.setdefault(class_id, set()).update(
+                        self.known.names[i] for i in np.flatnonzero(rows).tolist()
+                    )
+        self.predict.expect(sum(map(len, wanted.values())))
+        for class_id, ids in wanted.items():
+            removal = Removal(
+                self.predict.objects, class_id, self.fill, False, frozenset(ids), self.seed, self._known_by
+            )
+            self._removed[class_id] = self._run(f"without-{self._key(class_id)}-{self.fill}", removal)
+
+    def _key(self, class_id: int) -> str:
+        return f"{class_id}-{slug(self.known.classes.keys[class_id])}"
+
+    def _run(self, name: str, alteration: Any) -> Altered:
+        ids, features = self.predict(name, altered(self.predict.source, alteration))
+        return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
+
+    def removed(self, class_id: int, inside: npt.NDArray[np.bool_]) -> Altered:
+        """Return those of some images from which a class could be taken out."""
+        found = self._removed.get(class_id)
+        if found is None or not len(found.rows):
+            return self._nothing
+        keep = inside[found.rows]
+        return Altered(found.rows[keep], found.features[keep])
+
+    def pasted(self, class_id: int, inside: npt.NDArray[np.bool_], n: int, name: str) -> Altered:
+        """Return at most n of some images with an object of a class pasted into them."""
+        rows = np.flatnonzero(inside)
+        rng = np.random.default_rng([self.seed, class_id, len(rows)])
+        rows = np.sort(rng.permutation(rows)[:n])
+        donors = self._donors(class_id)
+        if not donors or not len(rows):
+            return self._nothing
+        wanted = frozenset(self.known.names[i] for i in rows.tolist())
+        self.predict.expect(len(wanted))
+        pasting = Pasting(self.predict.objects, donors, wanted, self.seed)
+        return self._run(f"{name}-with-{self._key(class_id)}", pasting)
+
+    def _donors(self, class_id: int) -> list[Cutting]:
+        """Return objects of a class in images to fit on."""
+        objects = self.predict.objects
+        there = set(objects.table["image_id"].filter(pa.array(objects.class_id == class_id)).to_pylist())
+        own = [
+            n for n, held in zip(self.known.names, self.known.held, strict=True) if n in there and not held
+        ]
+        order = np.random.default_rng([self.seed, class_id]).permutation(len(own)).tolist()
+        return self.predict.cut_out(class_id, frozenset(own[i] for i in order[:DONORS]))
+
+    @property
+    def _nothing(self) -> Altered:
+        return Altered(np.empty(0, np.intp), np.empty((0, self.features.shape[1]), np.float16))
+
+
+def slug(text: str) -> str:
+    """Return a text as part of a file name."""
+    return re.sub(r"[^\w.-]+", "-", text)

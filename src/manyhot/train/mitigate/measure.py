@@ -1,0 +1,237 @@
+"""What a head is worth after a shortcut was treated, on images that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.resampling import percentile_interval
+from manyhot.core.sets import NO, NO_LABEL, YES
+from manyhot.core.shortcuts import (
+    BOTH,
+    COMPANION_ONLY,
+    LEFT_OUT,
+    MAIN_ONLY,
+    NEITHER,
+    Estimated,
+    Resampled,
+    average_precision,
+    balancing,
+    gap,
+    paired_difference,
+    share,
+    split,
+)
+from manyhot.tables import schema
+
+AT = 0.5
+"""Probability from which a class is predicted; of a softmax the best class is."""
+
+
+_CHUNK = 125  # Resamples at once.
+
+
+Row = dict[str, Any]
+
+
+Bools = npt.NDArray[np.bool_]
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Mitigation:
+    """Heads before and after a shortcut was treated.
+
+    Attributes
+    ----------
+    mitigation : pyarrow.Table
+        The table of this name; see `manyhot.tables.TABLES`.
+    notes : tuple of str
+        What was added to the training images, and what could not be done.
+    """
+
+    mitigation: pa.Table
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rows: list[Row], notes: list[str]) -> Mitigation:
+        """Build it from rows."""
+        return cls(pa.Table.from_pylist(rows, schema=schema("mitigation")), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number, and what it is in each resample of the images held out, shape (R,).
+
+    `hits` tells of a share which of its images are of it.
+    """
+
+    estimated: Estimated
+    samples: Floats
+    hits: Bools | None = None
+
+    def less(self, other: Measured) -> tuple[float, float, float]:
+        """Return how much more it is than another of the same images, and the ends of the 95 % interval.
+
+        Of shares that of Newcombe; where no image changes, a bootstrap would be sure of that.
+        """
+        if self.hits is not None and other.hits is not None:
+            found = paired_difference(self.hits, other.hits)
+            return found.value, found.lo, found.hi
+        value = self.estimated.value - other.estimated.value
+        return value, *_ends(self.samples - other.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Images that heads are judged on.
+
+    Attributes
+    ----------
+    state : ndarray of uint8, shape (n, C)
+        What is known of each class.
+    label : ndarray of int, shape (n,)
+        The original label; `NO_LABEL` where there is none.
+    drawn : Resampled
+        Of these images, the same for all heads.
+    """
+
+    state: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.integer]
+    drawn: Resampled
+
+    def measure(
+        self, p: Floats, gone: Floats, altered: npt.NDArray[np.intp], best: bool, pair: tuple[int, int]
+    ) -> dict[str, Measured]:
+        """Return what a head is worth.
+
+        Parameters
+        ----------
+        p : ndarray of float, shape (n, C)
+            The probabilities that it gives.
+        gone : ndarray of float, shape (k, C)
+            Of images with both, after the companion was taken out.
+        altered : ndarray of int, shape (k,)
+            Which images these are.
+        best : bool
+            Whether the best class is the one predicted, and not each of at least `AT`.
+        pair : (int, int)
+            Main class and companion.
+
+        Returns
+        -------
+        dict of str to Measured
+            ``lost``, ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``,
+            ``real1`` and ``map``, as far as there are images for them.
+        """
+        main = pair[0]
+        found, after = (_found(x, main, best) for x in (p, gone))
+        splits = split(*self.state[:, list(pair)].T)
+        told = {
+            "lost": self._share(found[altered] & ~after, altered),
+            "flips": self._share(found[altered] != after, altered),
+        }
+        for name, (one, other) in {
+            "recall_gap": (BOTH, MAIN_ONLY),
+            "hallucination_gap": (COMPANION_ONLY, NEITHER),
+        }.items():
+            samples = self._shares(found, splits == one) - self._shares(found, splits == other)
+            told[name] = Measured(gap(found, splits, one, other), samples)
+        told |= self._precisions(p[:, main], splits)
+        rows = np.flatnonzero(self.label != NO_LABEL)
+        told["top1"] = self._share(p.argmax(1)[rows] == self.label[rows], rows)
+        scored = np.flatnonzero((self.state == YES).any(1))
+        told["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
+        told["map"] = self._map(p)
+        return {name: m for name, m in told.items() if not np.isnan(m.estimated.value)}
+
+    def _share(self, hits: Bools, rows: npt.NDArray[np.intp]) -> Measured:
+        wide = np.zeros(len(self.label), bool)
+        inside = wide.copy()
+        wide[rows], inside[rows] = hits, True
+        return Measured(share(hits), self._shares(wide, inside), hits)
+
+    def _shares(self, hits: Bools, inside: Bools) -> Floats:
+        weights = self._counts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((weights @ (hits & inside)) / (weights @ inside), np.float64)
+
+    def _precisions(self, score: Floats, splits: npt.NDArray[np.int8]) -> dict[str, Measured]:
+        inside = np.flatnonzero(splits != LEFT_OUT)
+        of, score = splits[inside], score[inside]
+        positive = of <= MAIN_ONLY
+        told = {}
+        for name, weigh in (("ap", lambda w: w), ("ap_balanced", lambda w: balancing(of, w))):
+
+            def measure(w: Any, weigh: Callable[[Any], Any] = weigh) -> Floats:
+                return average_precision(score, positive, weigh(w[:, inside]))
+
+            value = float(measure(np.ones((1, len(splits)), np.float32))[0])
+            samples = self._chunked(measure)
+            told[name] = Measured(Estimated(value, *_ends(samples), len(inside)), samples)
+        return told
+
+    def _map(self, p: Floats) -> Measured:
+        values, samples = [], []
+        for c in np.flatnonzero((self.state == YES).any(0)):
+            measure = self._precision_of(p, int(c))
+            values.append(measure(np.ones((1, len(p)), np.float32))[0])
+            samples.append(self._chunked(measure))
+        if not values:
+            return Measured(Estimated(np.nan, np.nan, np.nan, 0), np.empty(0))
+        drawn = np.nanmean(samples, axis=0)
+        return Measured(Estimated(float(np.mean(values)), *_ends(drawn), len(p)), drawn)
+
+    def _precision_of(self, p: Floats, c: int) -> Callable[[Any], Floats]:
+        known = np.flatnonzero(np.isin(self.state[:, c], (NO, YES)))
+        positive, score = self.state[known, c] == YES, p[known, c]
+        return lambda w: average_precision(score, positive, w[:, known])
+
+    def _chunked(self, of: Callable[[Any], Floats]) -> Floats:
+        starts = range(0, len(self._counts), _CHUNK)
+        return np.concatenate([np.empty(0), *(of(self._counts[i : i + _CHUNK]) for i in starts)])
+
+    @cached_property
+    def _counts(self) -> npt.NDArray[np.float32]:
+        return self.drawn.counts.astype(np.float32)
+
+
+def _found(p: Floats, main: int, best: bool) -> Bools:
+    return np.asarray(p.argmax(1) == main if best else p[:, main] >= AT)
+
+
+def _ends(samples: Floats) -> tuple[float, float]:
+    samples = samples[~np.isnan(samples)]
+    if not len(samples):
+        return np.nan, np.nan
+    lo, hi = percentile_interval(samples[None])
+    return float(lo[0]), float(hi[0])
+
+
+@dataclass
+class Rows:
+    """Collects the rows of a data set."""
+
+    about: Row
+    n: int
+    rows: list[Row] = field(default_factory=list)
+
+    def add(
+        self, told: Row, measured: Mapping[str, Measured], untreated: Mapping[str, Measured] | None
+    ) -> None:
+        """Add what a head is worth, and what that is more than what the untreated one is."""
+        for metric, m in measured.items():
+            row = self.about | told | {"metric": metric, "n": m.estimated.n}
+            row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
+            row["n_skipped"] = self.n - m.estimated.n
+            if untreated is not None and metric in untreated:
+                row["change"], row["change_lo"], row["change_hi"] = m.less(untreated[metric])
+            self.rows.append({k: None if v != v else v for k, v in row.items()})

@@ -1,0 +1,229 @@
+"""In which order images come: functions of the seed and the epoch alone, for any number of processes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from manyhot.errors import InputError, MatchError
+from manyhot.predict.sources import Opener, Part, Source
+from manyhot.predict.sources.parquet import ParquetRows
+
+Sample = tuple[int, Opener]
+"""An image: its row in the labels, and what reads it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How batches are cut and dealt to processes.
+
+    A batch has `batch` places; place p is of lane ``p % lanes``, and of the process whose rank is
+    ``p % world``. As `world` divides `lanes`, a lane is of one process, and what is done within lanes does
+    not depend on how many processes there are.
+
+    Attributes
+    ----------
+    batch : int
+    lanes : int
+    seed : int
+    n : int
+        Images of an epoch.
+    rank, world : int
+    """
+
+    batch: int
+    lanes: int
+    seed: int
+    n: int
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch; what is left over at its end is not shown in it."""
+        return self.n // self.batch
+
+    @property
+    def own(self) -> int:
+        """Images of a batch in this process."""
+        return self.batch // self.world
+
+    @property
+    def own_lanes(self) -> int:
+        """Lanes of this process."""
+        return self.lanes // self.world
+
+
+def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int = 1) -> Plan:
+    """Return how batches are cut.
+
+    Raises
+    ------
+    InputError
+        There are fewer images than a batch has, or the processes do not divide it.
+    """
+    if n < batch:
+        raise InputError(
+            "A batch has more images than there are to train on.",
+            got=f"batch {batch:,}, {n:,} images",
+            do=f"lower batch to {n:,} or less",
+        )
+    # At least two images of a lane in a batch: mixing pairs images of a lane.
+    shared = math.gcd(batch // 2 if batch % 2 == 0 else batch, lanes)
+    fitting = shared if shared < batch else 1
+    if fitting % world:
+        allowed = ", ".join(str(w) for w in range(1, fitting + 1) if fitting % w == 0)
+        raise InputError(
+            "The batch cannot be dealt evenly to the processes.",
+            got=f"{world} processes, batch {batch}, lanes {lanes}",
+            allowed=f"{allowed} processes",
+            do="start as many with torchrun, or set batch and lanes to multiples of them",
+        )
+    return Plan(batch, fitting, seed, n, rank, world)
+
+
+class Order(Protocol):
+    """Images of a training set."""
+
+    @property
+    def name(self) -> str:
+        """As in a recipe: ``all`` or ``shards``."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        ...
+
+    def batches(self, plan: Plan, epoch: int, first: int) -> Iterator[list[Sample]]:
+        """Yield the images of this process in each batch of an epoch, from a step on."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Everything:
+    """Images that can be read at any time, in one random order an epoch.
+
+    Attributes
+    ----------
+    openers : sequence of Opener
+    rows : sequence of int
+        Of each image in the labels.
+    key : str
+        What tells these images from others.
+    """
+
+    openers: Sequence[Opener]
+    rows: Sequence[int]
+    key: str = ""
+    name: str = "all"
+
+    @property
+    def n(self) -> int:
+        """How many images there are."""
+        return len(self.openers)
+
+    def batches(self, plan: Plan, epoch: int, first: int) -> Iterator[list[Sample]]:
+        """Yield the images of this process in each batch."""
+        order = np.random.default_rng([plan.seed, epoch]).permutation(self.n)
+        for step in range(first, plan.steps):
+            own = order[step * plan.batch :][: plan.batch][plan.rank :: plan.world]
+            yield [(self.rows[i], self.openers[i]) for i in own]
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Images that are read shard after shard.
+
+    Shards are dealt to lanes anew in each epoch; a lane that comes to its end begins again, so that an epoch
+    is as many batches as there are images for, whatever each lane holds.
+
+    Attributes
+    ----------
+    source : Source
+    rows : Mapping of str to int
+        The row of each image that is wanted, by its id.
+    buffer : int
+        Images that are shuffled at a time.
+    """
+
+    source: Source
+    rows: Mapping[str, int]
+    buffer: int
+    name: str = "shards"
+
+    @property
+    def n(self) -> int:
+        """How many images are wanted."""
+        return len(self.rows)
+
+    def batches(self, plan: Plan, epoch: int, first: int) -> Iterator[list[Sample]]:
+        """Yield the images of this process in each batch; what comes before is passed over unread."""
+        shards = _shards(self.source.parts)
+        if len(shards) < plan.lanes:
+            raise InputError(
+                "There are fewer shards than lanes.",
+                where=self.source.uri,
+                got=f"{len(shards)} shards, {plan.lanes} lanes",
+                do=f"set lanes to {len(shards)} or less, or order to all",
+            )
+        each = plan.batch // plan.lanes
+        lanes = [self._lane(plan, epoch, lane, shards) for lane in range(plan.rank, plan.lanes, plan.world)]
+        for lane in lanes:
+            next(itertools.islice(lane, first * each, first * each), None)
+        for _ in range(first, plan.steps):
+            yield [next(lane) for _ in range(each) for lane in lanes]
+
+    def _lane(self, plan: Plan, epoch: int, lane: int, shards: Sequence[Sequence[Part]]) -> Iterator[Sample]:
+        for again in itertools.count():
+            deal = np.random.default_rng([plan.seed, epoch, again]).permutation(len(shards))
+            own = [part for shard in deal[lane :: plan.lanes] for part in shards[shard]]
+            images = shuffled(self._wanted(own), self.buffer, [plan.seed, epoch, again, lane])
+            found = next(images, None)
+            if found is None and again == len(shards):
+                raise none_found(self.source.uri, self.rows)
+            if found is not None:
+                yield found
+                yield from images
+
+    def _wanted(self, parts: Sequence[Part]) -> Iterator[Sample]:
+        for part in parts:
+            for item, opener in part.items():
+                if (row := self.rows.get(item.image_id)) is not None:
+                    yield row, opener
+
+
+def shuffled(samples: Iterator[Sample], size: int, seed: Sequence[int]) -> Iterator[Sample]:
+    """Yield images in the order in which they leave a shuffle buffer."""
+    rng = np.random.default_rng(seed)
+    held = list(itertools.islice(samples, size))
+    for sample in samples:
+        at = int(rng.integers(len(held)))
+        yield held[at]
+        held[at] = sample
+    for at in rng.permutation(len(held)):
+        yield held[at]
+
+
+def _shards(parts: Sequence[Part]) -> list[list[Part]]:
+    """Return parts that are read one after the other: a row group of Parquet can only be read in order."""
+
+    def of(part: Part) -> object:
+        return (part.place.file, part.group) if isinstance(part, ParquetRows) else part.name
+
+    return [list(group) for _, group in itertools.groupby(parts, of)]
+
+
+def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
+    """Return the error that no image has labels."""
+    return MatchError(
+        "None of the images has labels.",
+        where=where,
+        got=f"labels of images such as {next(iter(rows), 'none')}",
+        do="check that both are of the same data set, and that ids are base names with extension",
+    )

@@ -1,0 +1,65 @@
+"""Which images are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.errors import InputError
+from manyhot.formats.writing import PathLike
+
+
+class HeldBy(NamedTuple):
+    """Which images are held out: by a table, or so many by chance."""
+
+    test: Mapping[str, bool] | None
+    share: float
+    seed: int
+
+    def of(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Return which of some images are held out."""
+        if self.test is not None:
+            return np.array([self.test.get(i, False) for i in ids], bool)
+        return np.random.default_rng([self.seed, len(ids)]).random(len(ids)) < self.share
+
+
+def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldBy:
+    """Return what a table of splits says, or else so many by chance.
+
+    Raises
+    ------
+    InputError
+        The table does not exist, tells no split, or holds no image out; or the share is none.
+    """
+    if not 0 < share < 1:
+        raise InputError("held_out is a share.", got=share, allowed="above 0, below 1")
+    if path is None:
+        return HeldBy(None, share, seed)
+    import polars as pl
+
+    file = Path(path)
+    if not file.is_file():
+        raise InputError("The file does not exist.", where=path)
+    table = pl.scan_parquet(file) if file.suffix == ".parquet" else pl.scan_csv(file)
+    names = table.collect_schema().names()
+    if not {"image_id", "split"} <= set(names):
+        raise InputError(
+            "This tells no split.",
+            where=path,
+            got=", ".join(names),
+            allowed="a table with image_id and split",
+        )
+    rows = table.select("image_id", "split").collect()
+    test = {str(i): s == "test" for i, s in rows.iter_rows()}
+    if not any(test.values()):
+        raise InputError(
+            "No image is held out.",
+            where=path,
+            got=", ".join(sorted({str(s) for s in rows["split"].unique()})),
+            allowed="a split called test",
+        )
+    return HeldBy(test, share, seed)

@@ -1,0 +1,311 @@
+"""The trained part of a network, what it is fed with, and how the whole is judged.
+
+How good a network is on images that it is not trained on, after each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy import typing as npt
+from torch import Tensor
+
+from manyhot import registry
+from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.predict.sources import Opener
+from manyhot.train.batches import Loader, View, Views, decoders, memory_share
+from manyhot.train.inputs import FeatureFeed, Feed, ImageFeed, Normalise, as_input, computed, key_of
+from manyhot.train.networks import Stages, Start, stages_of
+from manyhot.train.order import Everything, Order, plan_of
+from manyhot.train.processes import summed
+from manyhot.train.recipe import Recipe
+
+_JUDGED = 128
+"""Images that are judged at once."""
+
+
+Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Logits of shape (n, C), and which images could be decoded."""
+
+
+class Judge(Protocol):
+    """Computes the logits of the images to judge by."""
+
+    def __call__(self, module: Any) -> Judged:
+        """Return those of a network."""
+        ...
+
+
+@dataclass(eq=False)
+class Parts:
+    """What is trained on what.
+
+    Attributes
+    ----------
+    stages : Stages
+    trained : torch.nn.Module
+        The network, or its part from a layer on.
+    feed : Feed
+    skipped : Mapping of int to str
+        Why images were left out, by row; it grows while the run is at work.
+    judge : Judge, optional
+    note : str
+        What there is to tell of it.
+    """
+
+    stages: Stages
+    trained: Any
+    feed: Feed
+    skipped: Mapping[int, str]
+    judge: Judge | None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What parts are made of.
+
+    Attributes
+    ----------
+    order : Order
+    recipe : Recipe
+    start : Start
+    fabric : lightning_fabric.Fabric
+    validation : Validation, optional
+    features : Path
+        The folder of features.
+    ids : sequence of str
+        What images are called, by row.
+    tell : callable
+        Called with the number of images whose features are there, and of all.
+    """
+
+    order: Order
+    recipe: Recipe
+    start: Start
+    fabric: Any
+    validation: Validation | None
+    features: Path
+    ids: Sequence[str]
+    tell: Any
+
+    def plan(self, n: int) -> Any:
+        """Return how batches of n images are cut."""
+        recipe, fabric = self.recipe, self.fabric
+        return plan_of(recipe.batch, recipe.lanes, recipe.seed, n, fabric.global_rank, fabric.world_size)
+
+
+def parts_of(given: Given) -> Parts:
+    """Return the part of a network that is trained, and what it is fed with.
+
+    From features where the first trained layer is named and images are not changed but mirrored: what comes
+    before would compute the same in each epoch.
+
+    Raises
+    ------
+    InputError
+        The network has no such layer, or there are too few images.
+    """
+    recipe, module = given.recipe, given.start.module
+    module.to(given.fabric.device, memory_format=torch.channels_last)
+    stages = stages_of(module, recipe.trained_from)
+    stages.freeze()
+    stages.train()
+    still = not (recipe.augment == "crop" or recipe.alters or recipe.mixup or recipe.cutmix)
+    if not recipe.trained_from or not still or not isinstance(given.order, Everything):
+        return _of_images(given, stages)
+    rest = stages.rest()
+    if rest is None:
+        note = (
+            f"the network cannot be cut at {recipe.trained_from}: what comes before is computed in each step"
+        )
+        return replace(_of_images(given, stages), note=note)
+    return _of_features(given, given.order, stages, rest)
+
+
+def _of_images(given: Given, stages: Stages) -> Parts:
+    start, recipe = given.start, given.recipe
+    views = Views(recipe, start.preprocessing, memory_share())
+    normalise = Normalise(start.preprocessing, given.fabric.device)
+    pinned = given.fabric.device.type == "cuda"
+    loader = Loader(given.order, given.plan(given.order.n), views, given.ids.__getitem__, pinned)
+    feed = ImageFeed(loader, recipe, normalise)
+    judge = None if given.validation is None else _ImageJudge(given, given.validation)
+    return Parts(stages, stages.module, feed, views.skipped, judge)
+
+
+def _of_features(given: Given, order: Everything, stages: Stages, rest: Any) -> Parts:
+    views = 2 if given.recipe.augment == "mirror" else 1
+    normalise = Normalise(given.start.preprocessing, given.fabric.device)
+    features, reasons = _features(given, stages, normalise, order.openers, order.key, views)
+    good = np.flatnonzero([not why for why in reasons])
+    if not len(good):
+        raise InputError(
+            "None of the images can be decoded.",
+            got=f"{given.ids[order.rows[0]]}: {reasons[0]}",
+            do="look at the source: are these images?",
+        )
+    feed = FeatureFeed(features, np.array(order.rows), good, given.plan(len(good)), given.fabric.device)
+    skipped = {order.rows[i]: why for i, why in enumerate(reasons) if why}
+    judge = None
+    if given.validation is not None:
+        seen, why_not = _features(given, stages, normalise, given.validation.openers, given.validation.key, 1)
+        judge = _FeatureJudge(given, seen, np.array([not why for why in why_not]))
+    return Parts(stages, rest, feed, skipped, judge)
+
+
+def _features(
+    given: Given, stages: Stages, normalise: Normalise, openers: Sequence[Opener], data: str, views: int
+) -> tuple[npt.NDArray[Any], list[str]]:
+    """Return features of images, computed by the first process."""
+    fabric, preprocessing, recipe = given.fabric, given.start.preprocessing, given.recipe
+    half = recipe.precision != "32-true"
+    key = key_of(stages.before(), recipe.trained_from, preprocessing, views, half, data)
+    path = given.features / key
+
+    def compute(images: Tensor) -> Tensor:
+        with torch.inference_mode(), fabric.autocast():
+            return stages.features(normalise(images))
+
+    def tell(done: int) -> None:
+        given.tell(done, len(openers))
+
+    stages.module.eval()
+    if fabric.is_global_zero:
+        computed(openers, preprocessing, compute, path, views, half, tell)
+    fabric.barrier()
+    found = computed(openers, preprocessing, compute, path, views, half, tell)
+    stages.train()
+    return found
+
+
+def _whole(fabric: Any, own: npt.NDArray[np.int64], logits: Tensor, n: int) -> Any:
+    """Return the rows of all processes as one array."""
+    found = torch.zeros((n, logits.shape[1]), device=logits.device)
+    found[torch.from_numpy(own).to(logits.device)] = logits
+    return summed(fabric, found).cpu().numpy()
+
+
+class _ImageJudge:
+    """Each process judges its own images; small ones are decoded once."""
+
+    def __init__(self, given: Given, validation: Validation) -> None:
+        self.fabric, self.validation = given.fabric, validation
+        self.normalise = Normalise(given.start.preprocessing, given.fabric.device)
+        self.views = Views(given.recipe.unaltered(), given.start.preprocessing, memory_share() // 4)
+        self.nothing = torch.zeros((3, *given.start.preprocessing.size), dtype=torch.uint8)
+
+    def __call__(self, module: Any) -> Judged:
+        n = len(self.validation.openers)
+        own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
+        module.eval()
+        with torch.inference_mode(), decoders(self.fabric.world_size) as pool:
+            parts = [
+                self._logits(module, pool, own[start : start + _JUDGED])
+                for start in range(0, len(own), _JUDGED)
+            ]
+        found = _whole(self.fabric, own, torch.cat(parts), n)
+        return found[:, 1:], found[:, 0] > 0
+
+    def _seen(self, row: int) -> tuple[View, bool] | None:
+        return self.views(row, self.validation.openers[row], self.views.rng(row, 0))
+
+    def _logits(self, module: Any, pool: ThreadPoolExecutor, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return logits after a column that says which images could be decoded."""
+        seen = list(pool.map(self._seen, rows.tolist()))
+        images = torch.stack([self.nothing if one is None else one[0].pixels for one in seen])
+        with self.fabric.autocast():
+            logits = module(self.normalise(images)).float()
+        good = torch.tensor([[float(one is not None)] for one in seen], device=logits.device)
+        return torch.cat([good, logits], 1)
+
+
+class _FeatureJudge:
+    """Judges by features that are there."""
+
+    def __init__(self, given: Given, features: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
+        self.fabric, self.first = given.fabric, given.recipe.trained_from
+        self.features, self.good = features, good
+
+    def __call__(self, module: Any) -> Judged:
+        n = len(self.features)
+        own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
+        module.eval()
+        rest: Any = Stages(module, self.first).rest()
+        rest.eval()
+        with torch.inference_mode(), self.fabric.autocast():
+            parts = [
+                rest(as_input(self.features[own[start : start + _JUDGED], 0], self.fabric.device)).float()
+                for start in range(0, len(own), _JUDGED)
+            ]
+        return _whole(self.fabric, own, torch.cat(parts), n), self.good
+
+
+METRICS = ("top1", "real1", "map_macro")
+"""What is measured after each epoch, and the metric of the recipe's ``best`` if it is none of these."""
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Images to judge by.
+
+    Attributes
+    ----------
+    openers : sequence of Opener
+    labels : LabelSets
+        Of the same images.
+    key : str
+        What tells these images from others.
+    """
+
+    openers: Sequence[Opener]
+    labels: LabelSets
+    key: str = ""
+
+    def judged(
+        self, logits: npt.NDArray[np.float32], good: npt.NDArray[np.bool_], best: str
+    ) -> dict[str, float]:
+        """Return the metrics of logits of shape (n, C); images that are not `good` are left out.
+
+        A metric that is not defined for these labels is NaN.
+        """
+        rows = np.flatnonzero(good)
+        case = Case.from_scores(self.labels.take(rows), logits[rows], kind="logit")
+        names = METRICS if best in ("", *METRICS) else (*METRICS, best)
+        return {name: float(registry.get("metric", name)(case).value()) for name in names}
+
+
+def check_best(best: str, validation: Validation | None) -> None:
+    """Refuse to choose an epoch by what is not known.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such metric.
+    InputError
+        There are no images to judge by.
+    """
+    if not best:
+        return
+    registry.get("metric", best)
+    if validation is None:
+        raise InputError(
+            "There is nothing to choose the best epoch by.",
+            got=f"best {best!r}",
+            do="give --val-labels, or set best to '': the last epoch's weights are written",
+        )
+
+
+def is_better(best: str, value: float, before: float | None) -> bool:
+    """Return whether a value of a metric is better than the best one before."""
+    if before is None or np.isnan(before):
+        return True
+    higher = registry.get("metric", best).about.get("better") == "higher"
+    return value > before if higher else value < before

@@ -1,0 +1,365 @@
+"""Feature maps of a backbone, by the weights that classify; computed once where these stay as they are.
+
+What is put on feature maps, and the loop that fits it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy import typing as npt
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.transforms.v2 import functional as F
+
+from manyhot.errors import InputError
+from manyhot.predict.network import Network, Preprocessing
+
+STRIDES = (8, 16, 32)
+"""Pixels of the image that a cell of a map stands for, in those that are used."""
+
+
+_BATCH = 32
+
+
+class Backbone(nn.Module):
+    """A network without its classifier: normalised images to maps of one or several strides.
+
+    Attributes
+    ----------
+    network : nn.Module
+        One of timm's.
+    preprocessing : Preprocessing
+        Whole images, squeezed into its square.
+    layers : tuple of str
+        Those whose output is used.
+    strides, channels : tuple of int
+        Of their maps.
+    """
+
+    def __init__(self, network: Network, size: int | None = None) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(timm_inside(network))
+        self.preprocessing = _squeezed(network.preprocessing, size)
+        if size and hasattr(self.network, "set_input_size"):
+            self.network.set_input_size(img_size=(size, size))
+        self._indices, self.layers, self.strides, self.channels = _chosen(self.network)
+
+    @property
+    def told(self) -> str:
+        """Which layers, for people."""
+        layers = (f"{name} (stride {s})" for name, s in zip(self.layers, self.strides, strict=True))
+        return f"{', '.join(layers)}, {self.preprocessing.size[0]} pixels"
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return a map a stride, each of shape (n, channels, height, width)."""
+        maps: list[Tensor] = self.network.forward_intermediates(
+            images, indices=self._indices, norm=len(self.strides) == 1, intermediates_only=True
+        )
+        return maps
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images of bytes as the network wants them."""
+        mean, std = (
+            images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1)
+            for v in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def timm_inside(network: Network) -> Any:
+    """Return the module of a network that gives feature maps.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    modules = [] if network.module is None else network.module.modules()
+    found = next((m for m in modules if hasattr(m, "forward_intermediates")), None)
+    if found is None:
+        raise InputError(
+            "This backbone gives no feature maps.",
+            got=network.name,
+            allowed="a network of timm, or one that manyhot trained",
+            do="its features serve the methods knn, probe, few-shot and multilabel",
+        )
+    return found
+
+
+def _squeezed(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
+    sides = (size, size) if size else preprocessing.size
+    return replace(preprocessing, size=sides, scale=sides, mode="squash")
+
+
+def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return which intermediate layers are used, their names, strides and channels.
+
+    The last of each of `STRIDES`; else, as of a plain transformer, the last of all.
+    """
+    info = module.feature_info
+    told = info if isinstance(info, list) else info.get_dicts()
+    by_stride = {entry["reduction"]: i for i, entry in enumerate(told)}
+    indices = [by_stride[s] for s in STRIDES if s in by_stride] if len(by_stride) > 1 else [len(told) - 1]
+    used = [told[i] for i in indices]
+    names, strides, channels = (tuple(e[key] for e in used) for key in ("module", "reduction", "num_chs"))
+    return indices, names, strides, channels
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Maps of images and of their mirror images, on the disk.
+
+    Attributes
+    ----------
+    levels : list of ndarray of float16, shape (n, 2, channels, height, width)
+        One a stride; the second of two is that of the mirror image.
+    """
+
+    levels: list[npt.NDArray[np.float16]]
+
+    def batch(self, rows: npt.NDArray[np.intp], mirrored: npt.NDArray[np.bool_]) -> list[Tensor]:
+        """Return the maps of some images, as they are or mirrored."""
+        maps = (torch.from_numpy(level[rows, mirrored.astype(int)]).float() for level in self.levels)
+        return [m.contiguous(memory_format=torch.channels_last) for m in maps]
+
+
+def compute_maps(
+    backbone: Backbone,
+    images: Iterable[Tensor],
+    n: int,
+    folder: Path,
+    both: npt.NDArray[np.bool_],
+    progress: Callable[[int, int], None] | None = None,
+) -> Maps:
+    """Compute the maps of images.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    images : iterable of torch.Tensor of uint8, shape (3, height, width)
+    n : int
+        How many there are.
+    folder : Path
+        Files are written into it, of 2 bytes a number.
+    both : ndarray of bool, shape (n,)
+        Whether the mirror image is computed, too.
+    progress : callable, optional
+        Called with how many images are done, and how many there are.
+    """
+    levels: list[npt.NDArray[np.float16]] = []
+    start = 0
+    with torch.inference_mode():
+        for batch in _batches(images):
+            here = both[start : start + len(batch)]
+            computed = backbone.eval()(
+                backbone.normalised(torch.cat([batch, F.horizontal_flip(batch[here])]))
+            )
+            if not levels:
+                levels = [_file(folder / f"{i}.npy", n, m.shape[1:]) for i, m in enumerate(computed)]
+            for level, maps in zip(levels, computed, strict=True):
+                half = maps.half().numpy()
+                level[start : start + len(batch), 0] = half[: len(batch)]
+                level[np.flatnonzero(here) + start, 1] = half[len(batch) :]
+            start += len(batch)
+            if progress:
+                progress(start, n)
+    return Maps(levels)
+
+
+def _batches(images: Iterable[Tensor]) -> Iterator[Tensor]:
+    held: list[Tensor] = []
+    for image in images:
+        held.append(image)
+        if len(held) == _BATCH:
+            yield torch.stack(held)
+            held = []
+    if held:
+        yield torch.stack(held)
+
+
+def _file(path: Path, n: int, shape: Any) -> npt.NDArray[np.float16]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(path, "w+", np.float16, (n, 2, *shape))
+
+
+_WARMUP = 0.5  # Epochs.
+
+
+_CLIP = 10.0  # Norm of the gradient.
+
+
+Ints = npt.NDArray[np.intp]
+
+
+Bools = npt.NDArray[np.bool_]
+
+
+Progress = Callable[[int, int, float], None]
+"""Called with how many epochs are done, how many there are, and the mean loss of the last."""
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid over the maps of a backbone, with as many channels at each stride.
+
+    A backbone of one stride alone, such as a plain transformer, gets the others from its last map: one of
+    half the stride by a transposed convolution, one of twice the stride by pooling.
+
+    References
+    ----------
+    Lin et al. 2017, Feature pyramid networks, doi 10.1109/CVPR.2017.106; Li et al. 2022, Exploring plain
+    vision transformer backbones for object detection, doi 10.1007/978-3-031-20077-9_17, section 3.
+    """
+
+    def __init__(self, backbone: Backbone, channels: int) -> None:
+        super().__init__()
+        given = backbone.channels
+        strides: tuple[float, ...] = backbone.strides
+        self.simple = len(given) == 1
+        if self.simple:
+            self.up = nn.ConvTranspose2d(given[0], given[0], 2, 2)
+            given, strides = given * 3, (strides[0] / 2, strides[0], strides[0] * 2)
+        self.strides = strides
+        self.fpn = FeaturePyramidNetwork(list(given), channels)
+        self.out_channels = channels
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return a map a stride, finest first."""
+        if self.simple:
+            last = maps[0]
+            maps = [self.up(last), last, nn.functional.max_pool2d(last, 2, ceil_mode=True)]
+        return list(self.fpn(OrderedDict((str(i), m) for i, m in enumerate(maps))).values())
+
+
+class Feed(Protocol):
+    """Gives the maps of images: computed before, or by a backbone that is trained, too."""
+
+    @property
+    def trained(self) -> nn.Module | None:
+        """The backbone, where it is trained."""
+        ...
+
+    def __call__(self, rows: Ints, mirrored: Bools) -> list[Tensor]:
+        """Return maps of some images, as they are or mirrored."""
+        ...
+
+
+class Cached:
+    """Maps that were computed before."""
+
+    trained = None
+
+    def __init__(self, maps: Maps) -> None:
+        self.maps = maps
+
+    def __call__(self, rows: Ints, mirrored: Bools) -> list[Tensor]:
+        """Return maps of some images, as they are or mirrored."""
+        return self.maps.batch(rows, mirrored)
+
+
+class Live:
+    """Maps of a backbone that is trained, too."""
+
+    def __init__(self, backbone: Backbone, images: Callable[[Ints], Tensor]) -> None:
+        self.trained, self.images = backbone, images
+
+    def __call__(self, rows: Ints, mirrored: Bools) -> list[Tensor]:
+        """Return maps of some images, as they are or mirrored."""
+        images = self.images(rows)
+        turned = torch.from_numpy(mirrored)
+        images[turned] = images[turned].flip(-1)
+        maps: list[Tensor] = self.trained(self.trained.normalised(images))
+        return maps
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def laid_out(module: Module) -> Module:
+    """Return a module with its weights in the order that convolutions on CPUs are fastest in."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
+def fit_head(
+    head: nn.Module,
+    loss: Callable[[list[Tensor], Ints, Bools], Tensor],
+    feed: Feed,
+    rows: Ints,
+    settings: Any,
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Fit a head, and the backbone where it is trained, to images, half of them mirrored by chance.
+
+    Parameters
+    ----------
+    head : nn.Module
+    loss : callable
+        From maps, and the rows of the images and which are mirrored, to a mean over the images.
+    feed : Feed
+    rows : ndarray of int, shape (n,)
+        The images to fit on.
+    settings
+        `Detection` or `Segmentation`.
+    seed : int
+        Of the order and of mirroring.
+    progress : callable, optional
+
+    Raises
+    ------
+    InputError
+        The loss is no number.
+    """
+    groups = [{"params": list(head.parameters()), "lr": settings.lr}]
+    if feed.trained is not None:
+        backbone = [p for p in feed.trained.parameters() if p.requires_grad]
+        groups.append({"params": backbone, "lr": settings.lr * settings.backbone_lr})
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    steps = max(1, len(rows) // settings.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: _rate(s / steps, settings.epochs))
+    for module in (head, feed.trained):
+        _ = module is not None and module.train()
+    for epoch in range(settings.epochs):
+        total = 0.0
+        for batch, mirrored in _head_batches(rows, settings.batch, seed, epoch):
+            value = loss(feed(batch, mirrored), batch, mirrored)
+            if not torch.isfinite(value):
+                raise InputError(
+                    "The loss of the head is no number.",
+                    got=f"{value.item()} in epoch {epoch + 1}",
+                    do="choose a smaller lr",
+                )
+            optimiser.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], _CLIP)
+            optimiser.step()
+            schedule.step()
+            total += value.item()
+        if progress:
+            progress(epoch + 1, settings.epochs, total / steps)
+    for module in (head, feed.trained):
+        _ = module is not None and module.eval()
+
+
+def _head_batches(rows: Ints, size: int, seed: int, epoch: int) -> Iterator[tuple[Ints, Bools]]:
+    """Yield rows of the batches of an epoch, and which are mirrored; what is left over is not shown."""
+    rng = np.random.default_rng([seed, epoch])
+    order, mirrored = rng.permutation(rows), rng.random(len(rows)) < 0.5
+    for start in range(0, max(1, len(rows) // size) * size, size):
+        # In the order of the files: what is next to each other is read at once.
+        part = np.argsort(order[start : start + size], kind="stable") + start
+        yield order[part], mirrored[part]
+
+
+def _rate(done: float, epochs: int) -> float:
+    warm = min(1.0, done / _WARMUP + 1e-2)
+    return warm * 0.5 * (1 + math.cos(math.pi * min(done / epochs, 1.0)))

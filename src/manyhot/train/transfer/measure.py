@@ -1,0 +1,348 @@
+"""What backbones are worth on another data set: values, intervals and pairs over the images judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.core.detection import Boxes, average_precision, class_overlaps, match
+from manyhot.core.estimates import Estimate, Pooled, Ratio
+from manyhot.core.resampling import centred_interval, compare_pairs, draw_counts, percentile_interval
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
+from manyhot.registry import get
+from manyhot.tables import Objects
+from manyhot.tables.sets import States, check_draws
+
+ALL = "all"
+
+
+DEFINITIONS = {
+    "ap": "Average precision of COCO: mean of classes and of overlaps from 0.5 to 0.95",
+    "ap50": "Average precision at an overlap of 0.5, mean of classes",
+    "ap75": "Average precision at an overlap of 0.75, mean of classes",
+    "ar100": "Average recall of COCO with 100 boxes an image",
+    "miou": "Intersection over union of masks, mean of classes and background",
+    "iou": "Intersection over union of the masks of a class",
+}
+"""Metrics that are not registered: those of boxes and masks."""
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A number and what it is in each resample of the images judged.
+
+    Attributes
+    ----------
+    value : float
+    samples : ndarray of float, shape (R,)
+        Empty where none were drawn, or where nobody can say.
+    n : int
+        Images that count.
+    centred : bool
+        Whether resamples lie beside the value, as those of average precision over rare classes do.
+    """
+
+    value: float
+    samples: Floats
+    n: int
+    centred: bool = False
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """The ends of the 95 % interval; None without one."""
+        samples = self.samples[~np.isnan(self.samples)]
+        if not len(samples) or np.isnan(self.value):
+            return None, None
+        if self.centred:
+            return centred_interval(samples, self.value)
+        lo, hi = percentile_interval(samples[None])
+        return float(lo[0]), float(hi[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of the images that a backbone serves, in the order of their ids.
+
+    Attributes
+    ----------
+    names : sequence of str, length n
+    state : ndarray of uint8, shape (n, C)
+    label : ndarray of int, shape (n,)
+        The original label, or `NO_LABEL`.
+    held : ndarray of bool, shape (n,)
+        Which are judged and not fitted on.
+    classes : ClassList
+    """
+
+    names: Sequence[str]
+    state: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.integer]
+    held: npt.NDArray[np.bool_]
+    classes: ClassList
+
+    @classmethod
+    def of(cls, states: States, label: npt.NDArray[np.integer], names: Sequence[str], held: Any) -> Known:
+        """Return what is known of some images."""
+        row = {name: i for i, name in enumerate(states.image_id.to_pylist())}
+        rows = np.array([row[name] for name in names], np.intp)
+        state, own = states.state[rows], label[rows]
+        unusable = (state == NOT_ASKED).all(1)
+        return cls(names, state, np.where(unusable, NO_LABEL, own), np.asarray(held, bool), states.classes)
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Images with an original label, shape (n,)."""
+        return np.asarray(self.label != NO_LABEL)
+
+    @property
+    def judged(self) -> LabelSets:
+        """The label sets of the images that are judged."""
+        state, label = self.state[self.held], self.label[self.held]
+        rows, classes = np.nonzero(state != NOT_ASKED)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(state)))]).astype(np.int64)
+        return LabelSets(
+            len(self.classes),
+            indptr,
+            classes.astype(np.int32),
+            state[rows, classes],
+            label.astype(np.int32),
+            np.ones(len(label), bool),
+            asked_known=True,
+        )
+
+    def counts(self, by_label: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return how many images of each class are there to fit on, and how many are judged, shape (C,)."""
+        there = self.state == YES
+        if by_label:
+            there = self.label[:, None] == np.arange(len(self.classes))
+        return there[~self.held].sum(0), there[self.held].sum(0)
+
+
+def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
+    """Refuse classes that images are judged on and none is fitted to.
+
+    Parameters
+    ----------
+    fitted, judged : ndarray of int, shape (C,)
+        How many images, or objects, of each class there are.
+    keys : sequence of str
+
+    Raises
+    ------
+    InputError
+    """
+    for what, counts in (("to fit on", fitted), ("held out", judged)):
+        if not counts.any():
+            raise InputError(f"No image {what} shows any of the classes.", do="choose another split")
+    missing = [key for key, f, j in zip(keys, fitted, judged, strict=True) if j and not f]
+    if missing:
+        raise InputError(
+            "Classes are judged that no image to fit on shows.",
+            got=", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""),
+            do="leave them out of the labels, or choose another split",
+        )
+
+
+def boxes_of(objects: Objects, image_id: str) -> Boxes:
+    """Return the objects of an image, as far as anything of their boxes is in it."""
+    rows = objects.rows(image_id)
+    box = np.clip(objects.boxes[rows], 0, 1)
+    fits = (box[:, :2] < box[:, 2:]).all(1)
+    return Boxes(box[fits], objects.class_id[rows][fits], None, objects.ignore[rows][fits])
+
+
+def counts_of(boxes: Sequence[Boxes], n_classes: int) -> npt.NDArray[np.int64]:
+    """Return how many objects of each class there are, ignored ones aside, shape (C,)."""
+    found = [b.class_id[~b.ignore] for b in boxes if b.ignore is not None]
+    return np.bincount(np.concatenate([np.empty(0, int), *found]), minlength=n_classes).astype(np.int64)
+
+
+Key = tuple[str, str]
+"""A metric and a slice."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Resamples of n images: the same for all models, whichever call judges them."""
+
+    n: int
+    resamples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_draws(self.resamples, self.seed)
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.uint8]:
+        """How often each image was drawn, shape (R, n)."""
+        return draw_counts(self.n, self.resamples, np.random.default_rng([self.seed, self.n]))
+
+    def classified(
+        self, sets: LabelSets, scores: npt.NDArray[np.floating], metrics: Sequence[str]
+    ) -> dict[Key, Measured]:
+        """Return registered metrics of scores over all classes; those without an image are left out."""
+        case = Case.from_scores(sets, scores, k=max(5, int(sets.size.max(initial=1))))
+        told = {}
+        for name in metrics:
+            entry = get("metric", name)
+            estimate = entry(case)
+            n = int(np.count_nonzero(estimate.scored))
+            if n:
+                samples = self._replicates(estimate)
+                told[entry.name, ALL] = Measured(estimate.value(), samples, n, isinstance(estimate, Pooled))
+        return told
+
+    def _replicates(self, estimate: Estimate) -> Floats:
+        if isinstance(estimate, Ratio) and estimate.stratum is None:
+            counts = self.counts.astype(np.float32)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.asarray(
+                    (counts @ estimate.num) / (counts @ estimate.den.astype(np.float64)), np.float64
+                )
+        return np.array([estimate.value(row) for row in self.counts], np.float64)
+
+    def detected(
+        self,
+        there: Sequence[Boxes],
+        found: Sequence[Boxes],
+        keys: Sequence[str],
+        values: Mapping[str, float],
+        by_class: Floats,
+    ) -> dict[Key, Measured]:
+        """Return the metrics of boxes: values as they were computed, with resamples of those of precision."""
+        matched = [match(there, found, c) for c in range(len(keys))]
+        drawn = np.stack([average_precision(m, self.counts) for m in matched])
+        with np.errstate(invalid="ignore"):
+            samples = {
+                "ap": _mean(drawn.mean(2)),
+                "ap50": _mean(drawn[:, :, 0]),
+                "ap75": _mean(drawn[:, :, 5]),
+            }
+        told = {(m, ALL): Measured(v, samples.get(m, np.empty(0)), self.n) for m, v in values.items()}
+        for key, value, own in zip(keys, by_class, drawn.mean(2), strict=True):
+            if not np.isnan(value):
+                told["ap", f"class={key}"] = Measured(float(value), own, self.n)
+        return told
+
+    def segmented(self, counts: npt.NDArray[np.int64], keys: Sequence[str]) -> dict[Key, Measured]:
+        """Return the overlaps of masks; the first of the classes is the background."""
+        values, drawn = class_overlaps(counts)[0], class_overlaps(counts, self.counts)
+        told = {("miou", ALL): Measured(float(np.nanmean(values)), _mean(drawn.T), self.n)}
+        for key, value, own in zip(keys, values, drawn.T, strict=True):
+            if not np.isnan(value):
+                told["iou", f"class={key}"] = Measured(float(value), own, self.n)
+        return told
+
+
+def _mean(samples: Floats) -> Floats:
+    """Return the mean over classes, shape (R,), of samples of shape (C, R), of those that are not NaN."""
+    there = ~np.isnan(samples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(there, samples, 0).sum(0) / there.sum(0), np.float64)
+
+
+def mean_of_draws(draws: Sequence[Measured], seed: int) -> Measured:
+    """Return the mean over draws of images to fit on; its resamples are of draws and of images judged.
+
+    Parameters
+    ----------
+    draws : sequence of Measured
+        Each of the same images and resamples.
+    seed : int
+        The same draws are redrawn for all models.
+    """
+    samples = np.stack([d.samples for d in draws])
+    k, r = samples.shape
+    weights = draw_counts(k, r, np.random.default_rng([seed, k])).T / k
+    return Measured(float(np.mean([d.value for d in draws])), (samples * weights).sum(0), draws[0].n)
+
+
+@dataclass
+class Tally:
+    """Collects the numbers of models on a data set.
+
+    Parameters
+    ----------
+    dataset, method : str
+    n : int
+        Images held out.
+    draws : Draws
+        Of those judged.
+    """
+
+    dataset: str
+    method: str
+    n: int
+    draws: Draws
+    found: dict[str, Mapping[Key, Measured]] = field(default_factory=dict)
+
+    def finish(self, notes: Sequence[Note]) -> Evaluation:
+        """Return all numbers, and pairs of models by the same resamples."""
+        numbers = [
+            Number(self.dataset, model, self._named(m), where, x.value, *x.interval, x.n, self.n - x.n)
+            for model, told in self.found.items()
+            for (m, where), x in told.items()
+        ]
+        names = list(dict.fromkeys(m for told in self.found.values() for m, _ in told))
+        about = {
+            "metrics": json.dumps({self._named(m): _about(m) for m in names}),
+            "resamples": str(self.draws.resamples),
+            "seed": str(self.draws.seed),
+        }
+        pairs = [pair for m in names if (pair := self._pairs(m))]
+        return Evaluation.of(numbers, pairs, self._samples(), notes, about)
+
+    def _named(self, metric: str) -> str:
+        return f"{self.method}/{metric}"
+
+    def _sampled(self, metric: str) -> dict[str, Measured]:
+        found = {model: told.get((metric, ALL)) for model, told in self.found.items()}
+        return {model: x for model, x in found.items() if x is not None and len(x.samples)}
+
+    def _pairs(self, metric: str) -> dict[str, Any] | None:
+        found = self._sampled(metric)
+        if len(found) < 2:
+            return None
+        table = compare_pairs(
+            np.array([x.value for x in found.values()]), np.stack([x.samples for x in found.values()])
+        )
+        shared = np.full((len(found),) * 2, next(iter(found.values())).n)
+        return pair_rows(self.dataset, self._named(metric), ALL, list(found), table, shared)
+
+    def _samples(self) -> pa.Table:
+        names = dict.fromkeys(m for told in self.found.values() for m, _ in told)
+        rows = [(model, m, x.samples) for m in names for model, x in self._sampled(m).items()]
+        return pa.table(
+            {
+                "dataset": pa.array([self.dataset] * len(rows), pa.string()),
+                "model": pa.array([model for model, _, _ in rows], pa.string()),
+                "metric": pa.array([self._named(m) for _, m, _ in rows], pa.string()),
+                "slice": pa.array([ALL] * len(rows), pa.string()),
+                "values": pa.array([s.astype(np.float32) for _, _, s in rows], pa.list_(pa.float32())),
+            }
+        )
+
+
+def _about(metric: str) -> dict[str, Any]:
+    name = metric.partition("(shots=")[0]
+    if name in DEFINITIONS:
+        return {"definition": DEFINITIONS[name], "better": "higher", "unit": "share"}
+    entry = get("metric", name)
+    return {
+        "definition": entry.summary,
+        "better": entry.about["better"],
+        "unit": entry.about.get("unit", "share"),
+    }

@@ -1,0 +1,38 @@
+"""Uncertainty metrics where there is next to nothing: no weight, one image a bin, no probability at all."""
+
+import numpy as np
+import pytest
+
+from confidence_cases import OURS, two_classes
+from manyhot.core.sets import Case, LabelSets
+from manyhot.registry import get
+
+
+def spec(name):
+    return f"{name}(coverage=0.7)" if "coverage" in name else name
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_images_that_weigh_nothing_say_nothing(name):
+    case = two_classes([0.9, 0.8, 0.7], [0, 1, 0])
+    assert np.isnan(get("metric", spec(name))(case).value(np.zeros(3)))
+
+
+def test_a_bin_of_one_image_tells_no_chance():
+    """Three bins of one image each: the root mean squared gap itself."""
+    case = two_classes([0.9, 0.8, 0.6], [0, 1, 0])
+    expected = np.sqrt((0.1**2 + 0.8**2 + 0.4**2) / 3)
+    assert get("metric", "ece_debiased(bins=3)")(case).value(None) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_last_image_stays_in_the_last_bin_however_little_it_weighs():
+    case = two_classes([0.9, 0.8], [0, 1])
+    found = get("metric", "ece_mass(bins=2)")(case).value(np.array([1.0, 1e-30]))
+    assert found == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["nll_mass", "nll_best"])
+def test_what_is_ruled_out_on_an_image_that_does_not_count_is_no_error(name):
+    labels = LabelSets.from_lists([[0], [1]], 2, label=[0, 1], usable=np.array([True, False]))
+    case = Case.from_scores(labels, np.array([[1, 0], [0, -np.inf]], np.float32), kind="logit")
+    assert get("metric", name)(case).value(None) == pytest.approx(np.log1p(np.exp(-1)))

@@ -1,0 +1,266 @@
+"""Each rule against a plain loop over its definition, and what must hold for every rule."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from manyhot.core.error_kinds import (
+    NOTHING,
+    ORDER,
+    Errors,
+    Hierarchy,
+    Known,
+    Neighbours,
+    Verdict,
+    count_together,
+    rarity_of,
+    shares,
+    sort_errors,
+)
+from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
+from manyhot.registry import Entry, get, names
+from manyhot.testing import random_case
+from manyhot.testing.rules import check_rule, random_errors
+
+SPECS = {
+    "valid-label": ["valid-label", "valid-label(unclear=True)"],
+    "collapsed-pair": ["collapsed-pair"],
+    "fine-grained": ["fine-grained(largest=0.2)", "fine-grained(largest=0.25)", "fine-grained"],
+    "out-of-vocabulary": ["out-of-vocabulary(largest=0.125, rarity=0.5)", "out-of-vocabulary(largest=0.25)"],
+    "co-occurrence": ["co-occurrence(images=1)", "co-occurrence"],
+    "non-prototypical": ["non-prototypical"],
+    "model-failure": ["model-failure"],
+}
+
+
+def test_every_rule_is_here():
+    assert names("rule") == list(SPECS) == list(ORDER)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spec", [s for specs in SPECS.values() for s in specs])
+def test_rule(spec, seed):
+    check_rule(spec, seed=seed)
+
+
+@pytest.mark.parametrize("spec", [s for specs in SPECS.values() for s in specs])
+def test_rules_fit_some_errors_and_not_others(spec):
+    fits = get("rule", spec)(random_errors(np.random.default_rng(0), e=2000)).fits
+    assert fits.any()
+    assert spec in ("model-failure", "fine-grained") or not fits.all()
+
+
+# Each rule against its definition, error by error.
+
+
+def sets_of(known):
+    return [known.valid[a:b].tolist() for a, b in zip(known.indptr, known.indptr[1:], strict=False)]
+
+
+def by_hand(errors, fits):
+    """Return a verdict as plain lists: whether, and by which class, each error fits."""
+    lists = sets_of(errors.known)
+    found = [
+        [v for v in lists[i] if fits(v, p)]
+        for i, p in zip(errors.image.tolist(), errors.predicted.tolist(), strict=True)
+    ]
+    return [bool(f) for f in found], [f[0] if f else NOTHING for f in found]
+
+
+def same(verdict, expected):
+    assert (verdict.fits.tolist(), verdict.because.tolist()) == expected
+
+
+@pytest.fixture(params=range(3))
+def errors(request):
+    return random_errors(np.random.default_rng(request.param + 10))
+
+
+def test_valid_label(errors):
+    assert get("rule", "valid-label")(errors).fits.tolist() == [s == YES for s in errors.state]
+    with_unclear = get("rule", "valid-label(unclear=True)")(errors)
+    assert with_unclear.fits.tolist() == [s in (UNCLEAR, YES) for s in errors.state]
+
+
+def test_collapsed_pair_goes_one_way(errors):
+    pairs = set(map(tuple, errors.known.pairs.tolist()))
+    same(get("rule", "collapsed-pair")(errors), by_hand(errors, lambda valid, said: (valid, said) in pairs))
+
+
+@pytest.mark.parametrize("largest", [1, 3, 6, 23, 24])
+def test_fine_grained(errors, largest):
+    # The tree of random_errors: threes in sixes in one; class 0 lies beneath the root alone, class 1 beside.
+    def group(a, b):
+        if a == b:
+            return 1
+        if 1 in (a, b):
+            return 25
+        if 0 in (a, b):
+            return 23
+        if a // 3 == b // 3:
+            return 3
+        if a // 6 == b // 6:
+            return 4 if a // 6 == 0 else 6
+        return 23
+
+    entry = get("rule", f"fine-grained(largest={largest / 24})")
+    same(entry(errors), by_hand(errors, lambda valid, said: group(valid, said) <= largest))
+
+
+def test_superclasses_that_are_given_count_in_place_of_the_hierarchy(errors):
+    groups = np.arange(24) % 5 - 1  # every fifth class has none
+    given = replace(errors, known=replace(errors.known, groups=groups))
+    same(
+        get("rule", "fine-grained")(given),
+        by_hand(errors, lambda valid, said: valid == said or (groups[valid] == groups[said] != NOTHING)),
+    )
+
+
+def test_co_occurrence(errors):
+    lists = random_case(np.random.default_rng(3)).labels
+    known = replace(errors.known, together=count_together(lists))
+    yes = lists.yes_matrix()[lists.usable].astype(int)
+    both, alone = yes.T @ yes, yes.sum(0)
+    company = both * yes.any(1).sum() >= np.outer(alone, alone)
+    assert (both > 0)[~company].any()
+    there = errors.state == YES
+    others = errors.take(np.flatnonzero(~there))
+    for images in (1, 2, 3):
+        rule = get("rule", f"co-occurrence(images={images})")
+        same(
+            rule(replace(others, known=known)),
+            by_hand(
+                others,
+                lambda valid, said, n=images: (
+                    valid != said and both[valid, said] >= n and company[valid, said]
+                ),
+            ),
+        )
+        # What is in the set is no company, and the image would count for itself.
+        assert there.any()
+        assert not rule(replace(errors, known=known)).fits[there].any()
+
+
+def test_out_of_vocabulary_needs_a_rare_image_and_a_neighbour_of_the_superclass(errors):
+    near = errors.known.neighbours
+    verdict = get("rule", "out-of-vocabulary(largest=0.125, rarity=0.5)")(errors)
+    for i, said, fits, because in zip(
+        errors.image, errors.predicted, verdict.fits, verdict.because, strict=True
+    ):
+        kin = [
+            c
+            for c in near.classes[i]
+            if c >= 0 and (c == said or (c // 3 == said // 3 and {c, said}.isdisjoint({0, 1})))
+        ]
+        rare = near.rarity[i] >= 0.5
+        assert fits == (rare and bool(kin))
+        assert because == (kin[0] if fits else NOTHING)
+
+
+def test_non_prototypical(errors):
+    assert np.array_equal(get("rule", "non-prototypical")(errors).fits, errors.known.listed[errors.image])
+
+
+# What is known.
+
+
+def test_errors_are_held_against_the_set_and_without_one_against_the_label():
+    sets = LabelSets.from_lists([[4, 2], [], [], [1]], 5, label=[2, 3, NO_LABEL, 0])
+    assert sets_of(Known.of(sets)) == [[4, 2], [3], [], [1]]
+
+
+def test_rarity():
+    found = rarity_of(np.array([0.9, 0.1, np.nan, 0.5, 0.5]))
+    assert np.array_equal(found, [0, 0.75, np.nan, 0.25, 0.25], equal_nan=True)
+    assert np.isnan(rarity_of(np.full(3, np.nan))).all()
+
+
+def test_group_sizes_of_a_chain():
+    tree = Hierarchy.of([["a", "x", "r"], ["b", "x", "r"], ["x", "r"], ["c", "r"], ["d"]])
+    a, b = np.array([0, 0, 0, 0, 0, 2]), np.array([0, 1, 2, 3, 4, 0])
+    assert tree.group_size(a, b).tolist() == [1, 3, 3, 4, 6, 3]
+
+
+# The order.
+
+
+def rule_of(name, fits, **about):
+    def rule(errors):
+        found = np.isin(errors.image, fits)
+        return Verdict(found, np.where(found, 7, NOTHING).astype(np.int32))
+
+    return Entry("rule", name, rule, about)
+
+
+def test_the_first_rule_that_fits_decides_and_rules_without_their_needs_rest():
+    sets = LabelSets.from_lists([[0]] * 5, 8)
+    image = np.arange(5)
+    errors = Errors(
+        Known.of(sets), image, image.astype(np.int32), np.zeros(5, np.uint8), np.ones(5, np.float32)
+    )
+    rules = [rule_of("a", [1, 2]), rule_of("rests", [0, 1, 2, 3], needs=("pairs",)), rule_of("b", [2, 3])]
+    found = sort_errors(errors, rules)
+    assert found.kind.tolist() == [NOTHING, 0, 0, 2, NOTHING]
+    assert found.because.tolist() == [NOTHING, 7, 7, 7, NOTHING]
+
+
+def test_shares():
+    assert shares({"a": 1, "b": 3}) == {"a": 0.25, "b": 0.75}
+    assert all(np.isnan(share) for share in shares({"a": 0, "b": 0}).values())
+
+
+# The check itself.
+
+
+def fits_all(errors):
+    return Verdict(np.ones(len(errors), bool), np.full(len(errors), NOTHING, np.int32))
+
+
+def by_rank(errors):
+    """A rule for which other errors matter."""
+    return replace(fits_all(errors), fits=np.arange(len(errors)) % 2 == 0)
+
+
+def low_classes(errors):
+    """A rule for which the numbering of classes matters."""
+    return replace(fits_all(errors), fits=errors.predicted < 12)
+
+
+def changes(errors):
+    """A rule that changes what it is given."""
+    errors.confidence[0] = 2
+    return fits_all(errors)
+
+
+@pytest.mark.parametrize(
+    ("rule", "about", "breach"),
+    [
+        (by_rank, {}, "odd: an error is not judged by itself"),
+        (low_classes, {}, "odd: the numbering of classes matters"),
+        (changes, {}, "inputs were changed"),
+        (lambda errors: None, {}, "odd returns no verdict"),
+        (
+            lambda errors: replace(fits_all(errors), fits=errors.known.listed[errors.image]),
+            {},
+            "odd looks at listed and does not say that it needs it",
+        ),
+        (fits_all, {"needs": ("text",)}, "odd needs what nobody knows: text"),
+        (
+            lambda errors: replace(fits_all(errors), because=np.full(len(errors), 24, np.int32)),
+            {},
+            "odd: no such class",
+        ),
+    ],
+)
+def test_breaches_are_named(rule, about, breach):
+    with pytest.raises(AssertionError) as error:
+        check_rule(Entry("rule", "odd", rule, about))
+    assert str(error.value).partition("\n")[0] == breach
+
+
+def test_neighbours_that_are_not_known_are_not_rare():
+    errors = random_errors(np.random.default_rng(0))
+    nowhere = Neighbours(np.full((80, 3), NOTHING), np.full(80, np.nan))
+    found = get("rule", "out-of-vocabulary")(replace(errors, known=replace(errors.known, neighbours=nowhere)))
+    assert not found.fits.any()

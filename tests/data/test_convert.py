@@ -1,0 +1,344 @@
+"""Files to the formats of other tools and back, and data cards, by the command line."""
+
+import json
+import os
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from forking import commands
+from manyhot import tables
+from manyhot.classes import from_keys
+from manyhot.data import catalog
+from manyhot.data.convert import convert
+from manyhot.errors import InputError
+from manyhot.evaluate.describe import describe_files
+from manyhot.formats import read_golden, read_labels, read_proposals, read_votes
+from manyhot.reassess.aggregate import aggregate_files
+from manyhot.reassess.card import CardFacts
+from manyhot.tables import Labels, write, write_labels
+
+CLASSES = from_keys(["cat", "dog", "cup"], "three")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Labels, votes, proposals and a class list in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    table = {
+        "image_id": ["a.jpg", "b.jpg"],
+        "label": [0, 1],
+        "usable": [True, True],
+        "classes": [[0, 1], [1, 2]],
+        "state": [["yes", "yes"], ["no", "unclear"]],
+        "p": [[0.9, 0.8], [0.1, 0.5]],
+    }
+    about = Labels(pa.table(table), 3, CLASSES.hash, asked_known=True, name="mine")
+    told = about.about() | {"proposer": "union(threshold=0.1)", "threshold": "0.8"}
+    write(about.table, "labels.parquet", "labels", about=told)
+    votes = {
+        "image_id": ["a.jpg"] * 2,
+        "class_id": [0, 0],
+        "rater_id": ["ann", "bob"],
+        "answer": ["yes", "no"],
+    }
+    write(pa.table(votes), "votes.parquet", "votes")
+    pairs = {"image_id": ["a.jpg"], "class_id": [2], "score": [0.5], "n_models": [3], "source": ["union"]}
+    write(pa.table(pairs), "proposals.parquet", "proposals")
+    (tmp_path / "classes.txt").write_text("cat\ndog\ncup\n")
+    return tmp_path
+
+
+def manyhot(*arguments, code=0):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MANYHOT")}
+    return commands.run(*arguments, code=code, env=environment)
+
+
+def message(make):
+    with pytest.raises(InputError) as error:
+        make()
+    return str(error.value)
+
+
+def test_one_line_says_what_is_left_out(files):
+    done = manyhot("convert", "labels.parquet", "hub", "--to", "hf-labels", "--classes", "classes.txt")
+    assert done.stdout == "wrote hub/data/train-00000-of-00001.parquet\n"
+    assert done.stderr == "Note: hub does not hold classes answered no, unclear classes, p: left out.\n"
+    done = manyhot(
+        "convert", "labels.parquet", "t.json", "--to", "label-studio", "--classes", "classes.txt", "--json"
+    )
+    assert json.loads(done.stdout) == {"written": ["t.json", "t.xml"], "left_out": ["original labels", "p"]}
+    assert done.stderr == ""
+
+
+def test_our_own_files_leave_nothing_out(files):
+    done = manyhot("convert", "labels.parquet", "labels.csv")
+    assert (done.stdout, done.stderr) == ("wrote labels.csv\n", "")
+
+
+def test_what_other_tools_got_is_read_back(files):
+    for to, name in (("hf-labels", "hub"), ("fiftyone(folder='/x')", "f.json"), ("multilabelfy", "m.json")):
+        convert("labels.parquet", name, to=to, classes="classes.txt")
+        convert(name, f"{name}.parquet", classes="classes.txt")
+        back = read_labels(f"{name}.parquet")
+        assert back.table["classes"].to_pylist() == [[0, 1], []]
+        assert back.class_hash == CLASSES.hash
+
+
+@pytest.mark.parametrize("name", ["votes", "proposals"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables_of_pairs_come_back_the_same(files, name, suffix):
+    convert(f"{name}.parquet", f"again{suffix}")
+    read = {"votes": lambda path: read_votes(path).to_table(), "proposals": read_proposals}[name]
+    assert read(f"again{suffix}").equals(tables.read(f"{name}.parquet", name))
+
+
+def test_csv_keeps_times_and_ids(files):
+    at = pa.array([1_700_000_000_123_456, None], pa.timestamp("us", "UTC"))
+    before = tables.read("votes.parquet", "votes").set_column(2, "rater_id", pa.array(["007", "7"]))
+    write(before.append_column("answered_at", at), "timed.parquet", "votes")
+    convert("timed.parquet", "timed.csv")
+    assert read_votes("timed.csv").to_table().equals(tables.read("timed.parquet", "votes"))
+
+
+def test_votes_with_names_of_classes(files):
+    pl.DataFrame({"image_id": ["a"], "class_id": ["dog"], "rater_id": ["x"], "answer": ["maybe"]}).write_csv(
+        "v.csv"
+    )
+    convert("v.csv", "v.parquet", classes="classes.txt")
+    assert tables.read("v.parquet", "votes")["class_id"].to_pylist() == [1]
+
+
+def test_label_studios_answers(files):
+    answers = [{"from_name": "classes", "type": "choices", "value": {"choices": ["cat"]}}]
+    both = [
+        {"id": 1, "completed_by": 3, "result": answers},
+        {"id": 2, "completed_by": 4, "result": [], "was_cancelled": True},
+    ]
+    (files / "e.json").write_text(
+        json.dumps([{"id": 1, "data": {"image": "a.jpg", "classes": ["cat", "dog"]}, "annotations": both}])
+    )
+    done = manyhot("convert", "e.json", "e.csv", "--classes", "classes.txt")
+    assert done.stderr == "Note: e.csv does not hold 1 annotations (cancelled): left out.\n"
+    assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1", "a.jpg,1,3,no,1"]
+
+
+def test_proposals_to_label_studio(files):
+    saved = convert("proposals.parquet", "t.json", to="label-studio", classes="classes.txt")
+    assert [f.name for f in saved.files] == ["t.json", "t.xml"]
+    (task,) = json.loads((files / "t.json").read_text())
+    assert task["data"]["classes"] == [{"value": "cup"}]
+
+
+def test_targets_that_are_refused(files):
+    assert manyhot("convert", "labels.parquet", "x.xml", code=3).stderr == (
+        "Error: Cannot write this kind of file.\n"
+        "  where:   x.xml\n"
+        "  allowed: .parquet, .csv; with --to real, multilabelfy, fiftyone, label-studio, "
+        "label-studio-golden, hf-labels\n"
+    )
+    for long, to in ((True, "hf-labels"), (True, None)):
+        assert message(lambda t=to, o=long: convert("labels.parquet", "x.parquet", to=t, long=o)) == (
+            "Only CSV has a long form.\n  where:   x.parquet\n  allowed: a target that ends in .csv"
+        )
+    assert sorted(f.name for f in files.glob("x*")) == []
+
+
+def test_a_folder_is_not_written_over_what_is_read_in_it(files):
+    convert("labels.parquet", "hub", to="hf-labels", classes="classes.txt")
+    inner = files / "hub" / "data" / "train-00000-of-00001.parquet"
+    before = inner.read_bytes()
+    assert message(lambda: convert(inner, "hub", to="hf-labels")) == (
+        "The output would be written over what is read.\n"
+        "  where:   hub\n"
+        f"  got:     {files.resolve() / 'hub'}\n"
+        "  do:      choose another place to write to"
+    )
+    assert inner.read_bytes() == before
+
+
+# Data cards.
+
+
+def test_a_card_by_the_command_line(files):
+    row = {"measure": "fleiss_kappa", "value": 0.41201, "lo": None, "hi": None, "n": 1, "n_skipped": 0}
+    write(pa.Table.from_pylist([row], tables.schema("agreement")), "agreement.parquet", "agreement")
+    done = manyhot(
+        *("describe", "labels.parquet", "--card", "hub/README.md", "--votes", "votes.parquet"),
+        *("--agreement", "agreement.parquet", "--licence", "cc0-1.0", "--classes", "classes.txt"),
+    )
+    assert "wrote hub/README.md\n" in done.stdout
+    card = (files / "hub" / "README.md").read_text(encoding="utf-8")
+    for line in (
+        'license: "cc0-1.0"',
+        "# mine: label sets",
+        "2 raters gave 2 answers: 1 each.",
+        "| proposer | union(threshold=0.1) |",
+        "| answers a question | 2 |",
+        "| threshold | 0.8 |",
+        "| fleiss\\_kappa | 0.4120 | none | 1 |",
+        "| of these unclear | 1 |",
+        "| of these rejected: not in the label set | 1 |",
+    ):
+        assert f"\n{line}\n" in card
+    assert "bob" not in card
+
+
+def test_a_card_beside_the_tables(files):
+    _, written = describe_files("labels.parquet", "out", card="card.md", classes="classes.txt")
+    assert [p.name for p in written][:2] == ["card.md", "datasets.parquet"]
+
+
+def test_facts_without_a_card(files):
+    assert manyhot("describe", "labels.parquet", "--licence", "cc0-1.0", code=3).stderr == (
+        "Error: Only a data card tells this.\n  do:      say where to write it: --card README.md\n"
+    )
+
+
+def test_a_card_of_two_data_sets(files):
+    write_labels(
+        Labels(tables.read("labels.parquet", "labels"), 3, CLASSES.hash, name="other"), "other.parquet"
+    )
+    both = ["labels.parquet", "other.parquet"]
+    assert message(lambda: describe_files(both, card="card.md", classes="classes.txt")) == (
+        "A data card is of one data set.\n  got:     mine, other\n  do:      make one for each"
+    )
+    assert not (files / "card.md").exists()
+
+
+def test_a_card_is_not_written_over_what_it_is_made_of(files):
+    facts = CardFacts(votes="votes.parquet")
+    said = message(lambda: describe_files("labels.parquet", card="votes.parquet", facts=facts))
+    assert said.startswith("The output would be written over what is read.\n  where:   votes.parquet\n")
+    assert len(tables.read("votes.parquet", "votes")) == 2
+
+
+def test_votes_for_an_agreement(files):
+    facts = CardFacts(agreement="votes.parquet")
+    assert message(lambda: describe_files("labels.parquet", card="card.md", facts=facts)) == (
+        "The file holds another table.\n  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
+    )
+    assert not (files / "card.md").exists()
+
+
+def test_a_card_of_what_is_not_known(files):
+    line = ("convert", "labels.parquet", "m.json", "--to", "multilabelfy", "--card", "card.md", "--classes")
+    assert manyhot(*line, "classes.txt").stdout == "wrote m.json\nwrote card.md\n"
+    card = (files / "card.md").read_text(encoding="utf-8")
+    assert "\nRaters: not recorded.\n" in card
+    assert "\nNot measured.\n" in card
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "card", "text"),
+    [
+        (
+            "votes.parquet",
+            "v.csv",
+            "card.md",
+            "A data card is of labels.\n  where:   votes.parquet\n  got:     votes",
+        ),
+        (
+            "labels.parquet",
+            "l.csv",
+            "l.csv",
+            "The card and the labels are one file.\n  where:   l.csv\n  do:      give them two names",
+        ),
+        (
+            "labels.parquet",
+            "l.csv",
+            "classes.txt",
+            "The output would be written over what is read.\n  where:   classes.txt\n"
+            "  got:     classes.txt\n  do:      choose another place to write to",
+        ),
+    ],
+)
+def test_cards_that_are_refused(files, source, target, card, text):
+    before = (files / "classes.txt").read_bytes()
+    assert message(lambda: convert(source, target, card=card, classes="classes.txt")) == text
+    assert (files / "classes.txt").read_bytes() == before
+    assert not (files / target).exists()
+
+
+@pytest.fixture
+def campaign(files):
+    """A campaign of the labels' class list, which is no built-in one, with votes on what was proposed."""
+    (files / "photos.csv").write_text("image_id,label\na.jpg,0\nb.jpg,1\n")
+    (files / "one.csv").write_text("image_id,classes\na.jpg,1 0\nb.jpg,1 0\n")
+    manyhot("init", "pets", "--images", "photos.csv", "--classes", "classes.txt", "--predictions", "one.csv")
+    manyhot("propose", "pets")
+    manyhot("convert", "pets/proposals.parquet", "pets/tasks.json", "--to", "label-studio")
+    export = json.loads((files / "pets" / "tasks.json").read_text(encoding="utf-8"))
+    for task in export:
+        answers = [{"from_name": "classes", "type": "choices", "value": {"choices": ["dog"]}}]
+        task["annotations"] = [{"completed_by": r, "result": answers} for r in (1, 2, 3)]
+    (files / "export.json").write_text(json.dumps(export))
+    manyhot("convert", "export.json", "pets/votes.parquet")
+    return files / "pets"
+
+
+def test_a_campaign_from_proposals_to_a_card(files, campaign):
+    """No command names the class list, the proposer or the votes: the campaign's folder tells them."""
+    assert [
+        c["value"] for t in json.loads((campaign / "tasks.json").read_text()) for c in t["data"]["classes"]
+    ] == [
+        "dog",
+        "cat",
+    ]
+    manyhot("aggregate", "pets", "--method", "majority")
+    assert read_labels("pets/labels.parquet").table["state"].to_pylist() == [["no", "yes"], ["yes"]]
+    done = manyhot("convert", "pets/labels.parquet", "hub", "--to", "hf-labels", "--card", "hub/README.md")
+    assert done.stdout.splitlines()[1] == "wrote hub/README.md"
+    card = (files / "hub" / "README.md").read_text(encoding="utf-8")
+    for line in (
+        "# pets: label sets",
+        "3 raters gave 6 answers: 2 each.",
+        "| proposer | union |",
+        "| method | majority |",
+        "| threshold | 0.5 |",
+        "| pairwise | 1.0000 | 1.0000 to 1.0000 | 2 |",
+    ):
+        assert f"\n{line}\n" in card
+
+
+def test_of_other_votes_than_the_labels_were_made_of_a_card_says_nothing(files, campaign):
+    manyhot("aggregate", "pets", "--method", "majority")
+    more = tables.read("pets/votes.parquet", "votes")
+    more = more.set_column(2, "rater_id", pa.array(["9"] * len(more)))
+    write(more, "pets/votes.parquet", "votes", about=read_votes("pets").about())
+    convert("pets/labels.parquet", "labels.csv", card="card.md")
+    assert "\nRaters: not recorded.\n" in (files / "card.md").read_text(encoding="utf-8")
+
+
+def test_of_questions_that_were_not_proposed_no_proposer_is_told(files, campaign):
+    about = read_votes("pets").about()
+    votes = tables.read("pets/votes.parquet", "votes").select(["image_id", "class_id", "rater_id", "answer"])
+    other = {"image_id": ["b.jpg"], "class_id": [2], "rater_id": ["1"], "answer": ["no"]}
+    other = pa.table({n: pa.array(c, votes.schema.field(n).type) for n, c in other.items()})
+    write(pa.concat_tables([votes, other]), "pets/votes.parquet", "votes", about=about)
+    aggregate_files("pets", "pets/labels.parquet", method="majority")
+    assert "proposer" not in tables.metadata(tables.read("pets/labels.parquet", "labels"))
+    # Golden questions are hidden among the others: an expert's question is no other one.
+    golden = other.rename_columns(["image_id", "class_id", "expert_id", "answer"])
+    write(golden, "pets/golden.parquet", "golden", about=about)
+    aggregate_files("pets", "pets/labels.parquet", method="majority")
+    assert tables.metadata(tables.read("pets/labels.parquet", "labels"))["proposer"] == "union"
+
+
+def test_names_of_another_list_are_not_written(files, campaign):
+    (files / "alone").mkdir()
+    (campaign / "proposals.parquet").rename("alone/p.parquet")
+    key = CLASSES.hash
+    assert message(lambda: convert("alone/p.parquet", "t.json", to="label-studio")) == (
+        "The names of the classes are not known.\n  where:   t.json\n"
+        f"  got:     class list {key} of 3 classes\n  do:      give the class list: --classes"
+    )
+
+
+def test_what_golden_answers_leave_out_is_said(files, mirror):
+    names = ["golden.npz", "raters_golden.npz"]
+    found = catalog.fetch("imagenet-real", only=names, mirror=mirror)
+    saved = convert(found["golden.npz"], "g.json", to="label-studio-golden", classes="imagenet1k")
+    assert saved.left_out == ("raters' answers to golden questions",)
+    assert len(read_golden("g.json")) == 1135

@@ -1,0 +1,97 @@
+"""Recall beside companions from files to files, and what the command prints of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from manyhot import cli, tables
+from manyhot.diagnose.companions import diagnose_companions_files
+from manyhot.errors import InputError
+from manyhot.tables.arrays import as_labels
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """Write label sets, and a model that finds the cat beside each sofa, and in half of the other images."""
+    monkeypatch.chdir(tmp_path)
+    Path("classes.txt").write_text("cat\nsofa\ndog")
+    labels = as_labels([[0, 1]] * 30 + [[0]] * 40, n_classes=3, label=[0] * 70)
+    tables.write_labels(labels, "labels.parquet")
+    best = np.array([[0]] * 50 + [[2]] * 20)
+    tables.write_predictions(tables.Predictions(labels.image_id, "net", best, n_classes=3), "net.parquet")
+
+
+def run(*words):
+    given = ["labels.parquet", "--predictions", "net.parquet", "--k", "1"]
+    return CliRunner().invoke(cli.app, ["diagnose", "companions", *given, *words])
+
+
+def test_the_command_prints_and_writes():
+    done = run("--classes", "classes.txt", "--out", "out")
+    assert done.exit_code == 0, done.output
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert lines == [
+        "labels, 1 model: 1 pair of classes, 1 on 25 images or more",
+        "found more often beside the companion: 1; less often: 0; of 1 tested, at an adjusted p below 0.05",
+        # Of sofas the only label is cat, so that with k = 1 none is ever looked for.
+        "not testable: 1, for want of images with the companion, or without it",
+        "",
+        "class  companion  lift  with  without  difference        adjusted p  images",
+        "cat    sofa       1 ±0  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",
+        "",
+        "wrote out/companions.parquet",
+        "wrote out/companions.csv",
+        "wrote out/report/index.html",
+    ]
+    table = tables.read("out/companions.parquet", "companions")
+    assert pl.read_csv("out/companions.csv").height == table.num_rows == 4
+    about = tables.metadata(table)
+    said = {key: about[key] for key in ("least", "found", "labelled", "unasked")}
+    assert said == {"least": "25", "found": "among the best 1", "labelled": "false", "unasked": "false"}
+    assert set(json.loads(about["inputs"])) == {"labels.parquet", "net.parquet", "classes.txt"}
+    first = Path("out/companions.parquet").read_bytes()
+    assert run("--classes", "classes.txt", "--out", "out").exit_code == 0
+    assert Path("out/companions.parquet").read_bytes() == first
+
+
+def test_options_and_json():
+    done = run("--least", "20", "--labelled", "--unasked", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [(r["main_name"], r["companion_name"], r["n_with"]) for r in told["tested"]] == [
+        ("0", "1", 30),
+        ("1", "0", 0),
+    ]
+    assert told["tested"][1]["diff"] is None
+    assert told["written"] == [
+        "companions/companions.parquet",
+        "companions/companions.csv",
+        "companions/report/index.html",
+    ]
+    none = run("--least", "31").stdout.splitlines()
+    assert none[0] == "labels, 1 model: 1 pair of classes, 0 on 31 images or more"
+
+
+def test_the_page_shows_pairs_that_were_tested():
+    assert run("--classes", "classes.txt", "--out", "out").exit_code == 0
+    page = Path("out/report/index.html").read_text()
+    assert ">sofa<" in page
+    assert "50 (31 to 63)" in page
+    assert run("--least", "31", "--out", "out").exit_code == 0
+    assert "50 (31 to 63)" not in Path("out/report/index.html").read_text()
+
+
+def test_what_is_not_overwritten():
+    Path("net.parquet").rename("companions.parquet")
+    with pytest.raises(InputError) as error:
+        diagnose_companions_files("labels.parquet", ".", predictions=["companions.parquet"], k=1)
+    assert str(error.value) == (
+        "The output would be written over what is read.\n"
+        "  where:   .\n"
+        "  got:     companions.parquet\n"
+        "  do:      choose another place to write to"
+    )

@@ -1,0 +1,444 @@
+"""Sorted errors of published models against a plain loop over the files, and of files of one's own."""
+
+import collections
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from manyhot import cli, diagnose_errors_files, init_campaign, read_findings, tables
+from manyhot.classes import class_list
+from manyhot.data import catalog
+from manyhot.diagnose.errors import diagnose_errors, listed_ids
+from manyhot.diagnose.evidence import COLLAPSED
+from manyhot.errors import InputError
+from manyhot.formats.tsipras import read_superclasses
+from manyhot.predict.similar import Embedded, similar
+from manyhot.tables.arrays import as_labels
+
+LARGEST = 120
+
+
+@pytest.fixture(autouse=True)
+def from_the_mirror(request, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    if "mirror" in request.fixturenames:
+        monkeypatch.setenv("MANYHOT_MIRROR", str(request.getfixturevalue("mirror")))
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+# Published data, by plain loops that share nothing with the code but the class list.
+
+
+@pytest.fixture(scope="module")
+def raw(mirror):
+    """Return label sets, original labels, counts of pairs, and classes beneath each node of the hierarchy."""
+    real = catalog.fetch("imagenet-real", only=["real.json"], mirror=mirror)["real.json"]
+    name = "imagenet-validation-original.json"
+    listed = json.loads(catalog.fetch_file("imagenet-val-predictions", name, mirror=mirror).read_text())
+    keys = sorted({key for _, key in listed["image_filenames"]})
+    label = {image: keys.index(key) for image, key in listed["image_filenames"]}
+    sets = {f"ILSVRC2012_val_{i:08d}.JPEG": s for i, s in enumerate(json.loads(real.read_text()), 1)}
+    together = collections.Counter(
+        pair for s in sets.values() for pair in itertools.combinations(sorted(s), 2)
+    )
+    known = class_list()
+    paths = [
+        {key, *(h.split()[0] for h in ups)} for key, ups in zip(known.keys, known.hypernyms, strict=True)
+    ]
+    beneath = collections.Counter(node for path in paths for node in path)
+    collapsed = {(known.keys.index(a), known.keys.index(b)) for a, b in COLLAPSED}
+    return sets, label, together, paths, beneath, collapsed
+
+
+def kind_of(image, said, raw):
+    """Return the kind of one error, and the classes one of which decides."""
+    sets, label, together, paths, beneath, collapsed = raw
+    valid = sets[image] or [label[image]]
+    if said in sets[image]:
+        return "valid-label", [None]
+    for kind, fits in (
+        ("collapsed-pair", lambda v: (v, said) in collapsed),
+        ("fine-grained", lambda v: min(beneath[node] for node in paths[v] & paths[said]) <= LARGEST),
+        ("co-occurrence", lambda v: together[min(v, said), max(v, said)] >= 2),
+    ):
+        fitting = [v for v in valid if v != said and fits(v)]
+        if fitting:
+            return kind, fitting
+    return "model-failure", [None]
+
+
+def test_errors_of_a_published_model(raw, mirror):
+    found, written = diagnose_errors_files(
+        "imagenet-val",
+        models=["resnet50"],
+        rules=[
+            "valid-label",
+            "collapsed-pair",
+            "fine-grained",
+            "co-occurrence",
+            "model-failure",
+        ],
+    )
+    assert written == [Path("findings.parquet"), Path("findings-counts.csv")]
+    table = read_findings("findings.parquet")
+    assert len(table) == 11935 == found.models[0].n_errors  # as docs/accepted.md has it, from another test
+    columns = [table[c].to_pylist() for c in ("image_id", "class_b", "kind", "class_a")]
+    for image, said, kind, because in zip(*columns, strict=True):
+        expected, classes = kind_of(image, said, raw)
+        assert (kind, because in classes) == (expected, True), image
+
+
+@pytest.mark.parametrize(("model", "n", "accepted"), [("vit3b", 378, 85), ("greedy_soups", 249, 67)])
+def test_published_mistakes_that_real_accepts(model, n, accepted, raw, mirror):
+    mistakes = read_findings(catalog.fetch_file("imagenet-mistakes", f"{model}_mistakes.json"))
+    assert len(mistakes) == n
+    tables.write_predictions(
+        tables.Predictions(
+            mistakes["image_id"].combine_chunks(),
+            model,
+            mistakes["class_b"].to_numpy()[:, None],
+            n_classes=1000,
+        ),
+        "own.parquet",
+    )
+    found, _ = diagnose_errors_files("imagenet-val", predictions=["own.parquet"], trust_order=True)
+    by_hand = sum(
+        said in raw[0][image]
+        for image, said in zip(mistakes["image_id"].to_pylist(), mistakes["class_b"].to_pylist(), strict=True)
+    )
+    assert found.count("valid-label") == by_hand == accepted
+
+
+def test_images_that_experts_called_non_prototypical(mirror):
+    found, _ = diagnose_errors_files("imagenet-val", models=["alexnet"])
+    assert found.count("non-prototypical") > 0
+    assert list(found.resting) == ["out-of-vocabulary"]
+    listed = {
+        i
+        for model in ("vit3b", "greedy_soups")
+        for i in listed_ids(catalog.fetch_file("imagenet-mistakes", f"{model}_mistakes.json"))
+    }
+    assert len(listed_ids(catalog.fetch_file("imagenet-mistakes", "vit3b_mistakes.json"))) == 30
+    table = found.table.filter(pa.compute.equal(found.table["kind"], "non-prototypical"))
+    assert set(table["image_id"].to_pylist()) <= listed
+
+
+def test_a_benchmark_of_two_data_sets(mirror):
+    found, _ = diagnose_errors_files("imagenet", models=["alexnet", "resnet50"])
+    assert [(m.dataset, m.model) for m in found.models] == [
+        ("imagenet-val", "alexnet"),
+        ("imagenet-val", "resnet50"),
+        ("imagenetv2-matched-frequency", "alexnet"),
+        ("imagenetv2-matched-frequency", "resnet50"),
+    ]
+    assert found.resting["non-prototypical"] == (
+        "imagenetv2-matched-frequency: no list of non-prototypical images is given"
+    )
+    counts = pl.read_csv("findings-counts.csv")
+    assert (
+        counts.filter(dataset="imagenet-val")["errors"].sum()
+        == found.models[0].n_errors + found.models[1].n_errors
+    )
+    said = message(
+        InputError, lambda: diagnose_errors_files("imagenet-val", models=["renset50"])
+    ).splitlines()
+    assert said[:2] == ["No model is called so.", "  got:     renset50"]
+    assert said[-1] == "  do:      did you mean 'resnet50'?"
+
+
+def test_superclasses_of_tsipras(mirror):
+    found, _ = diagnose_errors_files("imagenet-val", models=["alexnet"], superclasses="tsipras")
+    table = found.table.filter(pa.compute.equal(found.table["kind"], "fine-grained"))
+    dogs = set(read_superclasses(catalog.fetch_file("tsipras", "superclasses.npy"), 1000, None)["Dogs"])
+    pairs = [*zip(table["class_a"].to_pylist(), table["class_b"].to_pylist(), strict=True)]
+    assert any(a in dogs for a, _ in pairs)
+    assert all((a in dogs) == (b in dogs) for a, b in pairs)
+
+
+# Files of one's own.
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Write label sets of six images and one model's confident predictions."""
+    sets = [[0], [1], [2, 0], [3], [1], [2, 0]]
+    labels = as_labels(sets, n_classes=4, label=[0, 1, 2, 3, 1, 2])
+    tables.write_labels(labels, "labels.parquet")
+    classes = np.array([[0, 1], [2, 1], [0, 2], [1, 3], [0, 1], [2, 0]])
+    p = np.array([[0.9, 0.1], [0.8, 0.1], [0.95, 0.0], [0.6, 0.3], [0.99, 0.0], [0.7, 0.1]], np.float32)
+    given = tables.Predictions(labels.image_id, "net", classes, p, score_kind="probability", n_classes=4)
+    tables.write_predictions(given, "net.parquet")
+    Path("superclasses.json").write_text('{"animals": [1, 2]}')
+    return labels
+
+
+def test_own_files(own):
+    found, written = diagnose_errors_files(
+        "labels.parquet",
+        "out/errors.parquet",
+        predictions=["net.parquet"],
+        superclasses="superclasses.json",
+        above=0.7,
+        call="manyhot diagnose errors",
+    )
+    assert written == [Path("out/errors.parquet"), Path("out/errors-counts.csv")]
+    table = tables.read(written[0], "findings")
+    assert table["kind"].to_pylist() == ["fine-grained", "valid-label", "model-failure"]
+    about = tables.metadata(table)
+    assert (about["event"], about["above"], about["call"]) == ("label", "0.7", "manyhot diagnose errors")
+    assert json.loads(about["resting"]) == found.resting
+    assert set(json.loads(about["inputs"])) == {"labels.parquet", "net.parquet", "superclasses.json"}
+    counts = pl.read_csv(written[1])
+    assert counts.filter(kind="valid-label").row(0, named=True) == {
+        "dataset": "labels",
+        "model": "net",
+        "kind": "valid-label",
+        "errors": 1,
+        "share": pytest.approx(1 / 3),
+        "n_sorted": 3,
+        "n_errors": 4,
+        "n": 6,
+        "n_skipped": 0,
+    }
+
+
+def test_the_same_files_give_the_same_bytes(own):
+    for out in ("1.parquet", "2.parquet"):
+        diagnose_errors_files("labels.parquet", out, predictions=["net.parquet"])
+    assert Path("1.parquet").read_bytes() == Path("2.parquet").read_bytes()
+
+
+def test_a_campaign(own):
+    names = ["pug", "husky", "eskimo", "tabby"]
+    Path("classes.txt").write_text("\n".join(names))
+    tables.write(
+        pa.table({"image_id": own.image_id, "label": own.table["label"]}), "images.parquet", "images"
+    )
+    campaign, _ = init_campaign(
+        "pets", images="images.parquet", classes="classes.txt", predictions=["net.parquet"]
+    )
+    assert message(InputError, lambda: diagnose_errors_files("pets")) == (
+        "The campaign has no label sets yet.\n"
+        "  where:   pets\n"
+        "  do:      make them of its votes: manyhot aggregate pets"
+    )
+    labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
+    tables.write_labels(labels, "pets/labels.parquet")
+    Path("superclasses.json").write_text('{"dogs": ["husky", "eskimo"]}')
+    found, (table, _) = diagnose_errors_files(
+        "pets", "pets/findings.parquet", superclasses="superclasses.json"
+    )
+    assert [m.dataset for m in found.models] == ["pets"]
+    assert found.table["kind"].to_pylist() == [
+        "fine-grained",
+        "valid-label",
+        "model-failure",
+        "model-failure",
+    ]
+    assert set(json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])) == {
+        "labels.parquet",
+        "images.parquet",
+        "net.parquet",
+        "superclasses.json",
+    }
+    refused = message(InputError, lambda: diagnose_errors_files("pets", "pets/labels.parquet"))
+    assert refused == (
+        "This file is the place of another table than findings.\n"
+        "  where:   pets/labels.parquet\n"
+        "  got:     labels\n"
+        "  do:      choose another place to write to"
+    )
+
+
+def test_a_folder_of_predictions_has_original_labels_alone(own):
+    Path("run").mkdir()
+    Path("net.parquet").rename("run/net.parquet")
+    images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
+    tables.write(images.slice(0, 5), "run/images.parquet", "images")
+    found, (table, _) = diagnose_errors_files("run", rules=["valid-label", "model-failure"])
+    assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
+    assert found.table["state"].to_pylist() == [None] * 4
+    assert found.resting == {"valid-label": "nobody was asked about a class beside the original labels"}
+    assert [m.counts for m in found.models] == [{"model-failure": 4}]
+    inputs = json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])
+    assert set(inputs) == {"images.parquet", "net.parquet"}
+    given = tables.Predictions(own.image_id, "net", np.array([[0], [2], [0], [1], [0], [2]]))
+    tables.write_predictions(given, "run/net.parquet")
+    assert message(InputError, lambda: diagnose_errors_files("run")) == (
+        "The number of classes is not known.\n  where:   run\n  do:      give the class list: --classes FILE"
+    )
+    Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
+    found, _ = diagnose_errors_files("run", classes="classes.txt")
+    assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
+    tables.write(images.select(["image_id"]), "run/images.parquet", "images")
+    assert message(InputError, lambda: diagnose_errors_files("run", classes="classes.txt")) == (
+        "The images have no original labels.\n"
+        "  where:   run\n"
+        "  allowed: an images table with the column 'label'\n"
+        "  do:      add the column, or predict with --labels"
+    )
+
+
+def test_embeddings(own):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((6, 8)).astype(np.float16)
+    folder = Path("predicted")
+    (folder / "embeddings").mkdir(parents=True)
+    given = tables.predictions_from_table(tables.read("net.parquet", "predictions"), model="net")
+    tables.write_predictions(given, folder / "net.parquet")
+    np.save(folder / "embeddings" / "net.npy", vectors)
+    images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
+    tables.write(images, folder / "images.parquet", "images")
+    rules = ["out-of-vocabulary(rarity=0.0)", "model-failure"]
+    found, _ = diagnose_errors_files(
+        "labels.parquet",
+        predictions=["net.parquet"],
+        superclasses="superclasses.json",
+        embeddings=folder,
+        rules=rules,
+    )
+    assert found.resting == {}
+    near = similar(Embedded(given, vectors, tables.Images(images)), k=10, classes="any").table
+    by_step = diagnose_errors(own, given, superclasses={"animals": [1, 2]}, similar=near, rules=rules)
+    assert found.table["kind"].to_pylist() == by_step.table["kind"].to_pylist()
+    assert found.count("out-of-vocabulary") > 0
+    # The same images in another folder are their own nearest, by another name.
+    other = Path("index")
+    (other / "embeddings").mkdir(parents=True)
+    names = pa.array([f"t{i}" for i in range(6)])
+    tables.write_predictions(replace(given, image_id=names), other / "net.parquet")
+    np.save(other / "embeddings" / "net.npy", vectors)
+    tables.write(images.set_column(0, "image_id", names), other / "images.parquet", "images")
+    apart, _ = diagnose_errors_files(
+        "labels.parquet",
+        predictions=["net.parquet"],
+        superclasses="superclasses.json",
+        embeddings=folder,
+        index=other,
+        rules=rules,
+    )
+    near = similar(
+        Embedded(replace(given, image_id=names), vectors, tables.Images(pa.table({"image_id": names}))),
+        Embedded(given, vectors),
+        k=10,
+        classes="any",
+    ).table
+    assert [n[0] for n in near["neighbours"].to_pylist()] == names.to_pylist()
+    nearest = tables.Images(images.set_column(0, "image_id", names))
+    by_step = diagnose_errors(
+        own, given, superclasses={"animals": [1, 2]}, similar=near, neighbours=nearest, rules=rules
+    )
+    assert apart.table["kind"].to_pylist() == by_step.table["kind"].to_pylist()
+
+
+def test_bad_files(own):
+    Path("x-counts.csv").write_text("image_id,class_0\n0,1\n")
+
+    def run(*given, **options):
+        return message(InputError, lambda: diagnose_errors_files(*given, **options))
+
+    assert run("labels.parquet") == (
+        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+    )
+    assert run("net.parquet") == (
+        "These are predictions, and no data set to hold them against.\n"
+        "  where:   net.parquet\n"
+        "  do:      give the folder that manyhot predict wrote, or label sets and --predictions FILE"
+    )
+    assert run("nowhere") == (
+        "There is no such data set, campaign or file.\n"
+        "  got:     nowhere\n"
+        "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
+        "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
+    )
+    assert run("labels.parquet", "x.csv") == (
+        "Cannot write this kind of file.\n  where:   x.csv\n  allowed: .parquet"
+    )
+    assert run("labels.parquet", "labels.parquet", predictions=["net.parquet"]) == (
+        "The output would be written over what is read.\n"
+        "  where:   labels.parquet\n"
+        "  got:     labels.parquet\n"
+        "  do:      choose another place to write to"
+    )
+    assert run("labels.parquet", "x.parquet", predictions=["x-counts.csv"]).splitlines()[:2] == [
+        "The output would be written over what is read.",
+        "  where:   x-counts.csv",
+    ]
+    assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (
+        "Similar images are those of images that are embedded.\n"
+        "  got:     index folder alone\n"
+        "  do:      give embeddings of the images, too"
+    )
+    assert run("labels.parquet", predictions=["net.parquet"], embeddings_of="net") == (
+        "Similar images are those of images that are embedded.\n"
+        "  got:     the model net alone\n"
+        "  do:      give embeddings of the images, too"
+    )
+    assert run("labels.parquet", predictions=["net.parquet"], models=["vgg*"]) == (
+        "No model is called so.\n  got:     vgg*\n  allowed: net"
+    )
+    assert not Path("findings.parquet").exists()
+
+
+def test_listed_ids(own):
+    Path("list.csv").write_text("image_id\n1\n3\n")
+    assert listed_ids("list.csv") == ["1", "3"]
+    table = pa.table(
+        {
+            "kind": ["mistake"] * 3,
+            "image_id": ["1", "2", "3"],
+            "category": ["non-prototypical", "x", "non-prototypical"],
+        }
+    )
+    tables.write(table, "found.parquet", "findings")
+    assert listed_ids("found.parquet") == ["1", "3"]
+    tables.write(table.drop_columns(["category"]), "all.parquet", "findings")
+    assert listed_ids("all.parquet") == ["1", "2", "3"]
+
+
+# The command.
+
+
+def run_command(*words):
+    return CliRunner().invoke(cli.app, ["diagnose", "errors", *words])
+
+
+def test_the_command_prints_shares_with_their_n(own):
+    done = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.7")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "labels: errors against the original label, and shares of each kind",
+        "model  images  errors  above 0.7  valid-label  co-occurrence  model-failure",
+        "net         6       4          3        33.3%           0.0%          66.7%",
+        "",
+        "wrote findings.parquet",
+        "wrote findings-counts.csv",
+    ]
+    assert done.stderr.splitlines()[0] == "Note: the rule collapsed-pair rests: no collapsed pairs are known."
+
+
+def test_no_errors_are_no_zero(own):
+    done = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.999")
+    assert done.stdout.splitlines()[2].split() == ["net", "6", "4", "0", "–", "–", "–"]
+    counts = pl.read_csv("findings-counts.csv")
+    assert counts["share"].is_nan().all()
+
+
+def test_as_json(own):
+    done = run_command("labels.parquet", "--predictions", "net.parquet", "--json")
+    told = json.loads(done.stdout)
+    assert told["models"][0]["counts"] == {"valid-label": 1, "co-occurrence": 0, "model-failure": 3}
+    assert told["written"] == ["findings.parquet", "findings-counts.csv"]
+    assert set(told["resting"]) == {"collapsed-pair", "fine-grained", "out-of-vocabulary", "non-prototypical"}

@@ -1,0 +1,199 @@
+"""Label issues of published models against a plain loop over the arrays, and of files of one's own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from manyhot import (
+    cli,
+    find_label_issues_files,
+    init_campaign,
+    read_findings,
+    read_images,
+    read_labels,
+    read_predictions,
+    tables,
+)
+from manyhot.data import catalog
+from manyhot.errors import InputError
+from manyhot.tables.arrays import as_labels
+
+
+@pytest.fixture(autouse=True)
+def from_the_mirror(request, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    if "mirror" in request.fixturenames:
+        monkeypatch.setenv("MANYHOT_MIRROR", str(request.getfixturevalue("mirror")))
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+@pytest.mark.slow
+def test_published_models(mirror):
+    names = ["resnet18", "resnet34", "resnet50"]
+    found, written = find_label_issues_files(
+        "imagenet-val", "out.parquet", models=names, no_votes=True, doubtful=0.6
+    )
+    assert written == [Path("out.parquet")]
+    files = catalog.fetch("imagenet-val-predictions")
+    rows = read_images(files["imagenet-validation-original.json"])
+    best = [read_predictions(files[f"{name}.npy"], rows=rows).classes[:, 0].tolist() for name in names]
+    ids, label = rows.image_id.to_pylist(), rows.label.to_pylist()
+    doubtful, missing = {}, {}
+    for i, image in enumerate(ids):
+        votes = [b[i] for b in best]
+        others = {c: votes.count(c) for c in votes if c != label[i]}
+        score = 1 - votes.count(label[i]) / 3
+        if score >= 0.6:
+            doubtful[image] = score
+        missing |= {(image, c): n / 3 for c, n in others.items()}
+    listed = found.of("doubtful-label").to_pydict()
+    assert dict(zip(listed["image_id"], listed["score"], strict=True)) == pytest.approx(doubtful)
+    listed = found.of("missing-label").to_pydict()
+    pairs = zip(listed["image_id"], listed["class_b"], strict=True)
+    assert dict(zip(pairs, listed["score"], strict=True)) == pytest.approx(missing)
+    assert (found.n, found.n_skipped, found.models) == (50_000, 0, tuple(names))
+    # Where ReaL's raters were asked about a class, their probability is the score.
+    settled, _ = find_label_issues_files("imagenet-val", "votes.parquet", models=names)
+    real = catalog.fetch("imagenet-real", only=["scores.npz", "real.json"])
+    asked = {}
+    for row in read_labels(real["scores.npz"]).table.to_pylist():
+        if row["rated"]:  # what nobody looked at is no vote
+            asked |= {(row["image_id"], c): p for c, p in zip(row["classes"], row["p"], strict=True)}
+    said = settled.of("missing-label").to_pydict()
+    keys = list(zip(said["image_id"], said["class_b"], strict=True))
+    assert said["people"] == pytest.approx([asked.get(key) for key in keys])
+    assert sum(key in asked for key in keys) > 10_000
+    assert all(s == p for s, p in zip(said["score"], said["people"], strict=True) if p is not None)
+    doubted = settled.of("doubtful-label").to_pydict()
+    keys = zip(doubted["image_id"], doubted["class_a"], strict=True)
+    gone = [asked.get(key) for key in keys]
+    told = [(x, p) for x, p in zip(doubted["people"], gone, strict=True) if p is not None]
+    assert len(told) > 5_000
+    assert [x for x, _ in told] == pytest.approx([1 - p for _, p in told], abs=1e-6)
+
+
+@pytest.fixture
+def own():
+    """Write the images, label sets and predictions of six images, and an images table beside predictions."""
+    label = [0, 1, 2, 3, 1, 2]
+    labels = as_labels([[0], [1], [2, 0], [3], [1], [2]], n_classes=4, label=label)
+    tables.write_labels(labels, "labels.parquet")
+    p = np.full((6, 4), 0.1, np.float32)
+    p[np.arange(6), [0, 1, 2, 3, 0, 2]] = 0.7
+    given = tables.Predictions(labels.image_id, "net", scores=p, score_kind="probability", n_classes=4)
+    Path("run").mkdir()
+    tables.write_predictions(given, "run/net.parquet")
+    images = pa.table({"image_id": labels.image_id, "label": pa.array(label, pa.int32())})
+    tables.write(images, "run/images.parquet", "images")
+    return labels
+
+
+def test_a_folder_of_predictions(own):
+    found, (path,) = find_label_issues_files("run", call="manyhot diagnose labels run")
+    table = read_findings(path)
+    assert table.equals(found.table)
+    assert table["kind"].to_pylist() == ["doubtful-label", "missing-label"]
+    assert table["image_id"].to_pylist() == ["4", "4"]
+    about = tables.metadata(tables.read(path, "findings"))
+    assert (about["models"], about["call"]) == ("net", "manyhot diagnose labels run")
+    assert set(json.loads(about["inputs"])) == {"images.parquet", "net.parquet"}
+    voted, _ = find_label_issues_files("run", "voted.parquet", votes="labels.parquet")
+    # Nobody was asked whether class 0 is in image 4, so that the model still speaks for it.
+    assert voted.of("missing-label")["image_id"].to_pylist() == ["2", "4"]
+    assert voted.of("missing-label")["people"].to_pylist() == [1.0, None]
+    assert voted.count("doubtful-label") == 0
+
+
+def test_label_sets_with_predictions(own):
+    found, _ = find_label_issues_files("labels.parquet", predictions=["run/net.parquet"])
+    assert found.of("missing-label")["people"].to_pylist() == [1.0, None]
+    alone, _ = find_label_issues_files(
+        "labels.parquet", "b.parquet", predictions=["run/net.parquet"], no_votes=True
+    )
+    assert alone.of("doubtful-label")["image_id"].to_pylist() == ["4"]
+
+
+def test_a_campaign_before_and_after_its_votes(own):
+    Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
+    campaign, _ = init_campaign(
+        "pets", images="run/images.parquet", classes="classes.txt", predictions=["run/net.parquet"]
+    )
+    found, _ = find_label_issues_files("pets")
+    assert found.of("doubtful-label")["image_id"].to_pylist() == ["4"]
+    labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
+    tables.write_labels(labels, "pets/labels.parquet")
+    found, (path,) = find_label_issues_files("pets", "pets/findings.parquet")
+    assert found.of("missing-label")["image_id"].to_pylist() == ["2", "4"]
+    inputs = set(json.loads(tables.metadata(tables.read(path, "findings"))["inputs"]))
+    assert inputs == {"images.parquet", "labels.parquet", "net.parquet"}
+
+
+def test_bad_input(own):
+    def run(*words, **options):
+        return message(InputError, lambda: find_label_issues_files(*words, **options))
+
+    assert run("nothing") == (
+        "There is no such data set, campaign or file.\n"
+        "  got:     nothing\n"
+        "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
+        "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
+    )
+    assert run("run", "x.csv") == "Cannot write this kind of file.\n  where:   x.csv\n  allowed: .parquet"
+    assert run("labels.parquet") == (
+        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+    )
+    assert run("labels.parquet", "labels.parquet", predictions=["run"]) == (
+        "The output would be written over what is read.\n"
+        "  where:   labels.parquet\n"
+        "  got:     labels.parquet\n"
+        "  do:      choose another place to write to"
+    )
+    assert run("run", models=["resnet*"]) == (
+        "No model is called so.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
+    )
+    assert run("run", index="folder") == (
+        "Similar images are those of images that are embedded.\n"
+        "  got:     index folder alone\n"
+        "  do:      give embeddings of the images, too"
+    )
+    assert run("run", votes="labels.parquet", no_votes=True) == (
+        "Votes are given, and to be passed over.\n  got:     labels.parquet\n  do:      leave one of them out"
+    )
+    tables.write_labels(tables.Labels(own.table.drop_columns(["label"]), 4, name="sets"), "sets.parquet")
+    assert run("sets.parquet", predictions=["run"]) == (
+        "The label sets do not tell the original labels.\n"
+        "  where:   sets\n"
+        "  allowed: a column label\n"
+        "  do:      give the images table: --images FILE"
+    )
+    assert not Path("label-issues.parquet").exists()
+    given = {"predictions": ["run"], "images": "run/images.parquet"}
+    found, _ = find_label_issues_files("sets.parquet", **given)
+    assert found.of("missing-label")["people"].to_pylist() == [1.0, None]
+
+
+def test_the_command(own):
+    done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run"])
+    assert done.exit_code == 0, done.output
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["6", "labelled", "images,", "1", "model"],
+        ["issue", "found"],
+        ["doubtful-label", "1", "the", "original", "label", "may", "be", "wrong"],
+        ["missing-label", "1", "another", "class", "may", "be", "there,", "too"],
+        ["merge-classes", "0", "two", "classes", "may", "be", "one"],
+        [],
+        ["wrote", "label-issues.parquet"],
+    ]
+    done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run", "--json"])
+    told = json.loads(done.stdout)
+    assert told["counts"] == {"doubtful-label": 1, "missing-label": 1, "merge-classes": 0}
+    assert (told["n"], told["n_skipped"], told["models"]) == (6, 0, ["net"])

@@ -1,0 +1,225 @@
+"""Label issues as tables: what is said of each, what is not known, and bad input."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import manyhot
+from manyhot.diagnose.labels import COLUMNS, KINDS, LabelIssues, find_issues_in_tables
+from manyhot.errors import InputError, MatchError
+from manyhot.predict.similar import Embedded, similar
+from manyhot.tables import Images, Predictions
+from manyhot.tables.arrays import as_labels
+
+IDS = pa.array([f"{x}.jpg" for x in "abcdef"])
+LABEL = [0, 0, 1, 1, 2, 2]
+P = np.array(
+    [
+        [0.9, 0.05, 0.05],
+        [0.1, 0.8, 0.1],  # labelled 0, looks like 1
+        [0.0, 0.9, 0.1],
+        [0.05, 0.55, 0.4],  # 2 may be there, too
+        [0.0, 0.0, 1.0],
+        [0.1, 0.1, 0.8],
+    ],
+    np.float32,
+)
+
+
+@pytest.fixture
+def images():
+    return Images(pa.table({"image_id": IDS, "label": pa.array(LABEL, pa.int32())}), "six")
+
+
+def dense(scores=P, kind="probability", model="net", ids=IDS):
+    return Predictions(ids, model, scores=scores, score_kind=kind, n_classes=scores.shape[1])
+
+
+def ranks(*best, model="ranks"):
+    return Predictions(IDS, model, np.array(best)[:, None], n_classes=3)
+
+
+def message(kind, make):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+def told(table, *names):
+    return list(zip(*(table[n].to_pylist() for n in names), strict=True))
+
+
+def test_each_kind(images):
+    found = find_issues_in_tables(images, [dense()], dataset="six")
+    doubtful = found.of("doubtful-label")
+    names = ("image_id", "class_a", "class_b", "rank", "n_models", "confident_class", "dataset")
+    assert told(doubtful, *names) == [("b.jpg", 0, 1, 1, 1, 1, "six")]
+    assert doubtful["score"][0].as_py() == pytest.approx(0.9)
+    assert doubtful["neighbours"].null_count == doubtful["people"].null_count == 1
+    missing = found.of("missing-label")
+    assert told(missing, "image_id", "class_a", "class_b", "rank") == [("b.jpg", 0, 1, 1), ("d.jpg", 1, 2, 2)]
+    assert missing["score"].to_pylist() == pytest.approx([0.8, 0.4])
+    assert found.table.column_names == [name for name, _ in COLUMNS]
+    assert repr(found) == "LabelIssues(1 doubtful-label, 2 missing-label, 0 merge-classes; 6 images)"
+    assert (found.n, found.n_skipped, found.notes, found.models, found.kinds) == (6, 0, (), ("net",), KINDS)
+    assert found.to_polars().height == 3
+
+
+def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
+    found = find_issues_in_tables(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
+    assert found.notes == (
+        "ranks has no probabilities: the best class of each model counts, and confident learning rests",
+    )
+    assert told(found.of("doubtful-label"), "image_id", "score", "confident_class") == [
+        ("b.jpg", 1.0, None),
+        ("d.jpg", 0.5, None),
+    ]
+    many = find_issues_in_tables(images, [ranks(*LABEL, model=f"m{i}") for i in range(5)])
+    assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities: ")
+
+
+def test_logits_and_short_lists(images):
+    with np.errstate(divide="ignore"):
+        logits = np.log(np.maximum(P, 1e-30))
+    one = find_issues_in_tables(images, [dense(logits, "logit")])
+    whole = find_issues_in_tables(images, [dense()])
+    assert one.table["score"].to_pylist() == pytest.approx(whole.table["score"].to_pylist(), abs=1e-6)
+    classes = np.array([[0, -1], [1, 0], [1, -1], [1, 2], [2, -1], [2, -1]])
+    p = np.array([[0.9, -np.inf], [0.8, 0.1], [0.9, -np.inf], [0.55, 0.4], [1, -np.inf], [0.8, -np.inf]])
+    short = Predictions(IDS, "net", classes, p.astype(np.float32), score_kind="probability", n_classes=3)
+    found = find_issues_in_tables(images, [short])
+    assert told(found.of("missing-label"), "image_id", "class_b") == [("b.jpg", 1), ("d.jpg", 2)]
+    assert found.n == 6
+
+
+def test_infinite_logits_and_absent_labels_are_skipped_and_said():
+    table = pa.table({"image_id": IDS, "label": pa.array([None, *LABEL[1:]], pa.int32())})
+    logits = np.log(np.maximum(P, 1e-30))
+    logits[1, 1] = np.inf
+    with np.errstate(invalid="ignore"):
+        found = find_issues_in_tables(Images(table, "six"), [dense(logits, "logit")])
+    assert (found.n, found.n_skipped) == (4, 2)
+    assert found.notes == (
+        "2 of 6 images have no original label, or scores that are no numbers: none of their labels is "
+        "doubted",
+    )
+    assert "b.jpg" not in found.table["image_id"].to_pylist()
+    # An image without a label may lack any.
+    assert told(found.of("missing-label"), "image_id", "class_a", "class_b")[0] == ("a.jpg", None, 0)
+
+
+def test_votes_decide(images):
+    votes = as_labels([[0], [1, 0], [1], [1, 2], [2], [2]], n_classes=3).table
+    votes = manyhot.Labels(votes.set_column(0, "image_id", IDS), 3, name="votes")
+    found = find_issues_in_tables(images, [dense()], votes=votes)
+    assert found.count("doubtful-label") == 0
+    assert told(found.of("missing-label"), "image_id", "class_b", "score", "people") == [
+        ("b.jpg", 1, 1.0, 1.0),
+        ("d.jpg", 2, 1.0, 1.0),
+    ]
+
+
+def test_similar_images_speak(images):
+    # b lies beside c and d; with them two of its three neighbours are of class 1.
+    vectors = np.array([[1, 0], [0, 1], [0.1, 1], [0, 1], [1, 0.1], [1, 0.2]], np.float32)
+    embedded = Embedded(dense(), vectors, images)
+    table = similar(embedded, k=2, classes="any").table
+    found = find_issues_in_tables(images, [dense()], similar=table, neighbours=images)
+    (row,) = (
+        found.of("doubtful-label")
+        .filter(pa.compute.equal(found.of("doubtful-label")["image_id"], "b.jpg"))
+        .to_pylist()
+    )
+    assert row["neighbours"] == 1
+    assert row["score"] == row["models"] == pytest.approx(0.9)
+
+
+def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
+    label = [0, 1, 1, 2, None, 2]
+    images = Images(pa.table({"image_id": IDS, "label": pa.array(label, pa.int32())}), "six")
+    vectors = np.eye(6, dtype=np.float32) + 0.5
+    table = similar(Embedded(dense(), vectors, images), k=5, classes="any").table
+    found = find_issues_in_tables(images, [dense()], similar=table, doubtful=0).of("doubtful-label")
+    by = dict(told(found, "image_id", "neighbours"))
+    # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
+    assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
+    note = "1 of 6 images have a label that no other image searched has: neighbours say nothing of it"
+    assert note in find_issues_in_tables(images, [dense()], similar=table).notes
+    # In an index of others, each image may have neighbours with its label.
+    other = Images(pa.table({"image_id": ["x", "y"], "label": pa.array([0, 1], pa.int32())}), "index")
+    there = pa.table(
+        {
+            "image_id": IDS,
+            "class_id": pa.nulls(6, pa.int32()),
+            "neighbours": [["x", "y"]] * 6,
+            "similarity": pa.array([[0.9, 0.8]] * 6, pa.list_(pa.float32())),
+        }
+    )
+    found = find_issues_in_tables(images, [dense()], similar=there, neighbours=other, doubtful=0)
+    by = dict(told(found.of("doubtful-label"), "image_id", "neighbours"))
+    assert by == {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), 0.5), "d.jpg": None, "f.jpg": None}
+
+
+def test_arrays_are_enough():
+    found = manyhot.find_label_issues(LABEL, {"net": P}, score_kind="probability")
+    assert found.of("doubtful-label")["image_id"].to_pylist() == ["1"]
+    assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model has no probabilities")
+    some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, score_kind="probability")
+    assert (some.n, some.n_skipped) == (5, 1)
+
+
+def test_data_sets_are_joined(images):
+    parts = [find_issues_in_tables(images, [ranks(0, 1, 1, 2, 2, 2)], dataset=d) for d in ("x", "y")]
+    both = LabelIssues.concat(parts)
+    assert len(both) == 2 * len(parts[0])
+    assert (both.n, both.models) == (12, ("ranks",))
+    assert [note.partition(":")[0] for note in both.notes] == ["x", "y"]
+    assert LabelIssues.concat(parts[:1]) is parts[0]
+
+
+def test_bad_input(images):
+    assert message(InputError, lambda: find_issues_in_tables(images, [])) == (
+        "There are no predictions to find label issues with.\n  do:      predict the images with a model"
+    )
+    blank = Predictions(IDS, "net", np.array(LABEL)[:, None])
+    assert message(InputError, lambda: find_issues_in_tables(images, [blank])) == (
+        "The number of classes is not known.\n  do:      give the class list"
+    )
+    bare = Images(pa.table({"image_id": IDS}), "six")
+    assert message(InputError, lambda: find_issues_in_tables(bare, [dense()])).splitlines()[0] == (
+        "The images have no original labels."
+    )
+    assert message(InputError, lambda: find_issues_in_tables(images, [dense(P * 30)])) == (
+        "A probability is not between 0 and 1.\n"
+        "  where:   net, image a.jpg\n"
+        "  got:     27\n"
+        "  allowed: 0 to 1\n"
+        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
+    )
+    assert message(MatchError, lambda: find_issues_in_tables(images, [dense(P[:4], ids=IDS[:4])])) == (
+        "net does not predict all images.\n"
+        "  got:     no prediction of 2 of 6, such as e.jpg\n"
+        "  allowed: predictions of every image by every model\n"
+        "  do:      predict the others, or leave the model or the images out"
+    )
+    other = as_labels([[0]] * 6, n_classes=9)
+    assert message(MatchError, lambda: find_issues_in_tables(images, [dense()], votes=other)).splitlines()[
+        0
+    ] == ("The known label sets are over another class list.")
+    assert message(InputError, lambda: find_issues_in_tables(images, [dense()]).of("wrong")) == (
+        "There is no such kind of issue.\n"
+        "  got:     wrong\n"
+        "  allowed: doubtful-label, missing-label, merge-classes"
+    )
+    assert message(InputError, lambda: manyhot.find_label_issues([[0, 1]], P)) == (
+        "Original labels are one class an image.\n"
+        "  got:     shape (1, 2) of int64\n"
+        "  allowed: (n,) integers, or an images table"
+    )
+    assert message(InputError, lambda: manyhot.find_label_issues(LABEL, P, score_kind="odds")) == (
+        "This is not a kind of scores.\n"
+        "  where:   model\n"
+        "  got:     odds\n"
+        "  allowed: logit, probability, score, none"
+    )

@@ -1,0 +1,164 @@
+"""The page of diagnoses: what lies in a folder is on it, nothing else is, and it needs nothing else."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from manyhot import tables
+from manyhot.diagnose.page import report_folder, write_diagnosis
+from manyhot.errors import OutputError
+from manyhot.report.chapter import SHOWN, has_diagnosis
+
+NAMES = {"main": 0, "companion": 1, "main_name": "horse <i>", "companion_name": "person", "model": "m/1"}
+FLIPS = NAMES | {
+    **{"fill": "grey", "skipped": None, "decision": "p >= 0.5", "shortcut": True},
+    **{
+        "both": 40,
+        "main_only": 60,
+        "companion_only": 80,
+        "neither": 90,
+        "n": 30,
+        "n_control": 28,
+        "fall": 0.1,
+    },
+    **{
+        "flips": 0.5,
+        "flips_lo": 0.4,
+        "flips_hi": 0.6,
+        "lost": 0.4,
+        "lost_lo": 0.3,
+        "lost_hi": 0.5,
+        "control_lost": 0.0625,
+    },
+    **{"control": 0.1, "control_lo": 0.05, "control_hi": 0.2, "more": 0.4, "lo": 0.3, "hi": 0.5},
+    **{f"found_{s}": 0.25 for s in ("both", "main_only", "companion_only", "neither")},
+    **{
+        f"{m}{e}": 0.125
+        for m in ("recall_gap", "hallucination_gap", "ap", "ap_balanced")
+        for e in ("", "_lo", "_hi")
+    },
+}
+SKIPPED = {k: None if k not in NAMES else v for k, v in FLIPS.items()} | {
+    **{"fill": "grey", "decision": "p >= 0.5", "skipped": "7 images with both, 25 are needed", "both": 7},
+    **{"main_only": 1, "companion_only": 2, "neither": 3, "companion_name": "sofa", "companion": 2},
+}
+EXAMPLE = {k: v for k, v in NAMES.items() if k != "model"} | {
+    **{"fill": "grey", "image_id": "a & b.jpg", "flipped": True, "flipped_control": None},
+    **{"score_before": 0.9, "score_after": 0.1, "score_control": None},
+    **{"before": "examples/a.jpg", "after": "examples/b.png", "control": "../secret.jpg"},
+}
+
+
+def write(folder, name, rows, **about):
+    tables.write(
+        pa.Table.from_pylist(rows, tables.schema(name)),
+        folder / f"{name}.parquet",
+        name,
+        about=about,
+        call=f"manyhot diagnose {name} x",
+    )
+
+
+@pytest.fixture
+def found(tmp_path):
+    folder = tmp_path / "out"
+    (folder / "examples").mkdir(parents=True)
+    for place in (folder / "examples" / "a.jpg", folder / "examples" / "b.png", tmp_path / "secret.jpg"):
+        Image.fromarray(np.zeros((8, 6, 3), np.uint8)).save(place)
+    write(folder, "shortcuts", [FLIPS, SKIPPED], threshold="0.35", notes='["3 images: <b>why</b>"]')
+    write(folder, "shortcut_examples", [EXAMPLE])
+    return folder
+
+
+def page(folder):
+    return write_diagnosis(folder).read_text(encoding="utf-8")
+
+
+def words(html):
+    html = re.sub(r"(?s)<(script|style).*?</\1>", " ", html)
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_what_flips(found):
+    html = page(found)
+    said = words(html)
+    assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
+    assert "horse &lt;i&gt; person m/1 grey box 30 50 % 40 % (30 to 50) 6 % 40 (30 to 50)" in said
+    assert "horse &lt;i&gt; sofa 7 7 images with both, 25 are needed" in said
+    assert "Dashed: the threshold, 35 %." in said
+    assert "3 images: &lt;b&gt;why&lt;/b&gt;" in said
+    assert "manyhot diagnose shortcuts x" in said
+
+
+@pytest.mark.parametrize("shortcut", [None, False], ids=["now", "as earlier versions wrote it"])
+def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
+    controls = {k: None for k in FLIPS if k.startswith("control")} | {"more": None, "lo": None, "hi": None}
+    bare = FLIPS | controls | {"n_control": 0, "shortcut": shortcut, "companion_name": "sky", "companion": 3}
+    less = bare | {"companion_name": "sea", "companion": 4, "lost": 0.25}
+    write(tmp_path, "shortcuts", [FLIPS, bare])
+    said = words(page(tmp_path))
+    assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
+    assert "1 pair lost 40 % but has no controls to go by, for want of room: not testable." in said
+    assert "sky 30 50 % 40 % (30 to 50) 12 (12 to 12) 12 (12 to 12) 12.5 % 12.5 % not testable" in said
+    assert "Where no hollow dot is, there was no room for a control: not testable." in said
+    write(tmp_path, "shortcuts", [bare, less])
+    said = words(page(tmp_path))
+    assert "0 pairs of classes tested; none are beyond the threshold and beyond the control." in said
+    assert "2 pairs lost up to 40 % but have no controls to go by, for want of room: not testable." in said
+
+
+def test_companions_that_are_never_apart_are_counted(tmp_path):
+    names = {"dataset": "mine", "main": 0, "companion": 1, "main_name": "keys", "companion_name": "keyboard"}
+    ratios = {f"{m}{e}": 1.0 for m in ("lift", "odds_ratio") for e in ("", "_lo", "_hi")}
+    measured = dict.fromkeys(("recall_with", "recall_without", "diff", "lo", "hi", "p", "p_adjusted"), 0.5)
+    tested = (
+        names | ratios | measured | {"both": 30, "model": None, "n_models": 1, "n_with": 30, "n_without": 9}
+    )
+    never = tested | {"main": 1, "companion": 0, "n_without": 0, "p_adjusted": None, "diff": float("nan")}
+    few = never | {"companion": 2, "both": 3}
+    write(tmp_path, "companions", [tested, never, few], least="25")
+    said = words(page(tmp_path))
+    assert "1 pair not testable, for want of images with the companion, or without it." in said
+    write(tmp_path, "companions", [tested, few], least="25")
+    assert "not testable" not in words(page(tmp_path))
+
+
+def test_pictures_are_part_of_the_page_and_others_stay_out(found):
+    html = page(found)
+    assert html.count('src="data:image/jpeg;base64,') == 1
+    assert html.count('src="data:image/png;base64,') == 1
+    assert html.count("No picture.") == 1  # the control lies outside of the folder
+    assert 'alt="a &amp; b.jpg, as it is"' in html
+    said = words(html)
+    assert "without person horse &lt;i&gt; 0.10 flipped" in said
+
+
+def test_a_page_needs_nothing_else_and_runs_no_scripts_but_its_own(found):
+    html = page(found)
+    markup = re.sub(r"(?s)<script.*?</script>", "", html)
+    assert not re.search(r'(src|href)="(?!data:|#)', markup)
+    assert "script-src &#39;sha256-" in html
+    assert page(found) == html
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_each_table_alone_makes_a_page(tmp_path, name):
+    tables.write(tables.schema(name).empty_table(), tmp_path / f"{name}.parquet", name)
+    assert has_diagnosis(tmp_path)
+    assert "How the numbers were made" in words(page(tmp_path))
+
+
+def test_report_draws_it_anew(found):
+    html = page(found)
+    (found / "report" / "index.html").unlink()
+    assert report_folder(found) == [found / "report" / "index.html"]
+    assert page(found) == html
+
+
+def test_a_file_in_the_way(found):
+    (found / "report").write_text("")
+    with pytest.raises(OutputError, match="A file is where the report's folder would be"):
+        write_diagnosis(found)

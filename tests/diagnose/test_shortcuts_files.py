@@ -1,0 +1,517 @@
+"""Shortcuts from images and objects to files: found where planted, resumed, and what is wrong is said."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from manyhot import cli, tables
+from manyhot.classes import from_keys
+from manyhot.diagnose import removing
+from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
+from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.predict.run import run as run_run
+from manyhot.tables.arrays import as_labels
+
+SIZE = 24
+DOG, BALL, TREE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
+COLOURS = {"dog": DOG, "ball": BALL, "tree": TREE}
+
+MODELS = """
+import numpy as np
+from manyhot.classes import from_keys
+from manyhot.predict.network import Network, Preprocessing
+
+SEEN = Preprocessing((24, 24), (24, 24), mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def shares(images):
+    "Return the share of pixels of each colour."
+    bright = images > 180
+    return np.stack([(bright[:, c] & (bright.sum(1) == 1)).mean((1, 2)) for c in range(3)], 1)
+
+
+def lazy():
+    "Calls a dog what is beside a ball, and knows balls and trees."
+    def forward(images):
+        red, green, blue = shares(images).T > 0
+        return np.stack([green, green, blue], 1) * 0.8 + np.float32(0.1)
+    known = from_keys(("dog", "ball", "tree"))
+    return Network("lazy", known, SEEN, forward=forward, score_kind="probability")
+
+
+def honest():
+    "Says what there is the most of; trees it does not know."
+    def forward(images):
+        return (shares(images)[:, [1, 0]] * 100).astype(np.float32)
+    return Network("honest", from_keys(("ball", "dog")), SEEN, forward=forward)
+"""
+
+
+def square(pixels, colour, left, top, size=6):
+    pixels[top : top + size, left : left + size] = COLOURS[colour]
+    return [left / SIZE, top / SIZE, (left + size) / SIZE, (top + size) / SIZE]
+
+
+def draw(folder, shown, rng):
+    """Draw images of coloured squares; each in a corner of its own."""
+    rows = []
+    for name, colours in shown.items():
+        pixels = rng.integers(90, 120, (SIZE, SIZE, 3)).astype(np.uint8)
+        for colour, (left, top) in zip(colours, ((1, 1), (16, 1), (1, 16)), strict=False):
+            rows.append([name, colour, *square(pixels, colour, left, top)])
+        Image.fromarray(pixels).save(folder / name)
+    return rows
+
+
+def write_objects(rows, path="objects.csv"):
+    pl.DataFrame(rows, ["image_id", "class", "x1", "y1", "x2", "y2"], orient="row").write_csv(path)
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """Draw 30 dogs with balls, 10 alone, 12 balls with trees, 6 balls alone, 8 trees."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("models_for_shortcuts.py").write_text(MODELS)
+    Path("photos").mkdir()
+    kinds = (
+        [("dog", "ball")] * 30 + [("dog",)] * 10 + [("ball", "tree")] * 12 + [("ball",)] * 6 + [("tree",)] * 8
+    )
+    shown = {f"{i:03}.png": colours for i, colours in enumerate(kinds)}
+    rows = draw(Path("photos"), shown, np.random.default_rng(0))
+    write_objects(rows)
+    return rows
+
+
+def diagnose(model="lazy", out="out", **options):
+    options = {"resamples": 50, "engine": "torch"} | options
+    found, written = diagnose_shortcuts_files(
+        "photos", "objects.csv", out, model=f"python:models_for_shortcuts:{model}", **options
+    )
+    return (
+        found,
+        {(r["main_name"], r["companion_name"], r["fill"]): r for r in found.shortcuts.to_pylist()},
+        written,
+    )
+
+
+def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
+    found, rows, written = diagnose(least=10, call="manyhot …")
+    first = found.shortcuts.to_pylist()[0]
+    dog = rows["dog", "ball", "grey"]
+    assert first == dog
+    assert {k: dog[k] for k in ("n", "flips", "lost", "n_control", "control", "more", "shortcut")} == {
+        "n": 30,
+        "flips": 1.0,
+        "lost": 1.0,
+        "n_control": 30,
+        "control": 0.0,
+        "more": 1.0,
+        "shortcut": True,
+    }
+    assert dog["fall"] == pytest.approx(0.8)
+    assert [dog[k] for k in ("both", "main_only", "companion_only", "neither")] == [30, 10, 18, 8]
+    names = ("found_both", "found_main_only", "found_companion_only", "found_neither")
+    assert [dog[k] for k in names] == [1.0, 0.0, 1.0, 0.0]
+    assert (dog["recall_gap"], dog["hallucination_gap"]) == (1.0, 1.0)
+    assert dog["lo"] > 0.8
+    assert dog["recall_gap_lo"] > 0.5
+    # 30 of the 48 that are called dog are; balanced 20 of 33, and the rest lies level: 40 of 66.
+    assert dog["ap"] == pytest.approx(0.75 * 30 / 48 + 0.25 * 40 / 66)
+    assert dog["ap_balanced"] == pytest.approx(0.5 * 20 / 33 + 0.5 * 40 / 66)
+    assert dog["decision"] == "p >= 0.5"
+    for pair in (("ball", "dog", "grey"), ("ball", "tree", "grey"), ("tree", "ball", "grey")):
+        assert (rows[pair]["flips"], rows[pair]["shortcut"]) == (0.0, False)
+    assert len(rows) == 4
+    assert found.summary == [
+        {
+            "fill": "grey",
+            "pairs": 4,
+            "mean": 0.25,
+            "median": 0.0,
+            "mean_control": 0.0,
+            "mean_lost": 0.25,
+            "mean_control_lost": 0.0,
+            "shortcuts": 1,
+            "not_testable": 0,
+            "not_testable_lost": None,
+        }
+    ]
+    assert found.notes == ()
+    names = ("shortcuts", "shortcut_examples")
+    assert written[:4] == [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
+    assert written[4:] == [Path("out/report/index.html")]
+    for name, path in zip(names, written[:4:2], strict=True):
+        table = tables.read(path, name)
+        assert table.to_pylist() == found.tables[name].to_pylist()
+        assert pl.read_csv(path.with_suffix(".csv")).height == table.num_rows
+        about = tables.metadata(table)
+        assert (about["call"], about["least"], about["threshold"], about["seed"]) == (
+            "manyhot …",
+            "10",
+            "0.4",
+            "0",
+        )
+        assert set(json.loads(about["inputs"])) == {"objects.csv"}
+
+
+def test_examples_are_drawn_before_without_and_with_a_control(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
+    found, _, _ = diagnose(least=12, fills=("grey", "inpaint"))
+    examples = found.shortcut_examples.to_pylist()
+    assert [(e["main_name"], e["companion_name"]) for e in examples[:6]] == [("dog", "ball")] * 6
+    first = examples[0]
+    assert (first["flipped"], first["flipped_control"]) == (True, False)
+    assert [first[f"score_{k}"] for k in ("before", "after", "control")] == pytest.approx([0.9, 0.1, 0.9])
+    assert first["before"] == "examples/01-dog-ball-grey-before.jpg"
+    before, after, control = (
+        np.asarray(Image.open(Path("out") / first[k]), int) for k in ("before", "after", "control")
+    )
+    ball = (slice(2, 6), slice(17, 21))
+    assert before[ball].mean((0, 1)) == pytest.approx(BALL, abs=25)
+    assert after[ball].mean((0, 1)) == pytest.approx([124, 116, 104], abs=25)
+    assert control[ball].mean((0, 1)) == pytest.approx(BALL, abs=25)
+    assert np.abs(control - before).max() > 20
+    found, _, _ = diagnose(least=12)
+    there = {
+        Path("out") / e[k]
+        for e in found.shortcut_examples.to_pylist()
+        for k in ("before", "after", "control")
+    }
+    assert set(Path("out/examples").iterdir()) == there  # none of the earlier run
+
+
+def test_examples_of_a_foreign_table_are_no_files_to_remove(tmp_path):
+    diagnose(least=12)
+    path = Path("out/shortcut_examples.parquet")
+    table = tables.read(path, "shortcut_examples")
+    Path("letter.jpg").write_text("mine")
+    Path("out/letter.jpg").write_text("mine")
+    foreign = ["../letter.jpg", "letter.jpg", "examples/../letter.jpg", str(Path("letter.jpg").resolve())]
+    foreign += ["examples/01-dog-ball-grey-before.jpg"] * (len(table) - len(foreign))
+    column = pa.array(foreign[: len(table)], pa.string())
+    changed = table.set_column(table.column_names.index("before"), "before", column)
+    tables.write(changed, path, "shortcut_examples")
+    diagnose(least=12)
+    assert Path("letter.jpg").read_text() == Path("out/letter.jpg").read_text() == "mine"
+
+
+def test_a_broken_table_of_an_earlier_run_is_written_anew():
+    found, _, _ = diagnose(least=12)
+    Path("out/shortcut_examples.parquet").write_bytes(b"PAR1 broken")
+    again, _, _ = diagnose(least=12)
+    assert again.shortcut_examples.equals(found.shortcut_examples)
+
+
+def test_objects_of_other_images():
+    pl.read_csv("objects.csv").with_columns(image_id="other-" + pl.col("image_id")).write_csv("others.csv")
+    with pytest.raises(MatchError) as error:
+        diagnose_shortcuts_files(
+            "photos", "others.csv", "out", model="python:models_for_shortcuts:lazy", engine="torch"
+        )
+    assert str(error.value) == (
+        "Nothing is known about any of the images: neither objects nor label sets are of them.\n"
+        "  where:   photos\n"
+        "  got:     images such as 000.png\n"
+        "  allowed: such as other-000.png"
+    )
+
+
+def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
+    found, rows, _ = diagnose("honest", least=10, fills=("grey", "inpaint"))
+    dog = rows["dog", "ball", "grey"]
+    assert dog["decision"] == "best class"
+    # Dog and ball are as large: the ball, which comes first, is the best class, until it is gone.
+    assert (dog["found_both"], dog["flips"], dog["lost"], dog["control"]) == (0.0, 1.0, 0.0, 0.0)
+    assert dog["recall_gap"] == -1.0
+    assert rows["dog", "ball", "inpaint"]["flips"] == 1.0
+    scores = found.shortcut_examples.to_pylist()[0]
+    assert scores["score_before"] == pytest.approx(0.5)
+    assert rows["tree", "ball", "grey"]["skipped"] == "the model does not know the class"
+    assert rows["tree", "ball", "grey"]["flips"] is None
+    assert [s["pairs"] for s in found.summary] == [3, 3]
+
+
+def test_what_was_predicted_is_not_predicted_again(monkeypatch):
+    real, runs = run_run, []
+
+    def counting(*arguments):
+        if len(runs) == 4:
+            raise KeyboardInterrupt
+        runs.append(arguments[2].name)
+        return real(*arguments)
+
+    monkeypatch.setattr(removing, "run", counting)
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(least=10)
+    assert not Path("out/shortcuts.parquet").exists()
+    scored = []
+
+    def noting(*arguments):
+        done = real(*arguments)
+        scored.append((arguments[2].name, done.n))
+        return done
+
+    monkeypatch.setattr(removing, "run", noting)
+    found, _, _ = diagnose(least=10)
+    assert scored[:4] == [(name, 0) for name in runs]
+    assert all(n > 0 for _, n in scored[4:])
+    assert [name for name, _ in scored] == [
+        "original",
+        "0-ball-grey",
+        "0-ball-grey-control",
+        "1-dog-grey",
+        "1-dog-grey-control",
+        "2-tree-grey",
+        "2-tree-grey-control",
+    ]
+    fresh, _, _ = diagnose(out="fresh", least=10)
+    assert found.shortcuts.equals(fresh.shortcuts)
+    assert found.shortcut_examples.equals(fresh.shortcut_examples)
+
+
+def test_progress_counts_all_images():
+    told = []
+    diagnose(least=10, notify=lambda kind, about: told.append((kind, about)))
+    progress = [about for kind, about in told if kind == "progress"]
+    total = 66 + 2 * (42 + 30 + 12)
+    assert [about["of"] for about in progress] == [total] * len(progress)
+    done = [about["images"] for about in progress]
+    assert done == sorted(done)
+    assert (done[-1], progress[-1]["seconds_left"]) == (total, 0)
+    assert [kind for kind, _ in told if kind != "progress"] == ["engines", "model"]
+    model = next(about for kind, about in told if kind == "model")
+    assert (model["images"], model["left"]) == (total, total)
+
+
+def test_bad_input_is_said_skipped_and_counted(own):
+    masks = Path("masks")
+    masks.mkdir()
+    for i in range(30):  # of dogs with balls; two do not fit
+        numbers = np.zeros((SIZE, SIZE) if i > 1 else (9, 8), np.uint8)
+        if i > 1:
+            numbers[1:7, 1:7], numbers[1:7, 16:22] = 2, 1
+        Image.fromarray(numbers).save(masks / f"{i:03}.png")
+    rows = [*own, ["absent.png", "dog", 0, 0, 1, 1], ["absent.png", "ball", 0, 0, 1, 1]]
+    rows.append(["002.png", "tree", 1.5, 0, 2, 1])
+    rows.append(["003.png", "tree", 0.4, 0.4, 0.4, 0.6])
+    for i in (41, 42, 43):  # trees that cover all, balls with them
+        rows.append([f"{i:03}.png", "tree", 0, 0, 1, 1])
+    rows.append(["050.png", "tree", 0, 0, 1, 1])
+    write_objects(rows)
+    Path("photos/049.png").write_bytes(b"")
+    draw(Path("photos"), {"unknown.png": ("tree",)}, np.random.default_rng(1))
+    found, by, _ = diagnose(least=11, masks="masks")
+    assert found.notes == (
+        "images with labels or objects that have no picture: 1, such as absent.png",
+        "pictures that cannot be read: 1, such as 049.png",
+        "pictures without labels or objects, which do not count: 1",
+        "objects passed over, whose box is empty or outside of the image: 2",
+        "removals that cannot be made, masks that do not fit: 4, such as 000.png",
+        "removals that cannot be made, hidden by other objects: 4, such as 041.png",
+        "controls that cannot be made, no room for a control: 4, such as 041.png",
+    )
+    assert (by["dog", "ball", "grey"]["both"], by["dog", "ball", "grey"]["n"]) == (30, 28)
+
+
+def test_pairs_with_too_few_images_are_listed():
+    _, rows, _ = diagnose(least=13)
+    few = rows["tree", "ball", "grey"]
+    assert (few["both"], few["skipped"], few["n"], few["flips"]) == (
+        12,
+        "fewer than 13 images with both",
+        None,
+        None,
+    )
+    assert few["companion_only"] == 36
+    assert rows["dog", "ball", "grey"]["skipped"] is None
+
+
+def planted(classes=("dog", "ball", "tree", "square")):
+    """Say which squares are green by boxes, and what else is there by labels alone."""
+    rows = (
+        pl.read_csv("objects.csv")
+        .filter(pl.col("class") == "ball")
+        .with_columns(pl.lit("square").alias("class"))
+    )
+    rows.write_csv("objects.csv")
+    Path("classes.txt").write_text("\n".join(classes))
+    there = set(rows["image_id"])
+    sets = [[0] * (i < 40) + [3] * (f"{i:03}.png" in there) for i in range(66)]
+    known = from_keys(classes, "classes")
+    labels = as_labels(sets, n_classes=len(classes))
+    ids = pa.array([f"{i:03}.png" for i in range(66)])
+    table = labels.table.set_column(0, "image_id", ids)
+    tables.write_labels(tables.Labels(table, len(classes), known.hash, asked_known=False), "labels.parquet")
+
+
+def test_a_companion_that_the_model_does_not_know():
+    planted()
+    found, rows, _ = diagnose(labels="labels.parquet", classes="classes.txt", least=10)
+    assert list(rows) == [("dog", "square", "grey")]
+    row = rows["dog", "square", "grey"]
+    assert (row["flips"], row["control"], row["companion_only"], row["neither"]) == (1.0, 0.0, 18, 8)
+    assert found.notes == ()
+
+
+def test_labels_without_an_object_to_take_out():
+    planted()
+    rows = pl.read_csv("objects.csv")
+    rows.filter(pl.col("image_id") != "007.png").write_csv("objects.csv")
+    found, by, _ = diagnose(labels="labels.parquet", classes="classes.txt", least=10)
+    assert (by["dog", "square", "grey"]["both"], by["dog", "square", "grey"]["n"]) == (30, 29)
+    assert found.notes == ("removals that cannot be made, no box in the image: 1, such as 007.png",)
+
+
+def test_only_pairs_that_are_asked_for():
+    _, rows, _ = diagnose(least=10, pairs=["dog:ball", "dog: tree"])
+    assert [(*pair, row["skipped"]) for pair, row in rows.items()] == [
+        ("dog", "ball", "grey", None),
+        ("dog", "tree", "grey", "fewer than 10 images with both"),
+    ]
+
+
+def test_no_image_of_a_companion_can_be_altered(own):
+    write_objects([*own, *([f"{i:03}.png", "ball", 0, 0, 1, 1] for i in range(30))])
+    found, rows, _ = diagnose(least=10)
+    # All of the image is a ball then, but for the dog: no control has room.
+    assert rows["dog", "ball", "grey"]["n"] == 30
+    assert rows["dog", "ball", "grey"]["n_control"] == 0
+    assert rows["dog", "ball", "grey"]["more"] is None
+    assert rows["dog", "ball", "grey"]["shortcut"] is None
+    write_objects(
+        [[i, "ball" if c == "ball" else c, *((0, 0, 1, 1) if c == "dog" else b)] for i, c, *b in own]
+    )
+    found, rows, _ = diagnose(out="other", least=10)
+    assert rows["dog", "ball", "grey"]["skipped"] == "fewer than 10 images could be altered"
+    assert (rows["dog", "ball", "grey"]["n"], rows["dog", "ball", "grey"]["ap"]) == (0, None)
+    assert "removals that cannot be made, hidden by other objects: 30, such as 000.png" in found.notes
+
+
+def refused(error=InputError, **options):
+    with pytest.raises(error) as raised:
+        diagnose(**options)
+    return str(raised.value)
+
+
+def test_what_is_refused():
+    assert refused(least=31) == (
+        "No pair of classes can be tested.\n"
+        "  where:   lazy\n"
+        "  got:     4 pairs: fewer than 31 images with both\n"
+        "  allowed: a main class that the model predicts, and a companion with objects, in 31 images\n"
+        "  do:      --least 30 would test some"
+    )
+    assert refused(pairs=["dog"]) == (
+        "A pair is two classes.\n  got:     dog\n  allowed: MAIN:COMPANION, such as horse:person"
+    )
+    assert refused(pairs=["dog:dog"]) == (
+        "A pair is two classes.\n  got:     dog:dog\n  allowed: MAIN:COMPANION, such as horse:person"
+    )
+    assert "cat" in refused(UnknownNameError, pairs=["dog:cat"])
+    assert refused(fills=["black"]) == (
+        "Nothing tells how to fill.\n  got:     black\n  allowed: grey, inpaint"
+    )
+    assert refused(fills=[]) == "Nothing tells how to fill.\n  allowed: grey, inpaint"
+    assert refused(least=31, pairs=["tree:dog"]) == (
+        "No pair of classes can be tested.\n"
+        "  where:   lazy\n"
+        "  got:     1 pairs: fewer than 31 images with both\n"
+        "  allowed: a main class that the model predicts, and a companion with objects, in 31 images"
+    )
+    assert refused(out="photos/shortcuts") == (
+        "The output would lie among the images.\n"
+        "  where:   photos/shortcuts\n"
+        "  got:     images in photos\n"
+        "  do:      choose an --out outside of it"
+    )
+    assert refused(least=0) == "least must be at least 1.\n  got:     0"
+    assert refused(at=0.0) == "at is a share.\n  got:     0.0\n  allowed: above 0, at most 1"
+    assert refused(threshold=1.5) == "threshold is a share.\n  got:     1.5\n  allowed: above 0, at most 1"
+    planted()
+    known, one = from_keys(("dog", "ball", "tree", "square")), from_keys(("square",))
+    assert refused(MatchError, labels="labels.parquet") == (
+        "The table is over another class list than the one that is given.\n"
+        "  where:   labels\n"
+        f"  got:     4 classes, class list {known.hash}\n"
+        f"  allowed: 1 classes, class list {one.hash}\n"
+        "  do:      give the class list that the table was made with, or leave it out"
+    )
+    assert not Path("out").exists()
+
+
+def test_other_settings_want_another_folder():
+    diagnose(least=10)
+    assert "The folder holds predictions of another run: its source differs." in refused(
+        MatchError, least=10, seed=1
+    )
+
+
+def run(*words):
+    words = ["photos", "--objects", "objects.csv", "--model", "python:models_for_shortcuts:lazy", *words]
+    return CliRunner().invoke(cli.app, ["diagnose", "shortcuts", *words])
+
+
+def test_the_command_prints_a_table_that_fits(require):
+    require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
+    done = run("--least", "10", "--resamples", "0", "--fill", "grey", "--fill", "inpaint")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 112
+    assert lines[1] == "lazy; predicted: p >= 0.5"
+    assert lines[2] == (
+        "grey: 4 pairs, flips 0.250 (median 0.000, controls 0.000), lost 0.250 (controls 0.000); "
+        "1 from 0.4 on"
+    )
+    assert lines[5].split()[-5:] == ["lost", "control", "difference", "in", "points"]
+    low = 30 / (30 + 1.959964**2)
+    assert lines[6].split()[:7] == ["dog", "ball", "grey", "30", "100.0%", "100.0%", f"({100 * low:.1f}"]
+    assert lines[6].endswith("shortcut")
+    assert lines[-1] == "wrote shortcuts/report/index.html"
+
+
+def test_the_command_tells_of_what_is_not_testable(own):
+    """A companion that fills the image leaves no room for a control: what is lost is told."""
+    write_objects([*own, *([f"{i:03}.png", "ball", 0, 0, 1, 1] for i in range(30))])
+    done = run("--least", "10", "--resamples", "0")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 112
+    at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
+    assert lines[at].endswith("; 0 of 2 from 0.4 on")
+    assert lines[at + 1] == "grey: 1 pair lost 100.0% but has no controls to go by: not testable"
+    first = next(line for line in lines if line.startswith("dog "))
+    assert first.split()[:3] == ["dog", "ball", "grey"]
+    assert first.split()[-4:] == ["–", "–", "not", "testable"]
+    assert lines.index(first) == at + 4  # before those that lost nothing
+    told = json.loads(run("--least", "10", "--resamples", "0", "--json").stdout)
+    assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
+    page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
+    assert "2 pairs of classes tested; none are beyond the threshold and beyond the control. 1 pair " in page
+    assert "1 pair lost 100 % but has no controls to go by, for want of room: not testable." in page
+
+
+def test_the_command_tells_of_what_was_not_tested():
+    Path("photos/049.png").write_bytes(b"")
+    done = run("--least", "12", "--out", "few")
+    assert done.exit_code == 0, done.output
+    assert "not tested: 2 pairs, fewer than 12 images with both" in done.stdout.splitlines()
+    assert "Note: pictures that cannot be read: 1, such as 049.png.\n" in done.stderr
+
+
+def test_json():
+    done = run("--least", "10", "--pair", "dog:ball", "--threshold", "1", "--at", "0.95", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    (row,) = told["shortcuts"]
+    assert (row["decision"], row["flips"], row["shortcut"]) == ("p >= 0.95", 0.0, False)
+    assert told["summary"][0]["pairs"] == 1
+    assert told["written"][0] == "shortcuts/shortcuts.parquet"

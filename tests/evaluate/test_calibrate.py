@@ -1,0 +1,273 @@
+"""What recalibration does: numbers of the images held out, and what is told where there are none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import brier_score_loss, log_loss
+
+from manyhot import Predictions, calibrate, conformal, diagnose_calibration
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import check
+from manyhot.tables.arrays import as_labels
+
+N, C = 600, 5
+KINDS = [(m, to) for m in ("temperature", "vector", "isotonic") for to in ("labels", "sets")]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Return labels, of which some sets are empty, and a model whose logits are twice too large."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(N, C)).astype(np.float32) * 2
+    label = np.array([rng.choice(C, p=row / row.sum()) for row in softmax(logits.astype(float), axis=1)])
+    sets = [[] if i % 10 == 0 else {y, (y + 1) % C} if i % 4 == 0 else {y} for i, y in enumerate(label)]
+    labels = as_labels([sorted(s) for s in sets], n_classes=C, label=label)
+    return labels, Predictions(labels.image_id, "net", scores=2 * logits, score_kind="logit", n_classes=C)
+
+
+@pytest.fixture(scope="module")
+def found(model):
+    labels, net = model
+    return diagnose_calibration(labels, [net], seed=3, resamples=50, dataset="made up")
+
+
+def lists_of(net, k):
+    top = np.argsort(-net.scores, axis=1)[:, :k]
+    total = np.log(np.exp(net.scores.astype(float)).sum(1)).astype(np.float32)
+    return replace(net, classes=top, scores=np.take_along_axis(net.scores, top, 1), logsumexp=total)
+
+
+def row_of(table, **wanted):
+    (row,) = [r for r in table.to_pylist() if all(r[k] == v for k, v in wanted.items())]
+    return row
+
+
+def test_every_method_is_judged_on_both_events(found):
+    table = check(found.calibration, "calibration")
+    methods = {(r["method"], r["fitted_to"]) for r in table.to_pylist()}
+    assert methods == {("none", None), *KINDS}
+    metrics = {"top1", "ece", "nll", "brier", "real1", "ece_set", "nll_mass", "brier_set"}
+    assert table.num_rows == len(methods) * len(metrics)
+    assert {r["metric"] for r in table.to_pylist()} == metrics
+    assert found.notes == ()
+
+
+def test_numbers_are_those_of_the_images_held_out(model, found):
+    labels, net = model
+    rest = calibrate(labels, net, seed=3)
+    rows = [
+        i for i, image in enumerate(labels.image_id.to_pylist()) if image in set(rest.image_id.to_pylist())
+    ]
+    label = np.array(labels.table["label"].to_pylist())[rows]
+    classes = [labels.table["classes"][i].as_py() for i in rows]
+    for method, scores in (("none", net.scores[rows]), ("temperature", None)):
+        wanted = {"method": method, "fitted_to": None if method == "none" else "labels"}
+        if scores is None:
+            scores = calibrate(labels, net, to="labels", seed=3).scores
+        p = softmax(scores.astype(float), axis=1)
+        right = p.argmax(1) == label
+        there = [i for i, s in enumerate(classes) if s]
+        mass = np.mean([-np.log(p[i, classes[i]].sum()) for i in there])
+        for metric, expected, n in (
+            ("top1", right.mean(), N // 2),
+            ("brier", brier_score_loss(right, p.max(1)), N // 2),
+            ("nll", log_loss(label, p, labels=range(C)), N // 2),
+            ("nll_mass", mass, len(there)),
+            ("real1", np.mean([p[i].argmax() in classes[i] for i in there]), len(there)),
+        ):
+            row = row_of(found.calibration, metric=metric, **wanted)
+            assert row["value"] == pytest.approx(expected, rel=1e-5)
+            assert (row["n"], row["n_skipped"]) == (n, N // 2 - n)
+            assert row["lo"] < row["value"] < row["hi"]
+    assert row_of(found.calibration, metric="ece", method="none")["n_fitted"] == 0
+    fitted = row_of(found.calibration, metric="ece", method="vector", fitted_to="labels")
+    assert fitted["n_fitted"] == N // 2
+    of_sets = row_of(found.calibration, metric="ece", method="vector", fitted_to="sets")
+    assert of_sets["n_fitted"] == sum(bool(s.as_py()) for s in labels.table["classes"]) - len(there)
+
+
+def test_recalibration_helps_what_it_is_fitted_to(found):
+    for to, metric in (("labels", "ece"), ("sets", "ece_set")):
+        before = row_of(found.calibration, metric=metric, method="none")["value"]
+        for method in ("temperature", "vector", "isotonic"):
+            assert row_of(found.calibration, metric=metric, method=method, fitted_to=to)["value"] < before / 2
+
+
+def test_temperatures_are_told(model, found):
+    labels, net = model
+    for to in ("labels", "sets"):
+        row = row_of(found.calibration, metric="ece", method="temperature", fitted_to=to)
+        rest = calibrate(labels, net, to=to, seed=3)
+        kept = np.isin(labels.image_id.to_pylist(), rest.image_id.to_pylist())
+        assert net.scores[kept] / rest.scores == pytest.approx(row["temperature"], rel=1e-3)
+    assert row_of(found.calibration, metric="ece", method="vector", fitted_to="sets")["temperature"] is None
+
+
+@pytest.mark.parametrize("cover", ["label", "one", "all"])
+def test_prediction_sets_are_those_of_conformal(model, found, cover):
+    labels, net = model
+    check(found.prediction_sets, "prediction_sets")
+    row = row_of(found.prediction_sets, cover=cover)
+    expected = conformal(labels, net, cover=cover, seed=3)
+    assert row.pop("dataset") == "made up"
+    assert row == pytest.approx(vars(expected))
+
+
+def test_lists_tell_what_they_do_not_have(model):
+    labels, net = model
+    found = diagnose_calibration(labels, [lists_of(net, 4)], resamples=0, alpha=0.3)
+    assert {r["method"] for r in found.calibration.to_pylist()} == {"none", "temperature", "isotonic"}
+    for row in found.calibration.to_pylist():
+        assert row["lo"] is None
+        if row["metric"] in ("nll", "nll_mass"):
+            assert np.isnan(row["value"])
+            assert (row["n"], row["n_skipped"]) == (0, N // 2)
+        else:
+            assert row["n"] > 0
+    assert found.notes[:2] == (
+        "net: nll, nll_mass: undefined without probabilities, or logits, of all classes (they are lists of "
+        "the best classes)",
+        "net: no vector (labels), no vector (sets): scaling needs logits or probabilities of all classes "
+        "(lists of the best classes)",
+    )
+
+
+def test_sets_that_lists_do_not_reach(model):
+    labels, net = model
+    (*_, said) = diagnose_calibration(labels, [lists_of(net, 1)], resamples=0).notes
+    what = ", ".join(f"no prediction sets (cover {cover})" for cover in ("label", "one", "all"))
+    why = "these prediction sets may hold classes that are not in the lists of the best ones"
+    assert said.startswith(f"net: {what}: {why} (a threshold of ")
+
+
+def test_ranks_have_no_confidence(model):
+    labels, net = model
+    ranks = [
+        Predictions(net.image_id, f"r{i}", np.argsort(-net.scores, 1)[:, :3], n_classes=C) for i in range(7)
+    ]
+    with pytest.raises(InputError) as error:
+        diagnose_calibration(labels, ranks)
+    assert str(error.value) == (
+        "No model has confidences to calibrate.\n"
+        "  got:     r0, r1, r2, r3, r4 and 2 more\n"
+        "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
+        "  do:      say what the scores are: manyhot convert --scores; or predict with scores"
+    )
+    found = diagnose_calibration(labels, [ranks[0], net], methods=["isotonic"], resamples=0)
+    assert found.calibration["model"].unique().to_pylist() == ["net"]
+    assert found.notes == ("without confidences, and left out: r0",)
+
+
+def test_sigmoids_have_no_temperature(model):
+    labels, net = model
+    sigmoid = (1 / (1 + np.exp(-net.scores))).astype(np.float32)
+    found = diagnose_calibration(
+        labels, [replace(net, scores=sigmoid, score_kind="probability")], resamples=0, methods=["isotonic"]
+    )
+    assert {r["metric"] for r in found.calibration.to_pylist()} == {
+        *("top1", "ece", "brier", "real1", "ece_set", "brier_set")
+    }
+    (said,) = found.notes
+    assert said.startswith("net: no nll, no nll_mass: the probabilities of an image do not add up to 1 (")
+    assert found.prediction_sets.num_rows == 3
+
+
+def test_no_errors_at_all(model):
+    labels, net = model
+    label = np.array(labels.table["label"].to_pylist())
+    perfect = replace(net, scores=5 * np.eye(C, dtype=np.float32)[label])
+    alone = as_labels([[y] for y in label], n_classes=C, label=label)
+    found = diagnose_calibration(alone, [perfect], methods=["temperature", "isotonic"], resamples=0)
+    assert found.notes == (
+        "labels: the label sets are the original labels alone, so that both events are one",
+        "net, temperature (labels): 0.05 is an end of what is looked through, as where nothing is wrong, or "
+        "confidence says nothing",
+        "net, temperature (sets): 0.05 is an end of what is looked through, as where nothing is wrong, or "
+        "confidence says nothing",
+    )
+    assert row_of(found.calibration, metric="ece", method="isotonic", fitted_to="sets")["value"] == 0
+
+
+def test_few_images(model):
+    labels, net = model
+    few = np.arange(1, 7)
+    some = replace(net, image_id=net.image_id.take(pa.array(few)), scores=net.scores[few])
+    found = diagnose_calibration(labels, [some], methods=["isotonic"], resamples=0)
+    assert found.notes[0] == (
+        "net, prediction sets (cover label): all classes, since an alpha of 0.1 takes 9 images to fit on "
+        "and there are 3"
+    )
+    row = row_of(found.prediction_sets, cover="one")
+    assert (row["threshold"], row["mean_size"], row["coverage"], row["n"]) == (0, C, 1, 3)
+    one = replace(net, image_id=net.image_id[:1], scores=net.scores[:1])
+    with pytest.raises(InputError) as error:
+        diagnose_calibration(labels, [one])
+    assert str(error.value) == (
+        "There are too few images for two parts.\n"
+        "  got:     0 of 1 to fit on\n"
+        "  allowed: at least one to fit on, and one to judge\n"
+        "  do:      give more images, or another share to fit on"
+    )
+
+
+def test_images_without_labels(model):
+    labels, net = model
+    bare = as_labels([[] for _ in range(N)], n_classes=C, label=labels.table["label"].to_pylist())
+    found = diagnose_calibration(bare, [net], methods=["temperature"], resamples=0)
+    assert {r["fitted_to"] for r in found.calibration.to_pylist()} == {None, "labels"}
+    for row in found.calibration.to_pylist():
+        of_sets = row["metric"] in ("real1", "ece_set", "nll_mass", "brier_set")
+        assert np.isnan(row["value"]) == of_sets
+        assert row["n"] == (0 if of_sets else N // 2)
+    assert found.notes == (
+        "net: no temperature (sets): there is nothing to fit to (no image with a label set)",
+        "net: no prediction sets (cover one), no prediction sets (cover all): there is nothing to fit to "
+        "(no image)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"alpha": 2}, "Alpha is the share that may be missed.\n  got:     2\n  allowed: above 0, below 1"),
+        (
+            {"methods": ["platt"]},
+            "There is no such 'method' of calibration.\n"
+            "  got:     platt\n"
+            "  allowed: temperature, vector, isotonic",
+        ),
+        (
+            {"fit": 0},
+            "Some images are fitted on and the others judged.\n  got:     fit=0\n  allowed: above 0, below 1",
+        ),
+    ],
+)
+def test_what_is_refused_at_once(model, options, text):
+    labels, net = model
+    with pytest.raises(InputError) as error:
+        diagnose_calibration(labels, [net], **options)
+    assert str(error.value) == text
+
+
+def test_two_models_of_one_name(model):
+    labels, net = model
+    with pytest.raises(MatchError) as error:
+        diagnose_calibration(labels, [net, net], methods=["isotonic"], resamples=0)
+    assert str(error.value) == (
+        "Two models have the same name.\n"
+        "  got:     net\n"
+        "  do:      rename the file, or the model in its metadata"
+    )
+
+
+def test_the_same_seed_gives_the_same(model, found):
+    labels, net = model
+    again = diagnose_calibration(labels, net, seed=3, resamples=50, dataset="made up")
+    assert again.calibration.to_string() == found.calibration.to_string()
+    assert again.prediction_sets.equals(found.prediction_sets)
+    other = diagnose_calibration(labels, [net], seed=4, resamples=0, methods=["temperature"])
+    rows = (row_of(t.calibration, metric="top1", method="none") for t in (found, other))
+    assert len({r["value"] for r in rows}) == 2

@@ -1,0 +1,173 @@
+"""Recalibration from files to files, and what the command prints of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy.special import softmax
+from typer.testing import CliRunner
+
+from manyhot import cli, tables
+from manyhot.errors import InputError
+from manyhot.evaluate.calibrate import diagnose_calibration_files
+from manyhot.reassess.campaign import init_campaign
+from manyhot.tables.arrays import as_labels
+
+N, C = 200, 4
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """Write labels, and logits of a model that is twice too sure."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(N, C)).astype(np.float32) * 2
+    label = [int(rng.choice(C, p=row / row.sum())) for row in softmax(logits.astype(float), axis=1)]
+    sets = [sorted({y, (y + 1) % C}) if i % 4 == 0 else [y] for i, y in enumerate(label)]
+    labels = as_labels(sets, n_classes=C, label=label)
+    tables.write_labels(labels, "labels.parquet")
+    given = tables.Predictions(labels.image_id, "net", scores=2 * logits, score_kind="logit", n_classes=C)
+    tables.write_predictions(given, "net.parquet")
+    return labels
+
+
+def refused(*given, **options):
+    with pytest.raises(InputError) as error:
+        diagnose_calibration_files(*given, **options)
+    return str(error.value)
+
+
+def test_tables_are_written_twice():
+    found, written = diagnose_calibration_files(
+        "labels.parquet", "out", predictions=["net.parquet"], resamples=20, seed=2, call="manyhot …"
+    )
+    names = ("calibration", "prediction_sets")
+    assert written == [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
+    for name, path in zip(names, written[::2], strict=True):
+        table = tables.read(path, name)
+        assert table.to_pylist()[0] == found.tables[name].to_pylist()[0]
+        assert pl.read_csv(path.with_suffix(".csv")).height == table.num_rows
+        about = tables.metadata(table)
+        assert (about["call"], about["fit"], about["seed"], about["notes"]) == ("manyhot …", "0.5", "2", "[]")
+        assert set(json.loads(about["inputs"])) == {"labels.parquet", "net.parquet"}
+    again = diagnose_calibration_files(
+        "labels.parquet", "again", predictions=["net.parquet"], resamples=20, seed=2, call="manyhot …"
+    )[1]
+    assert [p.read_bytes() for p in again] == [p.read_bytes() for p in written]
+
+
+def test_a_campaign_and_a_folder_of_predictions(own):
+    Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
+    images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
+    tables.write(images, "images.parquet", "images")
+    campaign, _ = init_campaign(
+        "pets", images="images.parquet", classes="classes.txt", predictions=["net.parquet"]
+    )
+    labels = tables.Labels(own.table.drop_columns(["label"]), C, campaign.class_hash)
+    tables.write_labels(labels, "pets/labels.parquet")
+    found, _ = diagnose_calibration_files("pets", "a", methods=["isotonic"], resamples=0)
+    assert found.calibration["dataset"].unique().to_pylist() == ["pets"]
+    assert set(found.calibration["n"].to_pylist()) == {0, N // 2}  # isotonic has no likelihood
+    Path("run").mkdir()
+    for name in ("images.parquet", "net.parquet"):
+        Path(name).rename(Path("run") / name)
+    found, _ = diagnose_calibration_files("run", "b", methods=["temperature"], resamples=0)
+    assert found.notes == ("run: the label sets are the original labels alone, so that both events are one",)
+
+
+def test_what_is_not_overwritten_and_not_found(own):
+    assert refused("labels.parquet") == (
+        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+    )
+    Path("net.parquet").rename("calibration.parquet")
+    assert refused("labels.parquet", ".", predictions=["calibration.parquet"]) == (
+        "The output would be written over what is read.\n"
+        "  where:   .\n"
+        "  got:     calibration.parquet\n"
+        "  do:      choose another place to write to"
+    )
+    Path("other").mkdir()
+    tables.write_labels(own, "other/prediction_sets.parquet")
+    assert refused("labels.parquet", "other", predictions=["calibration.parquet"]) == (
+        "This file is the place of another table than prediction_sets.\n"
+        "  where:   other/prediction_sets.parquet\n"
+        "  got:     labels\n"
+        "  do:      choose another place to write to"
+    )
+
+
+def test_published_ranks_have_no_confidence(mirror, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    assert refused("imagenet-val", models=["resnet5*"], call="x") == (
+        "No model has confidences to calibrate.\n"
+        "  got:     resnet50\n"
+        "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
+        "  do:      say what the scores are: manyhot convert --scores; or predict with scores"
+    )
+    assert not Path("calibration").exists()
+
+
+def run(*words):
+    return CliRunner().invoke(cli.app, ["diagnose", "calibration", *words])
+
+
+def test_the_command_prints_a_table_that_fits():
+    done = run("labels.parquet", "--predictions", "net.parquet", "--resamples", "50")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0] == "labels, net: fitted on 100 images, judged on 100 others"
+    assert "right if the best class is the original label: 100 images" in lines
+    assert "right if the best class is in the label set: 100 images" in lines
+    firsts = [line.split("  ")[0] for line in lines]
+    for method in ("temperature (labels)", "vector (labels)", "isotonic (sets)", "as it is"):
+        assert firsts.count(method) == 2
+    table = tables.read("calibration/calibration.parquet", "calibration").to_pylist()
+    by = {r["fitted_to"]: r["temperature"] for r in table if r["method"] == "temperature"}
+    assert f"temperatures: {by['labels']:.2f} (labels), {by['sets']:.2f} (sets)" in lines
+    row = next(r for r in table if r["metric"] == "ece" and r["method"] == "none")
+    assert f"{row['value']:.3f} ({row['lo']:.3f}–{row['hi']:.3f})" in done.stdout
+    row = next(r for r in table if r["metric"] == "real1" and r["method"] == "none")
+    half = 100 * max(row["value"] - row["lo"], row["hi"] - row["value"])
+    assert f"  {row['value']:.1%} ±{half:.1f}  " in done.stdout
+    held = next(line for line in lines if line.startswith("one class of the label set"))
+    (of,) = [
+        r
+        for r in tables.read("calibration/prediction_sets.parquet", "prediction_sets").to_pylist()
+        if r["cover"] == "one"
+    ]
+    assert held.split()[6:8] == ["90.0%", f"{of['coverage']:.1%}"]
+    assert lines[-1] == "wrote calibration/prediction_sets.csv"
+
+
+def test_options_and_json():
+    words = ["labels.parquet", "--predictions", "net.parquet", "--method", "isotonic", "--resamples", "0"]
+    done = run(*words, "--alpha", "0.2", "--fit", "0.25", "--seed", "5", "--json", "--out", "told")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["written"][0] == "told/calibration.parquet"
+    methods = {r["method"] for r in told["calibration"]}
+    assert methods == {"none", "isotonic"}
+    (nll,) = [r for r in told["calibration"] if r["metric"] == "nll" and r["fitted_to"] == "sets"]
+    assert (nll["value"], nll["n"], nll["n_skipped"]) == (None, 0, 150)
+    assert {(r["alpha"], r["n_fitted"], r["n"]) for r in told["prediction_sets"]} == {(0.2, 50, 150)}
+
+
+def test_notes_are_told_and_errors_too():
+    given = tables.predictions_from_table(tables.read("net.parquet", "predictions"), model="net")
+    top = np.argsort(-given.scores, axis=1)[:, :2]
+    listed = np.take_along_axis(softmax(given.scores.astype(float), axis=1), top, 1).astype(np.float32)
+    lists = tables.Predictions(given.image_id, "lists", top, listed, score_kind="probability", n_classes=C)
+    tables.write_predictions(lists, "lists.parquet")
+    done = run("labels.parquet", "--predictions", "lists.parquet", "--method", "vector", "--resamples", "0")
+    assert done.exit_code == 0, done.output
+    assert (
+        "Note: lists: no vector (labels), no vector (sets): scaling needs logits or probabilities of all "
+        "classes (lists of the best classes).\n"
+    ) in done.stderr
+    done = run("labels.parquet", "--predictions", "net.parquet", "--fit", "1")
+    assert done.exit_code == 1
+    assert str(done.exception).startswith("Some images are fitted on and the others judged.")

@@ -1,0 +1,374 @@
+"""Comparing, describing, ranking and reporting from files, as commands do."""
+
+import json
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from forking import commands
+from manyhot import compare, describe_files, leaderboard, read_labels, read_results, report_folder
+from manyhot import describe as describe_labels
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.evaluate.evaluate import evaluate_files
+from manyhot.evaluate.leaderboard import compare_files
+from manyhot.tables import metadata
+
+pytestmark = pytest.mark.usefixtures("drawn_once")
+HEAD = "dataset,model,metric,slice,value,lo,hi,n,n_skipped\n"
+
+
+def write(path, dataset, values, metric="top1"):
+    rows = (f"{dataset},{m},{metric},all,{v},,,100,0\n" for m, v in values.items())
+    path.write_text(HEAD + "".join(rows))
+    return path
+
+
+@pytest.fixture
+def two(tmp_path):
+    a = write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7, "alexnet": 0.6})
+    b = write(tmp_path / "b.csv", "b", {"resnet50": 0.7, "vgg16": 0.5, "alexnet": 0.55})
+    return a, b
+
+
+def test_tables_are_written_and_drawn_when_asked(two, tmp_path):
+    done = compare_files(two, tmp_path / "out")
+    names = {p.name for p in done.written}
+    assert {"results.parquet", "results.csv", "drops.parquet", "drops.csv", "fits.csv", "ranks.csv"} <= names
+    drops = pl.read_csv(tmp_path / "out" / "drops.csv")
+    assert drops.filter(pl.col("model").is_null())["drop"].item() == pytest.approx(0.35 / 3)
+    assert not (tmp_path / "out" / "report").exists()
+    drawn = {p.relative_to(tmp_path / "out" / "report").as_posix() for p in report_folder(tmp_path / "out")}
+    assert {"index.html", "tables/drops.md", "tables/leaderboard-a.tex", "tables/ranks.csv"} <= drawn
+    figures = {p for p in drawn if p.startswith("figures/")}
+    assert {f"figures/drops-a-b{end}" for end in (".svg", "-dark.svg", ".png", ".csv")} <= figures
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert 'href="figures/drops-a-b.svg"' in page
+
+
+def test_the_same_files_give_the_same_bytes(two, tmp_path):
+    for name in ("one", "two"):
+        compare_files(two, tmp_path / name, call="manyhot compare")
+        report_folder(tmp_path / name)
+    for path in sorted((tmp_path / "one").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
+
+
+def test_figures_that_are_no_more_go(two, tmp_path):
+    compare_files(two, tmp_path / "out")
+    report_folder(tmp_path / "out")
+    assert list((tmp_path / "out" / "report" / "figures").glob("drops-a-b*"))
+    compare_files([two[0], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})], tmp_path / "out")
+    report_folder(tmp_path / "out")
+    assert not list((tmp_path / "out" / "report" / "figures").glob("drops-a-b*"))
+
+
+def test_a_comparison_can_be_compared_again(tmp_path, two):
+    compare_files(two, tmp_path / "one")
+    again = compare_files([tmp_path / "one"], tmp_path / "two")
+    assert again.comparison.drops.equals(compare(*two).drops)
+
+
+def test_photographs_stay_when_a_report_is_drawn_anew(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (40, 30), "orange").save(tmp_path / "a.jpg")
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\n")
+    (tmp_path / "images.csv").write_text(f"image_id,uri\na.jpg,{tmp_path / 'a.jpg'}\n")
+    (tmp_path / "one.csv").write_text("image_id,classes\na.jpg,0 4 5 6 8\n")
+    evaluate_files(
+        tmp_path / "labels.csv", [tmp_path / "one.csv"], tmp_path / "out", images=tmp_path / "images.csv"
+    )
+    first = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert 'id="pictures"' in first
+    report_folder(tmp_path / "out")
+    again = (tmp_path / "out" / "report" / "index.html").read_text()
+    start, end = again.index('id="pictures"'), again.index("</section>", again.index('id="pictures"'))
+    assert again[start:end] in first
+    (tmp_path / "out" / "pictures.json").write_text("[{}]")
+    with pytest.raises(InputError) as error:
+        report_folder(tmp_path / "out")
+    assert str(error.value) == (
+        "The file does not hold the pictures of a report.\n"
+        f"  where:   {tmp_path / 'out' / 'pictures.json'}\n"
+        "  got:     'thumbnail'\n"
+        "  do:      judge again, or delete the file for a report without pictures"
+    )
+
+
+def test_what_an_earlier_run_made_and_this_one_does_not_goes(two, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    out = tmp_path / "out"
+    describe_files([labels], out)
+    assert (out / "set_sizes.parquet").exists()
+    compare_files(two, out)
+    assert not list(out.glob("set_sizes.*"))
+    assert (out / "drops.parquet").exists()
+
+
+def test_nothing_to_compare_writes_nothing(tmp_path):
+    alone = write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7})
+    with pytest.raises(InputError) as error:
+        compare_files([alone], tmp_path / "out")
+    assert str(error.value) == (
+        "There is nothing to compare.\n"
+        f"  where:   {alone}\n"
+        "  got:     data sets a\n"
+        "  allowed: two data sets with a metric and at least two models in common, or top1 and a metric of "
+        "label sets on one"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_families_from_a_file(two, tmp_path):
+    (tmp_path / "families.csv").write_text("model,family\nresnet50,x\nvgg16,x\nalexnet,x\n")
+    done = compare_files(two, tmp_path / "out", families=tmp_path / "families.csv")
+    assert set(done.comparison.results.models["family"].to_pylist()) == {"x"}
+    (tmp_path / "families.csv").write_text("model,kind\nresnet50,x\n")
+    with pytest.raises(InputError) as error:
+        compare_files(two, tmp_path / "out", families=tmp_path / "families.csv")
+    assert str(error.value).splitlines()[0::3] == [
+        "This is not a table of families.",
+        "  allowed: CSV with the columns model and family",
+    ]
+    with pytest.raises(InputError, match="The file does not exist"):
+        compare_files(two, tmp_path / "out", families=tmp_path / "no.csv")
+
+
+def test_a_folder_of_results_with_its_labels(tmp_path):
+    (tmp_path / "labels.csv").write_text(
+        "image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\nc.jpg,2,2 7 9\nd.jpg,3,\n"
+    )
+    for name, first in (("one", "0 1 2 3"), ("two", "0 1 7 2"), ("three", "1 1 7 2")):
+        rows = zip("abcd", first.split(), strict=True)
+        text = "image_id,classes\n" + "".join(f"{i}.jpg,{c} 4 5 6 8\n" for i, c in rows)
+        (tmp_path / f"{name}.csv").write_text(text)
+    models = [tmp_path / f"{n}.csv" for n in ("one", "two", "three")]
+    evaluate_files(tmp_path / "labels.csv", models, tmp_path / "a", dataset="mine")
+    done = compare_files([tmp_path / "a"], tmp_path / "out")
+    assert {"datasets.parquet", "set_sizes.parquet"} <= {p.name for p in done.written}
+    row = pl.read_parquet(tmp_path / "out" / "drops.parquet").filter(
+        pl.col("model").is_null(), metric_y="real1"
+    )
+    assert row["lo"].item() is not None  # the samples of the folder give an interval over images
+    again = report_folder(tmp_path / "a", title="Mine")
+    assert "<title>Mine</title>" in again[0].read_text()
+
+
+def test_python_forms(two, tmp_path):
+    made = compare(*two)
+    assert made.mean_drop("top1")[0] == pytest.approx(0.35 / 3)
+    assert compare(read_results(two[0]), two[1]).drops.equals(made.drops)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    assert describe_labels(read_labels(labels)).datasets["multi"].to_pylist() == [1]
+    assert leaderboard(two)["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
+
+
+def test_figures_of_labels_alone(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    _, written = describe_files([labels], tmp_path / "out")
+    names = {p.relative_to(tmp_path / "out").as_posix() for p in written}
+    assert {"set_sizes.csv", "rejected.parquet", "figures/set-sizes.svg", "figures/set-sizes.png"} <= names
+    drawn = pl.read_csv(tmp_path / "out" / "figures" / "set-sizes.csv")
+    assert dict(drawn.select("size", "images").iter_rows()) == {0: 0, 1: 1, 2: 1}
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(InputError) as error:
+        report_folder(tmp_path)
+    assert str(error.value) == (
+        "The folder holds no results.\n"
+        f"  where:   {tmp_path}\n"
+        "  allowed: a folder with results.parquet, as manyhot evaluate and manyhot compare write it"
+    )
+
+
+def test_an_output_folder_that_is_a_file(two, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError):
+        compare_files(two, tmp_path / "out")
+
+
+def manyhot(*arguments, cwd, code=0):
+    return commands.run(*arguments, code=code, cwd=cwd)
+
+
+def test_commands(two, tmp_path):
+    done = manyhot("compare", "a.csv", "b.csv", "--out", "out", cwd=tmp_path)
+    assert done.stdout.splitlines()[0] == "a → b: points lost, means over models"
+    assert done.stdout.splitlines()[2].split() == ["top1", "11.67", "–", "–", "3", "100", "→", "100"]
+    told = json.loads(manyhot("compare", "a.csv", "b.csv", "--out", "out", "--json", cwd=tmp_path).stdout)
+    assert told["drops"][0]["n_models"] == 3
+    assert told["written"][0].replace("\\", "/") == "out/results.parquet"
+    ranked = manyhot("leaderboard", "out", "--dataset", "b", "--format", "markdown", cwd=tmp_path).stdout
+    assert ranked.splitlines()[2].startswith("| 1 | resnet50 | 70.00 |")
+    manyhot("leaderboard", "out", "--top", 1, "--out", "top.csv", cwd=tmp_path)
+    manyhot("leaderboard", "out", "--dataset", "b", "--out", "top.md", cwd=tmp_path)
+    assert (tmp_path / "top.md").read_text() == ranked
+    assert pl.read_csv(tmp_path / "top.csv")["model"].to_list() == ["resnet50"]
+    assert done.stdout.splitlines()[-1] == "draw them with: manyhot report out"
+    assert "files to out" in manyhot("report", "out", cwd=tmp_path).stdout
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
+    assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[:5] == [
+        "labels: 2 images, 3 labels",
+        "two or more labels        1  of 2 images with any (50.0%)",
+        "no valid class            0",
+        "original label not valid  0  of 2 (0.0%)",
+        "",
+    ]
+
+
+def test_commands_say_what_is_wrong(two, tmp_path):
+    done = manyhot("compare", "a.csv", "no.csv", cwd=tmp_path, code=3)
+    assert done.stderr == (
+        "Error: The file does not exist.\n"
+        "  where:   no.csv\n"
+        "  allowed: results as a file or folder, or timm-results or timm-results-2022-03\n"
+    )
+    done = manyhot("compare", "imagenet", cwd=tmp_path, code=3)
+    assert done.stderr.endswith(
+        "  do:      judge the benchmark first: manyhot evaluate imagenet --out imagenet\n"
+    )
+    done = manyhot("leaderboard", "timm-result", cwd=tmp_path, code=3)
+    assert done.stderr.endswith("  do:      did you mean 'timm-results'?\n")
+    done = manyhot("evaluate", "timm-results", cwd=tmp_path, code=2)
+    assert done.stderr.endswith("  do:      these are results already: manyhot compare timm-results\n")
+    done = manyhot("leaderboard", "a.csv", "--out", "top.pdf", cwd=tmp_path, code=3)
+    assert done.stderr == (
+        "Error: Cannot write this kind of file.\n  where:   top.pdf\n  allowed: .csv, .json, .md, .tex\n"
+    )
+    done = manyhot("leaderboard", "a.csv", "--by", "mla", cwd=tmp_path, code=3)
+    assert done.stderr == ("Error: There are no numbers of mla on a.\n  where:   a.csv\n  allowed: a: top1\n")
+
+
+def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
+    """As an interrupted run leaves it: new results, tables of the one before."""
+    compare_files(two, tmp_path / "one")
+    compare_files(
+        (*two[:1], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})), tmp_path / "two"
+    )
+    (tmp_path / "one" / "drops.parquet").write_bytes((tmp_path / "two" / "drops.parquet").read_bytes())
+    with pytest.raises(InputError) as error:
+        report_folder(tmp_path / "one")
+    assert str(error.value) == (
+        "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.\n"
+        f"  where:   {tmp_path / 'one' / 'drops.parquet'}\n"
+        "  do:      run it again, into a folder of its own"
+    )
+
+
+def test_the_output_may_not_be_an_input(two, tmp_path):
+    out = tmp_path / "one"
+    compare_files(two, out)
+    before = {p: p.read_bytes() for p in out.glob("*.*")}
+    other = write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})
+    for sources in ([out], [out / "results.csv", other], [out / "results.parquet", other]):
+        with pytest.raises(InputError) as error:
+            compare_files(sources, tmp_path / "x" / ".." / "one")
+        assert str(error.value) == (
+            "The output would be written over what is read.\n"
+            f"  where:   {tmp_path / 'x' / '..' / 'one'}\n"
+            f"  got:     {sources[0]}\n"
+            "  do:      choose another place to write to"
+        )
+    assert before == {p: p.read_bytes() for p in out.glob("*.*")}
+
+
+def test_no_command_writes_over_its_input(two, tmp_path):
+    before = two[0].read_bytes()
+    for words in (("convert", "a.csv", "a.csv"), ("leaderboard", "a.csv", "--out", "./a.csv")):
+        assert manyhot(*words, cwd=tmp_path, code=3).stderr == (
+            "Error: The output would be written over what is read.\n"
+            f"  where:   {'a.csv'}\n"
+            "  got:     a.csv\n"
+            "  do:      choose another place to write to\n"
+        )
+    assert two[0].read_bytes() == before
+
+
+def test_an_order_of_equals_is_printed(tmp_path):
+    write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7, "alexnet": 0.6})
+    write(tmp_path / "b.csv", "b", {"resnet50": 0.5, "vgg16": 0.5, "alexnet": 0.5})
+    done = manyhot("compare", "a.csv", "b.csv", "--out", "out", cwd=tmp_path)
+    assert [line.split() for line in done.stdout.splitlines() if "top1" in line] == [
+        ["top1", "20.00", "–", "–", "3", "100", "→", "100"],
+        ["a", "top1", "b", "top1", "all", "0.000", "–", "–", "3"],
+        ["a", "top1", "b", "top1", "–", "0", "of", "3", "–"],
+    ]
+
+
+def test_data_sets_with_one_model_in_common(two, tmp_path):
+    write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "other": 0.2})
+    done = manyhot("compare", "a.csv", "b.csv", "c.csv", "--out", "out", cwd=tmp_path)
+    assert "a and c have 1 model in common and are not compared.\n" in done.stdout
+
+
+def test_a_file_where_the_report_would_be(two, tmp_path):
+    compare_files(two, tmp_path / "out")
+    (tmp_path / "out" / "report").write_text("")
+    assert manyhot("report", "out", cwd=tmp_path, code=6).stderr == (
+        "Error: A file is where the report's folder would be.\n"
+        f"  where:   {'out/report'}\n"
+        "  do:      move it, or rename it\n"
+    )
+
+
+def test_a_folder_of_published_tables(two, tmp_path):
+    assert manyhot("compare", ".", cwd=tmp_path, code=3).stderr == (
+        "Error: The folder holds no results.parquet.\n"
+        "  where:   .\n"
+        "  got:     a.csv, b.csv\n"
+        "  do:      give its files: ./*.csv\n"
+    )
+
+
+def test_describe_knows_what_there_is(tmp_path):
+    assert manyhot("describe", "imagenet-real", cwd=tmp_path, code=3).stderr == (
+        "Error: The file does not exist.\n"
+        "  where:   imagenet-real\n"
+        "  allowed: label sets as a file or folder, or imagenet or tsipras or errors\n"
+        "  do:      did you mean 'imagenet'?\n"
+    )
+
+
+def test_a_report_of_an_earlier_run_goes(two, tmp_path):
+    out = tmp_path / "out"
+    compare_files(two, out)
+    report_folder(out)
+    assert (out / "report" / "tables" / "drops.md").exists()
+    compare_files(two, out)
+    assert not [p for p in (out / "report").rglob("*.*") if p.is_file()]
+
+
+def test_labels_of_one_name_are_not_merged(tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\n")
+    with pytest.raises(MatchError) as error:
+        describe_files([tmp_path / "labels.csv"] * 2)
+    assert str(error.value) == (
+        "Two label files have the same name.\n"
+        "  got:     labels\n"
+        "  do:      describe them one at a time, or rename one"
+    )
+
+
+def test_one_path_is_not_its_letters(two):
+    assert leaderboard(str(two[0]))["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
+    assert compare(list(two)).mean_drop("top1")[0] == pytest.approx(0.35 / 3)
+
+
+def test_notes_and_metrics_of_all_results_are_kept(two, tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\nz.jpg,1,1\n")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text("image_id,classes\na.jpg,0 4 5 6 8\nb.jpg,1 2 3 4 5\n")
+    models = [tmp_path / f"{n}.csv" for n in ("one", "two")]
+    for run in ("first", "second"):
+        evaluate_files(tmp_path / "labels.csv", models, tmp_path / run, dataset=run)
+    done = compare_files([tmp_path / "first", tmp_path / "second"], tmp_path / "out")
+    notes = json.loads(done.comparison.results.about["notes"])
+    assert {n["dataset"] for n in notes} == {"first", "second"}
+    assert set(json.loads(metadata(pq.read_schema(tmp_path / "out" / "drops.parquet"))["inputs"])) == {
+        "first/results.parquet",
+        "second/results.parquet",
+    }

@@ -1,0 +1,175 @@
+"""Recalibrated predictions and prediction sets: who is fitted on, who is judged, what is refused."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from manyhot import Predictions, calibrate, conformal, evaluate
+from manyhot.errors import InputError
+from manyhot.tables.arrays import as_labels
+
+N, C = 800, 6
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Return labels and a model whose logits are three times too large."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(N, C)).astype(np.float32) * 2
+    p = np.exp(log_softmax(logits, axis=1))
+    label = np.array([rng.choice(C, p=row / row.sum()) for row in p.astype(float)])
+    second = np.argsort(-logits, axis=1)[:, 1]
+    sets = [sorted({a, b} if i % 4 == 0 else {a}) for i, (a, b) in enumerate(zip(label, second, strict=True))]
+    labels = as_labels(sets, n_classes=C, label=label)
+    return labels, Predictions(labels.image_id, "net", scores=3 * logits, score_kind="logit", n_classes=C)
+
+
+def lists_of(predictions, k):
+    top = np.argsort(-predictions.scores, axis=1)[:, :k]
+    total = np.log(np.exp(predictions.scores.astype(float)).sum(1)).astype(np.float32)
+    listed = np.take_along_axis(predictions.scores, top, 1)
+    return replace(predictions, classes=top, scores=listed, logsumexp=total)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+@pytest.mark.parametrize(("to", "metric"), [("labels", "ece"), ("sets", "ece_set")])
+def test_what_is_fitted_is_better_on_other_images(model, method, to, metric):
+    labels, net = model
+    fitted = calibrate(labels, net, method=method, to=to)
+    assert len(fitted) == N // 2
+    assert fitted.model == f"net, {method} ({to})"
+    kept = set(fitted.image_id.to_pylist())
+    rows = [i for i, image in enumerate(labels.image_id.to_pylist()) if image in kept]
+    before = replace(net, image_id=labels.image_id.take(pa.array(rows)), scores=net.scores[rows])
+    judged = evaluate(labels, [before, fitted], metrics=[metric, "top1"], resamples=0)
+    assert judged.value(metric, model="net") > 0.2
+    assert judged.value(metric, model=fitted.model) < 0.1
+    if method != "vector":
+        assert judged.value("top1", model=fitted.model) == judged.value("top1", model="net")
+
+
+def test_the_others_are_other_images(model):
+    labels, net = model
+    one, two = (set(calibrate(labels, net, seed=s).image_id.to_pylist()) for s in (0, 1))
+    assert one != two
+    few = calibrate(labels, net, fit=0.9)
+    assert len(few) == N // 10
+
+
+def test_none_of_the_images_that_are_judged_was_fitted_on(model):
+    labels, net = model
+    rest = calibrate(labels, net, to="labels")
+    mine = np.flatnonzero(~np.isin(labels.image_id.to_pylist(), rest.image_id.to_pylist()))
+    label = np.array(labels.table["label"].to_pylist())[mine]
+
+    def nll(t):
+        return -log_softmax(net.scores[mine].astype(float) / t, axis=1)[np.arange(len(mine)), label].mean()
+
+    expected = minimize_scalar(nll, bounds=(0.5, 10), method="bounded").x
+    others = np.setdiff1d(np.arange(N), mine)
+    assert net.scores[others] / rest.scores == pytest.approx(expected, rel=1e-3)
+
+
+def test_isotonic_of_lists_is_that_of_all_scores(model):
+    labels, net = model
+    dense, lists = (calibrate(labels, p, method="isotonic") for p in (net, lists_of(net, 3)))
+    # Between two steps that are close, a rounding of the confidence goes a long way.
+    assert dense.scores == pytest.approx(lists.scores, abs=1e-3)
+    assert (dense.classes == lists.classes).all()
+
+
+@pytest.mark.parametrize("to", ["labels", "sets"])
+def test_a_temperature_of_lists_is_nearly_that_of_all_scores(model, to):
+    labels, net = model
+    dense, lists = (calibrate(labels, p, to=to) for p in (net, lists_of(net, 5)))
+    best = np.exp(log_softmax(dense.scores.astype(float), axis=1)).max(1)
+    assert lists.scores[:, 0] == pytest.approx(best, abs=0.02)
+    assert (lists.scores.sum(1) <= 1 + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("cover", "as_list"),
+    [("label", False), ("one", False), ("all", False), ("label", True), ("one", True)],
+)
+def test_coverage_is_measured_on_other_images(model, cover, as_list):
+    labels, net = model
+    found = conformal(labels, lists_of(net, 5) if as_list else net, cover=cover, alpha=0.2)
+    assert (found.model, found.cover, found.alpha) == ("net", cover, 0.2)
+    assert (found.n_fitted, found.n) == (N // 2, N // 2)
+    assert found.lo <= found.coverage <= found.hi
+    assert found.lo < 0.8 < found.hi + 0.02
+    assert 0 < found.mean_size < C
+    assert 0 <= found.share_empty < 1
+    same = conformal(labels, net, cover=cover, alpha=0.2)
+    assert asdict(same) == pytest.approx(asdict(found))
+
+
+def refused(make):
+    with pytest.raises(InputError) as error:
+        make()
+    return str(error.value)
+
+
+@pytest.mark.parametrize("total", [np.inf, np.nan])
+def test_a_total_that_is_none_is_no_confidence_of_0(model, total):
+    labels, net = model
+    lists = lists_of(net, 3)
+    lists.logsumexp[7] = total
+    for make in (
+        lambda: calibrate(labels, lists),
+        lambda: calibrate(labels, lists, method="isotonic"),
+        lambda: conformal(labels, lists),
+        lambda: evaluate(labels, [lists], metrics=["ece"]),
+    ):
+        assert refused(make).splitlines()[:3] == [
+            "A probability is not between 0 and 1.",
+            f"  where:   net, image {labels.image_id[7]}",
+            "  got:     nan",
+        ]
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_nothing_to_fit_to(model, method):
+    _, net = model
+    bare = as_labels([[] for _ in range(N)], n_classes=C, label=[0] * N)
+    for predictions in (net,) if method == "vector" else (net, lists_of(net, 3)):
+        assert refused(lambda p=predictions: calibrate(bare, p, method=method)) == (
+            "There is nothing to fit to.\n"
+            "  got:     no image with a label set\n"
+            "  allowed: images of the split that is fitted on, with labels"
+        )
+
+
+def test_what_is_refused(model):
+    labels, net = model
+    assert refused(lambda: calibrate(labels, net, method="platt")) == (
+        "There is no such 'method' of calibration.\n"
+        "  got:     platt\n"
+        "  allowed: temperature, vector, isotonic"
+    )
+    assert refused(lambda: calibrate(labels, net, to="set")) == (
+        "There is no such 'to' of calibration.\n  got:     set\n  allowed: labels, sets"
+    )
+    assert refused(lambda: conformal(labels, net, fit=1.0)) == (
+        "Some images are fitted on and the others judged.\n  got:     fit=1.0\n  allowed: above 0, below 1"
+    )
+    ranks = Predictions(net.image_id, "net", np.argsort(-net.scores, axis=1)[:, :3], n_classes=C)
+    assert refused(lambda: conformal(labels, ranks)) == (
+        "Prediction sets need probabilities.\n"
+        "  where:   net\n"
+        "  got:     ranks\n"
+        "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp"
+    )
+    assert refused(lambda: calibrate(labels, ranks, method="isotonic")) == (
+        "Isotonic calibration needs the probability of the best class.\n"
+        "  got:     ranks, or scores called neither logit nor probability\n"
+        "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp"
+    )
+    assert refused(lambda: calibrate(labels, lists_of(net, 3), method="vector")).splitlines()[:2] == [
+        "Scaling needs logits or probabilities of all classes.",
+        "  got:     lists of the best classes",
+    ]

@@ -1,0 +1,122 @@
+"""What labels tables hold: published counts, and a small table worked out by hand."""
+
+import pyarrow as pa
+import pytest
+
+from manyhot import read_images, read_labels
+from manyhot.classes import from_keys
+from manyhot.errors import InputError
+from manyhot.evaluate.describe import describe_tables
+from manyhot.tables import Labels
+from manyhot.tables.sets import at_threshold, label_sets
+
+STATES = [["yes", "yes"], ["yes", "no"], ["no"], ["yes", "yes", "yes"], ["unclear"], ["yes"]]
+CLASSES = [[0, 1], [1, 2], [3], [0, 1, 4], [2], [4]]
+LABEL = [0, 2, 3, 4, None, 4]
+
+
+@pytest.fixture
+def labels():
+    table = pa.table(
+        {
+            "image_id": [f"{i}.jpg" for i in range(6)],
+            "label": pa.array(LABEL, pa.int32()),
+            "rated": [True] * 5 + [False],
+            "usable": [True] * 6,
+            "classes": CLASSES,
+            "state": STATES,
+            "p": [[0.9, 0.8], [0.95, 0.1], [0.3], [0.9, 0.9, 0.9], [0.5], None],
+            "method": ["votes"] * 6,
+        }
+    )
+    return Labels(table, 5, asked_known=True, name="mine")
+
+
+def test_a_data_card_by_hand(labels):
+    (card,) = describe_tables(labels, licence="CC0").datasets.to_pylist()
+    assert card == {
+        "dataset": "mine",
+        "images": 6,
+        "unusable": 0,
+        "rated": 5,
+        "asked": 9,  # of the rated images; the other has its label unasked
+        "confirmed": 6,
+        "unclear": 1,
+        "labels": 7,
+        "empty": 2,
+        "multi": 2,
+        "labelled": 5,
+        "rejected": 2,  # image 1, and image 2 of which nothing is valid
+        "method": "votes",
+        "licence": "CC0",
+        "citation": None,
+        "home": None,
+    }
+
+
+def test_sizes_pairs_and_rejected_by_hand(labels):
+    found = describe_tables(labels, classes=from_keys("abcde"))
+    assert [(r["size"], r["images"]) for r in found.set_sizes.to_pylist()] == [(0, 2), (1, 2), (2, 1), (3, 1)]
+    assert found.set_sizes["share"].to_pylist() == pytest.approx([2 / 6, 2 / 6, 1 / 6, 1 / 6])
+    pairs = [
+        (r["name_a"], r["name_b"], r["images"], r["images_a"], r["images_b"])
+        for r in found.class_pairs.to_pylist()
+    ]
+    assert pairs == [("a", "b", 2, 2, 3), ("a", "e", 1, 2, 2), ("b", "e", 1, 3, 2)]
+    rejected = [(r["image_id"], r["label_name"], r["names"]) for r in found.rejected.to_pylist()]
+    assert rejected == [("1.jpg", "c", ["b"]), ("2.jpg", "d", [])]
+
+
+def test_unusable_images_do_not_count(labels):
+    table = labels.table.set_column(
+        labels.table.column_names.index("usable"), "usable", pa.array([True, False, True, False, True, True])
+    )
+    found = describe_tables(Labels(table, 5, asked_known=True, name="mine"))
+    assert [r["images"] for r in found.set_sizes.to_pylist()] == [2, 1, 1]
+    (card,) = found.datasets.to_pylist()
+    assert (card["unusable"], card["labels"], card["rejected"]) == (2, 3, 1)
+    assert found.class_pairs.num_rows == 1
+
+
+def test_published_counts_of_real(published):
+    rows = read_images(published("imagenet-validation-original.json"))
+    labels = read_labels(published("real.json")).with_labels(rows)
+    found = describe_tables(labels)
+    sizes = {r["size"]: r["images"] for r in found.set_sizes.to_pylist()}
+    assert sizes == {0: 3163, 1: 39394, 2: 5408, 3: 1319, 4: 411, 5: 161, 6: 88, 7: 41, 8: 13, 9: 2}
+    (card,) = found.datasets.to_pylist()
+    assert (card["images"], card["labels"], card["empty"], card["multi"]) == (50_000, 57_553, 3_163, 7_443)
+    assert (card["rated"], card["asked"]) == (None, None)  # real.json does not tell
+    # Counted in plain Python.
+    kept = labels.table.select(["label", "classes"]).to_pylist()
+    assert card["rejected"] == sum(r["label"] not in r["classes"] for r in kept)
+    assert found.rejected.num_rows == card["rejected"]
+
+
+def test_published_counts_of_multilabelfy(published):
+    labels = read_labels(published("imagenetv2_refined_labels.json"))
+    found = describe_tables(labels.with_labels(read_images(published("imagenetv2-b-33.json"))))
+    (card,) = found.datasets.to_pylist()
+    assert round(card["multi"] / card["images"], 4) == 0.4788
+    # 8,797 lists hold the original label.
+    assert card["rejected"] == 10_000 - 8_797
+
+
+def test_labels_without_a_name_are_refused(labels):
+    with pytest.raises(InputError) as error:
+        describe_tables(Labels(labels.table, 5))
+    assert str(error.value) == "The labels have no name.\n  do:      name the data set"
+
+
+def test_other_thresholds(labels):
+    assert label_sets(at_threshold(labels, 0.9)).size.tolist() == [1, 1, 0, 3, 0, 1]
+    assert label_sets(at_threshold(labels, 0.3)).size.tolist() == [2, 1, 1, 3, 1, 1]
+    table = at_threshold(labels, 0.3).table
+    assert table["state"].to_pylist()[4:] == [["yes"], ["yes"]]  # without p a class keeps its state
+    with pytest.raises(InputError) as error:
+        at_threshold(Labels(labels.table.drop(["p"]), 5, name="mine"), 0.5)
+    assert str(error.value) == (
+        "These labels have no probabilities to take a threshold of.\n"
+        "  where:   mine\n"
+        "  allowed: a labels table with the column 'p'"
+    )

@@ -1,0 +1,300 @@
+"""The gallery as a page of the report: made with it, linked both ways, and never by surprise."""
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from manyhot import cli, tables
+from manyhot.diagnose.page import report_folder
+from manyhot.evaluate.evaluate import evaluate_files
+from manyhot.evaluate.gallery import gallery_files
+
+image = pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("drawn_once")
+IDS = [f"{i}.jpg" for i in range(6)]
+LABEL = [0, 0, 0, 1, 1, 2]
+SETS = [{0, 1}, {0}, {1}, {1, 2}, {1}, {2}]
+# Valid though not the label: images 0 and 3 of the first model, 2 of the second.
+COMMAND = ["evaluate", "--labels", "sets.parquet", "--predictions", "pred", "--out", "results"]
+SAID = {"first": [1, 0, 0, 2, 1, 2], "second": [2, 0, 1, 0, 1, 0]}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder that predict wrote, and label sets beside it."""
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(IDS):
+        image.new("RGB", (40, 30), (40 * i, 90, 90)).save(name)
+    uris = [str(tmp_path / i) for i in IDS]
+    shown = pa.table({"image_id": IDS, "uri": uris, "label": pa.array(LABEL, pa.int32())})
+    tables.write(shown, "pred/images.parquet", "images")
+    for name, best in SAID.items():
+        classes = np.array([[c, (c + 1) % 3] for c in best])
+        scores = np.array([[0.9, 0.1]] * 6, np.float32)
+        made = tables.Predictions(pa.array(IDS), name, classes, scores, None, "probability", 3)
+        tables.write_predictions(made, f"pred/{name}.parquet")
+    asked = [{c: "yes" if c in valid else "no" for c in range(3)} for valid in SETS]
+    sets = pa.table(
+        {
+            "image_id": IDS,
+            "label": pa.array(LABEL, pa.int32()),
+            "usable": [True] * 6,
+            "rated": [True] * 6,
+            "classes": pa.array([list(a) for a in asked], pa.list_(pa.int32())),
+            "state": [list(a.values()) for a in asked],
+        }
+    )
+    tables.write_labels(tables.Labels(sets, 3, asked_known=True, name="small"), "sets.parquet")
+    return tmp_path
+
+
+def evaluated(**options):
+    return evaluate_files("sets.parquet", ["pred"], "results", **options)
+
+
+def page():
+    return Path("results/report/index.html").read_text(encoding="utf-8")
+
+
+def links(text):
+    return [unescape(a) for a in re.findall(r'href="(gallery/[^"]*)"', text)]
+
+
+def has_gallery():
+    return Path("results/report/gallery/index.html").exists()
+
+
+def test_predictions_with_photographs_give_the_report_a_gallery(home):
+    done = evaluated()
+    assert done.no_gallery == ""
+    assert Path("results/report/gallery/index.html") in done.written
+    assert all(p.is_file() for p in done.written)
+    assert len(list(Path("results/report/gallery/photos").iterdir())) == 6
+    found = links(page())
+    assert found[:2] == ["gallery/index.html", "gallery/index.html#show=valid"], "navigation, finding"
+    assert {f"gallery/index.html#image={IDS[2]}", "gallery/index.html#size=2"} <= set(found)
+
+
+def test_counts_are_those_of_the_results(home):
+    evaluated()
+    cells = re.search(r'id="models-gallery".*?</table>', page(), re.S)[0]
+    rows = re.findall(r"<tr>\s*<th scope=\"row\">(\w+)(.*?)</tr>", cells, re.S)
+    told = {model: [int(re.sub(r"<.*?>", "", c)) for c in re.findall(r"<td.*?</td>", r)] for model, r in rows}
+    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', cells)
+    assert heads == ["Model", "Right", "“Wrong” but valid", "Label, but not valid", "Wrong"]
+    results = pq.read_table("results/results.parquet").to_pylist()
+    share = {(r["model"], r["metric"]): r["value"] for r in results if r["slice"] == "all"}
+    for model, (right, valid, refuted, wrong) in told.items():
+        assert right + valid + refuted + wrong == 6
+        assert (right + refuted) / 6 == pytest.approx(share[model, "top1"])
+        assert (right + valid) / 6 == pytest.approx(share[model, "real1"])
+    assert "gallery/index.html#show=wrong&model=second" in links(cells)
+
+
+def test_confident_ones_are_counted_apart(home):
+    table = pq.read_table("pred/first.parquet")
+    sure = pa.array([[0.95, 0.05], [0.9, 0.1], [0.91, 0.09], [0.99, 0.01], [0.5, 0.4], [0.6, 0.4]])
+    at = table.schema.get_field_index("scores")
+    table = table.set_column(at, "scores", sure.cast(table.schema.field("scores").type))
+    made = tables.predictions_from_table(table, model="first")
+    tables.write_predictions(made, "pred/first.parquet")
+    evaluated()
+    cells = re.search(r'id="trust-gallery".*?</table>', page(), re.S)[0]
+    assert "What models say first with more than 90 %, on the images of the gallery" in cells
+    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', cells)
+    assert heads == ["Model", "“Wrong” but valid", "Label, but not valid"]
+    rows = re.findall(r"<tr>\s*<th scope=\"row\">(\w+)(.*?)</tr>", cells, re.S)
+    told = {m: [int(re.sub(r"<.*?>", "", c)) for c in re.findall(r"<td.*?</td>", r)] for m, r in rows}
+    assert told == {"first": [2, 1], "second": [0, 0]}
+    assert "gallery/index.html#show=valid&above=0.9&model=first" in links(cells)
+
+
+def test_an_images_table_tells_where_photographs_lie(home):
+    table = pq.read_table("pred/images.parquet").slice(0, 4)
+    tables.write(table, "images.parquet", "images")
+    Path("pred/images.parquet").unlink()
+    assert evaluated().no_gallery == ""
+    assert not has_gallery()
+    evaluated(images="images.parquet")
+    assert len(list(Path("results/report/gallery/photos").iterdir())) == 4
+    assert f"gallery/index.html#image={IDS[3]}" in links(page())
+
+
+def test_a_folder_that_predict_wrote_is_an_images_table(home):
+    done = evaluated(images="pred")
+    assert has_gallery()
+    assert "images.parquet" in json.loads(tables.metadata(pq.read_table(done.written[0]))["inputs"])
+
+
+def test_more_photographs_than_asked_for_are_not_copied(home):
+    done = CliRunner().invoke(cli.app, [*COMMAND, "--gallery", "5"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == (
+        "Note: the report has no gallery: 6 photographs are more than 5: --gallery 6 to have one\n"
+    )
+    assert not has_gallery()
+    assert links(page()) == []
+
+
+def test_one_that_is_asked_for_needs_photographs(home):
+    Path("pred/images.parquet").unlink()
+    done = evaluated(gallery=5)
+    assert done.no_gallery == "nothing says where photographs lie: --images FILE, with the column uri"
+
+
+def test_a_benchmark_has_no_photographs(home):
+    done = CliRunner().invoke(cli.app, ["evaluate", "imagenet", "--gallery", "5"])
+    assert done.exit_code == 2
+    told = " ".join(re.sub(r"[│╭╰─╮╯]", " ", done.output).split())
+    assert told.endswith(
+        "Error Invalid value: the benchmark imagenet brings its own labels: drop --labels, --images, "
+        "--classes, --dataset and --gallery"
+    )
+
+
+def test_none_is_made_that_is_not_wanted(home):
+    assert evaluated(gallery=0).no_gallery == ""
+    assert not has_gallery()
+
+
+def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
+    for name in IDS:
+        Path(name).unlink()
+    assert evaluated().no_gallery == (
+        f"None of the 6 photographs can be shown: {Path('0.jpg').resolve()}; the file does not exist; tell "
+        "where they lie now: --images FILE, an images table with the columns image_id and uri"
+    )
+    assert "ReaL" in page()
+    assert not Path("results/report/gallery").exists()
+
+
+def test_another_table_of_that_name_beside_predictions_does_not_either(home):
+    pq.write_table(pa.table({"uri": ["0.jpg"], "jpeg": [b""]}), "pred/images.parquet")
+    done = evaluated()
+    assert done.no_gallery == (
+        "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the "
+        "columns uri, jpeg"
+    )
+    assert "ReaL" in page()
+
+
+def test_pillow_is_missed_but_not_needed(home, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL.ImageOps", None)
+    done = evaluated()
+    assert done.no_gallery == 'A report with pictures needs Pillow: pip install "manyhot[report]"'
+
+
+def test_a_gallery_of_an_earlier_run_goes(home):
+    evaluated()
+    evaluated(gallery=0)
+    assert not Path("results/report/gallery").exists()
+
+
+def test_a_report_that_is_drawn_anew_keeps_its_gallery(home):
+    evaluated()
+    before = links(page())
+    report_folder("results")
+    assert links(page()) == before
+    assert has_gallery()
+
+
+def test_a_gallery_made_for_a_report_is_linked_both_ways(home):
+    evaluated(gallery=0)
+    _, written = gallery_files(
+        "sets.parquet", "results/report/gallery", predictions=["pred"], images="pred", models=["first"]
+    )
+    assert '<a href="../index.html">Report</a>' in written[0].read_text(encoding="utf-8")
+    report_folder("results")
+    assert "gallery/index.html#show=valid&model=first" in links(page())
+    _, elsewhere = gallery_files("pred", "gallery")
+    assert "Report</a>" not in elsewhere[0].read_text(encoding="utf-8")
+
+
+def test_a_broken_gallery_is_not_linked(home):
+    evaluated()
+    index = Path("results/report/gallery/data/index.js")
+    index.write_text(index.read_text()[:99])
+    report_folder("results")
+    assert links(page()) == []
+
+
+def test_the_same_input_gives_the_same_report(home):
+    evaluated(call="manyhot evaluate")
+    first = page()
+    evaluated(call="manyhot evaluate")
+    assert page() == first
+
+
+def test_a_campaign_with_images_in_an_archive(home):
+    import tarfile
+
+    with tarfile.open("photos.tar", "w") as archive:
+        for name in IDS:
+            archive.add(name)
+            Path(name).unlink()
+    table = pq.read_table("pred/images.parquet")
+    uris = pa.array([f"{home}/photos.tar/{i}" for i in IDS])
+    tables.write(table.set_column(1, "uri", uris), "pred/images.parquet", "images")
+    done = evaluated(images="pred")
+    assert len([p for p in done.written if p.name == "pictures.json"]) == 1
+    assert page().count("data:image/jpeg") == 6
+    assert len(list(Path("results/report/gallery/photos").iterdir())) == 6
+
+
+def test_from_report_to_gallery_and_back_in_a_browser(home, chromium):
+    evaluated(images="pred")
+    context = chromium.new_context()
+    view, said = context.new_page(), []
+    view.on("console", lambda message: said.append(message.text))
+    view.on("pageerror", lambda error: said.append(str(error)))
+    view.goto((home / "results/report/index.html").as_uri())
+    view.get_by_role("navigation").get_by_role("link", name="Gallery").click()
+    view.wait_for_function("document.getElementById('position')?.textContent === '1 of 6'")
+    view.get_by_role("link", name="Report").click()
+    view.get_by_role("link", name="See the images").click()
+    view.wait_for_function("document.getElementById('position')?.textContent === '1 of 3'")
+    assert view.locator("#show").input_value() == "valid"
+    view.get_by_role("link", name="Report").click()
+    view.locator("#pictures").get_by_role("link", name=IDS[4]).click()
+    view.wait_for_function("document.getElementById('shot')?.dataset.image === '4.jpg'")
+    assert (
+        view.locator("#told").text_content()
+        == "The label says ✓\u00a0class 1; both models say so, up to 90\u00a0%. "
+    )
+    assert said == []
+    context.close()
+
+
+def test_hostile_names_are_links_to_their_images(home, chromium):
+    hostile = '"><script>owned=1</script>&image=0.jpg#%25+ é.jpg'
+    for path, kind in (("pred/images.parquet", "images"), ("sets.parquet", "labels")):
+        table = pq.read_table(path)
+        ids = [*IDS[:2], hostile, *IDS[3:]]
+        told = {k: v for k, v in tables.metadata(table).items() if k != "schema"}
+        at = table.schema.get_field_index("image_id")
+        tables.write(table.set_column(at, "image_id", pa.array(ids)), path, kind, about=told)
+    for name in SAID:
+        table = pq.read_table(f"pred/{name}.parquet")
+        made = tables.predictions_from_table(table.set_column(0, "image_id", pa.array(ids)), model=name)
+        tables.write_predictions(made, f"pred/{name}.parquet")
+    evaluated(images="pred")
+    view = chromium.new_page()
+    view.goto((home / "results/report/index.html").as_uri())
+    view.locator("#pictures").get_by_role("link", name=hostile).click()
+    view.wait_for_function("document.getElementById('shot')?.dataset.image")
+    assert view.locator("#shot").get_attribute("data-image") == hostile
+    assert view.evaluate("window.owned") is None
+    view.close()
+
+
+def test_the_command_names_both_pages(home):
+    done = CliRunner().invoke(cli.app, COMMAND)
+    assert "gallery: results/report/gallery/index.html\n" in done.output
+    assert "report: results/report/index.html\n" in done.output

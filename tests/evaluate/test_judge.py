@@ -1,0 +1,487 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy.stats import binomtest
+
+from manyhot import evaluate, read_images, read_labels, read_predictions
+from manyhot.classes import class_list
+from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
+from manyhot.evaluate import judge as step
+from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables.arrays import as_labels
+
+
+def message(make, kind):
+    with pytest.raises(kind) as error:
+        make()
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def published_val(published):
+    rows = read_images(published("imagenet-validation-original.json"))
+    labels = read_labels(published("real.json")).with_labels(rows)
+    models = [
+        read_predictions(published(f"imagenet-validation-original/{m}.npy"), rows=rows)
+        for m in ("alexnet", "vgg16", "resnet50", "resnet152")
+    ]
+    names = ["alexnet", "vgg16", "resnet50", "resnet152"]
+    return labels, [Predictions(p.image_id, n, p.classes) for p, n in zip(models, names, strict=True)], rows
+
+
+@pytest.fixture(scope="module")
+def judged(published_val):
+    labels, models, _ = published_val
+    return step.evaluate(labels, models, slices=["class=n01440764"], resamples=400)
+
+
+def row(evaluation, **where):
+    frame = evaluation.to_polars().filter(*(pl.col(c) == v for c, v in where.items()))
+    (found,) = frame.to_dicts()
+    return found
+
+
+def test_published_values_of_resnet50(judged):
+    for metric, value, n in (
+        ("top1", 0.76130, 50_000),
+        ("top5", 0.92862, 50_000),
+        ("real1", 0.82958, 46_837),
+    ):
+        found = row(judged, model="resnet50", metric=metric, slice="all")
+        assert round(found["value"], 5) == value
+        assert (found["n"], found["n_skipped"]) == (n, 50_000 - n)
+        assert found["lo"] < found["value"] < found["hi"]
+
+
+def test_published_values_of_others(judged):
+    values = {
+        m: row(judged, model=m, metric="top1", slice="all")["value"]
+        for m in ("alexnet", "vgg16", "resnet152")
+    }
+    assert {m: round(v, 5) for m, v in values.items()} == {
+        "alexnet": 0.56518,
+        "vgg16": 0.71592,
+        "resnet152": 0.78312,
+    }
+
+
+def test_published_values_on_imagenetv2(published):
+    rows = read_images(published("imagenetv2-b-33.json"))
+    labels = read_labels(published("imagenetv2_refined_labels.json"))
+    model = read_predictions(published("imagenetv2-b-33/resnet50.npy"), rows=rows)
+    found = step.evaluate(labels, [model], images=rows, resamples=0)
+    assert found.value("top1") == 0.6333
+    real = row(found, metric="real1", slice="all")
+    assert (round(real["value"], 5), real["n"], real["n_skipped"]) == (0.75372, 9_871, 129)
+
+
+def test_original_labels_as_a_model(published_val):
+    labels, _, rows = published_val
+    original = Predictions(rows.image_id, "original", rows.label.to_numpy().astype(np.int32)[:, None])
+    assert (
+        round(step.evaluate(labels, [original], metrics=["real1"], resamples=0).value("real1"), 5) == 0.90023
+    )
+
+
+def test_slices_add_up(judged):
+    frame = judged.to_polars().filter(model="resnet50", metric="top1")
+    n = dict(frame.select("slice", "n").iter_rows())
+    assert [n[f"n_labels{s}"] for s in ("=1", "=2", "=3", ">=4")] == [
+        39394,
+        5408,
+        1319,
+        411 + 161 + 88 + 41 + 13 + 2,
+    ]
+    assert [n[f"superclass={s}"] for s in ("organism", "artifact", "other")] == [20_500, 26_100, 3_400]
+    assert n["class=n01440764"] == 50
+
+
+def test_class_slices_have_wilson_intervals(judged):
+    found = row(judged, model="resnet50", metric="top1", slice="class=n01440764")
+    k = round(found["value"] * found["n"])
+    expected = binomtest(k, found["n"]).proportion_ci(0.95, method="wilson")
+    assert (found["lo"], found["hi"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_wrong_row_order_is_refused(published_val, published):
+    labels, _, _ = published_val
+    by_name = Images(pa.table({"image_id": labels.image_id, "label": labels.table["label"]}))
+    model = read_predictions(published("imagenet-validation-original/resnet50.npy"), rows=by_name)
+    assert message(lambda: step.evaluate(labels, [model], resamples=0), OrderError) == (
+        "The predictions of imagenet-validation-original--resnet50 do not fit the labels as they lie; it "
+        "looks like rows sorted by class, read in the order of file names.\n"
+        f"  where:   {model.source}\n"
+        "  got:     top-1 accuracy 0.0011\n"
+        "  do:      give the row order or class order that the file is in; if this is it, --trust-order"
+    )
+
+
+def test_the_file_that_is_stored_worst_first_is_refused(published):
+    rows = read_images(published("imagenetv2-b-33.json"))
+    labels = read_labels(published("imagenetv2_refined_labels.json"))
+    model = read_predictions(published("imagenetv2-b-33/fv_16k.npy"), rows=rows)
+    text = message(lambda: step.evaluate(labels, [model], images=rows, resamples=0), OrderError)
+    assert text.startswith(
+        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels as they lie; it looks like "
+        "classes stored worst first.\n"
+    )
+    trusted = step.evaluate(labels, [model], images=rows, resamples=0, trust_order=True)
+    assert trusted.value("top1") == 0.0247
+
+
+def small_labels(n=3, **changes):
+    columns = {
+        "image_id": [f"{i}.jpg" for i in range(n)],
+        "label": pa.array(range(n), pa.int32()),
+        "usable": [True] * n,
+        "classes": [[i] for i in range(n)],
+        "state": [["yes"]] * n,
+    } | changes
+    return Labels(pa.table(columns), 10, name="L")
+
+
+def model(ids, classes=None, name="m", **about):
+    classes = (
+        np.tile(np.arange(5, dtype=np.int32), (len(ids), 1))
+        if classes is None
+        else np.array(classes, np.int32)
+    )
+    return Predictions(pa.array(ids), name, classes, **about)
+
+
+def test_partial_overlap_goes_on_and_is_recorded():
+    found = step.evaluate(small_labels(), [model(["1.jpg", "x.jpg", "0.jpg"], [[1], [0], [0]])], resamples=10)
+    assert found.value("top1") == 1.0
+    assert row(found, metric="top1", slice="all")["n"] == 2
+    assert [(n.model, n.kind, n.n, n.text) for n in found.notes] == [
+        ("m", "predictions_unmatched", 1, "1 of 3 predicted images have no labels and were left out"),
+        ("m", "labels_unmatched", 1, "1 of 3 labelled images have no prediction and were left out"),
+    ]
+
+
+def test_order_of_rows_does_not_matter():
+    rng = np.random.default_rng(0)
+    labels = small_labels(9)
+    ids, classes = (
+        np.array(labels.image_id.to_pylist()),
+        rng.permuted(np.tile(np.arange(10), (9, 1)), axis=1)[:, :5],
+    )
+    order = rng.permutation(9)
+    one = step.evaluate(labels, [model(ids.tolist(), classes)], resamples=50)
+    other = step.evaluate(labels, [model(ids[order].tolist(), classes[order])], resamples=50)
+    assert one.to_polars().equals(other.to_polars())
+
+
+def test_models_on_different_images_are_not_compared():
+    labels = small_labels(9)
+    ids = labels.image_id.to_pylist()
+    models = [
+        model(ids[:6], np.arange(6)[:, None], "a"),
+        model(ids[3:], np.arange(3, 9)[:, None], "b"),
+        model(ids[:6], np.arange(6)[:, None], "c"),
+    ]
+    found = step.evaluate(labels, models, metrics=["top1", "mla"], resamples=20)
+    pairs = pl.from_arrow(found.pairs).filter(metric="top1")
+    assert pairs.select("model_a", "model_b", "n").rows() == [("a", "b", 3), ("a", "c", 6), ("b", "c", 3)]
+    assert pairs["diff"].is_nan().to_list() == [True, False, True]
+    assert pairs["p_adjusted"].is_nan().to_list() == [True, False, True]
+
+
+def test_asma_of_a_class_is_a_mean_over_set_sizes_too():
+    labels = small_labels(
+        3,
+        label=pa.array([0, 0, 0], pa.int32()),
+        classes=[[0], [0, 1], [0, 2]],
+        state=[["yes"], ["yes"] * 2, ["yes"] * 2],
+    )
+    found = step.evaluate(
+        labels,
+        [model(labels.image_id.to_pylist(), [[0, 1], [5, 6], [0, 2]])],
+        metrics=["asma", "mla"],
+        slices=["class"],
+    )
+    assert (
+        row(found, metric="asma", slice="class=0")["value"]
+        == row(found, metric="asma", slice="all")["value"]
+        == 0.75
+    )
+    assert row(found, metric="asma", slice="class=0")["lo"] is None
+    assert row(found, metric="mla", slice="class=0")["lo"] is not None
+
+
+def test_precision_looks_as_deep_as_it_is_asked_to():
+    labels = small_labels(9)
+    scores = np.eye(10, dtype=np.float32)[:9]
+    found = step.evaluate(
+        labels, [Predictions(labels.image_id, "d", scores=scores)], metrics=["precision@8"], resamples=0
+    )
+    assert found.value("precision@8") == 1 / 8
+
+
+def test_a_metric_without_its_option():
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["jaccard"])  # noqa: E731
+    assert message(made, InputError) == (
+        "The metric 'jaccard' needs its option 'threshold'.\n"
+        "  got:     jaccard\n"
+        "  do:      such as jaccard(threshold=0.5)"
+    )
+
+
+def test_no_overlap():
+    assert message(lambda: step.evaluate(small_labels(), [model(["x"])]), MatchError) == (
+        "No image of m is in L.\n"
+        "  got:     ids such as x\n"
+        "  allowed: ids such as 0.jpg, 1.jpg\n"
+        "  do:      give the file that names the images of each row, or labels of the same data set"
+    )
+
+
+def test_two_models_of_one_name():
+    models = [model(["0.jpg"]), model(["0.jpg"], source="second.npy")]
+    assert message(lambda: step.evaluate(small_labels(), models), MatchError) == (
+        "Two models have the same name.\n"
+        "  where:   second.npy\n"
+        "  got:     m\n"
+        "  do:      rename the file, or the model in its metadata"
+    )
+
+
+def test_predicted_class_out_of_range():
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg", "1.jpg"], [[3], [10]])])  # noqa: E731
+    assert message(made, InputError) == (
+        "A predicted class is out of range.\n"
+        "  where:   m\n"
+        "  got:     10\n"
+        "  allowed: 0 to 9\n"
+        "  do:      check which class list the model predicts over"
+    )
+
+
+def test_unknown_metric():
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["reall1"])  # noqa: E731
+    lines = message(made, UnknownNameError).splitlines()
+    assert lines[0] == "There is no metric 'reall1'."
+    assert lines[1].startswith("  allowed: top1, top5, real1, real5, mla,")
+    assert lines[2].startswith("  do:      did you mean 'real1' or 'real5'")
+    assert len(lines) == 3
+
+
+def test_unknown_slice():
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], slices=["camera"])  # noqa: E731
+    assert message(made, InputError) == (
+        "There is no slice 'camera'.\n"
+        "  allowed: class, class=KEY\n"
+        "  do:      give an images table with the column 'camera': --images"
+    )
+
+
+def test_slices_by_columns_of_the_images_table():
+    images = Images(pa.table({"image_id": ["2.jpg", "0.jpg", "1.jpg"], "camera": ["x", "y", "x"]}))
+    labels = small_labels()
+    found = step.evaluate(
+        labels,
+        [model(labels.image_id.to_pylist(), [[0], [0], [2]])],
+        images=images,
+        slices=["camera"],
+        resamples=0,
+    )
+    assert row(found, metric="top1", slice="camera=x")["value"] == 0.5
+    assert row(found, metric="top1", slice="camera=y")["n"] == 1
+
+
+IMAGES = Images(
+    pa.table(
+        {
+            "image_id": ["0.jpg", "1.jpg", "2.jpg", "9.jpg"],
+            "objects": pa.array([1, 3, None, 5], pa.int32()),
+            "camera": ["x", "y", "x", "z"],
+        }
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "n"),
+    [("objects=*", 2), ("objects>=2", 1), ("objects>=0.5", 2), ("objects<=1", 1), ("objects=3", 1)],
+)
+def test_slices_by_numbers_and_by_what_is_known(spec, n):
+    labels = small_labels()
+    found = step.evaluate(
+        labels, [model(labels.image_id.to_pylist())], images=IMAGES, slices=[spec], resamples=10
+    )
+    assert row(found, metric="top1", slice=spec)["n"] == n
+    samples = pl.DataFrame(pl.from_arrow(found.samples)).filter(metric="top1")
+    assert samples["slice"].to_list() == ["all", spec]
+    assert samples["values"].list.len().to_list() == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (
+            "camera>=2",
+            "The slice 'camera>=2' compares what is no number.\n"
+            "  got:     a column of string\n"
+            "  allowed: a column of numbers, and a number",
+        ),
+        (
+            "objects>=many",
+            "The slice 'objects>=many' compares what is no number.\n"
+            "  got:     a column of int32\n"
+            "  allowed: a column of numbers, and a number",
+        ),
+        ("objects>=7", "No image is in the slice 'objects>=7'.\n  allowed: 1, 3, None"),
+    ],
+)
+def test_slices_that_cannot_be_made(spec, text):
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], images=IMAGES, slices=[spec])  # noqa: E731
+    assert message(made, InputError) == text
+
+
+def test_sizes_of_rated_images_where_others_were_not_rated():
+    labels = small_labels(rated=[True, False, None])
+    found = step.evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
+    assert row(found, metric="top1", slice="rated=true,n_labels=1")["n"] == 1
+    labels = small_labels(rated=[True, True, True])
+    found = step.evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
+    assert "rated=true,n_labels=1" not in found.to_polars()["slice"].to_list()
+
+
+def test_samples_are_what_intervals_are_made_of(judged):
+    samples = pl.DataFrame(pl.from_arrow(judged.samples)).filter(metric="real1", model="resnet50")
+    (values,) = samples["values"].to_list()
+    found = row(judged, model="resnet50", metric="real1", slice="all")
+    assert np.quantile(values, [0.025, 0.975]) == pytest.approx([found["lo"], found["hi"]], abs=1e-6)
+    assert len(values) == 400
+
+
+def test_without_original_labels_top1_is_undefined():
+    labels = small_labels(label=pa.nulls(3, pa.int32()))
+    found = step.evaluate(labels, [model(["0.jpg", "1.jpg"])], resamples=10)
+    top = row(found, metric="top1", slice="all")
+    assert (np.isnan(top["value"]), top["lo"], top["n"], top["n_skipped"]) == (True, None, 0, 2)
+
+
+def test_dense_metrics_on_ranks_are_undefined():
+    found = step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["map_macro", "jaccard(threshold=0.5)"])
+    assert found.to_polars()["value"].is_nan().all()
+    assert (found.to_polars()["n"] == 0).all()
+
+
+def test_dense_models_get_dense_metrics_and_intervals_on_request():
+    rng = np.random.default_rng(0)
+    labels = small_labels(9)
+    dense = Predictions(labels.image_id, "d", scores=rng.normal(size=(9, 10)).astype(np.float32))
+    found = step.evaluate(labels, [dense, model(["0.jpg"])], resamples=20, map_resamples=20)
+    frame = found.to_polars().filter(metric="map_macro", slice="all")
+    assert frame["model"].to_list() == ["d"]
+    assert frame["lo"].is_not_null().all()
+    assert found.to_polars().filter(metric="lrap", model="d", slice="all")["lo"].is_not_null().all()
+
+
+def test_too_many_resamples_for_map():
+    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], map_resamples=201)  # noqa: E731
+    assert message(made, InputError) == (
+        "The number of resamples for mAP is out of range.\n  got:     201\n  allowed: 0 (no interval) to 200"
+    )
+
+
+def test_the_same_seed_gives_the_same_numbers(published_val):
+    labels, models, _ = published_val
+    one, two = (
+        step.evaluate(labels, models[:2], metrics=["real1", "mla"], resamples=50, seed=4) for _ in range(2)
+    )
+    assert one.to_polars().equals(two.to_polars())
+    assert pl.from_arrow(one.pairs).equals(pl.from_arrow(two.pairs))
+
+
+def test_evaluate_takes_lists_and_arrays():
+    scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]])
+    for labels in ([[1, 2], [2]], np.array([[False, True, True], [False, False, True]])):
+        assert evaluate(labels, {"a": scores}, n_classes=3, resamples=0).value("real1") == 0.5
+    assert evaluate(np.array([1, 0]), scores, resamples=0).value("top1") == 1.0
+
+
+def test_class_list_is_known_by_its_hash():
+    known = class_list()
+    labels = Labels(small_labels().table, 1000, known.hash, name="L")
+    found = step.evaluate(labels, [model(["0.jpg"])], resamples=0)
+    assert "superclass=organism" in found.to_polars()["slice"].to_list()
+
+
+UNCERTAIN = ("ece", "ece_set", "brier", "aurc_set")
+
+
+def scored_models(seed=0, n=60, c=12):
+    """Return labels, dense logits, and the same as lists with and without logsumexp."""
+    rng = np.random.default_rng(seed)
+    logits = (3 * rng.normal(size=(n, c))).astype(np.float32)
+    label = np.where(rng.random(n) < 0.6, logits.argmax(1), rng.integers(0, c, n))
+    labels = as_labels(
+        [[a] if i % 2 else [a, (a + 1) % c] for i, a in enumerate(label)], n_classes=c, label=label
+    )
+    top = np.argsort(-logits, axis=1)[:, :5]
+    listed = np.take_along_axis(logits, top, 1)
+    total = np.log(np.exp(logits.astype(np.float64)).sum(1)).astype(np.float32)
+    ids = labels.image_id
+    mixed = np.arange(n)[::-1]  # another order of images
+    models = {
+        "dense": Predictions(ids, "dense", scores=logits, score_kind="logit", n_classes=c),
+        "list": Predictions(
+            ids.take(pa.array(mixed)), "list", top[mixed], listed[mixed], total[mixed], "logit", c
+        ),
+        "logits alone": Predictions(ids, "logits alone", top, listed, None, "logit", c),
+        "ranks": Predictions(ids, "ranks", top, n_classes=c),
+        "scores": Predictions(ids, "scores", scores=logits, score_kind="score", n_classes=c),
+    }
+    return labels, models
+
+
+def test_confidence_of_a_list_is_that_of_dense_scores():
+    labels, models = scored_models()
+    judged = evaluate(
+        labels, [models["dense"], models["list"]], metrics=UNCERTAIN, resamples=20, map_resamples=10
+    )
+    for metric in UNCERTAIN:
+        dense = judged.value(metric, model="dense")
+        assert 0 < dense < 1
+        assert judged.value(metric, model="list") == pytest.approx(dense, abs=1e-5)
+    assert not judged.notes
+    rows = [r for r in judged.results.to_pylist() if r["slice"] == "all"]
+    assert all(r["lo"] < r["value"] + 0.1 and r["hi"] > r["lo"] for r in rows)
+
+
+def test_without_confidence_a_note_says_what_is_missing():
+    labels, models = scored_models()
+    asked = [models[name] for name in ("list", "logits alone", "ranks", "scores")]
+    judged = evaluate(labels, asked, metrics=["ece", "brier_set", "nll", "top1"], resamples=0)
+    needs = "undefined without the probability of the best class"
+    alone = "they are lists of logits without logsumexp"
+    called = "their scores are neither called logits nor probabilities"
+    every = "undefined without probabilities, or logits, of all classes"
+    assert [(n.model, n.kind, n.text) for n in judged.notes] == [
+        ("list", "needs_probabilities", f"nll: {every} (they are lists of the best classes)"),
+        ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),
+        ("logits alone", "needs_probabilities", f"nll: {every} ({alone})"),
+        ("ranks", "needs_confidence", f"ece, brier_set: {needs} (they are ranks)"),
+        ("ranks", "needs_probabilities", f"nll: {every} (they are ranks)"),
+        ("scores", "needs_confidence", f"ece, brier_set: {needs} ({called})"),
+        ("scores", "needs_probabilities", f"nll: {every} ({called})"),
+    ]
+    found = row(judged, model="ranks", metric="ece", slice="all")
+    assert np.isnan(found["value"])
+    assert (found["n"], found["n_skipped"]) == (0, len(labels))
+
+
+def test_a_bad_probability_is_told_with_its_file_and_image():
+    labels, models = scored_models()
+    p = np.full((60, 12), 1 / 12, np.float32)
+    p[7, 3] = 5.0
+    bad = replace(models["dense"], scores=p, score_kind="probability", source="bad.parquet")
+    with pytest.raises(InputError) as error:
+        evaluate(labels, [bad], metrics=["ece"], resamples=0, trust_order=True)
+    assert error.value.details["where"] == "bad.parquet, image 7"
+    assert error.value.details["got"] == "5"

@@ -1,0 +1,78 @@
+"""Leaderboards from small results."""
+
+import pyarrow as pa
+import pytest
+
+from manyhot.errors import MatchError
+from manyhot.evaluate.leaderboard import narrow, rank_models
+from manyhot.tables import Results, schema
+
+
+def make(values, *, metric="real1", dataset="a", models=None, pairs=(), about=None):
+    rows = [
+        {"dataset": dataset, "model": m, "metric": metric, "slice": "all", "value": v, "lo": v - 0.01}
+        | {"hi": v + 0.01, "n": 90, "n_skipped": 10}
+        for m, v in values.items()
+    ]
+    tested = [
+        {"dataset": dataset, "metric": metric, "slice": "all", "model_a": a, "model_b": b, "diff": 0.0}
+        | {"lo": None, "hi": None, "p": p, "p_adjusted": p, "n": 90}
+        for a, b, p in pairs
+    ]
+    table = pa.Table.from_pylist(rows, schema=schema("results"))
+    known = schema("models").empty_table() if models is None else models
+    return Results(
+        table.replace_schema_metadata(about),
+        pa.Table.from_pylist(tested, schema=schema("pairs")),
+        models=known,
+    )
+
+
+VALUES = {"one": 0.7, "two": 0.9, "three": 0.8, "four": 0.8}
+
+
+def test_the_best_first_equals_share_a_rank():
+    ranked = rank_models(make(VALUES))
+    assert ranked["model"].to_pylist() == ["two", "four", "three", "one"]
+    assert ranked["rank"].to_pylist() == [1, 2, 2, 4]
+    assert ranked["a real1"].to_pylist() == [0.9, 0.8, 0.8, 0.7]
+    assert ranked["n"].to_pylist() == [90] * 4
+    assert ranked["best_rank"].null_count == 4
+
+
+def test_the_best_rank_counts_models_that_are_better_beyond_noise():
+    pairs = [("two", "four", 0.2), ("two", "three", 0.01), ("one", "two", 0.001), ("three", "one", 0.04)]
+    ranked = rank_models(make(VALUES, pairs=pairs))
+    best = dict(zip(ranked["model"].to_pylist(), ranked["best_rank"].to_pylist(), strict=True))
+    assert best == {"two": 1, "four": 1, "three": 2, "one": 3}
+
+
+def test_lower_is_better_where_the_metric_says_so():
+    told = {"manyhot.metrics": '{"mine": {"better": "lower"}}'}
+    assert rank_models(make(VALUES, metric="mine", about=told), by="mine")["model"][0].as_py() == "one"
+    assert rank_models(make(VALUES, metric="coverage"), by="coverage")["model"][0].as_py() == "one"
+
+
+def test_undefined_values_have_no_rank():
+    ranked = rank_models(make(VALUES | {"none": float("nan")}))
+    assert "none" not in ranked["model"].to_pylist()
+
+
+def test_what_is_known_about_models_and_other_data_sets_stand_beside():
+    known = pa.table({"model": ["two"], "params": [25.6]})
+    first = make(VALUES, models=known)
+    other = make({"two": 0.5, "one": 0.6}, dataset="b", metric="top1")
+    both = Results(pa.concat_tables([first.table, other.table]), models=first.models)
+    ranked = rank_models(both)
+    assert ranked["params"].to_pylist() == [25.6, None, None, None]
+    assert ranked["b top1"].to_pylist() == [0.5, None, None, 0.6]
+    assert narrow(ranked).column_names == ["rank", "model", "params", "a real1", "lo", "hi", "n", "b top1"]
+
+
+def test_a_metric_that_is_not_there():
+    with pytest.raises(MatchError) as error:
+        rank_models(make(VALUES), by="mla")
+    assert str(error.value) == "There are no numbers of mla on a.\n  allowed: a: real1"
+    with pytest.raises(MatchError) as error:
+        rank_models(make(VALUES), dataset="b")
+    assert str(error.value) == "There is no data set 'b' in the results.\n  allowed: a"

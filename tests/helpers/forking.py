@@ -1,0 +1,204 @@
+"""Commands in processes of their own that start at once: forked from one that has imported what they need.
+
+A command has its own arguments, folder, environment, output and exit code, as one that a shell starts; only
+the second, or with PyTorch the three seconds, that a new interpreter imports are spent once for all of them.
+
+Run as ``python forking.py MODULES``; takes requests as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import drawings
+from manyhot.registry import BUILT_IN
+
+MAIN = "from manyhot.cli import main; main()"
+
+
+CORE = (
+    "altair",
+    "vl_convert",
+    "pandas",
+    "typer._adapters",
+    "manyhot.cli",
+    "manyhot.report",
+    *(
+        f"manyhot.evaluate.report.figures.{name}"
+        for name in ("label_sets", "scatter", "ranks", "shift", "confidence")
+    ),
+    *BUILT_IN["metric"],
+    *BUILT_IN["format"],
+    "manyhot.data.convert",
+    *(f"manyhot.evaluate.{name}" for name in ("benchmark", "leaderboard", "describe", "evaluate")),
+)
+"""What most commands import."""
+
+NETWORKS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "typer._adapters",
+    "manyhot.cli",
+    "manyhot.predict.predict",
+    *BUILT_IN["model"],
+    *BUILT_IN["format"],
+)
+"""What commands that predict import."""
+
+
+class Process:
+    """A script that runs, as `Forks.start` begins it."""
+
+    def __init__(self, pid: int, files: Sequence[Path], ended: Callable[[float], str]) -> None:
+        self.pid, self._files, self._ended = pid, files, ended
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        if self._code is None and (status := self._ended(0)):
+            self._code = os.waitstatus_to_exitcode(int(status))
+        return self._code
+
+    def wait(self, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Return what it printed and its exit code when it has ended."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(int(self._ended(timeout)))
+        out, err = (file.read_text(encoding="utf-8") for file in self._files)
+        return subprocess.CompletedProcess(self.pid, self._code, out, err)
+
+
+class Forks:
+    """Runs Python in forks of a process that has imported some modules, one at a time."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._command = [sys.executable, __file__, *modules]
+        self._server: subprocess.Popen[str] | None = None
+        atexit.register(self.close)
+
+    def run(
+        self,
+        *arguments: object,
+        code: int = 0,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        script: str = MAIN,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script, by default manyhot's command line, and check its exit code."""
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.start(*arguments, folder=Path(folder), cwd=cwd, env=env, script=script).wait()
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def start(
+        self,
+        *arguments: object,
+        folder: Path,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        script: str = MAIN,
+    ) -> Process:
+        """Start a script; it is to end, or be killed, before the next is started.
+
+        Parameters
+        ----------
+        *arguments
+        folder
+            For two files with what it prints.
+        cwd, env
+            Those of this process by default.
+        script
+        """
+        files = [folder / "stdout", folder / "stderr"]
+        told = {
+            "script": script,
+            "argv": ["manyhot", *map(str, arguments)],
+            "cwd": os.fspath(cwd or Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+            "files": list(map(str, files)),
+        }
+        if self._server is None:
+            pipe = subprocess.PIPE
+            self._server = subprocess.Popen(
+                self._command, stdin=pipe, stdout=pipe, text=True, bufsize=1, start_new_session=True
+            )
+        self._server.stdin.write(json.dumps(told) + "\n")
+        return Process(int(self._answer(120)), files, self._answer)
+
+    def close(self) -> None:
+        """End the process, and what it runs."""
+        if self._server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._server.pid, signal.SIGKILL)
+            self._server.wait()
+            self._server.stdin.close()
+            self._server.stdout.close()
+            self._server = None
+
+    def _answer(self, timeout: float) -> str:
+        """Return the next line of the server; nothing where it has none yet and nobody wants to wait."""
+        if select.select([self._server.stdout], [], [], timeout)[0]:
+            return self._server.stdout.readline()
+        if timeout:
+            self.close()
+            raise TimeoutError(f"a script is not done after {timeout} s")
+        return ""
+
+
+commands = Forks(CORE)
+predictions = Forks(NETWORKS)
+
+
+def serve() -> str:
+    """Fork for each request; tell its id and, when it has ended, how. In the fork, return its script."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if not child:
+            _become(**request)
+            return request["script"]
+        print(child, flush=True)
+        print(os.waitpid(child, 0)[1], flush=True)
+    os._exit(0)
+
+
+def _become(script: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], files: Sequence[str]) -> None:
+    descriptors = [os.open(os.devnull, os.O_RDONLY)]
+    descriptors += [os.open(file, os.O_WRONLY | os.O_CREAT) for file in files]
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv[:] = argv
+    sys.path[0] = cwd  # as with python -m
+
+
+if __name__ == "__main__":
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+    if renderer := sys.modules.get("vl_convert"):
+        for name in drawings.DRAWERS:
+            setattr(renderer, name, drawings.kept(getattr(renderer, name)))
+    gc.collect()
+    gc.freeze()  # what is shared stays so, and no fork collects it when it ends
+    # Not within a function: ends as a script does, whatever it raises.
+    exec(compile(serve(), "<script>", "exec"), {"__name__": "__main__"})

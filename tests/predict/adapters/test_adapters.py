@@ -1,0 +1,744 @@
+"""Networks by name: of libraries, of files, of functions."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from manyhot.classes import class_list, from_keys
+from manyhot.errors import FetchError, InputError, MatchError, UnknownNameError
+from manyhot.predict.adapters import timm as timm_adapter
+from manyhot.predict.find import find_model, list_models
+from manyhot.predict.in_memory import predict
+from manyhot.predict.predict import predict_files
+from manyhot.tables import metadata
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=7).eval()
+
+
+def logits_of(module, network, folder):
+    """What the module says of the images, its crops taken as given."""
+    from manyhot.predict.decode import decode
+
+    crops = torch.stack([network.preprocessing(decode(p.read_bytes())) for p in sorted(folder.iterdir())])
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (network.preprocessing.mean, network.preprocessing.std)
+    )
+    with torch.no_grad():
+        return module((crops / 255 - mean) / std).numpy()
+
+
+# timm.
+
+
+def test_a_folder_in_the_hubs_format(tmp_path, photo, small):
+    names = [f"n0000000{i}" for i in range(7)]
+    timm.models.save_for_hf(
+        small,
+        tmp_path / "hub",
+        model_config={"num_classes": 7, "label_names": names},
+        safe_serialization=True,
+    )
+    network = find_model(f"timm/local-dir:{tmp_path / 'hub'}")
+    assert network.notes == ()
+    assert network.classes.keys == tuple(names)
+    assert network.preprocessing.size == (160, 160)
+    said = predict(photo, network, top=None, embeddings=True)
+    # Not random weights: timm gives these in silence where pretrained is not asked for.
+    np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
+    assert said.embeddings.shape == (3, 96)
+
+
+def test_a_checkpoint(tmp_path, photo, small):
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    network = find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7)")
+    assert network.notes == ()
+    said = predict(photo, network, top=None)
+    np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
+    assert network.classes.name == "test_resnet"
+
+
+def test_a_network_that_timm_has_not():
+    with pytest.raises(UnknownNameError) as error:
+        find_model("timm/resnet5000")
+    assert str(error.value) == (
+        "timm has no network 'resnet5000'.\n  allowed: what manyhot models 'timm/*' lists\n"
+        "  do:      did you mean resnet50 or resnet50t or resnet50s?"
+    )
+
+
+@pytest.fixture
+def silent_hub(monkeypatch, tmp_path):
+    """A hub at a port where nobody listens, and an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return constants
+
+
+@pytest.mark.parametrize(
+    "name", ["timm/resnet50.a1_in1k", "timm/hf-hub:nobody/nothing", "open_clip/RN50/cc12m"]
+)
+def test_a_hub_that_does_not_answer(silent_hub, caplog, name):
+    """One line at once: the hub's client would try for 23 s and log eleven lines a file."""
+    if name.startswith("open_clip"):
+        pytest.importorskip("open_clip")
+    begun = time.monotonic()
+    with pytest.raises(FetchError) as error:
+        find_model(name)
+    assert time.monotonic() - begun < 10
+    assert str(error.value) == (
+        f"The weights cannot be fetched.\n  where:   {name}\n"
+        "  got:     http://127.0.0.1:9: [Errno 111] Connection refused\n"
+        "  do:      check the network and the name; HF_HOME is the cache; local weights can be named instead"
+    )
+    assert caplog.text == ""
+    assert not silent_hub.HF_HUB_OFFLINE  # the next model may find it
+
+
+def test_a_hub_that_does_not_answer_but_did(silent_hub, photo):
+    """Weights in the hub's cache, laid out as its client does, are used at once."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    module = timm.create_model("test_resnet").eval()
+    folder = Path(silent_hub.HF_HUB_CACHE) / "models--timm--test_resnet.r160_in1k"
+    commit = "0" * 40
+    for inside in ("refs", f"snapshots/{commit}"):
+        (folder / inside).mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    save_file(module.state_dict(), folder / "snapshots" / commit / "model.safetensors")
+    begun = time.monotonic()
+    network = find_model("timm/test_resnet.r160_in1k")
+    assert time.monotonic() - begun < 10
+    said = predict(photo, network, top=None, engine="torch").predictions
+    np.testing.assert_allclose(said.scores, logits_of(module, network, photo), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("convnext_base.clip_laion2b", "an embedding of 640 numbers"),
+        ("vit_small_patch14_dinov2.lvd142m", "no classes"),
+    ],
+)
+def test_weights_that_are_no_classifiers(name, got):
+    """Refused before they are fetched, and not listed."""
+    with pytest.raises(InputError) as error:
+        find_model(f"timm/{name}")
+    assert str(error.value) == (
+        f"The weights are no classifier's.\n  where:   timm/{name}\n  got:     {got}\n"
+        "  allowed: what manyhot models 'timm/*' lists"
+    )
+    assert f"timm/{name}" not in [m.name for m in list_models(name)]
+
+
+def test_every_listed_class_list_is_one():
+    """Nothing that is listed is an embedding: 1,000 classes, or more than any embedding is wide."""
+    counts = {m.classes for m in list_models("timm/*")} - {"imagenet1k"}
+    assert all(int(n.replace(",", "")) > 10_000 for n in counts)
+
+
+def test_a_tag_that_timm_has_not():
+    with pytest.raises(UnknownNameError) as error:
+        find_model("timm/test_vit.nope")
+    assert str(error.value) == (
+        "timm has no published weights 'test_vit.nope'.\n  allowed: test_vit.r160_in1k"
+    )
+
+
+def test_a_size_of_ones_own(tmp_path, small):
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    network = find_model(
+        f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7, size=96)"
+    )
+    assert network.preprocessing.size == (96, 96)
+
+
+def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
+    for folder, got in ((tmp_path / "none", "no such folder"), (tmp_path, "no config.json")):
+        with pytest.raises(InputError) as error:
+            find_model(f"timm/local-dir:{folder}")
+        assert str(error.value) == (
+            f"The folder holds no network of timm.\n  where:   {folder}\n  got:     {got}\n"
+            "  allowed: what timm.models.save_for_hf writes"
+        )
+    path = tmp_path / "small.pth"
+    torch.save(small.state_dict(), path)
+    with pytest.raises(InputError) as error:
+        find_model(f"timm/test_resnet(checkpoint={str(path)!r})")
+    assert str(error.value) == (
+        f"The weights cannot be loaded into the network.\n  where:   {path}\n"
+        "  got:     size mismatch for fc.weight: copying a param with shape torch.Size([7, 96]) from "
+        "checkpoint, the shape in current model is torch.Size([1000, 96]).\n"
+        "  do:      num_classes=N tells how many classes a checkpoint has"
+    )
+    with pytest.raises(InputError) as error:
+        find_model(f"torchvision/resnet18(checkpoint={str(path)!r})")
+    assert str(error.value).startswith(
+        f"The checkpoint cannot be loaded into the network.\n  where:   {path}\n"
+        '  got:     Missing key(s) in state_dict: "conv1.weight"'
+    )
+    assert all(len(line) < 220 for line in str(error.value).splitlines())
+
+
+def test_other_weights_under_one_name_are_told_apart(tmp_path, small):
+    """A retrained checkpoint at the same path must not pass for the one of an earlier run."""
+    path, told = tmp_path / "small.pth", []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        torch.save(timm.create_model("test_resnet", num_classes=7).state_dict(), path)
+        told.append(find_model(f"timm/test_resnet(checkpoint={str(path)!r}, num_classes=7)").about["weights"])
+    assert told[0] == told[1] != told[2]
+    assert told[0].startswith(f"{path} ")
+
+
+def test_21k_to_1k_by_key(tmp_path, photo):
+    """A head over 21,842 classes, timm's own list of them; reference: the module's logits by NumPy."""
+    from timm.data import ImageNetInfo
+
+    torch.manual_seed(0)
+    wide = timm.create_model("test_resnet", num_classes=21842).eval()
+    torch.save(wide.state_dict(), tmp_path / "wide.pth")
+    spec = f"timm/test_resnet(checkpoint={str(tmp_path / 'wide.pth')!r}, num_classes=21842)"
+    network = find_model(spec)
+    keys = ImageNetInfo("imagenet22k-ms").label_names()
+    assert list(network.classes.keys) == keys
+    said = predict(photo, network, top=None, classes=class_list()).predictions
+    wanted = logits_of(wide, network, photo)[:, [keys.index(key) for key in class_list().keys]]
+    np.testing.assert_allclose(said.scores, wanted, atol=1e-4)
+    assert said.class_hash == class_list().hash
+
+
+def test_21k_that_lacks_a_class(photo):
+    """The list of 21,841 has no n04399382 (teddy): it is refused, not guessed."""
+    from manyhot.predict.network import Network
+
+    wide = timm.create_model("test_resnet", num_classes=21841).eval()
+    network = Network("wide", timm_adapter.classes_of(wide, "wide"), module=wide)
+    with pytest.raises(MatchError) as error:
+        predict(photo, network, classes=class_list())
+    assert str(error.value) == (
+        "The model does not know all classes of the data set.\n  where:   wide\n"
+        "  got:     1 of 1,000 unknown, such as n04399382\n"
+        "  allowed: the 21,841 keys of imagenet-22k, such as n00004475\n"
+        "  do:      choose a model that does, or give a list without it with --classes"
+    )
+
+
+def test_a_checkpoint_that_does_not_exist(tmp_path):
+    with pytest.raises(InputError) as error:
+        find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'no.pth')!r})")
+    assert str(error.value) == f"The weights do not exist.\n  where:   {tmp_path / 'no.pth'}"
+
+
+# torchvision.
+
+
+def test_torchvision_with_a_checkpoint(tmp_path, photo):
+    from torchvision import models
+
+    torch.manual_seed(0)
+    module = models.mobilenet_v3_small(num_classes=1000).eval()
+    torch.save(module.state_dict(), tmp_path / "m.pth")
+    network = find_model(f"torchvision/mobilenet_v3_small(checkpoint={str(tmp_path / 'm.pth')!r})")
+    assert network.notes == ()
+    assert (network.name, network.classes.hash) == (
+        "torchvision/mobilenet_v3_small.IMAGENET1K_V1",
+        class_list().hash,
+    )
+    assert (network.preprocessing.size, network.preprocessing.scale) == ((224, 224), (256, 256))
+    said = predict(photo, network, top=None, embeddings=True)
+    np.testing.assert_allclose(said.predictions.scores, logits_of(module, network, photo), atol=1e-4)
+    assert said.embeddings.shape == (3, 1024)
+
+
+def test_torchvision_names(monkeypatch):
+    with pytest.raises(UnknownNameError) as error:
+        find_model("torchvision/resnet5")
+    assert "do:      did you mean resnet50 or " in str(error.value)
+    with pytest.raises(UnknownNameError) as error:
+        find_model("torchvision/resnet50.V3")
+    assert str(error.value) == (
+        "torchvision has no weights 'V3' for resnet50.\n  allowed: IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT"
+    )
+
+
+# Files.
+
+
+@pytest.fixture
+def onnx_file(tmp_path, small, require):
+    for name in ("onnx", "onnxruntime"):
+        require(__import__("importlib").util.find_spec(name) is not None, name)
+    path = tmp_path / "small.onnx"
+    torch.onnx.export(
+        small,
+        (torch.zeros(1, 3, 64, 64),),
+        path,
+        dynamo=False,
+        input_names=["x"],
+        dynamic_axes={"x": {0: "n"}},
+    )
+    return path
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "auto"])
+def test_an_onnx_file(onnx_file, photo, small, engine):
+    network = find_model(f"onnx:{onnx_file}(mean=0.5, std=0.25, crop_pct=1.0)")
+    assert (network.preprocessing.size, network.preprocessing.scale) == ((64, 64), (64, 64))
+    said = predict(photo, network, top=None, engine=engine)
+    np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=2e-4)
+    assert said.trials[0].difference is None
+
+
+ASSUMED = (
+    "images are resized to cover 73 × 73 pixels (bicubic), cropped to the central 64 × 64, and given as RGB "
+    "values from 0 to 1, normalised with mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225). If the "
+    "network was trained with other values, its predictions are wrong. To give them, or to confirm these: "
+)
+
+
+@pytest.fixture(params=["onnx", "openvino"])
+def file_call(request, onnx_file):
+    """How a file is called, without options: the same network in both formats."""
+    if request.param == "openvino":
+        ov = pytest.importorskip("openvino")
+        ov.save_model(ov.convert_model(onnx_file), onnx_file.with_suffix(".xml"))
+        return f"openvino:{onnx_file.with_suffix('.xml')}"
+    return f"onnx:{onnx_file}"
+
+
+def test_what_a_file_does_not_say_is_assumed_and_said(file_call):
+    network = find_model(file_call)
+    exact = (
+        f"{file_call}(crop_pct=0.875, mode='center', interpolation='bicubic', "
+        "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
+    )
+    assert network.notes == (
+        f"{network.name}: preprocessing assumed, as its file does not give crop_pct, mode, interpolation, "
+        f"mean and std: {ASSUMED}{exact}",
+    )
+    assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation, mean, std"
+    confirmed = find_model(exact)
+    assert confirmed.preprocessing == network.preprocessing
+    assert (confirmed.notes, confirmed.about.keys()) == ((), {"weights"})
+
+
+def test_what_is_given_is_not_assumed(file_call):
+    given = "crop_pct=1, mode='squash', interpolation='nearest', mean=0.5, std=0.25"
+    network = find_model(f"{file_call}({given}, scores='probability')")
+    assert (network.notes, network.about.keys()) == ((), {"weights"})
+    partly = find_model(f"{file_call}(mean=0.5, std=0.25, crop_pct=0.8, mode='border', scores='score')")
+    exact = (
+        f"{file_call}(crop_pct=0.8, mode='border', interpolation='bicubic', mean=(0.5, 0.5, 0.5), "
+        "std=(0.25, 0.25, 0.25), scores='score')"
+    )
+    assert partly.notes == (
+        f"{partly.name}: preprocessing assumed, as its file does not give interpolation: images are resized "
+        "to fit into 80 × 80 pixels, padded (bicubic), cropped to the central 64 × 64, and given as RGB "
+        "values from 0 to 1, normalised with mean (0.5, 0.5, 0.5) and std (0.25, 0.25, 0.25). If the network "
+        "was trained with other values, its predictions are wrong. "
+        f"To give them, or to confirm these: {exact}",
+    )
+    confirmed = find_model(exact)
+    assert (confirmed.preprocessing, confirmed.score_kind) == (partly.preprocessing, "score")
+    assert confirmed.notes == ()
+
+
+def test_the_size_of_a_file_that_takes_any_is_assumed(tmp_path, small, require):
+    require(__import__("importlib").util.find_spec("onnx") is not None, "onnx")
+    axes = {"x": {0: "n", 2: "h", 3: "w"}}
+    path = tmp_path / "any.onnx"
+    images = torch.zeros(1, 3, 64, 64)
+    torch.onnx.export(small, (images,), path, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    network = find_model(f"onnx:{path}(mean=0, std=1)")
+    assert network.about["preprocessing_assumed"] == "size, crop_pct, mode, interpolation"
+    exact = f"onnx:{path}(size=224, crop_pct=0.875, mode='center', interpolation='bicubic', "
+    assert network.notes[0].endswith(f"{exact}mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))")
+    wide = find_model(f"onnx:{path}(size=(96, 64), mean=0, std=1)")
+    exact = f"onnx:{path}(size=(96, 64), crop_pct=0.875, mode='center', interpolation='bicubic', "
+    assert wide.notes[0].endswith(exact + "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))")
+    assert "resized to cover 109 × 73 pixels (bicubic), cropped to the central 96 × 64," in wide.notes[0]
+
+
+def test_assumed_preprocessing_is_in_results_and_metadata(onnx_file, photo, tmp_path):
+    told = []
+    spec = f"onnx:{onnx_file}(crop_pct=0.875, mode='center', interpolation='bicubic')"
+    (note,) = find_model(spec).notes
+    assert predict(photo, spec).notes == (note,)
+    options = {"engine": "onnx", "notify": lambda kind, about: told.append((kind, about))}
+    for n in range(2):  # also where all is predicted already
+        (done,) = predict_files(photo, [spec], tmp_path / "out", **options)
+        assert done.notes == (note,)
+        assert [about for kind, about in told if kind == "note"] == [
+            {"model": "onnx/small", "text": note}
+        ] * (n + 1)
+    path = tmp_path / "out" / "onnx--small.parquet"
+    assert metadata(pq.read_schema(path))["preprocessing_assumed"] == "mean, std"
+    (done,) = predict_files(photo, [f"{spec[:-1]}, mean=0, std=1)"], tmp_path / "known", **options)
+    assert done.notes == ()
+    known = metadata(pq.read_schema(tmp_path / "known" / "onnx--small.parquet"))
+    assert "preprocessing_assumed" not in known
+
+
+def test_an_openvino_file(tmp_path, photo, small, require):
+    ov = pytest.importorskip("openvino")
+    graph = ov.convert_model(small, example_input=torch.zeros(1, 3, 64, 64), input=[-1, 3, 64, 64])
+    ov.save_model(graph, tmp_path / "small.xml", compress_to_fp16=False)
+    classes = from_keys([f"class {i}" for i in range(7)], "seven")
+    network = find_model(f"openvino:{tmp_path / 'small.xml'}(interpolation='bilinear')", classes)
+    assert (network.classes, network.preprocessing.interpolation) == (classes, "bilinear")
+    said = predict(photo, network, top=None)
+    np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=2e-4)
+
+
+def test_files_that_are_none(tmp_path):
+    for spec, message in {
+        f"onnx:{tmp_path / 'no.onnx'}": f"The file does not exist.\n  where:   {tmp_path / 'no.onnx'}",
+        f"openvino:{tmp_path / 'x.onnx'}": "The file is of another kind.\n"
+        f"  where:   {tmp_path / 'x.onnx'}\n  allowed: a file ending in .xml",
+    }.items():
+        (tmp_path / "x.onnx").write_bytes(b"no network")
+        with pytest.raises(InputError) as error:
+            find_model(spec)
+        assert str(error.value) == message
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{tmp_path / 'x.onnx'}")
+    assert str(error.value).startswith(f"The file is no ONNX network.\n  where:   {tmp_path / 'x.onnx'}\n")
+
+
+class Two(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, a, b):
+        return self.inner(a) + b
+
+
+class Bytes(Two):
+    def forward(self, a):
+        return self.inner(a.float() / 255)
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "what", "got", "allowed"),
+    [
+        (
+            Two,
+            (torch.zeros(1, 3, 64, 64), torch.zeros(1, 7)),
+            "The network does not take normalised images.",
+            "input tensor(float) (1, 3, 64, 64) and tensor(float) (1, 7)",
+            "one input of floats of shape (n, 3, height, width)",
+        ),
+        (
+            Bytes,
+            (torch.zeros(1, 3, 64, 64, dtype=torch.uint8),),
+            "The network does not take normalised images.",
+            "input tensor(uint8) (1, 3, 64, 64)",
+            "one input of floats of shape (n, 3, height, width)",
+        ),
+        (
+            lambda _: torch.nn.Linear(5, 7),
+            (torch.zeros(1, 5),),
+            "The network does not take normalised images.",
+            "input tensor(float) (1, 5)",
+            "one input of floats of shape (n, 3, height, width)",
+        ),
+        (
+            lambda _: torch.nn.Conv2d(3, 7, 3),
+            (torch.zeros(1, 3, 64, 64),),
+            "The network does not return scores.",
+            "output of shape (1, 7, 62, 62)",
+            "shape (n, C)",
+        ),
+    ],
+)
+def test_onnx_files_that_are_no_classifiers(onnx_file, small, tmp_path, module, inputs, what, got, allowed):
+    path = tmp_path / "other.onnx"
+    torch.onnx.export(module(small), inputs, path, dynamo=False)
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{path}")
+    assert str(error.value) == f"{what}\n  where:   {path}\n  got:     {got}\n  allowed: {allowed}"
+
+
+def test_a_size_that_a_file_does_not_take(onnx_file):
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{onnx_file}(size=96)")
+    assert str(error.value) == (
+        f"The network takes images of another size.\n  where:   {onnx_file}\n"
+        "  got:     (96, 96)\n  allowed: (64, 64)"
+    )
+
+
+def test_a_graph_without_its_weights(tmp_path, small):
+    ov = pytest.importorskip("openvino")
+    graph = ov.convert_model(small, example_input=torch.zeros(1, 3, 64, 64), input=[-1, 3, 64, 64])
+    ov.save_model(graph, tmp_path / "small.xml")
+    (tmp_path / "small.bin").unlink()
+    with pytest.raises(InputError) as error:
+        find_model(f"openvino:{tmp_path / 'small.xml'}")
+    assert str(error.value) == (
+        f"The file is no OpenVINO network.\n  where:   {tmp_path / 'small.xml'}\n"
+        "  got:     Empty weights data in bin file or bin file cannot be found!"
+    )
+
+
+def test_a_file_that_ends_in_a_softmax(onnx_file, small, photo, tmp_path):
+    path = tmp_path / "prob.onnx"
+    torch.onnx.export(
+        torch.nn.Sequential(small, torch.nn.Softmax(1)), (torch.zeros(1, 3, 64, 64),), path, dynamo=False
+    )
+    said = predict(photo, f"onnx:{path}(scores='probability')", top=None, engine="openvino").predictions
+    assert (said.score_kind, said.logsumexp) == ("probability", None)
+    np.testing.assert_allclose(said.scores.sum(1), 1, rtol=1e-5)
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{path}(scores='prob')")
+    assert str(error.value) == (
+        "There are no such scores.\n  got:     prob\n  allowed: logit, probability, score"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "what", "got"), [("std=0", "std", "0"), ("mean=(123, 117, 104)", "mean", "(123, 117, 104)")]
+)
+def test_pixels_are_between_0_and_1(onnx_file, option, what, got):
+    with pytest.raises(InputError) as error:
+        find_model(f"onnx:{onnx_file}({option})")
+    assert str(error.value) == (
+        f"{what} is a number or one a channel, of pixels between 0 and 1.\n"
+        f"  got:     {got}\n  allowed: such as 0.5 or (0.5, 0.5, 0.5)"
+    )
+
+
+# Functions.
+
+
+@pytest.fixture
+def module_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import timm, torch\n"
+        "def net():\n    torch.manual_seed(0)\n    return timm.create_model('test_resnet', num_classes=7)\n"
+        "def plain():\n    return lambda x: x.reshape(len(x), -1)[:, :1000].astype('float32')\n"
+        "def nothing():\n    return 3\n"
+        "def fails():\n    raise RuntimeError('no weights')\n"
+        "def fails_later():\n    return lambda x: 1 / 0\n"
+        "def words():\n    return lambda x: 'hello'\n"
+        "def maps():\n    return torch.nn.Conv2d(3, 7, 3)\n"
+        "def two():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.GRU(12288, 7))\n"
+        "def fixed():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 7))\n"
+        "def dropping():\n    return torch.nn.Sequential(fixed(), torch.nn.Dropout(0.9)).train()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("mine", None)
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_function_that_returns_a_module(photo, small):
+    network = find_model("python:mine:net(size=96)")
+    assert (network.name, network.preprocessing.size, network.head) == ("python/mine.net", (96, 96), "fc")
+    said = predict(photo, network, top=None)
+    np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_function_that_returns_a_callable(photo):
+    said = predict(photo, "python:mine:plain", top=None).predictions
+    assert (said.n_classes, said.scores.max() <= 255) == (1000, True)
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_what_a_function_does_not_say_is_assumed_and_said():
+    network = find_model("python:mine:fixed(size=64)")
+    exact = (
+        "python:mine:fixed(size=64, crop_pct=0.875, mode='center', interpolation='bicubic', "
+        "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
+    )
+    assert network.notes == (
+        "python/mine.fixed: preprocessing assumed, as its function does not give crop_pct, mode, "
+        f"interpolation, mean and std: {ASSUMED}{exact}",
+    )
+    assert find_model(exact).preprocessing == network.preprocessing
+    assert find_model(exact).notes == ()
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_callable_normalises_by_itself():
+    network = find_model("python:mine:plain")
+    exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
+    assert network.notes == (
+        "python/mine.plain: preprocessing assumed, as its function does not give size, crop_pct, mode and "
+        "interpolation: images are resized to cover 256 × 256 pixels (bicubic), cropped to the central "
+        "224 × 224, and given as RGB values from 0 to 255. If the network was trained with other values, its "
+        f"predictions are wrong. To give them, or to confirm these: {exact}",
+    )
+    assert find_model(exact).preprocessing == network.preprocessing
+    assert find_model(exact).notes == ()
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_network_of_timm_knows_its_preprocessing():
+    assert find_model("python:mine:net").notes == ()
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "python:mine",
+            "The name of the function is missing.\n  got:     python:mine\n  allowed: python:MODULE:FUNCTION",
+        ),
+        (
+            "python:mine:no",
+            "There is no such function.\n  got:     python:mine:no\n"
+            "  allowed: module 'mine' has no attribute 'no'",
+        ),
+        (
+            "python:mine:nothing",
+            "This is no model.\n  where:   python/mine.nothing\n  got:     int\n"
+            "  allowed: a manyhot.predict.network.Network, a torch.nn.Module or a callable",
+        ),
+        (
+            "python:mine:fails",
+            "The function fails.\n  where:   python:mine:fails\n"
+            "  got:     RuntimeError: no weights ({here}/mine.py, line 10)",
+        ),
+        (
+            "python:mine:fails_later",
+            "The model fails.\n  where:   python/mine.fails_later\n"
+            "  got:     ZeroDivisionError: division by zero ({here}/mine.py, line 12)",
+        ),
+        (
+            "python:mine:words",
+            "The model fails.\n  where:   python/mine.words\n"
+            "  got:     ValueError: could not convert string to float: 'hello'",
+        ),
+        (
+            "python:mine:maps(size=64)",
+            "The network does not return logits.\n  where:   python/mine.maps\n"
+            "  got:     shape (1, 7, 62, 62) for one image\n  allowed: shape (1, C)",
+        ),
+        (
+            "python:mine:two(size=64)",
+            "The network does not return logits.\n  where:   python/mine.two\n"
+            "  got:     tuple\n  allowed: shape (1, C)",
+        ),
+        (
+            "python:mine:fixed",
+            "The network cannot compute images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
+            "  got:     mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
+            "  do:      name the size that it takes: …(size=224)",
+        ),
+        (
+            "python:mine:net(sise=96)",
+            "The model 'python' has no option 'sise'.\n  got:     python:mine:net(sise=96)\n"
+            "  allowed: scores, size, crop_pct, mode, interpolation, mean, std",
+        ),
+        (
+            "python:mine:net(size)",
+            "The options of the model cannot be read.\n  got:     python:mine:net(size)\n"
+            "  allowed: NAME(option=literal, …)",
+        ),
+        ("timm/", "The name of the model is not complete.\n  got:     timm/\n  allowed: timm/NAME"),
+    ],
+)
+def test_names_that_cannot_be(spec, message):
+    with pytest.raises(InputError) as error:
+        find_model(spec)
+    assert str(error.value) == message.replace("{here}", str(Path.cwd()))
+
+
+@pytest.mark.usefixtures("module_of_ones_own")
+def test_a_module_in_training_mode_is_evaluated(photo):
+    """Dropout would zero nine of ten logits, others each time."""
+    said = [predict(photo, "python:mine:dropping(size=64)", top=None, engine="torch") for _ in range(2)]
+    assert (said[0].predictions.scores != 0).all()
+
+
+def test_a_name_without_its_family():
+    with pytest.raises(UnknownNameError) as error:
+        find_model("resnet50")
+    assert str(error.value) == (
+        "There is no model 'resnet50'.\n"
+        "  allowed: efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, "
+        "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
+        "head:FILE, trained:FILE\n"
+        "  do:      for a model of timm: timm/resnet50; manyhot models '*resnet50*' lists"
+    )
+
+
+# open_clip.
+
+
+def test_zero_shot_by_hand(tmp_path, photo, require):
+    """Random weights: the answer is the cosine with the mean sentence of each class, by the formula."""
+    clip = pytest.importorskip("open_clip")
+    arch = "RN50-quickgelu" if "ViT-S-32-alt" not in clip.list_models() else "ViT-S-32-alt"
+    torch.manual_seed(0)
+    model = clip.create_model(arch, pretrained=None).eval()
+    torch.save(model.state_dict(), tmp_path / "clip.pt")
+    classes = from_keys(("cat", "dog", "tree"), "three")
+    network = find_model(
+        f"open_clip/{arch}/{tmp_path / 'clip.pt'}(templates=['a {{}}.', 'the {{}}.'])".replace("{{}}", "{}"),
+        classes,
+    )
+    said = predict(photo, network, top=None, engine="torch").predictions
+    tokens = clip.get_tokenizer(arch)
+    from manyhot.predict.decode import decode
+
+    crops = torch.stack([network.preprocessing(decode(p.read_bytes())) for p in sorted(photo.iterdir())])
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (network.preprocessing.mean, network.preprocessing.std)
+    )
+    with torch.no_grad():
+        seen = model.encode_image((crops / 255 - mean) / std, normalize=True)
+        rows = []
+        for name in classes.names:
+            texts = model.encode_text(tokens([f"a {name}.", f"the {name}."]), normalize=True).mean(0)
+            rows.append(texts / texts.norm())
+        wanted = model.logit_scale.exp() * seen @ torch.stack(rows).T
+    np.testing.assert_allclose(said.scores, wanted.numpy(), atol=1e-3)
+    assert (said.class_hash, said.score_kind) == (classes.hash, "logit")
+
+
+# Lists.
+
+
+def test_models_by_patterns():
+    eva = list_models("eva02*")
+    assert len(eva) > 5
+    assert all(m.name.startswith("timm/eva02") for m in eva)
+    assert [m.name for m in list_models("torchvision/resnet50.*")] == [
+        "torchvision/resnet50.IMAGENET1K_V1",
+        "torchvision/resnet50.IMAGENET1K_V2",
+    ]
+    assert [(m.name, m.size) for m in list_models("efficientnet-lite?")] == [
+        ("efficientnet-lite0", 224),
+        ("efficientnet-lite1", 240),
+        ("efficientnet-lite2", 260),
+    ]

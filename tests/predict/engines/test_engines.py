@@ -1,0 +1,296 @@
+"""Every engine gives the answers of PyTorch; the fastest that does is taken."""
+
+import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from manyhot.classes import from_keys
+from manyhot.errors import InputError, MissingExtraError, UnknownNameError
+from manyhot.predict.engines import ENGINES, Precision, base, build, choose, installed
+from manyhot.predict.engines import choose as _choose  # noqa: F401
+from manyhot.predict.engines import torch as torch_engine
+from manyhot.predict.in_memory import predict
+from manyhot.predict.network import Network, Preprocessing
+
+CLASSES = from_keys([f"class {i}" for i in range(10)], "ten")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    module = timm.create_model("test_resnet", num_classes=10).eval()
+    return Network("small", CLASSES, Preprocessing((32, 32), (32, 32)), module, "fc")
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch):
+    """Let PyTorch compile to itself: what it traces is tested, and no C++ compiler is needed."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (11, 3, 32, 32), np.uint8)
+
+
+def by_hand(network, images):
+    """Normalise and run, written out."""
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (network.preprocessing.mean, network.preprocessing.std)
+    )
+    seen = []
+    with torch.no_grad(), network.module.fc.register_forward_pre_hook(lambda _, x: seen.append(x[0])):
+        logits = network.module((torch.from_numpy(images) / 255 - mean) / std)
+    return logits.numpy(), seen[0].numpy()
+
+
+def parts(engine, images):
+    out = [engine(images[i : i + engine.batch]) for i in range(0, len(images), engine.batch)]
+    return [np.concatenate(x) for x in zip(*out, strict=True)]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_gives_the_logits_and_features_of_torch(name, network, images, require):
+    require(installed(name), ENGINES[name].module)
+    logits, features = by_hand(network, images)
+    engine = build(name, network, features=True)
+    got = parts(engine, images)
+    assert [g.dtype for g in got] == [np.float32, np.float32]
+    np.testing.assert_allclose(got[0], logits, atol=2e-4)
+    np.testing.assert_allclose(got[1], features, atol=2e-4)
+    alone = build(name, network)(images[:1])
+    assert alone[1] is None
+    np.testing.assert_allclose(alone[0], logits[:1], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_rows_do_not_hang_on_their_batch(name, network, images, require):
+    """Openvino and onnx to the last bit; torch chooses its sums by the size of a batch."""
+    require(installed(name), ENGINES[name].module)
+    engine = build(name, network)
+    together = np.concatenate([engine(images[i : i + 2])[0] for i in (0, 2)])
+    single = np.concatenate([engine(images[i : i + 1])[0] for i in range(4)])
+    np.testing.assert_allclose(together, single, atol=0 if name == "openvino" else 1e-5)
+
+
+def test_half_precision_only_on_request(network, images, require):
+    require(installed("openvino"), "openvino")
+    exact = choose("openvino", network, images, 11).trial
+    assert exact.difference < 1e-3
+    assert choose("openvino", network, images, 11).engine.precision is Precision.f32
+    coarse = choose("openvino", network, images, 11, precision=Precision.bf16)
+    assert coarse.engine.precision is Precision.bf16
+    # Where the processor cannot, OpenVINO computes in f32; nothing is worse than bf16's 8 bits.
+    assert coarse.trial.difference < 0.05 * np.abs(by_hand(network, images)[0]).max() + 0.05
+
+
+def test_few_images_stay_with_torch(network, images):
+    choice = choose("auto", network, images, 100)
+    assert choice.engine.name == "torch"
+    others = sum(map(installed, ("openvino", "onnx")))
+    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay"] * others
+
+
+def test_auto_takes_the_fastest_with_the_same_answers(network, images):
+    choice = choose("auto", network, images, 10_000_000)
+    rates = {t.engine: t.rate for t in choice.trials if not t.why_not}
+    assert choice.engine.name == max(rates, key=rates.get)
+    assert all(t.disagreement == 0 and t.difference < 1e-3 for t in choice.trials if not t.why_not)
+
+
+def test_pytorch_keeps_the_threads_that_it_had(network, images, tmp_path):
+    """A training after a prediction has all cores: here, in threads that begin later, and in MKL."""
+    for i, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{i}.png")
+
+    def told():
+        found = re.findall(r"(?:get_num|max)_threads\(\) : (\d+)", torch.__config__.parallel_info())
+        return {int(threads) for threads in found}
+
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        predict(tmp_path, network, engine="torch", workers=2)
+        with ThreadPoolExecutor(1) as later:
+            assert (told(), later.submit(told).result()) == ({3}, {3})
+    finally:
+        torch.set_num_threads(own)
+
+
+def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch):
+    """However fast it is."""
+
+    class Wrong:
+        name, device, precision, workers, batch = "onnx", "cpu", Precision.f32, 2, 4
+
+        def __call__(self, given):
+            return by_hand(network, given)[0] + np.float32(0.5) * np.eye(10, dtype=np.float32)[3], None
+
+    real = base.build
+
+    def fake(name, *given, **options):
+        return Wrong() if name == "onnx" else real(name, *given, **options)
+
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
+    monkeypatch.setattr(module, "build", fake)
+    monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "onnx"))
+    choice = choose("auto", network, images, 10_000_000)
+    assert choice.engine.name == "torch"
+    (wrong,) = [t for t in choice.trials if t.engine == "onnx"]
+    assert (wrong.why_not, round(wrong.difference, 3)) == ("other answers", 0.5)
+
+
+def test_an_engine_that_cannot_is_passed_over(network, images, monkeypatch):
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
+    real = base.build
+
+    def fake(name, *given, **options):
+        if name == "openvino":
+            raise RuntimeError("cannot convert: aten::strange\nmore")
+        return real(name, *given, **options)
+
+    monkeypatch.setattr(module, "build", fake)
+    monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "openvino"))
+    choice = choose("auto", network, images, None)
+    assert [(t.engine, t.why_not) for t in choice.trials] == [
+        ("torch", ""),
+        ("openvino", "cannot convert: aten::strange"),
+    ]
+
+
+def test_an_unknown_engine(network):
+    with pytest.raises(UnknownNameError) as error:
+        build("tensorrt", network)
+    assert str(error.value) == (
+        "There is no engine 'tensorrt'.\n  allowed: auto, torch, compile, openvino, onnx, ray"
+    )
+
+
+def test_an_engine_that_is_not_installed(network, monkeypatch):
+    monkeypatch.setattr(base, "installed", lambda name: False)
+    with pytest.raises(MissingExtraError) as error:
+        build("onnx", network)
+    assert str(error.value) == (
+        "The engine 'onnx' is not installed.\n"
+        "  got:     no module onnxruntime\n"
+        '  do:      pip install "manyhot[onnx]"'
+    )
+
+
+def test_features_that_nobody_knows(images):
+    network = Network("own", CLASSES, Preprocessing((32, 32), (32, 32)), torch.nn.Flatten())
+    with pytest.raises(InputError) as error:
+        build("torch", network, features=True)
+    assert str(error.value) == (
+        "Nobody knows where the penultimate features of this model are.\n"
+        "  where:   own\n"
+        "  do:      predict without --embeddings"
+    )
+
+
+def patched(monkeypatch, engines):
+    """Let `choose` build these engines and no others; an exception is raised."""
+
+    def made(name, *_, **__):
+        if isinstance(engines[name], Exception):
+            raise engines[name]
+        return engines[name]
+
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
+    monkeypatch.setattr(module, "build", made)
+    monkeypatch.setattr(module, "installed", engines.__contains__)
+    monkeypatch.setattr(module, "TRIAL_S", 0.1)
+    monkeypatch.setattr(module, "time", clock)
+
+
+clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+"""Goes on where a `Slow` is at work: how busy the machine is does not count."""
+
+
+class Slow:
+    """Says the same as all others, at a rate of its own."""
+
+    device, precision, workers, batch = "cpu", Precision.f32, 1, 1
+
+    def __init__(self, name, rate):
+        self.name, self.rate = name, rate
+
+    def __call__(self, images):
+        clock.now += len(images) / self.rate
+        return np.ones((len(images), 10), np.float32), None
+
+
+@pytest.mark.parametrize(
+    ("n", "tried"),
+    [(400, ["torch"]), (800, ["torch", "openvino"]), (30_000, ["torch", "openvino", "onnx"])],
+)
+def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch):
+    """By what is left to do at the rate of the best so far: torch needs 4, 8 and 300 s here."""
+    rates = {"torch": 100, "openvino": 400, "onnx": 150}
+    patched(monkeypatch, {name: Slow(name, rate) for name, rate in rates.items()})
+    choice = choose("auto", network, images, n)
+    assert [t.engine for t in choice.trials if not t.why_not] == tried
+    assert choice.engine.name == ("torch" if len(tried) == 1 else "openvino")
+
+
+def test_a_file_that_one_engine_cannot_run_goes_to_the_other(images, monkeypatch):
+    network = Network("file", CLASSES, Preprocessing((32, 32), (32, 32)), file="net.onnx")
+    patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": Slow("onnx", 1000)})
+    choice = choose("auto", network, images, 100)
+    assert [(t.engine, t.why_not) for t in choice.trials] == [("openvino", "no such operation"), ("onnx", "")]
+    patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": RuntimeError("nor here")})
+    with pytest.raises(RuntimeError, match=r"^nor here$"):
+        choose("auto", network, images, 100)
+
+
+@pytest.mark.parametrize(("n", "taken"), [(50_000, "torch"), (70_000, "compile")])
+def test_on_a_gpu_pytorch_is_compiled_where_it_pays(n, taken, network, images, monkeypatch):
+    monkeypatch.setattr(torch_engine, "device", lambda: "cuda")
+    patched(monkeypatch, {"torch": Slow("torch", 100), "compile": Slow("compile", 200)})
+    choice = choose("auto", network, images, n)
+    assert [t.engine for t in choice.trials] == ["torch", "compile"]
+    assert choice.engine.name == taken
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_an_onnx_file_of_one_batch(kind, network, images, tmp_path, require):
+    """Fixed to two images, in either precision."""
+    require(installed("onnx"), "onnxruntime")
+    module = network.module.half() if kind == "float16" else network.module
+    path = tmp_path / "two.onnx"
+    torch.onnx.export(module, (torch.zeros(2, 3, 32, 32, dtype=getattr(torch, kind)),), path, dynamo=False)
+    network.module.float()
+    file = Network("file", CLASSES, network.preprocessing, file=str(path))
+    engine = build("onnx", file)
+    assert engine.batch == 2
+    got = np.concatenate([engine(images[i : i + 2])[0] for i in range(0, 11, 2)])
+    np.testing.assert_allclose(got, by_hand(network, images)[0], atol=2e-4 if kind == "float32" else 0.05)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_onnx_file_that_cannot_run(images, tmp_path, require):
+    require(installed("onnx"), "onnxruntime")
+    path = tmp_path / "net.onnx"
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 10))
+    torch.onnx.export(
+        module,
+        (torch.zeros(1, 3, 16, 16),),
+        path,
+        dynamo=False,
+        input_names=["x"],
+        dynamic_axes={"x": {0: "n", 2: "h", 3: "w"}},
+    )
+    engine = build("onnx", Network("onnx/net", CLASSES, Preprocessing((32, 32), (32, 32)), file=str(path)))
+    with pytest.raises(InputError) as error:
+        engine(images[:2])
+    assert error.value.what == "ONNX Runtime cannot run the network."
+    assert error.value.details["where"] == "onnx/net"
+    assert "768" in error.value.details["got"]

@@ -1,0 +1,194 @@
+import importlib.util
+import json
+import pickle
+import shutil
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from manyhot.errors import InputError, MissingExtraError
+from manyhot.predict.sources import SourceLostError, open_source
+from source_kinds import expected, image_table, listed, write_folder, write_parquet
+
+
+@pytest.fixture
+def datasets(require, tmp_path, monkeypatch):
+    require(importlib.util.find_spec("datasets"), "datasets, of Hugging Face")
+    import datasets
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    return datasets
+
+
+def made(datasets, images, **columns):
+    """Return a data set as one has it in memory."""
+    names = sorted({image.label for image in images})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    content = {
+        "image": [{"bytes": image.data, "path": image.name} for image in images],
+        "label": [names.index(image.label) for image in images],
+    }
+    return datasets.Dataset.from_dict(content | columns, features=features)
+
+
+def refusal(where):
+    with pytest.raises(InputError) as error:
+        listed(open_source(where))
+    return str(error.value)
+
+
+def test_a_saved_data_set(tmp_path, datasets, images):
+    made(datasets, images).save_to_disk(tmp_path / "saved", num_shards=3)
+    source = open_source(tmp_path / "saved")
+    assert listed(source) == expected(images)
+    assert source.n == 30
+    assert source.strict
+    assert next(source.parts[0].items())[0].uri == f"{tmp_path}/saved/data-00000-of-00003.arrow#0"
+
+
+def test_saved_data_sets_are_read_without_their_package(tmp_path, datasets, images, monkeypatch):
+    made(datasets, images).save_to_disk(tmp_path / "saved")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert listed(open_source(tmp_path / "saved")) == expected(images)
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test")])
+def test_a_saved_data_set_in_a_bucket(tmp_path, datasets, images, s3, splits):
+    one = made(datasets, images)
+    datasets.DatasetDict(dict.fromkeys(splits, one)).save_to_disk(tmp_path / "saved", num_shards={"train": 3})
+    for path in (tmp_path / "saved").rglob("*.*"):
+        s3.pipe_file(f"photos/saved/{path.relative_to(tmp_path / 'saved').as_posix()}", path.read_bytes())
+    address = "s3://photos/saved" + ("/train" if len(splits) > 1 else "")
+    source = open_source(address)
+    assert listed(source) == expected(images)
+    assert source.strict
+    assert [part.n for part in source.parts] == [None] * 3
+    assert next(source.parts[1].items())[0].uri == ("s3://photos/saved/train/data-00001-of-00003.arrow#0")
+    assert pickle.loads(pickle.dumps(source)).fingerprint == open_source(address).fingerprint
+    if len(splits) > 1:
+        assert refusal("s3://photos/saved") == (
+            "The data set has several splits.\n"
+            "  where:   s3://photos/saved\n"
+            "  allowed: train, test\n"
+            "  do:      give one, such as s3://photos/saved/train"
+        )
+    shard = "photos/saved/train/data-00001-of-00003.arrow"
+    s3.pipe_file(shard, s3.cat_file(shard)[:1500])
+    assert open_source(address).fingerprint != source.fingerprint
+    assert refusal(address).startswith(f"The data set is not complete.\n  where:   s3://{shard}\n")
+    s3.rm("photos/saved/train/data-00000-of-00003.arrow")
+    assert refusal(address).startswith("The file cannot be opened.\n")
+
+
+def test_one_split_is_taken_and_of_several_one_is_asked_for(tmp_path, datasets, images):
+    one = made(datasets, images)
+    datasets.DatasetDict({"test": one}).save_to_disk(tmp_path / "one")
+    assert listed(open_source(tmp_path / "one")) == expected(images)
+    datasets.DatasetDict({"train": one, "test": one}).save_to_disk(tmp_path / "two")
+    assert refusal(tmp_path / "two") == (
+        "The data set has several splits.\n"
+        f"  where:   {tmp_path}/two\n"
+        "  allowed: train, test\n"
+        f"  do:      give one, such as {tmp_path}/two/train"
+    )
+    assert listed(open_source(tmp_path / "two" / "train")) == expected(images)
+
+
+@pytest.mark.parametrize("name", ["state.json", "data-00000-of-00001.arrow"])
+def test_a_saved_data_set_that_is_not_complete(tmp_path, datasets, images, name):
+    folder = tmp_path / "saved"
+    made(datasets, images).save_to_disk(folder)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["x"]}))
+    made(datasets, images).save_to_disk(folder / "x")
+    (folder / "x" / name).unlink()
+    assert refusal(folder) == (
+        "The folder is not a complete saved data set.\n"
+        f"  where:   {folder}/x\n"
+        f"  got:     no {name}\n"
+        "  do:      make or fetch it again"
+    )
+
+
+def test_a_truncated_data_file(tmp_path, datasets, images):
+    made(datasets, images).save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved" / "data-00000-of-00001.arrow"
+    path.write_bytes(path.read_bytes()[:3000])
+    assert refusal(tmp_path / "saved").startswith(
+        f"The data set is not complete.\n  where:   {path}\n  got:     "
+    )
+
+
+def test_rows_picked_by_an_index(tmp_path, datasets, images):
+    made(datasets, images).save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved" / "state.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"_indices_data_files": [{"filename": "i.arrow"}]})
+    )
+    assert refusal(tmp_path / "saved") == (
+        "The folder is not a data set as save_to_disk writes it.\n"
+        f"  where:   {tmp_path}/saved\n"
+        "  got:     rows picked by an index beside them\n"
+        "  do:      save it again with datasets 2.0 or later"
+    )
+
+
+def test_a_saved_data_set_that_vanished_ends_the_run(tmp_path, datasets, images):
+    made(datasets, images).save_to_disk(tmp_path / "saved")
+    source = open_source(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved")
+    with pytest.raises(SourceLostError) as error:
+        listed(source)
+    assert str(error.value).startswith("The storage of the images is gone.\n")
+
+
+def test_by_name_from_parquet(tmp_path, datasets, images):
+    write_parquet(tmp_path / "photos" / "train-00000-of-00001.parquet", images)
+    write_parquet(tmp_path / "photos" / "test-00000-of-00001.parquet", images[:3])
+    name = f"hf:{tmp_path}/photos"
+    assert listed(open_source(f"{name}:train")) == expected(images)
+    assert listed(open_source(f"{name}:test")) == expected(images[:3])
+    assert listed(open_source(f"{name}:train[10:20]")) == expected(images[10:20])
+    assert refusal(name) == (
+        "The data set has several splits.\n"
+        f"  where:   {name}\n"
+        "  allowed: train, test\n"
+        f"  do:      give one, such as {name}:train"
+    )
+
+
+def test_by_name_from_folders_of_classes(tmp_path, datasets, images):
+    write_folder(tmp_path / "photos", images)
+    source = open_source(f"hf:{tmp_path}/photos")
+    assert sorted(listed(source)) == expected(images)
+    assert source.n == 30
+
+
+def test_rows_without_names_are_numbered(tmp_path, datasets, images):
+    table = image_table(images).drop_columns("image").append_column("jpeg", [[i.data for i in images]])
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = listed(open_source(f"hf:{tmp_path}:train"))
+    assert [name for name, _, _ in found] == [f"{tmp_path.name}-train-{i:06}" for i in range(30)]
+    assert [data for _, _, data in found] == [i.data for i in images]
+
+
+def test_a_name_that_cannot_be_loaded(tmp_path, datasets):
+    assert refusal("hf:") == ("No data set is named.\n  where:   hf:\n  allowed: hf:NAME or hf:NAME:SPLIT")
+    message = refusal(f"hf:{tmp_path}/none")
+    assert message.startswith(f"The data set cannot be loaded.\n  where:   hf:{tmp_path}/none\n  got:     ")
+    assert message.endswith(
+        "\n  allowed: hf:NAME or hf:NAME:SPLIT"
+        "\n  do:      check its name and the network; a folder written by save_to_disk needs no hf:"
+    )
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtraError) as error:
+        open_source("hf:imagenet-1k:validation")
+    assert str(error.value) == (
+        "Reading a data set of Hugging Face by name needs datasets, which cannot be imported.\n"
+        "  got:     import of datasets halted; None in sys.modules\n"
+        '  do:      pip install "manyhot[hub]"'
+    )

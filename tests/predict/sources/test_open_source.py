@@ -1,0 +1,255 @@
+"""What holds for sources of every kind."""
+
+import importlib.util
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from manyhot.errors import InputError
+from manyhot.predict.sources import base, files, hub, open_source, parquet, tar
+from manyhot.predict.sources.base import cut
+from source_kinds import CLASSES, expected, listed, webdataset, write_folder, write_parquet, write_tar
+
+KINDS_ALLOWED = (
+    "a folder of images, a list (.txt, .csv), tar archives, Parquet, a Hugging Face data set (or hf:NAME)"
+)
+
+
+def folder(root, images):
+    return write_folder(root / "folder", images)
+
+
+def flat_folder(root, images):
+    write_list(root / "labels.csv", images)
+    (root / "flat").mkdir(parents=True)
+    for image in images:
+        (root / "flat" / image.name).write_bytes(image.data)
+    return root / "flat"
+
+
+def write_list(path, images):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(["path,label\n", *(f"flat/{image.name},{image.label}\n" for image in images)]))
+    return path
+
+
+def csv_list(root, images):
+    flat_folder(root, images)
+    return root / "labels.csv"
+
+
+def text_list(root, images):
+    flat_folder(root, images)
+    (root / "list.txt").write_text("".join(f"flat/{image.name} {image.label}\n" for image in images))
+    return root / "list.txt"
+
+
+def tars(root, images, ending="tar", mode="w"):
+    root.mkdir(parents=True, exist_ok=True)
+    for i in range(0, len(images), 12):
+        write_tar(root / f"{i:03}.{ending}", webdataset(images[i : i + 12]), mode)
+    return f"{root}/*.{ending}"
+
+
+def packed_tars(root, images):
+    return tars(root, images, "tar.gz", "w:gz")
+
+
+def plain_tar(root, images):
+    root.mkdir(parents=True)
+    return write_tar(root / "x.tar", [(f"val/{image.label}/{image.name}", image.data) for image in images])
+
+
+def tables(root, images):
+    write_parquet(root / "0.parquet", images[:12], row_group_size=5)
+    write_parquet(root / "1.parquet", images[12:])
+    return root
+
+
+def dataset_of(images):
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
+    )
+    content = {
+        "image": [{"bytes": image.data, "path": image.name} for image in images],
+        "label": [CLASSES.index(image.label) for image in images],
+    }
+    return datasets.Dataset.from_dict(content, features=features)
+
+
+def saved(root, images):
+    dataset_of(images).save_to_disk(root, num_shards=3)
+    return root
+
+
+def by_name(root, images):
+    write_parquet(root / "train.parquet", images)
+    return f"hf:{root}:train"
+
+
+KINDS = [folder, flat_folder, csv_list, text_list, tars, packed_tars, plain_tar, tables, saved, by_name]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def kind(request, require, tmp_path, monkeypatch):
+    """Return what makes a source of one kind, cut into parts of seven images."""
+    if request.param in (saved, by_name):
+        require(importlib.util.find_spec("datasets"), "datasets, of Hugging Face")
+        import datasets  # noqa: F401
+
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    for module in (files, tar, parquet, hub):
+        monkeypatch.setattr(module, "cut", lambda n: cut(n, 7))
+
+    def make(root, images):
+        where = request.param(root, images)
+        return open_source(where, labels=root / "labels.csv" if request.param is flat_folder else None)
+
+    return make
+
+
+def test_the_same_images(tmp_path, kind, images):
+    source = kind(tmp_path / "a", images)
+    assert sorted(listed(source)) == expected(images)
+    assert source.n in (30, None)
+    assert len({part.name for part in source.parts}) == len(source.parts) > 2
+    assert all(part.name.isdigit() for part in source.parts)
+    assert len({item.uri for part in source.parts for item, _ in part.items()}) == 30
+
+
+def test_the_number_of_images_of_a_part(tmp_path, kind, images):
+    for part in kind(tmp_path / "a", images).parts:
+        assert part.n in (len(list(part.items())), None)
+
+
+def test_parts_in_any_order_and_pickled(tmp_path, kind, images):
+    source = kind(tmp_path / "a", images)
+    alone = [listed(replace(source, parts=(part,))) for part in source.parts]
+    assert [listed(replace(source, parts=(part,))) for part in source.parts[::-1]] == alone[::-1]
+    again = pickle.loads(pickle.dumps(source))
+    assert [listed(replace(again, parts=(part,))) for part in again.parts] == alone
+    assert again.fingerprint == source.fingerprint
+
+
+def test_an_opener_is_pickled(tmp_path, kind, images):
+    source = kind(tmp_path / "a", images)
+    found = [
+        (item.image_id, pickle.loads(pickle.dumps(read))())
+        for part in source.parts
+        for item, read in part.items()
+    ]
+    assert sorted(found) == [(image.name, image.data) for image in images]
+
+
+def test_a_part_read_halfway_leaves_the_others_as_they_are(tmp_path, kind, images):
+    source = kind(tmp_path / "a", images)
+    whole = listed(source)
+    for part in source.parts:
+        next(part.items())
+    assert listed(source) == whole
+
+
+def test_shards_are_the_whole(tmp_path, kind, images):
+    source = kind(tmp_path / "a", images)
+    found = [row for i in range(3) for row in listed(source.shard(i, 3))]
+    assert sorted(found) == expected(images)
+
+
+def test_the_fingerprint_tells_sources_apart(tmp_path, kind, images):
+    moved = [replace(images[0], label=CLASSES[1]), *images[1:]]
+    added = [*images, replace(images[0], name="030.jpg")]
+    versions = [images, moved, added, images[:-1], images[1:]]
+    prints = [kind(tmp_path / str(i), version).fingerprint for i, version in enumerate(versions)]
+    assert len(set(prints)) == len(prints)
+
+
+def test_the_fingerprint_is_the_same_in_another_process(tmp_path, kind, images):
+    source = kind(tmp_path / "a", images)
+    code = (
+        "import pickle, sys; from pathlib import Path; "
+        "print(pickle.loads(Path(sys.argv[1]).read_bytes()).fingerprint)"
+    )
+    (tmp_path / "pickled").write_bytes(pickle.dumps(source))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pickled")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == source.fingerprint
+
+
+def refusal(where, **options):
+    with pytest.raises(InputError) as error:
+        open_source(where, **options)
+    return str(error.value)
+
+
+def test_what_is_not_there(tmp_path):
+    (tmp_path / "photos").mkdir()
+    assert refusal(tmp_path / "photo") == (
+        f"The source does not exist.\n  where:   {tmp_path}/photo\n  do:      did you mean {tmp_path}/photos?"
+    )
+    assert refusal(tmp_path / "x" / "y") == f"The source does not exist.\n  where:   {tmp_path}/x/y"
+
+
+def test_one_image(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    assert refusal(tmp_path / "a.jpg") == (
+        "This is one image.\n"
+        f"  where:   {tmp_path}/a.jpg\n"
+        f"  allowed: {KINDS_ALLOWED}\n"
+        "  do:      give the folder that it lies in, or a list of paths"
+    )
+
+
+def test_a_pattern_of_images(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").touch()
+    assert refusal(f"{tmp_path}/*.jpg") == (
+        "The pattern fits neither tar archives nor Parquet alone.\n"
+        f"  where:   {tmp_path}/*.jpg\n"
+        f"  got:     2 files, such as {tmp_path}/a.jpg\n"
+        f"  allowed: {KINDS_ALLOWED}\n"
+        "  do:      give the folder that it lies in, or a list of paths"
+    )
+
+
+@pytest.mark.parametrize(("name", "do"), [("a.zip", "\n  do:      unpack it"), ("a.npy", "")])
+def test_no_known_kind(tmp_path, name, do):
+    (tmp_path / name).touch()
+    assert refusal(tmp_path / name) == (
+        "This is no kind of source that can be read.\n"
+        f"  where:   {tmp_path}/{name}\n"
+        f"  allowed: {KINDS_ALLOWED}{do}"
+    )
+
+
+def test_an_empty_folder(tmp_path):
+    assert refusal(tmp_path) == (
+        "The folder holds no images.\n"
+        f"  where:   {tmp_path}\n"
+        f"  allowed: files ending in {', '.join(base.EXTENSIONS)}"
+    )
+
+
+def test_a_folder_called_like_a_file(tmp_path):
+    for name in ("x.tar", "x.csv", "x.jpg", "x.parquet"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").touch()
+        assert open_source(tmp_path / name).n == 1
+
+
+def test_archives_beside_images_are_passed_over(tmp_path, images):
+    write_folder(tmp_path, images)
+    write_tar(tmp_path / "backup.tar", [("z.jpg", b"")])
+    assert open_source(tmp_path).n == 30
+
+
+def test_labels_that_are_not_there(tmp_path, images):
+    write_folder(tmp_path, images)
+    assert refusal(tmp_path, labels=tmp_path / "x.csv") == (
+        f"The file does not exist.\n  where:   {tmp_path}/x.csv"
+    )

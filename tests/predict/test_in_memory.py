@@ -1,0 +1,276 @@
+"""Predictions in memory and in files, by a model of which everybody can tell what it should say."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from manyhot import tables
+from manyhot.classes import from_keys
+from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.predict.in_memory import predict
+from manyhot.predict.run import Settings, run
+from manyhot.predict.scoring import _logsumexp
+from manyhot.predict.sources import open_source
+from small_models import COLOURS
+
+pytestmark = pytest.mark.usefixtures("quick_trials")
+
+
+def test_best_classes_first_with_logits(folder, tint):
+    said = predict(folder, tint, top=2).predictions
+    assert said.image_id.to_pylist() == ["b.png", "g.png", "r.png"]
+    assert said.classes.tolist() == [[2, 3], [1, 3], [0, 3]]
+    assert said.scores.tolist() == [[10, 5]] * 3
+    assert (said.scores.dtype, said.logsumexp.dtype) == (np.float32, np.float32)
+    assert (said.model, said.score_kind, said.n_classes, said.class_hash) == (
+        "tint",
+        "logit",
+        4,
+        COLOURS.hash,
+    )
+
+
+def test_all_scores_and_their_logsumexp(folder, tint):
+    dense, best = predict(folder, tint, top=None).predictions, predict(folder, tint, top=1).predictions
+    assert dense.is_dense
+    assert dense.scores.shape == (3, 4)
+    np.testing.assert_allclose(best.logsumexp, np.log(np.exp(dense.scores.astype(float)).sum(1)), rtol=1e-6)
+    assert np.array_equal(dense.logsumexp, best.logsumexp)
+
+
+def test_large_logits_do_not_overflow():
+    large = _logsumexp(np.array([[1000, 1000], [-1000, -2000]], np.float32))
+    np.testing.assert_allclose(large, [1000 + np.log(2), -1000], rtol=1e-6)
+
+
+def test_images_with_labels_and_sizes(folder, tint):
+    images = predict(folder, tint).images
+    assert images.label.to_pylist() == [2, 1, 0]
+    assert images.table["uri"][0].as_py() == f"{folder.as_posix()}/blue/b.png"
+    assert images.table["width"].to_pylist() == [12] * 3
+    assert images.table["height"].to_pylist() == [10] * 3
+
+
+def test_no_label_column_where_no_folder_is_a_class(folder, tint):
+    assert predict(folder / "blue", tint).images.label.to_pylist() == [2]
+    (folder / "blue").rename(folder / "sky")
+    assert predict(folder / "sky", tint).images.label is None
+
+
+def test_labels_of_a_table(folder, tint, tmp_path):
+    (tmp_path / "labels.csv").write_text("file_name,class\nb.png,red\nr.png,2\n")
+    images = predict(folder, tint, labels=tmp_path / "labels.csv").images
+    assert images.label.to_pylist() == [0, None, 2]
+    (tmp_path / "labels.csv").write_text("file_name,class\nb.png,mauve\n")
+    with pytest.raises(InputError) as error:
+        predict(folder, tint, labels=tmp_path / "labels.csv")
+    assert str(error.value) == (
+        "A label is not in the class list.\n"
+        f"  where:   {folder}\n"
+        "  got:     mauve\n"
+        "  allowed: keys, names and numbers of the 4 classes of own classes\n"
+        "  do:      give the class list of these labels with --classes"
+    )
+
+
+def test_a_wrong_label_ends_the_run_before_an_image_is_scored(folder, tint, tmp_path):
+    (tmp_path / "labels.csv").write_text("file_name,class\nb.png,red\nr.png,mauve\n")
+    told = []
+    with pytest.raises(InputError, match="A label is not in the class list"):
+        run(
+            open_source(folder, labels=tmp_path / "labels.csv"),
+            tint,
+            tmp_path / "out",
+            Settings(),
+            notify=lambda kind, _: told.append(kind),
+        )
+    assert told == []
+
+
+def test_what_cannot_be_decoded_is_listed(folder, tint):
+    said = predict(folder, tint)
+    assert [(s.image_id, s.reason) for s in said.skipped] == [("e.jpg", "the file is empty")]
+
+
+def test_nothing_can_be_decoded(tmp_path, tint):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").touch()
+    (tmp_path / "in" / "b.jpg").write_text("no image")
+    for go in (lambda: predict(tmp_path / "in", tint), lambda: into(tmp_path / "in", tint, tmp_path / "out")):
+        with pytest.raises(InputError) as error:
+            go()
+        assert str(error.value) == (
+            "None of the images could be decoded.\n"
+            f"  where:   {tmp_path / 'in'}\n"
+            f"  got:     {tmp_path / 'in' / 'a.jpg'}: the file is empty; and 1 more"
+        )
+
+
+def test_progress_counts_images(folder, tint):
+    seen = []
+    predict(folder, tint, batch=3, progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(3, 4), (4, 4)]
+
+
+def test_classes_of_the_data_set_are_found_by_key(folder, tint):
+    some = from_keys(("blue", "red"), "two colours")
+    said = predict(folder, tint, classes=some, top=2)
+    assert said.predictions.classes.tolist() == [[0, 1], [0, 1], [1, 0]]
+    assert said.predictions.scores.tolist() == [[10, 0], [0, 0], [10, 0]]
+    np.testing.assert_allclose(said.predictions.logsumexp, np.log(np.exp([[10, 0], [0, 0], [10, 0]]).sum(1)))
+    assert (said.predictions.class_hash, said.images.label.to_pylist()) == (some.hash, [0, None, 1])
+
+
+def test_classes_that_the_model_does_not_know(folder, tint):
+    with pytest.raises(MatchError) as error:
+        predict(folder, tint, classes=from_keys(("blue", "mauve", "teal"), "three"))
+    assert str(error.value) == (
+        "The model does not know all classes of the data set.\n"
+        "  where:   tint\n"
+        "  got:     2 of 3 unknown, such as mauve\n"
+        "  allowed: the 4 keys of own classes, such as red\n"
+        "  do:      choose a model that does, or give a list without them with --classes"
+    )
+
+
+def test_scores_that_are_not_numbers(folder, tint):
+    broken = replace(tint, forward=lambda images: np.full((len(images), 4), np.nan))
+    with pytest.raises(InputError) as error:
+        predict(folder, broken)
+    assert str(error.value) == (
+        "The network gives scores that are not numbers (NaN).\n"
+        "  where:   tint\n"
+        f"  got:     for {folder}/blue/b.png\n"
+        "  do:      use a higher --precision, or check the weights"
+    )
+
+
+def test_scores_of_another_shape(folder, tint):
+    broken = replace(tint, forward=lambda images: np.zeros((len(images), 3)))
+    with pytest.raises(InputError) as error:
+        predict(folder, broken)
+    assert str(error.value) == (
+        "The model does not return a score for each image and class.\n"
+        "  where:   tint\n"
+        "  got:     shape (3, 3)\n"
+        "  allowed: shape (3, 4)"
+    )
+
+
+def test_a_model_that_runs_itself_has_no_other_engine(folder, tint):
+    with pytest.raises(InputError) as error:
+        predict(folder, tint, engine="openvino")
+    assert str(error.value) == (
+        "This model brings its own way to run.\n"
+        "  where:   tint\n"
+        "  got:     --engine openvino\n"
+        "  allowed: scores alone, from --engine auto"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"top": 0}, "top must be at least 1.\n  got:     0"),
+        ({"workers": 0}, "workers must be at least 1.\n  got:     0"),
+        ({"precision": "f8"}, "There is no such precision.\n  got:     f8\n  allowed: f32, bf16, f16"),
+    ],
+)
+def test_options_out_of_range(folder, tint, options, what):
+    with pytest.raises(InputError) as error:
+        predict(folder, tint, **options)
+    assert str(error.value) == what
+
+
+def test_an_unknown_model(folder):
+    with pytest.raises(UnknownNameError) as error:
+        predict(folder, "efficientnet-lite7")
+    assert str(error.value).endswith(
+        "do:      did you mean 'efficientnet-lite2' or 'efficientnet-lite1' or 'efficientnet-lite0'?"
+    )
+
+
+# Files.
+
+
+def into(source, network, out, **settings):
+    return run(open_source(str(source)), network, out, Settings(**settings))
+
+
+def read(out, model="tint"):
+    path = out / f"{model}.parquet"
+    return tables.predictions_from_table(tables.read(path, "predictions"), model="?")
+
+
+@pytest.mark.parametrize("top", [1, 3, 20, None])
+def test_files_hold_what_memory_does(folder, tint, tmp_path, top):
+    said = predict(folder, tint, top=top)
+    into(folder, tint, tmp_path / "out", top=top)
+    found = read(tmp_path / "out")
+    assert found.about() == said.predictions.about()
+    assert found.image_id.equals(said.predictions.image_id)
+    for name in ("classes", "scores", "logsumexp"):
+        assert np.array_equal(getattr(found, name), getattr(said.predictions, name))
+    images = tables.read(tmp_path / "out" / "images.parquet", "images")
+    assert images.to_pylist() == said.images.table.to_pylist()
+    with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    reason = {"reason": "the file is empty", "model": "tint"}
+    assert rows == [{"image_id": "e.jpg", "uri": f"{folder}/e.jpg", **reason}]
+    assert not (tmp_path / "out" / ".parts").exists()
+
+
+def test_same_images_same_bytes(many, tint, tmp_path):
+    for name in ("a", "b"):
+        into(many, tint, tmp_path / name, workers=2)
+    for file in ("tint.parquet", "images.parquet", "skipped.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_readable_without_manyhot(folder, tint, tmp_path):
+    into(folder, tint, tmp_path, top=2)
+    assert pq.read_table(tmp_path / "tint.parquet").to_pylist()[0]["classes"] == [2, 3]
+    assert pq.read_table(tmp_path / "images.parquet").to_pylist()[2]["label"] == 0
+
+
+def test_metadata_tell_engine_and_precision(folder, tint, tmp_path):
+    into(folder, tint, tmp_path)
+    about = tables.metadata(pq.read_schema(tmp_path / "tint.parquet"))
+    assert (about["engine"], about["precision"], about["difference_from_torch"]) == ("own", "f32", "")
+
+
+def test_two_models_share_a_folder(folder, tint, tmp_path):
+    into(folder, tint, tmp_path)
+    green = folder / "green" / "g.png"
+    green.write_bytes(bytes(green.stat().st_size))  # damaged between the two
+    done = into(folder, replace(tint, name="own/other"), tmp_path)
+    assert [f.name for f in done.merged.files] == ["own--other.parquet"]
+    assert len(read(tmp_path)) == 3
+    assert len(read(tmp_path, "own--other")) == 2
+    images = tables.read(tmp_path / "images.parquet", "images")
+    assert sorted(images["image_id"].to_pylist()) == ["b.png", "g.png", "r.png"]
+    with (tmp_path / "skipped.csv").open(newline="") as file:
+        rows = [(r["image_id"], r["model"]) for r in csv.DictReader(file)]
+    assert rows == [("e.jpg", "own/other"), ("g.png", "own/other"), ("e.jpg", "tint")]
+
+
+def test_an_image_that_vanishes_while_running(folder, tint):
+    gone = folder / "red" / "r.png"
+    source = open_source(str(folder))
+    gone.unlink()
+    from manyhot.predict.engines import build
+    from manyhot.predict.scoring import Keep, score_parts
+
+    (part,) = score_parts(source.parts, tint, build("auto", tint), Keep())
+    assert (
+        dict(zip((i.image_id for i in part.items), part.reasons, strict=True))["r.png"] == "the file is gone"
+    )
+
+
+def test_pictures_that_are_larger_than_the_crop_are_resized(tmp_path, tint):
+    Image.new("RGB", (100, 50), "red").save(tmp_path / "a.png")
+    assert predict(tmp_path, tint).predictions.classes[0, 0] == 0

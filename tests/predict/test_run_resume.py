@@ -1,0 +1,423 @@
+"""What a run that ended early left: found again, finished, and the same as if nothing had happened."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from forking import predictions
+from manyhot.classes import from_keys
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.predict.parts import Parts
+from manyhot.predict.run import Settings, prepare, run
+from manyhot.predict.scoring import score_parts
+from manyhot.predict.sources import Files, open_source
+from manyhot.predict.sources.base import Source
+from small_models import COLOURS
+
+SLOW = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from manyhot.predict.network import Network
+sys.path.insert(0, {tests!r})
+from small_models import COLOURS, SMALL, mean_colour
+
+def model():
+    most = int(Path("parts").read_text()) if Path("parts").exists() else 99
+    def forward(images):
+        time.sleep(0.004 * len(images))
+        while len(list(Path("out").rglob("0*.parquet"))) > most:
+            time.sleep(0.01)
+        return mean_colour(images)
+    return Network("tint", COLOURS, SMALL, forward=forward)
+"""
+
+
+pytestmark = pytest.mark.usefixtures("quick_trials")
+
+
+def opened(folder):
+    """Return a source of 46 images, twenty a part."""
+    names = sorted(path.name for path in Path(folder).iterdir())
+    parts = tuple(Files(f"{i:05}", str(folder), tuple(names[20 * i :][:20])) for i in range(3))
+    return Source(str(folder), parts)
+
+
+def go(folder, network, out, notify=None, **settings):
+    return run(opened(folder), network, out, Settings(**settings), "a call", notify)
+
+
+def contents(out):
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def few(tmp_path):
+    """46 noisy images, of which one is empty."""
+    (tmp_path / "few").mkdir()
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (46, 16, 20, 3), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / "few" / f"{i:05}.jpg")
+    (tmp_path / "few" / "00003.jpg").write_bytes(b"")
+    return tmp_path / "few"
+
+
+@pytest.fixture
+def undisturbed(few, tint, tmp_path):
+    go(few, tint, tmp_path / "undisturbed")
+    return contents(tmp_path / "undisturbed")
+
+
+def test_parts_that_are_there_are_not_made_again(few, tint, tmp_path, undisturbed):
+    out = tmp_path / "out"
+    go(few, tint, out, shard=(1, 3))
+    assert [p.name for p in Parts(out, "tint").folder.iterdir()] == ["00001.parquet"]
+    seen = []
+    done = go(few, tint, out, notify=lambda kind, told: seen.append((kind, told)))
+    assert dict(seen)["model"]["left"] == done.n == 26
+    assert contents(out) == undisturbed
+
+
+def test_progress_and_rate_are_of_this_run(few, tint, tmp_path):
+    """Images that were there already are not counted; the time left is that of the rest at this pace."""
+    out, told = tmp_path / "out", []
+    go(few, tint, out, shard=(1, 3))
+    begun = time.perf_counter()
+    done = go(few, tint, out, lambda kind, event: kind == "progress" and told.append(event), batch=5)
+    took = time.perf_counter() - begun
+    assert [(t["images"], t["of"]) for t in told] == [(n, 26) for n in (5, 10, 15, 20, 25, 26)]
+    for t in told:
+        left = (26 - t["images"]) / t["images_per_second"]
+        assert t["seconds_left"] == pytest.approx(left, rel=0.01, abs=0.1)  # both are rounded
+    assert done.rate > done.n / took
+    assert go(few, tint, out).rate == 0
+
+
+def test_shards_in_any_order_are_one_run(few, tint, tmp_path, undisturbed):
+    out = tmp_path / "out"
+    left = [go(few, tint, out, shard=(i, 3)).missing for i in (2, 0, 1)]
+    assert left == [2, 1, 0]
+    assert contents(out) == undisturbed
+    again = go(few, tint, out, shard=(0, 3))
+    assert (again.merged, again.n, again.missing) == (None, 0, 0)
+
+
+def test_more_shards_than_parts(few, tint, tmp_path, undisturbed):
+    """Some have nothing to do, whenever they come."""
+    out = tmp_path / "out"
+    done = [go(few, tint, out, shard=(i, 5)) for i in (4, 0, 3, 1, 2)]
+    assert [(d.n, d.missing) for d in done] == [(0, 3), (20, 2), (0, 2), (20, 1), (6, 0)]
+    assert contents(out) == undisturbed
+
+
+def test_a_shard_without_images_that_ends_last(few, tint, tmp_path, undisturbed):
+    out = tmp_path / "out"
+    idle = prepare(opened(few), tint, out, Settings(shard=(4, 5)))
+    for i in range(3):
+        job = prepare(opened(few), tint, out, Settings(shard=(i, 5)))
+        for scored in score_parts(job.missing, tint, job.choice.engine, job.keep):
+            job.write(scored)
+    done = idle.finish("a call")
+    assert (done.merged.n, done.merged.n_skipped) == (45, 1)
+    assert contents(out) == undisturbed  # the engine among it
+
+
+@pytest.mark.parametrize("shards", [[(0, 1)] * 3, [(0, 3), (1, 3), (2, 3)], [(0, 2), (1, 2), (0, 1)]])
+def test_processes_at_once(few, tint, tmp_path, undisturbed, shards):
+    """The same command several times, and shards that end together: nobody takes away what another reads."""
+    out = tmp_path / "out"
+    for _ in range(5):
+        with ThreadPoolExecutor(len(shards)) as pool:
+            done = list(pool.map(lambda shard: go(few, tint, out, shard=shard), shards))
+        assert contents(out) == undisturbed
+        assert any(d.merged and (d.merged.n, d.merged.n_skipped) == (45, 1) for d in done)
+        shutil.rmtree(out)
+
+
+def test_two_models_at_once(few, tint, tmp_path):
+    """Both write the images and what was skipped."""
+    models = [replace(tint, name=name) for name in "abcd"]
+    for model in models:
+        go(few, model, tmp_path / "one")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda model: go(few, model, tmp_path / "out"), models))
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+def test_a_run_that_is_complete_does_nothing(few, tint, tmp_path, undisturbed):
+    done = go(few, tint, tmp_path / "undisturbed")
+    assert (done.merged, done.n, done.missing) == (None, 0, 0)
+    assert contents(tmp_path / "undisturbed") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="absent: os.fork")
+def test_killed_at_each_step(few, tint, tmp_path):
+    """kill -9 at each step in the file system; the same command leaves what an undisturbed one does."""
+    for path in sorted(few.iterdir())[8:]:
+        path.unlink()
+    names = sorted(path.name for path in few.iterdir())
+    parts = tuple(Files(f"{i:05}", str(few), tuple(names[4 * i :][:4])) for i in range(2))
+    run(Source(str(few), parts), tint, tmp_path / "undisturbed", Settings())
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    script = f"import runpy, sys; sys.path[0] = {here!r}; runpy.run_path({here + '/dying.py'!r})"
+    told = predictions.run(few, tmp_path / "out", tmp_path / "undisturbed", script=script)
+    steps, _, wrong = told.stdout.strip().partition(" ")
+    assert wrong == "[]"
+    assert int(steps) > 30
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(many, tint, tmp_path):
+    """kill -9 twice on the way, then to the end: the rows of an undisturbed run."""
+    out = tmp_path / "out"
+    run(open_source(many), tint, tmp_path / "undisturbed", Settings())
+    (tmp_path / "slow.py").write_text(SLOW.format(tests=os.path.dirname(__file__)))  # noqa: PTH120
+    words = ["predict", str(many), "--model", "python:slow:model", "--out", str(out)]
+    for i in range(2):
+        (tmp_path / "parts").write_text(str(i))  # it comes no further than into the one after these
+        process = predictions.start(*words, folder=tmp_path, cwd=tmp_path)
+        until = time.monotonic() + 60
+        while len(list((out / ".parts").rglob("0*.parquet"))) <= i and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.1)  # somewhere within the next part
+        process.kill()
+        process.wait()
+        assert not (out / "tint.parquet").exists()
+    (tmp_path / "parts").unlink()
+    predictions.run(*words, cwd=tmp_path)
+    assert set(contents(out)) == set(contents(tmp_path / "undisturbed"))
+    for name in ("tint.parquet", "images.parquet"):  # their metadata tell the call
+        assert pq.read_table(out / name).equals(pq.read_table(tmp_path / "undisturbed" / name))
+    ids = pq.read_table(out / "tint.parquet")["image_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 1100
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_once(many, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW.format(tests=os.path.dirname(__file__)).replace("0.004", "0.05"))  # noqa: PTH120
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manyhot", "predict", str(many), "--model", "python:slow:model"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("tint: own f32 on cpu")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)  # of the 55 that it would take
+    assert (process.returncode, errors) == (130, "Interrupted; no file was left half-written.\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "got", "allowed"),
+    [({"top": 3}, "top", 20, 3), ({"engine": "own", "top": None}, "top", 20, None)],
+)
+@pytest.mark.parametrize("shard", [(0, 1), (1, 3)])
+def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allowed, shard):
+    out = tmp_path / "out"
+    go(few, tint, out, shard=(0, 3))
+    with pytest.raises(MatchError) as error:
+        go(few, tint, out, shard=shard, **settings)
+    part = out / ".parts" / "tint" / "00000.parquet"
+    assert str(error.value) == (
+        f"The folder holds predictions of another run: its {what} differs.\n"
+        f"  where:   {part}\n"
+        f"  got:     {got}\n"
+        + (f"  allowed: {allowed}\n" if allowed is not None else "")
+        + "  do:      choose another --out, or delete these"
+    )
+
+
+def test_shards_of_other_settings_at_once(few, tint, tmp_path):
+    """Begun when no part was there that could have told."""
+    out = tmp_path / "out"
+    job = prepare(opened(few), tint, out, Settings(shard=(1, 3), top=3))
+    go(few, tint, out, shard=(0, 3))
+    go(few, tint, out, shard=(2, 3))
+    for scored in score_parts(job.missing, tint, job.choice.engine, job.keep):
+        job.write(scored)
+    with pytest.raises(MatchError) as error:
+        job.finish()
+    assert str(error.value).startswith("The folder holds predictions of another run: its top differs.\n")
+    assert not (out / "tint.parquet").exists()
+
+
+def test_a_source_that_changed(few, tint, tmp_path):
+    out = tmp_path / "out"
+    go(few, tint, out)
+    (few / "00000.jpg").unlink()
+    with pytest.raises(MatchError) as error:
+        go(few, tint, out)
+    assert str(error.value).startswith("The folder holds predictions of another run: its source differs.\n")
+    with pytest.raises(MatchError) as error:
+        go(few, replace(tint, name="other"), out)
+    assert str(error.value) == (
+        "The folder holds the table of other images, or of these with other labels.\n"
+        f"  where:   {out / 'images.parquet'}\n"
+        "  do:      choose another --out"
+    )
+
+
+def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
+    """It may hold the very images: it is not written over."""
+    path = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"image_id": ["a"], "image": [b"of somebody"]}), path)
+    before = path.read_bytes()
+    with pytest.raises(MatchError, match="The folder holds the table of other images"):
+        go(few, tint, tmp_path)
+    path.write_bytes(b"cut")
+    with pytest.raises(InputError, match="The file is not a complete Parquet file"):
+        go(few, tint, tmp_path)
+    path.unlink()
+    (tmp_path / "skipped.csv").write_text("file,why\na,b\n")
+    with pytest.raises(MatchError) as error:
+        go(few, tint, tmp_path)
+    assert str(error.value) == (
+        "The folder holds a file that manyhot did not write.\n"
+        f"  where:   {tmp_path / 'skipped.csv'}\n"
+        "  do:      choose another --out"
+    )
+    assert before
+
+
+def test_labels_in_two_class_lists(folder, tint, tmp_path):
+    """The images table has one column of labels."""
+    other = replace(tint, name="other", classes=from_keys(("grey", "red", "green", "blue"), "turned"))
+    run(open_source(folder), tint, tmp_path / "out", Settings())
+    with pytest.raises(MatchError) as error:
+        run(open_source(folder), other, tmp_path / "out", Settings())
+    assert str(error.value) == (
+        "The labels of the images in the folder count in another class list.\n"
+        f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
+        f"  got:     that of other: {other.classes.hash}\n"
+        f"  allowed: {COLOURS.hash}\n"
+        "  do:      give both models the same --classes, or choose another --out"
+    )
+
+
+def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    images = [path.read_bytes() for path in sorted(few.iterdir())[:2]]
+    pq.write_table(pa.table({"image": images, "image_id": ["a.jpg", "b.jpg"]}), tables / "a.parquet")
+    for source, out in ((tables, tables / "out"), (tables, tables), (f"{tables}/*.parquet", tables)):
+        with pytest.raises(InputError) as error:
+            run(open_source(source), tint, out, Settings())
+        assert str(error.value) == (
+            "The output would lie among the tables that the images are in.\n"
+            f"  where:   {out}\n"
+            f"  got:     a source of the Parquet files in {source}\n"
+            "  do:      choose an --out outside of it"
+        )
+    run(open_source(tables / "a.parquet"), tint, tables, Settings())  # which alone is read
+    assert (tables / "tint.parquet").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing", None], ids=["empty", "garbage", "cut"])
+def test_a_part_that_is_damaged(few, tint, tmp_path, undisturbed, content):
+    """By a disk that lost power, or a copy that was broken off: it is made again, whoever made it."""
+    out = tmp_path / "out"
+    go(few, tint, out, shard=(0, 3))
+    go(few, tint, out, shard=(1, 3))
+    part = out / ".parts" / "tint" / "00000.parquet"
+    part.write_bytes(part.read_bytes()[:-100] if content is None else content)
+    assert go(few, tint, out, shard=(2, 3)).missing == 1
+    assert go(few, tint, out).n == 20
+    assert contents(out) == undisturbed
+
+
+def test_a_part_that_is_damaged_within(few, tint, tmp_path):
+    """Its end, which tells what it is, is whole."""
+    out = tmp_path / "out"
+    go(few, tint, out, shard=(0, 3))
+    go(few, tint, out, shard=(1, 3))
+    part = out / ".parts" / "tint" / "00000.parquet"
+    content = part.read_bytes()
+    part.write_bytes(b"\xff" * 400 + content[400:])
+    with pytest.raises(InputError) as error:
+        go(few, tint, out)
+    lines = str(error.value).split("\n")
+    assert lines[:2] == ["A part of an earlier run cannot be read.", f"  where:   {part}"]
+    assert lines[2].startswith("  got:     ")
+    assert lines[3:] == ["  do:      delete it, and run the same command again"]
+    assert not (out / "tint.parquet").exists()
+
+
+def test_what_a_killed_process_left_is_removed(few, tint, tmp_path, undisturbed):
+    out = tmp_path / "undisturbed"
+    (out / ".parts" / "tint").mkdir(parents=True)
+    (out / ".parts" / "tint" / "00000.parquet").touch()
+    (out / ".lock").touch()
+    for name in ("tint.parquet", "images.parquet", "skipped.csv", "embeddings/tint.npy"):
+        path = out / name
+        path.parent.mkdir(exist_ok=True)
+        (path.parent / f".{path.name}.k2j3.part").touch()
+    go(few, tint, out)
+    assert contents(out) == undisturbed
+
+
+def test_a_folder_that_cannot_be_written_to(few, tint, tmp_path):
+    """Said before the first image is scored."""
+    (tmp_path / "out").touch()
+    seen = []
+    with pytest.raises(OutputError) as error:
+        go(few, tint, tmp_path / "out" / "x", notify=lambda kind, told: seen.append(kind))
+    assert str(error.value) == (
+        "Cannot write the file: Not a directory.\n"
+        f"  where:   {tmp_path / 'out' / 'x' / '.lock'}\n"
+        "  do:      choose a place that you may write to"
+    )
+    assert not seen
+
+
+def test_a_full_disk(few, tint, tmp_path, monkeypatch):
+    """The part that does not fit is not there; those before it are, and the run goes on from them."""
+    write, written = pq.write_table, []
+
+    def full(table, where, **options):
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+        written.append(where)
+        return write(table, where, **options)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    out = tmp_path / "out"
+    with pytest.raises(OutputError) as error:
+        go(few, tint, out)
+    assert str(error.value) == (
+        "The disk is full; this file was not written.\n"
+        f"  where:   {out / '.parts' / 'tint' / '00001.parquet'}\n"
+        "  do:      free some space or choose another --out"
+    )
+    assert [p.name for p in out.rglob("*") if p.is_file()] == ["00000.parquet"]
+    monkeypatch.setattr(pq, "write_table", write)
+    assert go(few, tint, out).merged.n == 45
+
+
+def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
+    """Where a source cannot know in advance."""
+    source = opened(few)
+    part = replace(source.parts[1], paths=(source.parts[0].paths[0], *source.parts[1].paths[1:]))
+    with pytest.raises(InputError) as error:
+        run(replace(source, parts=(source.parts[0], part)), tint, tmp_path / "out", Settings())
+    assert str(error.value) == (
+        "Two images have the same base name.\n"
+        f"  where:   {few}\n"
+        "  got:     00000.jpg\n"
+        "  allowed: each base name once: it is the image's id in every table\n"
+        "  do:      rename one of them, and predict them anew"
+    )

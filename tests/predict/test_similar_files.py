@@ -1,0 +1,240 @@
+"""Similar images from folders that predict wrote."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from manyhot import tables
+from manyhot.errors import InputError, OutputError
+from manyhot.files import sha256
+from manyhot.predict.similar import Embedded, neighbours_of, similar, similar_files
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Return a function that writes what predict leaves for one model in a folder of the working one."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(folder, model="timm/one", n=12, *, size=8, label=True, embeddings=True, seed=0):
+        rng = np.random.default_rng(seed)
+        ids = pa.array([f"{folder}{i}.jpg" for i in range(n)])
+        classes = np.argsort(rng.random((n, 3)), axis=1)
+        predictions = tables.Predictions(ids, model, classes, n_classes=3, class_hash="aaaa")
+        name = tables.predictions_file_name(model)
+        tables.write_predictions(predictions, Path(folder) / name)
+        images = {"image_id": ids, "uri": ids}
+        if label:
+            images["label"] = pa.array(np.arange(n) % 3, pa.int32())
+        tables.write(pa.table(images), Path(folder) / "images.parquet", "images")
+        vectors = rng.standard_normal((n, size)).astype(np.float16)
+        if embeddings:
+            (Path(folder) / "embeddings").mkdir(exist_ok=True)
+            np.save(Path(folder) / "embeddings" / f"{name.removesuffix('.parquet')}.npy", vectors)
+        return Embedded(predictions, vectors, tables.Images(pa.table(images)))
+
+    return write
+
+
+def test_a_folder_against_itself(write):
+    index = write("a")
+    done = []
+    found, written = similar_files(
+        "a",
+        k=3,
+        out="out/similar.parquet",
+        call="manyhot similar a",
+        progress=lambda *told: done.append(told),
+    )
+    assert written == [Path("out/similar.parquet")]
+    table = tables.read(written[0], "similar")
+    assert table.equals(found.table)
+    assert table.equals(similar(index, k=3).table)
+    assert done[-1] == ("similar images", 12 * 3 * 4, 12 * 3 * 4)
+    about = tables.metadata(table)
+    assert (about["model"], about["call"], json.loads(about["notes"])) == (
+        "timm/one",
+        "manyhot similar a",
+        list(found.notes),
+    )
+    assert json.loads(about["inputs"]) == {
+        file: sha256(f"a/{file}")
+        for file in ("timm--one.parquet", "embeddings/timm--one.npy", "images.parquet")
+    }
+
+
+def test_queries_from_another_folder(write):
+    index, queries = write("a"), write("b", n=5, seed=1)
+    found, (path,) = similar_files("a", queries="b", classes="any", k=2)
+    assert found.table.equals(similar(index, queries, classes="any", k=2).table)
+    assert path == Path("similar.parquet")
+    assert len(json.loads(tables.metadata(tables.read(path, "similar"))["inputs"])) == 6
+
+
+def test_the_same_files_give_the_same_bytes(write):
+    write("a")
+    for out in ("1.parquet", "2.parquet"):
+        similar_files("a", out=out)
+    assert Path("1.parquet").read_bytes() == Path("2.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["timm/two", "timm--two"])
+def test_one_of_several_models(write, name):
+    write("a")
+    two = write("a", "timm/two", seed=2)
+    found, _ = similar_files("a", model=name)
+    assert found.table.equals(similar(two).table)
+
+
+def test_images_without_a_table_have_no_labels_and_need_none(write):
+    write("a")
+    Path("a/images.parquet").unlink()
+    assert len(similar_files("a", classes="any")[0].table) == 12
+    with pytest.raises(InputError, match="The images of the index have no labels"):
+        similar_files("a")
+
+
+def test_nothing_is_written_after_an_error(write):
+    write("a", label=False)
+    with pytest.raises(InputError):
+        similar_files("a")
+    assert not Path("similar.parquet").exists()
+
+
+def test_an_unwritable_place(write):
+    write("a")
+    Path("file").write_text("")
+    with pytest.raises(OutputError):
+        similar_files("a", out="file/similar.parquet")
+
+
+def message_of(**options):
+    with pytest.raises(InputError) as error:
+        similar_files("a", **options)
+    return str(error.value)
+
+
+def test_no_such_folder(write):
+    assert message_of() == (
+        "The folder does not exist.\n"
+        "  where:   a\n"
+        "  allowed: a folder that manyhot predict --embeddings wrote"
+    )
+    Path("a").write_text("")
+    assert message_of().startswith("This is a file, not a folder.")
+
+
+def test_no_embeddings(write):
+    write("a", embeddings=False)
+    assert message_of() == (
+        "The folder holds no embeddings.\n"
+        "  where:   a\n"
+        "  allowed: files of embeddings/ beside the predictions, called like these\n"
+        "  do:      predict these images again, with --embeddings"
+    )
+
+
+def test_several_models(write):
+    write("a")
+    write("a", "timm/two")
+    assert message_of() == (
+        "The folder holds embeddings of several models.\n"
+        "  where:   a\n"
+        "  got:     timm/one, timm/two\n"
+        "  allowed: one of them\n"
+        "  do:      name it: --model timm/one"
+    )
+
+
+def test_neighbours_by_one_of_several_models(write):
+    write("a")
+    two = write("a", "timm/two", seed=1)
+    with pytest.raises(InputError) as error:
+        neighbours_of("a", None)
+    assert str(error.value) == (
+        "The folder holds embeddings of several models.\n"
+        "  where:   a\n"
+        "  got:     timm/one, timm/two\n"
+        "  allowed: one of them\n"
+        "  do:      name it: --embeddings-of timm/one"
+    )
+    table, _ = neighbours_of("a", None, model="timm/two")
+    assert table.equals(similar(two, k=10, classes="any").table)
+
+
+def test_another_model(write):
+    write("a")
+    assert message_of(model="timm/ones") == (
+        "The folder holds no embeddings of 'timm/ones'.\n"
+        "  where:   a\n"
+        "  allowed: timm/one\n"
+        "  do:      did you mean 'timm/one'?"
+    )
+    assert message_of(model="x") == (
+        "The folder holds no embeddings of 'x'.\n"
+        "  where:   a\n"
+        "  allowed: timm/one\n"
+        "  do:      name one of these, or predict with this model and --embeddings"
+    )
+
+
+def test_queries_by_another_model(write):
+    write("a")
+    write("b", "timm/two")
+    assert message_of(queries="b") == (
+        "The folder holds no embeddings of 'timm/one'.\n"
+        "  where:   b\n"
+        "  allowed: timm/two\n"
+        "  do:      did you mean 'timm/two'?"
+    )
+
+
+def test_lengths_differ(write):
+    write("a")
+    np.save("a/embeddings/timm--one.npy", np.ones((11, 8), np.float16))
+    assert message_of() == (
+        "There are not as many embeddings as predictions.\n"
+        "  where:   a\n"
+        "  got:     timm/one: 11 rows\n"
+        "  allowed: 12 rows: row i belongs to row i of the predictions\n"
+        "  do:      predict these images again, with --embeddings"
+    )
+
+
+def test_dimensions_differ(write):
+    write("a")
+    write("b", size=6)
+    assert message_of(queries="b") == (
+        "The embeddings of queries and index differ in length.\n"
+        "  where:   b\n"
+        "  got:     6 numbers an image\n"
+        "  allowed: 8, as in a\n"
+        "  do:      predict both with the same weights of the model, with --embeddings"
+    )
+
+
+@pytest.mark.parametrize("content", ["cut", b"", b"no array"])
+def test_broken_embeddings(write, content):
+    write("a")
+    path = Path("a/embeddings/timm--one.npy")
+    path.write_bytes(path.read_bytes()[:-7] if content == "cut" else content)
+    lines = message_of().splitlines()
+    assert lines[:2] == [
+        "The file is not a complete array of embeddings.",
+        "  where:   a/embeddings/timm--one.npy",
+    ]
+    assert lines[3:] == ["  do:      predict these images again, with --embeddings"]
+
+
+def test_places_that_are_not_written_to(write):
+    write("a")
+    assert message_of(out="similar.csv") == (
+        "Cannot write this kind of file.\n  where:   similar.csv\n  allowed: .parquet"
+    )
+    assert message_of(out="a/images.parquet") == (
+        "The table would be written over what it is made of.\n"
+        "  where:   a/images.parquet\n"
+        "  do:      choose another --out"
+    )

@@ -1,0 +1,80 @@
+"""More and fewer raters while a campaign runs: exactly as many as are wanted, or as had answered before."""
+
+import random
+
+import pytest
+
+from stores import NO, YES, answer, answers_by_question, filled, rater
+
+
+def test_fewer_raters_and_more_again_ask_nobody_too_much(url, pass_time):
+    store = filled(url, pages=1, classes=2, raters=2)
+    ann, bob, cem, dan = (rater(store, name) for name in ("ann", "bob", "cem", "dan"))
+    for who, part in ((ann, 0), (bob, 1)):
+        (visit,) = store.queue(who).visits
+        answer(store, who, visit, [part])
+    pass_time()  # both leave: each question has one answer, in a slot of its own
+    store.change_settings(raters=1)
+    assert [store.queue(who).reason for who in (ann, bob, cem)] == ["finished"] * 3
+    assert store.count_free() == 0
+    store.change_settings(raters=2)
+    for who in (cem, dan):
+        while visits := store.queue(who).visits:
+            answer(store, who, visits[0])
+    assert {len(names) for names in answers_by_question(store).values()} == {2}
+    assert store.count_free() == 0
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_the_owner_wants_meanwhile(url, pass_time, seed):
+    """As in `test_store_assigning`, with another number of raters every now and then."""
+    rng = random.Random(seed)
+    wanted = most = rng.choice((1, 2, 3))
+    store = filled(url, pages=rng.choice((2, 3, 7)), classes=rng.choice((1, 3, 4)), raters=wanted)
+    people = [rater(store, f"rater {n}") for n in range(6)]
+    tabs = {who.id: [] for who in people}
+
+    def use(who):
+        visits = store.queue(who).visits
+        tabs[who.id] += visits
+        return visits
+
+    for _ in range(60):
+        who, act = rng.choice(people), rng.random()
+        if act < 0.3:
+            for visit in use(who)[: rng.choice((1, 2))]:
+                answer(store, who, visit, rng.sample(visit.shown, rng.randint(0, len(visit.shown))), YES)
+        elif act < 0.5 and tabs[who.id]:
+            visit = rng.choice(tabs[who.id])
+            answer(store, who, visit, rng.sample(visit.shown, rng.randint(1, len(visit.shown))))
+        elif act < 0.65:
+            pass_time(rng.choice((10, 40, 70)))
+        elif act < 0.75:
+            rng.choice((store.stop, store.revoke))(who.id)
+        elif act < 0.85:
+            store.invite(who.name)
+            store.let_go_on(who.id)
+        else:
+            wanted = rng.choice((1, 2, 3, 4))
+            most = max(most, wanted)
+            store.change_settings(raters=wanted)
+        assert all(len(set(names)) == len(names) <= most for names in answers_by_question(store).values())
+
+    pass_time()
+    for who in people:
+        store.invite(who.name)
+        store.let_go_on(who.id)
+    before = {where: len(names) for where, names in answers_by_question(store).items()}
+    for _ in range(20):
+        for who in people:
+            for visit in use(who):
+                answer(store, who, visit, value=NO)
+    by = answers_by_question(store)
+    assert len(by) == len(store.votes().asked.id)
+    assert {where: len(names) for where, names in by.items()} == {
+        where: max(wanted, before.get(where, 0)) for where in by
+    }
+    assert store.count_free() == 0
+    assert {store.queue(who).reason for who in people} == {"finished"}
+    store.close()

@@ -1,0 +1,433 @@
+"""Votes to label sets in files: ReaL made again, and a small campaign by hand."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import manyhot as mh
+from manyhot import cli, tables
+from manyhot.core.aggregation import dawid_skene
+from manyhot.data import catalog
+from manyhot.data.convert import convert
+from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.reassess.aggregate import aggregate_files
+from manyhot.reassess.agreement import agreement_files
+from manyhot.reassess.answers import answers_of
+
+
+@pytest.fixture(scope="module")
+def published_cache(mirror):
+    """Let the catalogue take its files from the archive."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANYHOT_MIRROR", str(mirror))
+        yield
+
+
+@pytest.fixture(scope="module")
+def real(published_cache, tmp_path_factory):
+    """Return what `manyhot aggregate imagenet-real --method golden-bayes` makes, and the files."""
+    folder = tmp_path_factory.mktemp("real")
+    return aggregate_files(
+        "imagenet-real", folder / "labels.parquet", method="golden-bayes", call="manyhot aggregate …"
+    )
+
+
+@pytest.fixture(scope="module")
+def released(published_cache):
+    """Return ReaL's released scores, in the order of its questions."""
+    with np.load(catalog.fetch_file("imagenet-real", "scores.npz")) as file:
+        return file["tensor"], file["info"]
+
+
+def images_that_differ(votes, p, scores):
+    return len(np.unique(votes.image[(p >= 0.8) != (scores >= 0.8)]))
+
+
+# ReaL.
+
+
+def test_golden_bayes_is_the_released_scores(real, released):
+    done, _ = real
+    scores, info = released
+    assert done.votes.image_id.to_pylist() == info[:, 0].tolist()
+    assert done.votes.class_id.tolist() == info[:, 1].astype(int).tolist()
+    assert np.abs(done.p - scores).max() < 1e-12
+
+
+def test_the_labels_file_is_real_json(real):
+    _, written = real
+    assert [p.name for p in written] == [
+        "labels.parquet", "labels-raters.parquet", "labels-raters.csv", "labels-curve.csv"
+    ]  # fmt: skip
+    frame = pl.from_arrow(tables.read(written[0], "labels"))
+    sets = json.loads(catalog.fetch_file("imagenet-real", "real.json").read_text())
+    assert frame["image_id"].to_list() == [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 50_001)]
+    kept = frame.explode("classes", "state", empty_as_null=True).filter(pl.col("state") == "yes")
+    ours = dict(kept.group_by("image_id").agg(pl.col("classes").sort()).rows())
+    differ = [i for i, s in zip(frame["image_id"], sets, strict=True) if ours.get(i, []) != sorted(s)]
+    assert differ == []
+    unrated = frame.filter(~pl.col("rated"))
+    assert len(unrated) == 25_111
+    assert unrated["classes"].to_list() == [[label] for label in unrated["label"]]
+    assert unrated["method"].unique().to_list() == ["original label"]
+    assert set(unrated["n_votes"].explode(empty_as_null=True)) == {0}
+    assert set(frame.filter("rated")["n_votes"].explode(empty_as_null=True)) == {5}
+
+
+def test_the_metadata_tells_how_the_labels_were_made(real):
+    _, written = real
+    about = tables.metadata(pq.read_schema(written[0]))
+    assert about["method"] == "golden-bayes"
+    assert [json.loads(about[k]) for k in ("threshold", "iterations", "converged")] == [0.8, 0, True]
+    assert json.loads(about["prior"]) == pytest.approx([1 - 248 / 1135, 248 / 1135])
+    assert {"raters.npz", "golden.npz", "raters_golden.npz"} < set(json.loads(about["inputs"]))
+
+
+def test_precision_and_recall_of_real(real):
+    done, _ = real
+    rows = {t: next(r for r in done.curve.to_pylist() if r["threshold"] >= t) for t in (0.5, 0.8, 0.95)}
+    found = [(round(rows[t]["precision"], 3), round(rows[t]["recall"], 3)) for t in (0.5, 0.8, 0.95)]
+    # As the reference has them for the released scores.
+    assert found == [(0.842, 0.819), (0.898, 0.778), (0.922, 0.714)]
+    assert rows[0.8]["precision_lo"] < 0.898 < rows[0.8]["precision_hi"]
+    assert (rows[0.8]["n_yes"], rows[0.8]["n_questions"], rows[0.8]["n_images"]) == (248, 1135, 155)
+
+
+def test_raters_of_real(real):
+    done, _ = real
+    raters = {r["rater_id"]: r for r in done.raters.to_pylist()}
+    assert len(raters) == 85
+    assert [i for i, r in raters.items() if r["flags"]] == ["145"]  # 99 % yes
+    # Obuchowski's variance over the 155 golden images, in loops over the files; their bootstrap agrees.
+    for rater, ends in {"145": (-0.058025, 0.032640), "177": (0.713644, 0.838935)}.items():
+        found = (raters[rater]["informedness_lo"], raters[rater]["informedness_hi"])
+        assert found == pytest.approx(ends, abs=1e-6)
+    assert (raters["189"]["votes"], raters["111"]["votes"], raters["189"]["golden"]) == (6, 9, 0)
+    assert raters["189"]["golden_accuracy"] is None
+    assert raters["189"]["sensitivity"] == pytest.approx(
+        np.mean([r["sensitivity"] for r in raters.values() if r["golden"]])
+    )
+
+
+def test_dawid_skene_comes_near(real, released):
+    done, _ = real
+    found = dawid_skene(answers_of(done.votes))
+    assert np.corrcoef(found.p, released[0])[0, 1] >= 0.984
+    assert images_that_differ(done.votes, found.p, released[0]) <= 2_990
+    assert found.converged
+
+
+def test_agreement_of_real(published_cache, tmp_path):
+    found, written = agreement_files("imagenet-real", tmp_path, resamples=400)
+    assert found.value("fleiss_kappa") == pytest.approx(0.412012, abs=1e-6)
+    assert found.value("golden_accuracy") == pytest.approx(0.861821, abs=1e-6)
+    assert round(found.value("golden_sensitivity"), 3) == 0.513
+    assert round(found.value("golden_specificity"), 3) == 0.959
+    assert found.value("always_no") == 887 / 1135
+    rows = {r["measure"]: r for r in found.agreement.to_pylist()}
+    assert (rows["golden_accuracy"]["n"], rows["golden_accuracy"]["n_skipped"]) == (78, 7)
+    # Raters and images of the golden files redrawn 4,000 times in a loop; raters alone: 0.48 to 0.55.
+    assert rows["golden_sensitivity"]["lo"] == pytest.approx(0.4590, abs=0.012)
+    assert rows["golden_sensitivity"]["hi"] == pytest.approx(0.5685, abs=0.012)
+    # The package krippendorff on the same votes, and plain loops over 38,187 sheets of sets.
+    for measure, value in {
+        "pairwise": 0.791401, "alpha_nominal": 0.412012, "alpha_ordinal": 0.517219,
+        "alpha_jaccard": 0.479785, "alpha_masi": 0.461439,
+    }.items():  # fmt: skip
+        assert rows[measure]["value"] == pytest.approx(value, abs=1e-6)
+    assert (rows["alpha_masi"]["n"], rows["alpha_masi"]["n_skipped"]) == (38_187, 0)
+    assert found.notes == (
+        "accuracy alone misleads: always answering no has 0.7815 on these 1,135 golden questions; look at "
+        "sensitivity and specificity",
+        "no times are known: who is too fast cannot be told",
+    )
+    accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
+    assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
+    assert not any(found.rater_pairs["copies"].to_pylist())
+    names = ("agreement", "raters", "rater_pairs", "confusion")
+    assert [p.name for p in written] == [f"{n}.{s}" for n in names for s in ("parquet", "csv")]
+    for name in names:
+        assert tables.read(tmp_path / f"{name}.parquet", name).num_rows
+
+
+# A small campaign.
+
+VOTES = {
+    "image_id": ["a.jpg"] * 6 + ["b.jpg"] * 3,
+    "class_id": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+    "rater_id": ["x", "y", "z"] * 3,
+    "answer": ["yes", "yes", "no", "no", "yes", "maybe", "no", "no", "no"],
+}
+IMAGES = {"image_id": ["c.jpg", "b.jpg", "a.jpg", "d.jpg"], "label": [3, 2, 0, None]}
+GOLDEN = {
+    "image_id": ["a.jpg", "a.jpg", "b.jpg", "c.jpg"],
+    "class_id": [0, 1, 2, 3],
+    "expert_id": ["e"] * 4,
+    "answer": ["yes", "no", "no", "yes"],
+}
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    folder = tmp_path / "campaign"
+    folder.mkdir()
+    tables.write(pa.table(VOTES), folder / "votes.parquet", "votes", about={"n_classes": "5"})
+    tables.write(pa.table(GOLDEN), folder / "golden.parquet", "golden", about={"n_classes": "5"})
+    tables.write(pa.table(IMAGES), folder / "images.parquet", "images")
+    return folder
+
+
+def test_a_campaign_by_hand(campaign):
+    done, _ = aggregate_files(
+        campaign, campaign / "labels.parquet", method="yes-share", threshold=0.6, unclear_from=0.3
+    )
+    rows = mh.read_labels(campaign / "labels.parquet").table.to_pylist()
+    assert [r["image_id"] for r in rows] == IMAGES["image_id"]
+    told = {
+        r["image_id"]: [r[k] for k in ("label", "rated", "usable", "classes", "state", "n_votes", "method")]
+        for r in rows
+    }
+    assert told == {
+        "c.jpg": [3, False, True, [3], ["yes"], [0], "original label"],
+        "b.jpg": [2, True, True, [2], ["no"], [3], "yes-share"],
+        "a.jpg": [0, True, True, [0, 1], ["yes", "unclear"], [3, 3], "yes-share"],
+        # Nobody knows anything about it.
+        "d.jpg": [None, False, False, [], [], [], "original label"],
+    }
+    assert rows[2]["p"] == pytest.approx([2 / 3, 1 / 3])
+    assert done.labels.asked_known
+    assert done.notes == (
+        "1 golden questions with the truth yes are not among the votes: recall counts without",
+    )
+    assert [r["kept"] for r in done.curve.to_pylist()] == [3, 2, 1]
+
+
+def test_tables_of_any_library_and_files(campaign):
+    given = [
+        pa.table(VOTES),
+        pl.DataFrame(VOTES),
+        pl.DataFrame(VOTES).to_pandas(),
+        campaign,
+        campaign / "votes.parquet",
+    ]
+    for votes in given:
+        done = mh.aggregate(votes, method="majority(maybe='half')", n_classes=5)
+        assert done.p.tolist() == [1, 0.5, 0]
+        assert (done.threshold, done.labels.n_classes) == (0.5, 5)
+    done = mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), precision=1.0, method="yes-share")
+    assert done.threshold == pytest.approx(2 / 3)
+    assert done.notes[-1] == (
+        "the threshold was chosen on the golden questions that precision and recall are counted on: "
+        "expect a little less elsewhere"
+    )
+    assert (
+        len(done.notes) == len(mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), method="yes-share").notes) + 1
+    )
+    done = mh.aggregate(campaign, campaign, recall=1.0, method="yes-share")
+    assert done.threshold == pytest.approx(2 / 3)
+
+
+def test_one_rater_only():
+    one = {k: v[::3] for k, v in VOTES.items()}
+    done = mh.aggregate(pa.table(one), method="dawid-skene")
+    assert done.p[0] > done.p[1:].max()
+    found = mh.agreement(pa.table(one))
+    rows = found.agreement.to_pylist()
+    assert {r["n"] for r in rows} == {0}
+    assert all(np.isnan(r["value"]) for r in rows)
+    assert found.notes == (
+        "no question has the answers of two raters: there is no agreement to measure",
+        "no golden answers are given: raters are compared with the majority of the others",
+        "no times are known: who is too fast cannot be told",
+    )
+
+
+def test_golden_answers_that_are_all_no():
+    golden = pa.table(GOLDEN | {"answer": ["no"] * 4})
+    found = mh.agreement(pa.table(VOTES), golden, resamples=10)
+    assert np.isnan(found.value("golden_sensitivity"))
+    assert found.value("golden_specificity") == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
+    assert "no golden question has the truth yes: there is no sensitivity" in found.notes
+
+
+def test_the_time_that_raters_take():
+    shown = [1_000_000 * i for i in (0, 0, 0, 0, 0, 0, 100, 100, 100)]
+    answered = [1_000_000 * i for i in (8, 4, 2, 10, 6, 2, 105, 101, 101)]
+    times = {
+        n: pa.array(v, pa.timestamp("us", "UTC")) for n, v in (("shown_at", shown), ("answered_at", answered))
+    }
+    raters = mh.agreement(pa.table(VOTES | times)).raters.to_pylist()
+    # x: two answers in 10 s and one in 5 s; y: 6 s and 1 s; z: 2 s and 1 s.
+    assert [(r["rater_id"], r["seconds"], r["pages"]) for r in raters] == [
+        ("x", 5, 2),
+        ("y", 2, 2),
+        ("z", 1, 2),
+    ]
+
+
+def test_confusion_by_hand():
+    rows = mh.agreement(pa.table(VOTES), pa.table(GOLDEN)).confusion.to_pylist()
+    together = {(r["truth"], r["answer"]): (r["n"], r["share"]) for r in rows if r["rater_id"] is None}
+    assert together[("yes", "yes")] == (2, pytest.approx(2 / 3))
+    assert together[("no", "no")] == (4, pytest.approx(4 / 6))
+    assert together[("no", "maybe")] == (1, pytest.approx(1 / 6))
+    assert len(rows) == 6 * 4
+
+
+# Bad input: whole messages, and nothing is written.
+
+BAD = [
+    (
+        {"method": "golden-bayes"},
+        InputError,
+        "This method needs golden answers: questions that experts answered, and raters too.\n"
+        "  got:     none\n  do:      give golden answers with --golden, or use dawid-skene, which needs none",
+    ),
+    (
+        {"precision": 0.9},
+        InputError,
+        "A threshold by precision needs golden answers: questions that experts answered.\n"
+        "  do:      give golden answers with --golden, or a threshold",
+    ),
+    (
+        {"precision": 0.9, "threshold": 0.5},
+        InputError,
+        "One thing decides which classes count.\n  got:     threshold and precision\n  allowed: one of them",
+    ),
+    (
+        {"threshold": 80},
+        InputError,
+        "A threshold is a probability.\n  got:     80\n  allowed: above 0, up to 1",
+    ),
+    (
+        {"unclear_from": 0.9},
+        InputError,
+        "What is unclear lies below what is in the set.\n  got:     0.9\n  allowed: 0 to 0.8, the threshold",
+    ),
+    (
+        {"original_classes": "0-5"},
+        InputError,
+        "This is no list of classes.\n  where:   original classes\n  got:     0-5\n"
+        "  allowed: class ids and ranges from 0 to 4, such as 0-397 or 0-9,20",
+    ),
+    (
+        {"method": "dawid"},
+        UnknownNameError,
+        "There is no aggregator 'dawid'.\n"
+        "  allowed: majority, yes-share, dawid-skene, one-coin, golden-bayes\n"
+        "  do:      did you mean 'dawid-skene'?",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "kind", "message"), BAD)
+def test_bad_options(campaign, tmp_path, options, kind, message):
+    with pytest.raises(kind) as error:
+        aggregate_files(campaign / "votes.parquet", tmp_path / "labels.parquet", **options)
+    assert str(error.value) == message
+    assert [p.name for p in tmp_path.iterdir()] == ["campaign"]
+
+
+def test_votes_on_images_that_do_not_exist(campaign, tmp_path):
+    tables.write(pa.table({"image_id": ["b.jpg"]}), campaign / "images.parquet", "images")
+    with pytest.raises(MatchError) as error:
+        aggregate_files(campaign, tmp_path / "labels.parquet")
+    assert str(error.value) == (
+        "There are votes on images that are not in the images table.\n  where:   votes\n"
+        "  got:     1 of 2, such as a.jpg\n  allowed: ids such as b.jpg\n"
+        "  do:      give the images that the votes are on, or leave these votes out"
+    )
+
+
+def test_golden_questions_that_nobody_was_asked(campaign):
+    golden = pa.table({k: v[3:] for k, v in GOLDEN.items()})
+    with pytest.raises(InputError) as error:
+        mh.aggregate(pa.table(VOTES), golden, recall=0.9)
+    assert str(error.value) == (
+        "No golden question is among the votes, so that no threshold can be found.\n"
+        "  do:      ask raters the golden questions, too, or give a threshold"
+    )
+
+
+def test_golden_answers_over_another_class_list():
+    votes = tables.votes_from_table(pa.table(VOTES), name="v", n_classes=5, class_hash="aa")
+    golden = tables.golden_from_table(pa.table(GOLDEN), name="g", n_classes=6, class_hash="bb")
+    with pytest.raises(MatchError) as error:
+        mh.agreement(votes, golden)
+    assert str(error.value) == (
+        "Votes and golden answers are over different class lists.\n  where:   v and g\n"
+        "  got:     6 classes, list bb\n  allowed: 5 classes, list aa\n"
+        "  do:      read both with the same class list"
+    )
+
+
+def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
+    for name, columns in (("votes", VOTES), ("golden", GOLDEN)):
+        (path,) = convert(campaign / f"{name}.parquet", tmp_path / f"{name}.csv").files
+        convert(path, tmp_path / f"{name}.parquet")
+        table = tables.read(tmp_path / f"{name}.parquet", name)
+        assert sorted(map(tuple, pl.from_arrow(table).select(*columns).rows())) == sorted(
+            zip(*columns.values(), strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("labels.csv", "Cannot write this kind of file.\n  where:   {out}\n  allowed: .parquet"),
+        (
+            "votes.parquet",
+            "The output would be written over what is read.\n  where:   {out}\n  got:     {out}\n"
+            "  do:      choose another place to write to",
+        ),
+    ],
+)
+def test_places_that_are_not_written_to(campaign, out, message):
+    before = (campaign / "votes.parquet").read_bytes()
+    with pytest.raises(InputError) as error:
+        aggregate_files(campaign, campaign / out)
+    assert str(error.value) == message.format(out=campaign / out)
+    assert (campaign / "votes.parquet").read_bytes() == before
+
+
+# The command line.
+
+
+def run(*arguments):
+    done = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_command_lines(campaign, tmp_path):
+    out = tmp_path / "labels.parquet"
+    done = run("aggregate", campaign, "--out", out, "--method", "yes-share", "--resamples", 10)
+    lines = done.stdout.splitlines()
+    assert lines[:4] == [
+        "votes           9  of 3 raters on 3 questions about 2 images",
+        "labels          2  on 2 of 4 images, 0 with two or more",
+        "not rated       2  images, which have their original label",
+        "threshold     0.5  yes-share, in closed form",
+    ]
+    assert lines[4].startswith("precision  1.0000  ")
+    assert lines[-4:] == [
+        f"wrote {tmp_path}/labels{e}" for e in (".parquet", "-raters.parquet", "-raters.csv", "-curve.csv")
+    ]
+    told = json.loads(run("aggregate", campaign, "--out", out, "--method", "one-coin", "--json").stdout)
+    assert (told["votes"], told["method"], told["threshold"], told["converged"]) == (9, "one-coin", 0.8, True)
+    assert told["written"][0] == str(out)
+
+
+def test_agreement_on_the_command_line(campaign):
+    lines = run("agreement", campaign).output.splitlines()
+    assert lines[0].split() == ["measure", "value", "95", "%", "interval", "n", "left", "out"]
+    assert any(line.startswith("always_no") for line in lines)
+    assert any("accuracy alone misleads" in line for line in lines)
+    told = json.loads(run("agreement", campaign, "--json").stdout)
+    assert [r["measure"] for r in told["agreement"]][:2] == ["pairwise", "fleiss_kappa"]
+    assert len(told["raters"]) == 3

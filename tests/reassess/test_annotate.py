@@ -1,0 +1,201 @@
+"""A campaign into the app and out of it again."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from manyhot import tables
+from manyhot.errors import InputError
+from manyhot.formats import read_votes
+from manyhot.reassess.aggregate import aggregate_files
+from manyhot.reassess.annotate import export_votes, open_annotation
+from manyhot.reassess.app import Settings
+from manyhot.reassess.app.store import Remark, Vote
+from manyhot.reassess.campaign import campaign_status, init_campaign
+from manyhot.reassess.propose import propose_files
+
+CLASSES = "key,name\nn0,tench\nn1,goldfish\nn2,shark\n"
+
+
+def write_model(names, classes):
+    """Write what a model predicts: the same classes for all images."""
+    top = np.array([classes] * len(names))
+    tables.write_predictions(
+        tables.Predictions(pa.array(names), "model", top, n_classes=3), "models/model.parquet"
+    )
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch):
+    """Return the folder of a campaign of four images, with three classes proposed for each."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes.csv").write_text(CLASSES)
+    names = [f"{n}.png" for n in range(4)]
+    for n, name in enumerate(names):
+        Image.new("RGB", (40, 30), (60 * n, 0, 0)).save(tmp_path / name)
+    images = {
+        "image_id": names,
+        "uri": [str(tmp_path / n) for n in names],
+        "label": pa.array([0, 0, 1, 1], pa.int32()),
+    }
+    pq.write_table(pa.table(images), tmp_path / "images.parquet")
+    write_model(names, (0, 1, 2))
+    init_campaign("camp", images="images.parquet", classes="classes.csv", predictions=["models"])
+    propose_files("camp", rule="top-k(k=3)")
+    return tmp_path / "camp"
+
+
+def answer_all(store, name, yes):
+    """Let a rater say yes to one class of each image, and return how many answers were given."""
+    who, given = store.invited(store.invite(name)), 0
+    while visits := store.queue(who).visits:
+        for c in visits[0].shown:
+            given += 1
+            store.store(who, [Vote(f"{name}-{given:05d}", visits[0].key, c, 2 * (c == yes))])
+    return given
+
+
+def test_from_the_campaign_to_labels_with_a_decision(campaign):
+    with open_annotation(campaign, settings=Settings(raters=2)) as annotation:
+        store = annotation.store
+        assert answer_all(store, "ann", yes=0) == answer_all(store, "bob", yes=0) == 12
+        visit = store.last_done(next(r for r in store.raters() if r.name == "bob"))
+        bob = next(r for r in store.raters() if r.name == "bob")
+        store.store(bob, [Vote("bob-again", visit.key, 1, 2), Remark("bob-says", visit.key, "blurred", 2)])
+        numbers = annotation.app.state.context.numbers(30)
+        assert numbers.measures["pairwise"]["n"] == 12
+        assert numbers.measures["pairwise"]["value"] == pytest.approx(11 / 12)
+        (page, _), *others = numbers.counted.disputes
+        assert not others
+        owner = store.invited(store.invite("owner", role="owner"))
+        decision = store.refine(owner, [page])
+        store.store(owner, [Vote("owner-decides", decision.key, 1, 2)])
+
+    assert [p.name for p in export_votes(campaign, call="manyhot export camp")] == [
+        "votes.parquet",
+        "remarks.parquet",
+    ]
+    table = tables.read(campaign / "votes.parquet", "votes")
+    assert len(table) == 12 + 12 + 1 + 1
+    assert table["round"].to_pylist() == [0] * 25 + [1]
+    assert tables.metadata(table)["call"] == "manyhot export camp"
+    remarks = tables.read(campaign / "remarks.parquet", "remarks").to_pylist()
+    assert [(r["rater_id"], r["text"], r["missing_class_id"]) for r in remarks] == [("bob", "blurred", 2)]
+    votes = read_votes(campaign / "votes.parquet")
+    assert (len(votes), len(votes.refined)) == (24, 1)
+    done, _ = aggregate_files(campaign, campaign / "labels.parquet", method="majority", resamples=0)
+    sets = {
+        r["image_id"]: [c for c, s in zip(r["classes"], r["state"], strict=True) if s == "yes"]
+        for r in done.labels.table.to_pylist()
+    }
+    assert sets == {f"{n}.png": [0, 1] if f"{n}.png" == visit.name else [0] for n in range(4)}
+
+
+def test_each_vote_is_later_than_the_one_that_it_replaces(campaign):
+    """Two tabs and slow lines: what was stored last counts, also where clocks say nothing."""
+    with open_annotation(campaign, settings=Settings(raters=1)) as annotation:
+        store = annotation.store
+        ann = store.invited(store.invite("ann"))
+        visit = store.queue(ann).visits[0]
+        # Given before the page was opened, if one believes the browser: all at the time of its opening.
+        store.store(
+            ann, [Vote(f"ann-{i:05d}", visit.key, visit.shown[0], i % 3, False, 10**12) for i in range(6)]
+        )
+    export_votes(campaign)
+    (answer,) = read_votes(campaign / "votes.parquet").answer
+    assert answer == 2
+
+
+def test_status_knows_what_is_not_exported(campaign):
+    assert campaign_status(campaign).command == f"manyhot annotate {campaign}"
+    with open_annotation(campaign, settings=Settings(raters=1)) as annotation:
+        assert campaign_status(campaign).command == f"manyhot annotate {campaign}"
+        answer_all(annotation.store, "ann", yes=0)
+        status = campaign_status(campaign)  # while the app runs
+    assert status.command == f"manyhot export {campaign}"
+    assert status.notes[0] == "annotation.sqlite holds 12 answers that are not in votes.parquet yet"
+    export_votes(campaign)
+    status = campaign_status(campaign)
+    assert status.command.startswith(f"manyhot aggregate {campaign}")
+    assert not status.notes
+
+
+def test_what_the_owner_should_know(campaign):
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes == ()
+    (campaign / "proposals.parquet").unlink()
+    propose_files(campaign, rule="top-k(k=1)")
+    with open_annotation(campaign) as annotation:
+        assert annotation.notes == (
+            "the proposals have changed since it began; it goes on with those of then. "
+            "To ask about the new ones, export, and move annotation.sqlite away",
+        )
+
+
+def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
+    alone = {"image_id": ["x.png"], "uri": [str(tmp_path / "0.png")], "label": pa.array([0], pa.int32())}
+    pq.write_table(pa.table(alone), "others.parquet")
+    with open_annotation(campaign, examples="others.parquet") as annotation:
+        assert annotation.notes == (
+            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and go "
+            "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+            "--examples TABLE, of other images with labels",
+        )
+
+
+def test_other_examples_come_too_late(campaign):
+    with open_annotation(campaign) as annotation:
+        before = annotation.store.examples([0, 1, 2])
+    with open_annotation(campaign, examples=campaign / "images.parquet") as annotation:
+        assert annotation.notes == ()  # they are the same
+    others = tables.read(campaign / "images.parquet", "images").slice(0, 3)
+    pq.write_table(others, "others.parquet")
+    with open_annotation(campaign, examples="others.parquet") as annotation:
+        assert annotation.notes == (
+            "--examples has no effect: examples stay those of when it began. For others, export, "
+            "move annotation.sqlite away and begin anew",
+        )
+        assert annotation.store.examples([0, 1, 2]) == before
+
+
+def test_without_proposals(campaign):
+    (campaign / "proposals.parquet").unlink()
+    with pytest.raises(InputError) as error, open_annotation(campaign):
+        pass
+    assert str(error.value) == (
+        "The campaign has no proposals yet.\n"
+        f"  where:   {campaign}\n"
+        "  got:     no proposals.parquet in it\n"
+        f"  do:      propose the classes to ask about: manyhot propose {campaign}"
+    )
+
+
+def test_nothing_to_export(campaign):
+    with pytest.raises(InputError) as error:
+        export_votes(campaign)
+    assert str(error.value) == (
+        "Nobody has answered questions of this campaign yet.\n"
+        f"  where:   {campaign}\n"
+        "  got:     no annotation.sqlite in it\n"
+        f"  do:      ask: manyhot annotate {campaign}"
+    )
+
+
+def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes.csv").write_text(CLASSES)
+    pq.write_table(pa.table({"image_id": ["0.png"], "label": pa.array([0], pa.int32())}), "images.parquet")
+    write_model(["0.png"], (1,))
+    init_campaign("camp", images="images.parquet", classes="classes.csv", predictions=["models"])
+    propose_files("camp", rule="top-k(k=1)")
+    with pytest.raises(InputError) as error, open_annotation("camp"):
+        pass
+    assert str(error.value) == (
+        "The images table does not say where the images lie.\n"
+        "  where:   images\n"
+        "  got:     columns image_id, label\n"
+        "  allowed: a column uri: paths or addresses\n"
+        "  do:      make the campaign from the images.parquet that manyhot predict wrote"
+    )

@@ -1,0 +1,161 @@
+"""From files of votes to the questions to ask next, on a campaign of a few images and on ReaL's votes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from manyhot import aggregate_files, next_files
+from manyhot.cli import app
+from manyhot.data import catalog
+from manyhot.errors import InputError
+from manyhot.formats import read_classes
+from manyhot.tables import Campaign, metadata, read
+
+SCHEMA = {"image_id": pl.String, "class_id": pl.Int32}
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """A campaign: twenty golden questions, three of one image, and a proposal that nobody answered."""
+    truths = ["yes"] * 10 + ["no"] * 10
+    golden = [(f"g{i}.jpg", 0, f"e{e}", truth) for i, truth in enumerate(truths) for e in range(3)]
+    raters = [
+        (f"g{i}.jpg", 0, r, "maybe" if i % 10 < 2 else truth)
+        for i, truth in enumerate(truths)
+        for r in "abcde"
+    ]
+    votes = [
+        ("1.jpg", 1, "a", "yes"),
+        ("1.jpg", 2, "a", "no"),
+        ("1.jpg", 2, "b", "no"),
+        ("1.jpg", 2, "c", "no"),
+        ("1.jpg", 3, "a", "yes"),
+        ("1.jpg", 3, "b", "no"),
+    ]
+    for name, rows, who in (("votes", raters + votes, "rater_id"), ("golden", golden, "expert_id")):
+        frame = pl.DataFrame(rows, schema=SCHEMA | {who: pl.String, "answer": pl.String}, orient="row")
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    proposals = pl.DataFrame({"image_id": ["1.jpg", "1.jpg"], "class_id": [1, 7]}, schema=SCHEMA)
+    proposals = proposals.with_columns(score=0.5, n_models=pl.lit(1, pl.Int32), source=pl.lit("top1"))
+    proposals.write_parquet(tmp_path / "proposals.parquet")
+    return tmp_path
+
+
+def test_campaign(campaign):
+    found, (written,) = next_files(campaign, campaign / "next.csv", budget=10, at_most=0.05)
+    frame = pl.read_csv(written)
+    assert frame.columns == ["image_id", "class_id", "score", "p", "state", "n_votes"]
+    rows = {r["class_id"]: r for r in frame.iter_rows(named=True)}
+    # Class 2 has three noes; the proposal for class 7 has no answer, only the golden share of yes.
+    assert set(rows) == {1, 3, 7}
+    assert (rows[7]["n_votes"], rows[7]["p"]) == (0, pytest.approx(0.5))
+    assert (rows[3]["n_votes"], rows[3]["p"]) == (2, pytest.approx(0.5))
+    # One yes of a rater who says yes to 9 in 13 of what is there, and to 1 in 13 of what is not.
+    assert (rows[1]["n_votes"], rows[1]["p"], rows[1]["state"]) == (1, pytest.approx(0.9), "yes")
+    assert (found.n_questions, found.n_full, found.n_settled, found.n_open) == (24, 20, 1, 3)
+    assert frame["score"].is_sorted(descending=True)
+
+
+def test_parquet_tells_how_it_was_made(campaign):
+    _, (written,) = next_files(campaign, campaign / "next.parquet", budget=2, by="entropy", call="made so")
+    about = metadata(read(written, "questions"))
+    assert (about["method"], about["by"], about["call"]) == ("golden-bayes", "entropy", "made so")
+    assert set(json.loads(about["inputs"])) == {"votes.parquet", "golden.parquet", "proposals.parquet"}
+
+
+def test_command_line(campaign):
+    line = ["next", str(campaign), "--budget", "1", "--settled", "0.05", "--out", str(campaign / "next.csv")]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [["questions", "24"], ["full", "20"], ["settled", "1"]]
+    assert lines[3].startswith("open         3  of which ")
+    assert lines[4:] == ["asked next   1  one answer each (--budget)", f"wrote {campaign / 'next.csv'}"]
+    told = json.loads(CliRunner().invoke(app, [*line, "--json"]).output)
+    assert {k: told[k] for k in ("questions", "full", "settled", "open", "asked")} == {
+        "questions": 24, "full": 20, "settled": 1, "open": 3, "asked": 1
+    }  # fmt: skip
+
+
+def test_without_golden_answers_dawid_skene_tells_the_raters(campaign):
+    (campaign / "golden.parquet").unlink()
+    _, (written,) = next_files(campaign, campaign / "next.parquet", budget=5)
+    assert metadata(read(written, "questions"))["method"] == "dawid-skene"
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("next.json", "Cannot write this kind of file.\n  where:   {0}/next.json\n  allowed: .csv, .parquet"),
+        (
+            "votes.parquet",
+            "The output would be written over what is read.\n  where:   {0}/votes.parquet\n"
+            "  got:     {0}/votes.parquet\n  do:      choose another place to write to",
+        ),
+    ],
+)
+def test_output_that_cannot_be(campaign, out, message):
+    with pytest.raises(InputError) as error:
+        next_files(campaign, campaign / out, budget=5)
+    assert str(error.value) == message.format(campaign)
+
+
+@pytest.mark.slow
+def test_real_votes(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    found, (written,) = next_files("imagenet-real", tmp_path / "next.parquet", budget=10_000, most=8)
+    frame = pl.read_parquet(written)
+    scores = catalog.fetch_file("imagenet-real", "scores.npz")
+    with np.load(scores) as archive:
+        info, score = archive["info"], archive["tensor"]
+    known = {(name, int(c)): s for (name, c), s in zip(info.tolist(), score.tolist(), strict=True)}
+    asked = list(zip(frame["image_id"], frame["class_id"], strict=True))
+    assert frame["p"].to_list() == pytest.approx([known[pair] for pair in asked], abs=1e-12)
+    assert (frame["n_votes"] == 5).all()
+    assert found.n_questions == found.n_settled + found.n_open == 184_962
+    # With as many answers as there are, nothing is left to ask.
+    full, _ = next_files("imagenet-real", tmp_path / "none.csv", budget=10)
+    assert (len(full.table), full.n_full, full.changes) == (0, 184_962, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--max-answers", "1"], "--max-answers 4"),
+        (["--max-answers", "9", "--settled", "0.99"], "a lower --settled"),
+    ],
+)
+def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
+    (campaign / "proposals.parquet").unlink()
+    out = campaign / "none.csv"
+    done = CliRunner().invoke(app, ["next", str(campaign), "--budget", "5", "--out", str(out), *options])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"Note: nothing is open; to ask on: {note}.\n"
+    assert len(pl.read_csv(out)) == 0
+
+
+def describe(folder):
+    """Make the folder of tables a campaign."""
+    ids = pl.read_parquet(folder / "votes.parquet")["image_id"].unique().sort().to_list()
+    pl.DataFrame({"image_id": ids}).write_parquet(folder / "images.parquet")
+    classes = pl.DataFrame(
+        {"class_id": pl.Series(range(10), dtype=pl.Int32), "key": [f"k{i}" for i in range(10)]}
+    )
+    classes.write_parquet(folder / "classes.parquet")
+    known = read_classes(folder / "classes.parquet")
+    Campaign(folder, known.name, known.hash, len(known), len(ids)).write()
+
+
+def test_a_campaign_keeps_what_is_made_of_it(campaign, tmp_path_factory, monkeypatch):
+    """A folder is a campaign by its description; of other votes files are written here."""
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    assert next_files(campaign, budget=5)[1] == [Path("next.csv")]
+    describe(campaign)
+    assert next_files(campaign, budget=5)[1] == [campaign / "next.csv"]
+    assert aggregate_files(campaign, method="majority", resamples=0)[1][0] == campaign / "labels.parquet"
+    assert [p.name for p in here.iterdir()] == ["next.csv"]

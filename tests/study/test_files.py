@@ -1,0 +1,149 @@
+"""Files of studies: what they open with, and parts that do not fit."""
+
+import dataclasses
+
+import pytest
+
+import toys
+from manyhot.errors import InputError
+from manyhot.study import Arm, DataSet, Net
+from manyhot.study.files import check, read_opening, read_study
+from toys import DOC, claim, study
+
+
+def write(tmp_path, text):
+    path = tmp_path / "toy.py"
+    path.write_text(text)
+    return path
+
+
+def refused(act, *args):
+    with pytest.raises(InputError) as error:
+        act(*args)
+    return str(error.value)
+
+
+def test_a_study_is_read_with_its_opening_and_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [str(tmp_path), str(toys.__file__).removesuffix("/toys.py")])
+    (tmp_path / "beside_it.py").write_text("import toys\nstudy = toys.study()")
+    found, opening = read_study(write(tmp_path, DOC + "from beside_it import study\n"))
+    assert found.name == "toy"
+    assert dataclasses.asdict(opening) == {
+        "question": "Do sets help?",
+        "command": "manyhot study toy.py",
+        "time": "a second.",
+        "result": "they do.",
+    }
+
+
+def test_files_that_hold_no_study(tmp_path):
+    path = tmp_path / "toy.py"
+    assert refused(read_study, path) == f"The file does not exist.\n  where:   {path}"
+    write(tmp_path, DOC)
+    assert refused(read_study, path) == (
+        f"The file defines no study.\n  where:   {path}\n  got:     nothing of this name\n"
+        "  do:      end it in study = manyhot.study.Study(...)"
+    )
+    write(tmp_path, DOC + "study = 3\n")
+    assert "  got:     a int\n" in refused(read_study, path)
+    write(tmp_path, DOC + "\n1 / 0\n")
+    assert refused(read_study, path) == (
+        f"The file cannot be imported.\n  where:   {path}, line 13\n"
+        "  got:     ZeroDivisionError: division by zero"
+    )
+    write(tmp_path, "study = (")
+    assert refused(read_study, path) == (
+        f"The file is no Python.\n  where:   {path}, line 1\n"
+        "  got:     '(' was never closed (<unknown>, line 1)"
+    )
+
+
+def test_an_opening_that_lacks_parts(tmp_path):
+    text = DOC.replace("Time: a second.", "").replace("Result: they", "They")
+    path = write(tmp_path, text)
+    assert refused(read_opening, path) == (
+        f"The docstring of the file does not tell all that it must.\n  where:   {path}\n"
+        "  got:     no Time, no Result\n"
+        "  allowed: Question: …, Command: …, Time: …, Result: …\n"
+        "  do:      begin a paragraph with each"
+    )
+    assert "  got:     no Question, no Command, no Time, no Result\n" in refused(
+        read_opening, write(tmp_path, "")
+    )
+
+
+SEEDS = "A study needs two seeds or more, each once, for intervals."
+NO_ARM = "The claim 'sets' names an arm that is not there."
+NO_METRIC = "The claim 'sets' names a metric that nothing measures."
+ARMS = "cleaned, label, sets"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seeds": (3,)}, f"{SEEDS}\n  got:     3"),
+        ({"seeds": (3, 3)}, f"{SEEDS}\n  got:     3, 3"),
+        ({"seeds": ()}, f"{SEEDS}\n  got:     none"),
+        ({"name": "a/b"}, "The name of a study is no name of a file.\n  got:     'a/b'\n"
+         "  allowed: letters, digits, '.', '_' and '-'"),
+        ({"arms": ()}, "The study has no arm.\n  got:     none\n  allowed: one or more"),
+        (
+            {"networks": (Net("n", "", {}), Net("n", "", {}))},
+            "A name of a network is taken.\n  got:     n\n  allowed: each name once, and not 'all'",
+        ),
+        (
+            {"arms": (Arm("a", "", toys.truth, wants=("b",)),)},
+            "The arm 'a' wants an arm that is not there.\n  got:     'b'\n  allowed: a",
+        ),
+        (
+            {"arms": (Arm("a", "", toys.truth, wants=("b",)), Arm("b", "", toys.truth, wants=("a",)))},
+            "Arms wait for each other.\n  got:     a, b\n  allowed: an arm that wants none, to begin with",
+        ),
+        (
+            {"without": (("voc", "large"),)},
+            "The grid leaves out what is not in it.\n  got:     'large'\n  allowed: voc, cifar, small",
+        ),
+        (
+            {"table": ("ap",)},
+            "The study's table has a metric that nothing measures.\n  got:     'ap'\n  allowed: map, share",
+        ),
+        ({"claims": (claim(arm="soft"),)}, f"{NO_ARM}\n  got:     'soft'\n  allowed: {ARMS}, all"),
+        ({"claims": (claim(against="soft"),)}, f"{NO_ARM}\n  got:     'soft'\n  allowed: {ARMS}"),
+        ({"claims": (claim(metric="ap"),)}, f"{NO_METRIC}\n  got:     'ap'\n  allowed: map, share"),
+        ({"claims": (claim(against="", than="ap"),)}, f"{NO_METRIC}\n  got:     'ap'\n  allowed: map, share"),
+        (
+            {"claims": (claim(data_sets=("coco",)),)},
+            "The claim 'sets' names a data set that is not there.\n  got:     'coco'\n  allowed: voc, cifar",
+        ),
+        (
+            {"claims": (claim(networks=("large",)),)},
+            "The claim 'sets' names a network that is not there.\n  got:     'large'\n  allowed: small",
+        ),
+        (
+            {"claims": (claim(against=""),)},
+            "The claim 'sets' must compare with an arm (against), or with a metric or number (than).\n"
+            "  got:     neither\n  allowed: one",
+        ),
+        ({"claims": (claim(margin=0),)}, "The claim 'sets' needs a margin above 0.\n  got:     0"),
+        (
+            {"claims": (claim(metric="share"),)},
+            "The claim 'sets' must be of the arm 'all' where its metric is measured across runs.\n"
+            "  got:     sets",
+        ),
+        (
+            {"arms": (Arm("a", "", toys.truth, {"epoch": 3}),), "claims": ()},
+            "A recipe has no setting 'epoch'.\n  where:   toy.py, arm 'a'\n  got:     3\n",
+        ),
+        (
+            {"data_sets": (DataSet("d", "", toys.make, {"seed": 3}),), "claims": ()},
+            "The seed is the grid's.\n  where:   toy.py\n  got:     settings of 'd'\n  do:      leave it out",
+        ),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit(given, message):
+    text = refused(check, study(**given), "toy.py")
+    what, _, rest = message.partition("\n")
+    where = "" if "where:" in rest else "\n  where:   toy.py"
+    assert text.startswith(f"{what}{where}\n{rest}")
+    if "setting 'epoch'" not in what:
+        assert text == f"{what}{where}\n{rest}"

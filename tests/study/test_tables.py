@@ -1,0 +1,220 @@
+"""Tables and pages of studies: effects by scipy, verdicts in words, the page as it is read."""
+
+import csv
+import html
+import re
+
+import altair as alt
+import numpy as np
+import pytest
+from scipy import stats
+
+import toys
+from manyhot import tables
+from manyhot.report import metrics as drawn
+from manyhot.report.prerender import PHONE, draw_panels
+from manyhot.study import Measure, Measured, Metric
+from manyhot.study.figures import draw_effects, draw_seeds
+from manyhot.study.run import keep_answer
+from manyhot.study.verdicts import difference, numbers, p_value, shown
+from toys import claim, study
+
+POINTS, PLAIN = Metric("map", "mAP", percent=True), Metric("nll", "NLL", "lower")
+
+
+def plain(run):
+    """Return numbers without resamples, and an error that is less where the number is more."""
+    value = toys.take(run)[0].value
+    return [Measured("map", value, 40), Measured("nll", 2 - value, 40)]
+
+
+def without_resamples(**given):
+    return study(measures=(Measure("judged", "Judged.", plain, (toys.METRIC, PLAIN)),), **given)
+
+
+def values(answer, metric, arm, data_set):
+    rows = tables.read(answer.written[0], "runs").to_pylist()
+    return np.array(
+        [r["value"] for r in rows if (r["metric"], r["arm"], r["dataset"]) == (metric, arm, data_set)]
+    )
+
+
+def test_without_resamples_an_effect_is_a_paired_t_test(given, trainer):
+    answer, _ = given(without_resamples(claims=(claim(data_sets=("voc",)),)))
+    pooled, single = answer.effects.to_pylist()
+    a, b = (values(answer, "map", arm, "voc") for arm in ("sets", "label"))
+    wanted = stats.ttest_rel(a, b)
+    assert (pooled["value"], pooled["value_against"]) == pytest.approx((a.mean(), b.mean()))
+    assert pooled["p"] == pooled["p_adjusted"] == single["p"] == pytest.approx(wanted.pvalue)
+    assert (single["lo"], single["hi"]) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+    assert (pooled["dataset"], single["dataset"], single["p_adjusted"]) == (None, "voc", None)
+    assert (pooled["n_seeds"], pooled["n_pairs"], pooled["wins"], pooled["df"]) == (3, 1, 1, pytest.approx(2))
+
+
+def test_less_is_better_where_the_metric_says_so(given, trainer):
+    claims = (claim(metric="map"), claim(name="nll", metric="nll"))
+    answer, _ = given(without_resamples(claims=claims))
+    more, less = (r for r in answer.effects.to_pylist() if r["dataset"] is None)
+    assert (less["effect"], less["lo"], less["p"]) == pytest.approx((more["effect"], more["lo"], more["p"]))
+    assert (less["verdict"], less["value"] < less["value_against"]) == ("better", True)
+    assert re.search(
+        r"NLL \S+ against \S+: −0\.\d+, 95 % interval −0\.\d+ to −0\.\d+, lower is better",
+        answer.sentences[1],
+    )
+
+
+def test_resamples_of_images_widen_the_interval_of_means(given, trainer):
+    answer, _ = given(study(claims=(claim(),)))
+    mean = next(r for r in tables.read(answer.written[2], "means").to_pylist() if r["arm"] == "sets")
+    value = values(answer, "map", "sets", "voc")[::2]
+    lo = value.mean() - stats.t(2).ppf(0.975) * stats.sem(value)
+    assert mean["lo"] < lo
+    # The draws of a data set are the same for both arms, and nothing of them is left in the difference.
+    assert max(r["error_images"] for r in answer.effects.to_pylist()) < 1e-12
+
+
+def test_claims_on_two_metrics_and_on_a_number(given, trainer):
+    half = claim(name="half", arm="label", against="", than=0.5, margin=0.02)
+    same = claim(name="same", arm="label", against="", than="map", margin=0.02)
+    across = claim(name="across", metric="share", arm="all", against="", than=0.5)
+    answer, _ = given(study(claims=(half, same, across)))
+    rows = {r["claim"]: r for r in answer.effects.to_pylist() if r["dataset"] is None}
+    assert (rows["half"]["value_against"], rows["half"]["against"]) == (0.5, "0.5")
+    assert rows["half"]["error_images"] > 0
+    assert (rows["same"]["effect"], rows["same"]["verdict"]) == (0, "undecided")
+    assert "0.0 points, no interval, as nothing varies; margin 2.0 points" in answer.sentences[1]
+    # Six numbers of three arms are there at each seed.
+    assert (rows["across"]["value"], rows["across"]["verdict"]) == (pytest.approx(0.061), "worse")
+    assert "better in 0 of 2 data sets" in answer.sentences[2]
+
+
+@pytest.mark.parametrize(
+    ("mean", "single", "told"),
+    [
+        ("worse", ("undecided", "better", "worse"), ", each by itself: 1 better, 1 worse"),
+        ("better", ("undecided", "worse"), ", each by itself: 0 better, 1 worse"),
+        ("undecided", ("better", "worse", "worse"), ", each by itself: 1 better, 2 worse"),
+        ("undecided", ("better", "better"), ""),
+        ("worse", ("worse", "undecided"), ""),
+        ("same", ("better", "same"), ""),
+    ],
+)
+def test_places_that_contradict_each_other_are_told(mean, single, told):
+    row = {"effect": 0.1, "lo": 0.0, "hi": 0.2, "error_seeds": 0.1, "p_adjusted": None}
+    rows = [{**row, "verdict": v, "value": 0.5, "value_against": 0.4} for v in (mean, *single)]
+    said = numbers(claim(), rows, {"map": POINTS}, 1)
+    assert said.endswith(f"better in {len(single)} of {len(single)} pairs of data set and network{told}")
+
+
+def test_what_a_verdict_is_called(given, trainer):
+    ranked = claim(
+        name="across", metric="share", arm="all", against="", than=0.5, called=("More alike", "Different")
+    )
+    answer, _ = given(study(claims=(ranked, claim())))
+    page = answer.page.read_text()
+    assert re.findall(r'class="verdict (\S+)"><b>([^<]+)', page) == [
+        ("told", "Different"),
+        ("better", "Better"),
+    ]
+    assert "more alike in 0 of 2 data sets" in answer.sentences[0]
+    assert "<td>different" in page
+
+
+@pytest.mark.parametrize(
+    ("gain", "margin", "said"),
+    [
+        (0.05, 0.01, "Sets help (mAP "),
+        (-0.05, 0.01, "Sets harm (mAP "),
+        (0.0, 0.5, "Sets make no difference (mAP "),
+        (0.004, 1e-6, "Undecided: sets against label in mAP ("),
+    ],
+)
+def test_the_sentence_is_that_of_the_rule(given, trainer, monkeypatch, gain, margin, said):
+    monkeypatch.setitem(toys.GAIN, "sets", gain)
+    answer, _ = given(without_resamples(claims=(claim(margin=margin),)))
+    assert answer.sentences[0].startswith(said)
+    assert ("; margin " in answer.sentences[0]) == (abs(gain) < 0.05)
+
+
+def test_numbers_that_are_undefined_are_left_out(given, trainer):
+    def some(run):
+        return [Measured("map", np.nan if run.seed == 1 else toys.take(run)[0].value, 40)]
+
+    answer, _ = given(study(measures=(Measure("judged", "", some, (toys.METRIC,)),), claims=(claim(),)))
+    pooled = answer.effects.to_pylist()[0]
+    assert (pooled["n_seeds"], pooled["n_pairs"]) == (4, 2)
+
+
+def test_numbers_in_words():
+    assert [shown(POINTS, v) for v in (0.1234, -0.1234, 0.0, np.nan)] == ["12.3", "−12.3", "0.0", "–"]
+    # An end of an interval that is not 0 is not shown as 0: the verdict hangs on its side.
+    assert [shown(POINTS, -0.00012), shown(PLAIN, 0.0002), shown(PLAIN, -1e-9)] == [
+        "−0.01",
+        "0.0002",
+        "0.000",
+    ]
+    assert [difference(POINTS, 0.012), difference(PLAIN, -0.0123)] == ["+1.2 points", "−0.012"]
+    assert [p_value(0.01234), p_value(0.0002)] == ["= 0.012", "< 0.001"]
+
+
+def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, trainer, tmp_path):
+    answer, _ = given(study(), call="manyhot study toy.py --out out")
+    text = answer.page.read_text()
+    said = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text)))
+    for sentence in answer.sentences:
+        start, numbers = sentence.rstrip(".").split(" (", 1)
+        assert f"{start}. ({numbers}" in said
+    mean = next(r for r in tables.read(answer.written[2], "means").to_pylist() if r["arm"] == "cleaned")
+    assert f"{100 * mean['value']:.1f} ± {50 * (mean['hi'] - mean['lo']):.1f}" in said
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for told in (
+        "Do sets help?",
+        "Nothing was trained.",
+        "18 networks trained in 0 s on ",
+        "Seeds: 0, 1, 2.",
+        "It is a toy.",
+        "With 3 seeds, intervals are rough",
+        "The rule, fixed beforehand.",
+        "manyhot study toy.py --out out",
+    ):
+        assert told in said
+    assert "<script" not in text
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert len(text) < 300_000
+    before = answer.page.read_bytes()
+    assert given(study(), call="manyhot study toy.py --out out")[0].page.read_bytes() == before
+
+
+def test_figures_are_what_altair_allows_and_fit_a_phone(given, trainer):
+    answer, _ = given(study())
+    found = {
+        name: tables.read(path, name)
+        for name, path in zip(("runs", "means", "effects"), answer.written[::2], strict=False)
+    }
+    metrics = {name: drawn.Metric(name, name, "") for name in ("map", "share")}
+    figures = draw_effects(found["effects"], metrics)
+    figures += draw_seeds(found["runs"], found["means"], ["map"], metrics)
+    assert [f.name for f in figures] == ["forest", "seeds-voc-small", "seeds-cifar-small"]
+    for figure in figures:
+        alt.ConcatChart.validate(dict(figure.spec))
+        for panel in draw_panels(figure):
+            assert float(re.match(r'<svg [^>]*?width="([\d.]+)"', panel)[1]) <= PHONE
+    assert draw_effects(found["effects"].slice(0, 0), metrics) == []
+
+
+def test_names_cannot_bend_the_page(given, trainer):
+    text = given(study(title="<b>A & B", limits=("<script>alert(1)</script>",)))[0].page.read_text()
+    assert "&lt;b&gt;A &amp; B" in text
+    assert "<script" not in text
+
+
+def test_an_answer_is_kept_as_csv_and_page(given, trainer, tmp_path):
+    answer, _ = given(study())
+    kept = keep_answer(answer, tmp_path / "out", tmp_path / "answers")
+    assert [p.name for p in kept] == ["runs.csv", "means.csv", "effects.csv", "index.html"]
+    assert kept[0].parent == tmp_path / "answers/toy"
+    rows = list(csv.DictReader(kept[2].read_text().splitlines()))
+    assert [r["sentence"] for r in rows if r["sentence"]] == answer.sentences
+    assert [float(r["effect"]) for r in rows] == answer.effects["effect"].to_pylist()
+    assert kept[3].read_bytes() == answer.page.read_bytes()

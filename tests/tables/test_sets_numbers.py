@@ -1,0 +1,210 @@
+"""Numbers that callers of the steps about votes give: what is none is refused, with the whole message."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import manyhot as mh
+from manyhot import registry
+from manyhot.errors import ManyhotError
+from manyhot.reassess.next_questions import ask_next
+from manyhot.reassess.propose import propose
+from manyhot.tables import Images, Predictions
+
+VOTES = pa.table(
+    {
+        "image_id": ["a.jpg"] * 4 + ["b.jpg"] * 2,
+        "class_id": [0, 0, 1, 1, 2, 2],
+        "rater_id": ["x", "y"] * 3,
+        "answer": ["yes", "yes", "no", "yes", "no", "no"],
+    }
+)
+GOLDEN = pa.table(
+    {"image_id": ["a.jpg"] * 2, "class_id": [0, 1], "expert_id": ["e"] * 2, "answer": ["yes", "no"]}
+)
+ELSEWHERE = GOLDEN.set_column(0, "image_id", pa.array(["q.jpg"] * 2))
+
+
+def message(work, *arguments, **options):
+    with pytest.raises(ManyhotError) as error:
+        work(*arguments, **options)
+    return str(error.value)
+
+
+COUNTS = "0 (no intervals) and up"
+DRAWS = [
+    ({"resamples": -1}, "The number of resamples is negative.\n  got:     -1\n", COUNTS),
+    ({"resamples": 1.5}, "The number of resamples is no whole number.\n  got:     1.5\n", COUNTS),
+    ({"resamples": True}, "The number of resamples is no whole number.\n  got:     True\n", COUNTS),
+    ({"seed": -1}, "The seed is negative.\n  got:     -1\n", "0 and up"),
+    ({"seed": None}, "The seed is no whole number.\n  got:     None\n", "0 and up"),
+    ({"seed": "a"}, "The seed is no whole number.\n  got:     'a'\n", "0 and up"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "said", "allowed"), DRAWS)
+def test_draws_that_are_none(given, said, allowed):
+    whole = f"{said}  allowed: {allowed}"
+    models = [Predictions(pa.array(["a.jpg"]), "one", np.array([[0]]), n_classes=3)]
+    images = Images(pa.table({"image_id": ["a.jpg"], "label": pa.array([0], pa.int32())}), "images")
+    # Without golden answers nothing is drawn: the number is wrong all the same.
+    for work in (mh.aggregate, mh.agreement):
+        assert message(work, VOTES, **given) == message(work, VOTES, GOLDEN, **given) == whole
+    assert message(propose, images, models, **given) == whole
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = mh.agreement(VOTES, resamples=np.int64(3), seed=np.uint8(1))
+    assert found.value("fleiss_kappa") == mh.agreement(VOTES, resamples=0).value("fleiss_kappa")
+    assert mh.aggregate(VOTES, threshold=np.float64(0.5)).threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"threshold": "x"}, "A threshold is a probability.\n  got:     'x'\n  allowed: above 0, up to 1"),
+        ({"threshold": True}, "A threshold is a probability.\n  got:     True\n  allowed: above 0, up to 1"),
+        ({"precision": "x"}, "A precision is a share.\n  got:     'x'\n  allowed: above 0, up to 1"),
+        ({"recall": math.nan}, "A recall is a share.\n  got:     nan\n  allowed: above 0, up to 1"),
+        *(
+            (
+                {"unclear_from": value},
+                f"What is unclear lies below what is in the set.\n  got:     {value!r}\n"
+                "  allowed: 0 to 0.8, the threshold",
+            )
+            for value in (math.nan, -1, "a", 0.9)
+        ),
+        *(
+            (
+                {"original_classes": value},
+                f"This is no list of classes.\n  where:   original classes\n  got:     {got}\n"
+                "  allowed: class ids from 0 to 2, such as [0, 1]",
+            )
+            for value, got in (([0, 99], "99"), ([-1], "-1"), ("0-3", "'0-3'"), (5, "5"), ([1.5], "1.5"))
+        ),
+        (
+            {"method": 3},
+            "There is no aggregator '3'.\n"
+            f"  allowed: {', '.join(registry.names('aggregator'))}",
+        ),
+    ],
+)  # fmt: skip
+def test_options_of_aggregate(options, said):
+    assert message(mh.aggregate, VOTES, GOLDEN, **options) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"budget": "3"}, "The budget buys no answer.\n  got:     3\n  allowed: 1 and up"),
+        ({"budget": 1.5}, "The budget buys no answer.\n  got:     1.5\n  allowed: 1 and up"),
+        ({"most": 2.5}, "A question gets at least one answer.\n  got:     2.5\n  allowed: 1 and up"),
+        (
+            {"at_most": "x"},
+            "The accepted chance of a change is no probability.\n  got:     x\n  allowed: 0 to 1",
+        ),
+    ],
+)
+def test_options_of_next(options, said):
+    assert message(ask_next, mh.aggregate(VOTES), **{"budget": 3} | options) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seconds": "x"}, "A question takes some time.\n  got:     x seconds\n  allowed: over 0"),
+        ({"seconds": math.inf}, "A question takes some time.\n  got:     inf seconds\n  allowed: over 0"),
+        ({"raters": 2.5}, "A question needs an answer.\n  got:     2.5 raters\n  allowed: 1 and up"),
+    ],
+)
+def test_options_of_propose(options, said):
+    images = Images(pa.table({"image_id": ["a.jpg"], "label": pa.array([0], pa.int32())}), "images")
+    assert message(propose, images, [], **options) == said
+
+
+# What is to be known about numbers.
+
+
+def test_one_rater_only():
+    alone = VOTES.filter(pa.array([True, False] * 3))
+    said = "there is one rater only: no other rater's answers check these"
+    assert said in mh.aggregate(alone, method="majority").notes
+    assert said not in mh.aggregate(VOTES, method="majority").notes
+    assert mh.aggregate(alone, method="dawid-skene").notes == (
+        f"{said}, and the method knows nothing of them; majority takes them as they are",
+    )
+    assert "no question has the answers of two raters: there is no agreement to measure" in (
+        mh.agreement(alone).notes
+    )
+
+
+def said_of(rows):
+    """Return votes of a text for each question, a letter for each rater's answer."""
+    given = [(q, r, a) for q, row in enumerate(rows) for r, a in enumerate(row) if a != " "]
+    return pa.table(
+        {
+            "image_id": [f"{q}.jpg" for q, _, _ in given],
+            "class_id": pa.array([0] * len(given), pa.int32()),
+            "rater_id": [f"r{r}" for _, r, _ in given],
+            "answer": [{"y": "yes", "m": "maybe", "n": "no"}[a] for _, _, a in given],
+        }
+    )
+
+
+FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
+UNIFORM = "dawid-skene(smoothing=1, towards='uniform')"
+TOO_FEW = "the answers may be too few to learn from; majority takes them as they are"
+AGAINST = (
+    f"{UNIFORM} decides against all raters at 1 of the 1 questions that they answer alike: they may be bad, "
+    "or their answers too few to learn from; majority takes them as they are"
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "method", "notes"),
+    [
+        (
+            FEW,
+            UNIFORM,
+            (
+                f"{UNIFORM} says yes to none of 5 questions, though raters did to 5: {TOO_FEW}",
+                AGAINST,
+            ),
+        ),
+        (
+            [row.translate(str.maketrans("yn", "ny")) for row in FEW],
+            UNIFORM,
+            (
+                f"{UNIFORM} says no to none of 5 questions, though raters did to 5: {TOO_FEW}",
+                AGAINST,
+            ),
+        ),
+        (FEW, "dawid-skene", ()),
+        (FEW, "one-coin", ()),
+        # Nobody says yes: that none is found is no surprise.
+        (["nnn", "nmn", "mnn"], "dawid-skene", ()),
+        # Closed forms learn nothing from the votes alone.
+        (FEW, "majority", ()),
+        (
+            ["y ", " n", "n ", " y"],
+            "one-coin",
+            (
+                "no question has the answers of two raters: one-coin cannot compare them, and its numbers "
+                "mean little; majority takes answers as they are",
+            ),
+        ),
+    ],
+)
+def test_a_fit_that_contradicts_its_answers_says_so(rows, method, notes):
+    assert mh.aggregate(said_of(rows), method=method).notes == notes
+
+
+def test_golden_questions_that_nobody_was_asked():
+    assert mh.aggregate(VOTES, ELSEWHERE, method="majority").notes == (
+        "no golden question is among the votes: precision and recall are not known",
+    )
+    assert mh.agreement(VOTES, ELSEWHERE).notes[0] == (
+        "no rater answered a golden question: they are compared with the majority of the others"
+    )

@@ -1,0 +1,317 @@
+"""Of several files of predictions one that is broken or does not fit is skipped; alone it is an error."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from manyhot import (
+    Predictions,
+    cli,
+    diagnose_calibration_files,
+    diagnose_companions_files,
+    diagnose_errors_files,
+    diagnose_robustness_files,
+    find_label_issues_files,
+    init_campaign,
+    kinds_files,
+    propose_files,
+    tables,
+    write_predictions,
+)
+from manyhot.classes import class_list
+from manyhot.data.benchmarks import BENCHMARKS, Benchmark, DataSet, Fetched
+from manyhot.errors import InputError, MatchError, OrderError
+from manyhot.evaluate.benchmark import evaluate_benchmark
+from manyhot.evaluate.evaluate import Options, evaluate_files
+from manyhot.evaluate.gallery import gallery_files
+from manyhot.tables import Images, Labels
+
+N, C = 300, 10
+IDS = [f"{i:03}.png" for i in range(N)]
+LABEL = np.arange(N) % C
+
+
+def dense(name, seed, n_classes=C, shift=0, ids=IDS):
+    """Write probabilities of a model that is right four times of five, of classes moved by `shift`."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(N, n_classes))
+    right = rng.random(N) < 0.8
+    logits[np.flatnonzero(right), (LABEL[right] + shift) % n_classes] += 6
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    model = Predictions(
+        pa.array(ids), name, scores=p.astype(np.float32), score_kind="probability", n_classes=n_classes
+    )
+    return write_predictions(model, Path("models") / f"{name}.parquet")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Labels, and models: two good ones, one broken, one over other classes, one whose classes start at 1."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        f"{i},{y},{y} {(y + 1) % C}" if k % 3 else f"{i},{y},{y}"
+        for k, (i, y) in enumerate(zip(IDS, LABEL, strict=True))
+    ]
+    Path("labels.csv").write_text("image_id,label,classes\n" + "\n".join(rows) + "\n")
+    table = "image_id,label\n" + "".join(f"{i},{y}\n" for i, y in zip(IDS, LABEL, strict=True))
+    Path("images.csv").write_text(table)
+    Path("again.csv").write_text(Path("labels.csv").read_text())
+    Path("classes.txt").write_text("\n".join(f"c{i}" for i in range(C)) + "\n")
+    Path("models").mkdir()
+    for i, name in enumerate("ab"):
+        dense(name, i)
+    dense("classes", 2, n_classes=12)
+    dense("order", 3, shift=1)
+    whole = Path("models/a.parquet").read_bytes()
+    Path("models/broken.parquet").write_bytes(whole[: len(whole) // 2])
+
+
+def files(*names):
+    return [Path("models") / f"{name}.parquet" for name in names]
+
+
+def evaluated(given, labels="labels.csv", **more):
+    outcome = evaluate_files(labels, given, "o", classes="classes.txt", options=Options(resamples=20), **more)
+    notes = [f"{n.dataset}: {n.model}: {n.text}" for n in outcome.evaluation.notes if n.kind == "skipped"]
+    return outcome.evaluation.results, notes
+
+
+def originals(given):
+    """On the original labels alone; the first model that can be read tells how many classes there are."""
+    outcome = evaluate_files("images.csv", given, "o", options=Options(resamples=20))
+    return outcome.evaluation.results, [n.text for n in outcome.evaluation.notes if n.kind == "skipped"]
+
+
+def errors(given):
+    found, _ = diagnose_errors_files("labels.csv", "o.parquet", predictions=given, classes="classes.txt")
+    return found.table, found.notes
+
+
+def issues(given):
+    found, _ = find_label_issues_files("labels.csv", "o.parquet", predictions=given, classes="classes.txt")
+    return found.table, found.notes
+
+
+def calibration(given):
+    found, _ = diagnose_calibration_files(
+        "labels.csv", "o", predictions=given, classes="classes.txt", methods=["temperature"], resamples=0
+    )
+    return found.calibration, found.notes
+
+
+def companions(given):
+    found, _ = diagnose_companions_files("labels.csv", "o", predictions=given, classes="classes.txt")
+    return found.table, found.notes
+
+
+def robustness(given):
+    found, _ = diagnose_robustness_files(
+        ["labels.csv", "again.csv"], "o", predictions=given, classes="classes.txt", resamples=20
+    )
+    return found.tables["robustness"], found.notes
+
+
+def confused(given):
+    found, written = kinds_files("labels.csv", given, "kinds.parquet", classes="classes.txt")
+    about = tables.metadata(pq.read_table(written[0]))
+    assert json.loads(about.get("notes", "[]")) == list(found.notes)
+    return found.table, found.notes
+
+
+def shown(given):
+    Path("photos").mkdir(exist_ok=True)
+    Image.new("RGB", (4, 4)).save("photos/a.png")
+    table = "image_id,label,uri\n" + "".join(
+        f"{i},{y},photos/a.png\n" for i, y in zip(IDS[:3], LABEL, strict=False)
+    )
+    Path("shown.csv").write_text(table)
+    made, _ = gallery_files("labels.csv", "g", predictions=given, images="shown.csv", classes="classes.txt")
+    return pa.table({"models": made.models}), made.notes
+
+
+def proposed(given):
+    """Of a campaign, into whose folder files are put."""
+    if not Path("camp").exists():
+        init_campaign("camp", images="images.csv", predictions=files("a"), classes="classes.txt")
+    for file in Path("camp/predictions").iterdir():
+        file.unlink()
+    for file in given:
+        (Path("camp/predictions") / file.name).write_bytes(file.read_bytes())
+    found, written = propose_files("camp")
+    assert json.loads(tables.metadata(pq.read_table(written))["notes"]) == list(found.notes)
+    return found.table, [n.replace("camp/predictions", "models") for n in found.notes]
+
+
+COMMANDS = {
+    f.__name__: f
+    for f in (
+        evaluated,
+        originals,
+        errors,
+        issues,
+        calibration,
+        companions,
+        robustness,
+        confused,
+        shown,
+        proposed,
+    )
+}
+ORDERED = ("evaluated", "errors", "calibration", "companions", "robustness")
+"""Those that look at the order of rows and classes."""
+
+BAD = [
+    (name, bad)
+    for name in COMMANDS
+    for bad in ("broken", "classes", "order")
+    if bad != "order" or name in ORDERED
+]
+
+
+@pytest.mark.parametrize(("name", "bad"), BAD)
+def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
+    run = COMMANDS[name]
+    without, before = run(files("a", "b"))
+    found, notes = run(files("a", bad, "b"))
+    assert pl.from_arrow(found).equals(pl.from_arrow(without))
+    more = [n for n in notes if n not in before]
+    assert more
+    for note in more:
+        place, reason = note.split("skipped: ")
+        assert place == "" if name == "originals" else f"models/{bad}.parquet: " in place
+        assert {
+            "broken": "The file is not a complete Parquet file (got: ",
+            "classes": " predicts another number of classes than " if name != "originals" else "classes",
+            "order": "The predictions of order do not fit the labels as they lie; it looks like ",
+        }[bad] in reason
+        assert reason.endswith(")")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_only_file_is_an_error(name):
+    with pytest.raises(InputError) as error:
+        COMMANDS[name](files("broken"))
+    assert str(error.value).startswith("The file is not a complete Parquet file.\n")
+    assert str(error.value).endswith("\n  do:      make or fetch it again")
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_where_none_is_left_the_first_is_an_error(name):
+    with pytest.raises(OrderError) as error:
+        COMMANDS[name](files("order", "classes"))
+    assert error.value.details["where"] == "models/order.parquet"
+    with pytest.raises(MatchError):
+        COMMANDS[name](files("classes", "order"))
+
+
+def test_the_whole_note():
+    _, (note,) = evaluated(files("a", "order", "b"))
+    assert note == (
+        "labels: models/order.parquet: skipped: The predictions of order do not fit the labels as they lie; "
+        "it looks like predicted classes given as indices that start at 1 (got: top-1 accuracy 0.0100; "
+        "do: give the row order or class order that the file is in; if this is it, --trust-order)"
+    )
+
+
+def test_two_models_of_one_name_are_an_error_all_the_same():
+    """Which of them is meant nobody can say."""
+    Path("models/c.parquet").write_bytes(Path("models/a.parquet").read_bytes())
+    with pytest.raises(MatchError) as error:
+        evaluated(files("a", "b", "c"))
+    assert str(error.value) == (
+        "Two models have the same name.\n  where:   models/c.parquet\n  got:     a\n"
+        "  do:      rename the file, or the model in its metadata"
+    )
+
+
+def test_the_command_says_it_last_and_goes_on():
+    words = ["evaluate", "--labels", "labels.csv", "--predictions", "models", "--classes", "classes.txt"]
+    words += ["--resamples", "20", "--out", "o"]
+    done = CliRunner().invoke(cli.app, words, env={"COLUMNS": "100"})
+    assert done.exit_code == 0, done.output
+    lines = done.stderr.splitlines()[-3:]
+    assert [line.split(": skipped: ")[0] for line in lines] == [
+        f"Note: labels: models/{name}.parquet" for name in ("broken", "classes", "order")
+    ]
+    told = tables.metadata(pq.read_table("o/results.parquet"))
+    assert set(json.loads(told["inputs"])) == {"labels.csv", "classes.txt", "a.parquet", "b.parquet"}
+    notes = [n for n in json.loads(told["notes"]) if n["kind"] == "skipped"]
+    assert [n["model"] for n in notes] == [f"models/{n}.parquet" for n in ("broken", "classes", "order")]
+    page = Path("o/report/index.html").read_text()
+    assert "models/order.parquet" in page
+    assert "it looks like predicted classes given as indices that start at 1" in page
+    trusted = CliRunner().invoke(cli.app, [*words, "--trust-order"])
+    assert trusted.exit_code == 0
+    assert "models/order.parquet" not in trusted.stderr
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """A benchmark of two data sets without published models, over the classes of ImageNet."""
+    known = class_list()
+    fetched = []
+    for name, ids in (("one", IDS), ("two", [f"x{i}" for i in IDS])):
+        table = {"image_id": ids, "label": pa.array(LABEL, pa.int32()), "usable": [True] * N}
+        table |= {"classes": [[int(y)] for y in LABEL], "state": [["yes"]] * N}
+        labels = Labels(pa.table(table), len(known), known.hash, True, name)
+        images = Images(pa.table({"image_id": ids, "label": pa.array(LABEL, pa.int32())}), name)
+        about = DataSet(name, ("imagenet-real", "scores.npz"), "imagenet-val-predictions", "rows")
+        fetched.append(Fetched(about, labels, images, images, (), {}))
+    sets = {f.about.name: f for f in fetched}
+    monkeypatch.setattr(DataSet, "fetch", lambda self, progress=None: sets[self.name])
+    monkeypatch.setitem(BENCHMARKS, "small", Benchmark(tuple(f.about for f in fetched)))
+    for i, (name, ids) in enumerate((("a", IDS), ("b", IDS), ("c", sets["two"].labels.image_id))):
+        dense(name, i, n_classes=len(known), ids=ids)
+    dense("order", 3, n_classes=len(known), shift=1)
+    dense("elsewhere", 4, n_classes=len(known), ids=[f"y{i}" for i in IDS])
+
+
+def test_own_models_of_a_benchmark(benchmark):
+    given = files("a", "broken", "b", "elsewhere", "order", "c")
+    outcome = evaluate_benchmark("small", "o", predictions=given, options=Options(("top1",), resamples=0))
+    rows = outcome.evaluation.results.to_pylist()
+    judged = {(r["dataset"], r["model"]) for r in rows}
+    assert judged == {("one", "a"), ("one", "b"), ("two", "c")}
+    assert outcome.highlight == ("a", "b", "c")
+    told = tables.metadata(pq.read_table("o/results.parquet"))
+    assert set(json.loads(told["inputs"])) == {"a.parquet", "b.parquet", "c.parquet"}
+    skipped = {n.model: n.text for n in outcome.evaluation.notes if n.kind == "skipped"}
+    assert list(skipped) == [f"models/{name}.parquet" for name in ("broken", "elsewhere", "order")]
+    assert skipped["models/elsewhere.parquet"] == (
+        "skipped: elsewhere predicts images of none of the benchmark's data sets (got: ids such as y000.png; "
+        "allowed: 000.png (one) or x000.png (two); do: give the row order with --rows, or predict one of "
+        "these data sets)"
+    )
+    for alone, kind in (("broken", InputError), ("elsewhere", MatchError), ("order", OrderError)):
+        with pytest.raises(kind):
+            evaluate_benchmark("small", "o", predictions=files(alone))
+    with pytest.raises(MatchError):
+        evaluate_benchmark("small", "o", predictions=files("order", "elsewhere"))
+
+
+def test_commands_print_what_was_skipped():
+    """Each as its notes, in JSON too where it prints JSON."""
+    shown(files("a"))
+    init_campaign("camp2", images="images.csv", predictions=files("a", "b"), classes="classes.txt")
+    Path("camp2/predictions/broken.parquet").write_bytes(b"PAR1")
+    given = ["--predictions", "models", "--classes", "classes.txt"]
+    for words in (
+        ["kinds", "labels.csv", *given],
+        ["gallery", "labels.csv", *given, "--images", "shown.csv"],
+        ["propose", "camp2"],
+        ["diagnose", "errors", "labels.csv", *given],
+        ["diagnose", "labels", "labels.csv", *given],
+        ["diagnose", "calibration", "labels.csv", *given, "--resamples", "0"],
+        ["diagnose", "companions", "labels.csv", *given],
+        ["diagnose", "robustness", "labels.csv", "again.csv", *given, "--resamples", "20"],
+    ):
+        done = CliRunner().invoke(cli.app, words, env={"COLUMNS": "100"})
+        assert done.exit_code == 0, done.output
+        assert "broken.parquet: skipped: The file is not a complete Parquet file (got: " in done.stderr, words

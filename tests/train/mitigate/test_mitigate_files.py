@@ -1,0 +1,274 @@
+"""A planted shortcut, from images to heads without it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score
+from typer.testing import CliRunner
+
+import tinted
+from manyhot import cli, predict, tables
+from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
+from manyhot.errors import InputError, MatchError
+from manyhot.predict.find import find_model
+from manyhot.predict.weights import read_head, write_head
+from manyhot.tables.definitions import WORTH
+from manyhot.train.heads import fit_softmax
+from manyhot.train.mitigate import mitigate_files
+
+MODEL = "python:backbones:colours"
+FILES = {"labels": "labels.parquet", "classes": "classes.txt"}
+GIVEN = FILES | {"split": "split.csv", "model": MODEL, "engine": "torch", "resamples": 40}
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory):
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("planted"))
+    yield tinted.write()
+    os.chdir(before)
+    sys.modules.pop("backbones", None)
+
+
+@pytest.fixture(scope="module")
+def treated(place):
+    found, written = mitigate_files(
+        "photos", "objects.parquet", "out", pairs=["red:square"], fill="inpaint", call="a call", **GIVEN
+    )
+    return (
+        {(r["model"], r["treatment"], r["metric"]): r for r in found.mitigation.to_pylist()},
+        found,
+        written,
+    )
+
+
+def shortcuts(head):
+    """What diagnose shortcuts says of the held-out images."""
+    found, _ = diagnose_shortcuts_files(
+        "held-out",
+        "objects.parquet",
+        f"found-{Path(head).stem}",
+        model=f"head:{head}(backbone='{MODEL}')",
+        engine="torch",
+        fills=["inpaint"],
+        resamples=0,
+        **FILES,
+    )
+    return found.shortcuts.to_pylist()
+
+
+def test_a_planted_shortcut_is_found_and_removed(place, treated):
+    ids, label, test, _ = place
+    Path("held-out").mkdir()
+    for i in ids[test]:
+        (Path("held-out") / i).symlink_to(Path("..") / "photos" / i)
+    planted = shortcuts("out/heads/softmax.safetensors")
+    assert [(r["main_name"], r["companion_name"]) for r in planted[:1]] == [("red", "square")]
+    assert [r["main_name"] for r in planted if r["shortcut"]] == ["red"]
+
+    features = predict("clean", MODEL, embeddings=True, engine="torch").embeddings
+    write_head(fit_softmax(features[~test], label[~test], tinted.CLASSES, MODEL), "control.safetensors")
+    assert not any(r["shortcut"] for r in shortcuts("control.safetensors"))
+
+    mended = shortcuts("out/heads/softmax-augmentation-red-square.safetensors")
+    assert not any(r["shortcut"] for r in mended)
+    flips = [next(r["flips"] for r in rows if r["main_name"] == "red") for rows in (planted, mended)]
+    assert flips[1] < flips[0] / 2
+    rows = treated[0]
+    assert flips == [rows["colours, softmax", t, "flips"]["value"] for t in ("none", "augmentation")]
+
+
+def test_what_a_head_is_worth(place, treated):
+    """Held against scikit-learn, on predictions of the head as a model."""
+    _, label, test, square = place
+    rows, _, _ = treated
+    for treatment in ("none", "augmentation"):
+        model = "colours, softmax"
+        head = rows[model, treatment, "top1"]["head"]
+        model_of_head = f"head:out/{head}(backbone='{MODEL}')"
+        scores = predict("photos", model_of_head, top=None, engine="torch").predictions.scores
+        scores = scores[test].astype(np.float64)
+        p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        red, there = label[test] == 0, square[test]
+        best = p.argmax(1)
+        share = {key: (best[mask] == 0).mean() for key, mask in masks(red, there).items()}
+        state = np.column_stack([label[test][:, None] == np.arange(3), there])
+        balanced = np.zeros(len(red))
+        for mask in masks(red, there).values():
+            balanced[mask] = 1 / mask.sum()
+        balanced *= np.where(red, red.sum(), (~red).sum())
+        expected = {
+            "recall_gap": share["both"] - share["main"],
+            "hallucination_gap": share["companion"] - share["neither"],
+            "top1": (best == label[test]).mean(),
+            "real1": state[np.arange(len(best)), best].mean(),
+            "ap": average_precision_score(red, p[:, 0]),
+            "ap_balanced": average_precision_score(red, p[:, 0], sample_weight=balanced),
+            "map": np.mean([average_precision_score(state[:, c], p[:, c]) for c in range(4)]),
+        }
+        told = {m: rows[model, treatment, m]["value"] for m in expected}
+        assert told == pytest.approx(expected, abs=5e-3)  # features are kept in half precision
+        counts = {
+            m: (rows[model, treatment, m]["n"], rows[model, treatment, m]["n_skipped"]) for m in expected
+        }
+        assert all(sum(c) == 300 for c in counts.values())
+        assert counts["recall_gap"] == (red.sum(), 300 - red.sum())
+
+
+def masks(red, there):
+    return {
+        "both": red & there,
+        "main": red & ~there,
+        "companion": ~red & there,
+        "neither": ~red & ~there,
+    }
+
+
+def test_the_table_of_a_pair(treated):
+    rows, found, written = treated
+    heads = {(model, treatment) for model, treatment, _ in rows}
+    assert heads == {("colours, softmax", t) for t in ("none", "augmentation")} | {
+        ("colours, sigmoid", t) for t in ("none", "augmentation", "label sets", "label sets and augmentation")
+    }
+    assert {metric for *_, metric in rows} == set(WORTH)
+    for (model, treatment, metric), row in rows.items():
+        assert row["lo"] <= row["value"] <= row["hi"]
+        if treatment == "none":
+            assert row["change"] is None
+        else:
+            assert row["change"] == pytest.approx(row["value"] - rows[model, "none", metric]["value"])
+            assert row["change_lo"] <= row["change_hi"]
+    assert [str(p) for p in written[:2]] == ["out/mitigation.parquet", "out/mitigation.csv"]
+    assert {str(p.relative_to("out")) for p in written[2:-1]} == {r["head"] for r in rows.values()}
+    assert str(written[-1]) == "out/report/index.html"
+    assert pl.read_csv("out/mitigation.csv").height == len(rows)
+    about = tables.metadata(tables.read(written[0], "mitigation"))
+    assert (about["call"], about["seed"], json.loads(about["notes"])) == ("a call", "0", list(found.notes))
+    assert found.notes[0].startswith("red:square, +0.")
+    assert "altered images (without it first)" in found.notes[0]
+    spec = f'head:{written[2]}(backbone="{MODEL}")'
+    assert found.notes[-1] == (
+        "the file of a head may name published weights alone as its backbone, and this backbone is none: "
+        f"name it with each head, as in --model '{spec}', wherever a model is asked for"
+    )
+    assert find_model(spec).name == f"head/{written[2].stem}"
+
+
+def test_sigmoids_of_other_classes_stay(treated):
+    heads = [read_head(f"out/heads/sigmoid{n}.safetensors") for n in ("", "-augmentation-red-square")]
+    same = (heads[0].weight == heads[1].weight).all(1)
+    assert same.tolist() == [False, True, True, True]
+
+
+def test_run_again_it_predicts_nothing_and_writes_the_same(treated):
+    _, _, written = treated
+    before = {path: path.read_bytes() for path in written}
+    told = []
+    mitigate_files(
+        "photos",
+        "objects.parquet",
+        "out",
+        pairs=["red:square"],
+        fill="inpaint",
+        call="a call",
+        notify=lambda kind, about: told.append(kind),
+        **GIVEN,
+    )
+    assert told == []
+    assert {path: path.read_bytes() for path in written} == before
+
+
+def test_without_original_labels(place):
+    """Boxes tell of squares alone: no class has one beside it."""
+    with pytest.raises(InputError) as error:
+        mitigate_files(
+            "photos", "objects.parquet", "none", pairs=["red:square"], classes="classes.txt", model=MODEL
+        )
+    assert str(error.value) == (
+        "There are too few images with both classes of a pair.\n  where:   red:square\n"
+        "  got:     0 to fit on, 0 held out\n  allowed: at least 25, and 1\n"
+        "  do:      leave the pair out, or lower --least"
+    )
+
+
+def test_a_companion_that_is_beside_the_class_too_seldom():
+    """Squares lie on other images than blue ones: they are pasted on these, and on what is not blue."""
+    found, _ = mitigate_files(
+        "photos",
+        "objects.parquet",
+        "added",
+        pairs=["blue:square"],
+        losses=["softmax"],
+        **GIVEN | {"split": None, "resamples": 0},
+        held_out=0.5,
+        least=1,
+    )
+    assert "(with it first)" in found.notes[0]
+    rows = found.mitigation.to_pylist()
+    assert {r["treatment"] for r in rows} == {"none", "augmentation"}
+    assert all(r["lo"] is None for r in rows if r["metric"] == "map")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"losses": ["hinge"]}, "There is no such loss.\n  got:     hinge\n  allowed: softmax, sigmoid"),
+        ({"fill": "blur"}, "Nothing tells how to fill.\n  got:     blur\n  allowed: grey, inpaint"),
+        ({"held_out": 1.0}, "held_out is a share.\n  got:     1.0\n  allowed: above 0, below 1"),
+        (
+            {"pairs": []},
+            "No pair is named.\n  allowed: MAIN:COMPANION, such as horse:person\n"
+            "  do:      manyhot diagnose shortcuts finds those that are worth it",
+        ),
+        ({"split": "none.csv"}, "The file does not exist.\n  where:   none.csv"),
+        (
+            {"split": "labels.parquet"},
+            "This tells no split.\n  where:   labels.parquet\n"
+            "  got:     image_id, label, rated, usable, classes, state\n"
+            "  allowed: a table with image_id and split",
+        ),
+        (
+            {"split": "train.csv"},
+            "No image is held out.\n  where:   train.csv\n  got:     train\n  allowed: a split called test",
+        ),
+    ],
+)
+def test_what_cannot_be(options, message):
+    Path("train.csv").write_text("image_id,split\n0000.png,train\n")
+    with pytest.raises(InputError) as error:
+        mitigate_files("photos", "objects.parquet", "none", **GIVEN | {"pairs": ["red:square"]} | options)
+    assert str(error.value) == message
+    assert not Path("none").exists() or not list(Path("none").glob("*.parquet"))
+
+
+def test_objects_of_other_images():
+    objects = tables.read(Path("objects.parquet"), "objects").to_pandas()
+    objects.assign(image_id="x" + objects["image_id"]).to_csv("elsewhere.csv", index=False)
+    with pytest.raises(MatchError) as error:
+        mitigate_files("photos", "elsewhere.csv", "none", pairs=["red:square"], **GIVEN)
+    first = "x" + objects["image_id"][0]
+    assert str(error.value) == (
+        "None of the objects is in one of the images.\n  where:   photos\n"
+        f"  got:     images such as 0000.png\n  allowed: such as {first}\n"
+        "  do:      check that both are of the same data set"
+    )
+
+
+def test_the_command(treated):
+    words = ["mitigate", "photos", "--objects", "objects.parquet", "--out", "out", "--model", MODEL]
+    words += ["--pair", "red:square", "--labels", "labels.parquet", "--classes", "classes.txt"]
+    words += ["--split", "split.csv", "--engine", "torch", "--fill", "inpaint", "--resamples", "40"]
+    done = CliRunner().invoke(cli.app, [*words, "--loss", "softmax"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "red, beside square or not; colours, softmax; 300 images held out" in done.stdout
+    assert "augmentation" in done.stdout
+    assert "Note: red:square, +0." in done.stderr
+    told = json.loads(CliRunner().invoke(cli.app, [*words, "--loss", "softmax", "--json"]).stdout)
+    assert {row["treatment"] for row in told["mitigation"]} == {"none", "augmentation"}

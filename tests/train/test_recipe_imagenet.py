@@ -1,0 +1,50 @@
+"""The recipes for ImageNet run on shards of its layout: their settings as they are, but small."""
+
+import csv
+import importlib.util
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from manyhot.train.run import train_files
+
+timm = pytest.importorskip("timm")
+
+REPO = Path(__file__).resolve().parent.parent.parent
+RECIPES = sorted((REPO / "studies" / "recipes").glob("*.toml"))
+SMALL = {
+    "resnet50": {"model": "timm/test_resnet"},
+    "vit_s": {"model": "timm/test_vit"},
+}
+"""A network of the same kind for each."""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    spec = importlib.util.spec_from_file_location("fake", REPO / "benchmarks" / "fake_imagenet.py")
+    fake = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fake)
+    folder = tmp_path_factory.mktemp("fake")
+    fake.write(folder, shards=4, images=8)
+    return folder
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_run(shards, recipe, tmp_path):
+    settings = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    assert timm.is_model(settings["model"].removeprefix("timm/"))
+    assert settings["lanes"] % 8 == 0, "eight GPUs share the lanes"
+    small = {"size": 32, "batch": 8, "lanes": 4, "buffer": 8, "epochs": 2, "warmup": 1.0}
+    path = train_files(
+        os.fspath(shards / "train-{000..003}.tar"),
+        shards / "labels.parquet",
+        tmp_path / "run",
+        recipe=recipe,
+        settings={**small, **SMALL[recipe.stem]},
+    )
+    assert path.is_file()
+    with (tmp_path / "run" / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["images"]) for row in rows] == [32, 64]

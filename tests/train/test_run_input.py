@@ -1,0 +1,367 @@
+"""What is wrong with the input of a training, in whole messages."""
+
+import errno
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+import trainings
+from manyhot.classes import from_keys
+from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
+from manyhot.tables import Labels, write_labels
+from manyhot.train import loop
+from manyhot.train.recipe import Recipe, recipe_of
+from manyhot.train.run import train_files
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images, label sets and a class list."""
+    found = tmp_path_factory.mktemp("colours")
+    trainings.data(found, 16)
+    return found
+
+
+@pytest.fixture
+def train(folder, tmp_path):
+    """Train with some settings; give the file, and what was told."""
+
+    def train(
+        labels="labels.parquet", source="images", out="out", save_every=60.0, val_labels=None, **settings
+    ):
+        told = []
+        path = train_files(
+            folder / source,
+            folder / labels,
+            tmp_path / out,
+            classes=folder / "classes.txt",
+            settings={**trainings.TINY, "epochs": 1, **settings},
+            save_every=save_every,
+            notify=lambda kind, about: told.append(about["text"]) if kind == "note" else None,
+        )
+        return path, told
+
+    return train
+
+
+def message(error, train, *arguments, **options):
+    """Return the text of what training raises."""
+    with pytest.raises(error) as raised:
+        train(*arguments, **options)
+    assert isinstance(raised.value, ManyhotError)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"epoch": 3},
+            "A recipe has no setting 'epoch'.\n  got:     3\n  allowed: "
+            + ", ".join(Recipe().told())
+            + "\n  do:      did you mean epochs or teach?",
+        ),
+        ({"epochs": 0}, "epochs of the recipe is out of range.\n  got:     0\n  allowed: 1 or more"),
+        ({"lr": -0.1}, "lr of the recipe is out of range.\n  got:     -0.1\n  allowed: above 0"),
+        ({"lr": float("nan")}, "lr of the recipe is out of range.\n  got:     nan\n  allowed: above 0"),
+        ({"mixup": -1.0}, "mixup of the recipe is out of range.\n  got:     -1.0\n  allowed: 0 or more"),
+        ({"ema": 1.0}, "ema of the recipe is out of range.\n  got:     1.0\n  allowed: 0 or more, below 1"),
+        (
+            {"least_area": 0.0},
+            "least_area of the recipe is out of range.\n  got:     0.0\n  allowed: above 0, at most 1",
+        ),
+        ({"size": 4}, "size of the recipe is out of range.\n  got:     4\n  allowed: 8 to 4,096 pixels"),
+        (
+            {"batch": 4, "accumulate": 8},
+            "A step has more parts than images.\n  got:     accumulate 8, batch 4\n"
+            "  do:      lower accumulate",
+        ),
+        (
+            {"schedule": "cosinus"},
+            "schedule of the recipe is unknown.\n  got:     cosinus\n  allowed: cosine, constant, step\n"
+            "  do:      did you mean cosine?",
+        ),
+        ({"batch": "64"}, "The setting 'batch' is of another type.\n  got:     '64'\n  allowed: int"),
+    ],
+)
+def test_settings(settings, text):
+    with pytest.raises(InputError) as error:
+        recipe_of(settings)
+    assert str(error.value) == text
+
+
+def test_a_batch_larger_than_the_set(train):
+    assert message(InputError, train, batch=17) == (
+        "A batch has more images than there are to train on.\n"
+        "  got:     batch 17, 16 images\n"
+        "  do:      lower batch to 16 or less"
+    )
+
+
+def test_labels_of_other_images(train, folder):
+    trainings.labels(folder / "others.parquet", 32, 20)
+    assert message(MatchError, train, "others.parquet") == (
+        "None of the images has labels.\n"
+        f"  where:   {folder / 'images'}\n"
+        "  got:     labels of images such as 020.png\n"
+        "  do:      check that both are of the same data set, and that ids are base names with extension"
+    )
+
+
+def test_labels_of_some_other_images_are_counted(train, folder):
+    trainings.labels(folder / "some.parquet", 20)
+    _, told = train("some.parquet")
+    assert told == ["4 of 20 images with labels are not in the source"]
+
+
+def test_empty_sets(train, folder):
+    state = [["no"] * 3 if i < 3 else ["yes", "no", "no"] for i in range(16)]
+    usable = [i != 9 for i in range(16)]
+    trainings.labels(folder / "empty.parquet", 16, state=state, usable=usable)
+    _, told = train("empty.parquet")
+    assert told == [
+        "1 images that are not usable are left out",
+        "3 images without a class are left out",
+    ]
+    _, told = train("empty.parquet", out="no", empty="no")
+    assert told[1] == "3 images without a class count as without any"
+    assert message(InputError, train, "empty.parquet", out="softmax", empty="no", loss="softmax") == (
+        "A softmax cannot learn that an image has no class.\n"
+        "  got:     3 images without one\n"
+        "  do:      set empty to 'skip', or take a loss that ends in a sigmoid, such as bce"
+    )
+    trainings.labels(folder / "nothing.parquet", 16, state=[["no"] * 3] * 16)
+    assert message(InputError, train, "nothing.parquet", out="nothing") == (
+        "No image is left to train on.\n"
+        "  got:     16 images without a class are left out\n"
+        "  do:      set empty to 'no': these images are then without any class"
+    )
+
+
+def test_other_classes(train, folder):
+    lines = "image_id,label,usable,classes,state\n000.png,0,true,0 7,yes no\n"
+    (folder / "seven.csv").write_text(lines)
+    text = message(InputError, train, "seven.csv")
+    assert "7" in text
+
+
+@pytest.mark.parametrize("more", [{}, {"trained_from": "layer4", "augment": "mirror"}])
+def test_unreadable_images_are_left_out_and_listed(train, folder, tmp_path, more):
+    if not (folder / "broken").is_dir():
+        trainings.images(folder / "broken", 16)
+        (folder / "broken" / "003.png").write_bytes(b"no image")
+        (folder / "broken" / "004.png").write_bytes(b"")
+    path, _ = train(source="broken", **more)
+    assert path.is_file()
+    assert (tmp_path / "out" / "skipped.csv").read_text() == (
+        "image_id,reason\n003.png,not an image of a known format\n004.png,the file is empty\n"
+    )
+
+
+def test_no_image_can_be_read(train, folder):
+    (folder / "bad").mkdir()
+    for i in range(16):
+        (folder / "bad" / f"{i:03}.png").write_bytes(b"no image")
+    text = message(InputError, train, source="bad", trained_from="layer4", augment="none")
+    assert text == (
+        "None of the images can be decoded.\n"
+        "  got:     000.png: not an image of a known format\n"
+        "  do:      look at the source: are these images?"
+    )
+    text = message(InputError, train, source="bad", out="again")
+    first, got, do = text.splitlines()
+    assert first == "None of the images of a lane of a batch can be decoded."
+    assert got.startswith("  got:     0")
+    assert got.endswith(".png: not an image of a known format")
+    assert do == "  do:      look at the source: are these images?"
+
+
+def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
+    def lost(self, fed, epoch):
+        return torch.tensor(float("nan") if self.step == 1 else 1.0)
+
+    monkeypatch.setattr(loop._Run, "_step", lost)
+    text = message(InputError, train, precision="bf16-mixed", lr=0.001, schedule="constant")
+    bad = tmp_path / "out" / "bad-batch.npz"
+    assert text == (
+        "The loss is no finite number.\n"
+        "  where:   step 1, learning rate 0.001\n"
+        "  got:     nan\n"
+        f"  do:      look at the batch in {bad}; then begin anew in another folder with a lower lr, more "
+        "warmup, clip=1, or precision 32-true"
+    )
+    with np.load(bad) as batch:
+        assert batch["images"].shape == (8, 3, 32, 32)
+        assert len(set(batch["image_id"])) == 8
+        assert int(batch["step"]) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory(train, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(loop._Run, "_step", full)
+    assert message(InputError, train) == (
+        "A step does not fit into memory.\n"
+        f"  got:     {str(error) or 'MemoryError'}\n"
+        "  allowed: now batch 8, accumulate 1\n"
+        "  do:      raise accumulate: the batch is then computed in more parts; or lower batch or size, or "
+        "set precision to bf16-mixed"
+    )
+
+
+def test_damaged_checkpoints(train, tmp_path, monkeypatch):
+    class Stop(BaseException):
+        pass
+
+    def stop(self, *_):
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop._Run, "_end_epoch", lambda self, *_: self.step == 4 and stop(self))
+        with pytest.raises(Stop):
+            train(epochs=3, save_every=0)
+    last, before = (tmp_path / "out" / "checkpoints" / f"{name}.pt" for name in ("last", "before"))
+    last.write_bytes(b"damaged")
+    kept = before.read_bytes()
+    before.write_bytes(b"damaged, too")
+    assert message(InputError, train, epochs=3) == (
+        "No checkpoint of the run can be read.\n"
+        f"  where:   {last.parent}\n"
+        "  got:     damaged files\n"
+        "  do:      delete the folder, and the run begins anew; or choose another --out"
+    )
+    before.write_bytes(kept)
+    _, told = train(epochs=3)
+    assert told[0].startswith(f"{last} cannot be read (")
+    assert told[0].endswith("): going on from the one before")
+
+
+def test_another_run_in_the_folder(train, tmp_path):
+    path, _ = train()
+    written = path.stat().st_mtime_ns
+    train()  # finished: returns at once
+    assert path.stat().st_mtime_ns == written
+    assert message(MatchError, train, lr=0.5) == (
+        "The folder holds another run: its setting lr differs.\n"
+        f"  where:   {tmp_path / 'out' / 'run.json'}\n"
+        "  got:     0.001\n"
+        "  allowed: 0.5\n"
+        "  do:      choose another --out, or delete the folder"
+    )
+
+
+def test_two_runs_at_once(train, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        assert message(OutputError, train) == (
+            "Another run is at work in this folder.\n"
+            f"  where:   {tmp_path / 'out'}\n"
+            "  do:      wait for its end, or choose another --out"
+        )
+
+
+def test_a_full_disk(train, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert message(OutputError, train, save_every=0) == (
+        "The disk is full; this file was not written.\n"
+        f"  where:   {tmp_path / 'out' / 'checkpoints' / 'last.pt'}\n"
+        "  do:      free some space or choose another --out"
+    )
+
+
+def test_networks_that_are_none(train, tmp_path):
+    assert message(UnknownNameError, train, model="timm/test_resne") == (
+        "timm has no network 'test_resne'.\n"
+        "  allowed: what manyhot models 'timm/*' lists\n"
+        "  do:      did you mean test_resnet or test_nfnet or test_vit_relpos?"
+    )
+    assert message(InputError, train, model="squeezenet") == (
+        "This is no network of timm.\n"
+        "  got:     squeezenet\n"
+        "  allowed: timm/NAME, or efficientnet-lite0 and its kin\n"
+        "  do:      manyhot models 'timm/*' lists them"
+    )
+    assert message(InputError, train, trained_from="layer5") == (
+        "The network has no such layer.\n"
+        "  where:   trained_from of the recipe\n"
+        "  got:     layer5\n"
+        "  allowed: conv1, bn1, act1, maxpool, layer1, layer2, layer3, layer4, global_pool, fc, and what is "
+        "in them\n"
+        "  do:      did you mean layer4 or layer3 or layer2?"
+    )
+    assert message(UnknownNameError, train, optimiser="adamv").endswith("?")
+
+
+def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
+    path, _ = train()
+    (folder / "two.txt").write_text("warm\ncold\n")
+    lines = "".join(f"{i:03}.png,{i % 2},true,0 1,yes {'yes' if i % 2 else 'no'}\n" for i in range(16))
+    (folder / "two.csv").write_text("image_id,label,usable,classes,state\n" + lines)
+    told = []
+    other = train_files(
+        folder / "images",
+        folder / "two.csv",
+        tmp_path / "two",
+        classes=folder / "two.txt",
+        settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
+        notify=lambda kind, about: told.append(about["text"]) if kind == "note" else None,
+    )
+    assert told == ["model.safetensors knows other classes: the head begins anew"]
+    old, new = load_file(path), load_file(other)
+    assert new["fc.weight"].shape[0] == 2
+    trunk = [name for name in old if name.endswith("weight") and not name.startswith("fc.")]
+    for name in trunk:  # the rate is nearly 0
+        torch.testing.assert_close(old[name], new[name])
+    assert message(InputError, train, out="third", model="timm/test_convnext", weights=str(path)) == (
+        "The weights are of another network.\n"
+        f"  where:   {path}\n"
+        "  got:     test_resnet\n"
+        "  allowed: test_convnext\n"
+        "  do:      set model to timm/test_resnet"
+    )
+
+
+def test_the_best_epoch_needs_images_to_judge_by(train):
+    assert message(InputError, train, best="real1") == (
+        "There is nothing to choose the best epoch by.\n"
+        "  got:     best 'real1'\n"
+        "  do:      give --val-labels, or set best to '': the last epoch's weights are written"
+    )
+
+
+def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
+    other = from_keys(["warm", "cold"], "two")
+    row = {"image_id": ["000.png"], "usable": [True], "classes": [[0]], "state": [["yes"]]}
+    row["classes"] = pa.array(row["classes"], pa.list_(pa.int32()))
+    write_labels(Labels(pa.table(row), 2, other.hash, True), tmp_path / "val.parquet")
+    with pytest.raises(MatchError) as error:
+        train_files(
+            folder / "images",
+            folder / "labels.parquet",
+            tmp_path / "out",
+            val_labels=tmp_path / "val.parquet",
+            settings=trainings.TINY,
+        )
+    assert str(error.value) == (
+        "The labels to judge by have other classes than those to train on.\n"
+        f"  where:   {tmp_path / 'val.parquet'}\n"
+        f"  got:     {other.hash}\n"
+        f"  allowed: {trainings.CLASSES.hash}\n"
+        "  do:      give both over the same class list"
+    )

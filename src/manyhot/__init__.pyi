@@ -67,6 +67,7 @@ from manyhot.reassess.aggregate import aggregate_files as aggregate_files
 from manyhot.reassess.aggregate import agreement as agreement
 from manyhot.reassess.agreement import Agreement as Agreement
 from manyhot.reassess.agreement import agreement_files as agreement_files
+from manyhot.reassess.annotate import export_votes as export_votes
 from manyhot.reassess.campaign import campaign_status as campaign_status
 from manyhot.reassess.campaign import init_campaign as init_campaign
 from manyhot.reassess.next_questions import next_files as next_files
@@ -91,4 +92,6 @@ from manyhot.train.heads import fit_sigmoid as fit_sigmoid
 from manyhot.train.heads import fit_softmax as fit_softmax
 from manyhot.train.mitigate import mitigate_files as mitigate_files
 from manyhot.train.mitigate.measure import Mitigation as Mitigation
+from manyhot.train.run import train_files as train_files
 from manyhot.train.transfer.transfer import transfer_files as transfer_files
+from manyhot.train.write_label_maps import label_map_files as label_map_files

@@ -213,11 +213,10 @@ CALLS = {
     "manyhot.predict_files('photos', ['python:mine:net'], 'o')": "models",
     "manyhot.transfer_files('photos', 'o', method='knn', models=['timm/resnet18'], labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",
-    "pipeline.train_files('photos', 'l.csv', 'o')": "train",
-    "pipeline.label_map_files('photos', 'timm/resnet18', 'o.maps')": "train",
-    "pipeline.export_votes('campaign')": "web",
-    "train.teacher": "train",
-    "web.Store": "web",
+    "manyhot.train_files('photos', 'l.csv', 'o')": "train",
+    "manyhot.label_map_files('photos', 'timm/resnet18', 'o.maps')": "train",
+    "manyhot.export_votes('campaign')": "web",
+    "app.Store": "web",
     "registry.names('loss')": "train",
     "testing.check_loss('bce')": "train",
 }
@@ -229,7 +228,8 @@ def raised(place):
     """What each call raises, twice, without extras."""
     code = f"""
         import json, manyhot
-        from manyhot import pipeline, registry, testing, train, web
+        from manyhot import registry, testing
+        from manyhot.reassess import app
 
         def raised(call):
             try:

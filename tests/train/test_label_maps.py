@@ -15,8 +15,9 @@ from manyhot.predict.network import Network, Preprocessing  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
 from manyhot.train.label_maps import Block, localised, place_weights, read_maps, read_relabel, write_maps  # noqa: E402
-from manyhot.train.make_label_maps import label_map_files, label_maps  # noqa: E402
+from manyhot.train.make_label_maps import label_maps  # noqa: E402
 from manyhot.train.run import train_files  # noqa: E402
+from manyhot.train.write_label_maps import label_map_files  # noqa: E402
 
 CLASSES = from_keys(("cat", "dog", "sofa", "train"))
 BOXES = torch.tensor(

@@ -28,7 +28,7 @@ def label_maps(
     Train with it: manyhot train … --set teach=maps --set maps=maps.arrow. Example: manyhot label-maps
     photos --model timm/resnet50 --out maps.arrow
     """
-    from manyhot.train.make_label_maps import label_map_files
+    from manyhot.train.write_label_maps import label_map_files
 
     with show_progress() as progress:
         n, written = label_map_files(

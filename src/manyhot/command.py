@@ -1,4 +1,4 @@
-"""A function's signature and docstring declare its command: types, ranges, defaults and the words of its help."""
+"""A function's signature and docstring declare its command: types, ranges, defaults, words."""
 
 from __future__ import annotations
 

@@ -144,8 +144,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose companions": Command(
         "Diagnose",
-        "Measure which classes are valid together, and whose recall hangs on a companion.",
-        "manyhot.cli.companions:companions",
+        "Measure which classes are valid together, and whose recall depends on a companion.",
+        "manyhot.diagnose.companions:diagnose_companions",
     ),
     "diagnose shortcuts": Command(
         "Diagnose",

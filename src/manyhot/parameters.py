@@ -54,6 +54,18 @@ class Shown:
     name: str
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """Several values may be given on the command line."""
+
+
+@dataclass(frozen=True)
+class Was:
+    """The name that an option had; it is understood for one release, with a line that says the new one."""
+
+    name: str
+
+
 Range = AtLeast | Between
 
 Count = Annotated[int, AtLeast(1)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -15,21 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from manyhot import console
 from manyhot._version import __version__
+from manyhot.cli.help import HELP, in_words, typer_command
 from manyhot.commands import COMMANDS
-
-HELP = {"help_option_names": ["-h", "--help"]}
-
-
-def typer_command(name: str, function: Callable[..., Any], **more: Any) -> TyperCommand:
-    """Return a function as a command by itself."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name, context_settings=HELP, **more)(function)
-    made = typer.main.get_command(app)
-    assert isinstance(made, TyperCommand)
-    return made
-
-
-# All commands.
 
 
 class _Loaded(Mapping[str, TyperCommand | TyperGroup]):
@@ -63,7 +50,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
         from manyhot.cli.build import build
 
         return build(name, found)
-    return typer_command(name.rpartition(" ")[2], found, cls=getattr(found, "command_class", TyperCommand))
+    return typer_command(name.rpartition(" ")[2], found)
 
 
 GROUPS = {
@@ -123,6 +110,7 @@ class _Group(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        in_words(self)
         self.commands = _Loaded(self.prefix)  # type: ignore[assignment]
         self._listing = False
 

@@ -16,10 +16,10 @@ import typer
 from typer.core import TyperCommand
 
 from manyhot import console
-from manyhot.cli.application import typer_command
+from manyhot.cli.help import typer_command
 from manyhot.cli.options import call
 from manyhot.command import Parameter, hints_of, metadata_of, parameters_of, summary_of
-from manyhot.parameters import AtLeast, Between, Shown
+from manyhot.parameters import AtLeast, Between, Repeated, Shown, Was
 from manyhot.registry import get
 from manyhot.result import Result
 from manyhot.run import Run
@@ -49,33 +49,53 @@ def _read_type(hint: Any) -> tuple[Any, bool]:
     return (str if hint is Any else hint), False
 
 
+def _kind(parameter: Parameter) -> tuple[Any, bool]:
+    """Return what one value is, and whether several may be given."""
+    kind, repeated = _read_type(parameter.hint)
+    return kind, repeated or any(isinstance(m, Repeated) for m in metadata_of(parameter.hint))
+
+
 def _declared(parameter: Parameter) -> inspect.Parameter:
     """Return the parameter as Typer reads it."""
-    kind, repeated = _read_type(parameter.hint)
-    limits = {k: v for m in metadata_of(parameter.hint) for k, v in _limits(m).items()}
-    shown = next((m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown)), _METAVARS.get(kind))
-    more: dict[str, Any] = {"help": _help(parameter), **limits}
-    more |= (
-        {} if kind is bool or (isinstance(kind, type) and issubclass(kind, StrEnum)) else {"metavar": shown}
-    )
+    kind, repeated = _kind(parameter)
+    more: dict[str, Any] = {"help": _help(parameter)}
+    for metadata in metadata_of(parameter.hint):
+        more |= _limits(metadata)
+    if not (isinstance(kind, type) and issubclass(kind, bool | StrEnum)):
+        shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
+        more["metavar"] = next(shown, _METAVARS.get(kind))
     if parameter.default is inspect.Parameter.empty:
-        info: Any = typer.Argument(**more)
-        default = inspect.Parameter.empty
-    else:
-        flag = "--" + parameter.name.rstrip("_").replace("_", "-")
-        info = typer.Option(flag, **more)
-        default = None if repeated or parameter.default is None else parameter.default
+        return _parameter(parameter.name, kind, typer.Argument(**more))
+    default = None if repeated or parameter.default is None else parameter.default
     hint = list[kind] if repeated else kind  # type: ignore[valid-type]
-    hint = hint | None if default is None else hint
-    return inspect.Parameter(
-        parameter.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info]
-    )
+    info = typer.Option(_option(parameter.name), **more)
+    return _parameter(parameter.name, hint | None if default is None else hint, info, default)
+
+
+def _option(name: str) -> str:
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, info])
 
 
 def _help(parameter: Parameter) -> str:
     ranges = [str(m) for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
-    text = parameter.text if not ranges else f"{parameter.text} ({'; '.join(ranges)})"
-    return f"{text} Repeat for more." if _read_type(parameter.hint)[1] else text
+    text = parameter.text.removesuffix(".") + f"; {ranges[0]}." if ranges else parameter.text
+    return f"{text} Repeat for more." if _kind(parameter)[1] else text
+
+
+def _former(parameters: Sequence[Parameter]) -> dict[str, tuple[str, Parameter]]:
+    """Return, by name in the signature, the former name of each option that has one, and the option."""
+    found = ((m.name, p) for p in parameters for m in metadata_of(p.hint) if isinstance(m, Was))
+    return {f"former_{n.lstrip('-').replace('-', '_')}": (n, p) for n, p in found}
+
+
+def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
+    """Return the option under its former name, which help does not list."""
+    return _parameter(name, _kind(parameter)[0] | None, typer.Option(option, hidden=True), None)
 
 
 def build(name: str, function: Callable[..., Any]) -> TyperCommand:
@@ -84,8 +104,15 @@ def build(name: str, function: Callable[..., Any]) -> TyperCommand:
     parameters = list(parameters_of(function))
     returned = hints_of(function)["return"]
 
+    former = _former(parameters)
+
     def callback(**values: Any) -> None:
         out, as_json = values.pop("out"), values.pop("as_json")
+        for name, (option, parameter) in former.items():
+            value = values.pop(name)
+            if value is not None:
+                console.say(f"Note: {option} is called {_option(parameter.name)} now.", err=True)
+                values[parameter.name] = value
         arguments = _arguments(function, parameters, values)
         if out is not None:
             returned.check_out(out, _places(values.values()))
@@ -95,29 +122,29 @@ def build(name: str, function: Callable[..., Any]) -> TyperCommand:
             written = [] if out is None else result.write(out, run=run)
         _show(result, written, as_json)
 
-    more = [_out(about["out"]), _json()]
+    more = [*(_hidden(name, *was) for name, was in former.items()), _out(about["out"]), _json()]
     signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     text = f"{summary_of(function)}\n\n{_examples(about['examples'])}"
-    return typer_command(name.rpartition(" ")[2], callback, help=text)
+    made = typer_command(name.rpartition(" ")[2], callback, help=text)
+    shown: Any
+    for shown in made.params:  # the text says the range
+        shown._get_number_range_help_str = lambda: None
+    return made
 
 
 def _out(default: str | None) -> inspect.Parameter:
-    option = typer.Option(
-        "--out", help="Folder to write to; made if absent.", file_okay=False, metavar="FOLDER"
-    )
-    hint = Path if default is not None else Path | None
-    value = None if default is None else Path(default)
-    return inspect.Parameter(
-        "out", inspect.Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[hint, option]
-    )
+    text = "Folder to write to; made if absent."
+    option = typer.Option("--out", help=text, file_okay=False, metavar="FOLDER")
+    if default is None:
+        return _parameter("out", Path | None, option, None)
+    return _parameter("out", Path, option, Path(default))
 
 
 def _json() -> inspect.Parameter:
-    option = typer.Option("--json", help="Print JSON instead of text, for programs.")
-    return inspect.Parameter(
-        "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    return _parameter(
+        "as_json", bool, typer.Option("--json", help="Print JSON instead of text, for programs."), False
     )
 
 

@@ -18,7 +18,7 @@ common.quiet()
 import polars as pl  # noqa: E402
 
 from manyhot import diagnose_companions, read_labels, read_predictions  # noqa: E402
-from manyhot.evaluate.inputs import Asked, sources  # noqa: E402
+from manyhot.evaluate.inputs import Asked, Reading, sources  # noqa: E402
 from manyhot.formats import read_classes  # noqa: E402
 
 WAYS = (
@@ -34,8 +34,12 @@ def means(table) -> pl.DataFrame:
     return rows.filter(pl.col("model").is_null() & pl.col("p_adjusted").is_not_null())
 
 
+def named(source) -> Reading:
+    return Reading(dataset=source.name)
+
+
 def counted(source, k: int, way: dict, words: str) -> str:
-    found = diagnose_companions(source.sets(), source.models(), dataset=source.name, k=k, **way)
+    found = diagnose_companions(source.sets(), source.models(), k=k, reading=named(source), **way)
     rows = means(found.table)
     sure = rows.filter(pl.col("p_adjusted") < 0.05)["diff"]
     cells = (k, source.name, words, len(rows), (sure > 0).sum(), (sure < 0).sum())
@@ -45,7 +49,7 @@ def counted(source, k: int, way: dict, words: str) -> str:
 def models_agree(source) -> str:
     """Say in how many models a pair's difference has the sign of the mean, and is sure without the others."""
     pair = ["main", "companion"]
-    table = diagnose_companions(source.sets(), source.models(), dataset=source.name).table
+    table = diagnose_companions(source.sets(), source.models(), reading=named(source)).table
     sure = means(table).filter(pl.col("p_adjusted") < 0.05).select(*pair, pl.col("diff").alias("of_all"))
     each = pl.from_arrow(table).filter(pl.col("model").is_not_null()).join(sure, on=pair)
     same = (each["diff"] * each["of_all"] > 0).mean()
@@ -70,7 +74,7 @@ def voc(folder: Path) -> None:
     heads = [read_predictions(folder / "voc" / f"linear-{head}.parquet") for head in ("softmax", "sigmoid")]
     classes = read_classes(folder / "voc" / "classes.txt")
     for head, way in zip(heads, ({"k": 1}, {"probability": 0.5}), strict=True):
-        found = diagnose_companions(labels, head, least=15, classes=classes, **way)
+        found = diagnose_companions(labels, head, min_images=15, reading=Reading(classes=classes), **way)
         print(f"\n{head.model}, {way}")
         for row in means(found.table).sort("p_adjusted").head(5).to_dicts():
             lo, hi = 100 * row["lo"], 100 * row["hi"]
@@ -84,7 +88,7 @@ def voc(folder: Path) -> None:
 def timed() -> None:
     begun = time.perf_counter()
     for source in sources("imagenet", Asked()):
-        diagnose_companions(source.sets(), source.models(), dataset=source.name)
+        diagnose_companions(source.sets(), source.models(), reading=named(source))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{time.perf_counter() - begun:.1f} s, {peak:,.0f} MB at most, start of Python included in the latter"

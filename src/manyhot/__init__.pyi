@@ -8,7 +8,6 @@ from manyhot.data.convert import convert as convert
 from manyhot.diagnose.attribution import explain as explain
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
-from manyhot.diagnose.companions import diagnose_companions_files as diagnose_companions_files
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
 from manyhot.diagnose.corruptions import diagnose_corruptions_files as diagnose_corruptions_files
 from manyhot.diagnose.errors import SortedErrors as SortedErrors

@@ -79,6 +79,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.corruptions",
     ),
 }
+BUILT_IN["command"] = ("manyhot.diagnose.companions",)
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
 

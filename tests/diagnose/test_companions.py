@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import false_discovery_control, fisher_exact
 
-from manyhot import Companions, Predictions, as_labels, diagnose_companions
+from manyhot import Predictions, as_labels, diagnose_companions
 from manyhot.core.resampling import holm
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import check
@@ -152,7 +152,7 @@ def test_images_that_a_model_does_not_know_are_in_no_mean():
 
 def test_few_images_and_no_pairs():
     labels = labels_of(SETS)
-    found = diagnose_companions(labels, net(labels, 30, 20), k=1, least=31)
+    found = diagnose_companions(labels, net(labels, 30, 20), k=1, min_images=31)
     assert found.pairs == []
     assert {r["model"] for r in found.table.to_pylist()} == {None}
     assert {r["p_adjusted"] for r in found.table.to_pylist()} == {None}
@@ -160,7 +160,7 @@ def test_few_images_and_no_pairs():
     alone = labels_of([[CAT]] * 100)
     found = diagnose_companions(alone, model(alone, [CAT] * 100), k=1)
     assert found.table.num_rows == 0
-    assert Companions.concat([found, found]).notes[-1].endswith("the most are 0")
+    assert found.notes[-1].endswith("the most are 0")
 
 
 def refused(*given, **options):
@@ -176,10 +176,10 @@ def test_what_cannot_be_asked():
         "This k finds every class, or none.\n  got:     6\n  allowed: 1 to 5"
     )
     assert refused(labels, given, probability=1.5) == (
-        "This is no probability to reach.\n  got:     1.5\n  allowed: above 0, up to 1"
+        "`probability` is out of range.\n  got:     1.5\n  allowed: above 0 to 1"
     )
-    assert refused(labels, given, least=0) == (
-        "Pairs are tested on images.\n  got:     at least 0\n  allowed: 1 and up"
+    assert refused(labels, given, min_images=0) == (
+        "`min_images` is out of range.\n  got:     0\n  allowed: 1 or more"
     )
     assert refused(labels, given, labelled=True) == (
         "The images have no original labels to look for.\n"

@@ -1,6 +1,7 @@
 """Recall beside companions from files to files, and what the command prints of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import cli, tables
-from manyhot.diagnose.companions import diagnose_companions_files
-from manyhot.errors import InputError
+from manyhot import cli, diagnose_companions, read_labels, read_predictions, tables
+from manyhot.evaluate.inputs import Reading
 from manyhot.tables.arrays import as_labels
 
 
@@ -59,7 +59,7 @@ def test_the_command_prints_and_writes():
 
 
 def test_options_and_json():
-    done = run("--least", "20", "--labelled", "--unasked", "--json")
+    done = run("--min-images", "20", "--labelled", "--unasked", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert [(r["main_name"], r["companion_name"], r["n_with"]) for r in told["tested"]] == [
@@ -72,8 +72,9 @@ def test_options_and_json():
         "companions/companions.csv",
         "companions/report/index.html",
     ]
-    none = run("--least", "31").stdout.splitlines()
-    assert none[0] == "labels, 1 model: 1 pair of classes, 0 on 31 images or more"
+    none = run("--least", "31")  # as it was called
+    assert none.stderr.startswith("Note: --least is called --min-images now.\n")
+    assert none.stdout.splitlines()[0] == "labels, 1 model: 1 pair of classes, 0 on 31 images or more"
 
 
 def test_the_page_shows_pairs_that_were_tested():
@@ -81,17 +82,34 @@ def test_the_page_shows_pairs_that_were_tested():
     page = Path("out/report/index.html").read_text()
     assert ">sofa<" in page
     assert "50 (31 to 63)" in page
-    assert run("--least", "31", "--out", "out").exit_code == 0
+    assert run("--min-images", "31", "--out", "out").exit_code == 0
     assert "50 (31 to 63)" not in Path("out/report/index.html").read_text()
 
 
 def test_what_is_not_overwritten():
     Path("net.parquet").rename("companions.parquet")
-    with pytest.raises(InputError) as error:
-        diagnose_companions_files("labels.parquet", ".", predictions=["companions.parquet"], k=1)
-    assert str(error.value) == (
+    words = ["labels.parquet", "--predictions", "companions.parquet", "--k", "1", "--out", "."]
+    done = CliRunner().invoke(cli.app, ["diagnose", "companions", *words])
+    assert str(done.exception) == (
         "The output would be written over what is read.\n"
         "  where:   .\n"
         "  got:     companions.parquet\n"
         "  do:      choose another place to write to"
     )
+
+
+def rows_of(found):
+    return str(found.table.to_pylist())  # NaN is not itself
+
+
+def test_the_same_from_files_tables_and_arrays():
+    reading = Reading(classes="classes.txt")
+    files = diagnose_companions("labels.parquet", "net.parquet", k=1, reading=reading)
+    labels, net = read_labels("labels.parquet"), read_predictions("net.parquet")
+    assert rows_of(diagnose_companions(labels, net, k=1, reading=reading)) == rows_of(files)
+    sets = tables.read("labels.parquet", "labels")["classes"].to_pylist()
+    arrays = diagnose_companions(sets, {"net": net.classes}, k=1, reading=replace(reading, dataset="labels"))
+    assert rows_of(arrays) == rows_of(files)
+    assert set(files.inputs) == {"labels.parquet", "net.parquet", "classes.txt"}
+    assert str(files).startswith("labels, 1 model: 1 pair of classes")
+    assert [p.name for p in files.write("mine")] == ["companions.parquet", "companions.csv", "index.html"]

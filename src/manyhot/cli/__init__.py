@@ -1,4 +1,4 @@
-"""The command line: parse, make one public call, print what was written.
+"""The command line: the program, and the exit code of whatever happens.
 
 Nothing but Typer is imported before a command runs, so that ``--help`` and completion answer at once.
 """
@@ -10,104 +10,15 @@ import errno
 import os
 import sys
 import threading
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
-from manyhot._version import __version__
-from manyhot.cli.aggregating import aggregate, agreement
-from manyhot.cli.annotating import annotate, export, invite
-from manyhot.cli.asking import next_questions
-from manyhot.cli.calibrating import calibration
-from manyhot.cli.companions import companions
-from manyhot.cli.data import convert, fetch, losses, metrics
-from manyhot.cli.diagnosing import diagnose
-from manyhot.cli.explaining import explain
-from manyhot.cli.judging import ManyValues, compare, describe, evaluate, kinds, leaderboard, report
-from manyhot.cli.keeping import backup, restore
-from manyhot.cli.mapping import label_maps
-from manyhot.cli.mitigating import mitigate
-from manyhot.cli.patching import patchml
-from manyhot.cli.predicting import doctor, models, predict, similar
-from manyhot.cli.proposing import init, propose, proposers, status
-from manyhot.cli.robustness import corruptions, robustness
-from manyhot.cli.shortcutting import shortcuts
-from manyhot.cli.showing import gallery
-from manyhot.cli.studying import study
-from manyhot.cli.training import train
-from manyhot.cli.transferring import transfer
+from manyhot.cli.application import application
 from manyhot.errors import ManyhotError
 from manyhot.extras import missing_extra
 
-app = typer.Typer(
-    name="manyhot",
-    help="Judge image classifiers on label sets: an image is worth more than a single word.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"manyhot {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    pass
-
-
-for command in (
-    evaluate,
-    compare,
-    describe,
-    leaderboard,
-    report,
-    gallery,
-    predict,
-    models,
-    doctor,
-    similar,
-    train,
-    label_maps,
-    transfer,
-    study,
-    mitigate,
-    explain,
-    patchml,
-    init,
-    status,
-    propose,
-    proposers,
-    annotate,
-    invite,
-    export,
-    backup,
-    restore,
-    aggregate,
-    agreement,
-    next_questions,
-    kinds,
-    convert,
-    fetch,
-    metrics,
-    losses,
-):
-    several = command in (evaluate, init, kinds)
-    app.command("next" if command is next_questions else None, cls=ManyValues if several else None)(command)
-
-diagnose.command()(calibration)
-diagnose.command()(shortcuts)
-diagnose.command()(robustness)
-diagnose.command()(corruptions)
-diagnose.command()(companions)
-app.add_typer(diagnose)
+app = application()
 
 
 def main() -> None:

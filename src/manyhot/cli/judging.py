@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from manyhot.cli.numbers import print_comparison, print_leaderboard, print_outcome
 from manyhot.cli.options import (
@@ -33,22 +32,6 @@ from manyhot.cli.printing import (
     say,
     show_progress,
 )
-
-
-class ManyValues(TyperCommand):
-    """A command whose option ``--predictions`` takes one or more values: ``--predictions a.npy b.npy``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each further value, which is what Click understands."""
-        spread: list[str] = []
-        taking = False
-        for arg in args:
-            if taking and not arg.startswith("-") and spread[-1] != "--predictions":
-                spread.append("--predictions")
-            elif arg.startswith("-"):
-                taking = arg.partition("=")[0] == "--predictions"
-            spread.append(arg)
-        return super().parse_args(ctx, spread)
 
 
 class LeaderboardFormat(StrEnum):

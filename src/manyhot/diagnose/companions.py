@@ -1,39 +1,45 @@
-"""Which classes are valid together, and whose recall hangs on a companion.
-
-Published data, campaigns or files in; which classes hang on which companions, out.
-"""
+"""Which classes are valid together, and whose recall depends on a companion."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot import tables
-from manyhot.classes import ClassList, class_list_of
+from manyhot.classes import class_list_of
+from manyhot.command import command
+from manyhot.console import table_lines
 from manyhot.core.cooccurrence import Beside, Pairs, difference_of_means, permutation_p
 from manyhot.core.resampling import holm
-from manyhot.diagnose.page import write_diagnosis
+from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
-from manyhot.evaluate.inputs import Asked, sources
+from manyhot.evaluate.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
+)
 from manyhot.evaluate.judge import check_order
 from manyhot.evaluate.slices import case_of
-from manyhot.files import sha256
-from manyhot.formats.tabular import write_csv
-from manyhot.formats.writing import PathLike, check_apart, check_place
+from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, percent, rows_of
 from manyhot.report.listings import Head
 from manyhot.report.words import called, counted
-from manyhot.tables import Images, Labels, Predictions, align, check_same_classes, schema
+from manyhot.run import QUIET, Run
+from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import fitting
 
 Columns = Mapping[str, Any]
 
@@ -41,126 +47,166 @@ Columns = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 
 
-Progress = Callable[[str, int, int], None]
+MIN_IMAGES = 25
+"""Images with both classes that a pair needs to be tested."""
+
+MOST = 10
+"""Pairs that a terminal shows of a data set."""
 
 
 @dataclass(frozen=True, eq=False)
-class Companions:
+class Companions(DiagnosisResult):
     """Pairs of classes that are valid together, and what the one does to the recall of the other.
 
     Attributes
     ----------
     table : pyarrow.Table
         The table ``companions``; see `manyhot.tables.TABLES`.
-    notes : tuple of str
-        What the reader must know.
-    least : int
-        Images with both from which on a pair is tested.
+    min_images : int
+        Images with both classes from which on a pair is tested.
+    notes, metadata, inputs
+        As in `Result`.
     """
 
+    NAMES = ("companions",)
+
     table: pa.Table
-    notes: tuple[str, ...] = ()
-    least: int = 25
+    min_images: int = MIN_IMAGES
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The table by its name."""
+        return {"companions": self.table}
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """The ordered pairs (main, companion) with images enough to test."""
         of = self.table.select(["main", "companion", "both"]).to_pydict()
         found = zip(*of.values(), strict=True)
-        return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.least))
+        return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.min_images))
 
-    @classmethod
-    def concat(cls, parts: Sequence[Companions]) -> Companions:
-        """Join those of several data sets."""
-        notes = tuple(dict.fromkeys(note for p in parts for note in p.notes))
-        return cls(pa.concat_tables([p.table for p in parts]), notes, parts[0].least)
+    def to_json(self) -> dict[str, Any]:
+        """Return the pairs that have images enough, as means over the models, and the notes."""
+        rows = [r for r in self._means() if r["both"] >= self.min_images]
+        return {
+            "tested": [{k: None if v != v else v for k, v in r.items()} for r in rows],
+            "notes": self.notes,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield how many pairs there are, and those whose difference is surest."""
+        rows = self._means()
+        for dataset in dict.fromkeys(r["dataset"] for r in rows):
+            yield from _set_lines(dataset, [r for r in rows if r["dataset"] == dataset], self.min_images)
+
+    def _means(self) -> list[Row]:
+        return [r for r in self.table.to_pylist() if r["model"] is None]
 
 
+@command(
+    "diagnose companions",
+    out="companions",
+    examples=(
+        "manyhot diagnose companions imagenet",
+        "manyhot diagnose companions campaign --min-images 50 --out diagnosis",
+    ),
+)
 def diagnose_companions(
-    labels: Labels,
-    predictions: Predictions | Iterable[Predictions],
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
     *,
-    k: int = 5,
-    probability: float | None = None,
-    least: int = 25,
+    models: ModelPatterns = (),
+    k: Count = 5,
+    probability: Probability | None = None,
+    min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
     labelled: bool = False,
     unasked: bool = False,
-    images: Images | None = None,
-    classes: ClassList | None = None,
-    dataset: str = "",
-    trust_order: bool = False,
-    misfits: SkippedFiles | None = None,
-    progress: Progress | None = None,
+    reading: Reading = READING,
+    run: Run = QUIET,
 ) -> Companions:
-    """Measure the recall of each class with and without each companion.
+    """Measure which classes are valid together, and whose recall depends on a companion.
+
+    A class that is found more often beside its companion may be found by it: a pair to test for a shortcut.
 
     Parameters
     ----------
-    labels : Labels
-    predictions : Predictions or iterable of Predictions
-    k : int
-        A class is found if it is among the best k. The same k everywhere: with as many as the label set holds
-        a class would be found more easily beside companions, with one it would have to be before them.
-    probability : float, optional
-        A class is found if it has at least this probability instead, as for sigmoids; models without
-        probabilities of all classes are left out with a note.
-    least : int
-        Pairs are tested, and told for each model, if both are valid on so many images.
-    labelled : bool
+    labels
+        A benchmark such as imagenet, or one of its data sets; a campaign; a folder that predict wrote; label
+        sets or images.
+    predictions
+        Files or folders of predictions, in place of the published ones or those of the campaign.
+    models
+        Models whose names fit, such as 'resnet*'.
+    k
+        A class is found if it is among the best k. Fewer than a label set holds would make a class harder to
+        find beside its companion.
+    probability
+        A class is found if it has this probability, as for sigmoids; models without probabilities of all
+        classes are skipped.
+    min_images
+        Images with both classes that a pair needs to be tested.
+    labelled
         Look for a class only in images whose original label it is.
-    unasked : bool
+    unasked
         Count an image as one without a companion that nobody was asked about.
-    images : Images, optional
-        Original labels where `labels` has none.
-    classes : ClassList, optional
-        Gives names; by default the list that the labels name, and else class ids stand for names.
-    dataset, trust_order
-        As in `manyhot.evaluate`.
-    misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
-    progress : callable, optional
-        Called with the model, how many are judged, and 0.
+    reading
+        How files are read.
+    run
+        Whom to tell how far it is.
+
+    Returns
+    -------
+    Companions
 
     Raises
     ------
     InputError
-        If no model is left, k or another option is out of range, or original labels are wanted and missing.
+        If no model is left, k or another option is out of range, or original labels are missing that
+        `labelled` needs.
     MatchError, OrderError
         As in `manyhot.evaluate`.
+
+    Notes
+    -----
+    The same k holds everywhere: with as many as the label set holds, a class would be found more easily
+    beside companions.
     """
-    labels = labels if images is None else labels.with_labels(images)
-    known = classes or class_list_of(labels.class_hash)
-    judge = _Judge(
-        labels,
-        list(known.names) if known else [str(i) for i in range(labels.n_classes)],
-        dataset or labels.name or "labels",
-        k,
-        probability,
-        least,
-        labelled,
-        unasked,
-        trust_order,
-    )
-    misfits = misfits or SkippedFiles()
-    models = [predictions] if isinstance(predictions, Predictions) else predictions
-    for model, seen in fitting(models, judge.look, misfits):
-        judge.add(model, *seen)
-        if progress:
-            progress(model.model, len(judge.models), 0)
-    done = judge.finish()
-    return replace(done, notes=(*done.notes, *misfits.notes(judge.dataset)))
+    parts, inputs = [], dict[str, str]()
+    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+        sets = source.sets() if source.images is None else source.sets().with_labels(source.images)
+        known = source.classes or class_list_of(sets.class_hash)
+        names = list(known.names) if known else [str(i) for i in range(sets.n_classes)]
+        judge = _Judge(
+            sets,
+            names,
+            source.name,
+            k=k,
+            probability=probability,
+            min_images=min_images,
+            labelled=labelled,
+            unasked=unasked,
+            trust_order=reading.trust_order,
+        )
+        parts.append(judge.judged(source, run))
+        inputs |= source.inputs
+    found_if = f"among the best {k}" if probability is None else f"probability >= {probability:g}"
+    metadata = {"least": str(min_images), "found": found_if}
+    metadata |= {"labelled": json.dumps(labelled), "unasked": json.dumps(unasked)}
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    table = pa.concat_tables([part.table for part in parts])
+    return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
 
 
 @dataclass
 class _Judge:
-    """Adds up what each model finds. The parameters are those of `diagnose_companions`."""
+    """Adds up what each model finds; the settings are those of `diagnose_companions`."""
 
     labels: Labels
     names: Sequence[str]
     dataset: str
     k: int
     probability: float | None
-    least: int
+    min_images: int
     labelled: bool
     unasked: bool
     trust_order: bool
@@ -169,7 +215,9 @@ class _Judge:
     _parts: list[Columns] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _check(self.k, self.labels.n_classes, self.probability, self.least)
+        if self.k >= self.labels.n_classes:
+            allowed = f"1 to {self.labels.n_classes - 1:,}"
+            raise InputError("This k finds every class, or none.", got=self.k, allowed=allowed)
         self.sets = label_sets(self.labels)
         if self.labelled and not self.sets.labelled.any():
             raise InputError(
@@ -180,12 +228,21 @@ class _Judge:
         self.together = Pairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)
         main, companion = self.pairs["main"], self.pairs["companion"]
-        self.tested = self.pairs["both"] >= self.least
+        self.tested = self.pairs["both"] >= self.min_images
         self.beside = Beside.of(self.sets, main, companion, labelled=self.labelled, rest=self.unasked)
         self.few = replace(self.beside, main=main[self.tested], companion=companion[self.tested])
         # Of all models: how many found each class of each image, and whether all were asked.
         self._found = np.zeros(len(self.beside.rows))
         self._known = np.ones(len(self.beside.rows), bool)
+
+    def judged(self, source: Source, run: Run) -> Companions:
+        """Return what all models of a data set find."""
+        for model, seen in fitting(source.models(), self.look, source.misfits):
+            self.add(model, *seen)
+            if run.on_progress:
+                run.on_progress(model.model, len(self.models), 0)
+        done = self.finish()
+        return replace(done, notes=(*done.notes, *source.misfits.notes(self.dataset)))
 
     def add(self, model: Predictions, found: Floats | None, known: npt.NDArray[np.bool_]) -> None:
         if found is None:
@@ -211,7 +268,7 @@ class _Judge:
         table = pa.concat_tables(
             [_table(p, self.dataset) for p in ({**self.pairs, **mean, **about}, *self._parts)]
         )
-        return Companions(table, tuple(self._notes()), self.least)
+        return Companions(table, self.min_images, notes=tuple(self._notes()))
 
     def _notes(self) -> Iterator[str]:
         if not self.sets.asked_known:
@@ -230,7 +287,10 @@ class _Judge:
             )
         if not self.tested.any():
             most = int(self.pairs["both"].max(initial=0))
-            yield f"{self.dataset}: no two classes are valid on {self.least:,} images; the most are {most:,}"
+            yield (
+                f"{self.dataset}: no two classes are valid on {self.min_images:,} images; "
+                f"the most are {most:,}"
+            )
 
     def look(self, model: Predictions) -> tuple[Floats | None, npt.NDArray[np.bool_]]:
         """Return what is found of what is looked for, and whether the model tells; None if it never does."""
@@ -254,15 +314,6 @@ class _Judge:
         else:
             return None, known
         return (hit & known).astype(float), known
-
-
-def _check(k: int, n_classes: int, probability: float | None, least: int) -> None:
-    if not 1 <= k < n_classes:
-        raise InputError("This k finds every class, or none.", got=k, allowed=f"1 to {n_classes - 1:,}")
-    if probability is not None and not 0 < probability <= 1:
-        raise InputError("This is no probability to reach.", got=probability, allowed="above 0, up to 1")
-    if least < 1:
-        raise InputError("Pairs are tested on images.", got=f"at least {least}", allowed="1 and up")
 
 
 def _ordered(pairs: Pairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -317,73 +368,43 @@ def _few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def diagnose_companions_files(
-    source: PathLike,
-    out: PathLike = "companions",
-    *,
-    predictions: Sequence[PathLike] = (),
-    models: Sequence[str] = (),
-    k: int = 5,
-    probability: float | None = None,
-    least: int = 25,
-    labelled: bool = False,
-    unasked: bool = False,
-    rows: PathLike | None = None,
-    images: PathLike | None = None,
-    classes: PathLike | None = None,
-    trust_order: bool = False,
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[Companions, list[Path]]:
-    """Measure recall with and without each companion, and write it as the table ``companions``.
-
-    Parameters
-    ----------
-    source, predictions, models, rows, images, classes
-        As in `manyhot.diagnose_errors_files`.
-    out : path-like
-        The folder that the table is written into, as Parquet and CSV, and a page of all diagnoses there.
-    k, probability, least, labelled, unasked, trust_order
-        As in `manyhot.diagnose_companions`.
-
-    Raises
-    ------
-    ManyhotError
-        For each kind of bad input; nothing is written then.
-    """
-    out = Path(out)
-    files = (rows, images, classes)
-    check_apart([source, *predictions, *files], out, ("companions",))
-    check_place(out / "companions.parquet", "companions")
-    asked = Asked(predictions, models, rows, images, classes, progress)
-    found: list[Companions] = []
-    inputs = {Path(p).name: sha256(p) for p in files if p and Path(p).is_file()}
-    for part in sources(source, asked):
-        judged = diagnose_companions(
-            part.sets(),
-            part.models(),
-            k=k,
-            probability=probability,
-            least=least,
-            labelled=labelled,
-            unasked=unasked,
-            images=part.images,
-            classes=part.classes,
-            dataset=part.name,
-            trust_order=trust_order,
-            misfits=part.misfits,
-            progress=progress,
+def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
+    """Yield what a terminal shows of a data set."""
+    n_pairs, n_tested = len(rows) // 2, sum(r["both"] >= min_images for r in rows) // 2
+    n_models, several = rows[0]["n_models"], "" if n_pairs == 1 else "s"
+    judged = f"{dataset}, {n_models:,} model{'' if n_models == 1 else 's'}"
+    yield (f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {min_images:,} images or more")
+    known = [r for r in rows if r["p_adjusted"] is not None]
+    unknown = sum(r["both"] >= min_images for r in rows) - len(known)
+    sure = [r["diff"] > 0 for r in known if r["p_adjusted"] < 0.05]
+    if known:
+        yield (
+            f"found more often beside the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; "
+            f"of {len(known):,} tested, at an adjusted p below 0.05"
         )
-        found.append(judged)
-        inputs |= part.inputs
-    done = Companions.concat(found)
-    about = {"notes": json.dumps(done.notes, ensure_ascii=False), "least": str(least)}
-    about["found"] = f"among the best {k}" if probability is None else f"probability >= {probability:g}"
-    about |= {"labelled": json.dumps(labelled), "unasked": json.dumps(unasked)}
-    path = out / "companions.parquet"
-    written = [tables.write(done.table, path, "companions", call=call, inputs=inputs, about=about)]
-    written.append(write_csv(done.table, path.with_suffix(".csv")))
-    return done, [*written, write_diagnosis(out)]
+    if n_models and unknown:
+        yield (f"not testable: {unknown:,}, for want of images with the companion, or without it")
+    if not known:
+        return
+    yield ""
+    head = ("class", "companion", "lift", "with", "without", "difference", "adjusted p", "images")
+    order = sorted(known, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["main"], r["companion"]))
+    yield from table_lines(head, [_cells(r) for r in order[:MOST]])
+    yield ""
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row["main_name"],
+        row["companion_name"],
+        # Short, so that a row fits into 100 columns; the farther end of the interval.
+        f"{row['lift']:.3g} ±{round(max(row['lift'] - row['lift_lo'], row['lift_hi'] - row['lift']), 2):.3g}",
+        f"{row['recall_with']:.0%}",
+        f"{row['recall_without']:.0%}",
+        f"{100 * row['diff']:+.0f} ({100 * row['lo']:+.0f} to {100 * row['hi']:+.0f})",
+        f"{row['p_adjusted']:.2g}" if row["p_adjusted"] >= 1e-4 else "< 0.0001",
+        f"{row['n_with']:,} and {row['n_without']:,}",
+    )
 
 
 @register("chapter", "companions")
@@ -411,7 +432,7 @@ def _companions(found: Tables, folder: Path, draw: bool) -> Chapter | None:
         *_without_comparison(found["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
-    return Chapter("companions", "Companions", "Whose recall hangs on what", lead, (), (table,))
+    return Chapter("companions", "Companions", "Whose recall depends on what", lead, (), (table,))
 
 
 def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
 from manyhot.report.export import check_no_file
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 
 
 def write_diagnosis_page(folder: Path) -> Path:
@@ -158,3 +160,11 @@ def build_chapters(found: Mapping[str, pa.Table], folder: Path, draw: bool) -> t
     """Return the chapters that there are tables for, with their figures if these can be drawn."""
     made = (get("chapter", name)(found, folder, draw) for name in names("chapter"))
     return tuple(chapter for chapter in made if chapter is not None)
+
+
+class DiagnosisResult(Result):
+    """A result that is a chapter of the page of all diagnoses in a folder."""
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables and draw the page anew; see `Result.write`."""
+        return [*super().write(out, run=run), write_diagnosis(out)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from manyhot.classes import ClassList, class_list
 from manyhot.data.benchmarks import BENCHMARKS, DataSet, data_set
@@ -17,9 +18,118 @@ from manyhot.evaluate.evaluate import original_alone
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, Progress
+from manyhot.parameters import Flattened, Repeated, Shown
 from manyhot.predict.similar import neighbours_of
+from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
+from manyhot.tables.arrays import as_tables
 from manyhot.tables.skipped_files import SkippedFiles
+
+LabelsLike = Annotated[Any, Shown("DATASET")]
+"""Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
+
+PredictionsLike = Annotated[Any, Shown("FILE"), Repeated()]
+"""Predictions as tables, frames or arrays; or files and folders."""
+
+ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
+"""Patterns of names, such as ``resnet*``."""
+
+
+@dataclass(frozen=True)
+class Reading(Flattened):
+    """How foreign data are read.
+
+    Attributes
+    ----------
+    rows
+        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+    images
+        Images table with original labels.
+    classes
+        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+    dataset
+        Name of the data set in the tables; by default its own.
+    trust_order
+        Take rows and classes in the order they have, without checking it.
+    """
+
+    rows: PathLike | None = None
+    images: PathLike | Images | None = None
+    classes: PathLike | ClassList | None = None
+    dataset: str = ""
+    trust_order: bool = False
+
+
+READING = Reading()
+
+
+def open_inputs(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    models: Sequence[str] = (),
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> Iterator[Source]:
+    """Yield the data sets that a call names, each with the models that predict it.
+
+    Parameters
+    ----------
+    labels
+        Label sets as a table, a frame or arrays; a file, a folder that ``manyhot predict`` wrote, a campaign,
+        a benchmark or one of its data sets.
+    predictions
+        Tables, frames, arrays, files or folders; by default those of the campaign, folder or
+        benchmark.
+    models
+        Patterns of the names of models.
+    reading, run
+        How files are read, and whom to tell how far that is.
+
+    Raises
+    ------
+    ManyhotError
+        If it is none of these, a file cannot be read, or there are no predictions.
+    """
+    given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
+    in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
+    if isinstance(labels, str | os.PathLike) and in_files:
+        paths = [reading.rows, reading.images, reading.classes]
+        inputs = {
+            Path(p).name: sha256(p) for p in paths if isinstance(p, str | os.PathLike) and Path(p).is_file()
+        }
+        asked = Asked(given, models, reading.rows, reading.images, reading.classes, run.on_progress)
+        for part in sources(labels, asked):
+            part.inputs.update(inputs)
+            yield replace(part, name=reading.dataset or part.name)
+        return
+    yield _in_memory(labels, given, reading)
+
+
+def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
+    """Return a data set that is given, or whose models are."""
+    classes = _class_list(reading.classes)
+    if isinstance(labels, str | os.PathLike):
+        labels = read_labels(labels, classes=classes)
+    found = [predictions] if isinstance(predictions, Predictions) else predictions
+    are_tables = isinstance(found, Iterator) or (
+        isinstance(found, list | tuple) and all(isinstance(p, Predictions) for p in found)
+    )
+    if not (isinstance(labels, Labels) and are_tables):
+        n_classes = len(classes) if classes else None
+        labels, found = as_tables(labels, predictions, n_classes, None, classes=classes)
+    images = _images(reading.images, classes)
+    name = reading.dataset or labels.name or "labels"
+    n = len(found) if isinstance(found, list) else 0
+    return Source(name, labels, images, classes, lambda: iter(found), n, {})
+
+
+def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
+    return images if isinstance(images, Images | None) else read_images(images, classes=classes)
+
+
+def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
+    return classes if isinstance(classes, ClassList | None) else read_classes(classes)
 
 
 @dataclass(frozen=True)
@@ -29,8 +139,8 @@ class Asked:
     predictions: Sequence[PathLike] = ()
     models: Sequence[str] = ()
     rows: PathLike | None = None
-    images: PathLike | None = None
-    classes: PathLike | None = None
+    images: PathLike | Images | None = None
+    classes: PathLike | ClassList | None = None
     progress: Progress | None = None
 
     def fits(self, model: str) -> bool:
@@ -180,12 +290,12 @@ def _published(dataset: DataSet, asked: Asked) -> Source:
         files = [f for f in fetched.files if asked.fits(f.stem)]
         asked.check_some(files, [f.stem for f in fetched.files])
         models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
-    images = read_images(asked.images, classes=class_list()) if asked.images else fetched.rows
+    images = _images(asked.images, class_list()) or fetched.rows
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 
 def _campaign(campaign: Campaign, asked: Asked) -> Source:
-    classes = read_classes(asked.classes or campaign.path("classes"))
+    classes = _class_list(asked.classes or campaign.path("classes"))
     labels, images = campaign.path("labels"), campaign.path("images")
     inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
     files = prediction_files(asked.predictions or [campaign.path("predictions")])
@@ -194,7 +304,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
     return Source(
         campaign.folder.resolve().name,
         read_labels(labels, classes=classes) if labels.is_file() else None,
-        read_images(asked.images or images, classes=classes),
+        _images(asked.images or images, classes),
         classes,
         models,
         n,
@@ -205,7 +315,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
 
 
 def _files(path: Path, asked: Asked) -> Source:
-    classes = read_classes(asked.classes) if asked.classes else None
+    classes = _class_list(asked.classes)
     table = path / "images.parquet" if (path / "images.parquet").is_file() else path
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
@@ -227,7 +337,7 @@ def _files(path: Path, asked: Asked) -> Source:
     return Source(
         (labels.name if labels else "") or path.resolve().stem,
         labels,
-        read_images(named, classes=classes) if named else None,
+        _images(named, classes),
         classes,
         models,
         n,

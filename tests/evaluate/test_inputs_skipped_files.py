@@ -15,7 +15,7 @@ from manyhot import (
     Predictions,
     cli,
     diagnose_calibration_files,
-    diagnose_companions_files,
+    diagnose_companions,
     diagnose_errors_files,
     diagnose_robustness_files,
     find_label_issues_files,
@@ -31,6 +31,7 @@ from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.evaluate.benchmark import evaluate_benchmark
 from manyhot.evaluate.evaluate import Options, evaluate_files
 from manyhot.evaluate.gallery import gallery_files
+from manyhot.evaluate.inputs import Reading
 from manyhot.tables import Images, Labels
 
 N, C = 300, 10
@@ -107,7 +108,7 @@ def calibration(given):
 
 
 def companions(given):
-    found, _ = diagnose_companions_files("labels.csv", "o", predictions=given, classes="classes.txt")
+    found = diagnose_companions("labels.csv", given, reading=Reading(classes="classes.txt"))
     return found.table, found.notes
 
 

@@ -1,0 +1,184 @@
+"""The command of a declared function."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from manyhot import console
+from manyhot.cli.help import typer_command
+from manyhot.cli.options import call
+from manyhot.command import Parameter, hints_of, metadata_of, parameters_of, summary_of
+from manyhot.parameters import AtLeast, Between, Repeated, Shown, Was
+from manyhot.registry import get
+from manyhot.result import Result
+from manyhot.run import Run
+
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+
+
+def _limits(metadata: Any) -> dict[str, float]:
+    if isinstance(metadata, AtLeast):
+        return {"min": metadata.least}
+    return {"min": metadata.least, "max": metadata.most} if isinstance(metadata, Between) else {}
+
+
+def _read_type(hint: Any) -> tuple[Any, bool]:
+    """Return what one value of a type is on the command line, and whether several may be given."""
+    if typing.get_origin(hint) is Annotated:
+        return _read_type(typing.get_args(hint)[0])
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        if os.PathLike in {typing.get_origin(part) for part in parts}:
+            return Path, False
+        return _read_type(parts[0])
+    if typing.get_origin(hint) is Literal:
+        return StrEnum("Choice", {str(c): str(c) for c in typing.get_args(hint)}), False
+    if typing.get_origin(hint) in (tuple, list, Sequence):
+        return _read_type(typing.get_args(hint)[0])[0], True
+    return (str if hint is Any else hint), False
+
+
+def _kind(parameter: Parameter) -> tuple[Any, bool]:
+    """Return what one value is, and whether several may be given."""
+    kind, repeated = _read_type(parameter.hint)
+    return kind, repeated or any(isinstance(m, Repeated) for m in metadata_of(parameter.hint))
+
+
+def _declared(parameter: Parameter) -> inspect.Parameter:
+    """Return the parameter as Typer reads it."""
+    kind, repeated = _kind(parameter)
+    more: dict[str, Any] = {"help": _help(parameter)}
+    for metadata in metadata_of(parameter.hint):
+        more |= _limits(metadata)
+    if not (isinstance(kind, type) and issubclass(kind, bool | StrEnum)):
+        shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
+        more["metavar"] = next(shown, _METAVARS.get(kind))
+    if parameter.default is inspect.Parameter.empty:
+        return _parameter(parameter.name, kind, typer.Argument(**more))
+    default = None if repeated or parameter.default is None else parameter.default
+    hint = list[kind] if repeated else kind  # type: ignore[valid-type]
+    info = typer.Option(_option(parameter.name), **more)
+    return _parameter(parameter.name, hint | None if default is None else hint, info, default)
+
+
+def _option(name: str) -> str:
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, info])
+
+
+def _help(parameter: Parameter) -> str:
+    ranges = [str(m) for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
+    text = parameter.text.removesuffix(".") + f"; {ranges[0]}." if ranges else parameter.text
+    return f"{text} Repeat for more." if _kind(parameter)[1] else text
+
+
+def _former(parameters: Sequence[Parameter]) -> dict[str, tuple[str, Parameter]]:
+    """Return, by name in the signature, the former name of each option that has one, and the option."""
+    found = ((m.name, p) for p in parameters for m in metadata_of(p.hint) if isinstance(m, Was))
+    return {f"former_{n.lstrip('-').replace('-', '_')}": (n, p) for n, p in found}
+
+
+def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
+    """Return the option under its former name, which help does not list."""
+    return _parameter(name, _kind(parameter)[0] | None, typer.Option(option, hidden=True), None)
+
+
+def build(name: str, function: Callable[..., Any]) -> TyperCommand:
+    """Return the command of a function that `command` declared."""
+    about = get("command", name).about
+    parameters = list(parameters_of(function))
+    returned = hints_of(function)["return"]
+
+    former = _former(parameters)
+
+    def callback(**values: Any) -> None:
+        out, as_json = values.pop("out"), values.pop("as_json")
+        for name, (option, parameter) in former.items():
+            value = values.pop(name)
+            if value is not None:
+                console.say(f"Note: {option} is called {_option(parameter.name)} now.", err=True)
+                values[parameter.name] = value
+        arguments = _arguments(function, parameters, values)
+        if out is not None:
+            returned.check_out(out, _places(values.values()))
+        with console.show_progress() as on_progress:
+            run = Run(call(), on_progress)
+            result = function(**arguments, run=run)
+            written = [] if out is None else result.write(out, run=run)
+        _show(result, written, as_json)
+
+    more = [*(_hidden(name, *was) for name, was in former.items()), _out(about["out"]), _json()]
+    signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
+    callback.__signature__ = signature  # type: ignore[attr-defined]
+    callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    text = f"{summary_of(function)}\n\n{_examples(about['examples'])}"
+    made = typer_command(name.rpartition(" ")[2], callback, help=text)
+    shown: Any
+    for shown in made.params:  # the text says the range
+        shown._get_number_range_help_str = lambda: None
+    return made
+
+
+def _out(default: str | None) -> inspect.Parameter:
+    text = "Folder to write to; made if absent."
+    option = typer.Option("--out", help=text, file_okay=False, metavar="FOLDER")
+    if default is None:
+        return _parameter("out", Path | None, option, None)
+    return _parameter("out", Path, option, Path(default))
+
+
+def _json() -> inspect.Parameter:
+    return _parameter(
+        "as_json", bool, typer.Option("--json", help="Print JSON instead of text, for programs."), False
+    )
+
+
+def _examples(lines: Sequence[str]) -> str:
+    return f"Example{'s' if len(lines) > 1 else ''}: {' · '.join(lines)}"
+
+
+def _arguments(
+    function: Callable[..., Any], parameters: Sequence[Parameter], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a call: what was given on the command line, groups put together again."""
+    grouped: dict[str, dict[str, Any]] = {}
+    for parameter in parameters:
+        value = values[parameter.name]
+        value = value.value if isinstance(value, StrEnum) else value
+        if value is not None:
+            grouped.setdefault(parameter.group, {})[parameter.name] = value
+    alone = grouped.pop("", {})
+    hints = hints_of(function)
+    return alone | {name: hints[name](**fields) for name, fields in grouped.items()}
+
+
+def _places(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        yield from value if isinstance(value, list) else [value]
+
+
+def _show(result: Result, written: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        console.say(json.dumps(result.to_json() | {"written": [str(path) for path in written]}))
+        return
+    for line in result.lines():
+        console.say(line)
+    for note in result.notes:
+        console.say(f"Note: {note}.", err=True)
+    for line in console.written_lines(written):
+        console.say(line)

@@ -1,0 +1,67 @@
+"""Commands whose help names what their options take as people do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+
+class ManyValues(TyperCommand):
+    """A command whose option ``--predictions`` takes one or more values: ``--predictions a.npy b.npy``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each further value, which is what Click understands."""
+        spread: list[str] = []
+        taking = False
+        for arg in args:
+            if taking and not arg.startswith("-") and spread[-1] != "--predictions":
+                spread.append("--predictions")
+            elif arg.startswith("-"):
+                taking = arg.partition("=")[0] == "--predictions"
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def typer_command(name: str, function: Callable[..., Any], **more: Any) -> TyperCommand:
+    """Return a function as a command by itself."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name, context_settings=HELP, cls=ManyValues, **more)(function)
+    made = typer.main.get_command(app)
+    assert isinstance(made, TyperCommand)
+    in_words(made)
+    return made
+
+
+def in_words(made: Any) -> None:
+    """Let the help of a command name what its options take as people do."""
+    get_help_option = made.get_help_option
+
+    def help_option(ctx: Any) -> Any:
+        option = get_help_option(ctx)
+        _sayin_words(option)
+        return option
+
+    made.get_help_option = help_option
+    for parameter in made.params:
+        _sayin_words(parameter)
+
+
+_WORDS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
+
+
+def _sayin_words(parameter: Any) -> None:
+    """Let help name what an option takes as people do: a file, a number, a choice; nothing for a flag."""
+    if not hasattr(parameter, "bare_type"):  # versions of Typer that do not show types
+        return
+    kind = parameter.bare_type().removeprefix("list[").removesuffix("]")
+    if parameter.param_type_name != "option" or kind == "bool":
+        parameter.display_type_rich = lambda ctx: None
+    elif not parameter.type_descriptor.is_choice:
+        word = parameter.metavar or _WORDS.get(kind, "TEXT")
+        parameter.display_type_rich = lambda ctx: word

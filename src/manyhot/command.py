@@ -1,0 +1,137 @@
+"""A function's signature and docstring declare its command: types, ranges, defaults, words."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from manyhot.errors import InputError
+from manyhot.parameters import AtLeast, Between, Flattened
+from manyhot.registry import register
+from manyhot.run import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def command(
+    name: str, *, examples: Sequence[str], out: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a public function that is a command, too.
+
+    Parameters
+    ----------
+    name : str
+        As it is typed, such as ``diagnose companions``.
+    examples : sequence of str
+        Command lines, for the help.
+    out : str, optional
+        The folder that ``--out`` names by default; without one, nothing is written unless it is given.
+    """
+
+    def declare(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def checked(*args: P.args, **options: P.kwargs) -> R:
+            _check_ranges(function, args, options)
+            return function(*args, **options)
+
+        return register("command", name, examples=tuple(examples), out=out)(checked)
+
+    return declare
+
+
+def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:
+    bound = inspect.signature(function).bind(*args, **options).arguments
+    for name, hint in hints_of(function).items():
+        value = bound.get(name)
+        if not isinstance(value, int | float):
+            continue
+        for limit in metadata_of(hint):
+            if isinstance(limit, AtLeast | Between) and not limit.allows(value):
+                raise InputError(f"`{name}` is out of range.", got=value, allowed=str(limit))
+
+
+@functools.cache
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a function's parameters and of what it returns, with their ranges."""
+    return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+
+
+def metadata_of(hint: Any) -> tuple[Any, ...]:
+    """Return what annotations say of a type beside what it is."""
+    if typing.get_origin(hint) is Annotated:
+        inner, *more = typing.get_args(hint)
+        return (*metadata_of(inner), *more)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return tuple(m for part in typing.get_args(hint) for m in metadata_of(part))
+    return ()
+
+
+# Words, from numpydoc.
+
+
+def words_of(documented: object) -> dict[str, str]:
+    """Return what the section Parameters, or Attributes, of a numpydoc docstring says of each name."""
+    text = inspect.getdoc(documented) or ""
+    section = re.search(r"^(?:Parameters|Attributes)\n-+\n(.*?)(?:\n\n?\w+\n-+\n|\Z)", text, re.S | re.M)
+    parts = re.split(r"^(\*{0,2}\w[\w, ]*)(?: : .*)?$", section[1] if section else "", flags=re.M)[1:]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return {name: _plain(text) for names, text in pairs for name in names.split(", ")}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("``", "").replace("`", "").split())
+
+
+def summary_of(function: Callable[..., Any]) -> str:
+    """Return the paragraphs of a docstring before its first section."""
+    text = re.split(r"^\w[\w ]*\n-+\n", inspect.getdoc(function) or "", maxsplit=1, flags=re.M)[0]
+    return text.replace("``", "").replace("`", "").strip()
+
+
+# Signatures.
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter of a function, as an argument or an option of its command.
+
+    Attributes
+    ----------
+    name : str
+        In Python.
+    hint : type
+    default : object
+        `inspect.Parameter.empty` where the parameter must be given.
+    text : str
+        What the docstring says of it.
+    group : str
+        The parameter that it is a field of; empty for one by itself.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    text: str
+    group: str = ""
+
+
+def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
+    """Yield the parameters of a function, groups field by field, but for how it runs."""
+    words, hints = words_of(function), hints_of(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if hint is Run:
+            continue
+        if isinstance(hint, type) and issubclass(hint, Flattened):
+            inner, kinds = words_of(hint), typing.get_type_hints(hint, include_extras=True)
+            for field in dataclasses.fields(hint):  # type: ignore[arg-type]
+                yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
+            continue
+        yield Parameter(name, hint, parameter.default, words.get(name, ""))

@@ -1,0 +1,215 @@
+"""The index of commands: what help shows without importing a room.
+
+Made by ``python tools/index_commands.py`` from the functions themselves; a test holds it to them.
+"""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a command is found."""
+
+    group: str
+    summary: str
+    address: str
+
+
+COMMANDS: dict[str, Command] = {
+    "predict": Command(
+        "Predict",
+        "Run image classifiers over images. Stopped at any moment, the same command goes on where it was.",
+        "manyhot.cli.predicting:predict",
+    ),
+    "models": Command("Predict", "List the models that predict takes.", "manyhot.cli.predicting:models"),
+    "doctor": Command(
+        "Predict",
+        "Tell what this machine can predict with, and how to get the rest.",
+        "manyhot.cli.predicting:doctor",
+    ),
+    "similar": Command(
+        "Predict",
+        "Find the nearest images by embedding, of each class that an image may show.",
+        "manyhot.cli.predicting:similar",
+    ),
+    "init": Command(
+        "Re-assess",
+        "Make a campaign: one folder with images, classes and predictions, for all that follows.",
+        "manyhot.cli.proposing:init",
+    ),
+    "propose": Command(
+        "Re-assess",
+        "Propose the classes that people are to be asked about, and say what that costs and finds.",
+        "manyhot.cli.proposing:propose",
+    ),
+    "annotate": Command(
+        "Re-assess",
+        "Ask people the questions of a campaign, in the browser.",
+        "manyhot.cli.annotating:annotate",
+    ),
+    "invite": Command(
+        "Re-assess",
+        "Print an invitation link for each rater; an older one of the same name ends.",
+        "manyhot.cli.annotating:invite",
+    ),
+    "status": Command(
+        "Re-assess",
+        "Say what of a campaign is done, with counts, and what comes next.",
+        "manyhot.cli.proposing:status",
+    ),
+    "export": Command(
+        "Re-assess",
+        "Write the votes and remarks of the annotation app as tables of the campaign.",
+        "manyhot.cli.annotating:export",
+    ),
+    "aggregate": Command(
+        "Re-assess", "Make label sets of raters' answers.", "manyhot.cli.aggregating:aggregate"
+    ),
+    "agreement": Command(
+        "Re-assess",
+        "Say how far raters agree, how good they are on golden questions, and whose answers are suspicious.",
+        "manyhot.cli.aggregating:agreement",
+    ),
+    "next": Command(
+        "Re-assess",
+        "Say which questions are worth another answer, and which are settled.",
+        "manyhot.cli.asking:next_questions",
+    ),
+    "proposers": Command(
+        "Re-assess",
+        "List the rules that propose labels, what each is, and its options.",
+        "manyhot.cli.proposing:proposers",
+    ),
+    "backup": Command(
+        "Re-assess",
+        "Write a campaign with all answers to one file; the app may go on meanwhile.",
+        "manyhot.cli.keeping:backup",
+    ),
+    "restore": Command(
+        "Re-assess",
+        "Make a campaign from a backup; who had a session or an invitation goes on with it.",
+        "manyhot.cli.keeping:restore",
+    ),
+    "evaluate": Command(
+        "Evaluate",
+        "Judge models on label sets: results, pairs of models and a report.",
+        "manyhot.cli.judging:evaluate",
+    ),
+    "compare": Command(
+        "Evaluate",
+        "Compare models between data sets and metrics: drops, fits and orders.",
+        "manyhot.cli.judging:compare",
+    ),
+    "leaderboard": Command(
+        "Evaluate",
+        "Rank models, with intervals and what is known about them.",
+        "manyhot.cli.judging:leaderboard",
+    ),
+    "describe": Command(
+        "Evaluate",
+        "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
+        "manyhot.cli.judging:describe",
+    ),
+    "kinds": Command(
+        "Evaluate",
+        "Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.",
+        "manyhot.cli.judging:kinds",
+    ),
+    "gallery": Command(
+        "Evaluate",
+        "Show images, label sets, what models see, and similar images beside it: a folder for any browser.",
+        "manyhot.cli.showing:gallery",
+    ),
+    "report": Command(
+        "Evaluate",
+        "Draw the report of a folder anew: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
+        "manyhot.cli.judging:report",
+    ),
+    "metrics": Command(
+        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.cli.data:metrics"
+    ),
+    "diagnose errors": Command(
+        "Diagnose",
+        "Sort errors by what they are; the first rule that fits decides.",
+        "manyhot.cli.diagnosing:errors",
+    ),
+    "diagnose labels": Command(
+        "Diagnose",
+        "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
+        "manyhot.cli.diagnosing:labels",
+    ),
+    "diagnose calibration": Command(
+        "Diagnose",
+        "Measure how sure models are against how right, before and after recalibration.",
+        "manyhot.cli.calibrating:calibration",
+    ),
+    "diagnose companions": Command(
+        "Diagnose",
+        "Measure which classes are valid together, and whose recall depends on a companion.",
+        "manyhot.diagnose.companions:diagnose_companions",
+    ),
+    "diagnose shortcuts": Command(
+        "Diagnose",
+        "Take objects out of images, and count how many predictions of what is beside them change.",
+        "manyhot.cli.shortcutting:shortcuts",
+    ),
+    "diagnose robustness": Command(
+        "Diagnose",
+        "Measure what models lose from one data set to another, and what share of it is missing labels.",
+        "manyhot.cli.robustness:robustness",
+    ),
+    "diagnose corruptions": Command(
+        "Diagnose",
+        "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
+        "manyhot.cli.robustness:corruptions",
+    ),
+    "explain": Command(
+        "Diagnose",
+        "Draw what in an image speaks for each of its labels, and measure whether it is the object.",
+        "manyhot.cli.explaining:explain",
+    ),
+    "patchml": Command(
+        "Diagnose",
+        "Compose pictures of objects cut out of photographs: without context, with exact label sets.",
+        "manyhot.cli.patching:patchml",
+    ),
+    "train": Command(
+        "Train",
+        "Train a network on label sets. Killed at any moment, the same command goes on where it was.",
+        "manyhot.cli.training:train",
+    ),
+    "transfer": Command(
+        "Train",
+        "Judge backbones by how well they serve another data set.",
+        "manyhot.cli.transferring:transfer",
+    ),
+    "mitigate": Command(
+        "Train",
+        "Fit the last layer with and without treatment of a shortcut, and judge both on images held out.",
+        "manyhot.cli.mitigating:mitigate",
+    ),
+    "label-maps": Command(
+        "Train",
+        "Write what a network sees at each place of images, so that crops are taught what is in them.",
+        "manyhot.cli.mapping:label_maps",
+    ),
+    "losses": Command(
+        "Train",
+        "List the losses to train with, what each ends in and is, and its options.",
+        "manyhot.cli.data:losses",
+    ),
+    "study": Command(
+        "Train",
+        "Answer a question by training: arms × networks × data sets × seeds, measured and compared.",
+        "manyhot.cli.studying:study",
+    ),
+    "fetch": Command(
+        "Data",
+        "Download published data, verified, into the cache folder; without names, list what there is.",
+        "manyhot.cli.data:fetch",
+    ),
+    "convert": Command(
+        "Data",
+        "Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.",
+        "manyhot.cli.data:convert",
+    ),
+}

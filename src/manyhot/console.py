@@ -1,0 +1,75 @@
+"""What a terminal shows: lines, tables, progress, and what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from manyhot.errors import printable
+from manyhot.run import Progress
+
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line; ids and names come from anywhere, and what a terminal would obey is shown, not sent."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(f"{printable(text)}\n")
+    stream.flush()
+
+
+def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return a table as lines, numbers to the right; away from a terminal nothing of it is cut."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(head):
+        right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
+        # A narrow terminal wraps a head between words and never cuts one.
+        longest = max(map(len, name.split()), default=0)
+        plain = name in ("model", "name")
+        table.add_column(name, no_wrap=plain, justify="right" if right else "left", min_width=longest)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def written_lines(written: Sequence[Path]) -> Iterator[str]:
+    """Yield which files were written; of many only how many, and the pages."""
+    if len(written) <= 8:
+        yield from (f"wrote {path}" for path in written)
+        return
+    yield f"wrote {len(written)} files to {written[0].parent}"
+    yield from (f"{path.parent.name}: {path}" for path in written if path.name == "index.html")
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[Progress | None]:
+    """Yield a function that draws progress with the time left, or None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            # What is done makes room: the next task is what one waits for.
+            bars.update(tasks[what], completed=done, total=of, visible=done < of)
+
+        yield show

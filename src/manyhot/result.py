@@ -1,0 +1,92 @@
+"""Results that write, print and show themselves."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.formats.tabular import write_csv
+from manyhot.formats.writing import PathLike, check_apart, check_place
+from manyhot.run import QUIET, Run
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """What a verb finds: tables, and what their reader must know.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What could not be done, and why, and what limits what the tables say.
+    metadata : Mapping of str to str
+        Settings that stand in the metadata of each file, such as thresholds.
+    inputs : Mapping of str to str
+        The sha256 of each file that was read, by name.
+    """
+
+    notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    NAMES: ClassVar[tuple[str, ...]] = ()
+    """The tables that `write` writes; see `manyhot.tables.TABLES`."""
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a terminal shows."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: the rows of each table, NaN as null, and the notes."""
+        rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}
+        return {**rows, "notes": self.notes}
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables into a folder, as Parquet and CSV, and return the paths.
+
+        Raises
+        ------
+        OutputError
+            A file cannot be written; each is written whole or not at all.
+        """
+        about = {"notes": json.dumps(self.notes, ensure_ascii=False), **self.metadata}
+        written = []
+        for name, table in self.tables.items():
+            path = Path(out) / f"{name}.parquet"
+            written.append(tables.write(table, path, name, call=run.call, inputs=self.inputs, about=about))
+            written.append(write_csv(table, path.with_suffix(".csv")))
+        return written
+
+    @classmethod
+    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
+        """Refuse a folder in which `write` would write over what is read, or over another table.
+
+        Raises
+        ------
+        InputError
+        """
+        check_apart(sources, out, cls.NAMES)
+        for name in cls.NAMES:
+            check_place(Path(out) / f"{name}.parquet", name)
+
+    def __str__(self) -> str:
+        """Return what a terminal shows, and the notes."""
+        return "\n".join([*self.lines(), *(f"Note: {note}." for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if value != value else value for name, value in row.items()}

@@ -1,0 +1,219 @@
+"""Commands are declared once: the index, the help and the parsing follow from signature and docstring."""
+
+import importlib
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pyarrow as pa
+import pytest
+import typer.testing
+from typer.testing import CliRunner
+
+from manyhot import cli, command, registry
+from manyhot.cli.application import group
+from manyhot.cli.build import build
+from manyhot.commands import COMMANDS
+from manyhot.errors import InputError
+from manyhot.parameters import AtLeast, Between, Count, Flattened, Was
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from scripts import load
+
+TOOL = Path(__file__).parents[1] / "tools" / "index_commands.py"
+
+
+def declared():
+    return [name for name in COMMANDS if not COMMANDS[name].address.startswith("manyhot.cli.")]
+
+
+@dataclass(frozen=True)
+class How(Flattened):
+    """How.
+
+    Attributes
+    ----------
+    rows
+        The rows.
+    loud
+        Whether to shout.
+    """
+
+    rows: str | None = None
+    loud: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Result):
+    """A sum."""
+
+    value: float
+    how: How = How()
+
+    @property
+    def tables(self):
+        return {}
+
+    def lines(self):
+        yield f"{self.value:g}{'!' if self.how.loud else ''} of {self.how.rows}"
+
+    def to_json(self):
+        return {"value": self.value, "notes": self.notes}
+
+
+@pytest.fixture
+def add(monkeypatch):
+    """Return a declared function, whose name is free again afterwards."""
+    registry.names("command")  # loads them for good
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @command.command("add", examples=("manyhot add 1",))
+    def add(
+        first: float,
+        others: tuple[float, ...] = (),
+        *,
+        times: Annotated[int, AtLeast(1), Was("--by")] = 1,
+        share: Annotated[float, Between(0, 1, "(")] = 1.0,
+        sign: Literal["plus", "minus"] = "plus",
+        how: How = How(),
+        run: Run = QUIET,
+    ) -> Sum:
+        """Add numbers.
+
+        They are added up.
+
+        Parameters
+        ----------
+        first, others
+            Numbers.
+        times
+            How often each counts.
+        share
+            How much of it.
+        sign
+            Which sign.
+        how
+            See `How`.
+        run
+            Whom to tell.
+
+        Raises
+        ------
+        InputError
+            Never.
+        """
+        total = (first + sum(others)) * times * share
+        return Sum(total if sign == "plus" else -total, how, notes=("a note",))
+
+    return add
+
+
+@pytest.fixture
+def run(add, monkeypatch):
+    """Return a function that runs the command."""
+    made = build("add", add)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *words: CliRunner().invoke(cli.app, [*map(str, words)])
+
+
+def test_values_arrive_typed_and_results_are_shown(run):
+    done = run(2, "--others", 3, "--others", 4, "--times", 2, "--sign", "minus", "--rows", "x", "--loud")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "-18! of x\n"
+    assert done.stderr == "Note: a note.\n"
+
+
+def test_json(run):
+    assert json.loads(run(2, "--json").stdout) == {"value": 2.0, "notes": ["a note"], "written": []}
+
+
+def test_a_former_name_is_understood_and_says_the_new_one(run):
+    done = run(2, "--by", 3)
+    assert done.stdout == "6 of None\n"
+    assert done.stderr.startswith("Note: --by is called --times now.\n")
+
+
+def test_help_says_what_the_docstring_says(run):
+    text = " ".join(run("--help").output.replace("│", " ").split())
+    for words in (
+        "Add numbers. They are added up. Example: manyhot add 1",
+        "--times N How often each counts; 1 or more. [default: 1]",
+        "--share NUMBER How much of it; above 0 to 1.",
+        "Numbers. Repeat for more.",
+        "--loud Whether to shout.",
+        "plus|minus",
+    ):
+        assert words in text, text
+    for words in ("--by", "--run", "<str>", "bool", "Never", "x>=1"):
+        assert words not in text, text
+
+
+def test_ranges_hold_in_python_and_on_the_command_line(add, run):
+    for bad in (0, -1):
+        with pytest.raises(InputError) as error:
+            add(1.0, times=bad)
+        assert str(error.value) == f"`times` is out of range.\n  got:     {bad}\n  allowed: 1 or more"
+    with pytest.raises(InputError, match="allowed: above 0 to 1"):
+        add(1.0, share=0.0)
+    assert run(1, "--times", 0).exit_code == 2
+    assert str(inspect.signature(add).parameters["times"].default) == "1"
+
+
+def test_the_index_is_that_of_the_functions():
+    assert load(TOOL).text() == Path(load(TOOL).FILE).read_text(encoding="utf-8"), (
+        "python tools/index_commands.py"
+    )
+
+
+def test_every_declared_command_is_in_the_index():
+    assert set(registry.names("command")) == set(declared())
+
+
+@pytest.mark.parametrize("name", declared())
+def test_every_parameter_has_words_a_type_and_examples(name):
+    module, _, function = COMMANDS[name].address.partition(":")
+    found = getattr(importlib.import_module(module), function)
+    for parameter in command.parameters_of(found):
+        assert parameter.text.endswith("."), f"{name}: say what {parameter.name} is, in a sentence"
+    assert all(e.startswith(f"manyhot {name}") for e in registry.get("command", name).about["examples"])
+
+
+def test_groups_load_nothing_for_help():
+    listed = group().commands
+    assert list(listed) == list(dict.fromkeys(name.split()[0] for name in COMMANDS))
+    assert "nothing" not in listed
+    with pytest.raises(KeyError):
+        listed["nothing"]
+
+
+def test_a_result_writes_its_tables(tmp_path):
+    @dataclass(frozen=True, eq=False)
+    class Proposed(Result):
+        NAMES = ("proposals",)
+        proposals: pa.Table
+
+        def lines(self):
+            yield "one"
+
+    columns = {"image_id": ["a"], "class_id": [1], "score": [0.5], "n_models": [1], "source": ["x"]}
+    schema = pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("class_id", pa.int32()),
+            ("score", pa.float32()),
+            ("n_models", pa.int32()),
+            ("source", pa.string()),
+        ]
+    )
+    found = Proposed(pa.table(columns, schema=schema), notes=("n",))
+    assert [p.name for p in found.write(tmp_path)] == ["proposals.parquet", "proposals.csv"]
+    assert (tmp_path / "proposals.csv").read_text().startswith("image_id,class_id")
+    assert str(found) == "one\nNote: n."
+    assert found._repr_html_() == "<pre>one\nNote: n.</pre>"
+    assert found.to_json()["notes"] == ("n",)
+
+
+def test_count_is_a_whole_number_from_one():
+    assert command.metadata_of(Count) == (AtLeast(1),)

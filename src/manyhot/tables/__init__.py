@@ -7,7 +7,8 @@ same inputs give the same bytes.
 
 from manyhot.tables.align import Alignment, align, count_shared, one_chunk
 from manyhot.tables.campaign import DESCRIPTION, Campaign
-from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES, Column
+from manyhot.tables.columns import Column
+from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES
 from manyhot.tables.frames import Part, align_columns, align_rows, read_part
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.objects import Objects, write_objects

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column
+from manyhot.tables.columns import Column
+from manyhot.tables.definitions import OPEN_ENDED, TABLES
 
 SCHEMA_VERSION = 1
 

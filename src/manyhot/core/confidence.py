@@ -1,4 +1,4 @@
-"""Can its confidence be trusted? Calibration and ranking of errors, against one label and against label sets.
+"""Metrics of confidence: calibration, likelihood and ranking of errors, against one label or label sets.
 
 The *confidence* is the probability of the best class. It is *right* if that class is the original label or,
 for the metrics that end in ``_set``, if it is in the label set. Those of the first event count the images of
@@ -6,11 +6,8 @@ for the metrics that end in ``_set``, if it is in the label set. Those of the fi
 
 A list of the best classes suffices where its probabilities are known: of logits through their ``logsumexp``
 over all classes. Where they are not, as in rank-only predictions, everything here is undefined (NaN with n
-0).
-
-Calibration of each class: what gets a class at 0.3 should be right three times of ten.
-
-For the original label and for label sets. Needs the probabilities of all classes.
+0). Likelihoods and class-wise calibration (images that get a class at 0.3 should have it three times of ten)
+need the probabilities of all classes.
 """
 
 from __future__ import annotations
@@ -28,9 +25,6 @@ from manyhot.core.sets import YES, Case
 from manyhot.core.softmax import check_possible, check_sums, log_probability
 from manyhot.errors import InputError
 from manyhot.registry import register
-
-_Reals = npt.NDArray[np.float64]
-
 
 _Event = Callable[[Case], Outcomes | None]
 
@@ -333,7 +327,7 @@ def check_coverage(coverage: float) -> None:
 def _binned(
     case: Case,
     event: _Event,
-    split: Callable[[Outcomes, _Reals, int], Bins],
+    split: Callable[[Outcomes, Reals, int], Bins],
     bins: int,
     measure: Callable[[Bins], float],
 ) -> Estimate:
@@ -345,7 +339,7 @@ def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> 
     return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
 
 
-def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, _Reals], float]) -> Estimate:
+def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Reals], float]) -> Estimate:
     if outcomes is None:
         return undefined(len(case.labels))
     scored = np.zeros(len(case.labels), bool)
@@ -384,7 +378,7 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     return mean_over(loss, labels.scored)
 
 
-def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> _Reals:
+def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> Reals:
     """Return the logarithms of the probabilities of some cells."""
     assert case.scores is not None  # for the type checker
     found = case.scores[image, classes]

@@ -126,11 +126,11 @@ def confident_classes(
 
 
 def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
-    known, labelled = ensemble.known, np.flatnonzero(ensemble.label != NO_LABEL)
+    known, labelled = ensemble.label_sets, np.flatnonzero(ensemble.label != NO_LABEL)
     if known is not None and known.scored.any():
         part = ensemble.take(np.flatnonzero(known.scored))
-        assert part.known is not None
-        sets = part.known
+        assert part.label_sets is not None
+        sets = part.label_sets
     elif len(labelled):
         part = ensemble.take(labelled)
         sets = _single(part.label, ensemble.n_classes)
@@ -146,13 +146,13 @@ def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
 
 def _threshold_for(sub: Ensemble, temperatures: npt.NDArray[np.float64], recall: float) -> float:
     """Return the highest threshold that reaches the recall on images that are all known."""
-    assert sub.known is not None
+    assert sub.label_sets is not None
     listed = count_models(sub.top, sub.n_classes)
     score = _scores_of(sub, temperatures, listed)
-    right = (states(sub.known, listed.keys(sub.n_classes)) == YES) & (
+    right = (states(sub.label_sets, listed.keys(sub.n_classes)) == YES) & (
         listed.class_id != sub.label[listed.image]
     )
-    n_labels, given = int(sub.known.size.sum()), int(label_is_valid(sub).sum())
+    n_labels, given = int(sub.label_sets.size.sum()), int(label_is_valid(sub).sum())
     ranked = np.sort(score[right])[::-1]
     needed = int(np.ceil(recall * n_labels - 1e-9)) - given
     if needed > len(ranked):

@@ -21,7 +21,7 @@ _Z = float(ndtri((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ClassPairs:
     """The pairs of classes that are valid together on some image.
 
     Attributes
@@ -43,7 +43,7 @@ class Pairs:
     n: int
 
     @classmethod
-    def of(cls, sets: LabelSets) -> Pairs:
+    def of(cls, sets: LabelSets) -> ClassPairs:
         """Count the pairs of label sets."""
         yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
         i, j = pairs_within(sets.rows[yes])

@@ -17,7 +17,7 @@ from numpy import typing as npt
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.cooccurrence import Beside, Pairs, difference_of_means, permutation_p
+from manyhot.core.cooccurrence import Beside, ClassPairs, difference_of_means, permutation_p
 from manyhot.core.resampling import holm
 from manyhot.diagnose.page import write_diagnosis
 from manyhot.errors import InputError
@@ -177,7 +177,7 @@ class _Judge:
                 where=self.labels.name or None,
                 do="give them: --images FILE, with the column 'label'; or leave --labelled out",
             )
-        self.together = Pairs.of(self.sets)
+        self.together = ClassPairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)
         main, companion = self.pairs["main"], self.pairs["companion"]
         self.tested = self.pairs["both"] >= self.least
@@ -265,7 +265,7 @@ def _check(k: int, n_classes: int, probability: float | None, least: int) -> Non
         raise InputError("Pairs are tested on images.", got=f"at least {least}", allowed="1 and up")
 
 
-def _ordered(pairs: Pairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def _ordered(pairs: ClassPairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """Return columns of all pairs in both orders, by class and companion."""
     main, companion = np.concatenate([pairs.a, pairs.b]), np.concatenate([pairs.b, pairs.a])
     order, of = np.lexsort((companion, main)), np.tile(np.arange(len(pairs.a)), 2)

@@ -22,7 +22,16 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.error_kinds import NOTHING, ORDER, Errors, Known, Sorted, lacking, shares, sort_errors
+from manyhot.core.error_kinds import (
+    NOTHING,
+    ORDER,
+    ErrorContext,
+    Errors,
+    Sorted,
+    lacking,
+    shares,
+    sort_errors,
+)
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data import catalog
 from manyhot.diagnose.evidence import World
@@ -166,7 +175,7 @@ class _Sorter:
 
     labels: Labels
     sets: LabelSets
-    known: Known
+    known: ErrorContext
     rules: list[Entry]
     event: str
     above: float | None

@@ -21,15 +21,15 @@ from pyarrow import compute as pc
 
 from manyhot.classes import family_of
 from manyhot.core.comparison import (
-    NONE,
+    NO_INTERVAL,
     Families,
+    FittedLine,
     Floats,
-    Line,
     above_line,
     compare_orders,
     difference_interval,
     fit_line,
-    interval,
+    percentile_ends,
 )
 from manyhot.core.resampling import holm, percentile_interval
 from manyhot.errors import InputError, MatchError
@@ -372,12 +372,12 @@ class _Both:
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        images = NONE if spread is None else interval(spread.mean(0))
+        images = NO_INTERVAL if spread is None else percentile_ends(spread.mean(0))
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
         lo, hi = self._intervals(spread)
         for i, model in enumerate(self.models):
-            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NONE, above[i]))
+            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
         return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
 
@@ -436,7 +436,7 @@ _DROP = (
 )
 
 
-def _line_columns(line: Line) -> dict[str, Any]:
+def _line_columns(line: FittedLine) -> dict[str, Any]:
     return {
         "slope": line.slope,
         "slope_lo": _null(line.slope_interval[0]),

@@ -20,7 +20,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.core.label_kinds import (
-    KINDS,
+    LABEL_KINDS,
     UNKNOWN,
     ImageKinds,
     Rules,
@@ -118,7 +118,7 @@ def kinds(
     check = np.bincount((n_objects > 1)[several] * 2 + (found.apart > 1)[several], minlength=4)
     return Kinds(
         _table(labels, sets.label, sets.size, n_objects, found),
-        {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(KINDS)},
+        {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(LABEL_KINDS)},
         0 if images is None else int(pc.sum(pc.is_in(images.image_id, labels.image_id)).as_py() or 0),
         int(np.count_nonzero(n_objects > 1)),
         _named(known, sets.n_classes, near_synonyms(sets, confusion, rules)),
@@ -201,9 +201,9 @@ def _table(
     n_objects: npt.NDArray[np.integer],
     found: ImageKinds,
 ) -> pa.Table:
-    names = pa.array([*KINDS, None], pa.string())
+    names = pa.array([*LABEL_KINDS, None], pa.string())
     # The last name, that of what is not known, is what -1 takes.
-    kind = names.take(pa.array(np.where(found.kind == UNKNOWN, len(KINDS), found.kind)))
+    kind = names.take(pa.array(np.where(found.kind == UNKNOWN, len(LABEL_KINDS), found.kind)))
     return pa.table(
         {
             "image_id": labels.image_id,

@@ -21,7 +21,7 @@ from manyhot.core.next_questions import (
     MAX_AHEAD,
     RANKINGS,
     average_rater,
-    choose,
+    choose_questions,
     disagreement,
     entropy,
     expected_change,
@@ -117,7 +117,7 @@ def ask_next(
     done = settled(odds, matrix, left, threshold=aggregated.threshold, at_most=at_most)
     unsettled = free & ~done
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)
-    chosen = choose(score, budget, unsettled)
+    chosen = choose_questions(score, budget, unsettled)
     return Next(
         _table(aggregated, chosen, score, n_votes),
         votes.n_questions,

@@ -21,8 +21,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.proposals import Coverage, Proposed, coverage, held_out
-from manyhot.core.proposals import propose as propose_pairs
+from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
 from manyhot.errors import InputError, MatchError
@@ -203,11 +202,13 @@ def propose(
     n_classes, class_hash = _class_list(predictions, n_classes, class_hash)
     misfits = misfits or SkippedFiles()
     ensemble = ensemble_of(images, predictions, n_classes, class_hash, known, misfits)
-    proposed = propose_pairs(ensemble, entry, leave_out=leave_out)
+    proposed = apply_rule(ensemble, entry, leave_out=leave_out)
     learns = bool(entry.about.get("learns"))
     expected = None
     if known is not None:
-        counted = held_out(ensemble, entry, leave_out=leave_out) if learns else coverage(ensemble, proposed)
+        counted = (
+            held_out(ensemble, entry, leave_out=leave_out) if learns else count_coverage(ensemble, proposed)
+        )
         expected = _expected(counted, learns, resamples, seed)
     return Proposals(
         _table(images, proposed, entry.name),
@@ -273,7 +274,7 @@ def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) 
 
 def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
     pairs = proposed.pairs
-    given = pa.array(proposed.given.astype(np.int8))
+    given = pa.array(proposed.label_only.astype(np.int8))
     source = pa.DictionaryArray.from_arrays(given, pa.array([rule, ORIGINAL]))
     return pa.table(
         {
@@ -287,7 +288,7 @@ def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
 
 
 def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:
-    num = np.stack([c.found, c.valid], axis=1).astype(np.float32)
+    num = np.stack([c.proposed, c.valid], axis=1).astype(np.float32)
     den = np.stack([c.labels, c.questions], axis=1).astype(np.float32)
     low = high = np.full(2, np.nan)
     if resamples:

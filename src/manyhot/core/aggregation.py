@@ -16,6 +16,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csr_array
 
+from manyhot.checks import check_one_of, check_share
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
 from manyhot.core.resampling import draw_counts, percentile_interval
 from manyhot.errors import InputError
@@ -151,8 +152,7 @@ def dawid_skene(
     Dawid & Skene 1979, doi 10.2307/2346806. Deviations: two truths beside three answers, and smoothing; the
     pooled matrix is counted anew in each iteration, so that it is an empirical prior.
     """
-    if truth not in ("binary", "answers"):
-        raise InputError("There is no such truth.", got=truth, allowed="binary, answers")
+    check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     _check_options(answers, smoothing, towards, iterations)
     number, n = _pooled(answers, pool_below)
     symbol = number[answers.rater] * N_ANSWERS + answers.answer
@@ -202,8 +202,7 @@ def one_coin(
     InputError
         As in `dawid_skene`.
     """
-    if maybe not in ("no", "yes"):
-        raise InputError("There is no such reading of maybe.", got=maybe, allowed="no, yes")
+    check_one_of(maybe, ("no", "yes"), "There is no such reading of maybe.")
     _check_options(answers, smoothing, towards, iterations)
     number, n = _pooled(answers, pool_below)
     said = (answers.answer >= (YES if maybe == "no" else MAYBE)).astype(np.int8)
@@ -518,15 +517,13 @@ def _check_options(answers: Answers, smoothing: float, towards: str, iterations:
         raise InputError("There are no votes.")
     if not smoothing >= 0:
         raise InputError("Smoothing adds answers.", got=smoothing, allowed="0 or more")
-    if towards not in TOWARDS:
-        raise InputError("There is no such smoothing.", got=towards, allowed=", ".join(TOWARDS))
+    check_one_of(towards, TOWARDS, "There is no such smoothing.")
     if iterations < 1:
         raise InputError("There is nothing to iterate.", got=iterations, allowed="1 iteration or more")
 
 
 def _of_yes(maybe: str) -> float:
-    if maybe not in MAYBES:
-        raise InputError("There is no such reading of maybe.", got=maybe, allowed=", ".join(MAYBES))
+    check_one_of(maybe, MAYBES, "There is no such reading of maybe.")
     return MAYBES[maybe]
 
 
@@ -581,7 +578,7 @@ class Curve:
         InputError
             No threshold has it.
         """
-        _check_share("precision", least)
+        check_share(least, "A precision is a share.")
         with np.errstate(invalid="ignore"):
             good = np.flatnonzero(self.precision >= least)
         if not len(good):
@@ -596,7 +593,7 @@ class Curve:
         InputError
             No threshold has it, for no golden question has the truth yes.
         """
-        _check_share("recall", least)
+        check_share(least, "A recall is a share.")
         with np.errstate(invalid="ignore"):
             good = np.flatnonzero(self.recall >= least)
         if not len(good):
@@ -695,8 +692,3 @@ def _by_image(p: Floats, row: npt.NDArray[np.intp], threshold: Floats, n: int) -
     # A question at level l is at or above the first l thresholds.
     above = counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
     return np.asarray(above, np.float32)
-
-
-def _check_share(what: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise InputError(f"A {what} is a share.", got=value, allowed="above 0, up to 1")

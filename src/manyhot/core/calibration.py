@@ -25,6 +25,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.optimize import brentq, isotonic_regression, minimize
 
+from manyhot.checks import check_one_of, check_share
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 from manyhot.core.softmax import ROWS, check_lists, check_possible, check_sums, log_probability
 from manyhot.errors import InputError
@@ -179,8 +180,7 @@ class Covered:
 
 def countable(case: Case, cover: str) -> npt.NDArray[np.bool_]:
     """Return the images that have what is to be covered, shape (n,)."""
-    if cover not in COVERS:
-        raise InputError("This is nothing to cover.", got=cover, allowed=", ".join(COVERS))
+    check_one_of(cover, COVERS, "This is nothing to cover.")
     return case.labels.labelled if cover == "label" else case.labels.scored
 
 
@@ -191,8 +191,7 @@ def check_alpha(alpha: float) -> None:
     ------
     InputError
     """
-    if not 0 < alpha < 1:
-        raise InputError("Alpha is the share that may be missed.", got=alpha, allowed="above 0, below 1")
+    check_share(alpha, "Alpha is the share that may be missed.", one=False, allowed="above 0, below 1")
 
 
 def fit_threshold(case: Case, images: _Ints, *, cover: str, alpha: float) -> float:

@@ -13,17 +13,16 @@ need the probabilities of all classes.
 from __future__ import annotations
 
 import functools
-import numbers
 from collections.abc import Callable
 
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_count, check_share
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, Reals, against_label, against_set
 from manyhot.core.sets import YES, Case
 from manyhot.core.softmax import check_possible, check_sums, log_probability
-from manyhot.errors import InputError
 from manyhot.registry import register
 
 _Event = Callable[[Case], Outcomes | None]
@@ -305,8 +304,7 @@ def check_bins(bins: int) -> None:
     ------
     InputError
     """
-    if bins < 1:
-        raise InputError("Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
+    check_count(bins, "Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
 
 
 def check_coverage(coverage: float) -> None:
@@ -316,12 +314,7 @@ def check_coverage(coverage: float) -> None:
     ------
     InputError
     """
-    if not isinstance(coverage, numbers.Real) or not 0 < coverage <= 1:
-        raise InputError(
-            "Coverage is the share of images that are kept.",
-            got=f"coverage={coverage!r}",
-            allowed="above 0, up to 1",
-        )
+    check_share(coverage, "Coverage is the share of images that are kept.", got=f"coverage={coverage!r}")
 
 
 def _binned(

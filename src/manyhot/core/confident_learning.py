@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_share
 from manyhot.core.calibration import calibrated, fit_temperature, set_target
 from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
-from manyhot.core.proposals import RECALL, check_known, check_share, label_is_valid, states
+from manyhot.core.proposals import RECALL, check_known, label_is_valid, states
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -38,7 +39,7 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
     A class counts if at least one model lists it. `n_models` counts the models that by themselves give it the
     threshold.
     """
-    check_share("recall", recall)
+    check_share(recall, "The recall is a share.", allowed="over 0, up to 1")
     temperatures = _temperatures(ensemble)
     if threshold is None:
         check_known(ensemble, "mean-probability", "give a threshold: mean-probability(threshold=0.05)")

@@ -16,7 +16,6 @@ from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Values and both ends of their 95 % intervals, each of shape (p,)."""
 
-
 _Z = float(ndtri((1 + LEVEL) / 2))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.checks import check_one_of
 from manyhot.core.calibration import Tail, calibrated
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
@@ -70,8 +71,7 @@ class Ensemble:
         InputError
             If the model has none, or `by` is neither.
         """
-        if by not in ("probability", "score"):
-            raise InputError("This is nothing to take a threshold of.", got=by, allowed="probability, score")
+        check_one_of(by, ("probability", "score"), "This is nothing to take a threshold of.")
         found = self.probabilities[m] if by == "probability" else self.scores[m]
         if found is None:
             kind = {"probability": "probabilities", "score": "scores"}[by]

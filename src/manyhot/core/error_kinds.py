@@ -32,19 +32,15 @@ ORDER = (
 )
 """The rules in the order in which they are asked by default; each is the name of a kind of error."""
 
-
 NOTHING = -1
 """No rule fitted; no class decided; no neighbour; no superclass."""
-
 
 LARGEST_GROUP = 0.12
 """Share of all classes that the smallest group which holds two classes may have, for these to be alike: of
 ImageNet's 1,000 the 118 dogs are one kind, the 124 devices are not. ``benchmarks/sorting.py`` has others:
 people agree more with 0.12, and with 0.05 as many errors are fine-grained as Peychev et al. publish."""
 
-
 Ints = npt.NDArray[np.integer]
-
 
 Flags = npt.NDArray[np.bool_]
 

@@ -11,26 +11,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_share
 from manyhot.core.confident_learning import label_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.error_kinds import count_together
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
-from manyhot.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
-
 Ints = npt.NDArray[np.int64]
-
 
 _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 """Image, class, how likely it is, and the evidence of models and of neighbours, of each pair of a block."""
 
-
 _POSSIBLE = 1e-11
 """Least probability of a missing label: `manyhot.core.calibration.Tail` has 1e-12 for none."""
-
 
 _CELLS = 2**21
 """Cells of a dense table at once, as in `manyhot.core.ensembles`."""
@@ -430,10 +426,14 @@ def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Flo
 
 def _check_least(**least: float) -> None:
     for name, value in least.items():
-        if not 0 <= value <= 1:  # NaN, too
-            raise InputError(
-                "This is no least score or share.", where=name, got=f"{value:g}", allowed="0 to 1"
-            )
+        check_share(
+            value,
+            "This is no least score or share.",
+            zero=True,
+            where=name,
+            got=f"{value:g}",
+            allowed="0 to 1",
+        )
 
 
 def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:

@@ -20,10 +20,8 @@ from manyhot.core.sets import YES, LabelSets, pairs_within
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
 """What the labels of an image may be."""
 
-
 UNKNOWN = -1
 """The kind of an image without a label, and the number of objects that nobody counted."""
-
 
 FAR = 255
 """Distance of classes that no hierarchy joins."""

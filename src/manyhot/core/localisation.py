@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 HeatMap = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
-TOLERANCE = 0.03
+POINTING_TOLERANCE = 0.03
 """Of the pointing game, as a share of the long side: 15 pixels of 500, the long side of VOC's photographs."""
 
 DIFFICULT = 0.25
@@ -58,7 +58,7 @@ class Localised:
 LOCALISATION_MEASURES = tuple(f.name for f in fields(Localised))
 
 
-def localise(heatmap: HeatMap, region: Mask, tolerance: float = TOLERANCE) -> Localised:
+def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
     """Measure a map against the region of an object.
 
     Parameters
@@ -101,7 +101,7 @@ def points_at(heatmap: HeatMap, region: Mask) -> float:
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
-def by_chance(region: Mask, seen: Mask, tolerance: float = TOLERANCE) -> Localised:
+def by_chance(region: Mask, seen: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
     """Return what a map without any sense would reach on average, over the pixels that the network saw."""
     area = float(region[seen].mean())
     return Localised(area, float(near(region, tolerance)[seen].mean()), area, area, 0.5)

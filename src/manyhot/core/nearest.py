@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.checks import check_count
 from manyhot.errors import InputError
 
 CELLS_AT_ONCE = 4_000_000
@@ -30,7 +31,7 @@ NOBODY = -1
 Vectors = npt.NDArray[np.floating]
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None]
+SearchProgress = Callable[[int, int], None]
 
 _NO_FLOOR = np.float32(-2)
 """Below every cosine."""
@@ -69,7 +70,7 @@ def nearest(
     *,
     own: npt.NDArray[np.integer] | None = None,
     cells: int = CELLS_AT_ONCE,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
 ) -> Neighbours:
     """Find the k nearest vectors of each query.
 
@@ -118,7 +119,7 @@ def nearest_by_class(
     *,
     own: npt.NDArray[np.integer] | None = None,
     cells: int = CELLS_AT_ONCE,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
 ) -> Neighbours:
     """Find, for each (query, class) pair, the k nearest vectors of that class.
 
@@ -172,7 +173,7 @@ def _groups(
 class _Comparisons:
     """How many comparisons are done."""
 
-    tell: Progress | None
+    tell: SearchProgress | None
     of: int
     done: int = 0
 
@@ -439,8 +440,7 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
             allowed="one length",
             do="take both from the same model",
         )
-    if k < 1:
-        raise InputError("k must be at least 1.", got=k)
+    check_count(k, "k must be at least 1.", allowed=None)
 
 
 def _check_pairs(

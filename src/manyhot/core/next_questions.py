@@ -15,18 +15,16 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import entr, expit, gammaln, logit
 
+from manyhot.checks import check_share
 from manyhot.errors import InputError
 
 Ranking = Literal["expected-change", "entropy", "disagreement"]
 
-
 RANKINGS: tuple[str, ...] = get_args(Ranking)
 """By what questions are ranked."""
 
-
 MAX_AHEAD = 50
 """Further answers looked ahead at most: with three kinds of answers they have 1,326 outcomes."""
-
 
 Floats = npt.NDArray[np.float64]
 
@@ -286,5 +284,4 @@ def _checked_ahead(ahead: int) -> int:
 
 
 def _check_threshold(threshold: float) -> None:
-    if not 0 < threshold < 1:
-        raise InputError("The threshold is no probability.", got=threshold, allowed="between 0 and 1")
+    check_share(threshold, "The threshold is no probability.", one=False, allowed="between 0 and 1")

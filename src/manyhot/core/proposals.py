@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_one_of, check_share
 from manyhot.core.ensembles import Classes, Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
@@ -89,10 +90,7 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
     InputError
         If `leave_out` is none of these, or as the rule.
     """
-    if leave_out not in LEFT_OUT:
-        raise InputError(
-            "This is no kind of images to leave out.", got=leave_out, allowed=", ".join(LEFT_OUT)
-        )
+    check_one_of(leave_out, LEFT_OUT, "This is no kind of images to leave out.")
     pairs, given = _with_labels(ensemble, rule(ensemble))
     others = pairs.class_id != ensemble.label[pairs.image]
     if leave_out == "proposals":
@@ -189,12 +187,6 @@ def label_is_valid(ensemble: Ensemble) -> npt.NDArray[np.bool_]:
     assert ensemble.label_sets is not None
     label = ensemble.label
     return np.asarray(ensemble.label_sets.hits(np.where(label == NO_LABEL, -3, label)[:, None])[:, 0])
-
-
-def check_share(name: str, value: float) -> None:
-    """Refuse what is no share."""
-    if not 0 < value <= 1:
-        raise InputError(f"The {name} is a share.", got=value, allowed="over 0, up to 1")
 
 
 def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
@@ -310,7 +302,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     ----------
     Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
     """
-    check_share("recall", recall)
+    check_share(recall, "The recall is a share.", allowed="over 0, up to 1")
     check_known(ensemble, "real-search")
     order = sorted(range(len(ensemble.names)), key=lambda m: ensemble.names[m])
     ranked = ensemble.only(order)

@@ -34,7 +34,7 @@ from manyhot.registry import register
 ROWS = 256
 """Images worked on at once: 1 MB of float32 scores of 1,000 classes stays in the second-level cache."""
 
-COLUMNS = 16
+CLASSES_AT_ONCE = 16
 """Classes copied out at once: 16 float32 fill the cache line that a row's read brings in anyway."""
 
 Floats = npt.NDArray[np.floating]
@@ -389,10 +389,10 @@ def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, Floats]]:
     The scores, of shape (n,), lie one after the other and are overwritten later on.
     """
     scores = scores_of(case)
-    copy = np.empty((COLUMNS, len(scores)), np.result_type(scores.dtype, np.float32))
+    copy = np.empty((CLASSES_AT_ONCE, len(scores)), np.result_type(scores.dtype, np.float32))
     edges = np.searchsorted(classes, np.arange(case.labels.n_classes + 1))
-    for first in range(0, case.labels.n_classes, COLUMNS):
-        last = min(first + COLUMNS, case.labels.n_classes)
+    for first in range(0, case.labels.n_classes, CLASSES_AT_ONCE):
+        last = min(first + CLASSES_AT_ONCE, case.labels.n_classes)
         for start in range(0, len(scores), ROWS):  # in tiles: three times as fast as one strided copy
             copy[: last - first, start : start + ROWS] = scores[start : start + ROWS, first:last].T
         for c in range(first, last):

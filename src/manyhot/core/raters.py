@@ -9,23 +9,19 @@ from numpy import typing as npt
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from manyhot.core.agreement import Measure
+from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
-
 Z = float(ndtri((1 + LEVEL) / 2))
-
 
 SPAMMER, FEWEST_GOLDEN = 0.2, 10
 """A spammer's informedness is below this, with so many answers at least under each truth."""
 
-
 COPIER, FEWEST_ERRORS = 0.8, 20
 """Copiers share this part of their errors, of which there are so many at least."""
-
 
 TOO_FAST, FEWEST_PAGES = 1 / 3, 10
 """Who is too fast takes less than this part of the median rater's time, over so many pages at least."""
@@ -174,7 +170,7 @@ def peer_quality(answers: Answers, image: npt.NDArray[np.integer] | None = None)
     )
 
 
-def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Generator) -> list[Measure]:
+def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Generator) -> list[VoteMeasure]:
     """Return the means over raters on golden questions, and what somebody has who always says no.
 
     Parameters
@@ -209,10 +205,10 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
         known = values[~np.isnan(values)]
         mean = float(known.mean()) if len(known) else float("nan")
         lo, hi = _interval(_mean_of_drawn(_share(*sums), of_raters.T))
-        measures.append(Measure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
+        measures.append(VoteMeasure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
     no, all_ = (of_images @ np.bincount(image[kept], minlength=len(names)) for kept in (~truth, truth | True))
     lo, hi = _interval(_share(no, all_))
-    return [*measures, Measure("always_no", always_no(golden), lo, hi, len(golden), 0)]
+    return [*measures, VoteMeasure("always_no", always_no(golden), lo, hi, len(golden), 0)]
 
 
 def _drawn(n: int, resamples: int, rng: np.random.Generator) -> Floats:

@@ -17,18 +17,14 @@ from numpy import typing as npt
 
 Bits = npt.NDArray[np.uint64]
 
-
 Codes = npt.NDArray[np.int64]
-
 
 BUDGET = 2**29
 """What an exhaustive search may cost: combinations times words. 19 models with 8 thresholds on 150 images
 come to 2**19 * 8 * 70."""
 
-
 _OVERHEAD = 16
 """What a combination costs beside its words."""
-
 
 _TABLE = 2**18
 """Words of the unions of the first models, which are kept; the others are added one combination at a time."""

@@ -33,7 +33,7 @@ from manyhot.report.listings import Head
 from manyhot.report.words import called, counted
 from manyhot.tables import Images, Labels, Predictions, align, check_same_classes, schema
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 Columns = Mapping[str, Any]
 
@@ -143,7 +143,7 @@ def diagnose_companions(
     )
     misfits = misfits or SkippedFiles()
     models = [predictions] if isinstance(predictions, Predictions) else predictions
-    for model, seen in fitting(models, judge.look, misfits):
+    for model, seen in fitting_models(models, judge.look, misfits):
         judge.add(model, *seen)
         if progress:
             progress(model.model, len(judge.models), 0)

@@ -36,7 +36,7 @@ from manyhot.formats import prediction_files, read_classes, read_images, read_la
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 COUNTED = "n_objects"
 """The column of an images table that holds how many objects raters counted."""
@@ -168,7 +168,7 @@ def _tops(
     labels: Labels, predictions: Iterable[Predictions], misfits: SkippedFiles
 ) -> Iterator[npt.NDArray[np.integer]]:
     models = 0
-    for _, top in fitting(predictions, lambda model: _two_best(labels, model), misfits):
+    for _, top in fitting_models(predictions, lambda model: _two_best(labels, model), misfits):
         models += 1
         yield top
     if not models:

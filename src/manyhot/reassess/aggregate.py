@@ -18,6 +18,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import registry, tables
+from manyhot.checks import check_draws, is_number, is_whole
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.aggregation import Aggregate, Curve, curve
 from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers
@@ -40,7 +41,6 @@ from manyhot.tables import (
     schema,
     votes_from_table,
 )
-from manyhot.tables.sets import check_draws, is_number, is_whole
 
 METHOD = "dawid-skene"
 """The method by default: it needs no golden answers."""

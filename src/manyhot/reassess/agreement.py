@@ -15,9 +15,10 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.checks import check_draws
 from manyhot.core import raters as quality
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.agreement import Measure, measure_answers, measure_sets
+from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import Answers
 from manyhot.core.answers import GoldenAnswers as GoldenAnswers
 from manyhot.core.answers import GoldenAnswers as answers_Golden
@@ -34,7 +35,6 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, Progress, check_apart
 from manyhot.reassess.answers import answers_of, golden_of, read_answers
 from manyhot.tables import ANSWERS, Golden, Votes, schema
-from manyhot.tables.sets import check_draws
 
 RULES = {
     "spammer": f"informedness below {quality.SPAMMER:g}, the upper end of its interval included, over "
@@ -117,7 +117,7 @@ def agreement(
     )
 
 
-def _measures_table(measures: list[Measure]) -> pa.Table:
+def _measures_table(measures: list[VoteMeasure]) -> pa.Table:
     columns: dict[str, Any] = {f.name: [] for f in schema("agreement")}
     for m in measures:
         row = (m.name, m.value, _or_none(m.lo), _or_none(m.hi), m.n, m.n_skipped)

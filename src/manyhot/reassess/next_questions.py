@@ -16,6 +16,7 @@ from pyarrow import compute as pc
 from scipy.special import logit
 
 from manyhot import tables
+from manyhot.checks import is_number, is_whole
 from manyhot.classes import ClassList
 from manyhot.core.next_questions import (
     MAX_AHEAD,
@@ -36,7 +37,6 @@ from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.reassess.aggregate import METHOD, Aggregated, aggregate_tables
 from manyhot.reassess.answers import answers_of, class_ids, read_answers
 from manyhot.tables import Votes, check, one_chunk, schema
-from manyhot.tables.sets import is_number, is_whole
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,6 +19,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.checks import check_draws, is_number, is_whole
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
@@ -31,8 +32,8 @@ from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.reassess.campaign import campaign_models, fetched_set
 from manyhot.registry import Entry, get
 from manyhot.tables import Campaign, Images, Labels, Predictions, align, check_class_list, one_chunk
-from manyhot.tables.sets import check_draws, is_number, is_whole, label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.sets import label_sets
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 SECONDS = 5.0
 """Seconds that a rater takes for one question: an assumption, since neither ReaL nor Multilabelfy publishes a
@@ -245,7 +246,9 @@ def ensemble_of(
     label = _original_labels(images, n_classes)
     arrays = {
         p.model: found
-        for p, found in fitting(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
+        for p, found in fitting_models(
+            predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits
+        )
     }
     top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
     sets = None if known is None else _known_sets(images, known, n_classes, class_hash)

@@ -25,7 +25,7 @@ from manyhot.tables.columns import (
 STATES = ("no", "unclear", "yes")
 ANSWERS = ("no", "maybe", "yes")
 FLAGS = ("spammer", "copier", "too fast")
-MEASURES = (
+AGREEMENT_MEASURES = (
     "pairwise",
     "fleiss_kappa",
     "alpha_nominal",
@@ -206,7 +206,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         REAL.nullable("share", "of the answers under this truth"),
     ),
     "agreement": (
-        TEXT("measure", "what is measured", values=MEASURES),
+        TEXT("measure", "what is measured", values=AGREEMENT_MEASURES),
         REAL("value", "the value; NaN where it is undefined"),
         *bounds("lo", "hi", f"the {_NULL_WITHOUT}"),
         COUNT("n", "questions, sheets or raters counted"),

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.checks import check_draws
 from manyhot.classes import ClassList
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
@@ -21,7 +22,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
 from manyhot.registry import get
 from manyhot.tables import Objects
-from manyhot.tables.sets import States, check_draws
+from manyhot.tables.sets import States
 
 ALL = "all"
 

@@ -32,10 +32,10 @@ from scipy.special import logit
 from scipy.stats import t as student
 
 from manyhot.core.aggregation import golden_bayes, golden_matrices
-from manyhot.core.answers import Answers, Golden
+from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.core.next_questions import (
     average_rater,
-    choose,
+    choose_questions,
     disagreement,
     entropy,
     expected_change,
@@ -59,7 +59,7 @@ class Real:
 
     image: np.ndarray
     answers: Answers
-    golden: Golden
+    golden: GoldenAnswers
     score: np.ndarray
 
 
@@ -103,7 +103,7 @@ def real(most: int) -> Real:
     return Real(votes.image[:n], part, golden, score[:n])
 
 
-def prior_odds(data: Real, golden: Golden) -> np.ndarray:
+def prior_odds(data: Real, golden: GoldenAnswers) -> np.ndarray:
     """Return the log odds before any answer, the original label's word included."""
     none = np.empty(0, np.int64)
     nobody = replace(data.answers, question=none, rater=none, answer=none.astype(np.int8))
@@ -216,7 +216,7 @@ def ask(draw: Draw, score: Score, most: int, at_most: float) -> np.ndarray:
         open_ = left > 0
         if at_most >= 0:
             open_ &= ~settled(odds, draw.average, left, threshold=THRESHOLD, at_most=at_most)
-        chosen = choose(score(draw, odds, n, left), step, open_)
+        chosen = choose_questions(score(draw, odds, n, left), step, open_)
         if not len(chosen):
             return np.array(course, np.float64)
         n[chosen] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.core.effects import Cell, effect_of
+from manyhot.core.effects import SeedValues, effect_of
 
 STUDIES = 2000
 IMAGES = 200
@@ -24,18 +24,18 @@ Floats = npt.NDArray[np.float64]
 
 def study(
     rng: np.random.Generator, n: int, pairs: int, spread: tuple[float, float], drawn: Floats
-) -> list[Cell]:
+) -> list[SeedValues]:
     """Return a difference of 0 as n seeds and some images show it, in each pair of data set and network."""
     seed_sd, image_sd = spread
     cells = []
     for pair in range(pairs):
         table = seed_sd * rng.normal(size=(n, 1)) + image_sd * rng.normal(size=(1, IMAGES))
         table = table + 0.3 * rng.normal(size=(n, IMAGES))
-        cells.append(Cell(table.mean(1), table @ drawn.T / IMAGES, str(pair)))
+        cells.append(SeedValues(table.mean(1), table @ drawn.T / IMAGES, str(pair)))
     return cells
 
 
-def percentiles(rng: np.random.Generator, cells: list[Cell]) -> Floats:
+def percentiles(rng: np.random.Generator, cells: list[SeedValues]) -> Floats:
     """Return the interval of a bootstrap of seeds, each with all its resampled images."""
     total = np.zeros(RESAMPLES)
     for cell in cells:
@@ -46,7 +46,7 @@ def percentiles(rng: np.random.Generator, cells: list[Cell]) -> Floats:
     return np.quantile(total / len(cells), (0.025, 0.975))
 
 
-def over_images(rng: np.random.Generator, cells: list[Cell]) -> Floats:
+def over_images(rng: np.random.Generator, cells: list[SeedValues]) -> Floats:
     """Return the interval of a bootstrap of images, for the seeds that there are."""
     means = [cell.replicates.mean(0)[rng.permutation(RESAMPLES)] for cell in cells]
     return np.quantile(np.mean(means, axis=0), (0.025, 0.975))

@@ -52,24 +52,24 @@ def load():
 
 def measure(ensemble, asked, spec, known=None):
     """Return what a rule proposes beside ReaL's questions and sets; it may learn from the `known` images."""
-    from manyhot.core.proposals import coverage, propose
+    from manyhot.core.proposals import apply_rule, count_coverage
     from manyhot.registry import get
 
     seen = ensemble if known is None else ensemble.knowing(known)
     begun = time.process_time()
-    proposed = propose(seen, get("proposer", spec))
+    proposed = apply_rule(seen, get("proposer", spec))
     spent = time.process_time() - begun
     keys = proposed.pairs.keys(1000)
     both = np.isin(asked, keys).sum()
     judged = ensemble.known_images if known is None else np.setdiff1d(ensemble.known_images, known)
-    c = coverage(ensemble, proposed, judged)
+    c = count_coverage(ensemble, proposed, judged)
     questions, shared = int(c.questions.sum()), int(c.questions.sum() - c.unasked.sum())
     return {
         "seconds": spent,
         "questions": len(keys),
         "images": int((~proposed.left_out).sum()),
         "shared": int(both),
-        "recall": float(c.found.sum() / c.labels.sum()),
+        "recall": float(c.proposed.sum() / c.labels.sum()),
         "of_real": shared / questions,
         "yes": float(c.valid.sum() / shared),
         "about": proposed.pairs.about,

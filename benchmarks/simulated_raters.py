@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from manyhot.core.answers import Answers, Golden
+from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.registry import get
 
 METHODS = ("majority", "yes-share", "one-coin", "dawid-skene", "golden-bayes")
@@ -92,7 +92,7 @@ def said(rng, shares, question, rater, seen, copier):
     return (u[:, None] > up_to[:, :2]).sum(1).astype(np.int8)
 
 
-def simulate(crowd: Crowd, rng: np.random.Generator) -> tuple[Answers, Golden, np.ndarray]:
+def simulate(crowd: Crowd, rng: np.random.Generator) -> tuple[Answers, GoldenAnswers, np.ndarray]:
     """Return votes, golden questions that all raters answered, and the truth."""
     shares = crowd.raters(rng, crowd.n_raters)
     copier = np.arange(crowd.n_raters) < crowd.copies * crowd.n_raters
@@ -111,7 +111,7 @@ def simulate(crowd: Crowd, rng: np.random.Generator) -> tuple[Answers, Golden, n
     told = Answers(
         question, rater, said(rng, shares, question, rater, seen, copier), crowd.golden, crowd.n_raters
     )
-    return answers, Golden(told, known * 5, np.full(crowd.golden, 5), np.full(crowd.golden, -1)), truth
+    return answers, GoldenAnswers(told, known * 5, np.full(crowd.golden, 5), np.full(crowd.golden, -1)), truth
 
 
 def f1(found: np.ndarray, truth: np.ndarray) -> float:

@@ -31,7 +31,14 @@ from scipy.stats import rankdata  # noqa: E402
 
 import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
-from manyhot.core.error_kinds import Errors, Hierarchy, Known, Neighbours, out_of_vocabulary, rarity_of  # noqa: E402
+from manyhot.core.error_kinds import (  # noqa: E402
+    ErrorContext,
+    Errors,
+    Hierarchy,
+    NeighbourLabels,
+    out_of_vocabulary,
+    rarity_of,
+)
 from manyhot.core.resampling import wilson_interval  # noqa: E402
 from manyhot.core.sets import NO_LABEL  # noqa: E402
 
@@ -141,13 +148,13 @@ def taken(predicted, neighbours, closest):
     if neighbours is None:
         return rarity_of(closest) >= AT
     n = len(predicted)
-    known = Known(
+    known = ErrorContext(
         len(class_list()),
         np.full(n, NO_LABEL, np.int32),
         np.zeros(n + 1, np.int64),
         np.empty(0, np.int32),
         hierarchy=Hierarchy.of(paths()),
-        neighbours=Neighbours(neighbours, rarity_of(closest)),
+        neighbours=NeighbourLabels(neighbours, rarity_of(closest)),
     )
     state, unknown = np.zeros(n, np.uint8), np.full(n, np.nan, np.float32)
     return out_of_vocabulary(Errors(known, np.arange(n), predicted, state, unknown), rarity=AT).fits

@@ -167,7 +167,9 @@ def errors() -> str:
 
 def catalogue() -> str:
     """Return the entries of the catalogue of published data."""
-    return "\n".join(line for name in catalog.names() for line in _catalogue_section(catalog.entry(name)))
+    return "\n".join(
+        line for name in catalog.catalog_names() for line in _catalogue_section(catalog.catalog_entry(name))
+    )
 
 
 def metrics() -> str:
@@ -334,7 +336,7 @@ def _tree(kind: type[Any], depth: int) -> Iterator[tuple[type[Any], int]]:
             yield from _tree(child, depth + 1)
 
 
-def _catalogue_section(entry: catalog.Entry) -> Iterator[str]:
+def _catalogue_section(entry: catalog.CatalogEntry) -> Iterator[str]:
     yield from (f"## `{entry.name}`", "", f"{_sentence(entry.title)}", "")
     yield f"- {entry.size / 1e6:.1f} MB in {_counted(entry.files)}"
     yield f"- Licence: {entry.licence}"

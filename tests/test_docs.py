@@ -219,9 +219,9 @@ def test_every_exit_code_of_the_command_line_is_described():
     assert codes == described, "docs/errors.md, Exit codes, and the docstring of cli.main must list the same"
 
 
-@pytest.mark.parametrize("name", catalog.names())
+@pytest.mark.parametrize("name", catalog.catalog_names())
 def test_every_catalogue_entry_is_listed(name):
-    entry, text = catalog.entry(name), section("catalogue", name)
+    entry, text = catalog.catalog_entry(name), section("catalogue", name)
     assert text, "docs/catalogue.md: keep the line '<!-- generated: catalogue -->'"
     plain = text.replace("<", "").replace(">", "")
     for said in (entry.licence, entry.citation, entry.home, *entry.notes):

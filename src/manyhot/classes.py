@@ -7,11 +7,10 @@ carry along, and the orders that ImageNet predictions are known to be in by mist
 The names, definitions and hypernyms of ImageNet-1k are derived from WordNet 3.0, Copyright 2006 by Princeton
 University, by ``tools/build_imagenet1k.py``; the licence is in ``NOTICE``.
 
-What a model's name tells: the family of its architecture, and the data it was pretrained on.
-
-Models of one family rise and fall together, so what is said about models in general must count families
-(`manyhot.core.comparison`). The rules know the names of timm, torchvision and Cadene's pretrained models; a
-table of models may overrule them.
+A model's name tells the family of its architecture (`family_of`) and the data it was pretrained on
+(`pretraining_of`). Models of one family rise and fall together, so what is said about models in general must
+count families (`manyhot.core.comparison`). The rules know the names of timm, torchvision and Cadene's
+pretrained models; a table of models may overrule them.
 """
 
 from __future__ import annotations
@@ -32,15 +31,12 @@ from manyhot.errors import InputError, UnknownNameError
 
 _T = TypeVar("_T")
 
-
 SUPERCLASSES = ("organism", "artifact", "other")
 """What `ClassList.superclass` counts in."""
 
-
 _ORGANISM, _ARTIFACT = "n00004475", "n00021939"
 
-
-BUILT_IN = ("imagenet1k", "imagenet-a", "imagenet-r")
+BUILT_IN_CLASSES = ("imagenet1k", "imagenet-a", "imagenet-r")
 """The class lists that are known by name."""
 
 
@@ -175,10 +171,10 @@ class ClassList:
         folded = [(i, _fold(name)) for i, name in [*names, *synonyms]]
         return tuple(map(_group, (enumerate(self.keys), names, folded[: len(names)], folded)))
 
-    def _ambiguous(self, text: str, found: Collection[int]) -> InputError:
-        candidates = ", ".join(f"{self.names[i]} ({self.keys[i]}, class {i})" for i in sorted(found))
+    def _ambiguous(self, text: str, ids: Collection[int]) -> InputError:
+        candidates = ", ".join(f"{self.names[i]} ({self.keys[i]}, class {i})" for i in sorted(ids))
         return InputError(
-            f"{len(found)} classes of {self.name} are called {text!r}.",
+            f"{len(ids)} classes of {self.name} are called {text!r}.",
             allowed=candidates,
             do="use the key or the full name",
         )
@@ -202,10 +198,10 @@ def class_list(name: str = "imagenet1k") -> ClassList:
     UnknownNameError
         There is none of this name.
     """
-    if name not in BUILT_IN:
+    if name not in BUILT_IN_CLASSES:
         raise UnknownNameError(
             f"There is no built-in class list {name!r}.",
-            allowed=", ".join(BUILT_IN),
+            allowed=", ".join(BUILT_IN_CLASSES),
             do="for a data set of your own use from_keys(keys)",
         )
     return _load(name)
@@ -213,7 +209,7 @@ def class_list(name: str = "imagenet1k") -> ClassList:
 
 def class_list_of(key: str) -> ClassList | None:
     """Return the built-in class list with this hash, or None."""
-    return next((known for known in map(class_list, BUILT_IN) if known.hash == key), None)
+    return next((known for known in map(class_list, BUILT_IN_CLASSES) if known.hash == key), None)
 
 
 @cache
@@ -272,7 +268,7 @@ def to_json(classes: ClassList) -> dict[str, Any]:
     return {"name": classes.name, "keys": classes.keys, "names": classes.names}
 
 
-def from_json(told: Mapping[str, Any]) -> ClassList:
+def from_json(content: Mapping[str, Any]) -> ClassList:
     """Return the class list that `to_json` told: the built-in one, definitions and all, where it is one.
 
     Raises
@@ -280,8 +276,8 @@ def from_json(told: Mapping[str, Any]) -> ClassList:
     KeyError, TypeError, InputError
         It tells something else.
     """
-    classes = from_keys([str(key) for key in told["keys"]], str(told["name"]))
-    return class_list_of(classes.hash) or replace(classes, names=tuple(map(str, told["names"])))
+    classes = from_keys([str(key) for key in content["keys"]], str(content["name"]))
+    return class_list_of(classes.hash) or replace(classes, names=tuple(map(str, content["names"])))
 
 
 def _sorted_as_strings(n_classes: int) -> npt.NDArray[np.int32] | None:
@@ -359,7 +355,6 @@ def _data(name: str) -> str:
 
 _PREFIX = re.compile(r"^(tf|legacy|gluon|ssl|swsl|ig|adv|ens|dm|eca|ese|gc|test|hf|own|timm|torchvision)[_/]")
 
-
 _FAMILIES = (
     ("inception", r"bninception|(adv_|ens_adv_)?inception(?!_next)|polynet|xception"),
     ("inceptionnext", r"inception_next"),
@@ -385,7 +380,6 @@ _FAMILIES = (
     ("fisher vectors", r"fv_\d"),
 )
 """First match wins; a name that none matches is its own family up to the first digit."""
-
 
 _PRETRAINING = (
     ("jft", r"jft"),

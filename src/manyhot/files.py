@@ -48,7 +48,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except ManyhotError:
         raise  # some are OSErrors, too: about what is read, not about this file
     except OSError as error:
-        raise refused(path, error) from error
+        raise write_refused(path, error) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def _settle(part: Path, path: Path) -> None:
     part.replace(path)
 
 
-def refused(path: Path, error: OSError) -> OutputError:
+def write_refused(path: Path, error: OSError) -> OutputError:
     """Return what to raise where the system refuses to write a file."""
     # Libraries in other languages tell the reason in words alone.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)

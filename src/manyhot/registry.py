@@ -21,12 +21,12 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from manyhot.checks import is_number
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import naming_extras
 
@@ -208,14 +208,10 @@ def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
             )
         if isinstance(parameters[name].default, str) and not isinstance(value, str):
             raise InputError(f"The option {name!r} is a text.", got=spec, allowed=f"{name}='…'")
-        if _is_number(parameters[name].default) and not _is_number(value):
+        if is_number(parameters[name].default) and not is_number(value):
             raise InputError(f"The option {name!r} is a number.", got=spec, allowed=f"{name}=1")
         if type(parameters[name].default) is int and type(value) is not int:
             raise InputError(f"The option {name!r} is a whole number.", got=spec, allowed=f"{name}=1")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:

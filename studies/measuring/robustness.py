@@ -12,12 +12,12 @@ from manyhot import read_labels
 from manyhot.core.shortcuts import (
     BOTH,
     COMPANION_ONLY,
-    LEFT_OUT,
     MAIN_ONLY,
     NEITHER,
-    average_precision,
+    NO_SPLIT,
     balancing,
-    split,
+    split_by_pair,
+    weighted_average_precision,
 )
 from manyhot.formats import read_classes
 from manyhot.study import Measure, Measured, Metric, Run
@@ -114,20 +114,20 @@ def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:
     """
     n = len(judged.labels)
     columns = np.array([[main, companion]]).repeat(n, 0)
-    splits = split(*judged.labels.state_of(columns).T)
+    splits = split_by_pair(*judged.labels.state_of(columns).T)
     score, there = judged.scores[:, main], (splits == BOTH) | (splits == MAIN_ONLY)
     if judged.kind == "logit":
         score = judged.probabilities[:, main]
     found = score >= np.sort(score)[-max(int(there.sum()), 1)]
     weights = np.concatenate([np.ones((1, n)), counts(n)])
     shares = [_share(found, splits == which, weights) for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER)]
-    inside = splits != LEFT_OUT
+    inside = splits != NO_SPLIT
     known, weights = (score[inside], there[inside]), weights[:, inside]
     return {
         "recall_gap": shares[0] - shares[1],
         "hallucination_gap": shares[2] - shares[3],
-        "ap": average_precision(*known, weights),
-        "ap_balanced": average_precision(*known, balancing(splits[inside], weights)),
+        "ap": weighted_average_precision(*known, weights),
+        "ap_balanced": weighted_average_precision(*known, balancing(splits[inside], weights)),
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from manyhot.core.aggregation import dawid_skene, golden_bayes, golden_matrices, majority, one_coin, yes_share
-from manyhot.core.answers import SILENT, Answers, Golden
+from manyhot.core.answers import SILENT, Answers, GoldenAnswers
 from manyhot.errors import InputError
 from manyhot.registry import get, names
 from manyhot.testing import check_aggregator, random_votes
@@ -245,7 +245,7 @@ def golden_questions(yes, rows, original=None, n_raters=3):
     answers = votes(rows, n_raters)
     yes = np.array(yes)
     answers = Answers(answers.question, answers.rater, answers.answer, len(yes), n_raters, original)
-    return Golden(answers, yes, np.full(len(yes), 5), np.full(len(yes), -1))
+    return GoldenAnswers(answers, yes, np.full(len(yes), 5), np.full(len(yes), -1))
 
 
 # Two golden questions with the truth no, two with yes; raters 0 and 1 answer them all, rater 2 none.
@@ -349,7 +349,7 @@ def test_bad_input(work, message):
 
 def test_golden_questions_that_no_rater_answered():
     nothing = np.empty(0, np.int64)
-    golden = Golden(
+    golden = GoldenAnswers(
         Answers(nothing, nothing, nothing.astype(np.int8), 2, 3), np.array([5, 0]), np.array([5, 5]), nothing
     )
     with pytest.raises(InputError) as error:

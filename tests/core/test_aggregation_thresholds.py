@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
 
-from manyhot.core.aggregation import MOST, curve
+from manyhot.core.aggregation import MAX_THRESHOLDS, curve
 from manyhot.errors import InputError
 
 
@@ -61,12 +61,12 @@ def test_many_probabilities_make_a_curve_of_a_thousand():
     rng = np.random.default_rng(0)
     p = rng.random(5000)
     found = made(p, rng.random(5000) < p, np.arange(5000))
-    assert len(found.threshold) == MOST
+    assert len(found.threshold) == MAX_THRESHOLDS
     assert (found.threshold[0], found.threshold[-1]) == (p.min(), p.max())
     assert found.kept[0] == 5000
     # Where the labels are cut it is exact: between two of a thousand lie about five questions.
-    exact = curve(p, p > 0.5, np.arange(5000), resamples=0, rng=rng, wanted=[0.8, 0.123, 1.5])
-    assert MOST <= len(exact.threshold) <= MOST + 2
+    exact = curve(p, p > 0.5, np.arange(5000), resamples=0, rng=rng, thresholds=[0.8, 0.123, 1.5])
+    assert MAX_THRESHOLDS <= len(exact.threshold) <= MAX_THRESHOLDS + 2
     for threshold in (0.8, 0.123):
         assert exact.kept[exact.at(threshold)] == np.count_nonzero(p >= threshold)
 

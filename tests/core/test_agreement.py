@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from manyhot.core.agreement import MEASURES, SET_MEASURES, measure_answers, measure_sets
-from manyhot.core.answers import Answers, Golden
+from manyhot.core.agreement import SET_MEASURES, VOTE_MEASURES, measure_answers, measure_sets
+from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.core.raters import (
     agreement_with_others,
     always_no,
@@ -66,7 +66,7 @@ def test_fleiss_kappa_by_hand():
     # P = (1 + 0 + 1 + 1/3) / 4 = 7/12; shares 6/12, 1/12, 5/12; P_e = (36 + 1 + 25) / 144 = 31/72.
     assert found["fleiss_kappa"].value == pytest.approx((7 / 12 - 31 / 72) / (1 - 31 / 72))
     assert found["pairwise"].value == pytest.approx((3 + 0 + 3 + 1) / 12)
-    assert tuple(found) == MEASURES
+    assert tuple(found) == VOTE_MEASURES
 
 
 def test_intervals_are_over_images():
@@ -163,7 +163,7 @@ def golden(rows, yes, image=None):
     question, rater, answer = map(np.array, zip(*rows, strict=True))
     n = len(yes)
     told = Answers(question, rater, answer.astype(np.int8), n, rater.max() + 1)
-    return Golden(told, np.array(yes) * 5, np.full(n, 5), np.full(n, -1), image)
+    return GoldenAnswers(told, np.array(yes) * 5, np.full(n, 5), np.full(n, -1), image)
 
 
 def test_quality_by_hand():
@@ -262,7 +262,7 @@ def test_golden_questions_of_no_rater_and_of_nobody():
     nothing = np.empty(0, int)
     for n in (2, 0):
         told = Answers(nothing, nothing, nothing.astype(np.int8), n, 3)
-        questions = Golden(told, np.arange(n) * 5, np.full(n, 5), np.full(n, -1))
+        questions = GoldenAnswers(told, np.arange(n) * 5, np.full(n, 5), np.full(n, -1))
         measures = golden_measures(questions, resamples=50, rng=rng())
         for m in measures[:3]:
             assert np.isnan([m.value, m.lo, m.hi]).all()
@@ -297,7 +297,7 @@ def crowd(seed=0, n=800, honest=8, skill=0.85):
 def test_spammers_and_copiers_are_found_and_nobody_else():
     answers, truth = crowd()
     assert np.flatnonzero(peer_quality(answers).spammers()).tolist() == [8]
-    on_golden = Golden(answers, truth * 5, np.full(len(truth), 5), np.full(len(truth), -1))
+    on_golden = GoldenAnswers(answers, truth * 5, np.full(len(truth), 5), np.full(len(truth), -1))
     assert np.flatnonzero(golden_quality(on_golden).spammers()).tolist() == [8]
     pairs = rater_pairs(answers)
     copies = pairs.copiers()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 
-from manyhot.core.detection import OVERLAPS, Boxes, average_precision, match, overlaps
+from manyhot.core.detection import OVERLAPS, Boxes, box_average_precision, match, overlaps
 
 
 def boxes(*rows, score=None, ignore=None):
@@ -16,7 +16,7 @@ def boxes(*rows, score=None, ignore=None):
 
 
 def precision(there, found, weights=None):
-    return average_precision(match(there, found, 0), weights)
+    return box_average_precision(match(there, found, 0), weights)
 
 
 def test_a_worked_example():
@@ -101,7 +101,7 @@ def test_it_is_that_of_coco(seed):
     there, found = random_images(seed)
     expected = coco(there, found)
     for c in range(3):
-        own = average_precision(match(there, found, c))[0]
+        own = box_average_precision(match(there, found, c))[0]
         np.testing.assert_allclose(own, expected[:, c], atol=1e-6)
 
 
@@ -111,9 +111,9 @@ def test_weights_drop_images_and_repeat_them():
     some = np.arange(len(there)) % 2
     rows = np.flatnonzero(some)
     fewer = match([there[i] for i in rows], [found[i] for i in rows], 1)
-    np.testing.assert_allclose(average_precision(matched, [some]), average_precision(fewer))
-    np.testing.assert_allclose(average_precision(matched, [some * 3]), average_precision(fewer))
+    np.testing.assert_allclose(box_average_precision(matched, [some]), box_average_precision(fewer))
+    np.testing.assert_allclose(box_average_precision(matched, [some * 3]), box_average_precision(fewer))
     many = np.random.default_rng(0).integers(0, 3, (300, len(there)))
-    one_by_one = np.concatenate([average_precision(matched, [row]) for row in many])
-    np.testing.assert_array_equal(average_precision(matched, many), one_by_one)
-    assert average_precision(matched).shape == (1, len(OVERLAPS))
+    one_by_one = np.concatenate([box_average_precision(matched, [row]) for row in many])
+    np.testing.assert_array_equal(box_average_precision(matched, many), one_by_one)
+    assert box_average_precision(matched).shape == (1, len(OVERLAPS))

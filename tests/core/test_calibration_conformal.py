@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from manyhot.core.calibration import COVER, countable, fit_threshold, predict_sets
+from manyhot.core.calibration import COVERS, countable, fit_threshold, predict_sets
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.errors import InputError
 
@@ -24,7 +24,7 @@ def needed(p, sets, label, cover):
     return np.array([(max if cover == "one" else min)(p[i, s]) for i, s in enumerate(sets)])
 
 
-@pytest.mark.parametrize("cover", COVER)
+@pytest.mark.parametrize("cover", COVERS)
 def test_threshold_is_the_quantile_of_what_is_missed(cover):
     case, sets, label = drawn(np.random.default_rng(0), 400)
     fitted, rest = np.arange(149), np.arange(149, 400)
@@ -42,7 +42,7 @@ def test_threshold_is_the_quantile_of_what_is_missed(cover):
         assert found.size[i] == len(kept)
 
 
-@pytest.mark.parametrize("cover", COVER)
+@pytest.mark.parametrize("cover", COVERS)
 def test_coverage_over_draws_is_as_promised(cover):
     rng, alpha, n = np.random.default_rng(1), 0.2, 50
     case, _, _ = drawn(rng, 5000)
@@ -148,7 +148,7 @@ def test_what_is_no_question():
     )
     labels = LabelSets.from_lists([[]] * 20, C, label=np.full(20, NO_LABEL))
     empty = Case.from_scores(labels, case.scores, kind="probability")
-    for cover in COVER:
+    for cover in COVERS:
         assert refused(lambda c=cover: fit_threshold(empty, np.arange(8), cover=c, alpha=0.1)) == (
             "There is nothing to fit to.\n  got:     no image\n  allowed: images with labels"
         )

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
-from manyhot.core.calibration import Wanted, fit_isotonic, fit_temperature_of_all, fit_vector
+from manyhot.core.calibration import FitLabels, fit_isotonic, fit_temperature_of_all, fit_vector
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
@@ -42,7 +42,7 @@ def test_one_temperature(to, kind):
     scores = logits if kind == "logit" else np.exp(log_softmax(logits, axis=1))
     case = case_of(scores, sets, label, kind)
     found = fit_temperature_of_all(
-        case, (Wanted.of_labels if to == "labels" else Wanted.of_sets)(case.labels)
+        case, (FitLabels.of_labels if to == "labels" else FitLabels.of_sets)(case.labels)
     )
     assert found.temperature == pytest.approx(expected, rel=1e-3)
     if to == "labels":
@@ -68,7 +68,7 @@ def test_a_weight_and_a_bias_for_each_class(to, common):
         return -logsumexp(np.where(outside, -np.inf, logs), axis=1).mean()
 
     expected = minimize(nll, np.concatenate([np.ones(C), np.zeros(C)]), method="BFGS")
-    fitted_to = (Wanted.of_labels if to == "labels" else Wanted.of_sets)(case.labels)
+    fitted_to = (FitLabels.of_labels if to == "labels" else FitLabels.of_sets)(case.labels)
     found = fit_vector(case, fitted_to)
     shift = found.bias + common * found.weight
     assert nll(np.concatenate([found.weight, shift])) == pytest.approx(expected.fun, abs=1e-5)
@@ -87,7 +87,7 @@ def test_a_class_that_is_ruled_out_stays_out():
     label = label % 3
     case = case_of(logits, label[:, None], label)
     for fit in (fit_temperature_of_all, fit_vector):
-        scaled = fit(case, Wanted.of_labels(case.labels)).apply(case)
+        scaled = fit(case, FitLabels.of_labels(case.labels)).apply(case)
         assert np.isfinite(get("metric", "nll")(scaled).value(None))
         assert scaled.probability_of(np.arange(N), np.full(N, 3)).max() == 0
 
@@ -123,7 +123,7 @@ def test_scores_that_no_softmax_gives(fit):
         case = replace(
             Case.from_scores(labels, np.array(scores, np.float32), kind=kind), name="image {}".format
         )
-        return refused(lambda: fit(case, Wanted.of_labels(labels)))
+        return refused(lambda: fit(case, FitLabels.of_labels(labels)))
 
     whole, off = [0.5, 0.3, 0.2], [0.9, 0.8, 0.7]
     assert message([whole, off, whole], "probability") == (
@@ -155,7 +155,7 @@ def test_what_is_scaled_must_have_a_softmax_too(kind):
     logits, label = drawn(3, 1, 0)
     found = fit_temperature_of_all(
         case_of(logits, label[:, None], label),
-        Wanted.of_labels(LabelSets.from_lists(label[:, None], C, label=label)),
+        FitLabels.of_labels(LabelSets.from_lists(label[:, None], C, label=label)),
     )
     bad = case_of(np.full((N, C), np.inf if kind == "logit" else 0.9, np.float32), label[:, None], kind=kind)
     assert refused(lambda: found.apply(bad)).splitlines()[0] in (
@@ -166,18 +166,18 @@ def test_what_is_scaled_must_have_a_softmax_too(kind):
 
 def test_what_cannot_be_fitted():
     case = case_of(np.eye(4, dtype=np.float32), [[], [], [], []])
-    assert refused(lambda: Wanted.of_sets(case.labels)) == (
+    assert refused(lambda: FitLabels.of_sets(case.labels)) == (
         "There is nothing to fit to.\n"
         "  got:     no image with a label set\n"
         "  allowed: images of the split that is fitted on, with labels"
     )
-    assert "no image with an original label" in refused(lambda: Wanted.of_labels(case.labels))
+    assert "no image with an original label" in refused(lambda: FitLabels.of_labels(case.labels))
     assert refused(lambda: fit_isotonic(np.empty(0), np.empty(0, bool))) == (
         "There is nothing to fit to.\n  got:     no image\n  allowed: images that count"
     )
     labels = LabelSets.from_lists([[0]], C, label=[0])
     lists = Case(labels, np.array([[0, 1]]), listed=np.array([[0.6, 0.4]]))
-    assert refused(lambda: fit_vector(lists, Wanted.of_labels(labels))) == (
+    assert refused(lambda: fit_vector(lists, FitLabels.of_labels(labels))) == (
         "Scaling needs logits or probabilities of all classes.\n"
         "  got:     lists of the best classes\n"
         "  allowed: dense predictions whose scores are called logit or probability\n"
@@ -187,4 +187,4 @@ def test_what_cannot_be_fitted():
 
 def test_images_that_are_left_out_are_not_fitted_to():
     labels = LabelSets.from_lists([[0], [1, 2], [3]], 4, label=[0, 1, 3], usable=np.arange(3) != 1)
-    assert Wanted.of_sets(labels).image.tolist() == [0, 2]
+    assert FitLabels.of_sets(labels).image.tolist() == [0, 2]

@@ -11,7 +11,7 @@ from manyhot.core.comparison import (
     difference_interval,
     fit_line,
     from_scale,
-    interval,
+    percentile_ends,
     to_scale,
 )
 from manyhot.core.resampling import percentile_interval, wilson_interval
@@ -159,6 +159,6 @@ def test_differences_of_two_proportions_are_newcombes():
 
 
 def test_the_interval_of_nothing_is_nan():
-    assert np.isnan(interval(np.empty(0))).all()
+    assert np.isnan(percentile_ends(np.empty(0))).all()
     values = RNG.random(50)
-    assert interval(values) == tuple(float(e[0]) for e in percentile_interval(values[None]))
+    assert percentile_ends(values) == tuple(float(e[0]) for e in percentile_interval(values[None]))

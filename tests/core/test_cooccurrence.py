@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import contingency
 
-from manyhot.core.cooccurrence import Beside, Pairs, difference_of_means, difference_of_shares, permutation_p
+from manyhot.core.cooccurrence import (
+    Beside,
+    ClassPairs,
+    difference_of_means,
+    difference_of_shares,
+    permutation_p,
+)
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
 
 C = 6
@@ -33,7 +39,7 @@ def valid(sets):
 def test_pairs_are_counted():
     sets = drawn(0)
     there = valid(sets)
-    pairs = Pairs.of(sets)
+    pairs = ClassPairs.of(sets)
     assert pairs.n == len(there)
     assert pairs.images.tolist() == [sum(c in s for s in there) for c in range(C)]
     counted = {(a, b): sum({a, b} <= s for s in there) for a, b in itertools.combinations(range(C), 2)}
@@ -49,7 +55,7 @@ def tables(pairs):
 
 
 def test_lift_and_odds_ratio_of_many_images_are_scipys():
-    pairs = Pairs.of(drawn(1, 20_000))
+    pairs = ClassPairs.of(drawn(1, 20_000))
     lift, odds = pairs.lift()[0], pairs.odds_ratio()
     for i, cells in enumerate(tables(pairs)):
         table = cells.reshape(2, 2)
@@ -72,7 +78,7 @@ def test_intervals_cover_as_often_as_they_say(n, cells):
     draws = draws[draws[:, 0] > 0]
     for ab, only_a, only_b, _ in draws:
         images = np.array([ab + only_a, ab + only_b])
-        pairs = Pairs(np.array([0]), np.array([1]), np.array([ab]), images, n)
+        pairs = ClassPairs(np.array([0]), np.array([1]), np.array([ab]), images, n)
         for k, (truth, (_, lo, hi)) in enumerate([(lift, pairs.lift()), (odds, pairs.odds_ratio())]):
             covered[k] += lo[0] <= truth <= hi[0]
     # 95 % nominal; few images make normal approximations rough.
@@ -81,14 +87,14 @@ def test_intervals_cover_as_often_as_they_say(n, cells):
 
 
 def test_classes_that_are_always_together():
-    pairs = Pairs.of(LabelSets.from_lists([[0, 1]] * 5, C))
+    pairs = ClassPairs.of(LabelSets.from_lists([[0, 1]] * 5, C))
     assert [end.tolist() for end in pairs.lift()] == [[1], [1], [1]]
     value, lo, hi = (end[0] for end in pairs.odds_ratio())
     assert 0 < lo < value < hi < np.inf
 
 
 def test_no_pair_at_all():
-    pairs = Pairs.of(LabelSets.from_lists([[0], [], [2]], C))
+    pairs = ClassPairs.of(LabelSets.from_lists([[0], [], [2]], C))
     assert (len(pairs.a), pairs.n) == (0, 2)
     assert [len(end) for end in (*pairs.lift(), *pairs.odds_ratio())] == [0] * 6
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from manyhot.core.effects import Cell, Effect, effect_of, verdict
+from manyhot.core.effects import Effect, SeedValues, effect_of, verdict_of
 
 
 def normal(*shape, seed=0):
@@ -13,7 +13,7 @@ def normal(*shape, seed=0):
 
 def test_one_cell_without_replicates_is_the_paired_t_test():
     a, b = normal(5), normal(5, seed=1) + 0.7
-    found = effect_of([Cell(a - b)])
+    found = effect_of([SeedValues(a - b)])
     wanted = stats.ttest_rel(a, b)
     interval = wanted.confidence_interval(0.95)
     assert found.p == pytest.approx(wanted.pvalue)
@@ -26,7 +26,7 @@ def test_one_cell_without_replicates_is_the_paired_t_test():
 def test_two_cells_have_welchs_degrees_of_freedom():
     """The mean of two cells is half the difference of one and the other's negative: Welch's test."""
     a, b = normal(4), 3 * normal(7, seed=1) + 1
-    found = effect_of([Cell(a), Cell(b)])
+    found = effect_of([SeedValues(a), SeedValues(b)])
     wanted = stats.ttest_ind(a, -b, equal_var=False)
     assert found.df == pytest.approx(wanted.df)
     assert found.p == pytest.approx(wanted.pvalue)
@@ -36,7 +36,7 @@ def test_two_cells_have_welchs_degrees_of_freedom():
 
 def test_with_seeds_that_agree_only_images_are_left():
     replicates = np.tile(normal(1000), (3, 1))
-    found = effect_of([Cell(np.full(3, 0.2), 0.2 + replicates)])
+    found = effect_of([SeedValues(np.full(3, 0.2), 0.2 + replicates)])
     error = replicates[0].std(ddof=1)
     t = stats.t(999)
     assert found.error_images == pytest.approx(error)
@@ -48,16 +48,16 @@ def test_with_seeds_that_agree_only_images_are_left():
 def test_cells_of_the_same_images_share_their_chance():
     """Two networks that go up and down with the images together are no two witnesses."""
     rows = np.tile(normal(500), (2, 1))
-    same = effect_of([Cell(np.zeros(2), rows, "voc"), Cell(np.zeros(2), rows, "voc")])
-    apart = effect_of([Cell(np.zeros(2), rows, "voc"), Cell(np.zeros(2), rows, "coco")])
+    same = effect_of([SeedValues(np.zeros(2), rows, "voc"), SeedValues(np.zeros(2), rows, "voc")])
+    apart = effect_of([SeedValues(np.zeros(2), rows, "voc"), SeedValues(np.zeros(2), rows, "coco")])
     assert same.error_images == pytest.approx(rows[0].std(ddof=1))
     assert apart.error_images == pytest.approx(rows[0].std(ddof=1) / np.sqrt(2))
-    opposed = effect_of([Cell(np.zeros(2), rows, "voc"), Cell(np.zeros(2), -rows, "voc")])
+    opposed = effect_of([SeedValues(np.zeros(2), rows, "voc"), SeedValues(np.zeros(2), -rows, "voc")])
     assert opposed.error_images == 0
 
 
 def test_standardised_and_wins_by_hand():
-    found = effect_of([Cell(np.array([1.0, 2.0, 3.0])), Cell(np.array([0.0, 0.0, -3.0]))])
+    found = effect_of([SeedValues(np.array([1.0, 2.0, 3.0])), SeedValues(np.array([0.0, 0.0, -3.0]))])
     # Means 2 and -1; sums of squares 2 and 6 with 2 degrees of freedom each: a variance of 2.
     exact = 0.7978845608  # Hedges' correction for 4: gamma(2) / (sqrt(2) gamma(1.5))
     assert found.value == pytest.approx(0.5)
@@ -66,33 +66,33 @@ def test_standardised_and_wins_by_hand():
 
 
 def test_a_single_seed_has_no_interval():
-    found = effect_of([Cell(np.array([0.3])), Cell(np.array([0.1, 0.2]))])
+    found = effect_of([SeedValues(np.array([0.3])), SeedValues(np.array([0.1, 0.2]))])
     assert found.value == pytest.approx(0.225)
     assert np.isnan([found.lo, found.hi, found.p, found.df]).all()
-    assert verdict(found, 1.0) == "undecided"
+    assert verdict_of(found, 1.0) == "undecided"
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 0.1 + 0.2 - 0.3])
 def test_what_does_not_vary_is_not_certain(value):
     """Three networks that are right on each of 40 images may be wrong on others."""
-    found = effect_of([Cell(np.full(3, value), np.full((3, 20), value))])
+    found = effect_of([SeedValues(np.full(3, value), np.full((3, 20), value))])
     assert found.value == pytest.approx(value)
     assert np.isnan([found.lo, found.hi, found.p, found.df, found.d]).all()
-    assert verdict(found, 1.0) == "undecided"
+    assert verdict_of(found, 1.0) == "undecided"
 
 
 def test_resamples_on_which_a_metric_is_undefined_are_left_out():
     rows = np.tile(np.append(normal(50), np.nan), (2, 1))
-    found = effect_of([Cell(np.array([0.1, 0.2]), rows)])
+    found = effect_of([SeedValues(np.array([0.1, 0.2]), rows)])
     assert found.error_images == pytest.approx(rows[0, :50].std(ddof=1))
-    unknown = effect_of([Cell(np.array([0.1, 0.2]), np.full((2, 5), np.nan))])
+    unknown = effect_of([SeedValues(np.array([0.1, 0.2]), np.full((2, 5), np.nan))])
     assert np.isnan([unknown.lo, unknown.p, unknown.error_images]).all()
 
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="there is no cell"):
         effect_of([])
-    cells = [Cell(np.zeros(2), np.zeros((2, r)), "voc") for r in (10, 20)]
+    cells = [SeedValues(np.zeros(2), np.zeros((2, r)), "voc") for r in (10, 20)]
     with pytest.raises(ValueError, match="10 and 20 resamples of the images of voc"):
         effect_of(cells)
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_compared_is_refused():
     ],
 )
 def test_verdicts_by_the_rule(lo, hi, said):
-    assert verdict(Effect(0, lo, hi, 1, 0, 0, 0, 0, 1, 3, 1), 0.5) == said
+    assert verdict_of(Effect(0, lo, hi, 1, 0, 0, 0, 0, 1, 3, 1), 0.5) == said
 
 
 def crossed(rng, seeds, images, resamples):
@@ -118,7 +118,7 @@ def crossed(rng, seeds, images, resamples):
     table = 0.03 * rng.normal(size=(seeds, 1)) + 0.3 * rng.normal(size=(1, images))
     table = table + 0.3 * rng.normal(size=(seeds, images))
     drawn = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
-    return Cell(table.mean(1), table @ drawn.T / images)
+    return SeedValues(table.mean(1), table @ drawn.T / images)
 
 
 def test_intervals_cover_the_truth():

@@ -8,11 +8,11 @@ import pytest
 from manyhot.core.error_kinds import (
     NOTHING,
     ORDER,
+    ErrorContext,
     Errors,
     Hierarchy,
-    Known,
-    Neighbours,
-    Verdict,
+    NeighbourLabels,
+    RuleMatch,
     count_together,
     rarity_of,
     shares,
@@ -60,7 +60,7 @@ def sets_of(known):
 
 def by_hand(errors, fits):
     """Return a verdict as plain lists: whether, and by which class, each error fits."""
-    lists = sets_of(errors.known)
+    lists = sets_of(errors.context)
     found = [
         [v for v in lists[i] if fits(v, p)]
         for i, p in zip(errors.image.tolist(), errors.predicted.tolist(), strict=True)
@@ -84,7 +84,7 @@ def test_valid_label(errors):
 
 
 def test_collapsed_pair_goes_one_way(errors):
-    pairs = set(map(tuple, errors.known.pairs.tolist()))
+    pairs = set(map(tuple, errors.context.pairs.tolist()))
     same(get("rule", "collapsed-pair")(errors), by_hand(errors, lambda valid, said: (valid, said) in pairs))
 
 
@@ -110,7 +110,7 @@ def test_fine_grained(errors, largest):
 
 def test_superclasses_that_are_given_count_in_place_of_the_hierarchy(errors):
     groups = np.arange(24) % 5 - 1  # every fifth class has none
-    given = replace(errors, known=replace(errors.known, groups=groups))
+    given = replace(errors, context=replace(errors.context, groups=groups))
     same(
         get("rule", "fine-grained")(given),
         by_hand(errors, lambda valid, said: valid == said or (groups[valid] == groups[said] != NOTHING)),
@@ -119,7 +119,7 @@ def test_superclasses_that_are_given_count_in_place_of_the_hierarchy(errors):
 
 def test_co_occurrence(errors):
     lists = random_case(np.random.default_rng(3)).labels
-    known = replace(errors.known, together=count_together(lists))
+    known = replace(errors.context, together=count_together(lists))
     yes = lists.yes_matrix()[lists.usable].astype(int)
     both, alone = yes.T @ yes, yes.sum(0)
     company = both * yes.any(1).sum() >= np.outer(alone, alone)
@@ -129,7 +129,7 @@ def test_co_occurrence(errors):
     for images in (1, 2, 3):
         rule = get("rule", f"co-occurrence(images={images})")
         same(
-            rule(replace(others, known=known)),
+            rule(replace(others, context=known)),
             by_hand(
                 others,
                 lambda valid, said, n=images: (
@@ -139,11 +139,11 @@ def test_co_occurrence(errors):
         )
         # What is in the set is no company, and the image would count for itself.
         assert there.any()
-        assert not rule(replace(errors, known=known)).fits[there].any()
+        assert not rule(replace(errors, context=known)).fits[there].any()
 
 
 def test_out_of_vocabulary_needs_a_rare_image_and_a_neighbour_of_the_superclass(errors):
-    near = errors.known.neighbours
+    near = errors.context.neighbours
     verdict = get("rule", "out-of-vocabulary(largest=0.125, rarity=0.5)")(errors)
     for i, said, fits, because in zip(
         errors.image, errors.predicted, verdict.fits, verdict.because, strict=True
@@ -159,7 +159,7 @@ def test_out_of_vocabulary_needs_a_rare_image_and_a_neighbour_of_the_superclass(
 
 
 def test_non_prototypical(errors):
-    assert np.array_equal(get("rule", "non-prototypical")(errors).fits, errors.known.listed[errors.image])
+    assert np.array_equal(get("rule", "non-prototypical")(errors).fits, errors.context.listed[errors.image])
 
 
 # What is known.
@@ -167,7 +167,7 @@ def test_non_prototypical(errors):
 
 def test_errors_are_held_against_the_set_and_without_one_against_the_label():
     sets = LabelSets.from_lists([[4, 2], [], [], [1]], 5, label=[2, 3, NO_LABEL, 0])
-    assert sets_of(Known.of(sets)) == [[4, 2], [3], [], [1]]
+    assert sets_of(ErrorContext.of(sets)) == [[4, 2], [3], [], [1]]
 
 
 def test_rarity():
@@ -188,7 +188,7 @@ def test_group_sizes_of_a_chain():
 def rule_of(name, fits, **about):
     def rule(errors):
         found = np.isin(errors.image, fits)
-        return Verdict(found, np.where(found, 7, NOTHING).astype(np.int32))
+        return RuleMatch(found, np.where(found, 7, NOTHING).astype(np.int32))
 
     return Entry("rule", name, rule, about)
 
@@ -197,7 +197,7 @@ def test_the_first_rule_that_fits_decides_and_rules_without_their_needs_rest():
     sets = LabelSets.from_lists([[0]] * 5, 8)
     image = np.arange(5)
     errors = Errors(
-        Known.of(sets), image, image.astype(np.int32), np.zeros(5, np.uint8), np.ones(5, np.float32)
+        ErrorContext.of(sets), image, image.astype(np.int32), np.zeros(5, np.uint8), np.ones(5, np.float32)
     )
     rules = [rule_of("a", [1, 2]), rule_of("rests", [0, 1, 2, 3], needs=("pairs",)), rule_of("b", [2, 3])]
     found = sort_errors(errors, rules)
@@ -214,7 +214,7 @@ def test_shares():
 
 
 def fits_all(errors):
-    return Verdict(np.ones(len(errors), bool), np.full(len(errors), NOTHING, np.int32))
+    return RuleMatch(np.ones(len(errors), bool), np.full(len(errors), NOTHING, np.int32))
 
 
 def by_rank(errors):
@@ -241,7 +241,7 @@ def changes(errors):
         (changes, {}, "inputs were changed"),
         (lambda errors: None, {}, "odd returns no verdict"),
         (
-            lambda errors: replace(fits_all(errors), fits=errors.known.listed[errors.image]),
+            lambda errors: replace(fits_all(errors), fits=errors.context.listed[errors.image]),
             {},
             "odd looks at listed and does not say that it needs it",
         ),
@@ -261,6 +261,8 @@ def test_breaches_are_named(rule, about, breach):
 
 def test_neighbours_that_are_not_known_are_not_rare():
     errors = random_errors(np.random.default_rng(0))
-    nowhere = Neighbours(np.full((80, 3), NOTHING), np.full(80, np.nan))
-    found = get("rule", "out-of-vocabulary")(replace(errors, known=replace(errors.known, neighbours=nowhere)))
+    nowhere = NeighbourLabels(np.full((80, 3), NOTHING), np.full(80, np.nan))
+    found = get("rule", "out-of-vocabulary")(
+        replace(errors, context=replace(errors.context, neighbours=nowhere))
+    )
     assert not found.fits.any()

@@ -9,7 +9,7 @@ import pytest
 from manyhot.classes import class_list
 from manyhot.core.label_kinds import (
     FAR,
-    KINDS,
+    LABEL_KINDS,
     UNKNOWN,
     Rules,
     hierarchy_distance,
@@ -161,5 +161,5 @@ def test_kinds_equal_the_loop():
         joined |= {(a, b), (b, a)} if mixed or a // 2 == b // 2 else set()
         names |= {(a, b), (b, a)} if mixed and len(either) >= 5 and np.mean(either) >= 0.45 else set()
     expected = [loop_kind([k for k, s in i.items() if s == YES], joined, names) for i in images]
-    assert set(expected) == {UNKNOWN, *range(len(KINDS))}
+    assert set(expected) == {UNKNOWN, *range(len(LABEL_KINDS))}
     assert found.kind.tolist() == expected

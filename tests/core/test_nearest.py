@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from manyhot.core import nearest as module
-from manyhot.core.nearest import CELLS, NOBODY, nearest, nearest_by_class
+from manyhot.core.nearest import CELLS_AT_ONCE, NOBODY, nearest, nearest_by_class
 from manyhot.errors import InputError
 
 few = settings(max_examples=60, deadline=None)
@@ -127,7 +127,7 @@ def test_similarities_closer_than_float32_products_tell_apart():
     index = (base + 1e-3 * rng.standard_normal((400, 2048))).astype(np.float32)
     queries = index[:3]
     own = np.arange(3)
-    for cells in (CELLS, 300):
+    for cells in (CELLS_AT_ONCE, 300):
         assert_same(nearest(queries, index, 5, own=own, cells=cells), plain(queries, index, 5, own))
 
 
@@ -174,7 +174,7 @@ def test_vectors_without_direction_are_named_and_have_no_neighbours():
     queries, index = random_vectors(4, 8), random_vectors(30, 8, 1)
     queries[1], queries[2, 3] = 0, np.nan
     index[5], index[6, 0], index[7, 1] = 0, np.inf, -np.inf
-    for cells in (CELLS, 7):
+    for cells in (CELLS_AT_ONCE, 7):
         found = nearest(queries, index, 30, cells=cells)
         assert (found.blank_queries.tolist(), found.blank_index.tolist()) == ([1, 2], [5, 6, 7])
         assert_same(found, plain(queries, index, 30))
@@ -268,12 +268,12 @@ ERRORS = {
     ),
     "pairs": (
         lambda: nearest_by_class(A, np.array([0, 0]), B, np.zeros(4, int), 1),
-        "Wanted are rows of a query and a class.\n  got:     shape (2,)",
+        "Pairs are rows of a query and a class.\n  got:     shape (2,)",
     ),
     "pair": (
         lambda: nearest_by_class(A, np.array([[0, 0], [2, 0]]), B, np.zeros(4, int), 1),
         "A query does not exist or a class is negative.\n"
-        "  where:   row 1 of wanted\n"
+        "  where:   row 1 of pairs\n"
         "  got:     [2, 0]\n"
         "  allowed: queries 0 to 1, classes 0 and up",
     ),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from manyhot.core.next_questions import (
-    Outcomes,
+    AnswerOutcomes,
     average_rater,
-    choose,
+    choose_questions,
     disagreement,
     entropy,
     expected_change,
@@ -72,7 +72,7 @@ def test_what_cannot_happen_has_no_probability_at_all():
 
 
 def test_outcomes_are_all_that_can_happen():
-    outcomes = Outcomes.of(RATER, 5)
+    outcomes = AnswerOutcomes.of(RATER, 5)
     assert len(outcomes.added) == 21
     assert outcomes.below[:, -1] == pytest.approx([1, 1])
     assert outcomes.above[:, 0] == pytest.approx([1, 1])
@@ -140,10 +140,10 @@ def test_settled_beyond_a_probability():
 
 def test_choice_is_by_score_and_then_by_order():
     score = np.array([0.5, 0.9, 0.5, 0.0, 0.9])
-    assert choose(score, 3).tolist() == [1, 4, 0]
-    assert choose(score, 9).tolist() == [1, 4, 0, 2, 3]
-    assert choose(score, 3, np.array([True, False, True, True, True])).tolist() == [4, 0, 2]
-    assert choose(score, 0).tolist() == []
+    assert choose_questions(score, 3).tolist() == [1, 4, 0]
+    assert choose_questions(score, 9).tolist() == [1, 4, 0, 2, 3]
+    assert choose_questions(score, 3, np.array([True, False, True, True, True])).tolist() == [4, 0, 2]
+    assert choose_questions(score, 0).tolist() == []
 
 
 def test_inputs_stay_as_they_are():
@@ -158,7 +158,9 @@ def test_inputs_stay_as_they_are():
 def test_as_many_questions_as_real_has_take_well_under_a_second():
     odds = np.random.default_rng(0).normal(-2, 3, 184_962)
     begun = time.process_time()
-    chosen = choose(expected_change(odds, RATER, ahead=5), 10_000, ~settled(odds, RATER, 5, at_most=0.01))
+    chosen = choose_questions(
+        expected_change(odds, RATER, ahead=5), 10_000, ~settled(odds, RATER, 5, at_most=0.01)
+    )
     assert len(chosen) == 10_000
     assert time.process_time() - begun < 1
 
@@ -183,7 +185,7 @@ def test_as_many_questions_as_real_has_take_well_under_a_second():
             lambda: expected_change(ODDS, RATER, threshold=1.0),
             "The threshold is no probability.\n  got:     1.0\n  allowed: between 0 and 1",
         ),
-        (lambda: choose(ODDS, -1), "The budget is negative.\n  got:     -1\n  allowed: 0 and up"),
+        (lambda: choose_questions(ODDS, -1), "The budget is negative.\n  got:     -1\n  allowed: 0 and up"),
     ],
 )
 def test_errors(call, message):

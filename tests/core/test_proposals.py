@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from manyhot.core.ensembles import Ensemble, Pairs
-from manyhot.core.proposals import coverage, held_out, propose
+from manyhot.core.proposals import apply_rule, count_coverage, held_out
 from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
@@ -111,39 +111,39 @@ def test_the_search_by_hand():
 
 def test_the_search_leaves_out_all_models_where_none_is_needed():
     e = ensemble(sets=[[0], [1], []], usable=[True, True, False])
-    proposed = propose(e, get("proposer", "real-search(by='rank')"))
+    proposed = apply_rule(e, get("proposer", "real-search(by='rank')"))
     assert proposed.pairs.about["models"] == {}
     assert proposed.left_out.all()
 
 
 def test_original_labels_are_added_and_agreed_images_left_out():
-    proposed = propose(ensemble(label=(0, 4, -1)), get("proposer", "union"))
+    proposed = apply_rule(ensemble(label=(0, 4, -1)), get("proposer", "union"))
     assert listed(proposed.pairs) == [(1, 1, 1), (1, 2, 1), (1, 4, 0), (2, 3, 1), (2, 4, 1)]
-    assert proposed.given.tolist() == [False, False, True, False, False]
+    assert proposed.label_only.tolist() == [False, False, True, False, False]
     assert proposed.left_out.tolist() == [True, False, False]
 
 
 def test_what_is_left_out():
     deep = get("proposer", "union(k=2)")
-    assert propose(ensemble(), deep).left_out.tolist() == [False, False, False]
-    assert propose(ensemble(), deep, leave_out="models").left_out.tolist() == [True, False, False]
-    everything = propose(ensemble(), get("proposer", "union"), leave_out="nothing")
+    assert apply_rule(ensemble(), deep).left_out.tolist() == [False, False, False]
+    assert apply_rule(ensemble(), deep, leave_out="models").left_out.tolist() == [True, False, False]
+    everything = apply_rule(ensemble(), get("proposer", "union"), leave_out="nothing")
     assert everything.left_out.tolist() == [False, False, False]
     assert listed(everything.pairs)[0] == (0, 0, 2)
 
 
 def test_coverage_by_hand():
     e = ensemble(sets=[[0, 3], [1, 2], [0]], usable=[True, True, False])
-    c = coverage(e, propose(e, get("proposer", "union")))
+    c = count_coverage(e, apply_rule(e, get("proposer", "union")))
     # The first image is left out: its label stands, its class 3 is missed. The second asks two questions.
-    assert (c.labels.tolist(), c.found.tolist()) == ([2, 2], [1, 2])
+    assert (c.labels.tolist(), c.proposed.tolist()) == ([2, 2], [1, 2])
     assert (c.questions.tolist(), c.valid.tolist(), c.unasked.tolist()) == ([0, 2], [0, 2], [0, 0])
 
 
 def test_questions_that_the_known_sets_do_not_answer():
     e = ensemble(sets=[[0], [1], []], usable=[True, True, False])
-    e = replace(e, known=replace(e.known, asked_known=True))
-    c = coverage(e, propose(e, get("proposer", "union")))
+    e = replace(e, label_sets=replace(e.label_sets, asked_known=True))
+    c = count_coverage(e, apply_rule(e, get("proposer", "union")))
     assert (c.valid.tolist(), c.unasked.tolist()) == ([0, 1], [0, 1])
 
 
@@ -157,8 +157,8 @@ def test_held_out_images_are_judged_by_rules_that_have_not_seen_them():
 
     known = e.known_images
     c = held_out(e, rule, folds=3)
-    plain = coverage(e, propose(e, rule))
-    for name in ("labels", "found", "questions", "valid", "unasked"):
+    plain = count_coverage(e, apply_rule(e, rule))
+    for name in ("labels", "proposed", "questions", "valid", "unasked"):
         assert np.array_equal(getattr(c, name), getattr(plain, name))
     for fold in range(3):
         assert np.array_equal(np.setdiff1d(known, seen[fold]), known[fold::3])
@@ -169,14 +169,16 @@ def test_a_searched_rule_is_less_precise_where_it_was_not_searched():
     for seed in range(5):
         e = random_ensemble(np.random.default_rng(seed), n=300)
         rule = get("proposer", "real-search(recall=0.95)")
-        inside, outside = coverage(e, propose(e, rule)), held_out(e, rule)
-        worse.append(outside.found.sum() / outside.labels.sum() < inside.found.sum() / inside.labels.sum())
+        inside, outside = count_coverage(e, apply_rule(e, rule)), held_out(e, rule)
+        worse.append(
+            outside.proposed.sum() / outside.labels.sum() < inside.proposed.sum() / inside.labels.sum()
+        )
     assert sum(worse) >= 4
 
 
 def error_of(spec, e, **more):
     with pytest.raises(InputError) as error:
-        propose(e, get("proposer", spec), **more)
+        apply_rule(e, get("proposer", spec), **more)
     return str(error.value)
 
 
@@ -299,7 +301,7 @@ def test_more_classes_than_a_block_holds():
     # 3,000,000 classes: one image a block.
     top = (np.array([[2_999_999, 0], [5, 6]], np.int32),)
     e = Ensemble(3_000_000, ("one",), top, (None,), (None,), np.array([1, 5], np.int32))
-    assert listed(propose(e, get("proposer", "union")).pairs) == [(0, 1, 0), (0, 2_999_999, 1)]
+    assert listed(apply_rule(e, get("proposer", "union")).pairs) == [(0, 1, 0), (0, 2_999_999, 1)]
 
 
 def test_pairs_are_kept_by_a_mask():

@@ -11,34 +11,34 @@ from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.core.shortcuts import (
     BOTH,
     COMPANION_ONLY,
-    LEFT_OUT,
     MAIN_ONLY,
     NEITHER,
+    NO_SPLIT,
     Resampled,
-    average_precision,
     balancing,
     gap,
     moved,
     paired_difference,
     place_control,
     rank,
-    share,
-    split,
+    share_with_interval,
+    split_by_pair,
+    weighted_average_precision,
 )
 
 
 def test_split():
     main = np.array([YES, YES, NO, NO, YES, UNCLEAR, NOT_ASKED, NO])
     companion = np.array([YES, NO, YES, NO, UNCLEAR, YES, NO, NOT_ASKED])
-    assert split(main, companion).tolist() == [
+    assert split_by_pair(main, companion).tolist() == [
         BOTH,
         MAIN_ONLY,
         COMPANION_ONLY,
         NEITHER,
-        LEFT_OUT,
-        LEFT_OUT,
-        LEFT_OUT,
-        LEFT_OUT,
+        NO_SPLIT,
+        NO_SPLIT,
+        NO_SPLIT,
+        NO_SPLIT,
     ]
 
 
@@ -85,21 +85,21 @@ def test_paired_difference_covers():
 
 
 def test_nothing_to_share():
-    for found in (share(np.zeros(0, bool)), paired_difference(*np.zeros((2, 0), bool))):
+    for found in (share_with_interval(np.zeros(0, bool)), paired_difference(*np.zeros((2, 0), bool))):
         assert found.n == 0
         assert np.isnan([found.value, found.lo, found.hi]).all()
 
 
 def test_share_has_wilsons_interval():
-    found = share(np.repeat([True, False], [63, 37]))
+    found = share_with_interval(np.repeat([True, False], [63, 37]))
     # Newcombe 1998, Stat Med 17, 857-872, gives 15 of 148 as 0.0624 to 0.1605.
     assert (found.value, found.n) == (0.63, 100)
-    found = share(np.repeat([True, False], [15, 133]))
+    found = share_with_interval(np.repeat([True, False], [15, 133]))
     assert (round(found.lo, 4), round(found.hi, 4)) == (0.0624, 0.1605)
 
 
 def test_gaps_by_hand():
-    splits = np.repeat([BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER, LEFT_OUT], [4, 5, 10, 20, 3])
+    splits = np.repeat([BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER, NO_SPLIT], [4, 5, 10, 20, 3])
     found = np.zeros(42, bool)
     found[:3] = True  # 3 of 4
     found[4:5] = True  # 1 of 5
@@ -113,12 +113,12 @@ def test_gaps_by_hand():
     assert np.isnan(gap(found, np.maximum(splits, MAIN_ONLY), BOTH, MAIN_ONLY).value)
 
 
-SPLITS = np.repeat([BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER, LEFT_OUT], [30, 10, 20, 140, 5])
+SPLITS = np.repeat([BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER, NO_SPLIT], [30, 10, 20, 140, 5])
 
 
 def test_balanced_weights_by_hand():
     (weights,) = balancing(SPLITS, np.ones((1, len(SPLITS))))
-    sums = [weights[which == SPLITS].sum() for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER, LEFT_OUT)]
+    sums = [weights[which == SPLITS].sum() for which in (BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER, NO_SPLIT)]
     assert sums == pytest.approx([20, 20, 80, 80, 0])
     empty = np.ones((2, len(SPLITS)))
     empty[1, SPLITS == MAIN_ONLY] = 0
@@ -135,11 +135,11 @@ def test_average_precision_is_scikit_learns(seed, n, levels):
     weights = rng.integers(0, 4, (3, n)).astype(float)
     weights[:, 0] = 1
     expected = [average_precision_score(positive, score, sample_weight=w) for w in weights]
-    assert average_precision(score, positive, weights) == pytest.approx(expected)
+    assert weighted_average_precision(score, positive, weights) == pytest.approx(expected)
 
 
 def test_average_precision_of_nothing():
-    assert np.isnan(average_precision(np.ones(3), np.zeros(3, bool), np.ones((1, 3)))).all()
+    assert np.isnan(weighted_average_precision(np.ones(3), np.zeros(3, bool), np.ones((1, 3)))).all()
 
 
 def test_precision_of_a_shortcut_falls_where_the_companion_is_balanced():
@@ -160,7 +160,7 @@ def test_precision_of_a_shortcut_falls_where_the_companion_is_balanced():
 
 
 def test_precision_without_resamples_and_without_a_split():
-    splits = np.where(SPLITS == MAIN_ONLY, LEFT_OUT, SPLITS)
+    splits = np.where(SPLITS == MAIN_ONLY, NO_SPLIT, SPLITS)
     found = Resampled.of(len(splits), 0, 0).precision(np.arange(205.0), splits)
     assert np.isnan([found.as_is.lo, found.as_is.hi, found.balanced.value]).all()
     assert found.as_is.value == pytest.approx(

@@ -54,7 +54,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_bytes(content)
         url = f"https://example.org/{letter}"
         files.append(catalog.File(letter, url, hashlib.sha256(content).hexdigest(), 1000))
-    entry = catalog.Entry("letters", "Letters", "https://example.org", "MIT", "Anon", (), tuple(files))
+    entry = catalog.CatalogEntry("letters", "Letters", "https://example.org", "MIT", "Anon", (), tuple(files))
     monkeypatch.setattr(catalog, "_entries", lambda: {"letters": entry})
     monkeypatch.setenv("MANYHOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MANYHOT_MIRROR", str(tmp_path / "mirror"))
@@ -62,13 +62,13 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_names_and_numbers_of_files() -> None:
-    assert {name: len(catalog.entry(name).files) for name in catalog.names()} == FILES
-    assert catalog.names() == list(FILES)
+    assert {name: len(catalog.catalog_entry(name).files) for name in catalog.catalog_names()} == FILES
+    assert catalog.catalog_names() == list(FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_entry_says_all_that_it_must(name: str) -> None:
-    entry = catalog.entry(name)
+    entry = catalog.catalog_entry(name)
     assert entry.name == name
     assert entry.title
     assert entry.licence in {"Apache-2.0", "MIT"}
@@ -80,7 +80,7 @@ def test_every_entry_says_all_that_it_must(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_pinned(name: str) -> None:
-    entry = catalog.entry(name)
+    entry = catalog.catalog_entry(name)
     repository = entry.home.removeprefix("https://github.com/")
     for file in entry.files:
         assert re.fullmatch(rf"https://raw\.githubusercontent\.com/{repository}/[0-9a-f]{{40}}/.+", file.url)
@@ -91,9 +91,11 @@ def test_every_file_is_pinned(name: str) -> None:
 
 
 def test_one_file_is_stored_worst_first() -> None:
-    flagged = [(n, f.path, set(f.flags)) for n in FILES for f in catalog.entry(n).files if f.flags or f.note]
+    flagged = [
+        (n, f.path, set(f.flags)) for n in FILES for f in catalog.catalog_entry(n).files if f.flags or f.note
+    ]
     assert flagged == [("imagenetv2-matched-frequency-predictions", "fv_16k.npy", {"reversed"})]
-    note = catalog.entry("imagenetv2-matched-frequency-predictions").file("fv_16k.npy").note
+    note = catalog.catalog_entry("imagenetv2-matched-frequency-predictions").file("fv_16k.npy").note
     assert note == (
         "Stored worst first: the last column is the top-1 (19.24 %), the first column gives 2.47 %. "
         "The only file that is."
@@ -167,7 +169,7 @@ def test_is_cached(mirror: Path) -> None:
 
 def test_the_import_is_light() -> None:
     heavy = {"numpy", "urllib.request", "http.client", "ssl", "zipfile", "platformdirs"}
-    code = "import sys; from manyhot.data import catalog; catalog.names(); print(*sys.modules)"
+    code = "import sys; from manyhot.data import catalog; catalog.catalog_names(); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": str(ROOT / "src")}
     loaded = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout

@@ -26,7 +26,7 @@ from manyhot import (
     write_predictions,
 )
 from manyhot.classes import class_list
-from manyhot.data.benchmarks import BENCHMARKS, Benchmark, DataSet, Fetched
+from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.evaluate.benchmark import evaluate_benchmark
 from manyhot.evaluate.evaluate import Options, evaluate_files
@@ -263,10 +263,10 @@ def benchmark(monkeypatch):
         table |= {"classes": [[int(y)] for y in LABEL], "state": [["yes"]] * N}
         labels = Labels(pa.table(table), len(known), known.hash, True, name)
         images = Images(pa.table({"image_id": ids, "label": pa.array(LABEL, pa.int32())}), name)
-        about = DataSet(name, ("imagenet-real", "scores.npz"), "imagenet-val-predictions", "rows")
+        about = BenchmarkData(name, ("imagenet-real", "scores.npz"), "imagenet-val-predictions", "rows")
         fetched.append(Fetched(about, labels, images, images, (), {}))
     sets = {f.about.name: f for f in fetched}
-    monkeypatch.setattr(DataSet, "fetch", lambda self, progress=None: sets[self.name])
+    monkeypatch.setattr(BenchmarkData, "fetch", lambda self, progress=None: sets[self.name])
     monkeypatch.setitem(BENCHMARKS, "small", Benchmark(tuple(f.about for f in fetched)))
     for i, (name, ids) in enumerate((("a", IDS), ("b", IDS), ("c", sets["two"].labels.image_id))):
         dense(name, i, n_classes=len(known), ids=ids)

@@ -13,7 +13,7 @@ import pytest
 from manyhot import read_images, read_labels
 from manyhot.errors import InputError
 from manyhot.formats import detect
-from manyhot.formats.pandas_pickle import MAX_BYTES
+from manyhot.formats.pandas_pickle import MAX_PICKLE_BYTES
 
 FILES = ("annotations_classify_task.pkl", "image_info.pkl")
 
@@ -207,7 +207,7 @@ def test_a_huge_file(tmp_path, message):
     path = tmp_path / "image_info.pkl"
     with path.open("wb") as file:
         file.write(b"\x80")
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(MAX_PICKLE_BYTES + 1)
     assert message(lambda: read_images(path)) == (
         "The pickle is larger than any published one; it was not read.\n"
         f"  where:   {path}\n  got:     8 MiB\n  allowed: 8 MiB"

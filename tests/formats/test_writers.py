@@ -11,7 +11,7 @@ import pytest
 from manyhot import read_labels, registry
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import MatchError, UnknownNameError
-from manyhot.formats.writing import FACTS, save
+from manyhot.formats.writing import LABEL_FACTS, save
 from manyhot.tables import Labels
 
 CLASSES = from_keys(["cat", "dog", "cup", "pot", "é"], "five")
@@ -66,7 +66,7 @@ def test_label_sets_come_back(labels, tmp_path, to):
     assert sets_of(back) == SETS
     assert back.n_classes == 5
     assert back.class_hash == CLASSES.hash
-    assert set(saved.left_out) == set(FACTS) - set(keeps)
+    assert set(saved.left_out) == set(LABEL_FACTS) - set(keeps)
     assert all(file.is_file() for file in saved.files)
 
 

@@ -27,7 +27,7 @@ def published(mirror):
         fetched = BENCHMARKS["imagenet"].datasets[0].fetch()
         models = fetched.published
         arrays = []
-        for file in catalog.entry("imagenet-val-predictions").files:
+        for file in catalog.catalog_entry("imagenet-val-predictions").files:
             if file.path.endswith(".npy"):
                 stored = np.load(cache / "imagenet-val-predictions" / file.path).astype(np.int64)
                 arrays.append(stored[:, ::-1] if "reversed" in file.flags else stored)

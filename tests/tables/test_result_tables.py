@@ -46,7 +46,7 @@ def results():
 def test_numbers_and_samples_are_found_by_their_end(results):
     end = ("a", "top1", "all")
     values = {m: (0.1 * v, None, None, 9) for m, v in (("fv_4k", 2), ("vgg", 6), ("resnet", 7))}
-    assert {m: pytest.approx(values[m]) for m in values} == results.numbers[end]
+    assert {m: pytest.approx(values[m]) for m in values} == results.values_at[end]
     assert results.sample_rows == {end: {"fv_4k": 0, "vgg": 1, "resnet": 2}}
     assert results.datasets == ["a"]
     assert repr(results) == "Results('mine', 3 models, 1 data sets, 1 metrics)"

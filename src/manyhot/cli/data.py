@@ -103,7 +103,7 @@ def fetch(
         print_catalog(as_json)
         return
     written: list[Path] = []
-    for name in [catalog.entry(n).name for n in names]:
+    for name in [catalog.catalog_entry(n).name for n in names]:
         with show_progress() as progress:
             told = (
                 None if progress is None else (lambda done, of, n=name: progress(f"fetching {n}", done, of))

@@ -83,7 +83,7 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
     by = "real1" if "real1" in shown else shown[0]
     has_intervals = False
     for dataset in results.datasets:
-        columns = {m: results.numbers.get((dataset, m, "all"), {}) for m in shown}
+        columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
         at = next(m for m in (by, *shown) if columns[m])
         groups = image_groups(results, (dataset, at, "all"))
         alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]

@@ -90,7 +90,7 @@ def print_catalog(as_json: bool) -> None:
     """Print what can be fetched."""
     from manyhot.data import catalog
 
-    entries = [catalog.entry(name) for name in catalog.names()]
+    entries = [catalog.catalog_entry(name) for name in catalog.catalog_names()]
     if as_json:
         keys = ("name", "title", "home", "licence", "citation", "notes", "size")
         typer.echo(

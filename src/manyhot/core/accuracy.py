@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.checks import check_count
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, Case
-from manyhot.errors import InputError
 from manyhot.registry import register
 
 SIZE_GROUPS = 4
@@ -268,8 +268,7 @@ def _set_in_top(case: Case, k: int) -> Estimate:
 
 def _hits_at(case: Case, k: int) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_]]:
     """Return how many of the k best classes are in each label set, and the scored images that have k."""
-    if k < 1:
-        raise InputError("k counts the best classes looked at.", got=f"k={k}", allowed="1 and up")
+    check_count(k, "k counts the best classes looked at.", got=f"k={k}")
     return _count(case.hit[:, :k]), case.reaching(k, case.labels.scored)
 
 

@@ -2,8 +2,8 @@
 
 An aggregator is a function of answers and golden questions that returns an `Aggregate`. What is known about
 a rater is shared by all classes: with 1,000 of them nobody answers each often enough to be known by class.
-
-From which probability on a class counts: precision and recall against golden questions.
+From which probability on a class counts is read off a `Curve` of precision and recall against golden
+questions.
 """
 
 from __future__ import annotations
@@ -16,37 +16,38 @@ import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csr_array
 
-from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, Golden
+from manyhot.checks import check_one_of, check_share
+from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
 from manyhot.core.resampling import draw_counts, percentile_interval
 from manyhot.errors import InputError
 from manyhot.registry import register
 
 Floats = npt.NDArray[np.float64]
 
-
 MAYBES = {"no": 0.0, "half": 0.5, "yes": 1.0}
 """How much of a yes a maybe is."""
-
 
 BLOCK = 32_768
 """Patterns of votes that are worked on at once."""
 
-
 TOWARDS = ("pooled", "uniform")
 """What smoothing draws a rater's matrix towards: that of all raters together, or equal shares."""
-
 
 SMOOTHING = 10.0
 """Answers by the pooled matrix that each rater gets under each truth: with fewer, rare classes and raters who
 answer once are judged worse, with more, spammers pass for the others (benchmarks/simulated_raters.py)."""
 
-
 _RIGHT, _WRONG = 4.0, 1.0
 """Answers in each cell of the pooled matrix before any is counted: raters together are better than chance."""
 
-
 _TINY = 1e-300
 """Stands for a probability of 0, whose logarithm no sum survives."""
+
+MAX_THRESHOLDS = 1000
+"""Thresholds of a curve at most, beside those asked for; where more probabilities differ, so many by rank."""
+
+_CHUNK = 200
+"""Thresholds resampled at once: 8 MB for 10,000 images."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Aggregate:
 
 
 @register("aggregator", "majority", threshold=0.5)
-def majority(answers: Answers, golden: Golden | None = None, *, maybe: str = "no") -> Aggregate:
+def majority(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: str = "no") -> Aggregate:
     """1 where more than half of the answers are yes, 0 where fewer, 0.5 where exactly half.
 
     Parameters
@@ -92,7 +93,7 @@ def majority(answers: Answers, golden: Golden | None = None, *, maybe: str = "no
 
 
 @register("aggregator", "yes-share", threshold=0.5)
-def yes_share(answers: Answers, golden: Golden | None = None, *, maybe: str = "no") -> Aggregate:
+def yes_share(answers: Answers, golden: GoldenAnswers | None = None, *, maybe: str = "no") -> Aggregate:
     """The share of a question's answers that are yes.
 
     Parameters
@@ -110,7 +111,7 @@ def yes_share(answers: Answers, golden: Golden | None = None, *, maybe: str = "n
 @register("aggregator", "dawid-skene", threshold=0.8)
 def dawid_skene(
     answers: Answers,
-    golden: Golden | None = None,
+    golden: GoldenAnswers | None = None,
     *,
     truth: str = "binary",
     smoothing: float = SMOOTHING,
@@ -151,8 +152,7 @@ def dawid_skene(
     Dawid & Skene 1979, doi 10.2307/2346806. Deviations: two truths beside three answers, and smoothing; the
     pooled matrix is counted anew in each iteration, so that it is an empirical prior.
     """
-    if truth not in ("binary", "answers"):
-        raise InputError("There is no such truth.", got=truth, allowed="binary, answers")
+    check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     _check_options(answers, smoothing, towards, iterations)
     number, n = _pooled(answers, pool_below)
     symbol = number[answers.rater] * N_ANSWERS + answers.answer
@@ -174,7 +174,7 @@ def dawid_skene(
 @register("aggregator", "one-coin", threshold=0.8)
 def one_coin(
     answers: Answers,
-    golden: Golden | None = None,
+    golden: GoldenAnswers | None = None,
     *,
     maybe: str = "no",
     smoothing: float = SMOOTHING,
@@ -202,8 +202,7 @@ def one_coin(
     InputError
         As in `dawid_skene`.
     """
-    if maybe not in ("no", "yes"):
-        raise InputError("There is no such reading of maybe.", got=maybe, allowed="no, yes")
+    check_one_of(maybe, ("no", "yes"), "There is no such reading of maybe.")
     _check_options(answers, smoothing, towards, iterations)
     number, n = _pooled(answers, pool_below)
     said = (answers.answer >= (YES if maybe == "no" else MAYBE)).astype(np.int8)
@@ -223,7 +222,7 @@ def one_coin(
 @register("aggregator", "golden-bayes", threshold=0.8, needs="golden")
 def golden_bayes(
     answers: Answers,
-    golden: Golden | None = None,
+    golden: GoldenAnswers | None = None,
     *,
     smoothing: float = 1.0,
     original: bool = True,
@@ -474,7 +473,7 @@ def _log_evidence(answers: Answers, matrices: Floats) -> Floats:
     return np.stack([np.bincount(answers.question, v, answers.n_questions) for v in of_votes])
 
 
-def _original_matrix(golden: Golden, share: float, smoothing: float) -> Floats:
+def _original_matrix(golden: GoldenAnswers, share: float, smoothing: float) -> Floats:
     """Return the probability that the original label is the class, no and yes, under each truth."""
     original = golden.answers.original
     assert original is not None
@@ -486,7 +485,7 @@ def _original_matrix(golden: Golden, share: float, smoothing: float) -> Floats:
     return np.asarray((counts + smoothing) / total)
 
 
-def _checked(golden: Golden | None) -> Golden:
+def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
     if golden is None or not len(golden) or not len(golden.answers):
         raise InputError(
             "This method needs golden answers: questions that experts answered, and raters too.",
@@ -518,15 +517,13 @@ def _check_options(answers: Answers, smoothing: float, towards: str, iterations:
         raise InputError("There are no votes.")
     if not smoothing >= 0:
         raise InputError("Smoothing adds answers.", got=smoothing, allowed="0 or more")
-    if towards not in TOWARDS:
-        raise InputError("There is no such smoothing.", got=towards, allowed=", ".join(TOWARDS))
+    check_one_of(towards, TOWARDS, "There is no such smoothing.")
     if iterations < 1:
         raise InputError("There is nothing to iterate.", got=iterations, allowed="1 iteration or more")
 
 
 def _of_yes(maybe: str) -> float:
-    if maybe not in MAYBES:
-        raise InputError("There is no such reading of maybe.", got=maybe, allowed=", ".join(MAYBES))
+    check_one_of(maybe, MAYBES, "There is no such reading of maybe.")
     return MAYBES[maybe]
 
 
@@ -535,14 +532,6 @@ def _pooled(answers: Answers, below: int) -> tuple[npt.NDArray[np.intp], int]:
     own = np.bincount(answers.rater, minlength=answers.n_raters) >= below
     number = np.where(own, np.cumsum(own) - 1, np.count_nonzero(own))
     return number, int(number.max()) + 1
-
-
-MOST = 1000
-"""Thresholds of a curve at most, beside those asked for; where more probabilities differ, so many by rank."""
-
-
-_CHUNK = 200
-"""Thresholds resampled at once: 8 MB for 10,000 images."""
 
 
 @dataclass(frozen=True)
@@ -581,41 +570,41 @@ class Curve:
         row = int(np.searchsorted(self.threshold, threshold))
         return row if row < len(self.threshold) else None
 
-    def for_precision(self, wanted: float) -> float:
-        """Return the lowest threshold with a precision of at least `wanted`: that of the best recall.
+    def for_precision(self, least: float) -> float:
+        """Return the lowest threshold with a precision of at least `least`: that of the best recall.
 
         Raises
         ------
         InputError
             No threshold has it.
         """
-        _check_share("precision", wanted)
+        check_share(least, "A precision is a share.")
         with np.errstate(invalid="ignore"):
-            good = np.flatnonzero(self.precision >= wanted)
+            good = np.flatnonzero(self.precision >= least)
         if not len(good):
-            raise self._unreachable("precision", wanted, self.precision)
+            raise self._unreachable("precision", least, self.precision)
         return float(self.threshold[good[0]])
 
-    def for_recall(self, wanted: float) -> float:
-        """Return the highest threshold with a recall of at least `wanted`: the fewest classes that do.
+    def for_recall(self, least: float) -> float:
+        """Return the highest threshold with a recall of at least `least`: the fewest classes that do.
 
         Raises
         ------
         InputError
             No threshold has it, for no golden question has the truth yes.
         """
-        _check_share("recall", wanted)
+        check_share(least, "A recall is a share.")
         with np.errstate(invalid="ignore"):
-            good = np.flatnonzero(self.recall >= wanted)
+            good = np.flatnonzero(self.recall >= least)
         if not len(good):
-            raise self._unreachable("recall", wanted, self.recall)
+            raise self._unreachable("recall", least, self.recall)
         return float(self.threshold[good[-1]])
 
-    def _unreachable(self, what: str, wanted: float, values: Floats) -> InputError:
+    def _unreachable(self, what: str, least: float, values: Floats) -> InputError:
         known = values[~np.isnan(values)]
         return InputError(
             f"No threshold has the {what} that is wanted on the golden questions.",
-            got=f"{wanted:g}",
+            got=f"{least:g}",
             allowed=f"up to {known.max():.4f}" if len(known) else None,
             do=None
             if len(known)
@@ -630,7 +619,7 @@ def curve(
     *,
     resamples: int,
     rng: np.random.Generator,
-    wanted: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
 ) -> Curve:
     """Return precision and recall at every probability that a golden question has.
 
@@ -643,13 +632,13 @@ def curve(
     resamples : int
         0 for no intervals.
     rng : numpy.random.Generator
-    wanted : sequence of float
+    thresholds : sequence of float
         Thresholds at which the curve is exact, however many probabilities differ.
     """
     threshold = np.unique(p)
-    if len(threshold) > MOST:
-        ranks = np.linspace(0, len(threshold) - 1, MOST).round().astype(int)
-        exact = np.searchsorted(threshold, wanted)
+    if len(threshold) > MAX_THRESHOLDS:
+        ranks = np.linspace(0, len(threshold) - 1, MAX_THRESHOLDS).round().astype(int)
+        exact = np.searchsorted(threshold, thresholds)
         threshold = threshold[np.union1d(ranks, exact[exact < len(threshold)])]
     images, row = np.unique(image, return_inverse=True)
     kept, right = (_at_or_above(p[flags], threshold) for flags in (np.full(len(p), True), truth))
@@ -703,8 +692,3 @@ def _by_image(p: Floats, row: npt.NDArray[np.intp], threshold: Floats, n: int) -
     # A question at level l is at or above the first l thresholds.
     above = counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
     return np.asarray(above, np.float32)
-
-
-def _check_share(what: str, wanted: float) -> None:
-    if not 0 < wanted <= 1:
-        raise InputError(f"A {what} is a share.", got=wanted, allowed="above 0, up to 1")

@@ -17,7 +17,7 @@ from manyhot.core.resampling import draw_counts, percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
-MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
+VOTE_MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
 SET_MEASURES = ("alpha_jaccard", "alpha_masi")
 
 _ROWS = 2000
@@ -28,7 +28,7 @@ _DRAWN = 125
 
 
 @dataclass(frozen=True)
-class Measure:
+class VoteMeasure:
     """A measure of agreement.
 
     Attributes
@@ -51,8 +51,8 @@ class Measure:
 
 def measure_answers(
     answers: Answers, image: npt.NDArray[np.integer], *, resamples: int, rng: np.random.Generator
-) -> list[Measure]:
-    """Return `MEASURES` of the three answers.
+) -> list[VoteMeasure]:
+    """Return `VOTE_MEASURES` of the three answers.
 
     Parameters
     ----------
@@ -74,11 +74,11 @@ def measure_answers(
     several = total > 1
     sums = _by_image(_features(counts[several]), image[several])
     values = _of_sums(sums.sum(0)[None])[:, 0]
-    lo, hi = _intervals(sums, _of_sums, len(MEASURES), resamples, rng)
+    lo, hi = _intervals(sums, _of_sums, len(VOTE_MEASURES), resamples, rng)
     n, skipped = int(np.count_nonzero(several)), int(np.count_nonzero(total == 1))
     return [
-        Measure(name, float(value), float(low), float(high), n, skipped)
-        for name, value, low, high in zip(MEASURES, values, lo, hi, strict=True)
+        VoteMeasure(name, float(value), float(low), float(high), n, skipped)
+        for name, value, low, high in zip(VOTE_MEASURES, values, lo, hi, strict=True)
     ]
 
 
@@ -128,7 +128,7 @@ def measure_sets(
     *,
     resamples: int,
     rng: np.random.Generator,
-) -> list[Measure]:
+) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha of label sets, the classes that a rater said yes to.
 
     Sets are compared where the very same raters answered the very same questions of an image, so that a class
@@ -162,7 +162,7 @@ def measure_sets(
     values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
     lo, hi = _intervals(sums, alpha, len(SET_MEASURES), resamples, rng)
     return [
-        Measure(name, float(value), float(low), float(high), len(n), sheets.n_skipped)
+        VoteMeasure(name, float(value), float(low), float(high), len(n), sheets.n_skipped)
         for name, value, low, high in zip(SET_MEASURES, values, lo, hi, strict=True)
     ]
 

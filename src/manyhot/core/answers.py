@@ -84,7 +84,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenAnswers:
     """G questions that experts answered, and what raters answered to them.
 
     Parameters

@@ -1,19 +1,18 @@
-"""Temperatures: one number a model that makes its probabilities as sure as they are right.
-
-A list of the best k of C classes tells their probabilities and, since all add up to one, what is left to the
-other C - k. How that is spread among them is not in the file; it is taken as equal shares. With dense scores
-of all C classes nothing is left, and the temperature is the usual one.
-
-Split-conformal prediction sets: classes above a probability, chosen so that they cover what is there.
-
-What a set must cover: the original label (``label``), at least one class of the label set (``one``), or all
-of them (``all``). A threshold from n images that were not trained on covers the next image of the same kind
-with a chance of at least 1 - alpha, on average over such draws; nothing is promised for a class, or for other
-data.
-
-Recalibration: scaled logits and isotonic confidences, fitted to single labels or to label sets.
+"""Recalibration of probabilities, and prediction sets with a promised coverage.
 
 Fit on one split, judge on another: what is fitted on an image looks calibrated there.
+
+*Temperatures of lists.* A list of the best k of C classes gives their probabilities and, since all add up to
+one, what is left to the other C - k. How that is spread among them is not in the file; it is taken as equal
+shares. With dense scores of all C classes nothing is left, and the temperature is the usual one.
+
+*Split-conformal prediction sets* hold the classes above a threshold of probability. They cover the original
+label (``label``), at least one class of the label set (``one``), or all of them (``all``). A threshold from n
+images that were not trained on covers the next image of the same kind with a chance of at least 1 - alpha, on
+average over such draws; nothing is promised for a class, or for other data.
+
+*Recalibration* of dense scores: scaled logits and isotonic confidences, fitted to single labels or to label
+sets.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.optimize import brentq, isotonic_regression, minimize
 
+from manyhot.checks import check_one_of, check_share
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 from manyhot.core.softmax import ROWS, check_lists, check_possible, check_sums, log_probability
 from manyhot.errors import InputError
@@ -33,12 +33,15 @@ from manyhot.errors import InputError
 RANGE = (0.05, 20.0)
 """Temperatures that are looked through."""
 
-
-Target = npt.NDArray[np.float64] | Callable[[float], npt.NDArray[np.float64]]
-
+COVERS = ("label", "one", "all")
+"""What prediction sets may have to cover."""
 
 _LEAST = 1e-12
 """Least probability; half precision makes zeros of what is under 6e-8."""
+
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.integer]
+Target = _Floats | Callable[[float], _Floats]
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,12 @@ class Tail:
         How many these are.
     """
 
-    listed: npt.NDArray[np.float64]
-    other: npt.NDArray[np.float64]
+    listed: _Floats
+    other: _Floats
     n_other: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, top: npt.NDArray[np.integer], probability: npt.NDArray[np.floating], n_classes: int) -> Tail:
+    def of(cls, top: _Ints, probability: npt.NDArray[np.floating], n_classes: int) -> Tail:
         """Take logs; `top` and `probability` have shape (n, k)."""
         there = top != NO_LABEL
         p = np.where(there, probability, 0).astype(np.float64)
@@ -72,12 +75,12 @@ class Tail:
     def __len__(self) -> int:
         return len(self.other)
 
-    def take(self, images: npt.NDArray[np.integer]) -> Tail:
+    def take(self, images: _Ints) -> Tail:
         """Return the given images."""
         return Tail(self.listed[images], self.other[images], self.n_other[images])
 
 
-def calibrated(tail: Tail, temperature: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def calibrated(tail: Tail, temperature: float) -> tuple[_Floats, _Floats]:
     """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1).
 
     At temperature 1 they are what they were: sigmoids, which do not add up to 1, stay so.
@@ -129,7 +132,7 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
     return float(brentq(slope, low, high, xtol=1e-6))
 
 
-def set_target(tail: Tail, top: npt.NDArray[np.integer], sets: LabelSets) -> npt.NDArray[np.float64]:
+def set_target(tail: Tail, top: _Ints, sets: LabelSets) -> _Floats:
     """Return the mean log probability of the classes of each label set, shape (n,); sets are not empty.
 
     One class of the set, drawn at random, stands for the single label of the usual definition.
@@ -140,9 +143,7 @@ def set_target(tail: Tail, top: npt.NDArray[np.integer], sets: LabelSets) -> npt
     return np.asarray((listed + outside) / sets.size)
 
 
-def mass_target(
-    tail: Tail, top: npt.NDArray[np.integer], sets: LabelSets
-) -> Callable[[float], npt.NDArray[np.float64]]:
+def mass_target(tail: Tail, top: _Ints, sets: LabelSets) -> Callable[[float], _Floats]:
     """Return the function of 1 / T that raises the summed probability of each label set, none empty.
 
     The slope of its logarithm is the mean log probability of the set's classes at temperature 1, each counted
@@ -154,16 +155,12 @@ def mass_target(
     count = np.column_stack([np.ones(hit.shape), outside])
     best = logs.max(1, keepdims=True)
 
-    def target(b: float) -> npt.NDArray[np.float64]:
+    def target(b: float) -> _Floats:
         share = count * np.exp(b * (logs - best))
         found = (share * np.where(share > 0, logs, 0)).sum(1) / share.sum(1)
         return np.asarray(found)
 
     return target
-
-
-COVER = ("label", "one", "all")
-"""What prediction sets may have to cover."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +180,7 @@ class Covered:
 
 def countable(case: Case, cover: str) -> npt.NDArray[np.bool_]:
     """Return the images that have what is to be covered, shape (n,)."""
-    if cover not in COVER:
-        raise InputError("This is nothing to cover.", got=cover, allowed=", ".join(COVER))
+    check_one_of(cover, COVERS, "This is nothing to cover.")
     return case.labels.labelled if cover == "label" else case.labels.scored
 
 
@@ -195,11 +191,10 @@ def check_alpha(alpha: float) -> None:
     ------
     InputError
     """
-    if not 0 < alpha < 1:
-        raise InputError("Alpha is the share that may be missed.", got=alpha, allowed="above 0, below 1")
+    check_share(alpha, "Alpha is the share that may be missed.", one=False, allowed="above 0, below 1")
 
 
-def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, alpha: float) -> float:
+def fit_threshold(case: Case, images: _Ints, *, cover: str, alpha: float) -> float:
     """Return the probability from which classes are in the prediction set.
 
     It is the k-th smallest of the probabilities that would just have covered each image, k being the whole
@@ -211,7 +206,7 @@ def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, al
     images : ndarray of int
         To fit on; those without what is to be covered are left out.
     cover : str
-        One of `COVER`.
+        One of `COVERS`.
     alpha : float
         The share that may be missed, above 0 and below 1.
 
@@ -237,7 +232,7 @@ def fit_threshold(case: Case, images: npt.NDArray[np.integer], *, cover: str, al
     return threshold
 
 
-def predict_sets(case: Case, images: npt.NDArray[np.integer], *, cover: str, threshold: float) -> Covered:
+def predict_sets(case: Case, images: _Ints, *, cover: str, threshold: float) -> Covered:
     """Return whether the sets of some images, which all must count, cover what is there, and their sizes."""
     if case.listed is not None:
         size = ((case.listed >= threshold) & (case.top != NO_LABEL))[images].sum(axis=1)
@@ -249,7 +244,7 @@ def predict_sets(case: Case, images: npt.NDArray[np.integer], *, cover: str, thr
     return Covered(_needed(case, cover)[images] >= threshold, size.astype(np.int64))
 
 
-def _needed(case: Case, cover: str) -> npt.NDArray[np.float64]:
+def _needed(case: Case, cover: str) -> _Floats:
     """Return the highest threshold that covers each image, shape (n,); 0 where its class is not listed."""
     labels = case.labels
     if cover == "label":
@@ -296,14 +291,8 @@ def _check_ends(case: Case, threshold: float) -> None:
         )
 
 
-_Reals = npt.NDArray[np.float64]
-
-
-_Ints = npt.NDArray[np.integer]
-
-
 @dataclass(frozen=True)
-class Wanted:
+class FitLabels:
     """The classes whose summed probability is to be high, image by image.
 
     Attributes
@@ -316,19 +305,19 @@ class Wanted:
     classes: _Ints
 
     @classmethod
-    def of_labels(cls, labels: LabelSets) -> Wanted:
+    def of_labels(cls, labels: LabelSets) -> FitLabels:
         """Return the original labels of images that have one."""
         image = np.flatnonzero(labels.labelled)
         return cls._checked(image, labels.label[image], "an original label")
 
     @classmethod
-    def of_sets(cls, labels: LabelSets) -> Wanted:
+    def of_sets(cls, labels: LabelSets) -> FitLabels:
         """Return the classes of each label set."""
         chosen = (labels.state == YES) & labels.scored[labels.rows]
         return cls._checked(labels.rows[chosen], labels.classes[chosen], "a label set")
 
     @classmethod
-    def _checked(cls, image: _Ints, classes: _Ints, what: str) -> Wanted:
+    def _checked(cls, image: _Ints, classes: _Ints, what: str) -> FitLabels:
         if not len(image):
             raise nothing_to_fit(what)
         return cls(image, classes)
@@ -342,7 +331,7 @@ class Wanted:
     def _start(self) -> npt.NDArray[np.intp]:
         return np.flatnonzero(np.diff(self.image, prepend=-1))
 
-    def shares(self, logits: _Reals) -> tuple[_Reals, float]:
+    def shares(self, logits: _Floats) -> tuple[_Floats, float]:
         """Return the share of each class in its image's softmax over these alone, and the summed log totals.
 
         Parameters
@@ -375,8 +364,8 @@ class Scaling:
         One temperature T is a weight of 1 / T and no bias.
     """
 
-    weight: _Reals
-    bias: _Reals
+    weight: _Floats
+    bias: _Floats
 
     @property
     def temperature(self) -> float:
@@ -393,7 +382,7 @@ class Scaling:
         return Case.from_scores(case.labels, logits, k=case.top.shape[1], kind="logit")
 
 
-def fit_temperature_of_all(case: Case, wanted: Wanted) -> Scaling:
+def fit_temperature_of_all(case: Case, fit_labels: FitLabels) -> Scaling:
     """Return one temperature for logits or probabilities of all classes, of the highest likelihood.
 
     That of a set is the summed probability of its classes: what `nll_mass` measures.
@@ -403,12 +392,12 @@ def fit_temperature_of_all(case: Case, wanted: Wanted) -> Scaling:
     Guo et al. 2017, arXiv 1706.04599. The likelihood of single labels is convex in 1 / T; its slope has one
     root. Of sets it is a difference of two such functions: the root that is found is a peak of it.
     """
-    known, n = _cells(case, wanted), len(wanted.images)
+    known, n = _cells(case, fit_labels), len(fit_labels.images)
 
     def slope(b: float) -> float:
-        share, _ = wanted.shares(b * known)
+        share, _ = fit_labels.shares(b * known)
         total = -float(share @ known)
-        for logits in _logits(case, wanted.images):
+        for logits in _logits(case, fit_labels.images):
             total += float((_softmax(logits * np.float32(b)) * logits).sum(dtype=np.float64))
         return total / n
 
@@ -417,7 +406,7 @@ def fit_temperature_of_all(case: Case, wanted: Wanted) -> Scaling:
     return Scaling(np.full(c, b), np.zeros(c))
 
 
-def fit_vector(case: Case, wanted: Wanted, *, iterations: int = 200) -> Scaling:
+def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> Scaling:
     """Return a weight and a bias for each class, of the highest likelihood.
 
     2 C numbers are fitted: with fewer images than that, expect to do worse than one temperature.
@@ -426,19 +415,19 @@ def fit_vector(case: Case, wanted: Wanted, *, iterations: int = 200) -> Scaling:
     ----------
     Guo et al. 2017, arXiv 1706.04599, section 4.2. Fitted by L-BFGS from one temperature on.
     """
-    start = fit_temperature_of_all(case, wanted)
-    c, n = case.labels.n_classes, len(wanted.images)
+    start = fit_temperature_of_all(case, fit_labels)
+    c, n = case.labels.n_classes, len(fit_labels.images)
     # What all logits have in common changes no probability, but would keep the weights from being found.
-    centre = np.float32(np.median(next(_logits(case, wanted.images))))
-    known = _cells(case, wanted) - centre
+    centre = np.float32(np.median(next(_logits(case, fit_labels.images))))
+    known = _cells(case, fit_labels) - centre
 
-    def loss(parameters: _Reals) -> tuple[float, _Reals]:
+    def loss(parameters: _Floats) -> tuple[float, _Floats]:
         weight, bias = parameters.reshape(2, c)
-        share, held = wanted.shares(weight[wanted.classes] * known + bias[wanted.classes])
-        gradient = -np.concatenate([np.bincount(wanted.classes, v, c) for v in (share * known, share)])
+        share, held = fit_labels.shares(weight[fit_labels.classes] * known + bias[fit_labels.classes])
+        gradient = -np.concatenate([np.bincount(fit_labels.classes, v, c) for v in (share * known, share)])
         total = -held
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-        for logits in _logits(case, wanted.images):
+        for logits in _logits(case, fit_labels.images):
             logits -= centre
             p = logits * weight
             p += bias
@@ -471,15 +460,15 @@ class Isotonic:
     x, y : ndarray of float64, shape (s,)
     """
 
-    x: _Reals
-    y: _Reals
+    x: _Floats
+    y: _Floats
 
-    def apply(self, confidence: _Reals) -> _Reals:
+    def apply(self, confidence: _Floats) -> _Floats:
         """Return recalibrated confidences."""
         return np.asarray(np.interp(confidence, self.x, self.y))
 
 
-def fit_isotonic(confidence: _Reals, right: npt.NDArray[np.bool_]) -> Isotonic:
+def fit_isotonic(confidence: _Floats, right: npt.NDArray[np.bool_]) -> Isotonic:
     """Return the never falling function of confidence that is nearest to being right, in squares.
 
     Parameters
@@ -510,13 +499,13 @@ def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
         yield np.maximum(block, np.float32(-1e30), out=block)
 
 
-def _cells(case: Case, wanted: Wanted) -> _Reals:
+def _cells(case: Case, fit_labels: FitLabels) -> _Floats:
     """Return the logits of the classes that are fitted to."""
     check_softmax(case)
-    found = _scores(case)[wanted.image, wanted.classes]
+    found = _scores(case)[fit_labels.image, fit_labels.classes]
     if case.kind == "probability":
         return log_probability(found)
-    check_possible(found, wanted.image, wanted.classes, case.name)
+    check_possible(found, fit_labels.image, fit_labels.classes, case.name)
     return found.astype(np.float64)
 
 

@@ -30,12 +30,12 @@ FEWEST_FAMILIES = 5
 _MOST = 10_000_000
 """Pairs of models in all resamples of an interval of tau."""
 
-NONE = (float("nan"), float("nan"))
+NO_INTERVAL = (float("nan"), float("nan"))
 """The interval of what has none."""
 
 
 @dataclass(frozen=True)
-class Line:
+class FittedLine:
     """A least-squares line of M models, with percentile intervals over families.
 
     Attributes
@@ -58,7 +58,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Order:
+class RankAgreement:
     """How alike two orders of models are.
 
     Attributes
@@ -145,10 +145,10 @@ class Families:
     def mean_interval(self, values: Floats) -> tuple[float, float]:
         """Return the interval of the mean of `values`, shape (M,)."""
         with np.errstate(invalid="ignore"):
-            return interval(self.sums(values) / self.sums(np.ones(len(values))))
+            return percentile_ends(self.sums(values) / self.sums(np.ones(len(values))))
 
 
-def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") -> Line:
+def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") -> FittedLine:
     """Fit y on x by least squares, both on one scale.
 
     Parameters
@@ -168,16 +168,18 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
     known = np.isfinite(u) & np.isfinite(v)
     u, v, families = u[known], v[known], families.take(known)
     if len(u) < 2:
-        return Line(*(float("nan"),) * 3, NONE, NONE, len(u), len(families))
+        return FittedLine(*(float("nan"),) * 3, NO_INTERVAL, NO_INTERVAL, len(u), len(families))
     slope, intercept = (float(e) for e in _line(u, v, np.sum))
     slopes, intercepts = _line(u, v, families.sums)
     spread, residual = np.sum((v - v.mean()) ** 2), np.sum((v - intercept - slope * u) ** 2)
     # What is equal but for rounding has no spread to explain.
     r2 = float(1 - residual / spread) if np.ptp(v) > 1e-9 else float("nan")
-    return Line(slope, intercept, r2, interval(slopes), interval(intercepts), len(u), len(families))
+    return FittedLine(
+        slope, intercept, r2, percentile_ends(slopes), percentile_ends(intercepts), len(u), len(families)
+    )
 
 
-def above_line(x: Floats, y: Floats, line: Line, scale: str) -> Floats:
+def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
     """Return how far each model lies above a line, in shares: its effective robustness.
 
     References
@@ -194,7 +196,7 @@ def compare_orders(
     families: Families,
     samples_x: npt.NDArray[np.floating] | None = None,
     samples_y: npt.NDArray[np.floating] | None = None,
-) -> Order:
+) -> RankAgreement:
     """Compare two orders of M models.
 
     Parameters
@@ -216,12 +218,12 @@ def compare_orders(
     parts = (products, np.abs(signs_x), np.abs(signs_y))
     tau = float(_tau(*(np.array([p.sum()]) for p in parts))[0])
     redrawn = _tau(*(families.pair_sums(p) for p in parts))
-    images = NONE
+    images = NO_INTERVAL
     if samples_x is not None and samples_y is not None and np.isfinite(tau):
         half = float(ndtri((1 + LEVEL) / 2) * np.nanstd(_resampled_taus(samples_x, samples_y)))
         images = (max(tau - half, -1.0), min(tau + half, 1.0))
     n_swapped = int(np.count_nonzero(products < 0)) // 2
-    return Order(tau, images, interval(redrawn), len(x) * (len(x) - 1) // 2, n_swapped)
+    return RankAgreement(tau, images, percentile_ends(redrawn), len(x) * (len(x) - 1) // 2, n_swapped)
 
 
 def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -242,10 +244,10 @@ def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return difference - np.hypot(vx - lx, uy - vy), difference + np.hypot(ux - vx, vy - ly)
 
 
-def interval(samples: npt.NDArray[np.floating]) -> tuple[float, float]:
+def percentile_ends(samples: npt.NDArray[np.floating]) -> tuple[float, float]:
     """Return the percentile interval of samples, shape (R,), those that are NaN left out; NaN for none."""
     if np.isnan(samples).all():
-        return NONE
+        return NO_INTERVAL
     lo, hi = percentile_interval(samples[None])
     return float(lo[0]), float(hi[0])
 

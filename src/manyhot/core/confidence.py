@@ -1,4 +1,4 @@
-"""Can its confidence be trusted? Calibration and ranking of errors, against one label and against label sets.
+"""Metrics of confidence: calibration, likelihood and ranking of errors, against one label or label sets.
 
 The *confidence* is the probability of the best class. It is *right* if that class is the original label or,
 for the metrics that end in ``_set``, if it is in the label set. Those of the first event count the images of
@@ -6,31 +6,24 @@ for the metrics that end in ``_set``, if it is in the label set. Those of the fi
 
 A list of the best classes suffices where its probabilities are known: of logits through their ``logsumexp``
 over all classes. Where they are not, as in rank-only predictions, everything here is undefined (NaN with n
-0).
-
-Calibration of each class: what gets a class at 0.3 should be right three times of ten.
-
-For the original label and for label sets. Needs the probabilities of all classes.
+0). Likelihoods and class-wise calibration (images that get a class at 0.3 should have it three times of ten)
+need the probabilities of all classes.
 """
 
 from __future__ import annotations
 
 import functools
-import numbers
 from collections.abc import Callable
 
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_count, check_share
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, Reals, against_label, against_set
 from manyhot.core.sets import YES, Case
 from manyhot.core.softmax import check_possible, check_sums, log_probability
-from manyhot.errors import InputError
 from manyhot.registry import register
-
-_Reals = npt.NDArray[np.float64]
-
 
 _Event = Callable[[Case], Outcomes | None]
 
@@ -311,8 +304,7 @@ def check_bins(bins: int) -> None:
     ------
     InputError
     """
-    if bins < 1:
-        raise InputError("Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
+    check_count(bins, "Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
 
 
 def check_coverage(coverage: float) -> None:
@@ -322,18 +314,13 @@ def check_coverage(coverage: float) -> None:
     ------
     InputError
     """
-    if not isinstance(coverage, numbers.Real) or not 0 < coverage <= 1:
-        raise InputError(
-            "Coverage is the share of images that are kept.",
-            got=f"coverage={coverage!r}",
-            allowed="above 0, up to 1",
-        )
+    check_share(coverage, "Coverage is the share of images that are kept.", got=f"coverage={coverage!r}")
 
 
 def _binned(
     case: Case,
     event: _Event,
-    split: Callable[[Outcomes, _Reals, int], Bins],
+    split: Callable[[Outcomes, Reals, int], Bins],
     bins: int,
     measure: Callable[[Bins], float],
 ) -> Estimate:
@@ -345,7 +332,7 @@ def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> 
     return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
 
 
-def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, _Reals], float]) -> Estimate:
+def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Reals], float]) -> Estimate:
     if outcomes is None:
         return undefined(len(case.labels))
     scored = np.zeros(len(case.labels), bool)
@@ -384,7 +371,7 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     return mean_over(loss, labels.scored)
 
 
-def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> _Reals:
+def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> Reals:
     """Return the logarithms of the probabilities of some cells."""
     assert case.scores is not None  # for the type checker
     found = case.scores[image, classes]

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_share
 from manyhot.core.calibration import calibrated, fit_temperature, set_target
 from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
-from manyhot.core.proposals import RECALL, check_known, check_share, label_is_valid, states
+from manyhot.core.proposals import RECALL, check_known, label_is_valid, states
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -38,7 +39,7 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
     A class counts if at least one model lists it. `n_models` counts the models that by themselves give it the
     threshold.
     """
-    check_share("recall", recall)
+    check_share(recall, "The recall is a share.", allowed="over 0, up to 1")
     temperatures = _temperatures(ensemble)
     if threshold is None:
         check_known(ensemble, "mean-probability", "give a threshold: mean-probability(threshold=0.05)")
@@ -126,11 +127,11 @@ def confident_classes(
 
 
 def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
-    known, labelled = ensemble.known, np.flatnonzero(ensemble.label != NO_LABEL)
+    known, labelled = ensemble.label_sets, np.flatnonzero(ensemble.label != NO_LABEL)
     if known is not None and known.scored.any():
         part = ensemble.take(np.flatnonzero(known.scored))
-        assert part.known is not None
-        sets = part.known
+        assert part.label_sets is not None
+        sets = part.label_sets
     elif len(labelled):
         part = ensemble.take(labelled)
         sets = _single(part.label, ensemble.n_classes)
@@ -146,13 +147,13 @@ def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
 
 def _threshold_for(sub: Ensemble, temperatures: npt.NDArray[np.float64], recall: float) -> float:
     """Return the highest threshold that reaches the recall on images that are all known."""
-    assert sub.known is not None
+    assert sub.label_sets is not None
     listed = count_models(sub.top, sub.n_classes)
     score = _scores_of(sub, temperatures, listed)
-    right = (states(sub.known, listed.keys(sub.n_classes)) == YES) & (
+    right = (states(sub.label_sets, listed.keys(sub.n_classes)) == YES) & (
         listed.class_id != sub.label[listed.image]
     )
-    n_labels, given = int(sub.known.size.sum()), int(label_is_valid(sub).sum())
+    n_labels, given = int(sub.label_sets.size.sum()), int(label_is_valid(sub).sum())
     ranked = np.sort(score[right])[::-1]
     needed = int(np.ceil(recall * n_labels - 1e-9)) - given
     if needed > len(ranked):

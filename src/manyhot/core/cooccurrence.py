@@ -16,12 +16,11 @@ from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Values and both ends of their 95 % intervals, each of shape (p,)."""
 
-
 _Z = float(ndtri((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ClassPairs:
     """The pairs of classes that are valid together on some image.
 
     Attributes
@@ -43,7 +42,7 @@ class Pairs:
     n: int
 
     @classmethod
-    def of(cls, sets: LabelSets) -> Pairs:
+    def of(cls, sets: LabelSets) -> ClassPairs:
         """Count the pairs of label sets."""
         yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
         i, j = pairs_within(sets.rows[yes])

@@ -18,7 +18,6 @@ from manyhot.core.resampling import percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
-
 ALEXNET = {
     "gaussian_noise": (0.69528, 0.82542, 0.93554, 0.98138, 0.99452),
     "shot_noise": (0.71224, 0.85108, 0.93574, 0.98182, 0.99146),
@@ -38,7 +37,6 @@ ALEXNET = {
 }
 """Top-1 errors of AlexNet on ImageNet-C's 50,000 images, by kind and severity, 1 to 5. Their means by kind
 are what Hendrycks & Dietterich normalise by, as in ``imagenet.py`` of google-research/augmix @ 202cf4c8."""
-
 
 ALEXNET_CLEAN = 0.43482
 """Top-1 error of AlexNet on the 50,000 images as they are: of its published predictions (ImageNetV2's

@@ -1,13 +1,12 @@
-"""Average precision of boxes, as COCO defines it, under any weights on the images.
+"""Average precision of boxes and intersection over union of class masks, under any weights on the images.
 
-``faster-coco-eval`` gives the same value for the images as they are; what it cannot do is give it for a
-thousand resamples. Here boxes are matched once, and a resample only counts again.
+Average precision is as COCO defines it. ``faster-coco-eval`` gives the same value for the images as they are;
+what it cannot do is give it for a thousand resamples. Here boxes are matched once, and a resample only counts
+again.
 
 References
 ----------
 Lin et al. 2014, Microsoft COCO, arXiv 1405.0312; ``COCOeval`` of pycocotools.
-
-Mean intersection over union of class masks, under any weights on the images.
 """
 
 from __future__ import annotations
@@ -21,16 +20,15 @@ from numpy import typing as npt
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Intersection over union from which a box counts as found."""
 
+VOID = 255
+"""A pixel that nobody judged."""
 
 _RECALLS = np.linspace(0, 1, 101)
 
-
-_CHUNK = 125  # Resamples at once.
-
+_CHUNK = 125
+"""Resamples at once."""
 
 Bools = npt.NDArray[np.bool_]
-
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -98,14 +96,14 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
     return np.asarray(both / np.maximum(union, 1e-12), np.float64)
 
 
-def match(there: Sequence[Boxes], found: Sequence[Boxes], class_id: int) -> Matched:
+def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match what was predicted of a class with what is there, image by image, best first.
 
     A box takes the object with which it overlaps most of those that are still free; if there is none, and it
     lies in an ignored one, it does not count.
     """
-    image, score, right, counts, objects = [], [], [], [], np.zeros(len(there), int)
-    for i, (own, predicted) in enumerate(zip(there, found, strict=True)):
+    image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
+    for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
         own, predicted = own.of(class_id), predicted.of(class_id)
         ignore = np.zeros(len(own.box), bool) if own.ignore is None else own.ignore
         objects[i] = np.count_nonzero(~ignore)
@@ -140,7 +138,7 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
     return right, counts
 
 
-def average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
+def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the average precision of a class at each overlap.
 
     The mean of the best precision at 101 recalls or beyond, as in COCOeval. An image that is drawn twice
@@ -178,28 +176,24 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
     return found
 
 
-VOID = 255
-"""A pixel that nobody judged."""
-
-
 def pixel_counts(
-    wanted: npt.NDArray[np.integer], found: npt.NDArray[np.integer], n_classes: int
+    labelled: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], n_classes: int
 ) -> npt.NDArray[np.int64]:
     """Return how many pixels of an image are of each class in both masks, in the one, and in the other.
 
     Parameters
     ----------
-    wanted, found : ndarray of int, shape (height, width)
-        `VOID` in `wanted` does not count.
+    labelled, predicted : ndarray of int, shape (height, width)
+        `VOID` in `labelled` does not count.
     n_classes : int
 
     Returns
     -------
     ndarray of int64, shape (3, n_classes)
     """
-    inside = wanted != VOID
-    wanted, found = wanted[inside], found[inside]
-    parts = (wanted[wanted == found], wanted, found)
+    inside = labelled != VOID
+    labelled, predicted = labelled[inside], predicted[inside]
+    parts = (labelled[labelled == predicted], labelled, predicted)
     return np.stack([np.bincount(part, minlength=n_classes) for part in parts]).astype(np.int64)
 
 

@@ -31,7 +31,7 @@ _NOTHING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class SeedValues:
     """A difference (or a value) on one data set and with one network, at each of n seeds.
 
     Attributes
@@ -86,7 +86,7 @@ class Effect:
     n_cells: int
 
 
-def effect_of(cells: Sequence[Cell]) -> Effect:
+def effect_of(cells: Sequence[SeedValues]) -> Effect:
     """Return the mean over cells with its interval over seeds and images.
 
     Parameters
@@ -149,7 +149,7 @@ class _Part(NamedTuple):
     df: float
 
 
-def _over_seeds(cells: Sequence[Cell]) -> list[_Part]:
+def _over_seeds(cells: Sequence[SeedValues]) -> list[_Part]:
     k = len(cells)
     return [
         _Part(float(cell.values.var(ddof=1)) / (k * k * n) if n >= FEWEST_SEEDS else np.nan, n - 1)
@@ -158,7 +158,7 @@ def _over_seeds(cells: Sequence[Cell]) -> list[_Part]:
     ]
 
 
-def _over_images(cells: Sequence[Cell]) -> list[_Part]:
+def _over_images(cells: Sequence[SeedValues]) -> list[_Part]:
     sums: dict[str, Floats] = {}
     for cell in cells:
         if cell.replicates is None:
@@ -183,7 +183,7 @@ def _freedom(parts: Sequence[_Part], total: float) -> float:
     return 1 / sum(share**2 / part.df for share, part in zip(shares, parts, strict=True))
 
 
-def _standardised(value: float, cells: Sequence[Cell]) -> float:
+def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
     df = sum(len(cell.values) - 1 for cell in cells)
     inner = sum(float(((cell.values - cell.values.mean()) ** 2).sum()) for cell in cells)
     # Equal but for rounding is equal.
@@ -193,7 +193,7 @@ def _standardised(value: float, cells: Sequence[Cell]) -> float:
     return float(value / np.sqrt(inner / df) * hedges)
 
 
-def verdict(effect: Effect, margin: float) -> str:
+def verdict_of(effect: Effect, margin: float) -> str:
     """Return what an effect says by a margin that was fixed beforehand, where above 0 is better.
 
     Parameters

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.checks import check_one_of
 from manyhot.core.calibration import Tail, calibrated
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
@@ -42,7 +43,7 @@ class Ensemble:
         softmax over all C.
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` where there is none.
-    known : LabelSets, optional
+    label_sets : LabelSets, optional
         Known label sets of the same n images; those that are not `usable` are not known.
     """
 
@@ -52,7 +53,7 @@ class Ensemble:
     scores: tuple[Scores | None, ...]
     probabilities: tuple[Scores | None, ...]
     label: npt.NDArray[np.int32]
-    known: LabelSets | None = None
+    label_sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -60,7 +61,7 @@ class Ensemble:
     @property
     def known_images(self) -> npt.NDArray[np.intp]:
         """The images whose label sets are known, in order."""
-        return np.empty(0, np.intp) if self.known is None else np.flatnonzero(self.known.usable)
+        return np.empty(0, np.intp) if self.label_sets is None else np.flatnonzero(self.label_sets.usable)
 
     def values(self, by: str, m: int) -> Scores:
         """Return the scores or probabilities of model m, shape (n, k).
@@ -70,8 +71,7 @@ class Ensemble:
         InputError
             If the model has none, or `by` is neither.
         """
-        if by not in ("probability", "score"):
-            raise InputError("This is nothing to take a threshold of.", got=by, allowed="probability, score")
+        check_one_of(by, ("probability", "score"), "This is nothing to take a threshold of.")
         found = self.probabilities[m] if by == "probability" else self.scores[m]
         if found is None:
             kind = {"probability": "probabilities", "score": "scores"}[by]
@@ -92,7 +92,7 @@ class Ensemble:
             scores=tuple(None if s is None else s[images] for s in self.scores),
             probabilities=tuple(None if p is None else p[images] for p in self.probabilities),
             label=self.label[images],
-            known=None if self.known is None else self.known.take(images),
+            label_sets=None if self.label_sets is None else self.label_sets.take(images),
         )
 
     def only(self, models: Sequence[int]) -> Ensemble:
@@ -107,10 +107,10 @@ class Ensemble:
 
     def knowing(self, images: npt.NDArray[np.integer]) -> Ensemble:
         """Return the ensemble with the label sets of the given images alone known."""
-        assert self.known is not None
+        assert self.label_sets is not None
         usable = np.zeros(len(self), bool)
         usable[images] = True
-        return replace(self, known=replace(self.known, usable=usable & self.known.usable))
+        return replace(self, label_sets=replace(self.label_sets, usable=usable & self.label_sets.usable))
 
     def tail(self, m: int) -> Tail:
         """Return the probabilities of model m, with what its list leaves to the other classes.

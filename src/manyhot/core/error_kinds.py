@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.cooccurrence import Pairs
+from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import Entry, register
@@ -32,19 +32,15 @@ ORDER = (
 )
 """The rules in the order in which they are asked by default; each is the name of a kind of error."""
 
-
 NOTHING = -1
 """No rule fitted; no class decided; no neighbour; no superclass."""
 
-
-LARGEST = 0.12
+LARGEST_GROUP = 0.12
 """Share of all classes that the smallest group which holds two classes may have, for these to be alike: of
 ImageNet's 1,000 the 118 dogs are one kind, the 124 devices are not. ``benchmarks/sorting.py`` has others:
 people agree more with 0.12, and with 0.05 as many errors are fine-grained as Peychev et al. publish."""
 
-
 Ints = npt.NDArray[np.integer]
-
 
 Flags = npt.NDArray[np.bool_]
 
@@ -89,7 +85,7 @@ class Hierarchy:
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class NeighbourLabels:
     """What is known about the images that look most like each image.
 
     Attributes
@@ -106,7 +102,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class ErrorContext:
     """What is known about n images and C classes; what is None is not known, and rules that need it rest.
 
     Attributes
@@ -141,11 +137,11 @@ class Known:
     groups: Ints | None = None
     pairs: Ints | None = None
     together: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
-    neighbours: Neighbours | None = None
+    neighbours: NeighbourLabels | None = None
     listed: Flags | None = None
 
     @classmethod
-    def of(cls, sets: LabelSets) -> Known:
+    def of(cls, sets: LabelSets) -> ErrorContext:
         """Return what label sets tell alone."""
         yes = sets.state == YES
         alone = np.flatnonzero((sets.size == 0) & (sets.label != NO_LABEL))
@@ -157,7 +153,7 @@ class Known:
         return cls(sets.n_classes, sets.label, indptr, valid, beside or None)
 
     def lacks(self, need: str) -> bool:
-        """Return whether what a rule needs is not known; see `NEEDS`."""
+        """Return whether what a rule needs is not known; see `RULE_NEEDS`."""
         if need == "superclasses":
             return self.hierarchy is None and self.groups is None
         return getattr(self, need) is None
@@ -172,7 +168,7 @@ class Known:
         return np.asarray(self.hierarchy.group_size(a, b) <= largest * self.n_classes + 1e-6)
 
 
-NEEDS = ("others", "superclasses", "pairs", "neighbours", "together", "listed")
+RULE_NEEDS = ("others", "superclasses", "pairs", "neighbours", "together", "listed")
 """What a rule may say that it needs."""
 
 
@@ -182,7 +178,7 @@ class Errors:
 
     Attributes
     ----------
-    known : Known
+    context : ErrorContext
         Of n images.
     image : ndarray of int64, shape (e,)
         Row of the image.
@@ -193,7 +189,7 @@ class Errors:
         NaN where it is not known.
     """
 
-    known: Known
+    context: ErrorContext
     image: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int32]
     state: npt.NDArray[np.uint8]
@@ -214,15 +210,15 @@ class Errors:
 
     def against(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Return the classes that each error is held against: its row and the class, two of shape (m,)."""
-        start = self.known.indptr[self.image]
-        count = self.known.indptr[self.image + 1] - start
+        start = self.context.indptr[self.image]
+        count = self.context.indptr[self.image + 1] - start
         rows = np.repeat(np.arange(len(self)), count)
         at = np.arange(len(rows)) + np.repeat(start - (np.cumsum(count) - count), count)
-        return rows, self.known.valid[at]
+        return rows, self.context.valid[at]
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class RuleMatch:
     """What a rule says about e errors.
 
     Attributes
@@ -245,7 +241,7 @@ class Sorted:
     kind : ndarray of int8, shape (e,)
         The place among the rules of the one that fitted first; `NOTHING` where none did.
     because : ndarray of int32, shape (e,)
-        As in `Verdict`.
+        As in `RuleMatch`.
     """
 
     kind: npt.NDArray[np.int8]
@@ -265,7 +261,7 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
     because = np.full(len(errors), NOTHING, np.int32)
     left = np.arange(len(errors))
     for place, rule in enumerate(rules):
-        if lacking(errors.known, rule):
+        if lacking(errors.context, rule):
             continue
         verdict = rule(errors if len(left) == len(errors) else errors.take(left))
         fitting = left[verdict.fits]
@@ -274,9 +270,9 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
     return Sorted(kind, because)
 
 
-def lacking(known: Known, rule: Entry) -> list[str]:
+def lacking(context: ErrorContext, rule: Entry) -> list[str]:
     """Return what a rule needs and is not known."""
-    return [need for need in rule.about.get("needs", ()) if known.lacks(need)]
+    return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
 def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -291,7 +287,7 @@ def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[
         ``a * C + b`` with a < b, ascending.
     images : ndarray of int64, shape (p,)
     """
-    pairs = Pairs.of(sets)
+    pairs = ClassPairs.of(sets)
     company = pairs.both * pairs.n >= pairs.images[pairs.a] * pairs.images[pairs.b]
     return (pairs.a * sets.n_classes + pairs.b)[company], pairs.both[company]
 
@@ -316,20 +312,20 @@ def _check_option(name: str, value: float, least: float, most: float = float("in
         raise InputError("An option of a rule is out of range.", where=name, got=value, allowed=allowed)
 
 
-def _first_fitting(errors: Errors, fits: Flags, rows: Ints, classes: Ints) -> Verdict:
+def _first_fitting(errors: Errors, fits: Flags, rows: Ints, classes: Ints) -> RuleMatch:
     """Return the verdict of a rule that looks at one class of those held against after the other."""
     because = np.full(len(errors), NOTHING, np.int32)
     # Backwards, so that the first class in the set is what stays.
     because[rows[fits][::-1]] = classes[fits][::-1]
-    return Verdict(because != NOTHING, because)
+    return RuleMatch(because != NOTHING, because)
 
 
-def _without_class(fits: Flags) -> Verdict:
-    return Verdict(fits, np.full(len(fits), NOTHING, np.int32))
+def _without_class(fits: Flags) -> RuleMatch:
+    return RuleMatch(fits, np.full(len(fits), NOTHING, np.int32))
 
 
 @register("rule", "valid-label", needs=("others",))
-def valid_label(errors: Errors, *, unclear: bool = False) -> Verdict:
+def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
     """The predicted class is in the label set: no error of the model, a missing label.
 
     Parameters
@@ -342,21 +338,21 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> Verdict:
 
 
 @register("rule", "collapsed-pair", needs=("pairs",))
-def collapsed_pair(errors: Errors) -> Verdict:
+def collapsed_pair(errors: Errors) -> RuleMatch:
     """The predicted class says the same as a valid one: sunglasses for sunglass, cup for coffee mug.
 
     Goes by the label set where there is one; Peychev et al. by the original label alone.
     """
-    assert errors.known.pairs is not None
+    assert errors.context.pairs is not None
     rows, valid = errors.against()
-    n = errors.known.n_classes
-    pairs = errors.known.pairs.astype(np.int64)
+    n = errors.context.n_classes
+    pairs = errors.context.pairs.astype(np.int64)
     fits = np.isin(valid.astype(np.int64) * n + errors.predicted[rows], pairs[:, 0] * n + pairs[:, 1])
     return _first_fitting(errors, fits, rows, valid)
 
 
 @register("rule", "fine-grained", needs=("superclasses",))
-def fine_grained(errors: Errors, *, largest: float = LARGEST) -> Verdict:
+def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The predicted class is of one superclass with a valid one: another dog, another bird.
 
     Peychev et al. go by 161 superclasses made by hand. Here two classes are of one superclass where the
@@ -370,7 +366,7 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST) -> Verdict:
     """
     _check_option("largest", largest, 0, 1)
     rows, valid = errors.against()
-    return _first_fitting(errors, errors.known.alike(valid, errors.predicted[rows], largest), rows, valid)
+    return _first_fitting(errors, errors.context.alike(valid, errors.predicted[rows], largest), rows, valid)
 
 
 @register(
@@ -379,7 +375,7 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST) -> Verdict:
     needs=("superclasses", "neighbours"),
     caution="unusual images, which are hardly more often of objects without a class than others",
 )
-def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST) -> Verdict:
+def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The image looks like images of the predicted superclass and unlike images of any class.
 
     Peychev et al. ask for a neighbour of the predicted superclass, too, and then let CLIP choose among the
@@ -397,18 +393,20 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
     """
     _check_option("rarity", rarity, 0, 1)
     _check_option("largest", largest, 0, 1)
-    near = errors.known.neighbours
+    near = errors.context.neighbours
     assert near is not None
     # A comparison with NaN is false: an image without neighbours is not rare.
     rare = np.flatnonzero(near.rarity[errors.image] >= rarity)
     place, rank = np.nonzero(near.classes[errors.image[rare]] != NOTHING)
     rows = rare[place]
     classes = near.classes[errors.image[rows], rank].astype(np.int32)
-    return _first_fitting(errors, errors.known.alike(classes, errors.predicted[rows], largest), rows, classes)
+    return _first_fitting(
+        errors, errors.context.alike(classes, errors.predicted[rows], largest), rows, classes
+    )
 
 
 @register("rule", "co-occurrence", needs=("together",))
-def co_occurrence(errors: Errors, *, images: int = 2) -> Verdict:
+def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
     """The predicted class is one that often is beside a valid one: a spurious correlation.
 
     Peychev et al. count ReaL's label sets of images that they do not judge. Here the image itself never
@@ -422,25 +420,25 @@ def co_occurrence(errors: Errors, *, images: int = 2) -> Verdict:
         On which both are valid, at least.
     """
     _check_option("images", images, 1)
-    assert errors.known.together is not None
-    pair, count = errors.known.together
+    assert errors.context.together is not None
+    pair, count = errors.context.together
     rows, valid = errors.against()
     predicted = errors.predicted[rows]
     low, high = np.minimum(valid, predicted).astype(np.int64), np.maximum(valid, predicted)
-    fits = np.isin(low * errors.known.n_classes + high, pair[count >= images])
+    fits = np.isin(low * errors.context.n_classes + high, pair[count >= images])
     fits &= errors.state[rows] != YES
     return _first_fitting(errors, fits, rows, valid)
 
 
 @register("rule", "non-prototypical", needs=("listed",))
-def non_prototypical(errors: Errors) -> Verdict:
+def non_prototypical(errors: Errors) -> RuleMatch:
     """People called the image an unusual view or an unusual specimen of its class."""
-    assert errors.known.listed is not None
-    return _without_class(errors.known.listed[errors.image])
+    assert errors.context.listed is not None
+    return _without_class(errors.context.listed[errors.image])
 
 
 @register("rule", "model-failure")
-def model_failure(errors: Errors) -> Verdict:
+def model_failure(errors: Errors) -> RuleMatch:
     """None of the reasons looked for: what is left, whatever it is."""
     return _without_class(np.ones(len(errors), bool))
 

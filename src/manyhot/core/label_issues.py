@@ -11,26 +11,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_share
 from manyhot.core.confident_learning import label_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.error_kinds import count_together
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
-from manyhot.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
-
 Ints = npt.NDArray[np.int64]
-
 
 _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 """Image, class, how likely it is, and the evidence of models and of neighbours, of each pair of a block."""
 
-
 _POSSIBLE = 1e-11
 """Least probability of a missing label: `manyhot.core.calibration.Tail` has 1e-12 for none."""
-
 
 _CELLS = 2**21
 """Cells of a dense table at once, as in `manyhot.core.ensembles`."""
@@ -71,7 +67,7 @@ class Issues:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class IssueLists:
     """What there is to doubt.
 
     Attributes
@@ -133,13 +129,13 @@ def find_issues(
     doubtful: float = 0.5,
     missing: float = 0.2,
     name: Callable[[int], str] = "row {}".format,
-) -> Found:
+) -> IssueLists:
     """Rank original labels that are doubtful, and labels that are missing.
 
     Parameters
     ----------
     ensemble : Ensemble
-        Predictions on images that the models were not trained on. Its `known` label sets are what people
+        Predictions on images that the models were not trained on. Its `label_sets` are what people
         said.
     neighbours : ndarray of int, shape (n, k), optional
         Original labels of the images most like each one, itself left out; `NO_LABEL` where there is none.
@@ -187,7 +183,7 @@ def find_issues(
     found = [_settled(ensemble, _joined(parts, confident), of) for of, parts in enumerate((doubts, absent))]
     keep = (found[0].score >= doubtful) | ((found[0].confident != NO_LABEL) & ~(found[0].people <= 0.5))
     n = int(np.count_nonzero(labelled & heard))
-    return Found(
+    return IssueLists(
         _ranked(ensemble, found[0], keep),
         _ranked(ensemble, found[1], found[1].score >= missing),
         n,
@@ -216,7 +212,7 @@ def find_merges(
     labelled = np.flatnonzero(label != NO_LABEL)
     n_label = np.bincount(label[labelled], minlength=c)
     keys, share = _confusions(ensemble, labelled, n_label)
-    both, count, n_yes = _co_labelled(ensemble.known, c)
+    both, count, n_yes = _co_labelled(ensemble.label_sets, c)
     low, high = np.divmod(keys, c)
     wanted = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
     a, b = np.divmod(wanted, c)
@@ -251,24 +247,24 @@ class _Block:
 
     Attributes
     ----------
-    said, near : ndarray of float64, shape (b, C)
+    models, near : ndarray of float64, shape (b, C)
         Of models and of neighbours; NaN about which they say nothing.
     """
 
     start: int
     label: npt.NDArray[np.int32]
-    said: Floats
+    models: Floats
     near: Floats | None
 
     @property
     def heard(self) -> npt.NDArray[np.bool_]:
-        known = np.isfinite(self.said[:, 0])
+        known = np.isfinite(self.models[:, 0])
         return known if self.near is None else known | np.isfinite(self.near).any(1)
 
     def _likely(self) -> Floats:
         """Return how likely each class is to models, or else to neighbours; -1 where both say nothing."""
         near = np.nan if self.near is None else self.near
-        likely = np.where(np.isnan(self.said), near, self.said)
+        likely = np.where(np.isnan(self.models), near, self.models)
         return np.where(np.isfinite(likely), likely, -1.0)
 
     def doubts(self) -> _Part:
@@ -280,17 +276,17 @@ class _Block:
         other = found.argmax(1)
         likely = found[np.arange(len(rows)), other]
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
-        return self.start + rows, other, likely, 1 - self.said[rows, label], near
+        return self.start + rows, other, likely, 1 - self.models[rows, label], near
 
-    def missing(self, least: float, known: Ints) -> _Part:
+    def missing(self, least: float, accepted: Ints) -> _Part:
         """Return image, class, how likely it is, and the evidence, of what reaches a score or is accepted."""
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), known)
+        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), accepted)
         rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
-        return self.start + rows, classes, likely[rows, classes], self.said[rows, classes], near
+        return self.start + rows, classes, likely[rows, classes], self.models[rows, classes], near
 
 
 def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
@@ -322,7 +318,7 @@ def _shares(neighbours: npt.NDArray[np.integer], n_classes: int) -> Floats:
 
 def _known_cells(ensemble: Ensemble, part: slice) -> Ints:
     """Return the cells of a block, as one number, that people accept or do not agree on."""
-    sets = ensemble.known
+    sets = ensemble.label_sets
     if sets is None:
         return np.empty(0, np.int64)
     block = sets.take(np.arange(part.start, min(part.stop, len(ensemble))))
@@ -354,40 +350,47 @@ def _joined(parts: list[_Part], confident: Ints) -> Issues:
     return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
 
-def _settled(ensemble: Ensemble, found: Issues, missing: int) -> Issues:
+def _settled(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
     """Put what people said in the place of the score, where they were asked."""
-    sets = ensemble.known
+    sets = ensemble.label_sets
     if sets is None:
-        return found
-    asked = found.class_id if missing else ensemble.label[found.image].astype(np.int64)
-    rows = sets.take(found.image)
+        return issues
+    asked = issues.class_id if missing else ensemble.label[issues.image].astype(np.int64)
+    rows = sets.take(issues.image)
     state = rows.state_of(asked[:, None])[:, 0]
     p = rows.p_of(asked).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
     people = np.where((state > 0) & rows.usable, yes if missing else 1 - yes, np.nan)
-    score = np.where(np.isnan(people), found.score, people)
-    return replace(found, score=score, people=people)
+    score = np.where(np.isnan(people), issues.score, people)
+    return replace(issues, score=score, people=people)
 
 
-def _ranked(ensemble: Ensemble, found: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
+def _ranked(ensemble: Ensemble, issues: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
     """Keep some, worst first; of equal scores those of people, then by neighbours and by likelier classes."""
     rows = np.flatnonzero(keep)
-    unasked = np.isnan(found.people[rows])
-    near = np.nan_to_num(found.neighbours[rows], nan=-1)
-    keys = (found.class_id[rows], found.image[rows], -found.likely[rows], -near, unasked, -found.score[rows])
+    unasked = np.isnan(issues.people[rows])
+    near = np.nan_to_num(issues.neighbours[rows], nan=-1)
+    keys = (
+        issues.class_id[rows],
+        issues.image[rows],
+        -issues.likely[rows],
+        -near,
+        unasked,
+        -issues.score[rows],
+    )
     rows = rows[np.lexsort(keys)]
-    image, class_id = found.image[rows], found.class_id[rows]
+    image, class_id = issues.image[rows], issues.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(
         image,
         class_id,
-        found.score[rows],
-        found.models[rows],
-        found.neighbours[rows],
-        found.people[rows],
-        found.likely[rows],
+        issues.score[rows],
+        issues.models[rows],
+        issues.neighbours[rows],
+        issues.people[rows],
+        issues.likely[rows],
         np.asarray(best + np.zeros(len(rows), np.int64), np.int64),
-        found.confident[rows],
+        issues.confident[rows],
     )
 
 
@@ -411,22 +414,26 @@ def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, In
     return *count_together(sets), np.bincount(sets.classes[yes], minlength=n_classes)
 
 
-def _looked_up(keys: Ints, values: npt.NDArray[np.number], wanted: Ints) -> Floats:
+def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:
     """Return the value of each wanted key, 0 where there is none; keys ascend."""
-    found = np.zeros(len(wanted))
+    found = np.zeros(len(queries))
     if len(keys):
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        there = keys[at] == wanted
+        at = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+        there = keys[at] == queries
         found[there] = values[at[there]]
     return found
 
 
 def _check_least(**least: float) -> None:
     for name, value in least.items():
-        if not 0 <= value <= 1:  # NaN, too
-            raise InputError(
-                "This is no least score or share.", where=name, got=f"{value:g}", allowed="0 to 1"
-            )
+        check_share(
+            value,
+            "This is no least score or share.",
+            zero=True,
+            where=name,
+            got=f"{value:g}",
+            allowed="0 to 1",
+        )
 
 
 def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:

@@ -17,13 +17,11 @@ from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.sets import YES, LabelSets, pairs_within
 
-KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
+LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
 """What the labels of an image may be."""
-
 
 UNKNOWN = -1
 """The kind of an image without a label, and the number of objects that nobody counted."""
-
 
 FAR = 255
 """Distance of classes that no hierarchy joins."""
@@ -60,7 +58,7 @@ class ImageKinds:
     Attributes
     ----------
     kind : ndarray of int8, shape (n,)
-        Position in `KINDS`, or `UNKNOWN`.
+        Position in `LABEL_KINDS`, or `UNKNOWN`.
     apart : ndarray of int, shape (n,)
         Groups of labels of one object: how many objects the labels tell.
     """
@@ -207,7 +205,7 @@ def _decide(
     named_apart: npt.NDArray[np.int64],
     n_objects: npt.NDArray[np.integer] | None,
 ) -> npt.NDArray[np.int8]:
-    one, several, ambiguous, synonyms = range(len(KINDS))
+    one, several, ambiguous, synonyms = range(len(LABEL_KINDS))
     objects = apart if n_objects is None else np.where(n_objects == UNKNOWN, apart, n_objects)
     kind = np.where(named_apart == 1, synonyms, ambiguous)
     kind = np.where(size == 1, one, kind)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-Map = npt.NDArray[np.floating]
+HeatMap = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
-TOLERANCE = 0.03
+POINTING_TOLERANCE = 0.03
 """Of the pointing game, as a share of the long side: 15 pixels of 500, the long side of VOC's photographs."""
 
 DIFFICULT = 0.25
@@ -55,15 +55,15 @@ class Localised:
     auroc: float
 
 
-MEASURES = tuple(f.name for f in fields(Localised))
+LOCALISATION_MEASURES = tuple(f.name for f in fields(Localised))
 
 
-def localise(found: Map, region: Mask, tolerance: float = TOLERANCE) -> Localised:
+def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
     """Measure a map against the region of an object.
 
     Parameters
     ----------
-    found : ndarray of float, shape (h, w)
+    heatmap : ndarray of float, shape (h, w)
         NaN where nothing is known; such pixels count nowhere.
     region : ndarray of bool, shape (h, w)
     tolerance : float
@@ -80,28 +80,28 @@ def localise(found: Map, region: Mask, tolerance: float = TOLERANCE) -> Localise
     doi 10.1007/s11263-017-1059-x. There the tolerance is 15 pixels.
     Energy: Wang et al. 2020, Score-CAM, section 4.3, doi 10.1109/CVPRW50498.2020.00020, there in boxes.
     """
-    known = ~np.isnan(found)
-    values, inside = found[known], region[known]
+    known = ~np.isnan(heatmap)
+    values, inside = heatmap[known], region[known]
     n = int(inside.sum())
     if not 0 < n < len(inside) or values.min() == values.max():
-        return Localised(*[float("nan")] * len(MEASURES))
+        return Localised(*[float("nan")] * len(LOCALISATION_MEASURES))
     positive = np.maximum(values, 0).astype(np.float64)
     total = positive.sum()
     return Localised(
-        pointing=points_at(found, region),
-        pointing_near=points_at(found, near(region, tolerance)),
+        pointing=points_at(heatmap, region),
+        pointing_near=points_at(heatmap, near(region, tolerance)),
         energy=float(positive[inside].sum() / total) if total else 0.0,
         overlap=_overlap(values, inside, n),
         auroc=_auroc(values, inside, n),
     )
 
 
-def points_at(found: Map, region: Mask) -> float:
+def points_at(heatmap: HeatMap, region: Mask) -> float:
     """Return whether the highest pixel of a map lies in a region; of several, the share that does."""
-    return float(region[found == np.nanmax(found)].mean())
+    return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
-def by_chance(region: Mask, seen: Mask, tolerance: float = TOLERANCE) -> Localised:
+def by_chance(region: Mask, seen: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
     """Return what a map without any sense would reach on average, over the pixels that the network saw."""
     area = float(region[seen].mean())
     return Localised(area, float(near(region, tolerance)[seen].mean()), area, area, 0.5)
@@ -124,7 +124,7 @@ def near(region: Mask, tolerance: float) -> Mask:
     return close
 
 
-def rank_correlation(one: Map, other: Map) -> float:
+def rank_correlation(one: HeatMap, other: HeatMap) -> float:
     """Return Spearman's correlation of two maps over the pixels known of both; NaN where one is constant."""
     known = ~(np.isnan(one) | np.isnan(other))
     if not known.any():
@@ -135,7 +135,7 @@ def rank_correlation(one: Map, other: Map) -> float:
     return float(a @ b / spread) if spread else float("nan")
 
 
-def _overlap(values: Map, inside: Mask, n: int) -> float:
+def _overlap(values: HeatMap, inside: Mask, n: int) -> float:
     """Return the share of the n highest values that is inside; of equal ones at the edge their mean."""
     edge = np.partition(values, len(values) - n)[len(values) - n]
     above, level = values > edge, values == edge
@@ -143,12 +143,12 @@ def _overlap(values: Map, inside: Mask, n: int) -> float:
     return float((inside[above].sum() + left * inside[level].mean()) / n)
 
 
-def _auroc(values: Map, inside: Mask, n: int) -> float:
+def _auroc(values: HeatMap, inside: Mask, n: int) -> float:
     rank_sum = _ranks(values)[inside].sum()
     return float((rank_sum - n * (n + 1) / 2) / (n * (len(values) - n)))
 
 
-def _ranks(values: Map) -> npt.NDArray[np.float64]:
+def _ranks(values: HeatMap) -> npt.NDArray[np.float64]:
     """Return ranks from 1 on; equal values share the mean of theirs."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

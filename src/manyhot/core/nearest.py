@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.checks import check_count
 from manyhot.errors import InputError
 
-CELLS = 4_000_000
+CELLS_AT_ONCE = 4_000_000
 """Similarities held at once. With 1,000 queries 16 MB, and blocks of 4,000 rows, which the cache still holds;
 the product of smaller ones is 10 to 20 % slower."""
 
@@ -30,7 +31,7 @@ NOBODY = -1
 Vectors = npt.NDArray[np.floating]
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None]
+SearchProgress = Callable[[int, int], None]
 
 _NO_FLOOR = np.float32(-2)
 """Below every cosine."""
@@ -68,8 +69,8 @@ def nearest(
     k: int,
     *,
     own: npt.NDArray[np.integer] | None = None,
-    cells: int = CELLS,
-    progress: Progress | None = None,
+    cells: int = CELLS_AT_ONCE,
+    progress: SearchProgress | None = None,
 ) -> Neighbours:
     """Find the k nearest vectors of each query.
 
@@ -105,22 +106,22 @@ def nearest(
     _check_vectors(queries, index, k)
     asked = np.arange(len(queries))
     search = _Search(queries, index, k, _own_rows(own, len(queries), len(index)), cells, len(queries))
-    search.answer(asked, asked, np.arange(len(index)), _Told(progress, len(queries) * len(index)))
+    search.answer(asked, asked, np.arange(len(index)), _Comparisons(progress, len(queries) * len(index)))
     return search.neighbours()
 
 
 def nearest_by_class(
     queries: Vectors,
-    wanted: npt.NDArray[np.integer],
+    pairs: npt.NDArray[np.integer],
     index: Vectors,
     index_class: npt.NDArray[np.integer],
     k: int,
     *,
     own: npt.NDArray[np.integer] | None = None,
-    cells: int = CELLS,
-    progress: Progress | None = None,
+    cells: int = CELLS_AT_ONCE,
+    progress: SearchProgress | None = None,
 ) -> Neighbours:
-    """Find, for each wanted (query, class) pair, the k nearest vectors of that class.
+    """Find, for each (query, class) pair, the k nearest vectors of that class.
 
     No query is compared with vectors of a class that it does not want.
 
@@ -128,7 +129,7 @@ def nearest_by_class(
     ----------
     queries, index, k, own, cells, progress
         As in `nearest`.
-    wanted : ndarray of int, shape (p, 2)
+    pairs : ndarray of int, shape (p, 2)
         A row is a query and a class.
     index_class : ndarray of int, shape (n,)
         The class of each vector of the index, -1 where unknown.
@@ -136,7 +137,7 @@ def nearest_by_class(
     Returns
     -------
     Neighbours
-        Row i answers ``wanted[i]``.
+        Row i answers ``pairs[i]``.
 
     Raises
     ------
@@ -144,35 +145,35 @@ def nearest_by_class(
         As in `nearest`; also if a query does not exist or a class is negative.
     """
     _check_vectors(queries, index, k)
-    _check_wanted(wanted, index_class, len(queries), len(index))
-    wanted = wanted.astype(np.int64)
+    _check_pairs(pairs, index_class, len(queries), len(index))
+    pairs = pairs.astype(np.int64)
     own = _own_rows(own, len(queries), len(index))
-    search = _Search(queries, index, k, own, cells, len(wanted))
-    groups = list(_groups(wanted[:, 1], index_class))
-    told = _Told(progress, sum(len(asked) * len(rows) for asked, rows in groups))
+    search = _Search(queries, index, k, own, cells, len(pairs))
+    groups = list(_groups(pairs[:, 1], index_class))
+    comparisons = _Comparisons(progress, sum(len(asked) * len(rows) for asked, rows in groups))
     for asked, rows in groups:
-        search.answer(asked, wanted[asked, 0], rows, told)
+        search.answer(asked, pairs[asked, 0], rows, comparisons)
     return search.neighbours()
 
 
 def _groups(
-    wanted: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer]
+    classes: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer]
 ) -> Iterator[tuple[Rows, Rows]]:
     """Yield which questions want each class, and the rows of the index that it has, both ascending."""
     by_class = np.argsort(index_class, kind="stable")
-    ordered, asked = index_class[by_class], np.argsort(wanted, kind="stable")
-    edges = np.flatnonzero(np.diff(wanted[asked], prepend=-1, append=-1))
+    ordered, asked = index_class[by_class], np.argsort(classes, kind="stable")
+    edges = np.flatnonzero(np.diff(classes[asked], prepend=-1, append=-1))
     for start, stop in itertools.pairwise(edges):
-        value = wanted[asked[start]]
+        value = classes[asked[start]]
         first, last = np.searchsorted(ordered, value, "left"), np.searchsorted(ordered, value, "right")
         yield asked[start:stop], by_class[first:last]
 
 
 @dataclass
-class _Told:
+class _Comparisons:
     """How many comparisons are done."""
 
-    tell: Progress | None
+    tell: SearchProgress | None
     of: int
     done: int = 0
 
@@ -211,13 +212,13 @@ class _Search:
         blank = (np.unique(np.concatenate([*b, _no_rows()])) for b in (self.blank_queries, self.blank_index))
         return Neighbours(self.rows, self.similarity, *blank)
 
-    def answer(self, asked: Rows, query: Rows, rows: Rows, told: _Told) -> None:
+    def answer(self, asked: Rows, query: Rows, rows: Rows, comparisons: _Comparisons) -> None:
         """Answer the questions `asked`, of which `query` are the queries, among `rows` of the index."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
-            self._answer(asked[start : start + side], query[start : start + side], rows, told)
+            self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
 
-    def _answer(self, asked: Rows, query: Rows, rows: Rows, told: _Told) -> None:
+    def _answer(self, asked: Rows, query: Rows, rows: Rows, comparisons: _Comparisons) -> None:
         raw = _gather(self.queries, query)
         unit = _as_float32(raw)
         blank = _to_directions(unit)
@@ -229,7 +230,7 @@ class _Search:
             near.add(scores, block)
             if near.is_long:
                 near.settle(raw, self.index)
-            told.add(scores.size)
+            comparisons.add(scores.size)
         near.settle(raw, self.index)
         at = asked[near.query], near.places()
         self.rows[at], self.similarity[at] = near.row, near.score
@@ -439,12 +440,11 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
             allowed="one length",
             do="take both from the same model",
         )
-    if k < 1:
-        raise InputError("k must be at least 1.", got=k)
+    check_count(k, "k must be at least 1.", allowed=None)
 
 
-def _check_wanted(
-    wanted: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer], n: int, n_index: int
+def _check_pairs(
+    pairs: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer], n: int, n_index: int
 ) -> None:
     if index_class.shape != (n_index,):
         raise InputError(
@@ -452,13 +452,13 @@ def _check_wanted(
             got=f"shape {index_class.shape}",
             allowed=f"shape {(n_index,)}",
         )
-    if wanted.ndim != 2 or wanted.shape[1] != 2:
-        raise InputError("Wanted are rows of a query and a class.", got=f"shape {wanted.shape}")
-    bad = np.flatnonzero((wanted < 0).any(axis=1) | (wanted[:, 0] >= n))
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise InputError("Pairs are rows of a query and a class.", got=f"shape {pairs.shape}")
+    bad = np.flatnonzero((pairs < 0).any(axis=1) | (pairs[:, 0] >= n))
     if len(bad):
         raise InputError(
             "A query does not exist or a class is negative.",
-            where=f"row {bad[0]} of wanted",
-            got=wanted[bad[0]].tolist(),
+            where=f"row {bad[0]} of pairs",
+            got=pairs[bad[0]].tolist(),
             allowed=f"queries 0 to {n - 1}, classes 0 and up",
         )

@@ -15,18 +15,16 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import entr, expit, gammaln, logit
 
+from manyhot.checks import check_share
 from manyhot.errors import InputError
 
 Ranking = Literal["expected-change", "entropy", "disagreement"]
 
-
 RANKINGS: tuple[str, ...] = get_args(Ranking)
 """By what questions are ranked."""
 
-
 MAX_AHEAD = 50
 """Further answers looked ahead at most: with three kinds of answers they have 1,326 outcomes."""
-
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,7 +90,7 @@ def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: floa
         If `ahead` or `threshold` is out of range, or as in `log_ratios`.
     """
     _check_threshold(threshold)
-    return Outcomes.of(rater, ahead).flips(odds, threshold)
+    return AnswerOutcomes.of(rater, ahead).flips(odds, threshold)
 
 
 def expected_change(
@@ -123,7 +121,7 @@ def expected_change(
     best = np.zeros(len(odds))
     for n in range(1, _checked_ahead(int(steps.max(initial=0))) + 1):
         here = np.flatnonzero(steps >= n)
-        best[here] = np.maximum(best[here], Outcomes.of(rater, n).flips(odds[here], threshold) / n)
+        best[here] = np.maximum(best[here], AnswerOutcomes.of(rater, n).flips(odds[here], threshold) / n)
     return best
 
 
@@ -191,11 +189,13 @@ def settled(
     done = np.abs(odds) >= logit(sure) if sure < 1 else np.zeros(len(odds), bool)
     for n in np.unique(remaining):
         here = np.flatnonzero(remaining == n)
-        done[here] |= Outcomes.of(rater, int(n)).flips(odds[here], threshold) <= at_most
+        done[here] |= AnswerOutcomes.of(rater, int(n)).flips(odds[here], threshold) <= at_most
     return np.asarray(done)
 
 
-def choose(score: Floats, budget: int, open_: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.intp]:
+def choose_questions(
+    score: Floats, budget: int, open_: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.intp]:
     """Return the questions to ask next, the highest score first; among equals the first in their order.
 
     Parameters
@@ -223,7 +223,7 @@ def choose(score: Floats, budget: int, open_: npt.NDArray[np.bool_] | None = Non
 
 
 @dataclass(frozen=True, eq=False)
-class Outcomes:
+class AnswerOutcomes:
     """What a number of further answers may add to the log odds, in ascending order.
 
     Attributes
@@ -240,7 +240,7 @@ class Outcomes:
     above: Floats
 
     @classmethod
-    def of(cls, rater: Floats, n: int) -> Outcomes:
+    def of(cls, rater: Floats, n: int) -> AnswerOutcomes:
         """Return the outcomes of n answers of raters of one quality, of shape (2, A).
 
         Raises
@@ -284,5 +284,4 @@ def _checked_ahead(ahead: int) -> int:
 
 
 def _check_threshold(threshold: float) -> None:
-    if not 0 < threshold < 1:
-        raise InputError("The threshold is no probability.", got=threshold, allowed="between 0 and 1")
+    check_share(threshold, "The threshold is no probability.", one=False, allowed="between 0 and 1")

@@ -1,11 +1,10 @@
-"""Rules that propose labels, and what they cost and find.
+"""Rules that propose labels for people to judge, what they cost and what they find.
 
 A rule is a registered function from an `Ensemble` to `Pairs`: the classes that it proposes for each image.
-Whatever the rule, `propose` adds the original label, for people are to judge it like any other class, and
-leaves out images that need no question. `coverage` counts, image by image, what of the known label sets that
-finds; recall, precision and their intervals are ratios of these counts.
-
-Rules on ranks and thresholds: the union of several models, one model's list, and ReaL's search.
+Built in are the union of several models, one model's list, and ReaL's search. Whatever the rule, `apply_rule`
+adds the original label, for people are to judge it like any other class, and leaves out images that need no
+question. `count_coverage` counts, image by image, what of the known label sets that finds; recall, precision
+and their intervals are ratios of these counts.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.checks import check_one_of, check_share
 from manyhot.core.ensembles import Classes, Ensemble, Pairs, count_models
-from manyhot.core.real_search import Choice, Proposing, search
+from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -28,10 +28,14 @@ LEFT_OUT = ("proposals", "models", "nothing")
 """Images that need no question: those whose only proposal is the original label; those for which it is every
 model's best class; none."""
 
-
 FOLDS = 5
 """Parts of the known images: a rule that learns from four is judged on the fifth."""
 
+RECALL = 0.97
+"""What ReaL wanted, from memory of the paper."""
+
+_EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""
 
 Rule = Callable[[Ensemble], Pairs]
 
@@ -44,14 +48,14 @@ class Proposed:
     ----------
     pairs : Pairs
         The questions. An original label that the rule did not propose has score 0 and no model.
-    given : ndarray of bool, shape (m,)
+    label_only : ndarray of bool, shape (m,)
         Whether a question is there as the original label alone.
     left_out : ndarray of bool, shape (n,)
         Images without questions, whose original label stands.
     """
 
     pairs: Pairs
-    given: npt.NDArray[np.bool_]
+    label_only: npt.NDArray[np.bool_]
     left_out: npt.NDArray[np.bool_]
 
 
@@ -64,13 +68,13 @@ class Coverage:
     """
 
     labels: npt.NDArray[np.int64]
-    found: npt.NDArray[np.int64]
+    proposed: npt.NDArray[np.int64]
     questions: npt.NDArray[np.int64]
     valid: npt.NDArray[np.int64]
     unasked: npt.NDArray[np.int64]
 
 
-def propose(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> Proposed:
+def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> Proposed:
     """Apply a rule, add the original labels, and leave out images that need no question.
 
     Parameters
@@ -86,10 +90,7 @@ def propose(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> 
     InputError
         If `leave_out` is none of these, or as the rule.
     """
-    if leave_out not in LEFT_OUT:
-        raise InputError(
-            "This is no kind of images to leave out.", got=leave_out, allowed=", ".join(LEFT_OUT)
-        )
+    check_one_of(leave_out, LEFT_OUT, "This is no kind of images to leave out.")
     pairs, given = _with_labels(ensemble, rule(ensemble))
     others = pairs.class_id != ensemble.label[pairs.image]
     if leave_out == "proposals":
@@ -103,7 +104,7 @@ def propose(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> 
     return Proposed(pairs.where(keep), given[keep], left_out)
 
 
-def coverage(
+def count_coverage(
     ensemble: Ensemble, proposed: Proposed, images: npt.NDArray[np.integer] | None = None
 ) -> Coverage:
     """Count what of the known label sets was proposed; of all images that have one, or of the given ones.
@@ -112,20 +113,20 @@ def coverage(
     stands without a question.
     """
     images = ensemble.known_images if images is None else images
-    assert ensemble.known is not None
+    assert ensemble.label_sets is not None
     keys = proposed.pairs.keys(ensemble.n_classes)
-    state = states(ensemble.known, keys)
+    state = states(ensemble.label_sets, keys)
     sums = [
         np.bincount(proposed.pairs.image, weights, len(ensemble)).astype(np.int64)[images]
         for weights in (None, state == YES, state == NOT_ASKED)
     ]
     questions, valid, unasked = sums
     label_found = proposed.left_out & label_is_valid(ensemble)
-    return Coverage(ensemble.known.size[images], valid + label_found[images], questions, valid, unasked)
+    return Coverage(ensemble.label_sets.size[images], valid + label_found[images], questions, valid, unasked)
 
 
 def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", folds: int = FOLDS) -> Coverage:
-    """Count as `coverage` does, each known image under a rule that has not seen its label set.
+    """Count as `count_coverage` does, each known image under a rule that has not seen its label set.
 
     A rule that was chosen for its precision on some images is less precise on others. The known images are
     dealt out in turn into `folds` parts.
@@ -133,13 +134,13 @@ def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", fo
     images = ensemble.known_images
     folds = min(folds, len(images))
     if folds < 2:
-        return coverage(ensemble, propose(ensemble, rule, leave_out=leave_out))
+        return count_coverage(ensemble, apply_rule(ensemble, rule, leave_out=leave_out))
     counts = np.zeros((5, len(images)), np.int64)
     for fold in range(folds):
         held = np.arange(len(images)) % folds == fold
-        proposed = propose(ensemble.knowing(images[~held]), rule, leave_out=leave_out)
-        c = coverage(ensemble, proposed, images[held])
-        counts[:, held] = (c.labels, c.found, c.questions, c.valid, c.unasked)
+        proposed = apply_rule(ensemble.knowing(images[~held]), rule, leave_out=leave_out)
+        c = count_coverage(ensemble, proposed, images[held])
+        counts[:, held] = (c.labels, c.proposed, c.questions, c.valid, c.unasked)
     return Coverage(*counts)
 
 
@@ -163,35 +164,29 @@ def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, npt.NDArray[n
     return joined, order >= len(pairs)
 
 
-def among(wanted: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return which numbers are among ascending ones."""
     if not len(keys):
-        return np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.asarray(keys[at] == wanted)
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    return np.asarray(keys[at] == values)
 
 
-def states(known: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Return what is known about each pair, given as ascending numbers; `NOT_ASKED` where nothing is."""
     # Where noes are not recorded, a class that is not listed may have been answered with no.
-    listed = np.full(len(keys), NOT_ASKED if known.asked_known else NO, np.uint8)
-    theirs = known.rows * known.n_classes + known.classes
+    listed = np.full(len(keys), NOT_ASKED if label_sets.asked_known else NO, np.uint8)
+    theirs = label_sets.rows * label_sets.n_classes + label_sets.classes
     there = among(theirs, keys)
-    listed[np.searchsorted(keys, theirs[there])] = known.state[there]
+    listed[np.searchsorted(keys, theirs[there])] = label_sets.state[there]
     return listed
 
 
 def label_is_valid(ensemble: Ensemble) -> npt.NDArray[np.bool_]:
     """Return whether the original label is in the known label set of each image, shape (n,)."""
-    assert ensemble.known is not None
+    assert ensemble.label_sets is not None
     label = ensemble.label
-    return np.asarray(ensemble.known.hits(np.where(label == NO_LABEL, -3, label)[:, None])[:, 0])
-
-
-def check_share(name: str, value: float) -> None:
-    """Refuse what is no share."""
-    if not 0 < value <= 1:
-        raise InputError(f"The {name} is a share.", got=value, allowed="over 0, up to 1")
+    return np.asarray(ensemble.label_sets.hits(np.where(label == NO_LABEL, -3, label)[:, None])[:, 0])
 
 
 def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
@@ -203,14 +198,6 @@ def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
             allowed="label sets or golden answers of some of the images",
             do=do or "give them with --known",
         )
-
-
-RECALL = 0.97
-"""What ReaL wanted, from memory of the paper."""
-
-
-_EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""
 
 
 @register("proposer", "union", monotone=True)
@@ -247,7 +234,7 @@ def union(
 
 
 @register("proposer", "top-k")
-def top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
+def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
     """The k best classes of one model, as Multilabelfy shows its raters the 20 of EVA-02.
 
     Parameters
@@ -315,7 +302,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     ----------
     Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
     """
-    check_share("recall", recall)
+    check_share(recall, "The recall is a share.", allowed="over 0, up to 1")
     check_known(ensemble, "real-search")
     order = sorted(range(len(ensemble.names)), key=lambda m: ensemble.names[m])
     ranked = ensemble.only(order)
@@ -330,7 +317,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
             allowed=f"up to {float(proposing.loosest().recall[0]):.4f}, which all models together reach",
             do="lower the recall, or add models or longer lists",
         )
-    about = _told(ranked, choice, limits)
+    about = _about(ranked, choice, limits)
     picked = [_up_to(ranked, m, by, limits[m][code - 1]) for m, code in enumerate(choice.codes) if code > 0]
     return replace(count_models(picked, ensemble.n_classes) if picked else _nothing(), about=about)
 
@@ -362,19 +349,19 @@ def _one_model(ensemble: Ensemble, model: str) -> int:
     return ensemble.names.index(model)
 
 
-def _thresholds(ensemble: Ensemble, given: float | Mapping[str, float]) -> list[float]:
-    if not isinstance(given, Mapping):
-        return [float(given)] * len(ensemble.names)
-    strange = sorted(set(given) ^ set(ensemble.names))
+def _thresholds(ensemble: Ensemble, threshold: float | Mapping[str, float]) -> list[float]:
+    if not isinstance(threshold, Mapping):
+        return [float(threshold)] * len(ensemble.names)
+    strange = sorted(set(threshold) ^ set(ensemble.names))
     if strange:
         raise InputError(
             f"The model {strange[0]!r} has no threshold."
             if strange[0] in ensemble.names
             else f"There is a threshold of {strange[0]!r}, but no predictions.",
-            got=", ".join(given),
+            got=", ".join(threshold),
             allowed=", ".join(ensemble.names),
         )
-    return [float(given[name]) for name in ensemble.names]
+    return [float(threshold[name]) for name in ensemble.names]
 
 
 def _from(ensemble: Ensemble, m: int, k: int, values: npt.NDArray[np.floating], limit: float) -> Classes:
@@ -410,12 +397,12 @@ def _up_to(ensemble: Ensemble, m: int, by: str, limit: float) -> Classes:
 
 def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
     """Return what each model proposes at each threshold, of images that are all known."""
-    assert sub.known is not None
+    assert sub.label_sets is not None
     loosest = [_up_to(sub, m, by, each[-1]) for m, each in enumerate(limits)]
     universe = count_models(loosest, sub.n_classes)
     universe = universe.where(universe.class_id != sub.label[universe.image])
     keys = universe.keys(sub.n_classes)
-    right = states(sub.known, keys) == YES
+    right = states(sub.label_sets, keys) == YES
     valid, labelled = label_is_valid(sub), sub.label != NO_LABEL
     # Each at its bit: what is right first. Images without a label add no question.
     pair_at, image_at = _ranks(~right), _ranks(np.where(valid, 0, np.where(labelled, 1, 2)))
@@ -437,7 +424,7 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
         return [pairs[:, :n_right], images[:, :n_valid], pairs[:, n_right:], images[:, n_valid:n_labelled]]
 
     models = map(flags, range(len(limits)))
-    return Proposing.of(models, n_labels=int(sub.known.size.sum()), n_given=n_valid)
+    return Proposing.of(models, n_labels=int(sub.label_sets.size.sum()), n_given=n_valid)
 
 
 def _ranks(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -462,7 +449,7 @@ def _first_level(
     return np.where(places == 0, 0, np.searchsorted(-np.array(limits), -values))
 
 
-def _told(ensemble: Ensemble, choice: Choice, limits: list[list[float]]) -> dict[str, Any]:
+def _about(ensemble: Ensemble, choice: ModelChoice, limits: list[list[float]]) -> dict[str, Any]:
     chosen = {ensemble.names[m]: limits[m][c - 1] for m, c in enumerate(choice.codes) if c > 0}
     return {
         "models": chosen,

@@ -11,8 +11,8 @@ nobody was asked about, or that are unclear, are left out of account. Where a so
 Each metric rests on two counts for each positive: its `depth`, how many cells of its group score at least as
 much, and its `hits`, how many of those are positives. A group is a class, an image, or everything. Times
 below are for 50,000 × 1,000 float32 scores on one core (``benchmarks/dense.py``).
-
-Walks past the positives of a group: how much weighs at or above each, under any weights of images.
+Under weights of images a count is the weight of the cells at or above a positive; a `Walk` past the positives
+of a group sums it up.
 """
 
 from __future__ import annotations
@@ -34,21 +34,13 @@ from manyhot.registry import register
 ROWS = 256
 """Images worked on at once: 1 MB of float32 scores of 1,000 classes stays in the second-level cache."""
 
-
-COLUMNS = 16
+CLASSES_AT_ONCE = 16
 """Classes copied out at once: 16 float32 fill the cache line that a row's read brings in anyway."""
 
-
 Floats = npt.NDArray[np.floating]
-
-
 Ints = npt.NDArray[np.integer]
-
-
-_Group = Literal["class", "image", "all"]
-
-
 Weigh = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+_Group = Literal["class", "image", "all"]
 
 
 @register("metric", "map_macro", better="higher", needs="scores")
@@ -74,13 +66,13 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     The first weighted evaluation sorts once (0.7 s) and keeps 2 bytes, or 4 above 65,536 images, for each
     cell not below the lowest positive of its class; a later one takes 0.03 s.
     """
-    found = _standing(case, "class", masked=masked)
-    if found is None:
+    standing = _standing(case, "class", masked=masked)
+    if standing is None:
         return undefined(len(case.labels))
     walks = functools.cache(
-        lambda: _walks_in_class(case, found) if found.asked is None else _walks_asked(found)
+        lambda: _walks_in_class(case, standing) if standing.asked is None else _walks_asked(standing)
     )
-    return _pooled_precision(found, lambda w: weigh(walks(), w))
+    return _pooled_precision(standing, lambda w: weigh(walks(), w))
 
 
 @register("metric", "map_micro", better="higher", needs="scores")
@@ -104,14 +96,14 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     positives (3 s) and keeps that: 2 bytes a cell, 4 with more than 65,535 distinct scores. A later one
     takes 0.09 s.
     """
-    found = _standing(case, "all", masked=masked)
-    if found is None:
+    standing = _standing(case, "all", masked=masked)
+    if standing is None:
         return undefined(len(case.labels))
-    if found.asked is not None:
-        walks = functools.cache(lambda: _walks_asked(found))
-        return _pooled_precision(found, lambda w: weigh(walks(), w))
-    places = functools.cache(lambda: _places(case, np.unique(found.score)))
-    return _pooled_precision(found, lambda w: _weigh_places(found, places(), w))
+    if standing.asked is not None:
+        walks = functools.cache(lambda: _walks_asked(standing))
+        return _pooled_precision(standing, lambda w: weigh(walks(), w))
+    places = functools.cache(lambda: _places(case, np.unique(standing.score)))
+    return _pooled_precision(standing, lambda w: _weigh_places(standing, places(), w))
 
 
 @register("metric", "map_image", better="higher", needs="scores")
@@ -140,10 +132,10 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     here, but breaks ties by an unstable sort, so that its value depends on the platform where scores tie;
     without ties the two are equal.
     """
-    found = _standing(case, "image", masked=masked)
-    if found is None:
+    standing = _standing(case, "image", masked=masked)
+    if standing is None:
         return undefined(len(case.labels))
-    return mean_over(_image_precision(found), found.positives > 0)
+    return mean_over(_image_precision(standing), standing.positives > 0)
 
 
 @register("metric", "lrap", better="higher", needs="scores")
@@ -166,10 +158,12 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
     -----
     Deviation: scikit-learn counts images without a positive or without a negative as 1.
     """
-    found = _standing(case, "image", masked=masked)
-    if found is None:
+    standing = _standing(case, "image", masked=masked)
+    if standing is None:
         return undefined(len(case.labels))
-    return mean_over(_image_precision(found), (found.positives > 0) & (found.positives < found.cells))
+    return mean_over(
+        _image_precision(standing), (standing.positives > 0) & (standing.positives < standing.cells)
+    )
 
 
 @register("metric", "coverage", better="lower", needs="scores", unit="classes")
@@ -191,12 +185,12 @@ def coverage(case: Case) -> Estimate:
 
     Deviation: scikit-learn counts an image without positives as 0.
     """
-    found = _standing(case, "image")
-    if found is None:
+    standing = _standing(case, "image")
+    if standing is None:
         return undefined(len(case.labels))
     deepest = np.zeros(len(case.labels))
-    np.maximum.at(deepest, found.image, found.depth)
-    return mean_over(deepest, found.positives > 0)
+    np.maximum.at(deepest, standing.image, standing.depth)
+    return mean_over(deepest, standing.positives > 0)
 
 
 @register("metric", "ranking_loss", better="lower", needs="scores")
@@ -219,16 +213,16 @@ def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
     -----
     Deviation: scikit-learn counts images without a positive or without a negative as 0.
     """
-    found = _standing(case, "image", masked=masked)
-    if found is None:
+    standing = _standing(case, "image", masked=masked)
+    if standing is None:
         return undefined(len(case.labels))
-    wrong = np.bincount(found.image, found.depth - found.hits, minlength=len(case.labels))
-    pairs = found.positives * (found.cells - found.positives)
+    wrong = np.bincount(standing.image, standing.depth - standing.hits, minlength=len(case.labels))
+    pairs = standing.positives * (standing.cells - standing.positives)
     return mean_over(wrong / np.maximum(pairs, 1), pairs > 0)
 
 
 @dataclass(frozen=True)
-class Cells:
+class AnsweredCells:
     """The (image, class) cells of usable images that were answered yes or no.
 
     Attributes
@@ -246,11 +240,11 @@ class Cells:
     score: Floats
     yes: npt.NDArray[np.bool_]
 
-    def __getitem__(self, chosen: npt.NDArray[np.bool_] | Ints) -> Cells:
-        return Cells(self.image[chosen], self.classes[chosen], self.score[chosen], self.yes[chosen])
+    def __getitem__(self, chosen: npt.NDArray[np.bool_] | Ints) -> AnsweredCells:
+        return AnsweredCells(self.image[chosen], self.classes[chosen], self.score[chosen], self.yes[chosen])
 
 
-def known_cells(case: Case) -> Cells:
+def answered_cells(case: Case) -> AnsweredCells:
     """Return the cells answered yes or no of usable images.
 
     Raises
@@ -268,7 +262,7 @@ def known_cells(case: Case) -> Cells:
         )
     known = np.flatnonzero(((labels.state == YES) | (labels.state == NO)) & labels.usable[labels.rows])
     image, classes = labels.rows[known], labels.classes[known]
-    cells = Cells(image, classes, comparable(scores[image, classes]), labels.state[known] == YES)
+    cells = AnsweredCells(image, classes, comparable(scores[image, classes]), labels.state[known] == YES)
     missing = np.isnan(cells.score)
     if missing.any():
         raise InputError(
@@ -324,7 +318,7 @@ def _standing(case: Case, by: _Group, *, masked: bool = False) -> _Standing | No
     labels = case.labels
     if case.scores is None or (masked and not labels.asked_known):
         return None
-    known = known_cells(case)
+    known = answered_cells(case)
     if not known.yes.any():
         return None
     group = {"class": known.classes, "image": known.image, "all": np.zeros_like(known.image)}[by]
@@ -353,7 +347,7 @@ def _at_or_above(group: Ints, score: Floats) -> npt.NDArray[np.intp]:
     return end - start
 
 
-def _depth_in_image(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
+def _depth_in_image(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
     # Summing bools into the smallest type that can hold the count is twice as fast as into int64.
     depth = np.empty(len(positive.score), np.intp)
     count = np.min_scalar_type(case.labels.n_classes)
@@ -364,7 +358,7 @@ def _depth_in_image(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
     return depth
 
 
-def _depth_in_class(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
+def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
     # What lies below the lowest positive of its class never counts: of informative scores a quarter is left
     # to sort (0.23 s instead of 1.0 s), and finding the few positives in the sorted rest costs nothing.
     depth = np.empty(len(positive.score), np.intp)
@@ -376,7 +370,7 @@ def _depth_in_class(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
     return depth
 
 
-def _depth_in_all(case: Case, positive: Cells) -> npt.NDArray[np.intp]:
+def _depth_in_all(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
     # Sorting 256 rows at once and searching all positives in them keeps the memory at two blocks.
     scores, usable = scores_of(case), case.labels.usable
     distinct, place = np.unique(positive.score, return_inverse=True)
@@ -395,10 +389,10 @@ def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, Floats]]:
     The scores, of shape (n,), lie one after the other and are overwritten later on.
     """
     scores = scores_of(case)
-    copy = np.empty((COLUMNS, len(scores)), np.result_type(scores.dtype, np.float32))
+    copy = np.empty((CLASSES_AT_ONCE, len(scores)), np.result_type(scores.dtype, np.float32))
     edges = np.searchsorted(classes, np.arange(case.labels.n_classes + 1))
-    for first in range(0, case.labels.n_classes, COLUMNS):
-        last = min(first + COLUMNS, case.labels.n_classes)
+    for first in range(0, case.labels.n_classes, CLASSES_AT_ONCE):
+        last = min(first + CLASSES_AT_ONCE, case.labels.n_classes)
         for start in range(0, len(scores), ROWS):  # in tiles: three times as fast as one strided copy
             copy[: last - first, start : start + ROWS] = scores[start : start + ROWS, first:last].T
         for c in range(first, last):
@@ -406,25 +400,27 @@ def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, Floats]]:
                 yield slice(edges[c], edges[c + 1]), copy[c - first]
 
 
-def _image_precision(found: _Standing) -> npt.NDArray[np.float64]:
-    total = np.bincount(found.image, found.hits / found.depth, minlength=len(found.positives))
-    return total / np.maximum(found.positives, 1)
+def _image_precision(standing: _Standing) -> npt.NDArray[np.float64]:
+    total = np.bincount(standing.image, standing.hits / standing.depth, minlength=len(standing.positives))
+    return total / np.maximum(standing.positives, 1)
 
 
-def _pooled_precision(found: _Standing, weigh_depth: Weigh) -> Pooled:
+def _pooled_precision(standing: _Standing, weigh_depth: Weigh) -> Pooled:
     """Return the mean over groups of average precision; `weigh_depth` gives `depth` under weights."""
-    hit_walks = functools.cache(lambda: [walk(found.image[p], found.hits[p]) for p in _parts(found.group)])
+    hit_walks = functools.cache(
+        lambda: [walk(standing.image[p], standing.hits[p]) for p in _parts(standing.group)]
+    )
 
     def value(weights: Weights | None = None) -> float:
         if weights is None:
-            return _group_mean(found.group, found.hits / found.depth, np.ones(len(found.group)))
+            return _group_mean(standing.group, standing.hits / standing.depth, np.ones(len(standing.group)))
         w = np.asarray(weights, np.float64)
-        gain = w[found.image]
+        gain = w[standing.image]
         precision = np.zeros(len(gain))
         np.divide(weigh(hit_walks(), w), weigh_depth(w), out=precision, where=gain > 0)
-        return _group_mean(found.group, precision, gain)
+        return _group_mean(standing.group, precision, gain)
 
-    return Pooled(value, found.cells > 0)
+    return Pooled(value, standing.cells > 0)
 
 
 def _group_mean(group: Ints, values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
@@ -440,24 +436,24 @@ def _parts(group: Ints) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def _walks_asked(found: _Standing) -> list[Walk]:
-    assert found.asked is not None  # for the type checker
-    group, image = found.asked
-    parts = _parts(found.group)
-    starts = np.searchsorted(group, [found.group[part.start] for part in parts])
-    depths = [found.depth[part] for part in parts]
+def _walks_asked(standing: _Standing) -> list[Walk]:
+    assert standing.asked is not None  # for the type checker
+    group, image = standing.asked
+    parts = _parts(standing.group)
+    starts = np.searchsorted(group, [standing.group[part.start] for part in parts])
+    depths = [standing.depth[part] for part in parts]
     return [
         walk(image[start : start + depth[-1]], depth) for start, depth in zip(starts, depths, strict=True)
     ]
 
 
-def _walks_in_class(case: Case, found: _Standing) -> list[Walk]:
+def _walks_in_class(case: Case, standing: _Standing) -> list[Walk]:
     small = np.min_scalar_type(len(case.labels) - 1)
     walks = []
-    for part, column in _columns(case, found.group):
-        images = np.flatnonzero((column >= found.score[part][-1]) & case.labels.usable)
+    for part, column in _columns(case, standing.group):
+        images = np.flatnonzero((column >= standing.score[part][-1]) & case.labels.usable)
         best_first = np.argsort(column[images])[::-1]
-        walks.append(walk(images[best_first].astype(small), found.depth[part]))
+        walks.append(walk(images[best_first].astype(small), standing.depth[part]))
     return walks
 
 
@@ -471,10 +467,10 @@ def _places(case: Case, distinct: Floats) -> npt.NDArray[np.unsignedinteger]:
     return places
 
 
-def _weigh_places(found: _Standing, places: Ints, w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _weigh_places(standing: _Standing, places: Ints, w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the weight of all cells at or above each positive."""
-    distinct, rank = np.unique(found.score, return_inverse=True)
-    w = np.where(found.cells > 0, w, 0.0)
+    distinct, rank = np.unique(standing.score, return_inverse=True)
+    w = np.where(standing.cells > 0, w, 0.0)
     total = np.zeros(len(distinct) + 1)
     for start in range(0, len(places), ROWS):
         block = places[start : start + ROWS]

@@ -9,23 +9,19 @@ from numpy import typing as npt
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from manyhot.core.agreement import Measure
-from manyhot.core.answers import N_ANSWERS, YES, Answers, Golden
+from manyhot.core.agreement import VoteMeasure
+from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
-
 Z = float(ndtri((1 + LEVEL) / 2))
-
 
 SPAMMER, FEWEST_GOLDEN = 0.2, 10
 """A spammer's informedness is below this, with so many answers at least under each truth."""
 
-
 COPIER, FEWEST_ERRORS = 0.8, 20
 """Copiers share this part of their errors, of which there are so many at least."""
-
 
 TOO_FAST, FEWEST_PAGES = 1 / 3, 10
 """Who is too fast takes less than this part of the median rater's time, over so many pages at least."""
@@ -142,7 +138,7 @@ class Quality:
         return found
 
 
-def golden_quality(golden: Golden) -> Quality:
+def golden_quality(golden: GoldenAnswers) -> Quality:
     """Return raters' quality on golden questions."""
     answers = golden.answers
     truth, image = golden.truth()[answers.question], golden.images[answers.question]
@@ -174,7 +170,7 @@ def peer_quality(answers: Answers, image: npt.NDArray[np.integer] | None = None)
     )
 
 
-def golden_measures(golden: Golden, *, resamples: int, rng: np.random.Generator) -> list[Measure]:
+def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Generator) -> list[VoteMeasure]:
     """Return the means over raters on golden questions, and what somebody has who always says no.
 
     Parameters
@@ -209,10 +205,10 @@ def golden_measures(golden: Golden, *, resamples: int, rng: np.random.Generator)
         known = values[~np.isnan(values)]
         mean = float(known.mean()) if len(known) else float("nan")
         lo, hi = _interval(_mean_of_drawn(_share(*sums), of_raters.T))
-        measures.append(Measure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
+        measures.append(VoteMeasure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
     no, all_ = (of_images @ np.bincount(image[kept], minlength=len(names)) for kept in (~truth, truth | True))
     lo, hi = _interval(_share(no, all_))
-    return [*measures, Measure("always_no", always_no(golden), lo, hi, len(golden), 0)]
+    return [*measures, VoteMeasure("always_no", always_no(golden), lo, hi, len(golden), 0)]
 
 
 def _drawn(n: int, resamples: int, rng: np.random.Generator) -> Floats:
@@ -240,7 +236,7 @@ def _net_share_below(shares: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class RaterPairs:
     """Raters who answered the same questions, a < b; each array has shape (P,).
 
     Attributes
@@ -268,7 +264,7 @@ class Pairs:
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 
-def rater_pairs(answers: Answers) -> Pairs:
+def rater_pairs(answers: Answers) -> RaterPairs:
     """Return all pairs of raters who have a question in common."""
     symbols = answers.rater.astype(np.int64) * N_ANSWERS + answers.answer
     said = csr_array(
@@ -279,8 +275,8 @@ def rater_pairs(answers: Answers) -> Pairs:
     upper = both.row // N_ANSWERS < both.col // N_ANSWERS
     row, column, count = both.row[upper], both.col[upper], both.data[upper]
     keys = (row // N_ANSWERS).astype(np.int64) * answers.n_raters + column // N_ANSWERS
-    known, pair = np.unique(keys, return_inverse=True)
-    size = len(known)
+    pairs, pair = np.unique(keys, return_inverse=True)
+    size = len(pairs)
     n = np.bincount(pair, count, size)
     agreement = np.bincount(pair, count * (row % N_ANSWERS == column % N_ANSWERS), size) / n
     chance = np.zeros(size)
@@ -289,16 +285,16 @@ def rater_pairs(answers: Answers) -> Pairs:
         chance += of_a * of_b
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa = (agreement - chance) / (1 - chance)
-    wrong, same = _errors(answers, known)
-    a, b = np.divmod(known, max(answers.n_raters, 1))
-    return Pairs(a, b, n.astype(np.int64), agreement, kappa, wrong, same)
+    wrong, same = _errors(answers, pairs)
+    a, b = np.divmod(pairs, max(answers.n_raters, 1))
+    return RaterPairs(a, b, n.astype(np.int64), agreement, kappa, wrong, same)
 
 
 def _errors(
-    answers: Answers, known: npt.NDArray[np.int64]
+    answers: Answers, pairs: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return questions on which one of a pair is against the others, and on which both are alike."""
-    wrong, same = np.zeros(len(known), np.int64), np.zeros(len(known), np.int64)
+    wrong, same = np.zeros(len(pairs), np.int64), np.zeros(len(pairs), np.int64)
     order = np.lexsort((answers.rater, answers.question))
     total = np.bincount(answers.question, minlength=answers.n_questions)
     start = np.concatenate([[0], np.cumsum(total)])[:-1]
@@ -309,9 +305,9 @@ def _errors(
         for i in range(votes):
             for j in range(i + 1, votes):
                 both, alike = _against(counts, answer[:, i], answer[:, j])
-                at = np.searchsorted(known, rater[:, i] * answers.n_raters + rater[:, j])
-                wrong += np.bincount(at[both], minlength=len(known))
-                same += np.bincount(at[alike], minlength=len(known))
+                at = np.searchsorted(pairs, rater[:, i] * answers.n_raters + rater[:, j])
+                wrong += np.bincount(at[both], minlength=len(pairs))
+                same += np.bincount(at[alike], minlength=len(pairs))
     return wrong, same
 
 
@@ -354,7 +350,7 @@ def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> npt.NDArray[np.bo
     return found
 
 
-def always_no(golden: Golden) -> float:
+def always_no(golden: GoldenAnswers) -> float:
     """Return the accuracy on golden questions of somebody who always says no; NaN without any."""
     return float(1 - golden.truth().mean()) if len(golden) else float("nan")
 

@@ -17,18 +17,14 @@ from numpy import typing as npt
 
 Bits = npt.NDArray[np.uint64]
 
-
 Codes = npt.NDArray[np.int64]
-
 
 BUDGET = 2**29
 """What an exhaustive search may cost: combinations times words. 19 models with 8 thresholds on 150 images
 come to 2**19 * 8 * 70."""
 
-
 _OVERHEAD = 16
 """What a combination costs beside its words."""
-
 
 _TABLE = 2**18
 """Words of the unions of the first models, which are kept; the others are added one combination at a time."""
@@ -75,22 +71,22 @@ class Proposing:
             bits.append(np.concatenate([np.zeros_like(words[:1]), words]))
         return cls(np.stack(bits), edges, n_labels, n_given)
 
-    def measure(self, unions: Bits, axis: int = 0) -> Measured:
+    def measure(self, unions: Bits, axis: int = 0) -> UnionCounts:
         """Count what N unions propose, whose words lie along `axis`."""
         counts = np.bitwise_count(unions)
         first, second, third = np.split(counts, self.edges, axis=axis)
         right = first.sum(axis, dtype=np.int64)
         valid = right + second.sum(axis, dtype=np.int64)
         asked = valid + third.sum(axis, dtype=np.int64)
-        return Measured((right + self.n_given) / max(self.n_labels, 1), valid, asked)
+        return UnionCounts((right + self.n_given) / max(self.n_labels, 1), valid, asked)
 
-    def loosest(self) -> Measured:
+    def loosest(self) -> UnionCounts:
         """Count what all models at their loosest propose, N = 1."""
         return self.measure(_union(self.bits[:, -1])[:, None])
 
 
 @dataclass(frozen=True)
-class Measured:
+class UnionCounts:
     """Recall, questions answered with yes, and questions, each of shape (N,)."""
 
     recall: npt.NDArray[np.float64]
@@ -104,7 +100,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """A threshold for each model, from 1, or 0 for a model that is left out.
 
     Attributes
@@ -122,7 +118,7 @@ class Choice:
     precision: float
     how: str
 
-    def better_than(self, other: Choice | None) -> bool:
+    def better_than(self, other: ModelChoice | None) -> bool:
         """Whether it asks better questions, or as good ones with fewer models."""
         if other is None:
             return True
@@ -130,7 +126,7 @@ class Choice:
         return mine > theirs
 
 
-def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | None:
+def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice | None:
     """Find the models and thresholds of the highest precision with a recall of at least `recall`.
 
     Among equals the one with fewer models is taken, then the one that comes first. None if even all models
@@ -157,7 +153,7 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | Non
         every = [np.arange(levels + 1)] * n_models
         return _exhaustive(p, every, recall, "all")
     if levels * 2**n_models * cost <= budget:
-        best: Choice | None = None
+        best: ModelChoice | None = None
         for level in range(1, levels + 1):
             found = _exhaustive(p, [np.array([0, level])] * n_models, recall, "sets")
             best = found if found is not None and found.better_than(best) else best
@@ -166,12 +162,12 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> Choice | Non
     return _by_steps(p, recall)
 
 
-def _by_steps(p: Proposing, recall: float) -> Choice:
+def _by_steps(p: Proposing, recall: float) -> ModelChoice:
     """Start with all models at the tightest and the loosest level that reach the recall, and go on."""
     n_models, levels, _ = p.bits.shape
     starts = [_chosen(p, np.full(n_models, level), "steps") for level in range(1, levels)]
     fine = [c for c in starts if c.recall >= recall]
-    best: Choice | None = None
+    best: ModelChoice | None = None
     for start in (fine[0], fine[-1]):
         found = _improved(p, start, recall)
         best = found if found.better_than(best) else best
@@ -179,8 +175,8 @@ def _by_steps(p: Proposing, recall: float) -> Choice:
     return best
 
 
-def _exhaustive(p: Proposing, codes: Sequence[Codes], recall: float, how: str) -> Choice | None:
-    best: Choice | None = None
+def _exhaustive(p: Proposing, codes: Sequence[Codes], recall: float, how: str) -> ModelChoice | None:
+    best: ModelChoice | None = None
     for chosen, unions in _unions(p, codes):
         m = p.measure(unions)
         precision = np.where(m.recall >= recall, m.precision, -1)
@@ -188,7 +184,7 @@ def _exhaustive(p: Proposing, codes: Sequence[Codes], recall: float, how: str) -
         if precision[top[0]] < 0 or (best is not None and precision[top[0]] < best.precision):
             continue
         fewest = top[np.argmin((chosen[top] > 0).sum(1))]
-        found = Choice(chosen[fewest], float(m.recall[fewest]), float(precision[fewest]), how)
+        found = ModelChoice(chosen[fewest], float(m.recall[fewest]), float(precision[fewest]), how)
         best = found if found.better_than(best) else best
     return best
 
@@ -208,7 +204,7 @@ def _unions(p: Proposing, codes: Sequence[Codes]) -> Iterator[tuple[Codes, Bits]
         yield np.hstack([inner, np.tile(np.array(outer, np.int64), (len(inner), 1))]), table | base[:, None]
 
 
-def _improved(p: Proposing, start: Choice, recall: float) -> Choice:
+def _improved(p: Proposing, start: ModelChoice, recall: float) -> ModelChoice:
     """Change one model, or take one out and change another, as long as that gives a better choice."""
     best = start
     while True:
@@ -229,14 +225,16 @@ def _without_one(codes: Codes) -> Iterator[Codes]:
         yield without
 
 
-def _best_of(p: Proposing, moves: Iterator[tuple[Codes, Bits]], recall: float, how: str) -> Choice | None:
+def _best_of(
+    p: Proposing, moves: Iterator[tuple[Codes, Bits]], recall: float, how: str
+) -> ModelChoice | None:
     """Return the best of choices that come some at a time, shapes (N, M) and (N, W)."""
-    best: Choice | None = None
+    best: ModelChoice | None = None
     for codes, unions in moves:
         m = p.measure(unions, axis=1)
         precision = np.where(m.recall >= recall, m.precision, -1)
         for i in np.flatnonzero(precision >= (0 if best is None else best.precision)):
-            found = Choice(codes[i], float(m.recall[i]), float(precision[i]), how)
+            found = ModelChoice(codes[i], float(m.recall[i]), float(precision[i]), how)
             best = found if found.better_than(best) else best
     return best
 
@@ -268,9 +266,9 @@ def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
         before |= row
 
 
-def _chosen(p: Proposing, codes: Codes, how: str) -> Choice:
+def _chosen(p: Proposing, codes: Codes, how: str) -> ModelChoice:
     m = p.measure(_union(p.bits[np.arange(len(codes)), codes])[:, None])
-    return Choice(codes, float(m.recall[0]), float(m.precision[0]), how)
+    return ModelChoice(codes, float(m.recall[0]), float(m.precision[0]), how)
 
 
 def _union(rows: Bits) -> Bits:

@@ -1,10 +1,10 @@
-"""Intervals: the percentile bootstrap over images for many models at once, Wilson's, and pairs.
+"""Intervals: the percentile bootstrap over images for many models at once, Wilson's, and pairs of models.
 
 A resample is a row of counts, how often each image was drawn. The value of a ratio metric under a resample
 is then a matrix product of counts and per-image numerators over one of counts and denominators, for all
 models in one call, from the same resamples: differences of models are paired by construction.
 
-Overlapping slices as unions of disjoint cells: one pass over the images serves all slices.
+Overlapping slices are unions of disjoint `Cells`, so that one pass over the images serves all slices.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from manyhot.core.estimates import Ratio
 LEVEL = 0.95
 """Coverage of every interval."""
 
-
 _CHUNK = 125
 """Resamples converted to float32 at once: 25 MB for 50,000 images."""
-
 
 Floats = npt.NDArray[np.float32]
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.ranking import ROWS, Cells, Floats, Ints, comparable, known_cells, scores_of
+from manyhot.core.ranking import ROWS, AnsweredCells, Floats, Ints, answered_cells, comparable, scores_of
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -148,7 +148,7 @@ def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     """
     if _unknown(case, masked):
         return undefined(len(case.labels))
-    known, least = known_cells(case), _least(case, threshold)
+    known, least = answered_cells(case), _least(case, threshold)
     reached = known.score >= least
     hit, positive = _where(known, known.yes & reached), _where(known, known.yes)
     predicted = [_where(known, reached)] if masked else _predicted_cells(case, least)
@@ -182,14 +182,14 @@ def _counts(case: Case, threshold: float, *, masked: bool) -> _Counts | None:
     """Count hits and predicted classes of each image; None where that cannot be known."""
     if _unknown(case, masked):
         return None
-    known, least = known_cells(case), _least(case, threshold)
-    reached = known.score >= least
+    answered, least = answered_cells(case), _least(case, threshold)
+    reached = answered.score >= least
     count = functools.partial(np.bincount, minlength=len(case.labels))
     return _Counts(
-        hits=count(known.image[known.yes & reached]),
-        positives=count(known.image[known.yes]),
-        predicted=count(known.image[reached]) if masked else _predicted_sizes(case, least),
-        cells=_cells(case, known, masked),
+        hits=count(answered.image[answered.yes & reached]),
+        positives=count(answered.image[answered.yes]),
+        predicted=count(answered.image[reached]) if masked else _predicted_sizes(case, least),
+        cells=_cells(case, answered, masked),
     )
 
 
@@ -197,10 +197,10 @@ def _unknown(case: Case, masked: bool) -> bool:
     return case.scores is None or (masked and not case.labels.asked_known)
 
 
-def _cells(case: Case, known: Cells, masked: bool) -> Ints:
+def _cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
     """Return how many cells in account each image has."""
     if masked:
-        return np.bincount(known.image, minlength=len(case.labels))
+        return np.bincount(answered.image, minlength=len(case.labels))
     return case.labels.usable * case.labels.n_classes
 
 
@@ -241,7 +241,7 @@ def _predicted_cells(case: Case, least: Floats) -> list[_Places]:
     return found
 
 
-def _where(cells: Cells, chosen: npt.NDArray[np.bool_]) -> _Places:
+def _where(cells: AnsweredCells, chosen: npt.NDArray[np.bool_]) -> _Places:
     return cells.image[chosen], cells.classes[chosen]
 
 

@@ -1,10 +1,8 @@
-"""Label sets as arrays, and one model's predictions beside them.
-
-Find out in which wrong order rows or classes were read.
+"""Label sets as arrays, one model's predictions beside them, and whether the two are in one order.
 
 Data keyed by position breeds silent errors: predictions in the class order of the ILSVRC devkit, folders
 ``0, 1, 10, …`` sorted as strings, indices that start at 1, class-sorted rows read in file order. Each leaves
-accuracy at chance, and each is recognised by the accuracy that comes back once it is undone.
+accuracy at chance, and `explain_order` recognises each by the accuracy that comes back once it is undone.
 """
 
 from __future__ import annotations
@@ -23,13 +21,22 @@ from manyhot.errors import InputError
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
 """What is known about an (image, class) pair. *Not asked is not no.*"""
 
-
 NO_LABEL = -1
 """Stands for a missing original label, and for an unfilled place of a ragged top-k list."""
 
-
 _NO_CLASS = -2
 """Equal to no class and to no filler."""
+
+_SUSPICIOUS = 0.05
+"""Accuracy below which orders are tried. The worst of the 67 published networks has 0.19 on ImageNetV2."""
+
+_GAIN = 10
+"""An order must multiply accuracy by this, and lift it clearly over chance, to count as found."""
+
+_FEW = 100
+"""Images below which no order is accused: a dozen images fit some order by luck."""
+
+Classes = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -448,21 +455,6 @@ def _ordered_int(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
 
 
-Classes = npt.NDArray[np.integer]
-
-
-_SUSPICIOUS = 0.05
-"""Accuracy below which orders are tried. The worst of the 67 published networks has 0.19 on ImageNetV2."""
-
-
-_GAIN = 10
-"""An order must multiply accuracy by this, and lift it clearly over chance, to count as found."""
-
-
-_FEW = 100
-"""Images below which no order is accused: a dozen images fit some order by luck."""
-
-
 def explain_order(
     top: Classes,
     label: Classes,
@@ -471,7 +463,7 @@ def explain_order(
     by_name: Callable[[], npt.NDArray[np.intp]],
     class_orders: Mapping[str, Classes],
 ) -> str | None:
-    """Say in which order predictions look to be, if not in the one claimed.
+    """Return the order that predictions look to be in, if not in the one claimed.
 
     Parameters
     ----------
@@ -533,5 +525,5 @@ def _mapped(meaning: Classes, classes: Classes) -> Classes:
     return mapped
 
 
-def _share(right: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> float:
-    return int(np.count_nonzero(right & known)) / max(int(np.count_nonzero(known)), 1)
+def _share(right: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_]) -> float:
+    return int(np.count_nonzero(right & rows)) / max(int(np.count_nonzero(rows)), 1)

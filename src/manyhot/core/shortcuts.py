@@ -1,6 +1,7 @@
-"""Does a prediction hang on what is beside the object? Flips, gaps, balanced precision, controls.
+"""Whether a prediction depends on what is beside the object: flips, gaps, balanced precision, controls.
 
-How many images to take a companion out of, or put it into, so that a class no longer goes with it.
+`plan` gives the number of images to take a companion out of, or to put it into, so that a class no longer
+goes with it.
 
 References
 ----------
@@ -23,27 +24,20 @@ from manyhot.core.sets import NO, YES
 
 BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER = range(4)
 
-
-LEFT_OUT = -1
+NO_SPLIT = -1
 """Of an image of which one of the two classes is not known."""
-
 
 FREE = 0.5
 """The least share of a control that must lie beside every object."""
 
+CAP = 19
+"""Altered images there may be for one that is not, in the smaller of the splits that they are added to."""
 
 _NEAR = 0.02  # Of its size: places that differ by less are equally good.
-
-
 _GRID = 128  # Pixels of the longer side that places are looked for on: half a millisecond.
-
-
 _CHUNK = 125  # Resamples at once.
 
-
 Bools = npt.NDArray[np.bool_]
-
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -57,7 +51,7 @@ class Estimated:
     n: int
 
 
-def split(main: npt.NDArray[np.integer], companion: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+def split_by_pair(main: npt.NDArray[np.integer], companion: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
     """Return which of the four splits of a pair each image is in.
 
     Parameters
@@ -68,14 +62,14 @@ def split(main: npt.NDArray[np.integer], companion: npt.NDArray[np.integer]) -> 
     Returns
     -------
     ndarray of int8, shape (n,)
-        `BOTH`, `MAIN_ONLY`, `COMPANION_ONLY`, `NEITHER` or `LEFT_OUT`.
+        `BOTH`, `MAIN_ONLY`, `COMPANION_ONLY`, `NEITHER` or `NO_SPLIT`.
     """
     found = np.where(main == YES, BOTH, COMPANION_ONLY) + np.where(companion == YES, 0, 1)
     known = np.isin(main, (NO, YES)) & np.isin(companion, (NO, YES))
-    return np.where(known, found, LEFT_OUT).astype(np.int8)
+    return np.where(known, found, NO_SPLIT).astype(np.int8)
 
 
-def share(hits: Bools) -> Estimated:
+def share_with_interval(hits: Bools) -> Estimated:
     """Return a share with Wilson's interval."""
     lo, hi = wilson_interval(hits.sum(), len(hits))
     if not len(hits):
@@ -116,7 +110,7 @@ def _correlation(one: Bools, other: Bools) -> float:
     return shared / spread**0.5 if spread else 0.0
 
 
-def gap(found: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
+def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
     """Return how much more often a class is predicted in one split than in another.
 
     Of `BOTH` and `MAIN_ONLY` its absolute value is the recall gap of Plumb et al. 2022 (SPIRE), of
@@ -124,11 +118,11 @@ def gap(found: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Est
 
     Parameters
     ----------
-    found : ndarray of bool, shape (n,)
+    predicted : ndarray of bool, shape (n,)
         Whether the class was predicted.
     splits : ndarray of int8, shape (n,)
     """
-    inside = [found[splits == which] for which in (one, other)]
+    inside = [predicted[splits == which] for which in (one, other)]
     hits, images = (np.array([[f(x)] for x in inside], np.int64) for f in (np.count_nonzero, len))
     value, lo, hi = (float(x[0]) for x in difference_of_shares(hits, images))
     return Estimated(value, lo, hi, int(images.sum()))
@@ -160,7 +154,7 @@ def balancing(splits: npt.NDArray[np.int8], counts: npt.NDArray[np.floating]) ->
     return np.asarray(counts * np.where(splits >= 0, factor[:, splits], 0))
 
 
-def average_precision(
+def weighted_average_precision(
     score: npt.NDArray[np.floating], positive: Bools, weights: npt.NDArray[np.floating]
 ) -> Floats:
     """Return the average precision under each row of weights.
@@ -191,7 +185,7 @@ def average_precision(
 
 
 @dataclass(frozen=True)
-class Precision:
+class PairPrecision:
     """The average precision of a class as images are, and on the balanced distribution of a pair."""
 
     as_is: Estimated
@@ -215,7 +209,7 @@ class Resampled:
         """Draw n images so many times."""
         return cls(draw_counts(n, resamples, np.random.default_rng([seed, n])))
 
-    def precision(self, score: npt.NDArray[np.floating], splits: npt.NDArray[np.int8]) -> Precision:
+    def precision(self, score: npt.NDArray[np.floating], splits: npt.NDArray[np.int8]) -> PairPrecision:
         """Return the average precision of a class beside a companion, and its percentile interval.
 
         Parameters
@@ -223,13 +217,13 @@ class Resampled:
         score : ndarray of float, shape (n,)
         splits : ndarray of int8, shape (n,)
         """
-        inside = np.flatnonzero(splits != LEFT_OUT)
+        inside = np.flatnonzero(splits != NO_SPLIT)
         score, splits = score[inside], splits[inside]
         positive = splits <= MAIN_ONLY
 
         def both(counts: npt.NDArray[np.floating]) -> Floats:
             weights = (counts, balancing(splits, counts))
-            return np.stack([average_precision(score, positive, w) for w in weights])
+            return np.stack([weighted_average_precision(score, positive, w) for w in weights])
 
         value = both(np.ones((1, len(inside))))[:, 0]
         drawn = [both(counts) for counts in self._parts(inside)]
@@ -238,7 +232,7 @@ class Resampled:
         as_is, balanced = (
             Estimated(float(value[i]), float(ends[0][i]), float(ends[1][i]), len(inside)) for i in range(2)
         )
-        return Precision(as_is, balanced)
+        return PairPrecision(as_is, balanced)
 
     def _parts(self, inside: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.float32]]:
         for start in range(0, len(self.counts), _CHUNK):
@@ -315,12 +309,8 @@ def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
     return np.asarray(np.lexsort([-k for k in keys]))
 
 
-CAP = 19
-"""Altered images there may be for one that is not, in the smaller of the splits that they are added to."""
-
-
 @dataclass(frozen=True)
-class Plan:
+class BalancePlan:
     """What to add to the images of a pair, in images.
 
     Attributes
@@ -331,7 +321,7 @@ class Plan:
     amount : float
         Altered images that are added to each of two splits. Taken out: images with the class alone, and with
         the companion alone. Put in: images with both, and with the companion alone.
-    wanted : float
+    uncapped : float
         The same without caps: where both are independent of each other.
     before, after : float
         How much more often the companion is beside the class than where that is absent, in shares of images.
@@ -339,14 +329,14 @@ class Plan:
 
     adds: bool
     amount: float
-    wanted: float
+    uncapped: float
     before: float
     after: float
 
 
 def plan(
     both: float, main_only: float, companion_only: float, neither: float, *, capped: bool = True
-) -> Plan:
+) -> BalancePlan:
     """Return how many altered images make a companion independent of a class.
 
     With b, m, s and n images in the four splits, d are added to two of them so that the odds ratio is 1.
@@ -379,7 +369,7 @@ def plan(
     if math.isinf(amount):
         amount = 0.0
     to = (b + amount, m, s + amount, n) if adds else (b, m + amount, s + amount, n)
-    return Plan(adds, amount, wanted, dependence((b, m, s, n)), dependence(to))
+    return BalancePlan(adds, amount, wanted, dependence((b, m, s, n)), dependence(to))
 
 
 def dependence(counts: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ from manyhot.tables import End, Images, Labels, Predictions
 
 
 @dataclass(frozen=True)
-class DataSet:
+class BenchmarkData:
     """A data set of a benchmark, by names of the catalogue.
 
     Attributes
@@ -60,7 +60,7 @@ class DataSet:
             rows,
             read_images(fetched[self.images[0]][self.images[1]]) if self.images else rows,
             tuple(path for name, path in files.items() if name != self.rows),
-            {f"{self.name}/{f}": catalog.entry(e).file(f).sha256 for e, f in used},
+            {f"{self.name}/{f}": catalog.catalog_entry(e).file(f).sha256 for e, f in used},
         )
 
 
@@ -71,13 +71,13 @@ class Benchmark:
     `metrics` are judged where nobody asks for others; the usual ones by default.
     """
 
-    datasets: tuple[DataSet, ...]
+    datasets: tuple[BenchmarkData, ...]
     ends: tuple[tuple[End, End], ...] = ()
     without: tuple[str, ...] = ()
     metrics: tuple[str, ...] | None = None
 
 
-_VALIDATION = DataSet(
+_VALIDATION = BenchmarkData(
     "imagenet-val",
     ("imagenet-real", "scores.npz"),
     "imagenet-val-predictions",
@@ -85,17 +85,15 @@ _VALIDATION = DataSet(
     beside=("real.json",),
 )
 
-
 _ALL, _CHOSEN, _ONE, _SEVERAL = (
     ("imagenet-val", "top1", s) for s in ("all", "annotation=*", "n_objects=1", "n_objects>=2")
 )
-
 
 BENCHMARKS: dict[str, Benchmark] = {
     "imagenet": Benchmark(
         (
             replace(_VALIDATION, thresholds=(0.5, 0.6, 0.7, 0.9, 0.95)),
-            DataSet(
+            BenchmarkData(
                 "imagenetv2-matched-frequency",
                 ("multilabelfy-imagenetv2", "imagenetv2_refined_labels.json"),
                 "imagenetv2-matched-frequency-predictions",
@@ -132,7 +130,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 raters say about errors: by ReaL's votes, and by the main object of Tsipras et al."""
 
 
-def data_set(name: PathLike) -> DataSet | None:
+def data_set(name: PathLike) -> BenchmarkData | None:
     """Return a data set of a benchmark by name, or None where the name is none or is a file."""
     found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
     return None if Path(name).exists() else found.get(str(name))
@@ -142,7 +140,7 @@ def data_set(name: PathLike) -> DataSet | None:
 class Fetched:
     """A data set of a benchmark, read from the cache."""
 
-    about: DataSet
+    about: BenchmarkData
     labels: Labels
     rows: Images
     images: Images
@@ -171,7 +169,7 @@ class Fetched:
     def read(self, path: Path) -> Predictions:
         """Read one published model, best class first."""
         found = read_predictions(path, rows=self.rows)
-        if "reversed" in catalog.entry(self.about.predictions).file(path.name).flags:
+        if "reversed" in catalog.catalog_entry(self.about.predictions).file(path.name).flags:
             assert found.classes is not None
             return replace(found, classes=found.classes[:, ::-1])
         return found

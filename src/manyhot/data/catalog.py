@@ -2,8 +2,8 @@
 
 ::
 
-    catalog.names()                                    # what there is
-    catalog.entry("imagenet-real").citation            # whom to cite
+    catalog.catalog_names()                            # what there is
+    catalog.catalog_entry("imagenet-real").citation    # whom to cite
     catalog.fetch("imagenet-real")["real.json"]        # where it lies, downloaded if need be
     catalog.fetch_file("tsipras", "superclasses.npy")  # one file of several
 
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyhot.data.download import Pinned, Progress, bring, size_of
+from manyhot.data.download import DownloadProgress, Pinned, bring, size_of
 from manyhot.errors import UnknownNameError
 from manyhot.files import cache_folder
 
@@ -48,7 +48,7 @@ class File(Pinned):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """Published data under one name, one licence and one citation."""
 
     name: str
@@ -79,12 +79,12 @@ class Entry:
         raise _unknown(f"{self.name} has no file {path!r}.", path, [file.path for file in self.files], told)
 
 
-def names() -> list[str]:
+def catalog_names() -> list[str]:
     """Return the names of the catalogue's entries."""
     return list(_entries())
 
 
-def entry(name: str) -> Entry:
+def catalog_entry(name: str) -> CatalogEntry:
     """Return an entry of the catalogue.
 
     Raises
@@ -93,7 +93,7 @@ def entry(name: str) -> Entry:
         If there is none of that name; the message lists near misses.
     """
     if name not in _entries():
-        raise _unknown(f"There is no {name!r} in the catalogue.", name, names())
+        raise _unknown(f"There is no {name!r} in the catalogue.", name, catalog_names())
     return _entries()[name]
 
 
@@ -102,7 +102,7 @@ def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) 
 
     Only `fetch` looks at the bytes.
     """
-    found = entry(name)
+    found = catalog_entry(name)
     folder = (cache or cache_folder()) / name
     files = found.files if file is None else (found.file(file),)
     return all(size_of(folder / each.path) == each.size for each in files)
@@ -114,7 +114,7 @@ def fetch(
     only: Collection[str] | None = None,
     cache: Path | None = None,
     mirror: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> dict[str, Path]:
     """Return the files of an entry, verified; what the cache lacks is downloaded.
 
@@ -150,7 +150,7 @@ def fetch(
     OutputError
         If the cache cannot be written.
     """
-    found = entry(name)
+    found = catalog_entry(name)
     wanted = set(found.files if only is None else map(found.file, only))
     files = [file for file in found.files if file in wanted]
     folder = (cache or cache_folder()) / name
@@ -165,22 +165,22 @@ def fetch_file(
     *,
     cache: Path | None = None,
     mirror: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Path:
     """Return one file of an entry, verified; see `fetch`."""
     return fetch(name, only=[file], cache=cache, mirror=mirror, progress=progress)[file]
 
 
 @functools.cache
-def _entries() -> Mapping[str, Entry]:
+def _entries() -> Mapping[str, CatalogEntry]:
     entries = json.loads(_DATA.read_text(encoding="utf-8"))["entries"]
     return {fields["name"]: _read_entry(fields) for fields in entries}
 
 
-def _read_entry(fields: dict[str, Any]) -> Entry:
+def _read_entry(fields: dict[str, Any]) -> CatalogEntry:
     sources, notes = fields.pop("sources"), tuple(fields.pop("notes"))
     files = [_read_file(source["base"], *record) for source in sources for record in source["files"]]
-    return Entry(**fields, notes=notes, files=tuple(files))
+    return CatalogEntry(**fields, notes=notes, files=tuple(files))
 
 
 def _read_file(base: str, path: str, size: int, sha256: str, about: Mapping[str, Any] | None = None) -> File:
@@ -189,10 +189,10 @@ def _read_file(base: str, path: str, size: int, sha256: str, about: Mapping[str,
     return File(path, base + path, sha256, size, frozenset(flag for flag, on in flags.items() if on), note)
 
 
-def _unknown(what: str, name: str, known: list[str], told: str | None = None) -> UnknownNameError:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+def _unknown(what: str, name: str, allowed: list[str], detail: str | None = None) -> UnknownNameError:
+    near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.6)
     return UnknownNameError(
-        f"{what} {told}" if told else what,
-        allowed=", ".join(known),
-        do=f"did you mean {' or '.join(map(repr, near))}?" if near and not told else None,
+        f"{what} {detail}" if detail else what,
+        allowed=", ".join(allowed),
+        do=f"did you mean {' or '.join(map(repr, near))}?" if near and not detail else None,
     )

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
-
 _Found: TypeAlias = (
     tables.Labels
     | tables.Predictions
@@ -120,19 +119,19 @@ def convert(
 
 
 def _card_of(
-    found: _Found,
+    content: _Found,
     holds: str,
     source: Path,
     facts: CardFacts,
     classes: PathLike | None,
-    known: ClassList | None,
+    class_list: ClassList | None,
 ) -> str:
     from manyhot.evaluate.describe import describe_tables
     from manyhot.reassess.card import card_text
 
-    if not isinstance(found, tables.Labels):
+    if not isinstance(content, tables.Labels):
         raise InputError("A data card is of labels.", where=source, got=holds)
-    described = describe_tables(found, classes=known, dataset=found.name or source.stem)
+    described = describe_tables(content, classes=class_list, dataset=content.name or source.stem)
     return card_text(described, facts, labels=source, classes=classes)
 
 
@@ -143,9 +142,9 @@ def _of_campaign(*paths: Path) -> Path | None:
 
 
 def _write(
-    holds: str, found: _Found, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
+    holds: str, content: _Found, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
 ) -> Path:
-    table, about = _table_of(holds, found)
+    table, about = _table_of(holds, content)
     if target.suffix.lower() == ".csv":
         return write_csv(table, target, long=long)
     inputs = {f.name: sha256(f) for f in (Path(f) for f in (source, rows) if f) if f.is_file()}
@@ -195,23 +194,23 @@ def _read_any(
     return "labels", read_labels(source, classes=classes, format=format)
 
 
-def _table_of(holds: str, found: _Found) -> tuple[pa.Table, Mapping[str, str]]:
+def _table_of(holds: str, content: _Found) -> tuple[pa.Table, Mapping[str, str]]:
     """Return the table itself, and what its metadata must tell."""
-    if isinstance(found, tables.Predictions | tables.Votes):
-        return found.to_table(), found.about()
-    if isinstance(found, tables.Golden):
-        return found.to_table(), found.experts.about()
-    if isinstance(found, tables.Labels):
-        return found.table, found.about()
-    if isinstance(found, tables.Results):
-        return found.table, {k: v for k, v in found.about.items() if k == "metrics"}
-    return (found.table if isinstance(found, tables.Images) else found), {}
+    if isinstance(content, tables.Predictions | tables.Votes):
+        return content.to_table(), content.about()
+    if isinstance(content, tables.Golden):
+        return content.to_table(), content.experts.about()
+    if isinstance(content, tables.Labels):
+        return content.table, content.about()
+    if isinstance(content, tables.Results):
+        return content.table, {k: v for k, v in content.about.items() if k == "metrics"}
+    return (content.table if isinstance(content, tables.Images) else content), {}
 
 
-def _left_out(found: _Found) -> tuple[str, ...]:
+def _left_out(content: _Found) -> tuple[str, ...]:
     """Return what the source holds beside the table."""
-    if isinstance(found, tables.Votes):
-        return found.left_out
-    if isinstance(found, tables.Golden) and found.raters is not None:
+    if isinstance(content, tables.Votes):
+        return content.left_out
+    if isinstance(content, tables.Golden) and content.raters is not None:
         return ("raters' answers to golden questions",)
     return ()

@@ -2,8 +2,7 @@
 
 Nothing unverified ever stands under a file's final name. A file grows beside it as ``<name>.part`` and is
 hashed on the way; a part that an interruption left is resumed. Processes that fill one folder take turns.
-
-Bytes from the addresses that manyhot downloads from, and no others.
+They come from the hosts that manyhot downloads from, and no others; a redirect fails.
 """
 
 from __future__ import annotations
@@ -55,17 +54,13 @@ else:
 
 _TRIES = 3
 
-
 _PAUSE = 1.0
-
 
 _THREADS = 4
 
-
 _CHUNK = 1 << 18
 
-
-Progress = Callable[[int, int], None]
+DownloadProgress = Callable[[int, int], None]
 """Called with the bytes there so far and the bytes in all; a restarted file takes the first number back."""
 
 
@@ -93,7 +88,7 @@ class Pinned:
 
 
 def bring(
-    files: Sequence[Pinned], folder: Path, *, mirror: str = "", progress: Progress | None = None
+    files: Sequence[Pinned], folder: Path, *, mirror: str = "", progress: DownloadProgress | None = None
 ) -> None:
     """See to it that the files lie in the folder, verified.
 
@@ -139,7 +134,7 @@ class _StoppedError(Exception):
 class _Transfer:
     """What the threads of one fetch share: where files go, how far they are, whether to go on."""
 
-    def __init__(self, files: Sequence[Pinned], folder: Path, progress: Progress | None) -> None:
+    def __init__(self, files: Sequence[Pinned], folder: Path, progress: DownloadProgress | None) -> None:
         self.folder = folder
         self.files = files
         self.stopped = threading.Event()
@@ -464,15 +459,11 @@ def _unreadable(file: Pinned, error: Exception) -> FailureError:
 # Here and not in the data, so that no edit of the data alone reaches another host. Only the tests widen them.
 _SCHEMES = ("https",)
 
-
 _HOSTS = ("raw.githubusercontent.com",)
-
 
 _TIMEOUT = 30.0
 
-
 _LONGEST_PAUSE = 30.0
-
 
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 

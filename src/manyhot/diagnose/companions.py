@@ -16,7 +16,7 @@ from manyhot import tables
 from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.core.cooccurrence import Beside, Pairs, difference_of_means, permutation_p
+from manyhot.core.cooccurrence import Beside, ClassPairs, difference_of_means, permutation_p
 from manyhot.core.resampling import holm
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
@@ -39,7 +39,7 @@ from manyhot.report.words import called, counted
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import fitting
+from manyhot.tables.skipped_files import fitting_models
 
 Columns = Mapping[str, Any]
 
@@ -51,12 +51,12 @@ MIN_IMAGES = 25
 """Images with both classes that a pair needs to be tested."""
 
 MOST = 10
-"""Pairs that a terminal shows of a data set."""
+"""ClassPairs that a terminal shows of a data set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Companions(DiagnosisResult):
-    """Pairs of classes that are valid together, and what the one does to the recall of the other.
+    """ClassPairs of classes that are valid together, and what the one does to the recall of the other.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class _Judge:
                 where=self.labels.name or None,
                 do="give them: --images FILE, with the column 'label'; or leave --labelled out",
             )
-        self.together = Pairs.of(self.sets)
+        self.together = ClassPairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)
         main, companion = self.pairs["main"], self.pairs["companion"]
         self.tested = self.pairs["both"] >= self.min_images
@@ -237,7 +237,7 @@ class _Judge:
 
     def judged(self, source: Source, run: Run) -> Companions:
         """Return what all models of a data set find."""
-        for model, seen in fitting(source.models(), self.look, source.misfits):
+        for model, seen in fitting_models(source.models(), self.look, source.misfits):
             self.add(model, *seen)
             if run.on_progress:
                 run.on_progress(model.model, len(self.models), 0)
@@ -316,7 +316,7 @@ class _Judge:
         return (hit & known).astype(float), known
 
 
-def _ordered(pairs: Pairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def _ordered(pairs: ClassPairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """Return columns of all pairs in both orders, by class and companion."""
     main, companion = np.concatenate([pairs.a, pairs.b]), np.concatenate([pairs.b, pairs.a])
     order, of = np.lexsort((companion, main)), np.tile(np.arange(len(pairs.a)), 2)

@@ -22,7 +22,16 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList, class_list_of
-from manyhot.core.error_kinds import NOTHING, ORDER, Errors, Known, Sorted, lacking, shares, sort_errors
+from manyhot.core.error_kinds import (
+    NOTHING,
+    ORDER,
+    ErrorContext,
+    Errors,
+    Sorted,
+    lacking,
+    shares,
+    sort_errors,
+)
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data import catalog
 from manyhot.diagnose.evidence import World
@@ -39,7 +48,7 @@ from manyhot.registry import Entry, get
 from manyhot.tables import STATES, Alignment, Images, Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import as_tables
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 EVENTS = ("label", "set")
 """What an error is: the best class is not the original label; it is not in the label set."""
@@ -128,7 +137,7 @@ def diagnose_error_tables(
     known, lack = world.known(superclasses, pairs, together, non_prototypical, similar, neighbours)
     sorter = _Sorter(labels, sets, known, entries, event, above, trust_order, dataset or labels.name)
     misfits = misfits or SkippedFiles()
-    for done, (model, fitted) in enumerate(fitting(predictions, sorter.fit, misfits), 1):
+    for done, (model, fitted) in enumerate(fitting_models(predictions, sorter.fit, misfits), 1):
         sorter.add(model, *fitted)
         if progress:
             progress(done, model.model)
@@ -166,7 +175,7 @@ class _Sorter:
 
     labels: Labels
     sets: LabelSets
-    known: Known
+    known: ErrorContext
     rules: list[Entry]
     event: str
     above: float | None
@@ -584,7 +593,7 @@ def _published_list(part: Source) -> list[str] | None:
     """Return the images of ImageNet's validation set that experts called non-prototypical."""
     if part.published is None or part.published.predictions != VALIDATED:
         return None
-    files = [f.path for f in catalog.entry(MISTAKES).files if f.path.endswith("_mistakes.json")]
+    files = [f.path for f in catalog.catalog_entry(MISTAKES).files if f.path.endswith("_mistakes.json")]
     return [i for path in catalog.fetch(MISTAKES, only=files).values() for i in listed_ids(path)]
 
 

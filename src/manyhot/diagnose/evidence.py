@@ -11,7 +11,14 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
-from manyhot.core.error_kinds import NOTHING, Hierarchy, Known, Neighbours, count_together, rarity_of
+from manyhot.core.error_kinds import (
+    NOTHING,
+    ErrorContext,
+    Hierarchy,
+    NeighbourLabels,
+    count_together,
+    rarity_of,
+)
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Images, Labels, one_chunk
@@ -73,11 +80,11 @@ class World:
         non_prototypical: Collection[str] | None,
         similar: pa.Table | None,
         neighbours: Images | None,
-    ) -> tuple[Known, dict[str, str]]:
+    ) -> tuple[ErrorContext, dict[str, str]]:
         """Return what is known, and for each need that is not why."""
         counted = self._together(together)
         known = replace(
-            Known.of(self.sets),
+            ErrorContext.of(self.sets),
             hierarchy=self._hierarchy(),
             groups=None if superclasses is None else self._groups(superclasses),
             pairs=self._pairs(pairs),
@@ -163,7 +170,7 @@ class World:
             )
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
-    def neighbours(self, similar: pa.Table, images: Images | None) -> Neighbours | None:
+    def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
         """Return the labels of similar images, and how rare each image is; None where none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
@@ -195,7 +202,7 @@ class World:
         if len(there) < len(self.labels):
             without = len(self.labels) - len(there)
             self.notes.append(f"{without:,} of {len(self.labels):,} images have no similar ones")
-        return Neighbours(classes, rarity_of(closest))
+        return NeighbourLabels(classes, rarity_of(closest))
 
 
 def _labels_of(images: Images) -> tuple[pa.Array, npt.NDArray[np.int64]]:

@@ -28,7 +28,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.reassess.propose import ensemble_of
-from manyhot.tables import Images, Labels, Part, Predictions, align_rows, read_part
+from manyhot.tables import FramePart, Images, Labels, Predictions, align_rows, read_frame_part
 from manyhot.tables.arrays import ids_of, in_class_order, label_column, on_host, prediction_of, read_models
 from manyhot.tables.sets import label_sets, single_labels
 from manyhot.tables.skipped_files import SkippedFiles
@@ -364,7 +364,7 @@ def find_label_issues(
     given, parts = read_models(predictions)
     classes = None if votes is None else class_list_of(votes.class_hash)
     if not isinstance(images, Images):
-        own, *parts = align_rows([read_part(images, "images"), *parts])
+        own, *parts = align_rows([read_frame_part(images, "images"), *parts])
         label = np.asarray(on_host(own.values))
         if label.ndim != 1 or label.dtype.kind not in "iu":
             raise InputError(
@@ -375,7 +375,7 @@ def find_label_issues(
         columns = {"image_id": ids_of(own, len(label)), "label": label_column(label, len(label))}
         images = Images(pa.table(columns), "labels")
     # Original labels are numbers of classes, in the order of which the columns must be.
-    (_, *parts), class_hash = in_class_order([Part((), "images"), *parts], classes)
+    (_, *parts), class_hash = in_class_order([FramePart((), "images"), *parts], classes)
     given += [prediction_of(p, n_classes or 0, score_kind, class_hash) for p in parts]
     # Tables know what their scores are; those of arrays count as scores until somebody says more.
     given = [

@@ -23,8 +23,8 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.core.localisation import (
     DIFFICULT,
     EVERYTHING,
-    MEASURES,
-    Map,
+    LOCALISATION_MEASURES,
+    HeatMap,
     Mask,
     by_chance,
     centre,
@@ -101,7 +101,7 @@ class Agreement:
     of_layers: int | None = None
 
 
-def measure(found: Map, region: Mask, boxes: Mask, others: Mask) -> Row:
+def measure(found: HeatMap, region: Mask, boxes: Mask, others: Mask) -> Row:
     """Return the columns of `maps` that say how well a map points at an object.
 
     Parameters
@@ -177,7 +177,7 @@ def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
     n_skipped = sum(row["skipped"] is not None for row in part)
     for metric in MAP_MEASURES:
         rows = [row for row in part if row[metric] is not None]
-        if rows or metric in MEASURES:
+        if rows or metric in LOCALISATION_MEASURES:
             yield {"metric": metric, **_mean_of(rows, metric, resamples, seed), "n_skipped": n_skipped}
 
 
@@ -237,7 +237,7 @@ def states_by_class(states: States, row: int) -> dict[int, str]:
     return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}
 
 
-def alike(one: Map, other: Map) -> float:
+def alike(one: HeatMap, other: HeatMap) -> float:
     """Return the rank correlation of two maps; NaN where one is the same everywhere."""
     return rank_correlation(one, other)
 

@@ -31,8 +31,8 @@ from manyhot.core.shortcuts import (
     gap,
     paired_difference,
     rank,
-    share,
-    split,
+    share_with_interval,
+    split_by_pair,
 )
 from manyhot.diagnose.page import forget_pictures, write_diagnosis
 from manyhot.diagnose.removing import EXAMPLES, Change, Removing
@@ -358,7 +358,7 @@ class _Judge:
         if pair.why_not:
             yield from (row | {"fill": fill} for fill in self.fills)
             return
-        splits = split(*self.states.state[:, [pair.main, pair.companion]].T)
+        splits = split_by_pair(*self.states.state[:, [pair.main, pair.companion]].T)
         beside = self._beside(pair, splits)
         for fill in self.fills:
             flips = self._flips(pair, splits, fill)
@@ -404,16 +404,18 @@ class _Judge:
         row: Row = {"n": len(inside), "n_control": 0}
         if len(inside) < self.least:
             return row | {"skipped": f"fewer than {self.least:,} images could be altered"}
-        lost = share((before.found & ~gone.found)[inside])
-        row |= _told(share((before.found != gone.found)[inside]), "flips", "flips_lo", "flips_hi")
+        lost = share_with_interval((before.found & ~gone.found)[inside])
+        row |= _told(
+            share_with_interval((before.found != gone.found)[inside]), "flips", "flips_lo", "flips_hi"
+        )
         row |= _told(lost, "lost", "lost_lo", "lost_hi")
         row["fall"] = float((before.score - gone.score)[inside].mean())
         inside = inside[control.there[inside]]
-        flips = share((before.found != control.found)[inside])
+        flips = share_with_interval((before.found != control.found)[inside])
         row |= _told(flips, "control", "control_lo", "control_hi", "n_control")
         away = [(before.found & ~said.found)[inside] for said in (gone, control)]
         more = paired_difference(*away)
-        row |= _told(share(away[1]), "control_lost", "control_lost_lo", "control_lost_hi")
+        row |= _told(share_with_interval(away[1]), "control_lost", "control_lost_lo", "control_lost_hi")
         row |= _told(more, "more", "lo", "hi")
         if testable(row):
             row["shortcut"] = bool(lost.value >= self.threshold and more.lo > 0)
@@ -424,7 +426,10 @@ class _Judge:
         said = self._said(None, pair.main)
         found = said.found
         names = ("found_both", "found_main_only", "found_companion_only", "found_neither")
-        row: Row = {name: _nothing(share(found[splits == which]).value) for which, name in enumerate(names)}
+        row: Row = {
+            name: _nothing(share_with_interval(found[splits == which]).value)
+            for which, name in enumerate(names)
+        }
         gaps = {"recall_gap": (BOTH, MAIN_ONLY), "hallucination_gap": (COMPANION_ONLY, NEITHER)}
         for name, (one, other) in gaps.items():
             row |= _told(gap(found, splits, one, other), name, f"{name}_lo", f"{name}_hi")
@@ -434,7 +439,7 @@ class _Judge:
 
     def _examples(self, row: Row) -> Iterator[Row]:
         main, companion, fill = row["main"], row["companion"], row["fill"]
-        splits = split(*self.states.state[:, [main, companion]].T)
+        splits = split_by_pair(*self.states.state[:, [main, companion]].T)
         before = self._said(None, main)
         gone, control = (self._said(Change(companion, fill, c), main) for c in (False, True))
         inside = np.flatnonzero((splits == BOTH) & gone.there)

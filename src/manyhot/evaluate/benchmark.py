@@ -25,7 +25,7 @@ from manyhot.formats import prediction_files, read_predictions
 from manyhot.formats.writing import PathLike, Progress
 from manyhot.tables import Predictions
 from manyhot.tables.sets import at_threshold
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
 def evaluate_benchmark(
@@ -63,7 +63,7 @@ def evaluate_benchmark(
     misfits = SkippedFiles(len(files))
     own = list(misfits.reading(files, partial(read_predictions, rows=rows)))
     sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
-    own = [p for p, _ in fitting(own, partial(_check_own, sets=sets), misfits)]
+    own = [p for p, _ in fitting_models(own, partial(_check_own, sets=sets), misfits)]
     own, options = _set_apart(own, sets), options or Options()
     if options.metrics is None:
         options = replace(options, metrics=BENCHMARKS[name].metrics)
@@ -105,7 +105,7 @@ def evaluate_benchmark(
 def _sources(benchmark: Benchmark) -> list[dict[str, Any]]:
     """Return what the published data are, with licence, citation and what must be known about them."""
     names = [n for d in benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
-    entries = [catalog.entry(n) for n in dict.fromkeys(names)]
+    entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
     return [{k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries]
 
 

@@ -28,7 +28,7 @@ from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.tables import Images, Labels, Predictions, schema
 from manyhot.tables.definitions import COVERS, FITTED_TO, RECALIBRATIONS
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 MEASURES = {
     "label": ("top1", "ece", "nll", "brier"),
@@ -151,7 +151,7 @@ def diagnose_calibration(
     )
     misfits = misfits or SkippedFiles()
     models = [predictions] if isinstance(predictions, Predictions) else predictions
-    for _ in fitting(models, judge.add, misfits):
+    for _ in fitting_models(models, judge.add, misfits):
         pass
     done = judge.finish()
     return replace(done, notes=(*done.notes, *misfits.notes(judge.dataset)))

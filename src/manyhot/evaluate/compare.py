@@ -19,24 +19,24 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.core.comparison import (
-    NONE,
+    NO_INTERVAL,
     Families,
+    FittedLine,
     Floats,
-    Line,
     above_line,
     compare_orders,
     difference_interval,
     fit_line,
-    interval,
+    percentile_ends,
 )
 from manyhot.core.resampling import holm, percentile_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sensitivity import sensitivity
-from manyhot.tables import SCALES, End, Number, Results, list_matrix, one_chunk, schema
-from manyhot.tables.sets import check_draws
+from manyhot.tables import SCALES, End, ModelValue, Results, list_matrix, one_chunk, schema
 
 SHIFT_METRICS = ("top1", "real1", "mla", "variable_topk", "asma", "top5", "real5")
 """Compared between data sets, where both have them."""
@@ -280,16 +280,18 @@ class _Compared:
             self._swaps.append(swaps)
         self._rows["ranks"].append(both.order(swaps))
 
-    def _at(self, end: End) -> dict[str, Number]:
-        if end not in self.results.numbers:
+    def _at(self, end: End) -> dict[str, ModelValue]:
+        if end not in self.results.values_at:
             raise MatchError(
                 "There are no numbers to compare.",
                 where=self.results.name or None,
                 got=", ".join(end),
-                allowed="; ".join(sorted({", ".join(e) for e in self.results.numbers if e[0] == end[0]})[:20])
+                allowed="; ".join(
+                    sorted({", ".join(e) for e in self.results.values_at if e[0] == end[0]})[:20]
+                )
                 or ", ".join(self.results.datasets),
             )
-        numbers = self.results.numbers[end].items()
+        numbers = self.results.values_at[end].items()
         for model, number in numbers if end[1] in SHIFT_METRICS else ():
             if not (0 <= number.value <= 1 or np.isnan(number.value)):
                 raise InputError(
@@ -372,12 +374,12 @@ class _Both:
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        images = NONE if spread is None else interval(spread.mean(0))
+        images = NO_INTERVAL if spread is None else percentile_ends(spread.mean(0))
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
         lo, hi = self._intervals(spread)
         for i, model in enumerate(self.models):
-            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NONE, above[i]))
+            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
             rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
         return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
 
@@ -436,7 +438,7 @@ _DROP = (
 )
 
 
-def _line_columns(line: Line) -> dict[str, Any]:
+def _line_columns(line: FittedLine) -> dict[str, Any]:
     return {
         "slope": line.slope,
         "slope_lo": _null(line.slope_interval[0]),
@@ -451,7 +453,7 @@ def _line_columns(line: Line) -> dict[str, Any]:
 
 
 def _shifts(results: Results) -> list[tuple[End, End]]:
-    have, datasets = results.numbers, results.datasets
+    have, datasets = results.values_at, results.datasets
     own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
     pairs = [(own.get(d, datasets[0]), d) for d in datasets[1:] if d not in own.values()]
     found = (((x, m, "all"), (y, m, "all")) for m in SHIFT_METRICS for x, y in pairs)
@@ -459,7 +461,7 @@ def _shifts(results: Results) -> list[tuple[End, End]]:
 
 
 def _within(results: Results) -> list[tuple[End, End]]:
-    have = results.numbers
+    have = results.values_at
     found = (((d, "top1", "all"), (d, m, "all")) for d in results.datasets for m in SET_METRICS)
     return [(x, y) for x, y in found if x in have and y in have]
 
@@ -581,7 +583,7 @@ def _joined_about(results: Sequence[Results]) -> dict[str, str]:
 def _check_apart(results: Sequence[Results]) -> None:
     seen: dict[End, str] = {}
     for part in results:
-        for end in part.numbers:
+        for end in part.values_at:
             if end in seen:
                 raise MatchError(
                     "Two results hold numbers of the same data set, metric and images.",

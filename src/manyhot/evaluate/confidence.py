@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.calibration import (
+    FitLabels,
     Tail,
-    Wanted,
     calibrated,
     check_listed,
     countable,
@@ -164,7 +164,7 @@ class Split:
             return replace(new, **_isotonic(self.fitted, self.rest, to)), None
         if method == "temperature" and self.fitted.listed is not None:
             return _cooled_lists(new, self.fitted, self.rest, to)
-        wanted = (Wanted.of_labels if to == "labels" else Wanted.of_sets)(self.fitted.labels)
+        wanted = (FitLabels.of_labels if to == "labels" else FitLabels.of_sets)(self.fitted.labels)
         scaling = (fit_temperature_of_all if method == "temperature" else fit_vector)(self.fitted, wanted)
         scores = scaling.apply(self.rest).scores
         found = replace(new, scores=scores, score_kind="logit", classes=None)

@@ -337,6 +337,6 @@ def _published(name: str, progress: Progress | None) -> list[Description]:
 
 def describe_fetched(fetched: Fetched) -> Description:
     """Describe the labels of a published data set, with licence and citation from the catalogue."""
-    entry = catalog.entry(fetched.about.labels[0])
+    entry = catalog.catalog_entry(fetched.about.labels[0])
     about = {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
     return describe_tables(fetched.labels, classes=class_list(), dataset=fetched.name, **about)

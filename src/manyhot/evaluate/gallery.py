@@ -32,7 +32,7 @@ from manyhot.formats.writing import PathLike, Progress, check_apart, images_file
 from manyhot.predict.similar import Embedded, embedded_in, similar
 from manyhot.predict.sources import open_source
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, align, check_class_list
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 if TYPE_CHECKING:
     from manyhot.report.gallery import Gallery
@@ -283,7 +283,7 @@ def _chosen(found: _Source, models: Sequence[str], shown: Images, misfits: Skipp
         return _few(model, shown)
 
     one = partial(read_predictions, rows=found.rows, classes=found.classes)
-    read = [p for _, p in fitting(misfits.reading(found.files, one), few, misfits)]
+    read = [p for _, p in fitting_models(misfits.reading(found.files, one), few, misfits)]
     asked = [p for p in read if not models or any(fnmatch.fnmatchcase(p.model, m) for m in models)]
     if not asked:
         raise InputError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from manyhot.classes import ClassList, class_list
-from manyhot.data.benchmarks import BENCHMARKS, DataSet, data_set
+from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, data_set
 from manyhot.errors import InputError
 from manyhot.evaluate.evaluate import original_alone
 from manyhot.files import sha256
@@ -193,7 +193,7 @@ class Source:
     n: int
     inputs: dict[str, str]
     misfits: SkippedFiles = field(default_factory=SkippedFiles)
-    published: DataSet | None = None
+    published: BenchmarkData | None = None
     campaign: Campaign | None = None
 
     def sets(self) -> Labels:
@@ -280,7 +280,7 @@ def similar_images(
     return {}
 
 
-def _published(dataset: DataSet, asked: Asked) -> Source:
+def _published(dataset: BenchmarkData, asked: Asked) -> Source:
     fetched = dataset.fetch(asked.progress)
     inputs = dict(fetched.inputs)
     if asked.predictions:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
+from manyhot.checks import check_draws
 from manyhot.classes import CLASS_ORDERS, ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled, Ratio
 from manyhot.core.resampling import (
@@ -36,8 +37,8 @@ from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices, ascends, case_of, make_slices, unmet
 from manyhot.registry import Entry, get, missing_options
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
-from manyhot.tables.sets import check_draws, label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.sets import label_sets
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 RANK_METRICS = (
     "top1",
@@ -153,7 +154,7 @@ def evaluate(
         dataset=dataset or labels.name,
     )
     misfits = misfits or SkippedFiles()
-    for done, (model, fitted) in enumerate(fitting(predictions, judge.fit, misfits), 1):
+    for done, (model, fitted) in enumerate(fitting_models(predictions, judge.fit, misfits), 1):
         judge.add(model, *fitted)
         if progress:
             progress(done, model.model)

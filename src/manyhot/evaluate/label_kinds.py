@@ -20,7 +20,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import ClassList, class_list, class_list_of
 from manyhot.core.label_kinds import (
-    KINDS,
+    LABEL_KINDS,
     UNKNOWN,
     ImageKinds,
     Rules,
@@ -36,7 +36,7 @@ from manyhot.formats import prediction_files, read_classes, read_images, read_la
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 COUNTED = "n_objects"
 """The column of an images table that holds how many objects raters counted."""
@@ -118,7 +118,7 @@ def kinds(
     check = np.bincount((n_objects > 1)[several] * 2 + (found.apart > 1)[several], minlength=4)
     return Kinds(
         _table(labels, sets.label, sets.size, n_objects, found),
-        {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(KINDS)},
+        {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(LABEL_KINDS)},
         0 if images is None else int(pc.sum(pc.is_in(images.image_id, labels.image_id)).as_py() or 0),
         int(np.count_nonzero(n_objects > 1)),
         _named(known, sets.n_classes, near_synonyms(sets, confusion, rules)),
@@ -168,7 +168,7 @@ def _tops(
     labels: Labels, predictions: Iterable[Predictions], misfits: SkippedFiles
 ) -> Iterator[npt.NDArray[np.integer]]:
     models = 0
-    for _, top in fitting(predictions, lambda model: _two_best(labels, model), misfits):
+    for _, top in fitting_models(predictions, lambda model: _two_best(labels, model), misfits):
         models += 1
         yield top
     if not models:
@@ -201,9 +201,9 @@ def _table(
     n_objects: npt.NDArray[np.integer],
     found: ImageKinds,
 ) -> pa.Table:
-    names = pa.array([*KINDS, None], pa.string())
+    names = pa.array([*LABEL_KINDS, None], pa.string())
     # The last name, that of what is not known, is what -1 takes.
-    kind = names.take(pa.array(np.where(found.kind == UNKNOWN, len(KINDS), found.kind)))
+    kind = names.take(pa.array(np.where(found.kind == UNKNOWN, len(LABEL_KINDS), found.kind)))
     return pa.table(
         {
             "image_id": labels.image_id,

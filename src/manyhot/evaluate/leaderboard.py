@@ -63,7 +63,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         If there are no such numbers.
     """
     end = _end(results, by, dataset)
-    at = {m: v for m, (v, *_) in results.numbers[end].items() if np.isfinite(v)}
+    at = {m: v for m, (v, *_) in results.values_at[end].items() if np.isfinite(v)}
     sign = 1 if _lower(results, end[1]) else -1
     same = max(([m for m in group if m in at] for group in image_groups(results, end)), key=len, default=[])
     has_rank = set(same)
@@ -79,12 +79,12 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     columns |= _known(results, models) | _of_end(results, end, models)
     columns |= {
         f"{d} {m}": [numbers[model].value if model in numbers else None for model in models]
-        for (d, m, s), numbers in results.numbers.items()
+        for (d, m, s), numbers in results.values_at.items()
         if s == "all" and (d, m, s) != end and m in {*PREFERRED, "top5", "real5"}
     }
     images = {
         " ".join(end[:2]): [min(of), max(of)]
-        for end, numbers in results.numbers.items()
+        for end, numbers in results.values_at.items()
         if " ".join(end[:2]) in columns
         and end[2] == "all"
         and (of := [numbers[m].n for m in models if m in numbers])
@@ -158,14 +158,14 @@ def _end(results: Results, by: str, dataset: str) -> End:
             where=results.name or None,
             allowed=", ".join(results.datasets),
         )
-    metrics = {m: None for d, m, s in results.numbers if d == dataset and s == "all"}
+    metrics = {m: None for d, m, s in results.values_at if d == dataset and s == "all"}
     metric = by or next((m for m in PREFERRED if m in metrics), next(iter(metrics), ""))
     if metric not in metrics:
         raise MatchError(
             f"There are no numbers of {metric or 'any metric'} on {dataset}.",
             where=results.name or None,
             allowed="; ".join(
-                f"{d}: {', '.join(m for e, m, s in results.numbers if e == d and s == 'all')}"
+                f"{d}: {', '.join(m for e, m, s in results.values_at if e == d and s == 'all')}"
                 for d in results.datasets
             ),
         )
@@ -207,7 +207,7 @@ def _known(results: Results, models: list[str]) -> dict[str, pa.Array]:
 
 
 def _of_end(results: Results, end: End, models: list[str]) -> dict[str, list[Any]]:
-    numbers = results.numbers[end]
+    numbers = results.values_at[end]
     columns = zip(*(numbers[m] for m in models), strict=True)
     return dict(zip((" ".join(end[:2]), "lo", "hi", "n"), map(list, columns), strict=True))
 
@@ -455,7 +455,7 @@ def _write(
     path = Path(out) / "results.parquet"
     written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
     written.append(write_csv(results.table, path.with_suffix(".csv")))
-    run = {"results": tables.digest(results.table)}
+    run = {"results": tables.results_digest(results.table)}
     for name, table in {"pairs": results.pairs, "samples": results.samples}.items():
         path = Path(out) / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))

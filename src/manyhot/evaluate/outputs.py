@@ -31,7 +31,7 @@ def write_tables(
     from manyhot.evaluate.report.inputs import MADE
     from manyhot.report.export import to_csv
 
-    run = {} if results is None else {"results": tables.digest(results)}
+    run = {} if results is None else {"results": tables.results_digest(results)}
     written = []
     for name, table in made.items():
         path = Path(out) / f"{name}.parquet"

@@ -18,7 +18,7 @@ from numpy import typing as npt
 from manyhot.core.resampling import PairTable
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
-from manyhot.tables import Results, digest, schema, write
+from manyhot.tables import Results, results_digest, schema, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Evaluation:
         with atomic_write(out / "results.csv") as part:
             self.to_polars().write_csv(part)
         written.append(out / "results.csv")
-        run = {"results": digest(self.results)}
+        run = {"results": results_digest(self.results)}
         for name, table in (("pairs", self.pairs), ("samples", self.samples)):
             path = out / f"{name}.parquet"
             written.append(write(table, path, name, call=call, inputs=inputs, about=run))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.core.comparison import Families, Floats
-from manyhot.tables import End, Number, Results, schema
+from manyhot.tables import End, ModelValue, Results, schema
 
 METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""
@@ -43,7 +43,7 @@ RATED = "rated=true"
 _THRESHOLD = re.compile(r"(.+) p>=([\d.]+)")
 
 
-_Values = dict[str, Number]
+_Values = dict[str, ModelValue]
 
 
 _Case = tuple[str, float | None, _Values, _Values, Floats]
@@ -81,7 +81,7 @@ def sensitivity(
     at, *rated, sizes of y* does both; *threshold at x* takes another threshold of the labels' probability.
     Metrics of label sets leave empty sets out by themselves, and have no row *not empty*.
     """
-    numbers = results.numbers | (thresholds.numbers if thresholds is not None else {})
+    numbers = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets
     rows: list[dict[str, Any]] = []
     for y in others:
@@ -162,7 +162,7 @@ def _weighted(sizes: Sequence[_Values], shares: Floats) -> _Values:
     found: _Values = {}
     for m in models:
         value = sum(s * values[m].value for s, values in zip(shares, sizes, strict=True) if s)
-        found[m] = Number(float(value), None, None, sum(values[m].n for values in sizes))
+        found[m] = ModelValue(float(value), None, None, sum(values[m].n for values in sizes))
     return found
 
 

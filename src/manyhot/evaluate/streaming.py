@@ -15,7 +15,7 @@ from manyhot.evaluate import judge as step
 from manyhot.evaluate.arrays import DEPTH
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
-from manyhot.tables import Labels, Part, Predictions, align_columns, align_rows, read_part
+from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
 
 
@@ -86,7 +86,7 @@ class Evaluator:
             If the batch is malformed; it is not added.
         """
         is_table = isinstance(labels, Labels)
-        own = Part(None, "labels", labels.image_id) if is_table else read_part(labels, "labels")
+        own = FramePart(None, "labels", labels.image_id) if is_table else read_frame_part(labels, "labels")
         parts = align_rows([own, read_label(label), read_model(self.model, predictions)])
         parts, names = align_columns(parts, self._names, of="earlier batches")
         batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
@@ -115,7 +115,7 @@ class Evaluator:
         labels = Labels(table, self.n_classes, name="labels")
         width = min(p.shape[1] for p in self._predicted)
         joined = np.concatenate([p[:, :width] for p in self._predicted])
-        predictions = prediction_of(Part(joined, self.model), self.n_classes, self.score_kind, ids=ids)
+        predictions = prediction_of(FramePart(joined, self.model), self.n_classes, self.score_kind, ids=ids)
         return step.evaluate(labels, [predictions], metrics=self.metrics, resamples=self.resamples)
 
     def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot import registry
-from manyhot.classes import BUILT_IN, ClassList, class_list
+from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
 from manyhot.formats.reading import FOLDER, check_whole, reading
@@ -255,7 +255,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     InputError
         As in `read_labels`; also if a key occurs twice.
     """
-    if str(name_or_path) in BUILT_IN:
+    if str(name_or_path) in BUILT_IN_CLASSES:
         return class_list(str(name_or_path))
     classes = _read(name_or_path, "classes", None)
     assert isinstance(classes, ClassList)
@@ -316,14 +316,14 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     return found
 
 
-def _check_text(found: Any) -> None:
+def _check_text(content: Any) -> None:
     """Refuse text that is not UTF-8, which Parquet readers pass on unseen."""
-    if isinstance(found, Golden):
-        return _check_text(found.experts)
-    if isinstance(found, Votes):
-        found.rater_id.validate(full=True)
-    has_ids = isinstance(found, Predictions | Votes)
-    columns = found.image_id if has_ids else getattr(found, "table", found)
+    if isinstance(content, Golden):
+        return _check_text(content.experts)
+    if isinstance(content, Votes):
+        content.rater_id.validate(full=True)
+    has_ids = isinstance(content, Predictions | Votes)
+    columns = content.image_id if has_ids else getattr(content, "table", content)
     if not isinstance(columns, ClassList):
         columns.validate(full=True)
     return None

@@ -27,7 +27,7 @@ SCORES = {
     "softmax": "probability",
     "scores": "score",
 }
-IDS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
+ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 """Names of arrays in an ``.npz`` file that say what an array is."""
 
 
@@ -65,7 +65,7 @@ def read_npy(
 
     Shape (n, k) or (n, C); row i is the image of row i of `rows`.
     """
-    return _predictions(path, load(path), classes, rows, scores)
+    return _predictions(path, load_array(path), classes, rows, scores)
 
 
 @register("format", "npz", holds="predictions", suffixes=(".npz",), matches=_npz_matches)
@@ -76,10 +76,10 @@ def read_npz(
 
     A single array may have any name. Ids may come from `rows` instead.
     """
-    return _predictions(path, load(path), classes, rows, scores)
+    return _predictions(path, load_array(path), classes, rows, scores)
 
 
-def load(path: Path) -> dict[str, npt.NDArray[Any]]:
+def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of an ``.npz`` file by name; the one of an ``.npy`` file has the name ``""``.
 
     Raises
@@ -185,7 +185,7 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
 
 
 def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
-    own = [a for name, a in arrays.items() if name in IDS and a.dtype.kind in "USiu"]
+    own = [a for name, a in arrays.items() if name in ID_ARRAYS and a.dtype.kind in "USiu"]
     if own:
         return pa.array([_base_name(path, name) for name in own[0].ravel().tolist()], pa.string())
     if rows is None:

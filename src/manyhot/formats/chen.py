@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from manyhot.checks import check_share
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import base_names, constant, cut, head, ragged
+from manyhot.formats.reading import base_names, constant, head, ragged, shortened
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -69,11 +70,14 @@ def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) 
 
 
 def _check_threshold(threshold: object, path: Path) -> None:
-    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    if not number or not 0 <= threshold <= 1:  # type: ignore[operator]
-        raise InputError(
-            "The threshold is not a probability.", where=path, got=repr(threshold), allowed="0 to 1"
-        )
+    check_share(
+        threshold,
+        "The threshold is not a probability.",
+        zero=True,
+        where=path,
+        got=repr(threshold),
+        allowed="0 to 1",
+    )
 
 
 def _check_last_line(path: Path) -> None:
@@ -85,7 +89,7 @@ def _check_last_line(path: Path) -> None:
         raise InputError(
             "The last line of the file is not complete.",
             where=path,
-            got=cut(repr(last.decode("utf-8", "replace"))),
+            got=shortened(repr(last.decode("utf-8", "replace"))),
             allowed=f"{', '.join(_COLUMNS)}, with tabs between",
             do="make or fetch it again",
         )
@@ -143,4 +147,4 @@ def _flat(lists: pl.Series, kind: type[pl.DataType], path: Path) -> pa.Array:
 
 def _refuse(bad: pl.Series, what: str, allowed: str, path: Path) -> None:
     if len(bad):
-        raise InputError(f"This is not a {what}.", where=path, got=cut(repr(bad[0])), allowed=allowed)
+        raise InputError(f"This is not a {what}.", where=path, got=shortened(repr(bad[0])), allowed=allowed)

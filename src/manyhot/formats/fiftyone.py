@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from manyhot.checks import check_share, is_whole
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
-from manyhot.formats.reading import base_names, constant, cut, head, load, named_classes, ragged
+from manyhot.formats.reading import base_names, classes_of_names, constant, head, load_json, ragged, shortened
 from manyhot.formats.writing import (
     Saved,
-    classes_of,
+    classes_of_table,
     lists_of,
     lost_keys,
     shortest,
@@ -59,7 +60,7 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     asked = [_targets(target, names, f"{path}, image {image}") for image, target in targets.items()]
     found = [pair for pairs in asked for pair in pairs or ()]
     texts = names or list(dict.fromkeys(text for text, _ in found))
-    known, position = named_classes(texts, classes, path) if texts else (classes or class_list(), None)
+    known, position = classes_of_names(texts, classes, path) if texts else (classes or class_list(), None)
     place = {text: i for i, text in enumerate(texts)}
     flat = [] if position is None else position[[place[text] for text, _ in found]].tolist()
     lengths = [len(pairs or ()) for pairs in asked]
@@ -77,7 +78,7 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
 
 
 def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
-    content = load(path)
+    content = load_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise InputError(
             "The file is not a classification data set of FiftyOne.",
@@ -89,7 +90,7 @@ def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
         raise InputError("The classes are not a list of names.", where=f"{path}, classes")
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
-        raise InputError("A class is listed twice.", where=f"{path}, classes", got=cut(repr(twice)))
+        raise InputError("A class is listed twice.", where=f"{path}, classes", got=shortened(repr(twice)))
     return names, content["labels"]
 
 
@@ -102,15 +103,15 @@ def _targets(target: Any, names: list[str], where: str) -> list[tuple[str, float
 
 def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
     label, p = (one.get("label"), one.get("confidence")) if isinstance(one, dict) else (one, None)
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
+    if is_whole(label) and 0 <= label < len(names):
         label = names[label]
     if not isinstance(label, str) or (names and label not in names):
         allowed = f"0 to {len(names) - 1}, or one of the names in 'classes'" if names else "a name"
-        raise InputError("This is not a class.", where=where, got=cut(repr(label)), allowed=allowed)
+        raise InputError("This is not a class.", where=where, got=shortened(repr(label)), allowed=allowed)
     if p is None:
         return label, math.nan
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
-        raise InputError("This is not a confidence.", where=where, got=cut(repr(p)), allowed="0 to 1")
+    got = shortened(repr(p))
+    check_share(p, "This is not a confidence.", zero=True, where=where, got=got, allowed="0 to 1")
     return label, float(p)
 
 
@@ -147,7 +148,7 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
     """
     if folder and not Path(folder).is_absolute():
         raise InputError("The folder of the images is not an absolute path.", got=folder)
-    known = classes_of(labels, classes)
+    known = classes_of_table(labels, classes)
     lengths, flat, p = with_state(labels)
     told = [
         {"label": c} if np.isnan(x) else {"label": c, "confidence": x}

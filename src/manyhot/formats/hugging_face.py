@@ -26,22 +26,20 @@ from manyhot.formats.reading import (
     base_names,
     class_ids,
     class_lists,
+    classes_of_names,
     constant,
-    load,
-    named_classes,
-    parse,
+    load_json,
+    parse_json,
     ragged,
 )
-from manyhot.formats.writing import Saved, classes_of, lost_keys, unique_names, usable, with_state
+from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 
-IDS = ("image_id", "file_name", "filename", "path")
+ID_FEATURES = ("image_id", "file_name", "filename", "path")
 """Columns that name an image, best first; else the path within an image column does."""
 
-
 _LISTS = ("Sequence", "List", "LargeList")
-
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
 """What a file of ``data/`` is called on the hub: split, number, and how many there are."""
@@ -99,7 +97,7 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
         table = _read_folder(path, features, wanted)
     else:
         table = pa.concat_tables([_read_parquet(shard, features, wanted) for shard in shards])
-    known, position = named_classes(main.names, classes, path)
+    known, position = classes_of_names(main.names, classes, path)
     lengths, flat, fit = _sets(table, main, path)
     n = len(table)
     columns = {
@@ -152,7 +150,7 @@ def _features_of_parquet(path: Path) -> dict[str, Any]:
         told = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
     except (pa.ArrowException, OSError):
         return {}
-    return _features(parse(told, f"{path}, schema metadata 'huggingface'"))
+    return _features(parse_json(told, f"{path}, schema metadata 'huggingface'"))
 
 
 def _features(content: Any) -> dict[str, Any]:
@@ -164,7 +162,7 @@ def _features(content: Any) -> dict[str, Any]:
 def _features_of_folder(path: Path) -> dict[str, Any]:
     splits = path / "dataset_dict.json"
     if splits.is_file():
-        content = load(splits)
+        content = load_json(splits)
         names = content.get("splits", []) if isinstance(content, dict) else []
         raise InputError(
             "The folder holds several splits, each a data set.",
@@ -175,7 +173,7 @@ def _features_of_folder(path: Path) -> dict[str, Any]:
     for name in ("dataset_info.json", "state.json"):
         if not (path / name).is_file():
             raise InputError("The folder is not a complete saved data set.", where=path, got=f"no {name}")
-    return _features(load(path / "dataset_info.json"))
+    return _features(load_json(path / "dataset_info.json"))
 
 
 def _label_features(features: dict[str, Any]) -> list[_Feature]:
@@ -192,10 +190,10 @@ def _label_features(features: dict[str, Any]) -> list[_Feature]:
     return found
 
 
-def _chosen(found: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:
+def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:
     """Return the column of label sets and, where one is over the same classes, that of single labels."""
-    lists = [f for f in found if f.listed]
-    candidates = [f for f in found if f.column == column] if column else lists or found
+    lists = [f for f in features if f.listed]
+    candidates = [f for f in features if f.column == column] if column else lists or features
     if len(candidates) != 1:
         raise InputError(
             "It is not clear which column holds the labels."
@@ -203,8 +201,8 @@ def _chosen(found: list[_Feature], column: str, path: Path) -> tuple[_Feature, _
             else "No column holds class labels.",
             where=path,
             got=column or ", ".join(f.column for f in candidates) or None,
-            allowed=", ".join(f.column for f in found) or None,
-            do=f"name one: format=\"hf-labels(column='{found[0].column}')\"" if found else None,
+            allowed=", ".join(f.column for f in features) or None,
+            do=f"name one: format=\"hf-labels(column='{features[0].column}')\"" if features else None,
         )
     main = candidates[0]
     if not main.names:
@@ -213,13 +211,13 @@ def _chosen(found: list[_Feature], column: str, path: Path) -> tuple[_Feature, _
             where=f"{path}, feature {main.column}",
             allowed="a list with the name of each class",
         )
-    singles = [f for f in found if not f.listed and f.names == main.names]
+    singles = [f for f in features if not f.listed and f.names == main.names]
     return main, main if not main.listed else singles[0] if len(singles) == 1 else None
 
 
 def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
     """Return the column of names, and whether it is a column of images."""
-    named = [c for c in IDS if c in features]
+    named = [c for c in ID_FEATURES if c in features]
     if named:
         return named[0], False
     images = [c for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
@@ -228,25 +226,25 @@ def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
             "The data set does not name its images.",
             where=path,
             got=", ".join(features),
-            allowed=f"a column {', '.join(IDS)}, or one of images",
+            allowed=f"a column {', '.join(ID_FEATURES)}, or one of images",
         )
     return images[0], True
 
 
-def _read_parquet(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
+def _read_parquet(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
     column, is_image = _id_column(features, path)
-    table = pq.ParquetFile(path).read(columns=[f"{column}.path" if is_image else column, *wanted])
-    return _named(table, column, is_image, wanted, path)
+    table = pq.ParquetFile(path).read(columns=[f"{column}.path" if is_image else column, *columns])
+    return _named(table, column, is_image, columns, path)
 
 
-def _read_folder(path: Path, features: dict[str, Any], wanted: Sequence[str]) -> pa.Table:
+def _read_folder(path: Path, features: dict[str, Any], columns: Sequence[str]) -> pa.Table:
     column, is_image = _id_column(features, path)
     files = _data_files(path)
-    return pa.concat_tables([_named(_stream(file), column, is_image, wanted, file) for file in files])
+    return pa.concat_tables([_named(_stream(file), column, is_image, columns, file) for file in files])
 
 
 def _data_files(path: Path) -> list[Path]:
-    state = load(path / "state.json")
+    state = load_json(path / "state.json")
     listed = state.get("_data_files") if isinstance(state, dict) else None
     if isinstance(listed, list) and not listed:
         raise InputError("The data set has no rows.", where=path)
@@ -281,17 +279,17 @@ def _stream(path: Path) -> pa.Table:
         return table
 
 
-def _named(table: pa.Table, column: str, is_image: bool, wanted: Sequence[str], path: Path) -> pa.Table:
-    _check_columns(table, [column, *wanted], path)
+def _named(table: pa.Table, column: str, is_image: bool, columns: Sequence[str], path: Path) -> pa.Table:
+    _check_columns(table, [column, *columns], path)
     names = _paths(table[column], f"{path}, column {column}") if is_image else table[column]
-    table = table.select(list(dict.fromkeys(wanted))).append_column("image_id", names)
+    table = table.select(list(dict.fromkeys(columns))).append_column("image_id", names)
     table.validate(full=True)
     if names.null_count:
         raise InputError(
             "An image has no name.",
             where=path,
             got=f"{names.null_count:,} without a path in {column!r}",
-            do=f"add a column {IDS[0]}",
+            do=f"add a column {ID_FEATURES[0]}",
         )
     ids = pc.replace_substring_regex(
         base_names(one_chunk(names), f"{path}, column {column}"),
@@ -386,7 +384,7 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     InputError
         The class list is not known, or the folder holds other files of this split.
     """
-    known = classes_of(labels, classes)
+    known = classes_of_table(labels, classes)
     target = path
     if path.suffix.lower() != ".parquet":
         target = path / "data" / f"{split}-00000-of-00001.parquet"

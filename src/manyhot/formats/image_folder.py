@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import FOLDER, constant, numbers, ragged
+from manyhot.formats.reading import FOLDER, as_numbers, constant, ragged
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -72,7 +72,7 @@ def _class_folders(path: Path) -> list[str]:
     """Return the names of the folders in a folder, in order; hidden ones are none."""
     with os.scandir(path) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-    counted = numbers(names)
+    counted = as_numbers(names)
     if counted is None:
         return sorted(names)
     return [name for _, name in sorted(zip(counted, names, strict=True))]
@@ -129,7 +129,7 @@ def _check_no_splits(path: Path, names: list[str]) -> None:
 
 def _class_ids(names: list[str], classes: ClassList | None, path: Path) -> tuple[list[int], str, int]:
     """Return the class of each folder, and hash and length of the class list that they count in."""
-    counted = numbers(names)
+    counted = as_numbers(names)
     if classes is not None:
         return [_index(name, classes, path) for name in names], classes.hash, len(classes)
     known = class_list()
@@ -149,7 +149,7 @@ def _index(name: str, classes: ClassList, path: Path) -> int:
     try:
         return classes.index(name)
     except LookupError as error:
-        if numbers([name]) and int(name) < len(classes):
+        if as_numbers([name]) and int(name) < len(classes):
             return int(name)
         raise InputError(
             "A folder is not called like a class.",

@@ -1,7 +1,4 @@
-"""ImageNetV2's data-set JSON: which image each row of its prediction arrays is.
-
-Multilabelfy's label sets of ImageNetV2.
-"""
+"""ImageNetV2: its data-set JSON, which names the image of each row, and Multilabelfy's label sets of it."""
 
 from __future__ import annotations
 
@@ -15,18 +12,18 @@ import pyarrow as pa
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import write_text
-from manyhot.formats.reading import head, load
+from manyhot.formats.reading import head, load_json
 from manyhot.formats.real import labels_of_sets
 from manyhot.formats.writing import Saved, lists_of, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
 
-def _matches(path: Path) -> bool:
+def _matches_imagenetv2(path: Path) -> bool:
     return '"image_filenames"' in head(path)
 
 
-@register("format", "imagenetv2", holds="images", suffixes=(".json",), matches=_matches)
+@register("format", "imagenetv2", holds="images", suffixes=(".json",), matches=_matches_imagenetv2)
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON: ``image_filenames`` lists (name, WordNet id) in the order of rows.
 
@@ -37,7 +34,7 @@ def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     ----------
     Recht et al. 2019, arXiv 1902.10811; modestyachts/ImageNetV2, ``data/datasets``.
     """
-    content = load(path)
+    content = load_json(path)
     pairs = content.get("image_filenames") if isinstance(content, dict) else None
     if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
         raise InputError("The file has no list `image_filenames` of names and WordNet ids.", where=path)
@@ -82,7 +79,7 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
     ----------
     Anzaku et al. 2023, arXiv 2401.17736.
     """
-    sets = load(path)
+    sets = load_json(path)
     if not isinstance(sets, dict) or not all(isinstance(s, list) for s in sets.values()):
         raise InputError("The file is not Multilabelfy's table of images and lists of classes.", where=path)
     ids = [Path(name).name for name in sets]

@@ -16,22 +16,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
+from manyhot.checks import is_number, is_whole
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import cut, head, load
+from manyhot.formats.reading import head, load_json, shortened
 from manyhot.registry import register
 from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
 
 _WORDS = ('"annotations"', '"annotation_id"', '"predictions"', '"completed_by"', '"data"')
 
-
 _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at", "answered_at")
-
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
-
-LONGEST = 1e8
+LONGEST_SECONDS = 1e8
 """Seconds, three years: a lead time beyond it is none."""
 
 
@@ -173,20 +171,20 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
 
 
 def _annotations(path: Path, layout: _Layout) -> Iterator[_Annotation]:
-    tasks = load(path)
+    tasks = load_json(path)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise InputError("The file is not a list of Label Studio's tasks.", where=path)
     ids: dict[str, set[object]] = {"task": set(), "annotation": set()}
     class_of: dict[str, int] = {}
     for i, task in enumerate(tasks):
-        where = f"{path}, task {cut(str(task.get('id', f'in place {i}')))}"
+        where = f"{path}, task {shortened(str(task.get('id', f'in place {i}')))}"
         _check_once(task, "task", ids, where)
         made = _made(task, where)
         if made:
             image = _image(task, layout, where)
             asked = _asked(task, layout, class_of, where)
         for one in made:
-            here = f"{where}, annotation {cut(str(one.get('id', 'without an id')))}"
+            here = f"{where}, annotation {shortened(str(one.get('id', 'without an id')))}"
             _check_once(one, "annotation", ids, here)
             yield _Annotation(image, asked, one, here)
 
@@ -196,7 +194,7 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
     if number is None:
         return
     if not isinstance(number, int | str):
-        raise InputError(f"The id of the {kind} is no number.", where=where, got=cut(repr(number)))
+        raise InputError(f"The id of the {kind} is no number.", where=where, got=shortened(repr(number)))
     if number in ids[kind]:
         raise InputError(
             f"The file holds the same {kind} twice.", where=where, do="keep one of the two, or export anew"
@@ -227,13 +225,13 @@ def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
         raise InputError(
             "The task does not name its image.",
             where=where,
-            got=cut(", ".join(data)) or "no fields",
+            got=shortened(", ".join(data)) or "no fields",
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
             do="name the field: --format \"label-studio(image='…')\"",
         )
     name = found if "image_id" in data else _name(found, where)
     if not (base := re.sub(r"^.*[/\\]", "", name)):
-        raise InputError("The task does not name its image.", where=where, got=cut(repr(found)))
+        raise InputError("The task does not name its image.", where=where, got=shortened(repr(found)))
     return base
 
 
@@ -242,7 +240,7 @@ def _name(address: str, where: str) -> str:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise InputError("This is not an address.", where=where, got=cut(repr(address))) from error
+        raise InputError("This is not an address.", where=where, got=shortened(repr(address))) from error
     local = parse_qs(parts.query).get("d")
     name = local[0] if local else unquote(parts.path)
     uploaded = parts.path.startswith("/data/upload/")
@@ -258,7 +256,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
             "It is not known which classes were shown: not asked is not no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of its data",
-            allowed=cut(", ".join(task["data"])) or None,
+            allowed=shortened(", ".join(task["data"])) or None,
             do="name the field, or say that all were shown: --format \"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
@@ -276,7 +274,7 @@ def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) 
         raise InputError(
             "A choice is no class.",
             where=where,
-            got=cut(repr(text)),
+            got=shortened(repr(text)),
             allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
             do="give the class list of the project: --classes",
         )
@@ -284,39 +282,39 @@ def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) 
     return found
 
 
-def _add(rows: dict[str, list[Any]], found: _Annotation, layout: _Layout) -> None:
-    chosen = _chosen(found, layout)
-    n = len(found.asked)
-    shown, answered = _times(found)
-    rows["image_id"] += [found.image] * n
-    rows["class_id"] += found.asked
-    rows["rater_id"] += [_rater(found)] * n
-    rows["answer"] += [chosen.get(c, "no") for c in found.asked]
-    rows["page_id"] += [None if found.content.get("id") is None else str(found.content["id"])] * n
+def _add(rows: dict[str, list[Any]], annotation: _Annotation, layout: _Layout) -> None:
+    chosen = _chosen(annotation, layout)
+    n = len(annotation.asked)
+    shown, answered = _times(annotation)
+    rows["image_id"] += [annotation.image] * n
+    rows["class_id"] += annotation.asked
+    rows["rater_id"] += [_rater(annotation)] * n
+    rows["answer"] += [chosen.get(c, "no") for c in annotation.asked]
+    rows["page_id"] += [None if annotation.content.get("id") is None else str(annotation.content["id"])] * n
     rows["shown_at"] += [shown] * n
     rows["answered_at"] += [answered] * n
 
 
-def _chosen(found: _Annotation, layout: _Layout) -> dict[int, str]:
+def _chosen(annotation: _Annotation, layout: _Layout) -> dict[int, str]:
     """Return the answer to each class that was chosen."""
-    result = found.content.get("result")
+    result = annotation.content.get("result")
     if not isinstance(result, list) or not all(isinstance(one, dict) for one in result):
-        raise InputError("The result of the annotation is not a list of objects.", where=found.where)
+        raise InputError("The result of the annotation is not a list of objects.", where=annotation.where)
     answers = {layout.yes: "yes", layout.maybe: "maybe"}
     chosen: dict[int, str] = {}
     class_of: dict[str, int] = {}
     for one in result:
         question = one.get("from_name")
         if isinstance(question, str) and question in answers:
-            for text in _choices(one, found):
-                c = _class(text, layout, class_of, found.where)
-                _check_answer(c, answers[question], chosen, found, layout)
+            for text in _choices(one, annotation):
+                c = _class(text, layout, class_of, annotation.where)
+                _check_answer(c, answers[question], chosen, annotation, layout)
                 chosen[c] = answers[question]
         elif one.get("type") == "choices" and not (isinstance(question, str) and question in layout.skip):
             raise InputError(
                 "A question of the project is not known.",
-                where=found.where,
-                got=cut(repr(question)),
+                where=annotation.where,
+                got=shortened(repr(question)),
                 allowed=f"{layout.yes!r}, for what is yes, and {layout.maybe!r}, for what is maybe",
                 do="say what it is: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
             )
@@ -335,92 +333,94 @@ def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout:
         )
 
 
-def _names_classes(found: _Annotation) -> str:
+def _names_classes(annotation: _Annotation) -> str:
     """Return the type of a result that names classes, but not as choices; else nothing."""
-    kinds = (str(one.get("type")) for one in found.content["result"])
-    return next((cut(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
+    kinds = (str(one.get("type")) for one in annotation.content["result"])
+    return next((shortened(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
 
 
-def _choices(one: Mapping[str, Any], found: _Annotation) -> list[Any]:
+def _choices(one: Mapping[str, Any], annotation: _Annotation) -> list[Any]:
     value = one.get("value")
     choices = value.get("choices") if isinstance(value, dict) else None
     if one.get("type") != "choices" or not isinstance(choices, list):
         raise InputError(
             "A result holds no choices.",
-            where=found.where,
-            got=f"type {cut(repr(one.get('type')))}, value {cut(repr(value))}",
+            where=annotation.where,
+            got=f"type {shortened(repr(one.get('type')))}, value {shortened(repr(value))}",
             allowed="type 'choices', and a value with a list 'choices'",
         )
     return choices
 
 
 def _check_answer(
-    c: int, answer: str, chosen: Mapping[int, str], found: _Annotation, layout: _Layout
+    c: int, answer: str, chosen: Mapping[int, str], annotation: _Annotation, layout: _Layout
 ) -> None:
     name = layout.classes.names[c]
-    if c not in found.asked:
-        raise InputError("A choice was not shown in its task.", where=found.where, got=name)
+    if c not in annotation.asked:
+        raise InputError("A choice was not shown in its task.", where=annotation.where, got=name)
     if chosen.get(c, answer) != answer:
         raise InputError(
             "A class is answered both yes and maybe.",
-            where=found.where,
+            where=annotation.where,
             got=name,
             do="correct the annotation in Label Studio and export anew",
         )
 
 
-def _rater(found: _Annotation) -> str:
-    by = found.content.get("completed_by")
+def _rater(annotation: _Annotation) -> str:
+    by = annotation.content.get("completed_by")
     number = by.get("id") if isinstance(by, dict) else by
-    if isinstance(number, bool) or not isinstance(number, int | str) or number == "":
+    if not is_whole(number) and not (isinstance(number, str) and number):
         raise InputError(
             "An annotation does not say who made it.",
-            where=found.where,
-            got=f"completed_by {'absent' if by is None else cut(repr(by))}",
+            where=annotation.where,
+            got=f"completed_by {'absent' if by is None else shortened(repr(by))}",
             allowed="the number of a user, or an object with an id",
             do="export the project anew, with its annotators",
         )
     return str(number)
 
 
-def _flag(found: _Annotation, name: str) -> bool:
-    value = found.content.get(name)
+def _flag(annotation: _Annotation, name: str) -> bool:
+    value = annotation.content.get(name)
     if value is not None and not isinstance(value, bool):
-        raise InputError(f"{name!r} is neither true nor false.", where=found.where, got=cut(repr(value)))
+        raise InputError(
+            f"{name!r} is neither true nor false.", where=annotation.where, got=shortened(repr(value))
+        )
     return bool(value)
 
 
-def _times(found: _Annotation) -> tuple[datetime | None, datetime | None]:
+def _times(annotation: _Annotation) -> tuple[datetime | None, datetime | None]:
     """Return when the task was shown and when it was answered, as far as the export tells."""
-    told, seconds = found.content.get("created_at"), found.content.get("lead_time")
-    if told is None:
+    created_at, seconds = annotation.content.get("created_at"), annotation.content.get("lead_time")
+    if created_at is None:
         return None, None
     try:
-        answered = datetime.fromisoformat(told)
+        answered = datetime.fromisoformat(created_at)
         answered.utctimetuple()
     except (TypeError, ValueError, OverflowError) as error:
-        raise _no_time(found, told) from error
+        raise _no_time(annotation, created_at) from error
     if answered.tzinfo is None:
-        raise _no_time(found, told)
+        raise _no_time(annotation, created_at)
     if seconds is None:
         return None, answered
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
+    if not is_number(seconds) or not 0 <= seconds <= LONGEST_SECONDS:
         raise InputError(
             "The lead time is no number of seconds.",
-            where=found.where,
-            got=cut(repr(seconds)),
+            where=annotation.where,
+            got=shortened(repr(seconds)),
             allowed="0 or more",
         )
     try:
         return answered - timedelta(seconds=seconds), answered
     except OverflowError as error:
-        raise _no_time(found, told) from error
+        raise _no_time(annotation, created_at) from error
 
 
-def _no_time(found: _Annotation, told: object) -> InputError:
+def _no_time(annotation: _Annotation, created_at: object) -> InputError:
     return InputError(
         "This is not a time.",
-        where=found.where,
-        got=f"created_at {cut(repr(told))}",
+        where=annotation.where,
+        got=f"created_at {shortened(repr(created_at))}",
         allowed="ISO 8601 with a time zone, such as 2021-03-09T22:16:08.728353Z",
     )

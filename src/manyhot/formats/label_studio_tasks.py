@@ -17,11 +17,12 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from manyhot.checks import is_whole
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import write_text
-from manyhot.formats.label_studio_export import LONGEST
-from manyhot.formats.writing import Saved, classes_of, named_classes, unique_names, usable
+from manyhot.formats.label_studio_export import LONGEST_SECONDS
+from manyhot.formats.writing import Saved, class_list_for, classes_of_table, unique_names, usable
 from manyhot.registry import register
 from manyhot.tables import Golden, Labels, Votes, check, metadata
 
@@ -48,7 +49,7 @@ LOCAL = "/data/local-files/?d="
     keeps=("classes answered no", "unclear classes"),
 )
 def write_label_studio(
-    found: Labels | Votes | pa.Table,
+    content: Labels | Votes | pa.Table,
     path: Path,
     classes: ClassList | None,
     *,
@@ -91,19 +92,19 @@ def write_label_studio(
     https://labelstud.io/tags/choices (choices from the task's data).
     """
     lost: list[str] = []
-    if isinstance(found, Labels):
-        pages = _pages_of_labels(found, unique_names(classes_of(found, classes)), by)
-    elif isinstance(found, Votes):
-        pages, lost = _pages_of_votes(found, classes)
+    if isinstance(content, Labels):
+        pages = _pages_of_labels(content, unique_names(classes_of_table(content, classes)), by)
+    elif isinstance(content, Votes):
+        pages, lost = _pages_of_votes(content, classes)
     else:
-        names = unique_names(_classes_of_proposals(found, classes, path))
-        pages, lost = _pages_of_proposals(found, names, checked, path), ["scores", "n_models"]
+        names = unique_names(_classes_of_proposals(content, classes, path))
+        pages, lost = _pages_of_proposals(content, names, checked, path), ["scores", "n_models"]
     return _write(pages, lost, path, prefix)
 
 
 @register("writer", "label-studio-golden", holds=("golden",), suffixes=(".json",), keeps=())
 def write_label_studio_golden(
-    found: Golden, path: Path, classes: ClassList | None, *, prefix: str = LOCAL
+    golden: Golden, path: Path, classes: ClassList | None, *, prefix: str = LOCAL
 ) -> Saved:
     """Write experts' answers as annotations that are marked as ground truth, as `write_label_studio` does.
 
@@ -117,7 +118,7 @@ def write_label_studio_golden(
     InputError, MatchError
         As in `write_label_studio`.
     """
-    pages, lost = _pages_of_votes(found.experts, classes, golden=True)
+    pages, lost = _pages_of_votes(golden.experts, classes, golden=True)
     return _write(pages, lost, path, prefix)
 
 
@@ -146,7 +147,7 @@ class _Page:
 
 
 def _pages_of_labels(labels: Labels, names: Sequence[str], by: str | int | None) -> list[_Page]:
-    if by is not None and (isinstance(by, bool) or not isinstance(by, int | str) or by == ""):
+    if by is not None and not is_whole(by) and not (isinstance(by, str) and by):
         raise InputError("The option 'by' is a rater.", got=repr(by), allowed="a number or a name")
     columns = labels.table.select(["image_id", "classes", "state"]).to_pydict()
     version = _version(labels)
@@ -176,7 +177,7 @@ def _pages_of_votes(
     votes: Votes, classes: ClassList | None, *, golden: bool = False
 ) -> tuple[list[_Page], list[str]]:
     """Return a task for each set of classes that was asked about an image at once, and what is lost."""
-    names = unique_names(classes_of(votes, classes))
+    names = unique_names(classes_of_table(votes, classes))
     table = votes.to_table()
     answers = _by_annotation(table)
     # A page of several images, or of several raters, is several annotations: its id cannot be all of theirs.
@@ -217,7 +218,7 @@ def _seconds(shown: datetime | None, answered: datetime | None) -> float | None:
     if shown is None or answered is None:
         return None
     seconds = (answered - shown).total_seconds()
-    return seconds if 0 <= seconds <= LONGEST else None
+    return seconds if 0 <= seconds <= LONGEST_SECONDS else None
 
 
 def _annotation(rater: str, result: list[dict[str, Any]], golden: bool = False) -> dict[str, Any]:
@@ -252,12 +253,12 @@ def _result(answers: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _classes_of_proposals(table: pa.Table, given: ClassList | None, path: Path) -> ClassList:
+def _classes_of_proposals(table: pa.Table, classes: ClassList | None, path: Path) -> ClassList:
     about = metadata(table)
     key, n = about.get("classes", ""), int(about.get("n_classes", 0))
-    if given is not None and not key:
-        return given
-    return named_classes("proposals", n, key, given, path.name)
+    if classes is not None and not key:
+        return classes
+    return class_list_for("proposals", n, key, classes, path.name)
 
 
 def _pages_of_proposals(

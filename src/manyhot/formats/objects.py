@@ -1,9 +1,4 @@
-"""Objects in tables: our own, and others with a box a row.
-
-COCO's instances: boxes and polygons in one JSON file.
-
-PASCAL VOC's folders: XML with boxes, and masks where there are some.
-"""
+"""Objects with their boxes and outlines: tables with a box a row, COCO's JSON, and PASCAL VOC's folders."""
 
 from __future__ import annotations
 
@@ -21,25 +16,30 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import FOLDER, head, load, reading
-from manyhot.formats.tabular import class_indices, column_names, declared, narrow, read_frame, read_own
+from manyhot.formats.reading import FOLDER, head, load_json, reading
+from manyhot.formats.tabular import (
+    class_indices,
+    column_names,
+    declared,
+    read_frame,
+    read_own,
+    with_small_offsets,
+)
 from manyhot.registry import register
 from manyhot.tables import Objects, check
 
 _BOX = ("x1", "y1", "x2", "y2")
 
-
 _IGNORE = ("ignore", "difficult", "crowd", "iscrowd")
-
 
 _MASKS = ("mask_png", "mask")
 
 
-def _matches(path: Path) -> bool:
+def _matches_table(path: Path) -> bool:
     return declared(path) == "objects" or {"image_id", *_BOX} <= set(column_names(path))
 
 
-@register("format", "objects-table", holds="objects", suffixes=(".parquet", ".csv"), matches=_matches)
+@register("format", "objects-table", holds="objects", suffixes=(".parquet", ".csv"), matches=_matches_table)
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     """A table with ``image_id``, ``class`` or ``class_id``, and a box as fractions of width and height.
 
@@ -96,7 +96,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
 def made(table: pa.Table, classes: ClassList, path: Path, **more: Any) -> Objects:
     """Return objects of a table that has all of the columns, and perhaps others."""
     names = ("image_id", "class_id", *_BOX, "ignore", "polygons", "mask")
-    table = narrow(table.select([n for n in names if n in table.column_names]))
+    table = with_small_offsets(table.select([n for n in names if n in table.column_names]))
     checked = check(table, "objects", where=str(path))
     return Objects(checked, classes.keys, classes.hash, name=path.stem, **more)
 
@@ -171,7 +171,7 @@ def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
 
     Masks in run lengths are those of crowds, in COCO itself; of other objects with such masks the box counts.
     """
-    content = load(path)
+    content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
         raise InputError(
             "The file holds no objects of COCO's form.",
@@ -221,9 +221,7 @@ VOC = (
 )
 """The classes of PASCAL VOC, in the order of its masks."""
 
-
 _LARGEST = 1 << 20
-
 
 Row = tuple[str, str, float, float, float, float, bool]
 
@@ -271,10 +269,10 @@ def _read(file: Path) -> list[Row]:
         raise InputError("The annotation is not of VOC's form.", where=file, got=error) from error
 
 
-def _voc_row(found: ElementTree.Element, name: str, width: float, height: float) -> Row:
+def _voc_row(element: ElementTree.Element, name: str, width: float, height: float) -> Row:
     left, top, right, bottom = (
-        float(found.findtext(f"bndbox/{end}", "")) for end in ("xmin", "ymin", "xmax", "ymax")
+        float(element.findtext(f"bndbox/{end}", "")) for end in ("xmin", "ymin", "xmax", "ymax")
     )
-    ignored = found.findtext("difficult", "0").strip() not in ("0", "")
-    key = found.findtext("name", "").strip()
+    ignored = element.findtext("difficult", "0").strip() not in ("0", "")
+    key = element.findtext("name", "").strip()
     return name, key, (left - 1) / width, (top - 1) / height, right / width, bottom / height, ignored

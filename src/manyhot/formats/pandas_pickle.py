@@ -26,10 +26,8 @@ from manyhot.errors import InputError
 
 _T = TypeVar("_T")
 
-
-MAX_BYTES = 8 * 2**20
+MAX_PICKLE_BYTES = 8 * 2**20
 """Largest file read; the largest published one has 3.4 MB."""
-
 
 _NUMBERS = {"i8": "<i8", "i4": "<i4", "f8": "<f8", "f4": "<f4"}
 
@@ -171,12 +169,12 @@ def _read(
     what: str,
     skip: Callable[[bytes], bytes] = lambda content: content,
 ) -> _T:
-    if path.stat().st_size > MAX_BYTES:
+    if path.stat().st_size > MAX_PICKLE_BYTES:
         raise InputError(
             "The pickle is larger than any published one; it was not read.",
             where=path,
             got=f"{path.stat().st_size / 2**20:,.0f} MiB",
-            allowed=f"{MAX_BYTES / 2**20:.0f} MiB",
+            allowed=f"{MAX_PICKLE_BYTES / 2**20:.0f} MiB",
         )
     try:
         return build(_Reader(io.BytesIO(skip(path.read_bytes()))).load())
@@ -206,10 +204,10 @@ def _read(
         ) from error
 
 
-def _frame(found: Any) -> Frame:
-    if not isinstance(found, _Frame):
-        raise TypeError(f"a {type(found).__name__.strip('_')}, not a DataFrame")
-    blocks = found.state["_data"].state
+def _frame(pickled: Any) -> Frame:
+    if not isinstance(pickled, _Frame):
+        raise TypeError(f"a {type(pickled).__name__.strip('_')}, not a DataFrame")
+    blocks = pickled.state["_data"].state
     axes, arrays, items = blocks[:3]
     index = _texts(axes[1])
     columns: dict[str, npt.NDArray[Any]] = {}
@@ -227,11 +225,11 @@ def _after_header(content: bytes) -> bytes:
     return content[10 + int.from_bytes(content[8:10], "little") :]
 
 
-def _groups(found: Any) -> dict[str, list[int]]:
-    if not isinstance(found, _Array):
-        raise TypeError(f"a {type(found).__name__.strip('_')}, not an array")
+def _groups(pickled: Any) -> dict[str, list[int]]:
+    if not isinstance(pickled, _Array):
+        raise TypeError(f"a {type(pickled).__name__.strip('_')}, not an array")
     # Not by values(): an array of no dimension holds one object.
-    (held,) = found.state[4]
+    (held,) = pickled.state[4]
     if not isinstance(held, _Ordered):
         raise TypeError(f"a {type(held).__name__.strip('_')}, not an ordered dict")
     groups: dict[str, list[int]] = {}

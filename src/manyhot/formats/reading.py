@@ -1,10 +1,7 @@
-"""Files that are cut, damaged or may not be read: what libraries raise at them, in our words.
+"""What all readers share: errors for damaged files, columns of tables from arrays, classes by name, and JSON.
 
-All readers run inside `reading`, so none of them needs to know which exception a library has for a damage.
-
-Columns of tables, built from arrays: what the formats of labels share.
-
-Reading JSON that may be anything: what all JSON formats share.
+All readers run inside `reading`, so none of them needs to know which exception a library raises at damaged
+bytes.
 """
 
 from __future__ import annotations
@@ -127,15 +124,13 @@ def check_whole(path: Path) -> None:
         elif suffix == ".npz":
             zipfile.ZipFile(path).close()
         elif suffix == ".json":
-            load(path)
+            load_json(path)
 
 
 FOLDER = "folder"
 """What stands for a folder among the suffixes of a format."""
 
-
 _SAME = 0.99
-
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
@@ -253,15 +248,15 @@ def descriptions(classes: ClassList) -> dict[str, set[int]]:
     return found
 
 
-def numbers(names: Sequence[str]) -> list[int] | None:
+def as_numbers(names: Sequence[str]) -> list[int] | None:
     """Return names that are all numbers as numbers; None where one is not."""
     if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
         return None
     return [int(name) for name in names]
 
 
-def named_classes(
-    names: Sequence[str], given: ClassList | None, path: Path
+def classes_of_names(
+    names: Sequence[str], classes: ClassList | None, path: Path
 ) -> tuple[ClassList, npt.NDArray[np.int32]]:
     """Return the class list that a file names, and the class id of each name.
 
@@ -272,59 +267,57 @@ def named_classes(
     InputError
         If a name is not in the given list.
     """
-    if given is None:
+    if classes is None:
         known = class_list()
         same = len(names) == len(known) and _share(names, known) >= _SAME
         return known if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
-    described = descriptions(given)
-    return given, np.array([_index(name, given, described, path) for name in names], np.int32)
+    described = descriptions(classes)
+    return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
 
 
-def _share(names: Sequence[str], known: ClassList) -> float:
-    described = descriptions(known)
+def _share(names: Sequence[str], classes: ClassList) -> float:
+    described = descriptions(classes)
     return sum(i in described.get(name, ()) for i, name in enumerate(names)) / len(names)
 
 
-def _index(name: str, known: ClassList, described: dict[str, set[int]], path: Path) -> int:
+def _index(name: str, classes: ClassList, described: dict[str, set[int]], path: Path) -> int:
     found = described.get(name, set())
     if len(found) == 1:
         return min(found)
     try:
-        return known.index(name)
+        return classes.index(name)
     except (LookupError, InputError) as error:
-        if numbers([name]) and int(name) < len(known):
+        if as_numbers([name]) and int(name) < len(classes):
             return int(name)
         raise InputError(
             "A name in the file is not in the class list.",
             where=path,
             got=name,
-            allowed=f"keys and names of {known.name}, or 0 to {len(known) - 1}",
+            allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
             do="leave the class list out: the data set has its own",
         ) from error
 
 
-HEAD = 4096
+HEAD_BYTES = 4096
 """Bytes looked at to recognise a file."""
 
-
 _DIGITS = 38
-
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def head(path: Path) -> str:
-    """Return the first `HEAD` bytes as text without white space around."""
+    """Return the first `HEAD_BYTES` bytes as text without white space around."""
     with path.open("rb") as file:
-        return file.read(HEAD).decode("utf-8", "replace").strip()
+        return file.read(HEAD_BYTES).decode("utf-8", "replace").strip()
 
 
-def load(path: Path) -> Any:
-    """Parse a JSON file; raises as `parse`."""
-    return parse(path.read_bytes(), path)
+def load_json(path: Path) -> Any:
+    """Parse a JSON file; raises as `parse_json`."""
+    return parse_json(path.read_bytes(), path)
 
 
-def parse(content: str | bytes, where: object) -> Any:
+def parse_json(content: str | bytes, where: object) -> Any:
     """Parse JSON strictly.
 
     Raises
@@ -354,7 +347,7 @@ def _each_once(where: object) -> Callable[[list[tuple[str, Any]]], dict[str, Any
             raise InputError(
                 "The JSON holds a key twice.",
                 where=where,
-                got=cut(repr(twice)),
+                got=shortened(repr(twice)),
                 allowed="each key once",
                 do="make it again, or keep one of the two",
             )
@@ -377,9 +370,9 @@ def _whole_number(where: object) -> Callable[[str], int]:
     return read
 
 
-def _check_characters(found: Any, where: object) -> None:
+def _check_characters(content: Any, where: object) -> None:
     try:
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(
             "A text holds half a character (a lone surrogate).",
@@ -390,7 +383,7 @@ def _check_characters(found: Any, where: object) -> None:
         ) from error
 
 
-def cut(text: str, width: int = 80) -> str:
+def shortened(text: str, width: int = 80) -> str:
     """Return a text for a message, at most `width` characters long."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
@@ -407,6 +400,6 @@ def class_index(value: object, n_classes: int, where: str) -> int:
     digits = (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else ""
     if isinstance(value, bool) or not 0 < len(digits) < 10 or int(digits) >= n_classes:
         raise InputError(
-            "This is not a class.", where=where, got=cut(repr(value)), allowed=f"0 to {n_classes - 1}"
+            "This is not a class.", where=where, got=shortened(repr(value)), allowed=f"0 to {n_classes - 1}"
         )
     return int(digits)

@@ -1,8 +1,7 @@
-"""ReaL: ``real.json`` of google-research/reassessed-imagenet.
+"""ReaL, as google-research/reassessed-imagenet has it.
 
-ReaL's ``scores.npz`` of google-research/reassessed-imagenet: every class that raters were asked about.
-
-ReaL's ``raters.npz``, ``golden.npz`` and ``raters_golden.npz``: who answered what to which question.
+``real.json`` holds the label sets; ``scores.npz`` every class that raters were asked about; ``raters.npz``,
+``golden.npz`` and ``raters_golden.npz`` who answered what to which question.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
-from manyhot.formats.arrays import damages, is_text, members
-from manyhot.formats.arrays import load as arrays_load
-from manyhot.formats.reading import class_index, constant, head, incomplete, load, ragged
-from manyhot.formats.writing import Saved, classes_of, lists_of, usable, with_state
+from manyhot.formats.arrays import damages, is_text, load_array, members
+from manyhot.formats.reading import class_index, constant, head, incomplete, load_json, ragged
+from manyhot.formats.writing import Saved, classes_of_table, lists_of, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Labels, Votes, one_chunk
 
@@ -36,11 +34,11 @@ def _ids() -> list[str]:
     return [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, N_IMAGES + 1)]
 
 
-def _matches(path: Path) -> bool:
+def _matches_real(path: Path) -> bool:
     return head(path).replace(" ", "").replace("\n", "").startswith("[[")
 
 
-@register("format", "real", holds="labels", suffixes=(".json",), matches=_matches)
+@register("format", "real", holds="labels", suffixes=(".json",), matches=_matches_real)
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``: a list of 50,000 lists of classes, in the order of ImageNet's validation files.
 
@@ -51,7 +49,7 @@ def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     ----------
     Beyer et al. 2020, arXiv 2006.07159.
     """
-    lists = load(path)
+    lists = load_json(path)
     if not isinstance(lists, list) or not all(isinstance(s, list) for s in lists):
         raise InputError("The file is not a list of lists of classes.", where=path)
     if len(lists) != N_IMAGES:
@@ -106,7 +104,7 @@ def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     InputError
         The labels are not those of all the 50,000 images, or not over ImageNet-1k.
     """
-    if classes_of(labels, classes or class_list()).hash != class_list().hash:
+    if classes_of_table(labels, classes or class_list()).hash != class_list().hash:
         raise InputError("real.json is over ImageNet-1k.", where=path, got=f"{labels.n_classes:,} classes")
     lengths, flat, _ = with_state(labels)
     sets = lists_of(lengths, flat.tolist())
@@ -133,13 +131,11 @@ def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> Input
     )
 
 
-THRESHOLD = 0.8
+REAL_THRESHOLD = 0.8
 """Scores from which on a class is in ``real.json``: the lowest kept is 0.80002, the next lower 0.79999."""
-
 
 VOTES = 5
 """Answers that each question of ``raters.npz`` has."""
-
 
 _PREFIX, _SUFFIX = "ILSVRC2012_val_", ".JPEG"
 
@@ -163,7 +159,7 @@ def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
     classes = classes or class_list()
     row, asked, score = _questions(path, len(classes))
     real_row, real_class = _released(path, classes)
-    yes = score >= THRESHOLD
+    yes = score >= REAL_THRESHOLD
     rated = np.bincount(row, minlength=N_IMAGES) > 0
     unrated = ~rated[real_row]
     _check_released(path, (row[yes], asked[yes]), (real_row[~unrated], real_class[~unrated]))
@@ -197,7 +193,7 @@ def _table(rated: npt.NDArray[np.bool_], lengths: npt.NDArray[Any], columns: dic
 
 def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return image (from 0), class and score of each question."""
-    arrays = arrays_load(path)
+    arrays = load_array(path)
     nothing = np.empty(0, bool)
     # A member of an archive may have any content, not only that of an array.
     score, info = arrays.get("tensor", nothing), arrays.get("info", nothing)
@@ -213,7 +209,7 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
         raise InputError("The file has no rows.", where=path)
     if not np.isfinite(score).all() or score.min(initial=0) < 0 or score.max(initial=0) > 1:
         raise InputError("A score is no probability.", where=path, allowed="0 to 1")
-    return image_rows(path, info[:, 0]), class_ids(path, info[:, 1], n_classes), score
+    return image_rows(path, info[:, 0]), classes_of_digits(path, info[:, 1], n_classes), score
 
 
 def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
@@ -243,7 +239,7 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     return row
 
 
-def class_ids(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
+def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
     """Return classes given as digits.
 
     Raises
@@ -279,12 +275,11 @@ def _check_released(path: Path, ours: tuple[Any, Any], theirs: tuple[Any, Any]) 
             "The scores and the real.json beside them are not of one release.",
             where=path,
             got=f"{len(np.setxor1d(scored, kept)):,} labels of rated images in one of them only",
-            allowed=f"in real.json the classes with a score of {THRESHOLD} or more, and no others",
+            allowed=f"in real.json the classes with a score of {REAL_THRESHOLD} or more, and no others",
         )
 
 
 _EXPERTS, _RATERS = "golden.npz", "raters_golden.npz"
-
 
 _NAMES = {"tensor", "info", "ids"}
 
@@ -319,7 +314,7 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
         raise
     except damages() as error:
         raise incomplete(path, error) from error
-    image, class_id = image_rows(path, info[:, 0]), class_ids(path, info[:, 1], len(classes))
+    image, class_id = image_rows(path, info[:, 0]), classes_of_digits(path, info[:, 1], len(classes))
     _check_once(path, "question", image * len(classes) + class_id, info)
     return Votes(
         pa.array(info[:, 0], pa.string()),

@@ -1,6 +1,6 @@
-"""The multi-label annotations of Shankar et al., as released and as TensorFlow Datasets serves them.
+"""The multi-label annotations of Shankar et al., and the mistakes of two models by Vasudevan et al..
 
-The mistakes of two models that Vasudevan et al. classified.
+The annotations are read as released and as TensorFlow Datasets serves them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
+from manyhot.checks import check_one_of
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.imagenetv2 import image_id
@@ -23,11 +24,11 @@ from manyhot.formats.reading import (
     class_index,
     class_lists,
     constant,
-    cut,
     head,
     indices_of,
-    load,
+    load_json,
     ragged,
+    shortened,
 )
 from manyhot.formats.tabular import column_names
 from manyhot.registry import register
@@ -36,23 +37,26 @@ from manyhot.tables.align import check_unique
 
 _STATES = {"correct": "yes", "unclear": "unclear", "wrong": "no"}
 
-
 _COLUMNS = {f"{answer}_multi_labels": state for answer, state in _STATES.items()}
 
-
 _IMAGES = ("validation", "v2")
-
 
 _METHOD = "Shankar et al."
 
 
-def _matches(path: Path) -> bool:
+def _matches_tfds_multilabel(path: Path) -> bool:
     if path.suffix.lower() == ".parquet":
         return {"file_name", *_COLUMNS} <= set(column_names(path))
     return any(key in head(path) for key in ('"initial_annots"', '"problematic_images"', '"imagenet_m"'))
 
 
-@register("format", "tfds-multilabel", holds="labels", suffixes=(".json", ".parquet"), matches=_matches)
+@register(
+    "format",
+    "tfds-multilabel",
+    holds="labels",
+    suffixes=(".json", ".parquet"),
+    matches=_matches_tfds_multilabel,
+)
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
@@ -73,8 +77,7 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
     2205.04596, for version 3; tensorflow/datasets, ``imagenet2012_multilabel``.
     """
     classes = classes or class_list()
-    if images not in _IMAGES:
-        raise InputError("There are no such images.", where=path, got=images, allowed=", ".join(_IMAGES))
+    check_one_of(images, _IMAGES, "There are no such images.", where=path)
     table = (
         _rows_of_tfds(path, len(classes))
         if path.suffix.lower() == ".parquet"
@@ -85,7 +88,7 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
 
 
 def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
-    content = load(path)
+    content = load_json(path)
     annotated, problematic = _parts(path, content)
     prefix = "ILSVRC2012_val_"
     names = [n for n in annotated if n.startswith(prefix) == (images == "validation")]
@@ -192,7 +195,6 @@ def _table(
 
 _KEYS = ("top_prediction", "failure category", "failure severity")
 
-
 CATEGORIES = {
     "Fine-grained error": "fine-grained",
     "Fine-grained error with OOV": "fine-grained, out of vocabulary",
@@ -203,8 +205,7 @@ CATEGORIES = {
 }
 """The published categories in our words; *out of vocabulary* is spelled in two ways."""
 
-
-SEVERITIES = ("Major", "Minor", "Borderline")
+MISTAKE_SEVERITIES = ("Major", "Minor", "Borderline")
 
 
 def _matches_imagenet_mistakes(path: Path) -> bool:
@@ -224,7 +225,7 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
     ----------
     Vasudevan et al. 2022, arXiv 2205.04596; google-research/imagenet-mistakes.
     """
-    content = load(path)
+    content = load_json(path)
     if not isinstance(content, dict):
         raise InputError("The file is not a table of images and mistakes.", where=path)
     rows = [_row(name, found, f"{path}, image {name}") for name, found in content.items()]
@@ -243,18 +244,26 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
     )
 
 
-def _row(name: str, found: Any, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict) or set(found) != set(_KEYS):
-        raise InputError("This is not a mistake.", where=where, got=cut(str(found)), allowed=", ".join(_KEYS))
-    predicted, category, severity = (found[key] for key in _KEYS)
+def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:
+    if not isinstance(mistake, dict) or set(mistake) != set(_KEYS):
+        raise InputError(
+            "This is not a mistake.", where=where, got=shortened(str(mistake)), allowed=", ".join(_KEYS)
+        )
+    predicted, category, severity = (mistake[key] for key in _KEYS)
     # A list is no key of a dict, not even to find that it is absent.
     if not isinstance(category, str) or category not in CATEGORIES:
         raise InputError(
-            "There is no such category.", where=where, got=cut(str(category)), allowed="; ".join(CATEGORIES)
+            "There is no such category.",
+            where=where,
+            got=shortened(str(category)),
+            allowed="; ".join(CATEGORIES),
         )
-    if severity not in SEVERITIES:
+    if severity not in MISTAKE_SEVERITIES:
         raise InputError(
-            "There is no such severity.", where=where, got=cut(str(severity)), allowed=", ".join(SEVERITIES)
+            "There is no such severity.",
+            where=where,
+            got=shortened(str(severity)),
+            allowed=", ".join(MISTAKE_SEVERITIES),
         )
     return {
         "image_id": name.rpartition("/")[2],

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from manyhot.checks import check_one_of
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.reading import FOLDER, cut, read_parquet, reading
+from manyhot.formats.reading import FOLDER, read_parquet, reading, shortened
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,
@@ -32,10 +33,10 @@ from manyhot.tables import (
     Results,
     check,
     labels_from_table,
+    metadata_number,
     predictions_from_table,
     read,
     read_results_folder,
-    told_number,
 )
 from manyhot.tables import metadata as table_metadata
 
@@ -199,7 +200,7 @@ def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
             frame = frame.with_columns(dataset=pl.lit(dataset))
         absent = [c.name for c in TABLES["results"] if c.nullable and c.name not in frame.columns]
         table = check(
-            narrow(frame.with_columns(pl.lit(None).alias(c) for c in absent).to_arrow()),
+            with_small_offsets(frame.with_columns(pl.lit(None).alias(c) for c in absent).to_arrow()),
             "results",
             where=path,
         )
@@ -208,10 +209,7 @@ def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
 
 def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
     known = table["dataset"].unique().to_pylist()
-    if dataset not in known:
-        raise InputError(
-            "The results are on other data sets.", where=path, got=dataset, allowed=", ".join(known)
-        )
+    check_one_of(dataset, known, "The results are on other data sets.", where=path)
     return table.filter(pc.equal(table["dataset"], dataset))
 
 
@@ -249,7 +247,7 @@ def read_own(path: Path, table: str) -> pa.Table:
     with reading(path):
         about = table_metadata(pq.read_schema(path))
     for key in ("schema", "n_classes"):
-        told_number(about, key, path)
+        metadata_number(about, key, path)
     return read(path, table)
 
 
@@ -447,7 +445,7 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
             raise InputError(
                 "A class is not in the class list.",
                 where=path,
-                got=value if value.isprintable() and len(value) <= 80 else cut(repr(value)),
+                got=value if value.isprintable() and len(value) <= 80 else shortened(repr(value)),
                 allowed=f"0 to {len(known) - 1}, or a key or name of {known.name}",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
@@ -464,10 +462,10 @@ def _within_int32(digits: str) -> int:
 
 def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:
     ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
-    return narrow(frame.with_columns(ids).to_arrow())
+    return with_small_offsets(frame.with_columns(ids).to_arrow())
 
 
-def narrow(table: pa.Table) -> pa.Table:
+def with_small_offsets(table: pa.Table) -> pa.Table:
     """Return the table with 32-bit offsets, which polars does not write."""
     fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
     return table.cast(pa.schema(fields))

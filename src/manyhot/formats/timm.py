@@ -1,6 +1,7 @@
-"""Outputs of timm's ``inference.py``: the best classes of each image, in any of its layouts.
+"""What timm writes and publishes: outputs of its ``inference.py`` in any layout, and its tables of results.
 
-timm's tables of results: the accuracy of more than a thousand models on eight data sets.
+The first are the best classes of each image; the second the accuracy of more than a thousand models on eight
+data sets.
 """
 
 from __future__ import annotations
@@ -20,30 +21,25 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.resampling import wilson_interval
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import base_names, descriptions, head, load, parse, read_parquet
+from manyhot.formats.reading import base_names, descriptions, head, load_json, parse_json, read_parquet
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import get, register
 from manyhot.tables import Images, Predictions, Results, schema
 
 _KINDS = {"prob": "probability", "logit": "logit"}
 
-
 _OUTPUT = re.compile(r"(prob|logit)(_\d+)?")
-
 
 _BY_IMAGE = re.compile(r'\{\s*"[^"]*"\s*:\s*\{\s*"(index|label|prob|logit)(_\d+)?"\s*:')
 
-
 _SPLIT = re.compile(r'\{\s*"columns"\s*:\s*\[\s*"filename"')
 
-
 _LINES = re.compile(r'\{\s*"filename"\s*:')
-
 
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 
 
-def _matches(path: Path) -> bool:
+def _matches_timm_inference(path: Path) -> bool:
     if path.suffix.lower() == ".json":
         start = head(path)
         return any(p.match(start) for p in (_BY_IMAGE, _SPLIT, _LINES)) or start.startswith("filename,")
@@ -52,7 +48,11 @@ def _matches(path: Path) -> bool:
 
 
 @register(
-    "format", "timm-inference", holds="predictions", suffixes=(".csv", ".json", ".parquet"), matches=_matches
+    "format",
+    "timm-inference",
+    holds="predictions",
+    suffixes=(".csv", ".json", ".parquet"),
+    matches=_matches_timm_inference,
 )
 def read_timm_inference(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
@@ -73,7 +73,7 @@ def read_timm_inference(
     outputs = [name for name in families if name not in ("filename", "index", "label")]
     if len(outputs) > 1:
         raise InputError("It is not clear which column holds the scores.", where=path, got=", ".join(outputs))
-    values = _narrow(_numbers(frame, families[outputs[0]], path)) if outputs else None
+    values = _narrow(_float_matrix(frame, families[outputs[0]], path)) if outputs else None
     found = _classes(frame, families, known, path)
     if found is None:
         _check_dense(values, len(known), path)
@@ -98,10 +98,10 @@ def _frame(path: Path) -> pl.DataFrame:
         elif _LINES.match(start):
             lines = path.read_text(encoding="utf-8").splitlines()
             frame = pl.DataFrame(
-                [parse(line, path) for line in lines if line.strip()], infer_schema_length=None
+                [parse_json(line, path) for line in lines if line.strip()], infer_schema_length=None
             )
         elif start.startswith("{"):
-            frame = _of_json(load(path), path)
+            frame = _of_json(load_json(path), path)
         else:
             # With --results-format json-record, timm writes CSV into a .json file.
             frame = pl.read_csv(
@@ -146,16 +146,16 @@ def _families(frame: pl.DataFrame, path: Path) -> dict[str, list[str]]:
 
 
 def _classes(
-    frame: pl.DataFrame, families: dict[str, list[str]], known: ClassList, path: Path
+    frame: pl.DataFrame, families: dict[str, list[str]], class_list: ClassList, path: Path
 ) -> npt.NDArray[np.int32] | None:
     if "index" in families:
-        return _whole(_numbers(frame, families["index"], path), known, path)
+        return _whole(_float_matrix(frame, families["index"], path), class_list, path)
     if "label" in families:
-        return _looked_up(frame, families["label"], known, path)
+        return _looked_up(frame, families["label"], class_list, path)
     return None
 
 
-def _numbers(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.NDArray[np.float64]:
+def _float_matrix(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.NDArray[np.float64]:
     lists = _lists(frame, columns, r"[^\s,\[\]]+")
     values = lists.explode(empty_as_null=True)
     if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
@@ -169,7 +169,7 @@ def _narrow(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         return values.astype(np.float32)
 
 
-def _whole(values: npt.NDArray[np.float64], known: ClassList, path: Path) -> npt.NDArray[np.int32]:
+def _whole(values: npt.NDArray[np.float64], class_list: ClassList, path: Path) -> npt.NDArray[np.int32]:
     # A NaN is not equal to itself. What is a number of 32 bits the predictions hold against the class list.
     bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
     if len(bad):
@@ -177,7 +177,7 @@ def _whole(values: npt.NDArray[np.float64], known: ClassList, path: Path) -> npt
             "This is not a class.",
             where=f"{path}, column index",
             got=repr(float(bad[0])).removesuffix(".0"),
-            allowed=f"0 to {len(known) - 1}",
+            allowed=f"0 to {len(class_list) - 1}",
         )
     return values.astype(np.int32)
 
@@ -192,42 +192,43 @@ def _strange(values: pl.Series, allowed: str, columns: list[str], path: Path) ->
 
 
 def _looked_up(
-    frame: pl.DataFrame, columns: list[str], known: ClassList, path: Path
+    frame: pl.DataFrame, columns: list[str], class_list: ClassList, path: Path
 ) -> npt.NDArray[np.int32]:
     lists = _lists(frame, columns, _QUOTED)
     texts = lists.explode(empty_as_null=True)
     if texts.dtype != pl.String:
         raise _strange(texts, "texts", columns, path)
-    described = descriptions(known)
+    described = descriptions(class_list)
     table = {
-        text: _index(text, known, described, path) for text in texts.unique().drop_nulls().sort().to_list()
+        text: _index(text, class_list, described, path)
+        for text in texts.unique().drop_nulls().sort().to_list()
     }
     values = texts.replace_strict(table, default=None, return_dtype=pl.Int32)
     return _square(values.is_null().any(), values.to_numpy(), lists, path).astype(np.int32)
 
 
-def _index(text: str, known: ClassList, described: dict[str, set[int]], path: Path) -> int:
+def _index(text: str, class_list: ClassList, described: dict[str, set[int]], path: Path) -> int:
     found = described.get(text) or described.get(text.strip("'\""), set())
     if len(found) == 1:
         return min(found)
     try:
-        return known.index(text.strip("'\"")) if not found else _ambiguous(text, found, known, path)
+        return class_list.index(text.strip("'\"")) if not found else _ambiguous(text, found, class_list, path)
     except LookupError as error:
         raise InputError(
             "A label is not in the class list.",
             where=path,
             got=text,
-            allowed=f"keys, names and descriptions of {known.name}",
+            allowed=f"keys, names and descriptions of {class_list.name}",
             do="run inference.py with --include-index, or give the class list of the model",
         ) from error
 
 
-def _ambiguous(text: str, found: set[int], known: ClassList, path: Path) -> int:
+def _ambiguous(text: str, ids: set[int], class_list: ClassList, path: Path) -> int:
     raise InputError(
         "Several classes have this label.",
         where=path,
         got=text,
-        allowed=", ".join(f"{known.names[i]} (class {i})" for i in sorted(found)),
+        allowed=", ".join(f"{class_list.names[i]} (class {i})" for i in sorted(ids)),
         do="run inference.py with --include-index or --label-type name",
     )
 
@@ -298,7 +299,6 @@ SETS = {
     "sketch": _Set("imagenet-sketch", 50_889),
 }
 """By the file names of timm, which go before them: ``results-sketch.csv``."""
-
 
 _NEEDED = ("model", "top1", "top5")
 

@@ -1,8 +1,7 @@
 """MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one.
 
-Read as images, they are columns to slice by; read as labels, the main object is the label set.
-
-Superclasses: which classes of a class list belong together.
+Read as images, they are columns to slice by; read as labels, the main object is the label set. Of the same
+authors are superclasses: lists of classes that belong together.
 """
 
 from __future__ import annotations
@@ -19,13 +18,12 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.pandas_pickle import Frame, load_frame, load_groups
-from manyhot.formats.reading import constant, cut, load, ragged
+from manyhot.formats.reading import constant, load_json, ragged, shortened
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
 ANNOTATIONS = ("fu", "easy", "mis", "amb")
 """Followed up in the CLASSIFY task; the original label alone is confident; never selected; ambiguous."""
-
 
 _COUNTS = {
     "label": "imagenet_label",
@@ -34,9 +32,7 @@ _COUNTS = {
     "n_raters": "num_workers",
 }
 
-
 _INFO, _CLASSIFY = "image_info.pkl", "annotations_classify_task.pkl"
-
 
 _WHY = "a file too large for the archive that the catalogue was made from; no format reads it"
 
@@ -124,7 +120,7 @@ def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) 
             allowed=allowed,
             do=do,
         )
-    columns = {name: _numbers(frame, source, path) for name, source in _COUNTS.items()}
+    columns = {name: _whole_numbers(frame, source, path) for name, source in _COUNTS.items()}
     for name in ("label", "main_label"):
         bad = columns[name][(columns[name] < 0) | (columns[name] >= n_classes)]
         if len(bad):
@@ -153,7 +149,7 @@ def _joined(table: pa.Table, beside: Path) -> pa.Table:
     return pa.table({"image_id": info.index, "annotation": _annotations(info, beside), **joined})
 
 
-def _numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
+def _whole_numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
     values = frame.columns[column]
     if values.dtype.kind != "i":
         raise InputError("A column is not of whole numbers.", where=path, got=f"{column}: {values.dtype}")
@@ -197,12 +193,12 @@ def read_superclasses(
     path = Path(path)
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
-    found = load_groups(path) if path.suffix == ".npy" else load(path)
+    found = load_groups(path) if path.suffix == ".npy" else load_json(path)
     if not isinstance(found, dict) or not found or not all(isinstance(v, list) for v in found.values()):
         raise InputError(
             "The file holds no superclasses.",
             where=path,
-            got=cut(json.dumps(found)),
+            got=shortened(json.dumps(found)),
             allowed='an object such as {"dogs": [151, 152], "birds": [7, 8]}',
         )
     return {name: _ids(members, n_classes, classes, f"{path}, {name}") for name, members in found.items()}
@@ -217,7 +213,7 @@ def _ids(members: Sequence[Any], n_classes: int, classes: ClassList | None, wher
             raise InputError(
                 "This is not a class.",
                 where=where,
-                got=cut(json.dumps(member)),
+                got=shortened(json.dumps(member)),
                 allowed=f"0 to {n_classes - 1}" + (", or the key or name of a class" if classes else ""),
             )
         ids.append(member)

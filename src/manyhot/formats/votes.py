@@ -11,15 +11,15 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.reading import FOLDER, cut, reading
+from manyhot.formats.reading import FOLDER, reading, shortened
 from manyhot.formats.tabular import (
     class_indices,
     column_names,
     declared,
-    narrow,
     read_frame,
     read_own,
     size_and_hash,
+    with_small_offsets,
 )
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Votes, golden_from_table, votes_from_table
@@ -130,7 +130,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.T
     _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
     ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
-    return narrow(frame.with_columns(ids, *(pl.col(c).cast(pl.String) for c in texts)).to_arrow())
+    return with_small_offsets(frame.with_columns(ids, *(pl.col(c).cast(pl.String) for c in texts)).to_arrow())
 
 
 def _check_ids(frame: pl.DataFrame, path: Path) -> None:
@@ -153,7 +153,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
         raise InputError(
             "This is not an answer.",
             where=path,
-            got=f"{cut(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
+            got=f"{shortened(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
             do="write these words; nothing is guessed from numbers",
         )

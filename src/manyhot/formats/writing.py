@@ -2,9 +2,8 @@
 
 A writer is registered under the name of the format that reads its files, with three facts about it: which
 tables it `holds`, the `suffixes` of its files, and what it `keeps` of a labels table beside the label sets,
-in the words of `FACTS`. It takes the table, the path and a class list or None, and returns what it wrote.
-
-What all parts of the pipeline share.
+in the words of `LABEL_FACTS`. It takes the table, the path and a class list or None, and returns what it
+wrote. Where a file may be written at all, `check_apart` and `check_place` say.
 """
 
 from __future__ import annotations
@@ -45,18 +44,18 @@ class Saved:
 
 
 def _holds(column: str) -> Callable[[Labels], bool]:
-    def told(labels: Labels) -> bool:
+    def has_values(labels: Labels) -> bool:
         table = labels.table
         return column in table.column_names and table[column].null_count < len(table)
 
-    return told
+    return has_values
 
 
 def _has_state(state: str) -> Callable[[Labels], bool]:
     return lambda labels: bool(pc.any(pc.equal(pc.list_flatten(labels.table["state"]), state)).as_py())
 
 
-FACTS: Mapping[str, Callable[[Labels], bool]] = {
+LABEL_FACTS: Mapping[str, Callable[[Labels], bool]] = {
     "original labels": _holds("label"),
     "which images were rated": _holds("rated"),
     "unusable images": lambda labels: not pc.all(labels.table["usable"]).as_py(),
@@ -70,7 +69,7 @@ FACTS: Mapping[str, Callable[[Labels], bool]] = {
 
 
 def save(
-    found: Labels | Votes | Golden | pa.Table,
+    content: Labels | Votes | Golden | pa.Table,
     path: str | os.PathLike[str],
     to: str,
     *,
@@ -81,15 +80,15 @@ def save(
 
     Parameters
     ----------
-    found : Labels, Votes, Golden or pyarrow.Table
+    content : Labels, Votes, Golden or pyarrow.Table
     path : path-like
         The file or folder to write.
     to : str
         A registered writer or call string, such as ``label-studio(prefix='https://example.org/')``.
     holds : str
-        Which table `found` is.
+        Which table `content` is.
     classes : ClassList, optional
-        The class list of `found`; by default the built-in one that it names.
+        The class list of `content`; by default the built-in one that it names.
 
     Raises
     ------
@@ -107,11 +106,13 @@ def save(
             allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without --to'}",
         )
     _check_suffix(entry, path)
-    saved = entry(found, path, classes)
+    saved = entry(content, path, classes)
     assert isinstance(saved, Saved)
-    if not isinstance(found, Labels):
+    if not isinstance(content, Labels):
         return saved
-    lost = [fact for fact, there in FACTS.items() if fact not in entry.about["keeps"] and there(found)]
+    lost = [
+        fact for fact, there in LABEL_FACTS.items() if fact not in entry.about["keeps"] and there(content)
+    ]
     return Saved(saved.files, (*lost, *saved.left_out))
 
 
@@ -130,19 +131,19 @@ def _check_suffix(entry: registry.Entry, path: Path) -> None:
     )
 
 
-def classes_of(found: Labels | Votes, given: ClassList | None) -> ClassList:
+def classes_of_table(content: Labels | Votes, classes: ClassList | None) -> ClassList:
     """Return the class list of labels or votes, for formats that write names.
 
     Raises
     ------
     InputError, MatchError
-        As `named_classes`.
+        As `class_list_for`.
     """
-    what = "labels" if isinstance(found, Labels) else "votes"
-    return named_classes(what, found.n_classes, found.class_hash, given, found.name)
+    what = "labels" if isinstance(content, Labels) else "votes"
+    return class_list_for(what, content.n_classes, content.class_hash, classes, content.name)
 
 
-def named_classes(what: str, n: int, key: str, given: ClassList | None, name: str = "") -> ClassList:
+def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name: str = "") -> ClassList:
     """Return the class list of n classes with this hash: the given one, or the built-in one.
 
     Raises
@@ -152,7 +153,7 @@ def named_classes(what: str, n: int, key: str, given: ClassList | None, name: st
     MatchError
         If the given one is another.
     """
-    found = given or class_list_of(key)
+    found = classes or class_list_of(key)
     where = name or what
     if found is None:
         raise InputError(

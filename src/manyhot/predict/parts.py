@@ -23,7 +23,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.errors import InputError, MatchError, OutputError
-from manyhot.files import atomic_write, refused, write_text
+from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.predict.scoring import Scored
 from manyhot.predict.sources import Labels, Part, Source
 from manyhot.tables import metadata, predictions_file_name, read, write, write_stream
@@ -266,7 +266,7 @@ def locked(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()  # that of a process that died is free
     except OSError as error:
-        raise refused(path, error) from error
+        raise write_refused(path, error) from error
     try:
         yield
     finally:

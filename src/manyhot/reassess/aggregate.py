@@ -18,10 +18,11 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import registry, tables
+from manyhot.checks import check_draws, is_number, is_whole
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.aggregation import Aggregate, Curve, curve
 from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers
-from manyhot.core.answers import Golden as GoldenAnswers
+from manyhot.core.answers import GoldenAnswers as GoldenAnswers
 from manyhot.errors import InputError
 from manyhot.formats import read_golden, read_images, read_votes
 from manyhot.formats.tabular import declared, write_csv
@@ -40,7 +41,6 @@ from manyhot.tables import (
     schema,
     votes_from_table,
 )
-from manyhot.tables.sets import check_draws, is_number, is_whole
 
 METHOD = "dawid-skene"
 """The method by default: it needs no golden answers."""
@@ -271,7 +271,7 @@ def _curve(
         votes.image[at],
         resamples=resamples,
         rng=np.random.default_rng(seed),
-        wanted=[threshold],
+        thresholds=[threshold],
     )
 
 

@@ -15,15 +15,16 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.checks import check_draws
 from manyhot.core import raters as quality
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.agreement import Measure, measure_answers, measure_sets
+from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import Answers
-from manyhot.core.answers import Golden as GoldenAnswers
-from manyhot.core.answers import Golden as answers_Golden
+from manyhot.core.answers import GoldenAnswers as GoldenAnswers
+from manyhot.core.answers import GoldenAnswers as answers_Golden
 from manyhot.core.raters import (
-    Pairs,
     Quality,
+    RaterPairs,
     agreement_with_others,
     golden_quality,
     peer_quality,
@@ -34,7 +35,6 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, Progress, check_apart
 from manyhot.reassess.answers import answers_of, golden_of, read_answers
 from manyhot.tables import ANSWERS, Golden, Votes, schema
-from manyhot.tables.sets import check_draws
 
 RULES = {
     "spammer": f"informedness below {quality.SPAMMER:g}, the upper end of its interval included, over "
@@ -117,7 +117,7 @@ def agreement(
     )
 
 
-def _measures_table(measures: list[Measure]) -> pa.Table:
+def _measures_table(measures: list[VoteMeasure]) -> pa.Table:
     columns: dict[str, Any] = {f.name: [] for f in schema("agreement")}
     for m in measures:
         row = (m.name, m.value, _or_none(m.lo), _or_none(m.hi), m.n, m.n_skipped)
@@ -130,7 +130,7 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _pairs_table(pairs: quality.Pairs, votes: Votes) -> pa.Table:
+def _pairs_table(pairs: quality.RaterPairs, votes: Votes) -> pa.Table:
     kappa = pa.array(pairs.kappa)
     columns = {
         "rater_a": votes.rater_id.take(pa.array(pairs.a)),
@@ -234,7 +234,7 @@ def raters_table(
     answers: Answers,
     golden: answers_Golden | None = None,
     result: Aggregate | None = None,
-    pairs: Pairs | None = None,
+    pairs: RaterPairs | None = None,
 ) -> pa.Table:
     """Return the table ``raters``, a row for each rater of the votes.
 
@@ -309,7 +309,7 @@ def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats,
     return merged, np.where(both, golden.spammers(), suspicious)
 
 
-def _copiers(pairs: Pairs, n: int) -> npt.NDArray[np.bool_]:
+def _copiers(pairs: RaterPairs, n: int) -> npt.NDArray[np.bool_]:
     found = np.zeros(n, bool)
     copies = pairs.copiers()
     found[pairs.a[copies]] = found[pairs.b[copies]] = True

@@ -20,7 +20,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.core.answers import SILENT, YES, Answers
-from manyhot.core.answers import Golden as GoldenAnswers
+from manyhot.core.answers import GoldenAnswers as GoldenAnswers
 from manyhot.data import catalog
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256

@@ -17,7 +17,7 @@ from typing import Any
 
 from manyhot._version import __version__
 from manyhot.errors import InputError, OutputError
-from manyhot.files import atomic_write, is_utf8, refused
+from manyhot.files import atomic_write, is_utf8, write_refused
 from manyhot.formats.writing import PathLike
 from manyhot.reassess.annotate import open_store
 from manyhot.reassess.campaign import APP as DATABASE
@@ -122,7 +122,7 @@ def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None =
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise refused(folder, error) from error
+        raise write_refused(folder, error) from error
     try:
         about = _unpack(Path(file), made)
         Campaign.read(made / "campaign")
@@ -136,7 +136,7 @@ def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None =
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise refused(folder, error) from error
+        raise write_refused(folder, error) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return Campaign.read(folder)

@@ -21,10 +21,10 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
-from manyhot.classes import BUILT_IN, ClassList, class_list, class_list_of
+from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_of
 from manyhot.data.benchmarks import Fetched, data_set
 from manyhot.errors import InputError, MatchError, MissingExtraError, OutputError
-from manyhot.files import refused, sha256
+from manyhot.files import sha256, write_refused
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_predictions
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
@@ -113,7 +113,7 @@ def init_campaign(
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise refused(folder, error) from error
+        raise write_refused(folder, error) from error
     return campaign, True
 
 
@@ -340,7 +340,7 @@ def _class_list(given: PathLike | None, images: PathLike, predictions: Sequence[
         "The class list is not known.",
         where=str(images),
         got="no file that names a built-in class list",
-        allowed=f"a file with one key a line, or {', '.join(BUILT_IN)}",
+        allowed=f"a file with one key a line, or {', '.join(BUILT_IN_CLASSES)}",
         do="give it: --classes",
     )
 

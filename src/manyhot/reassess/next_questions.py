@@ -16,12 +16,13 @@ from pyarrow import compute as pc
 from scipy.special import logit
 
 from manyhot import tables
+from manyhot.checks import is_number, is_whole
 from manyhot.classes import ClassList
 from manyhot.core.next_questions import (
     MAX_AHEAD,
     RANKINGS,
     average_rater,
-    choose,
+    choose_questions,
     disagreement,
     entropy,
     expected_change,
@@ -36,7 +37,6 @@ from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.reassess.aggregate import METHOD, Aggregated, aggregate_tables
 from manyhot.reassess.answers import answers_of, class_ids, read_answers
 from manyhot.tables import Votes, check, one_chunk, schema
-from manyhot.tables.sets import is_number, is_whole
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,7 +117,7 @@ def ask_next(
     done = settled(odds, matrix, left, threshold=aggregated.threshold, at_most=at_most)
     unsettled = free & ~done
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)
-    chosen = choose(score, budget, unsettled)
+    chosen = choose_questions(score, budget, unsettled)
     return Next(
         _table(aggregated, chosen, score, n_votes),
         votes.n_questions,

@@ -19,10 +19,10 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
+from manyhot.checks import check_draws, is_number, is_whole
 from manyhot.classes import ClassList
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.proposals import Coverage, Proposed, coverage, held_out
-from manyhot.core.proposals import propose as propose_pairs
+from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
 from manyhot.errors import InputError, MatchError
@@ -32,8 +32,8 @@ from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.reassess.campaign import campaign_models, fetched_set
 from manyhot.registry import Entry, get
 from manyhot.tables import Campaign, Images, Labels, Predictions, align, check_class_list, one_chunk
-from manyhot.tables.sets import check_draws, is_number, is_whole, label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting
+from manyhot.tables.sets import label_sets
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 SECONDS = 5.0
 """Seconds that a rater takes for one question: an assumption, since neither ReaL nor Multilabelfy publishes a
@@ -203,11 +203,13 @@ def propose(
     n_classes, class_hash = _class_list(predictions, n_classes, class_hash)
     misfits = misfits or SkippedFiles()
     ensemble = ensemble_of(images, predictions, n_classes, class_hash, known, misfits)
-    proposed = propose_pairs(ensemble, entry, leave_out=leave_out)
+    proposed = apply_rule(ensemble, entry, leave_out=leave_out)
     learns = bool(entry.about.get("learns"))
     expected = None
     if known is not None:
-        counted = held_out(ensemble, entry, leave_out=leave_out) if learns else coverage(ensemble, proposed)
+        counted = (
+            held_out(ensemble, entry, leave_out=leave_out) if learns else count_coverage(ensemble, proposed)
+        )
         expected = _expected(counted, learns, resamples, seed)
     return Proposals(
         _table(images, proposed, entry.name),
@@ -244,7 +246,9 @@ def ensemble_of(
     label = _original_labels(images, n_classes)
     arrays = {
         p.model: found
-        for p, found in fitting(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
+        for p, found in fitting_models(
+            predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits
+        )
     }
     top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
     sets = None if known is None else _known_sets(images, known, n_classes, class_hash)
@@ -273,7 +277,7 @@ def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) 
 
 def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
     pairs = proposed.pairs
-    given = pa.array(proposed.given.astype(np.int8))
+    given = pa.array(proposed.label_only.astype(np.int8))
     source = pa.DictionaryArray.from_arrays(given, pa.array([rule, ORIGINAL]))
     return pa.table(
         {
@@ -287,7 +291,7 @@ def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
 
 
 def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:
-    num = np.stack([c.found, c.valid], axis=1).astype(np.float32)
+    num = np.stack([c.proposed, c.valid], axis=1).astype(np.float32)
     den = np.stack([c.labels, c.questions], axis=1).astype(np.float32)
     low = high = np.full(2, np.nan)
     if resamples:

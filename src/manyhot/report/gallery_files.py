@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode
 from markupsafe import escape
 
 from manyhot.errors import InputError, OutputError
-from manyhot.files import refused
+from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, VERDICTS, Gallery, Shot
 from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 
@@ -144,7 +144,7 @@ def _beside(out: Path) -> Iterator[Path]:
             (part / name).mkdir()
         yield part
     except OSError as error:
-        raise refused(out / "index.html", error) from error
+        raise write_refused(out / "index.html", error) from error
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)

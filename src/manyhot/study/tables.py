@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.core.effects import Cell, Effect, effect_of, verdict
+from manyhot.core.effects import Effect, SeedValues, effect_of, verdict_of
 from manyhot.core.resampling import holm
 from manyhot.errors import InputError
 from manyhot.study.files import metrics_of
@@ -170,10 +170,10 @@ def means_table(study: Study, numbers: Numbers) -> pa.Table:
     return pa.Table.from_pylist(made, tables.schema("means"))
 
 
-def _cell(found: Sequence[Measured], images: str) -> Cell:
+def _cell(found: Sequence[Measured], images: str) -> SeedValues:
     values = np.array([m.value for m in found])
     replicates = [m.replicates for m in found if m.replicates is not None]
-    return Cell(values, np.stack(replicates) if len(replicates) == len(found) else None, images)
+    return SeedValues(values, np.stack(replicates) if len(replicates) == len(found) else None, images)
 
 
 def _known(value: float) -> float | None:
@@ -198,7 +198,7 @@ class Compared:
     sign: int
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> SeedValues:
         """The differences, above 0 where the arm is better."""
         a, b = _cell(self.one, self.place[0]), _cell(self.other, self.place[0])
         replicates = None
@@ -206,7 +206,7 @@ class Compared:
             # A number that is compared with has no images.
             there = b.values[:, None] if b.replicates is None else b.replicates
             replicates = self.sign * (a.replicates - there)
-        return Cell(self.sign * (a.values - b.values), replicates, self.place[0])
+        return SeedValues(self.sign * (a.values - b.values), replicates, self.place[0])
 
 
 def compare(claim: Claim, study: Study, numbers: Numbers) -> list[Compared]:
@@ -284,7 +284,7 @@ def _effect(
         **{name: _known(getattr(effect, name)) for name in names},
         "p_adjusted": _known(adjusted) if adjusted is not None else None,
         "n_seeds": effect.n_seeds,
-        "verdict": verdict(effect, claim.margin),
+        "verdict": verdict_of(effect, claim.margin),
     }
 
 

@@ -7,8 +7,9 @@ same inputs give the same bytes.
 
 from manyhot.tables.align import Alignment, align, count_shared, one_chunk
 from manyhot.tables.campaign import DESCRIPTION, Campaign
-from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES, Column
-from manyhot.tables.frames import Part, align_columns, align_rows, read_part
+from manyhot.tables.columns import Column
+from manyhot.tables.definitions import ANALYSES, ANSWERS, SCALES, STATES, TABLES
+from manyhot.tables.frames import FramePart, align_columns, align_rows, read_frame_part
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.objects import Objects, write_objects
 from manyhot.tables.predictions import (
@@ -23,20 +24,20 @@ from manyhot.tables.predictions import (
 )
 from manyhot.tables.results import (
     End,
-    Number,
+    ModelValue,
     Results,
-    digest,
     read_folder,
     read_results_folder,
     read_thresholds,
+    results_digest,
 )
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     check,
     metadata,
+    metadata_number,
     read,
     schema,
-    told_number,
     write,
     write_stream,
 )
@@ -64,12 +65,12 @@ __all__ = [
     "Campaign",
     "Column",
     "End",
+    "FramePart",
     "Golden",
     "Images",
     "Labels",
-    "Number",
+    "ModelValue",
     "Objects",
-    "Part",
     "Predictions",
     "Refined",
     "Results",
@@ -81,22 +82,22 @@ __all__ = [
     "check_class_list",
     "check_same_classes",
     "count_shared",
-    "digest",
     "find_questions",
     "golden_from_table",
     "labels_from_table",
     "list_matrix",
     "metadata",
+    "metadata_number",
     "one_chunk",
     "predictions_file_name",
     "predictions_from_table",
     "read",
     "read_folder",
-    "read_part",
+    "read_frame_part",
     "read_results_folder",
     "read_thresholds",
+    "results_digest",
     "schema",
-    "told_number",
     "votes_from_table",
     "write",
     "write_golden",

@@ -13,7 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.errors import InputError, MatchError
-from manyhot.tables import Labels, Part, Predictions, align_columns, align_rows, read_part
+from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.frames import BY_POSITION
 
 
@@ -39,7 +39,7 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     """
     if isinstance(labels, Labels):
         return labels
-    parts, class_hash = in_class_order(align_rows([read_part(labels, "labels"), read_label(label)]))
+    parts, class_hash = in_class_order(align_rows([read_frame_part(labels, "labels"), read_label(label)]))
     return labels_of(parts[0], parts[1], n_classes, class_hash)
 
 
@@ -68,7 +68,7 @@ def as_predictions(
     """
     tables, parts = read_models(predictions)
     if ids is not None:
-        _, *parts = align_rows([Part(None, "ids", ids), *parts])
+        _, *parts = align_rows([FramePart(None, "ids", ids), *parts])
     parts, class_hash = in_class_order(parts)
     return tables + [prediction_of(p, n_classes, score_kind, class_hash, ids) for p in parts]
 
@@ -94,7 +94,7 @@ def as_tables(
         made = [prediction_of(p, labels.n_classes, score_kind, class_hash) for p in parts]
         return labels, tables + made
     classes = classes or next((c for t in tables if (c := class_list_of(t.class_hash))), None)
-    parts = align_rows([read_part(labels, "labels"), read_label(label), *parts])
+    parts = align_rows([read_frame_part(labels, "labels"), read_label(label), *parts])
     parts, class_hash = in_class_order(parts, classes)
     own, own_label, *parts = parts
     sets = labels_of(own, own_label, n_classes or _n_classes(own, parts), class_hash)
@@ -116,7 +116,7 @@ def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
 
 
 def _check_class_hash(
-    parts: Sequence[Part], labels: Labels, class_hash: str, classes: ClassList | None
+    parts: Sequence[FramePart], labels: Labels, class_hash: str, classes: ClassList | None
 ) -> None:
     """Refuse columns in another order than a class list of which the hash alone is known."""
     if classes is None and labels.class_hash and class_hash not in ("", labels.class_hash):
@@ -130,7 +130,7 @@ def _check_class_hash(
         )
 
 
-def _n_classes(labels: Part, models: Sequence[Part]) -> int:
+def _n_classes(labels: FramePart, models: Sequence[FramePart]) -> int:
     """Return C as a multi-hot matrix or scores tell it."""
     wide = [p.values for p in models if getattr(p.values, "ndim", 0) == 2]
     scores = [v for v in wide if np.asarray(on_host(v[:0])).dtype.kind == "f"]
@@ -139,7 +139,7 @@ def _n_classes(labels: Part, models: Sequence[Part]) -> int:
     raise InputError("The number of classes is not known.", do="give n_classes")
 
 
-def read_models(predictions: Any) -> tuple[list[Predictions], list[Part]]:
+def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
     """Return predictions that are tables, or else those that are arrays and frames."""
     if isinstance(predictions, Predictions):
         return [predictions], []
@@ -153,19 +153,21 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[Part]]:
     return [], [read_model("model", predictions)]
 
 
-def read_model(name: str, values: Any) -> Part:
+def read_model(name: str, values: Any) -> FramePart:
     """Return a model's predictions; columns are classes only where they are scores, else ranks."""
-    part = read_part(values, name)
+    part = read_frame_part(values, name)
     is_scores = isinstance(part.values, np.ndarray) and part.values.dtype.kind == "f"
     return part if is_scores else replace(part, names=None)
 
 
-def read_label(label: Any) -> Part:
+def read_label(label: Any) -> FramePart:
     """Return original labels, one a row."""
-    return replace(read_part(label, "label"), names=None)
+    return replace(read_frame_part(label, "label"), names=None)
 
 
-def in_class_order(parts: Sequence[Part], classes: ClassList | None = None) -> tuple[list[Part], str]:
+def in_class_order(
+    parts: Sequence[FramePart], classes: ClassList | None = None
+) -> tuple[list[FramePart], str]:
     """Return the parts with columns in one order, and the hash of its names; empty where there are none."""
     if classes is None:
         aligned, names = align_columns(parts)
@@ -180,7 +182,7 @@ def in_class_order(parts: Sequence[Part], classes: ClassList | None = None) -> t
 
 
 def prediction_of(
-    part: Part, n_classes: int, score_kind: str, class_hash: str = "", ids: pa.Array | None = None
+    part: FramePart, n_classes: int, score_kind: str, class_hash: str = "", ids: pa.Array | None = None
 ) -> Predictions:
     """Return one model's predictions as a table, of the images `ids` or else those of the part.
 
@@ -215,7 +217,7 @@ def prediction_of(
     return Predictions(ids, name, _narrow(array), n_classes=n_classes, class_hash=class_hash)
 
 
-def labels_of(part: Part, label_part: Part, n_classes: int, class_hash: str = "") -> Labels:
+def labels_of(part: FramePart, label_part: FramePart, n_classes: int, class_hash: str = "") -> Labels:
     """Return label sets, and original labels where there are any, as a labels table."""
     sets, single = _sets(part.values, n_classes)
     label = single if label_part.values is None else np.asarray(on_host(label_part.values))
@@ -256,7 +258,7 @@ def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64]
     )
 
 
-def ids_of(part: Part, n: int) -> pa.Array:
+def ids_of(part: FramePart, n: int) -> pa.Array:
     """Return the ids of n rows, which are their positions where they have none."""
     return positions(0, n) if part.ids is None else part.ids
 

@@ -143,29 +143,29 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_version(told: Mapping[str, Any], path: Path) -> None:
+def _check_version(content: Mapping[str, Any], path: Path) -> None:
     """Refuse what a later manyhot wrote, before any of its keys is found to be unknown."""
-    number = told.get("campaign")
+    number = content.get("campaign")
     if isinstance(number, int) and number > CAMPAIGN_VERSION:
         raise InputError(
             "The campaign was made by a later manyhot.",
             where=path,
-            got=f"campaign {number} of manyhot {told.get('version', '?')}",
+            got=f"campaign {number} of manyhot {content.get('version', '?')}",
             allowed=f"campaign {CAMPAIGN_VERSION} and earlier",
             do="upgrade manyhot",
         )
 
 
-def _check_keys(told: Mapping[str, Any], known: Mapping[str, str], path: Path) -> None:
-    unknown = sorted(set(told) - set(known))
+def _check_keys(content: Mapping[str, Any], keys: Mapping[str, str], path: Path) -> None:
+    unknown = sorted(set(content) - set(keys))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
+        near = difflib.get_close_matches(unknown[0], keys, n=1)
         raise InputError(
             f"A campaign has no key {unknown[0]!r}.",
             where=path,
-            allowed=", ".join(known),
+            allowed=", ".join(keys),
             do=f"did you mean {near[0]!r}?" if near else "drop it",
         )
-    missing = [key for key in known if key not in told]
+    missing = [key for key in keys if key not in content]
     if missing:
-        raise InputError(f"The campaign lacks the key {missing[0]!r}.", where=path, allowed=", ".join(known))
+        raise InputError(f"The campaign lacks the key {missing[0]!r}.", where=path, allowed=", ".join(keys))

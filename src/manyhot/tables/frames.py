@@ -22,7 +22,7 @@ BY_POSITION = "arrays, as .to_numpy() makes them, are matched by position"
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class FramePart:
     """One of several frames or arrays of the same images.
 
     Attributes
@@ -47,7 +47,7 @@ class Part:
     numbered: bool = False
 
 
-def read_part(values: Any, where: str) -> Part:
+def read_frame_part(values: Any, where: str) -> FramePart:
     """Read the values, ids and names of a frame or series; anything else is returned as it is.
 
     Ids are the index of pandas, unless it is 0 to n - 1 in order, or a column ``image_id``. Columns that are
@@ -63,21 +63,21 @@ def read_part(values: Any, where: str) -> Part:
     index = None if callable(index) or not hasattr(index, "tolist") else index
     if columns is None:
         if index is None or not hasattr(values, "to_list"):
-            return Part(values, where)
-        return _with_index(Part(values.to_list(), where), index.tolist())
+            return FramePart(values, where)
+        return _with_index(FramePart(values.to_list(), where), index.tolist())
     column = None
     if "image_id" in columns:
         column = np.asarray(values["image_id"]).tolist()
         columns = [c for c in columns if c != "image_id"]
         values = values.select(columns) if callable(getattr(values, "select", None)) else values[columns]
     array, names = _numbered(_array(values), tuple(map(str, columns)))
-    part = Part(array, where, names=names)
+    part = FramePart(array, where, names=names)
     if column is not None:
         return replace(part, ids=_ids(column, where))
     return part if index is None else _with_index(part, index.tolist())
 
 
-def align_rows(parts: Sequence[Part]) -> list[Part]:
+def align_rows(parts: Sequence[FramePart]) -> list[FramePart]:
     """Put the rows of all parts into one order, that of the first with ids.
 
     Parts without ids are taken to be in the order of the first part; if that has no ids, either, those of
@@ -117,12 +117,12 @@ def align_rows(parts: Sequence[Part]) -> list[Part]:
 
 
 def align_columns(
-    parts: Sequence[Part],
+    parts: Sequence[FramePart],
     order: Sequence[str] | None = None,
     *,
     of: str = "the class list",
     key: Callable[[str], str] = str,
-) -> tuple[list[Part], tuple[str, ...] | None]:
+) -> tuple[list[FramePart], tuple[str, ...] | None]:
     """Put the columns of all parts into one order: `order`, or else that of the first with names.
 
     Parameters
@@ -152,7 +152,7 @@ def align_columns(
     if reference is None:
         return list(parts), None if order is None else tuple(order)
     has_order = order is not None
-    target = Part(None, of, names=tuple(order)) if order is not None else reference
+    target = FramePart(None, of, names=tuple(order)) if order is not None else reference
     names = pa.array(target.names, pa.string())
     aligned = []
     for part in parts:
@@ -197,7 +197,7 @@ def _array(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values if hasattr(values, "__array__") else pa.table(values))
 
 
-def _with_index(part: Part, index: list[Any]) -> Part:
+def _with_index(part: FramePart, index: list[Any]) -> FramePart:
     if index == list(range(len(index))):
         return replace(part, numbered=True)
     return replace(part, ids=_ids(index, part.where))
@@ -232,7 +232,7 @@ def _taken(values: Any, rows: npt.NDArray[np.integer]) -> Any:
     return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
 
 
-def _check_numbered(part: Part, reference: Part) -> None:
+def _check_numbered(part: FramePart, reference: FramePart) -> None:
     """Refuse 0 to n - 1 beside the same numbers in another order: whether to sort them is anybody's guess."""
     if not part.numbered or reference.values is None or reference.ids is None:
         return
@@ -254,7 +254,7 @@ def _check_distinct(labels: pa.Array, what: str, where: str, allowed: str, do: s
         raise MatchError(what, where=where, got=examples(twice, 3), allowed=allowed, do=do)
 
 
-def _ambiguous(what: str, part: Part, reference: Part, unlabelled: Part) -> MatchError:
+def _ambiguous(what: str, part: FramePart, reference: FramePart, unlabelled: FramePart) -> MatchError:
     """Return the refusal of values without labels beside frames in two orders."""
     return MatchError(
         f"Two frames have their {what} in different orders, and {unlabelled.where} may be in either.",
@@ -266,7 +266,7 @@ def _ambiguous(what: str, part: Part, reference: Part, unlabelled: Part) -> Matc
 
 
 def _differ(
-    what: str, part: Part, reference: Part, labels: tuple[pa.Array, pa.Array], noun: str, do: str
+    what: str, part: FramePart, reference: FramePart, labels: tuple[pa.Array, pa.Array], noun: str, do: str
 ) -> MatchError:
     own, theirs = labels
     more, fewer = (a.filter(pc.invert(pc.is_in(a, b))) for a, b in ((own, theirs), (theirs, own)))

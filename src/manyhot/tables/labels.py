@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.align import check_range, check_unique, one_chunk
-from manyhot.tables.schemas import check, metadata, told_number, write
+from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def told_classes(table: pa.Table, n_classes: int, class_hash: str, name: str) ->
         The table tells another list than `class_hash`, where that is given.
     """
     about = metadata(table)
-    n = told_number(about, "n_classes", name)
+    n = metadata_number(about, "n_classes", name)
     key = about.get("classes", "")
     differ = class_hash and ((key and key != class_hash) or (n and n != n_classes))
     if differ:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from manyhot.checks import check_one_of
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.align import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels
@@ -213,10 +214,7 @@ def _check_predictions(p: Predictions) -> None:
         )
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
-    if p.score_kind not in SCORE_KINDS:
-        raise InputError(
-            "This is not a kind of scores.", where=where, got=p.score_kind, allowed=", ".join(SCORE_KINDS)
-        )
+    check_one_of(p.score_kind, SCORE_KINDS, "This is not a kind of scores.", where=where)
     for name in ("classes", "scores", "logsumexp"):
         array = getattr(p, name)
         if array is not None and len(array) != len(p):

@@ -22,7 +22,7 @@ End = tuple[str, str, str]
 """A place that models have values at: data set, metric and slice."""
 
 
-class Number(NamedTuple):
+class ModelValue(NamedTuple):
     """A number of a model, with its interval and its n."""
 
     value: float
@@ -118,11 +118,11 @@ class Results:
         return replace(self, **kept)
 
     @cached_property
-    def numbers(self) -> dict[End, dict[str, Number]]:
+    def values_at(self) -> dict[End, dict[str, ModelValue]]:
         """The number of each model, by data set, metric and slice."""
-        found: dict[End, dict[str, Number]] = {}
+        found: dict[End, dict[str, ModelValue]] = {}
         models = self.table["model"].to_pylist()
-        rows = map(Number, *_lists(self.table, Number._fields))
+        rows = map(ModelValue, *_lists(self.table, ModelValue._fields))
         for end, model, number in zip(_ends(self.table), models, rows, strict=True):
             at = found.setdefault(end, {})
             if model in at:
@@ -177,7 +177,7 @@ def read_folder(
         )
     results = read(folder / "results.parquet", "results")
     found = {k: read(path, k) for k in beside if (path := folder / f"{k}.parquet").is_file()}
-    run = digest(results)
+    run = results_digest(results)
     for name, table in found.items():
         if metadata(table).get("results", run) != run:
             raise InputError(
@@ -194,7 +194,7 @@ def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
     return Results(read(path, "results"), name=str(folder)) if path.is_file() else None
 
 
-def digest(results: pa.Table) -> str:
+def results_digest(results: pa.Table) -> str:
     """Return what tells the numbers of one run from those of another: 16 hexadecimal digits."""
     told = hashlib.sha256()
     for column in results.columns:

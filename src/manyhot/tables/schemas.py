@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column
+from manyhot.tables.columns import Column
+from manyhot.tables.definitions import OPEN_ENDED, TABLES
 
 SCHEMA_VERSION = 1
 
-IDS = ("image_id", "rater_id", "expert_id", "key", "model")
+ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
 """Columns of names, none of which is blank."""
 
 
@@ -146,7 +147,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
         ) from error
     if about.get("table", name) != name:
         raise InputError("The file holds another table.", where=path, got=about["table"], allowed=name)
-    if told_number(about, "schema", path) > SCHEMA_VERSION:
+    if metadata_number(about, "schema", path) > SCHEMA_VERSION:
         raise InputError(
             "The file was written by a later manyhot.",
             where=path,
@@ -167,7 +168,7 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
     }
 
 
-def told_number(about: Mapping[str, str], key: str, where: object) -> int:
+def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
     """Return a whole number that a table's metadata tell, 0 where they do not.
 
     Raises
@@ -240,12 +241,12 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
         )
     if column.values:
         _check_values(values, column, name, where)
-    if column.name in IDS:
+    if column.name in ID_COLUMNS:
         _check_no_blank(values, column, name, where)
     return values
 
 
-def _check_conversion(given: pa.DataType, column: Column, name: str, where: object) -> None:
+def _check_conversion(actual: pa.DataType, column: Column, name: str, where: object) -> None:
     """Refuse what Arrow would convert and nobody means.
 
     True is no class 1; 1.0 is not the rater that another table calls 1; and a whole number or a time
@@ -253,23 +254,23 @@ def _check_conversion(given: pa.DataType, column: Column, name: str, where: obje
     are half past midnight on 1 January 1970.
     """
     kind = column.type
-    if pa.types.is_dictionary(given):
-        given = given.value_type
+    if pa.types.is_dictionary(actual):
+        actual = actual.value_type
     do = None
     if pa.types.is_timestamp(kind):
-        naive = pa.types.is_timestamp(given) and given.tz is None
-        if not (naive or pa.types.is_integer(given)):
+        naive = pa.types.is_timestamp(actual) and actual.tz is None
+        if not (naive or pa.types.is_integer(actual)):
             return
         do = "write times with their zone, such as 2021-03-09T22:16:08Z"
-    elif pa.types.is_integer(kind) and pa.types.is_boolean(given):
+    elif pa.types.is_integer(kind) and pa.types.is_boolean(actual):
         do = "write whole numbers"
-    elif column.name in IDS and (pa.types.is_floating(given) or pa.types.is_nested(given)):
+    elif column.name in ID_COLUMNS and (pa.types.is_floating(actual) or pa.types.is_nested(actual)):
         do = "write texts or whole numbers"
     if do is not None:
         raise InputError(
             f"The column {column.name!r} of the {name} table has another type.",
             where=where,
-            got=given,
+            got=actual,
             allowed=kind,
             do=do,
         )

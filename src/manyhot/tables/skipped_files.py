@@ -79,7 +79,7 @@ class SkippedFiles:
         return [": ".join(filter(None, (dataset, name, text))) for name, text in self.new()]
 
 
-def fitting(
+def fitting_models(
     predictions: Iterable[Predictions],
     fit: Callable[[Predictions], _Fitted],
     misfits: SkippedFiles | None = None,
@@ -114,14 +114,14 @@ def fitting(
     misfits.check_left(len(names))
 
 
-def check_other_name(predictions: Predictions, known: Collection[str]) -> None:
+def check_other_name(predictions: Predictions, names: Collection[str]) -> None:
     """Refuse a second model of the same name.
 
     Raises
     ------
     MatchError
     """
-    if predictions.model in known:
+    if predictions.model in names:
         raise MatchError(
             "Two models have the same name.",
             where=predictions.source or None,

@@ -15,12 +15,12 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import MAYBE, Answers, Golden
+from manyhot.core.answers import MAYBE, Answers, GoldenAnswers
 from manyhot.core.answers import NO as NO_ANSWER
 from manyhot.core.answers import YES as YES_ANSWER
 from manyhot.core.ensembles import Ensemble, Pairs
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights
-from manyhot.core.proposals import propose
+from manyhot.core.proposals import apply_rule
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get
@@ -243,7 +243,7 @@ def _same(value: float, expected: float, breach: str) -> None:
 
 def random_votes(
     rng: np.random.Generator, *, n: int = 150, raters: int = 9, votes: int = 5, skill: float = 0.8
-) -> tuple[Answers, Golden, npt.NDArray[np.bool_]]:
+) -> tuple[Answers, GoldenAnswers, npt.NDArray[np.bool_]]:
     """Return answers, golden questions that the same raters answered, and the truth of the former.
 
     Parameters
@@ -262,7 +262,7 @@ def random_votes(
     question = np.repeat(np.arange(40), raters)
     said = _said(known[question], skill, rng)
     golden = Answers(question, np.tile(np.arange(raters), 40), said, 40, raters)
-    return answers, Golden(golden, known * 5, np.full(40, 5), np.full(40, -1)), truth
+    return answers, GoldenAnswers(golden, known * 5, np.full(40, 5), np.full(40, -1)), truth
 
 
 def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
@@ -313,7 +313,7 @@ def _check_matrices(entry: Entry, result: Aggregate, answers: Answers) -> None:
 
 
 def _check_numbering(
-    entry: Entry, result: Aggregate, answers: Answers, golden: Golden, rng: np.random.Generator
+    entry: Entry, result: Aggregate, answers: Answers, golden: GoldenAnswers, rng: np.random.Generator
 ) -> None:
     votes = rng.permutation(len(answers))
     question, rater = rng.permutation(answers.n_questions), rng.permutation(answers.n_raters)
@@ -323,7 +323,7 @@ def _check_numbering(
     )
     told = golden.answers
     asked = Answers(told.question, rater[told.rater], told.answer, told.n_questions, told.n_raters)
-    other = entry(shuffled, Golden(asked, golden.yes, golden.experts, golden.asked))
+    other = entry(shuffled, GoldenAnswers(asked, golden.yes, golden.experts, golden.asked))
     assert np.allclose(other.p[question], result.p, atol=1e-6), (
         f"{entry.name}: the order of votes, or the numbering of questions or raters, matters"
     )
@@ -343,7 +343,7 @@ def _check_one_rater(entry: Entry, rng: np.random.Generator) -> None:
     )
 
 
-def _check_without_votes(entry: Entry, answers: Answers, golden: Golden) -> None:
+def _check_without_votes(entry: Entry, answers: Answers, golden: GoldenAnswers) -> None:
     more = Answers(answers.question, answers.rater, answers.answer, answers.n_questions + 1, answers.n_raters)
     p = entry(more, golden).p[-1]
     assert np.isnan(p) or 0 <= p <= 1, f"{entry.name}: a question without votes has {p}"
@@ -433,7 +433,7 @@ def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
 
 
 def _check_label(entry: Entry, ensemble: Ensemble) -> None:
-    proposed = propose(ensemble, entry)
+    proposed = apply_rule(ensemble, entry)
     asked = np.flatnonzero(~proposed.left_out & (ensemble.label != NO_LABEL))
     wanted = asked * ensemble.n_classes + ensemble.label[asked]
     keys = proposed.pairs.keys(ensemble.n_classes)
@@ -462,18 +462,20 @@ def _same_pairs(pairs: Pairs, moved: Pairs, n_classes: int, breach: str) -> None
 
 
 def _renumbered(ensemble: Ensemble, new: npt.NDArray[np.integer]) -> Ensemble:
-    known = ensemble.known
+    known = ensemble.label_sets
     assert known is not None
 
     def moved(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         return np.where(classes == NO_LABEL, NO_LABEL, new[np.maximum(classes, 0)]).astype(np.int32)
 
     sets = replace(known, classes=moved(known.classes), label=moved(known.label))
-    return replace(ensemble, top=tuple(map(moved, ensemble.top)), label=moved(ensemble.label), known=sets)
+    return replace(
+        ensemble, top=tuple(map(moved, ensemble.top)), label=moved(ensemble.label), label_sets=sets
+    )
 
 
 def _arrays_of(ensemble: Ensemble) -> list[npt.NDArray[np.generic]]:
-    known = ensemble.known
+    known = ensemble.label_sets
     assert known is not None
     arrays = (*ensemble.top, *ensemble.scores, *ensemble.probabilities, ensemble.label)
     sets = (known.indptr, known.classes, known.state, known.label, known.usable)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.error_kinds import (
-    NEEDS,
     NOTHING,
+    RULE_NEEDS,
+    ErrorContext,
     Errors,
     Hierarchy,
-    Known,
-    Neighbours,
-    Verdict,
+    NeighbourLabels,
+    RuleMatch,
     count_together,
     lacking,
     rarity_of,
@@ -39,11 +39,11 @@ def random_errors(rng: np.random.Generator, *, n: int = 80, c: int = 24, e: int 
     nearest = np.where(rng.random((n, 4)) < 0.9, rng.integers(0, c, (n, 4)), NOTHING)
     similarity = np.where(rng.random(n) < 0.9, rng.random(n), np.nan)
     known = replace(
-        Known.of(sets),
+        ErrorContext.of(sets),
         hierarchy=Hierarchy.of(paths),
         pairs=rng.integers(0, c, (40, 2)),
         together=count_together(sets),
-        neighbours=Neighbours(nearest, rarity_of(similarity)),
+        neighbours=NeighbourLabels(nearest, rarity_of(similarity)),
         listed=rng.random(n) < 0.4,
     )
     image, predicted = rng.integers(0, n, e), rng.integers(0, c, e).astype(np.int32)
@@ -85,7 +85,7 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     errors = random_errors(rng)
     before = _arrays_of_errors(errors)
     verdict = entry(errors)
-    assert isinstance(verdict, Verdict), f"{entry.name} returns no verdict"
+    assert isinstance(verdict, RuleMatch), f"{entry.name} returns no verdict"
     assert all(
         np.array_equal(a, b, equal_nan=True) for a, b in zip(before, _arrays_of_errors(errors), strict=True)
     ), "inputs were changed"
@@ -95,14 +95,14 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     assert (verdict.because[~verdict.fits] == NOTHING).all(), (
         f"{entry.name}: a class decided where the rule does not fit"
     )
-    assert verdict.because.max(initial=NOTHING) < errors.known.n_classes, f"{entry.name}: no such class"
+    assert verdict.because.max(initial=NOTHING) < errors.context.n_classes, f"{entry.name}: no such class"
     assert len(entry(errors.take(np.empty(0, np.int64))).fits) == 0, f"{entry.name} finds errors without any"
     _check_alone(entry, errors, verdict, rng)
     _check_renumbered(entry, errors, verdict, rng)
     _check_needs(entry, errors)
 
 
-def _check_alone(entry: Entry, errors: Errors, verdict: Verdict, rng: np.random.Generator) -> None:
+def _check_alone(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.random.Generator) -> None:
     some = rng.permutation(len(errors))[: len(errors) // 2]
     part = entry(errors.take(some))
     assert np.array_equal(part.fits, verdict.fits[some]), f"{entry.name}: an error is not judged by itself"
@@ -111,8 +111,8 @@ def _check_alone(entry: Entry, errors: Errors, verdict: Verdict, rng: np.random.
     )
 
 
-def _check_renumbered(entry: Entry, errors: Errors, verdict: Verdict, rng: np.random.Generator) -> None:
-    known, new = errors.known, rng.permutation(errors.known.n_classes)
+def _check_renumbered(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.random.Generator) -> None:
+    known, new = errors.context, rng.permutation(errors.context.n_classes)
     assert known.hierarchy is not None
     assert known.neighbours is not None
     assert known.together is not None
@@ -130,7 +130,7 @@ def _check_renumbered(entry: Entry, errors: Errors, verdict: Verdict, rng: np.ra
         together=(pair[order], known.together[1][order]),
         neighbours=replace(known.neighbours, classes=_moved(nearest, new)),
     )
-    renumbered = entry(replace(errors, known=moved, predicted=_moved(errors.predicted, new)))
+    renumbered = entry(replace(errors, context=moved, predicted=_moved(errors.predicted, new)))
     assert np.array_equal(renumbered.fits, verdict.fits), f"{entry.name}: the numbering of classes matters"
     assert np.array_equal(renumbered.because, _moved(verdict.because, new)), (
         f"{entry.name}: the numbering of classes matters"
@@ -139,15 +139,15 @@ def _check_renumbered(entry: Entry, errors: Errors, verdict: Verdict, rng: np.ra
 
 def _check_needs(entry: Entry, errors: Errors) -> None:
     needs = set(entry.about.get("needs", ()))
-    assert needs <= set(NEEDS), (
-        f"{entry.name} needs what nobody knows: {', '.join(sorted(needs - set(NEEDS)))}"
+    assert needs <= set(RULE_NEEDS), (
+        f"{entry.name} needs what nobody knows: {', '.join(sorted(needs - set(RULE_NEEDS)))}"
     )
     fields = {"superclasses": ("hierarchy", "groups")}
-    for need in NEEDS:
+    for need in RULE_NEEDS:
         nothing: dict[str, None] = dict.fromkeys(fields.get(need, (need,)))
-        without = replace(errors, known=replace(errors.known, **nothing))  # type: ignore[arg-type]
+        without = replace(errors, context=replace(errors.context, **nothing))  # type: ignore[arg-type]
         if need in needs:
-            assert lacking(without.known, entry) == [need], f"{entry.name}: {need} is not missed"
+            assert lacking(without.context, entry) == [need], f"{entry.name}: {need} is not missed"
             assert (sort_errors(without, [entry]).kind == NOTHING).all(), f"{entry.name} runs without {need}"
             continue
         try:
@@ -161,7 +161,7 @@ def _moved(classes: npt.NDArray[np.integer], new: npt.NDArray[np.integer]) -> np
 
 
 def _arrays_of_errors(errors: Errors) -> list[npt.NDArray[np.generic]]:
-    known = errors.known
+    known = errors.context
     arrays = [errors.image, errors.predicted, errors.state, errors.confidence, known.label, known.valid]
     arrays += [a for a in (known.pairs, known.listed) if a is not None]
     arrays += [known.neighbours.classes, known.neighbours.rarity] if known.neighbours is not None else []

@@ -17,7 +17,7 @@ from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.weights import Head
-from manyhot.tables import Part, align_rows, read_part
+from manyhot.tables import FramePart, align_rows, read_frame_part
 from manyhot.tables.arrays import in_class_order
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -77,7 +77,7 @@ def fit_softmax(
     MissingExtraError
         PyTorch is not installed.
     """
-    features, label, weights = _aligned(features, read_part(label, "label"), weights, classes)
+    features, label, weights = _aligned(features, read_frame_part(label, "label"), weights, classes)
     wanted = np.asarray(label).astype(np.int64)
     x, weight = _checked(features, wanted, weights)
     if wanted.ndim != 1 or wanted.max(initial=NO_LABEL) >= len(classes):
@@ -133,7 +133,7 @@ def fit_sigmoid(
     MissingExtraError
         PyTorch is not installed.
     """
-    features, state, weights = _aligned(features, read_part(state, "state"), weights, classes)
+    features, state, weights = _aligned(features, read_frame_part(state, "state"), weights, classes)
     states = np.asarray(state)
     x, weight = _checked(features, states, weights)
     if states.ndim != 2 or states.shape[1] != len(classes):
@@ -160,9 +160,11 @@ def _head(backbone: str, classes: ClassList, loss: str, w: Array, b: Array, pena
     return Head(backbone, classes, loss, w.astype(np.float32), b.astype(np.float32), penalty, n)
 
 
-def _aligned(features: Any, target: Part, weights: Any, classes: ClassList) -> tuple[Any, Any, Any]:
+def _aligned(features: Any, target: FramePart, weights: Any, classes: ClassList) -> tuple[Any, Any, Any]:
     """Return the values of frames with their rows and classes in one order; arrays as they are."""
-    x, target, weight = align_rows([read_part(features, "features"), target, read_part(weights, "weights")])
+    x, target, weight = align_rows(
+        [read_frame_part(features, "features"), target, read_frame_part(weights, "weights")]
+    )
     (target,), _ = in_class_order([target], classes)
     return x.values, target.values, weight.values
 

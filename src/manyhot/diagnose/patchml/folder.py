@@ -18,7 +18,7 @@ from numpy import typing as npt
 from manyhot import tables
 from manyhot.diagnose.patchml.compose import Layout
 from manyhot.errors import OutputError
-from manyhot.files import refused
+from manyhot.files import write_refused
 from manyhot.tables import Labels, Objects
 
 DESCRIPTION = "patchml.json"
@@ -195,7 +195,7 @@ def beside(out: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise refused(out / DESCRIPTION, error) from error
+        raise write_refused(out / DESCRIPTION, error) from error
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)

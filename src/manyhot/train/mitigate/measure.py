@@ -16,17 +16,17 @@ from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.core.shortcuts import (
     BOTH,
     COMPANION_ONLY,
-    LEFT_OUT,
     MAIN_ONLY,
     NEITHER,
+    NO_SPLIT,
     Estimated,
     Resampled,
-    average_precision,
     balancing,
     gap,
     paired_difference,
-    share,
-    split,
+    share_with_interval,
+    split_by_pair,
+    weighted_average_precision,
 )
 from manyhot.tables import schema
 
@@ -134,7 +134,7 @@ class HeldOut:
         """
         main = pair[0]
         found, after = (_found(x, main, best) for x in (p, gone))
-        splits = split(*self.state[:, list(pair)].T)
+        splits = split_by_pair(*self.state[:, list(pair)].T)
         told = {
             "lost": self._share(found[altered] & ~after, altered),
             "flips": self._share(found[altered] != after, altered),
@@ -157,7 +157,7 @@ class HeldOut:
         wide = np.zeros(len(self.label), bool)
         inside = wide.copy()
         wide[rows], inside[rows] = hits, True
-        return Measured(share(hits), self._shares(wide, inside), hits)
+        return Measured(share_with_interval(hits), self._shares(wide, inside), hits)
 
     def _shares(self, hits: Bools, inside: Bools) -> Floats:
         weights = self._counts
@@ -165,14 +165,14 @@ class HeldOut:
             return np.asarray((weights @ (hits & inside)) / (weights @ inside), np.float64)
 
     def _precisions(self, score: Floats, splits: npt.NDArray[np.int8]) -> dict[str, Measured]:
-        inside = np.flatnonzero(splits != LEFT_OUT)
+        inside = np.flatnonzero(splits != NO_SPLIT)
         of, score = splits[inside], score[inside]
         positive = of <= MAIN_ONLY
         told = {}
         for name, weigh in (("ap", lambda w: w), ("ap_balanced", lambda w: balancing(of, w))):
 
             def measure(w: Any, weigh: Callable[[Any], Any] = weigh) -> Floats:
-                return average_precision(score, positive, weigh(w[:, inside]))
+                return weighted_average_precision(score, positive, weigh(w[:, inside]))
 
             value = float(measure(np.ones((1, len(splits)), np.float32))[0])
             samples = self._chunked(measure)
@@ -193,7 +193,7 @@ class HeldOut:
     def _precision_of(self, p: Floats, c: int) -> Callable[[Any], Floats]:
         known = np.flatnonzero(np.isin(self.state[:, c], (NO, YES)))
         positive, score = self.state[known, c] == YES, p[known, c]
-        return lambda w: average_precision(score, positive, w[:, known])
+        return lambda w: weighted_average_precision(score, positive, w[:, known])
 
     def _chunked(self, of: Callable[[Any], Floats]) -> Floats:
         starts = range(0, len(self._counts), _CHUNK)

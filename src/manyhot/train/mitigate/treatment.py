@@ -12,7 +12,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.core.shortcuts import BOTH, MAIN_ONLY, NEITHER, Plan, Resampled, plan, split
+from manyhot.core.shortcuts import BOTH, MAIN_ONLY, NEITHER, BalancePlan, Resampled, plan, split_by_pair
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects
 from manyhot.tables.sets import States, original_labels, states_of_labels, states_of_objects
@@ -113,8 +113,8 @@ class Known:
         return np.where(self.label[:, None] == NO_LABEL, UNCLEAR, state).astype(np.uint8)
 
     def splits(self, pair: Pair) -> npt.NDArray[np.int8]:
-        """Return the split of a pair that each image is in; see `manyhot.core.shortcuts.split`."""
-        return split(*self.state[:, list(pair)].T)
+        """Return the split of a pair that each image is in; see `manyhot.core.shortcuts.split_by_pair`."""
+        return split_by_pair(*self.state[:, list(pair)].T)
 
     def both(self, pair: Pair) -> Bools:
         """Return the images that show both."""
@@ -128,7 +128,7 @@ class Known:
         """Return the images to fit on that show neither."""
         return np.asarray((self.splits(pair) == NEITHER) & ~self.held)
 
-    def plan(self, pair: Pair, capped: bool) -> Plan:
+    def plan(self, pair: Pair, capped: bool) -> BalancePlan:
         """Return how many altered images are to be added to those that are fitted on."""
         splits = self.splits(pair)[self.fitting]
         return plan(*np.bincount(splits[splits >= 0], minlength=4).tolist(), capped=capped)
@@ -181,7 +181,7 @@ class Known:
                 )
 
 
-def told(names: Sequence[str], todo: Plan, added: Sequence[Added]) -> str:
+def told(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
     """Return in words what was added for a pair, and what that leaves."""
     start = f"{':'.join(names)}, {todo.before:+.3f} more often beside it than elsewhere"
     if not added:
@@ -192,5 +192,5 @@ def told(names: Sequence[str], todo: Plan, added: Sequence[Added]) -> str:
     what = "with it" if todo.adds else "without it"
     return (
         f"{start}; {counts} altered images ({what} first) count as {todo.amount:,.0f} each, which leaves "
-        f"{todo.after:+.3f}; {todo.wanted:,.0f} would leave 0"
+        f"{todo.after:+.3f}; {todo.uncapped:,.0f} would leave 0"
     )

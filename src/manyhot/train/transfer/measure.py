@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.checks import check_draws
 from manyhot.classes import ClassList
-from manyhot.core.detection import Boxes, average_precision, class_overlaps, match
+from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
 from manyhot.core.resampling import centred_interval, compare_pairs, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
@@ -21,7 +22,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
 from manyhot.registry import get
 from manyhot.tables import Objects
-from manyhot.tables.sets import States, check_draws
+from manyhot.tables.sets import States
 
 ALL = "all"
 
@@ -224,7 +225,7 @@ class Draws:
     ) -> dict[Key, Measured]:
         """Return the metrics of boxes: values as they were computed, with resamples of those of precision."""
         matched = [match(there, found, c) for c in range(len(keys))]
-        drawn = np.stack([average_precision(m, self.counts) for m in matched])
+        drawn = np.stack([box_average_precision(m, self.counts) for m in matched])
         with np.errstate(invalid="ignore"):
             samples = {
                 "ap": _mean(drawn.mean(2)),

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.checks import check_draws
 from manyhot.errors import InputError
 from manyhot.evaluate.results import Evaluation
 from manyhot.files import sha256
@@ -24,7 +25,7 @@ from manyhot.predict.run import Settings, run
 from manyhot.predict.sources import open_source
 from manyhot.predict.sources.altered import chosen
 from manyhot.tables import predictions_file_name
-from manyhot.tables.sets import States, check_draws
+from manyhot.tables.sets import States
 from manyhot.train.run import train_files
 from manyhot.train.splits import held_out_of
 from manyhot.train.transfer.images import Given, Told, some_images

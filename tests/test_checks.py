@@ -8,6 +8,7 @@ import pytest
 
 import manyhot as mh
 from manyhot import registry
+from manyhot.checks import check_count, check_one_of, check_share
 from manyhot.errors import ManyhotError
 from manyhot.reassess.next_questions import ask_next
 from manyhot.reassess.propose import propose
@@ -207,4 +208,37 @@ def test_golden_questions_that_nobody_was_asked():
     )
     assert mh.agreement(VOTES, ELSEWHERE).notes[0] == (
         "no rater answered a golden question: they are compared with the majority of the others"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, True, "0.5"])
+def test_what_is_no_share_is_refused(value):
+    assert message(check_share, value, "This is no share.") == (
+        f"This is no share.\n  got:     {value}\n  allowed: above 0, up to 1"
+    )
+
+
+def test_the_ends_of_a_share_are_fine_where_they_are_said_to_be():
+    check_share(np.float32(1), "")
+    check_share(0, "", zero=True)
+    for value, ends in ((0, {}), (1, {"one": False})):
+        with pytest.raises(ManyhotError):
+            check_share(value, "", **ends)
+
+
+def test_counts_are_whole_numbers_from_a_least_one():
+    check_count(np.int64(3), "", least=3)
+    assert message(check_count, 2, "Too few.", least=3, allowed="3 and up") == (
+        "Too few.\n  got:     2\n  allowed: 3 and up"
+    )
+    assert (
+        message(check_count, True, "No count.", got="k=True", allowed=None) == "No count.\n  got:     k=True"
+    )
+    assert message(check_count, 1.0, "No count.") == "No count.\n  got:     1.0\n  allowed: 1 and up"
+
+
+def test_one_of_lists_the_names():
+    check_one_of("a", iter("ab"), "")
+    assert message(check_one_of, "c", iter("ab"), "Neither.", where="here") == (
+        "Neither.\n  where:   here\n  got:     c\n  allowed: a, b"
     )

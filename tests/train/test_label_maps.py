@@ -60,13 +60,13 @@ def test_crops_are_taught_roi_align_of_the_map(maps_file):
     taught = localised(path, ["d", "a", "c", "e", "b"], CLASSES)
     whole = torch.cat([dense(block) for block in blocks])
     rows = torch.tensor([4, 0, 2, 1, 3])  # b, d, c, a, e
-    wanted = taught.batch(rows, 7, boxes=BOXES, mirrored=torch.tensor([True] + 4 * [False]))
+    targets = taught.batch(rows, 7, boxes=BOXES, mirrored=torch.tensor([True] + 4 * [False]))
     at = BOXES * torch.tensor([3, 5, 3, 5])
     of = torch.tensor([1, 3, 2, 0, 4])
     expected = roi_align(whole, torch.cat([of[:, None], at], 1), 1, aligned=True)[:, :, 0, 0].softmax(1)
-    assert torch.allclose(wanted.p, expected, atol=1e-6)
-    assert wanted.weight is None
-    assert (wanted.rows.tolist(), wanted.epoch) == (rows.tolist(), 7)
+    assert torch.allclose(targets.p, expected, atol=1e-6)
+    assert targets.weight is None
+    assert (targets.rows.tolist(), targets.epoch) == (rows.tolist(), 7)
 
 
 def test_a_crop_by_hand():

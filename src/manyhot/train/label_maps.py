@@ -28,7 +28,7 @@ from manyhot._version import __version__
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write
-from manyhot.train.targets import Wanted
+from manyhot.train.targets import Targets
 
 _KEY = b"manyhot.maps"
 
@@ -219,8 +219,8 @@ class LocalTeacher:
         *,
         boxes: Tensor | None = None,
         mirrored: Tensor | None = None,
-    ) -> Wanted:
-        """Return what is wanted of crops.
+    ) -> Targets:
+        """Return the targets of crops.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class LocalTeacher:
         n = len(rows)
         logits = torch.zeros(n, self.n_classes)
         logits.scatter_add_(1, classes.view(n, -1), (scores * weight[:, None]).view(n, -1))
-        return Wanted(logits.softmax(1), None, rows, epoch, memory or {})
+        return Targets(logits.softmax(1), None, rows, epoch, memory or {})
 
 
 def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -45,7 +45,7 @@ from manyhot.train.optimisers import averaged, optimiser_of, rate
 from manyhot.train.order import Order
 from manyhot.train.processes import keep_memory, started, summed
 from manyhot.train.recipe import Recipe
-from manyhot.train.targets import Teacher, Wanted, teacher
+from manyhot.train.targets import Targets, Teacher, teacher
 from manyhot.train.trained_part import Given, Validation, check_best, is_better, parts_of
 
 FEATURES = "features"
@@ -131,7 +131,7 @@ class _Run:
         self.checkpoints = Checkpoints(job.out)
         torch.manual_seed(job.recipe.seed)
         self.start = start_of(job.recipe, job.classes)
-        self.loss, self.taught, self.memory = self._wanted()
+        self.loss, self.taught, self.memory = self._loss_parts()
         folder = job.features or job.out / FEATURES
         self.parts = parts_of(
             Given(job.data, job.recipe, self.start, fabric, job.validation, folder, job.ids, self._progress)
@@ -145,7 +145,7 @@ class _Run:
         self.best: float | None = None
         self.note = self._resume()
 
-    def _wanted(self) -> tuple[Any, Teacher, dict[str, Tensor]]:
+    def _loss_parts(self) -> tuple[Any, Teacher, dict[str, Tensor]]:
         recipe = self.recipe
         loss = loss_of(recipe.named_loss)
         if loss.about.get("memory") and self.fabric.world_size > 1:
@@ -249,18 +249,18 @@ class _Run:
     def _step(self, fed: Fed, epoch: int) -> Tensor:
         """Take a step on a batch, and return its loss."""
         batch, n = fed.batch, len(fed.x)
-        wanted = self.taught.batch(
+        targets = self.taught.batch(
             batch.rows, epoch, self.memory, boxes=batch.boxes, mirrored=batch.mirrored
         ).to(self.fabric.device)
         if fed.mix is not None:
-            wanted = wanted.mixed(fed.mix.order.to(wanted.p.device), fed.mix.share.to(wanted.p.device))
+            targets = targets.mixed(fed.mix.order.to(targets.p.device), fed.mix.share.to(targets.p.device))
         parts = self.recipe.accumulate
         cuts = [n * part // parts for part in range(parts + 1)]
         self.optimiser.zero_grad()
         total = torch.zeros((), device=self.fabric.device)
         for start, end in itertools.pairwise(cuts):
             whole = parts == 1
-            x, own = (fed.x, wanted) if whole else (fed.x[start:end], _part(wanted, start, end))
+            x, own = (fed.x, targets) if whole else (fed.x[start:end], _part(targets, start, end))
             with self.fabric.no_backward_sync(self.module, enabled=end < n):
                 value = self.loss(self.module(x), own) * ((end - start) / n)
                 self.fabric.backward(value)
@@ -373,9 +373,9 @@ class _Run:
         )
 
 
-def _part(wanted: Wanted, start: int, end: int) -> Wanted:
-    weight = None if wanted.weight is None else wanted.weight[start:end]
-    return dataclasses.replace(wanted, p=wanted.p[start:end], weight=weight, rows=wanted.rows[start:end])
+def _part(targets: Targets, start: int, end: int) -> Targets:
+    weight = None if targets.weight is None else targets.weight[start:end]
+    return dataclasses.replace(targets, p=targets.p[start:end], weight=weight, rows=targets.rows[start:end])
 
 
 @contextlib.contextmanager

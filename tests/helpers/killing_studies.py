@@ -16,7 +16,7 @@ import toys
 from manyhot.study import page, run_study, runner, tables
 from manyhot.study import study as study_module
 from manyhot.study.study_file import Opening
-from manyhot.train import run as run_module
+from manyhot.train import train as train_module
 
 out = sys.argv[1]
 FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree"}
@@ -43,7 +43,7 @@ def run(events):
     os._exit(0)
 
 
-setattr(run_module, "train_files", toys.Trainer())  # noqa: B010
+setattr(train_module, "train_files", toys.Trainer())  # noqa: B010
 toy = toys.study(data_sets=toys.study().grid.data_sets[:1], seeds=(0, 1))
 setattr(study_module, "read_study", lambda _: (toy, Opening("", "", "", "")))  # noqa: B010
 runner.machine = lambda: "a machine"

@@ -114,7 +114,7 @@ def study(**given):
 
 
 class Trainer:
-    """Stands in for `manyhot.train.run.train_files`, and counts."""
+    """Stands in for `manyhot.train.train.train_files`, and counts."""
 
     def __init__(self):
         self.calls = []

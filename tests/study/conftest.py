@@ -3,7 +3,7 @@ import pytest
 import toys
 from manyhot.study import study as studies
 from manyhot.study.study_file import Opening
-from manyhot.train import run as run_module
+from manyhot.train import train as train_module
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def trainer(monkeypatch):
     """Networks are trained by nobody, in no time."""
     trainer = toys.Trainer()
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of small files a study: 25 s of 31
-    monkeypatch.setattr(run_module, "train_files", trainer)
+    monkeypatch.setattr(train_module, "train_files", trainer)
     return trainer
 
 

@@ -180,9 +180,9 @@ def test_the_same_answer_however_often_it_is_stopped(given, trainer, monkeypatch
 
         return run
 
-    from manyhot.train import run as run_module
+    from manyhot.train import train as train_module
 
-    monkeypatch.setattr(run_module, "train_files", stopping(trainer))
+    monkeypatch.setattr(train_module, "train_files", stopping(trainer))
     toy = changed(measures=(RunMeasure("judged", "Judged.", stopping(toys.take), (toys.METRIC,)),))
     while True:
         try:

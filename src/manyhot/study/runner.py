@@ -244,7 +244,7 @@ class Runner:
         self._say("done", run, TRAINING, seconds)
 
     def _fit(self, run: Run, labels: Path) -> None:
-        from manyhot.train.run import train_files
+        from manyhot.train.train import train_files
 
         model = train_files(
             run.images("train"),

@@ -25,8 +25,8 @@ from manyhot.predict.sources import open_source
 from manyhot.predict.sources.altered import chosen
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States, check_draws
-from manyhot.train.run import train_files
 from manyhot.train.splits import held_out_of
+from manyhot.train.train import train_files
 from manyhot.train.transfer.images import Given, Told, some_images
 from manyhot.train.transfer.measure import Draws, Key, Known, Measured, Tally, check_classes, mean_of_draws
 from manyhot.train.transfer.settings import settings_of

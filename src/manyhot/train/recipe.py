@@ -78,13 +78,13 @@ class Recipe:
         The first part of the network that is trained, such as ``blocks.6``; what comes before keeps its
         weights. Empty: all.
     teach : str
-        One of `manyhot.train.TEACH`: the original label, the label set, soft labels, or a label map.
+        One of `TEACH`: the original label, the label set, soft labels, or a label map.
     maps : str
         The file of label maps to teach; see `manyhot.train.label_maps`.
     loss : str
         A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
     not_asked : str
-        One of `manyhot.train.NOT_ASKED`.
+        One of `NOT_ASKED`.
     empty : str
         What images are without a class: ``skip``, or ``no`` for all classes.
     epochs : int

@@ -206,9 +206,9 @@ def test_a_training_that_was_stopped_finds_its_checkpoints(given, trainer, monke
         (out / "checkpoint").write_text("")
         raise KeyboardInterrupt
 
-    from manyhot.train import run
+    from manyhot.train import train as train_module
 
-    monkeypatch.setattr(run, "train_files", stopped)
+    monkeypatch.setattr(train_module, "train_files", stopped)
     other = changed(networks=(Net("small", "", {"model": "timm/test_vit"}),))
     for toy in (study(), study(), other):
         with pytest.raises(KeyboardInterrupt):

@@ -1,7 +1,4 @@
-"""What the page of a study says: the study's words, and its tables in order.
-
-The page of a study, as the results section of a paper: question, answer, method, results, limits.
-"""
+"""The page of a study, as the results section of a paper: question, answer, method, results, limits."""
 
 from __future__ import annotations
 
@@ -28,9 +25,7 @@ from manyhot.study.verdicts import RULE, EffectRow, about, evidence, fixed_sente
 
 Made = Mapping[str, pa.Table]
 
-
 _VERDICT_NAMES = {"same": "No difference", "undecided": "Undecided", "not run": "Not run"}
-
 
 _FEW_SEEDS = 5
 """Seeds below which the page says that intervals are rough."""
@@ -68,21 +63,23 @@ def write_study_page(
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
     verdicts = _page_verdicts(study, made["effects"].to_pylist(), metrics)
     page = StudyPage(
-        study.title,
-        study.question,
-        "A smoke run: everything was as small as it can be, and the numbers mean nothing." if smoke else "",
-        tuple(v for v, main in verdicts if main),
-        tuple(v for v, main in verdicts if not main),
-        RULE,
-        tuple(filter(None, (study.about, _compute(study, runs)))),
-        _setup(study),
-        _effects(study, made["effects"].to_pylist(), metrics),
-        _results(made["means"].to_pylist(), table, metrics),
-        _across(study, made["means"].to_pylist(), metrics),
-        (*_rough(study), *study.limits),
-        (*study.not_run, *_not_run(undone)),
-        call or opening.command,
-        __version__,
+        title=study.title,
+        question=study.question,
+        warning="A smoke run: everything was as small as it can be, and the numbers mean nothing."
+        if smoke
+        else "",
+        verdicts=tuple(v for v, main in verdicts if main),
+        further=tuple(v for v, main in verdicts if not main),
+        rule=RULE,
+        about=tuple(filter(None, (study.about, _compute(study, runs)))),
+        setup=_setup(study),
+        effects=_effects(study, made["effects"].to_pylist(), metrics),
+        results=_results(made["means"].to_pylist(), table, metrics),
+        across=_across(study, made["means"].to_pylist(), metrics),
+        limits=(*_rough(study), *study.limits),
+        not_run=(*study.not_run, *_not_run(undone)),
+        command=call or opening.command,
+        version=__version__,
     )
     named = {name: _drawn(metric) for name, metric in metrics.items()}
     return _write(page, out / "report" / f"{study.name}.html", made, named, table)
@@ -278,7 +275,7 @@ def _not_run(undone: Sequence[Undone]) -> list[str]:
 
 @dataclass(frozen=True)
 class PageVerdict:
-    """A verdict: its kind, the word for it, its sentence, and the numbers that chose it."""
+    """A verdict: its kind, the word for it, its sentence, and the numbers behind it."""
 
     kind: str
     word: str

@@ -1,7 +1,4 @@
-"""What a study is made of: data sets, arms, networks, measures and claims.
-
-The grid of runs: which there are, in which order, and where they lie.
-"""
+"""What a study is made of: data sets, arms, networks, measures and claims; and the runs of its grid."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from manyhot.files import alone, write_text
 if TYPE_CHECKING:
     import numpy as np
     from numpy import typing as npt
-
 
 ALL = "all"
 
@@ -403,13 +399,13 @@ def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[Run]:
     """Return the runs of a grid, each after those that its arm wants."""
     return [
         Run(
-            out / "data" / data_set.name,
-            data_set.name,
-            network.name,
-            arm.name,
-            seed,
-            out / "runs" / data_set.name / network.name / arm.name / f"seed-{seed}",
-            smoke,
+            data=out / "data" / data_set.name,
+            data_set=data_set.name,
+            network=network.name,
+            arm=arm.name,
+            seed=seed,
+            folder=out / "runs" / data_set.name / network.name / arm.name / f"seed-{seed}",
+            smoke=smoke,
         )
         for data_set in grid.data_sets
         for network in grid.networks

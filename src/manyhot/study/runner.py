@@ -1,6 +1,6 @@
-"""Doing a grid: data sets, labels, training, measures; each once, and on after a stop at any moment.
+"""Run a grid: data sets, labels, training, measures; each once, resumed after a stop at any moment.
 
-How long what is left of a grid will take, from what was done.
+A `BuildRecord` in each folder says what its parts were made from; a `Clock` estimates the time that is left.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from manyhot.files import sha256, write_text
 from manyhot.study.plan import Across, Arm, Measurement, Run, RunMeasure, Study, StudyDataSet
 
 TRAINING = "training"
-
-
 _LABELS = "labels"
 
 
@@ -51,7 +49,7 @@ class BuildRecord:
 
     @classmethod
     def read(cls, path: Path) -> BuildRecord:
-        """Return what a file tells; nothing where there is none, or where it is broken."""
+        """Return the record in a file; an empty one where there is none, or where it is broken."""
         try:
             made = json.loads(path.read_text(encoding="utf-8"))
             return cls(path, {name: dict(entry) for name, entry in made.items()})
@@ -90,7 +88,7 @@ def folder_digest(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class StepEvent:
-    """What happened.
+    """What happened to a step of a run.
 
     Attributes
     ----------
@@ -145,7 +143,7 @@ class Runner:
     ----------
     study : Study
     on_step : callable
-        Told of each step.
+        Called after each step.
     undone : list of Undone
         Runs that failed, so far.
     """
@@ -165,7 +163,7 @@ class Runner:
         self._at = (0, 0)
 
     def do(self, runs: Sequence[Run]) -> None:
-        """Train and measure what is not yet; a run that fails is told and does not stop the others."""
+        """Train and measure what is not yet; a run that fails is reported and does not stop the others."""
         names = [TRAINING, *(m.name for m in self._measures)]
         self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
         for i, run in enumerate(runs, 1):
@@ -335,7 +333,7 @@ class Runner:
 
 
 def run_name(run: Run) -> str:
-    """Return how people are told of a run."""
+    """Return the name of a run for people."""
     return f"{run.data_set}/{run.network}/{run.arm}/seed-{run.seed}"
 
 

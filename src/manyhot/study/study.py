@@ -1,4 +1,4 @@
-"""Studies from their files to their answers: runs, tables, pages."""
+"""Run studies from their files to their answers: the function of ``manyhot study``."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def run_study(
     call : str
         The command, for the page.
     on_step : callable, optional
-        Told of each step.
+        Called after each step.
 
     Raises
     ------

@@ -1,7 +1,4 @@
-"""From a Python file to a study that can be run: its opening, its parts, and whether they fit.
-
-What is done already: a file in each folder tells what its parts were made from.
-"""
+"""Read a study from its Python file, and check that its parts fit together."""
 
 from __future__ import annotations
 
@@ -21,12 +18,9 @@ from manyhot.study.plan import ALL, Across, Claim, Study, StudyMetric
 from manyhot.train.recipe import recipe_of
 
 OPENING = ("Question", "Command", "Time", "Result")
-"""What the docstring of a study's file tells, each in a paragraph of its own: ``Question: …``."""
-
+"""Paragraphs that the docstring of a study's file must have, each beginning ``Question: …``."""
 
 _PART = re.compile(rf"^({'|'.join(OPENING)}): ", re.MULTILINE)
-
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

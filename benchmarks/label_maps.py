@@ -27,16 +27,16 @@ from manyhot.predict.find import find_model  # noqa: E402
 from manyhot.predict.network import Network  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.sources.base import Source  # noqa: E402
-from manyhot.train.batches import cropped, random_box  # noqa: E402
+from manyhot.train.batches import cropped_view, random_box  # noqa: E402
 from manyhot.train.label_maps import LocalTeacher, localised, write_maps  # noqa: E402
-from manyhot.train.make_label_maps import label_maps  # noqa: E402
+from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
 
 PHOTOGRAPHS, CROPS = 200, 5
 
 
 def teacher(network: Network, source: Source, names: list[str], k: int, folder: Path) -> LocalTeacher:
     """Return what the maps of photographs teach."""
-    made = label_maps(network, source, k=k, batch=40, skip=lambda *_: None)
+    made = compute_label_maps(network, source, k=k, batch=40, skip=lambda *_: None)
     blocks = islice(made, PHOTOGRAPHS // 40)
     return localised(write_maps(folder / f"{k}.arrow", blocks, network.classes, {}), names, network.classes)
 
@@ -71,7 +71,9 @@ def main() -> None:
         for row, (_, opener) in enumerate(items):
             pixels = decode(opener())
             assert not isinstance(pixels, str)
-            views = [cropped(pixels, random_box(rng, *pixels.shape[1:], 0.08), size) for _ in range(CROPS)]
+            views = [
+                cropped_view(pixels, random_box(rng, *pixels.shape[1:], 0.08), size) for _ in range(CROPS)
+            ]
             truth = see(torch.stack([view.pixels for view in views]))
             rows, boxes = torch.full((CROPS,), row), torch.tensor([view.box for view in views])
             answers = {f"map, {k} classes a place": t.batch(rows, boxes=boxes).p for k, t in taught.items()}

@@ -1,6 +1,6 @@
 """What label sets cost in a step of training, over single labels, at 1,000 classes.
 
-``python benchmarks/losses.py`` trains a ResNet-18 on noise, with ReaL's 50,000 label sets as what is wanted:
+``python benchmarks/losses.py`` trains a ResNet-18 on noise, with ReaL's 50,000 label sets as targets:
 steps with a class number and PyTorch's cross-entropy, and steps with `Teacher.batch` and a loss, by turns. It
 prints the median step of each, and what is between logits and their gradient alone: labels looked up, loss,
 and its backward pass. CPU seconds of one thread, so that other work on the machine counts little. Takes two

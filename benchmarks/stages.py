@@ -27,7 +27,7 @@ def rate(size: int) -> float:
     from torch.nn import functional as F
 
     from manyhot.classes import from_keys
-    from manyhot.train.inputs import FeatureFeed
+    from manyhot.train.feeds import FeatureFeed
     from manyhot.train.losses import loss_of
     from manyhot.train.networks import stages_of, start_of
     from manyhot.train.optimisers import optimiser_of

@@ -80,7 +80,7 @@ def data(folder: Path, n: int) -> tuple[Path, Path, Path]:
 
 def both(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -> list[tuple[Spent, Spent]]:
     """Return what epochs of the bare loop and of ours took, pair by pair."""
-    from manyhot.train.run import train_files
+    from manyhot.train.train import train_files
 
     turns, pairs, begun = bare(source, labels, settings), [], None
 
@@ -109,15 +109,17 @@ def bare(source: Path, labels: Path, settings: dict) -> Iterator[Spent]:
 
     from manyhot.predict.network import Preprocessing
     from manyhot.predict.sources import open_source
-    from manyhot.train.batches import Loader, Views, collect, memory_share
-    from manyhot.train.inputs import Normalise
+    from manyhot.train.batches import Loader, Views, collect_images, memory_share
+    from manyhot.train.feeds import Normalise
     from manyhot.train.order import plan_of
     from manyhot.train.recipe import recipe_of
 
     recipe = recipe_of(settings)
     ids = pl.read_parquet(labels)["image_id"].to_list()
     y = F.one_hot(torch.tensor(pl.read_parquet(labels)["label"].to_list()), 10).float()
-    order = collect(open_source(source), {name: i for i, name in enumerate(ids)}, "all", 1, memory_share())
+    order = collect_images(
+        open_source(source), {name: i for i, name in enumerate(ids)}, "all", 1, memory_share()
+    )
     size = (recipe.size, recipe.size)
     loader = Loader(
         order, plan_of(BATCH, 8, 0, order.n), Views(recipe, Preprocessing(size=size), memory_share())

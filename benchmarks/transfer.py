@@ -37,12 +37,12 @@ from manyhot.core.sets import NO, YES  # noqa: E402
 from manyhot.diagnose.pixels.regions import read_mask  # noqa: E402
 from manyhot.predict.decode import decode  # noqa: E402
 from manyhot.predict.find import find_model  # noqa: E402
-from manyhot.train.transfer.detection import coco_metrics, detect, fit_detector  # noqa: E402
-from manyhot.train.transfer.feature_maps import Backbone, Cached, Live, compute_maps  # noqa: E402  # noqa: E402
-from manyhot.train.transfer.measure import boxes_of  # noqa: E402
+from manyhot.train.transfer.detection import coco_metrics, detect_objects, fit_detector  # noqa: E402
+from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps  # noqa: E402  # noqa: E402
+from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings  # noqa: E402
 from manyhot.train.transfer.neighbours import knn_scores  # noqa: E402
 from manyhot.train.transfer.segmentation import count_pixels, fit_segmenter  # noqa: E402
-from manyhot.train.transfer.settings import Detection, Segmentation  # noqa: E402
+from manyhot.train.transfer.tally import boxes_of  # noqa: E402
 
 VOC = common.REPO.parent / "shared" / "data" / "voc"
 KEYS = [
@@ -153,27 +153,27 @@ def on_maps(folder: Path, rows: pl.DataFrame) -> dict[str, tuple[Work, Work]]:
     def image(row):
         return backbone.preprocessing(decode(data[row]))
 
-    class Plain(Live):
+    class Plain(LiveMaps):
         trained = None
 
         def __init__(self):
-            self.live = Live(backbone, lambda rows: torch.stack([image(r) for r in rows]))
+            self.live = LiveMaps(backbone, lambda rows: torch.stack([image(r) for r in rows]))
 
         def __call__(self, rows, mirrored):
             with torch.no_grad():
                 return self.live(rows, mirrored)
 
     def cached():
-        return Cached(compute_maps(backbone, map(image, range(n)), n, folder / "maps", fit))
+        return CachedMaps(compute_maps(backbone, map(image, range(n)), n, folder / "maps", fit))
 
     def detector(feed) -> float:
-        settings = replace(Detection(), epochs=EPOCHS)
+        settings = replace(DetectionSettings(), epochs=EPOCHS)
         found = fit_detector(backbone, feed, np.flatnonzero(fit), boxes, 20, settings, 0)
         held = np.flatnonzero(~fit)
-        return coco_metrics([boxes[r] for r in held], detect(found, feed, held), 20)[0]["ap50"]
+        return coco_metrics([boxes[r] for r in held], detect_objects(found, feed, held), 20)[0]["ap50"]
 
     def segmenter(feed) -> float:
-        settings = replace(Segmentation(), epochs=EPOCHS)
+        settings = replace(SegmentationSettings(), epochs=EPOCHS)
         head = fit_segmenter(backbone, feed, np.flatnonzero(fit), masks, 21, settings, 0)
         counts = count_pixels(head, feed, np.flatnonzero(~fit), masks, 21)
         return float(np.nanmean(class_overlaps(counts)))

@@ -193,7 +193,7 @@ def losses() -> str:
 def recipe() -> str:
     """Return a table of the settings of a training run."""
     head = re.compile(r"^(\w[\w, ]*) : \w.*$", re.MULTILINE)
-    defaults = Recipe().told()
+    defaults = Recipe().to_dict()
     parts = head.split((inspect.getdoc(Recipe) or "").partition("----------\n")[2])[1:]
     rows = [
         (f"`{name}`", f"`{defaults[name]!r}`", " ".join(text.replace("``", "`").split()))

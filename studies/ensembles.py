@@ -17,7 +17,7 @@ from seeing import seen
 
 from manyhot import Labels, Predictions, read_labels, write_labels, write_predictions
 from manyhot.study import Run
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 
 MEMBERS = 3
 """Pairs of networks: one is trained on a half of the images, the other on the other half."""

@@ -24,7 +24,7 @@ from seeing import seen
 from manyhot import read_labels
 from manyhot.study import Arm, Net, Run
 from manyhot.tables.sets import label_sets
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 
 TRIED = {
     "small": [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((3e-3, 1e-2), (16, 32))],

@@ -11,7 +11,7 @@ from manyhot.cli.numbers import print_leaderboard
 from manyhot.evaluate.calibrate import Calibration
 from manyhot.evaluate.leaderboard import rank_models
 from manyhot.tables import Results, schema
-from manyhot.train.mitigate.measure import Mitigation
+from manyhot.train.mitigate.held_out import Mitigation
 
 IDS = [f"{i:02d}.jpg" for i in range(20)]
 CLASSES = np.arange(20) % 5

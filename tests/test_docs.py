@@ -586,8 +586,8 @@ def parse(monkeypatch):
     monkeypatch.setattr(aggregate, "aggregate_files", combine)
     monkeypatch.setattr(leaderboard, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
-    monkeypatch.setattr("manyhot.study.run.run_study", stop)
-    monkeypatch.setattr("manyhot.study.files.read_opening", stop)
+    monkeypatch.setattr("manyhot.study.study.run_study", stop)
+    monkeypatch.setattr("manyhot.study.study_file.read_opening", stop)
 
     def run(words):
         result = CliRunner().invoke(cli.app, words[1:])

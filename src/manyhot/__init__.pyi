@@ -90,7 +90,7 @@ from manyhot.tables.votes import write_votes as write_votes
 from manyhot.train.heads import fit_sigmoid as fit_sigmoid
 from manyhot.train.heads import fit_softmax as fit_softmax
 from manyhot.train.mitigate import mitigate_files as mitigate_files
-from manyhot.train.mitigate.measure import Mitigation as Mitigation
-from manyhot.train.run import train_files as train_files
+from manyhot.train.mitigate.held_out import Mitigation as Mitigation
+from manyhot.train.train import train_files as train_files
 from manyhot.train.transfer.transfer import transfer_files as transfer_files
 from manyhot.train.write_label_maps import label_map_files as label_map_files

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_sets import cifar_sets, voc9
 from data_sets.targets import write_dense, write_other
-from manyhot.study import DataSet
+from manyhot.study import StudyDataSet
 
 
 def _make_voc9(folder: Path, smoke: bool) -> None:
@@ -23,7 +23,7 @@ def _make_cifar_sets(folder: Path, smoke: bool) -> None:
     write_dense(folder, voc9.SIDE, smoke)
 
 
-VOC9 = DataSet(
+VOC9 = StudyDataSet(
     "voc9",
     "Photographs of PASCAL VOC 2007 and 2012 whose largest object is a bus, car, cat, cow, dog, horse, "
     "person, sheep or train, squashed to 96 x 96 pixels; the label is that of the largest object, the label "
@@ -32,7 +32,7 @@ VOC9 = DataSet(
     _make_voc9,
 )
 
-CIFAR_SETS = DataSet(
+CIFAR_SETS = StudyDataSet(
     "cifar-sets",
     "Compositions of CIFAR-10 on 64 x 64 pixels: one to four pictures of different classes out of eight, as "
     "many as ImageNetV2's images have labels, the label being that of the largest. In training images nine "

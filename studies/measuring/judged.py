@@ -18,7 +18,7 @@ from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.study import Measured, Run
+from manyhot.study import Measurement, Run
 from manyhot.tables import align
 from manyhot.tables.sets import label_sets
 
@@ -68,7 +68,7 @@ class Judged:
         """What metrics see."""
         return Case.from_scores(self.labels, self.scores, k=self.scores.shape[1], kind=self.kind)
 
-    def measured(self, metrics: Sequence[str], where: str = "all") -> Iterator[Measured]:
+    def measured(self, metrics: Sequence[str], where: str = "all") -> Iterator[Measurement]:
         """Yield registered metrics, called as here."""
         for name in metrics:
             yield estimated(name, get("metric", name)(self.case), where)
@@ -107,7 +107,7 @@ def counts(n: int) -> npt.NDArray[np.uint8]:
     return draw_counts(n, RESAMPLES, np.random.default_rng([0, n]))
 
 
-def estimated(name: str, estimate: Estimate, where: str = "all") -> Measured:
+def estimated(name: str, estimate: Estimate, where: str = "all") -> Measurement:
     """Return an estimate's value on the images and on redraws of them."""
     drawn = counts(len(estimate.scored)).astype(np.float64)
     if isinstance(estimate, Ratio) and estimate.stratum is None:
@@ -115,4 +115,4 @@ def estimated(name: str, estimate: Estimate, where: str = "all") -> Measured:
             replicates = (drawn @ estimate.num) / (drawn @ estimate.den)
     else:
         replicates = np.array([estimate.value(row) for row in drawn])
-    return Measured(name, estimate.value(None), int(estimate.scored.sum()), where, replicates)
+    return Measurement(name, estimate.value(None), int(estimate.scored.sum()), where, replicates)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.study import Across, Measured, Metric, Row
+from manyhot.study import Across, Measurement, RunMeasurement, StudyMetric
 from measuring.uncertainty import swapped
 
 MULTI = ("real1", "variable_topk", "asma", "map_macro")
@@ -35,16 +35,16 @@ class Arms:
     """
 
     names: tuple[str, ...]
-    by: Mapping[tuple[str, str], Measured]
+    by: Mapping[tuple[str, str], Measurement]
 
     @classmethod
-    def each(cls, rows: Sequence[Row]) -> list[Arms]:
+    def each(cls, rows: Sequence[RunMeasurement]) -> list[Arms]:
         """Return those of each network."""
         found = []
         for network in sorted({row.network for row in rows}):
-            mine = [r for r in rows if r.network == network and r.measured.slice == "all"]
+            mine = [r for r in rows if r.network == network and r.measurement.slice == "all"]
             names = tuple(sorted({r.arm for r in mine}))
-            found.append(cls(names, {(r.measured.metric, r.arm): r.measured for r in mine}))
+            found.append(cls(names, {(r.measurement.metric, r.arm): r.measurement for r in mine}))
         return found
 
     @property
@@ -70,31 +70,31 @@ class Arms:
         return float(swapped(drawn, np.roll(drawn, 1, axis=0)).mean())
 
 
-def _pairs_swapped(each: Sequence[Arms], name: str, one: str, other: str) -> Iterator[Measured]:
+def _pairs_swapped(each: Sequence[Arms], name: str, one: str, other: str) -> Iterator[Measurement]:
     """Compare two orders, and one of them with itself on other images."""
     n = sum(arms.n_pairs for arms in each)
     value = np.mean([swapped(arms.values(one), arms.values(other)) for arms in each])
     drawn = np.mean([swapped(arms.drawn(one), arms.drawn(other)) for arms in each], axis=0)
-    yield Measured(f"swapped_{name}", float(value), n, replicates=drawn)
+    yield Measurement(f"swapped_{name}", float(value), n, replicates=drawn)
 
 
-def _of_accuracy(rows: Sequence[Row]) -> Iterator[Measured]:
+def _of_accuracy(rows: Sequence[RunMeasurement]) -> Iterator[Measurement]:
     each = Arms.each(rows)
     n = sum(arms.n_pairs for arms in each)
     for metric in MULTI:
         yield from _pairs_swapped(each, metric, "top1", metric)
-    yield Measured("by_chance", float(np.mean([arms.again("top1") for arms in each])), n)
+    yield Measurement("by_chance", float(np.mean([arms.again("top1") for arms in each])), n)
     for metric in ("top1", *MULTI):
         alike = [1 - swapped(arms.values(metric), arms.values(other)) for arms in each for other in SERVES]
-        yield Measured(f"tells_{metric}", float(np.mean(alike)), n)
+        yield Measurement(f"tells_{metric}", float(np.mean(alike)), n)
 
 
-def _of_trust(rows: Sequence[Row]) -> Iterator[Measured]:
+def _of_trust(rows: Sequence[RunMeasurement]) -> Iterator[Measurement]:
     each = Arms.each(rows)
     for metric in TRUST:
         yield from _pairs_swapped(each, metric, metric, f"{metric}_set")
         chance = float(np.mean([arms.again(metric) for arms in each]))
-        yield Measured(f"by_chance_{metric}", chance, sum(arms.n_pairs for arms in each))
+        yield Measurement(f"by_chance_{metric}", chance, sum(arms.n_pairs for arms in each))
 
 
 ORDERS = Across(
@@ -104,14 +104,16 @@ ORDERS = Across(
     _of_accuracy,
     (
         *(
-            Metric(
+            StudyMetric(
                 f"swapped_{m}", f"share of pairs in another order by {m} than by top1", "lower", percent=True
             )
             for m in MULTI
         ),
-        Metric("by_chance", "share of pairs in another order by top1 on other images", "lower", percent=True),
+        StudyMetric(
+            "by_chance", "share of pairs in another order by top1 on other images", "lower", percent=True
+        ),
         *(
-            Metric(f"tells_{m}", f"share of pairs in the order of transfer by {m}", percent=True)
+            StudyMetric(f"tells_{m}", f"share of pairs in the order of transfer by {m}", percent=True)
             for m in ("top1", *MULTI)
         ),
     ),
@@ -124,13 +126,13 @@ ORDERS_OF_TRUST = Across(
     _of_trust,
     (
         *(
-            Metric(
+            StudyMetric(
                 f"swapped_{m}", f"share of pairs in another order by {m} and label set", "lower", percent=True
             )
             for m in TRUST
         ),
         *(
-            Metric(
+            StudyMetric(
                 f"by_chance_{m}",
                 f"share of pairs in another order by {m} on other images",
                 "lower",

@@ -12,7 +12,7 @@ from manyhot.core.calibration import fit_isotonic
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.sets import Case
 from manyhot.registry import get
-from manyhot.study import Measure, Measured, Metric, Run
+from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
 from measuring.judged import Judged, estimated
 
 _RIGHT = {"label": ("label", against_label), "set": ("label set", against_set)}
@@ -21,13 +21,15 @@ _RIGHT = {"label": ("label", against_label), "set": ("label set", against_set)}
 _BY = {"ece": "label", "ece_set": "label set"}
 
 METRICS = tuple(
-    Metric(f"{name}_to_{to}", f"calibration error by {by}, recalibrated by {words}", "lower", percent=True)
+    StudyMetric(
+        f"{name}_to_{to}", f"calibration error by {by}, recalibrated by {words}", "lower", percent=True
+    )
     for to, (words, _) in _RIGHT.items()
     for name, by in _BY.items()
 )
 
 
-def take(run: Run) -> Iterator[Measured]:
+def take(run: Run) -> Iterator[Measurement]:
     """Recalibrate on ``val``, judge on the test images."""
     fitted, judged = Judged.of_val(run).case, Judged.of(run).case
     for to, (_, right) in _RIGHT.items():
@@ -40,7 +42,7 @@ def take(run: Run) -> Iterator[Measured]:
             yield estimated(f"{name}_to_{to}", get("metric", name)(case))
 
 
-RECALIBRATION = Measure(
+RECALIBRATION = RunMeasure(
     "recalibration",
     "Calibration after isotonic regression on the images of val, by label and by label set.",
     take,

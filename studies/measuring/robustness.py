@@ -20,7 +20,7 @@ from manyhot.core.shortcuts import (
     weighted_average_precision,
 )
 from manyhot.formats import read_classes
-from manyhot.study import Measure, Measured, Metric, Run
+from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
 from manyhot.tables.sets import label_sets
 from measuring.judged import Floats, Judged, counts, predictions, scores_of
 
@@ -44,38 +44,38 @@ _JUDGED = {
 
 METRICS = (
     *(
-        Metric(f"corrupted_{m}", f"{what} on corrupted images {by}".strip(), percent=True)
+        StudyMetric(f"corrupted_{m}", f"{what} on corrupted images {by}".strip(), percent=True)
         for m, (what, by) in _JUDGED.items()
     ),
     *(
-        Metric(f"lost_{m}", f"{what} lost to corruptions {by}".strip(), "lower", percent=True)
+        StudyMetric(f"lost_{m}", f"{what} lost to corruptions {by}".strip(), "lower", percent=True)
         for m, (what, by) in _JUDGED.items()
     ),
-    Metric("recall_gap", "recall gap of a class with and without its companion", "lower", percent=True),
-    Metric(
+    StudyMetric("recall_gap", "recall gap of a class with and without its companion", "lower", percent=True),
+    StudyMetric(
         "hallucination_gap",
         "hallucination gap of a class with and without its companion",
         "lower",
         percent=True,
     ),
-    Metric("ap", "average precision of a class", percent=True),
-    Metric("ap_balanced", "average precision of a class whose companion tells nothing", percent=True),
+    StudyMetric("ap", "average precision of a class", percent=True),
+    StudyMetric("ap_balanced", "average precision of a class whose companion tells nothing", percent=True),
 )
 
 
-def take(run: Run) -> Iterator[Measured]:
+def take(run: Run) -> Iterator[Measurement]:
     """Judge corrupted images and the splits of pairs."""
     yield from _corrupted(run)
     yield from _shortcuts(run)
 
 
-def _corrupted(run: Run) -> Iterator[Measured]:
+def _corrupted(run: Run) -> Iterator[Measurement]:
     """Average over kinds and severities; all copies are of the same images, and redrawn together."""
     found = predictions(run)
     copies = np.array([name.rpartition(":")[0] for name in found.image_id.to_pylist()])
     ids = pc.replace_substring_regex(found.image_id, "^.*:", "")
     labels = read_labels(run.labels("test"))
-    each: dict[str, dict[str, Measured]] = {}
+    each: dict[str, dict[str, Measurement]] = {}
     for copy in sorted(set(copies.tolist()) - {"", UNKNOWN.rstrip(":")}):
         rows = np.flatnonzero(copies == copy)
         at = pc.index_in(ids.take(rows), labels.image_id).to_numpy()
@@ -86,12 +86,12 @@ def _corrupted(run: Run) -> Iterator[Measured]:
         value = float(np.mean([of[metric].value for of in each.values()]))
         drawn = np.mean([of[metric].replicates for of in each.values()], axis=0)
         n = clean[metric].n
-        yield Measured(f"corrupted_{metric}", value, n, replicates=drawn)
+        yield Measurement(f"corrupted_{metric}", value, n, replicates=drawn)
         lost = clean[metric].replicates - drawn
-        yield Measured(f"lost_{metric}", clean[metric].value - value, n, replicates=lost)
+        yield Measurement(f"lost_{metric}", clean[metric].value - value, n, replicates=lost)
 
 
-def _shortcuts(run: Run) -> Iterator[Measured]:
+def _shortcuts(run: Run) -> Iterator[Measurement]:
     """Average over pairs; of gaps the absolute value, as Plumb et al. 2022 (SPIRE) take it."""
     judged, classes = Judged.of(run), read_classes(run.classes)
     numbers = [(classes.keys.index(main), classes.keys.index(other)) for main, other in PAIRS[run.data_set]]
@@ -103,7 +103,7 @@ def _shortcuts(run: Run) -> Iterator[Measured]:
         # Of few images most redraws lack one of the four splits.
         several = np.isfinite(drawn).sum() > 1
         replicates = np.array(drawn) if several else None
-        yield Measured(name, float(value), len(judged.labels), replicates=replicates)
+        yield Measurement(name, float(value), len(judged.labels), replicates=replicates)
 
 
 def _pair(judged: Judged, main: int, companion: int) -> dict[str, Floats]:
@@ -136,7 +136,7 @@ def _share(found: np.ndarray, inside: np.ndarray, weights: Floats) -> Floats:
         return np.asarray((weights @ (found & inside)) / (weights @ inside))
 
 
-ROBUSTNESS = Measure(
+ROBUSTNESS = RunMeasure(
     "robustness",
     "Corrupted test images, and classes beside the companion that they are often seen with.",
     take,

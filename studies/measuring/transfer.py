@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 from networks import engine_of
 
-from manyhot.study import Measure, Measured, Metric, Run
+from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
 from manyhot.train.transfer.transfer import transfer_files
 
 METRICS = (
-    Metric("knn_top1", "k-NN accuracy on another data set", percent=True),
-    Metric("probe_top1", "linear-probe accuracy on another data set", percent=True),
-    Metric("few_shot_top1", "ten-shot accuracy on another data set", percent=True),
-    Metric("probe_map", "linear-probe mean average precision on another data set", percent=True),
-    Metric("segmentation_miou", "mean IoU of segmenting VOC", percent=True),
-    Metric("detection_ap50", "AP50 of detection on VOC", percent=True),
+    StudyMetric("knn_top1", "k-NN accuracy on another data set", percent=True),
+    StudyMetric("probe_top1", "linear-probe accuracy on another data set", percent=True),
+    StudyMetric("few_shot_top1", "ten-shot accuracy on another data set", percent=True),
+    StudyMetric("probe_map", "linear-probe mean average precision on another data set", percent=True),
+    StudyMetric("segmentation_miou", "mean IoU of segmenting VOC", percent=True),
+    StudyMetric("detection_ap50", "AP50 of detection on VOC", percent=True),
 )
 
 _FEATURES = {
@@ -34,7 +34,7 @@ _MAPS = {
 RESAMPLES = 100
 
 
-def take(run: Run) -> Iterator[Measured]:
+def take(run: Run) -> Iterator[Measurement]:
     """Fit heads on the other data set, and on VOC with boxes and masks."""
     other, dense = run.data / "transfer", run.data / "dense"
     for method, (metric, name, settings) in _FEATURES.items():
@@ -66,7 +66,7 @@ def take(run: Run) -> Iterator[Measured]:
 
 def _taken(
     run: Run, method: str, metric: str, name: str, settings: dict, source: object, **given: object
-) -> Measured:
+) -> Measurement:
     found, _ = transfer_files(
         source,
         run.folder / "predictions" / ("features" if method in _FEATURES else method),
@@ -79,10 +79,10 @@ def _taken(
     )
     (row,) = (r for r in found.results.to_pylist() if r["metric"] == metric and r["slice"] == "all")
     drawn = [r["values"] for r in found.samples.to_pylist() if r["metric"] == metric and r["slice"] == "all"]
-    return Measured(name, row["value"], row["n"], replicates=np.array(drawn[0]) if drawn else None)
+    return Measurement(name, row["value"], row["n"], replicates=np.array(drawn[0]) if drawn else None)
 
 
-TRANSFER = Measure(
+TRANSFER = RunMeasure(
     "transfer",
     "Heads on the network as it is: for images of the other data set, and for boxes and masks of VOC.",
     take,

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from manyhot.core.estimates import mean_over
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.study import Measure, Measured, Metric, Run
+from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
 from measuring.judged import Floats, Judged, estimated, predictions, probabilities, scores_of
 
 _BOTH = {
@@ -28,26 +28,26 @@ SCORES = ("confidence", "margin", "entropy", "energy")
 
 METRICS = (
     *(
-        Metric(f"{name}{end}", f"{words} by {by}", "lower", percent=True)
+        StudyMetric(f"{name}{end}", f"{words} by {by}", "lower", percent=True)
         for name, words in _BOTH.items()
         for end, by in (("", "label"), ("_set", "label set"))
     ),
-    Metric("error_auroc", "AUROC of finding errors by label", percent=True),
-    Metric("error_auroc_set", "AUROC of finding errors by label set", percent=True),
-    Metric("too_sure", "confidence less accuracy by label", "lower", percent=True),
-    Metric("too_sure_set", "confidence less accuracy by label set", "lower", percent=True),
-    *(Metric(f"unknown_{s}", f"AUROC of finding unknown classes by {s}", percent=True) for s in SCORES),
-    Metric(
+    StudyMetric("error_auroc", "AUROC of finding errors by label", percent=True),
+    StudyMetric("error_auroc_set", "AUROC of finding errors by label set", percent=True),
+    StudyMetric("too_sure", "confidence less accuracy by label", "lower", percent=True),
+    StudyMetric("too_sure_set", "confidence less accuracy by label set", "lower", percent=True),
+    *(StudyMetric(f"unknown_{s}", f"AUROC of finding unknown classes by {s}", percent=True) for s in SCORES),
+    StudyMetric(
         "swapped",
         "share of pairs of uncertainty scores in another order by label set",
         "lower",
         percent=True,
     ),
-    Metric("swapped_again", "share of pairs in another order on other images", "lower", percent=True),
+    StudyMetric("swapped_again", "share of pairs in another order on other images", "lower", percent=True),
 )
 
 
-def take(run: Run) -> Iterator[Measured]:
+def take(run: Run) -> Iterator[Measurement]:
     """Judge the test images, and tell them from images of unknown classes."""
     judged = Judged.of(run)
     for name in (*_BOTH, "error_auroc"):
@@ -99,7 +99,7 @@ def _as_shares(score: Floats) -> np.ndarray:
     return (rankdata(score) / len(score))[:, None]
 
 
-def _too_sure(judged: Judged) -> Iterator[Measured]:
+def _too_sure(judged: Judged) -> Iterator[Measurement]:
     case, labels = judged.case, judged.labels
     assert case.confidence is not None
     for name, right, scored in (
@@ -109,7 +109,7 @@ def _too_sure(judged: Judged) -> Iterator[Measured]:
         yield estimated(name, mean_over(case.confidence - right, scored))
 
 
-def _swapped(judged: Judged, known: Mapping[str, Floats]) -> Iterator[Measured]:
+def _swapped(judged: Judged, known: Mapping[str, Floats]) -> Iterator[Measurement]:
     """Compare the order of the scores by how well they find errors: by label and set, and on other images."""
     cases = [Case(judged.labels, judged.case.top[:, :1], listed=_as_shares(known[s])) for s in SCORES]
     by = [
@@ -118,10 +118,10 @@ def _swapped(judged: Judged, known: Mapping[str, Floats]) -> Iterator[Measured]:
     value = [np.array([m.value for m in row]) for row in by]
     drawn = [np.stack([m.replicates for m in row], axis=1) for row in by]
     n = len(judged.labels)
-    yield Measured("swapped", swapped(*value), n, replicates=swapped(*drawn))
+    yield Measurement("swapped", swapped(*value), n, replicates=swapped(*drawn))
     # Two redraws are as far apart as two sets of images, each with its own chance.
     again = swapped(drawn[0], np.roll(drawn[0], 1, axis=0))
-    yield Measured("swapped_again", float(np.nanmean(again)), n)
+    yield Measurement("swapped_again", float(np.nanmean(again)), n)
 
 
 def swapped(x: Floats, y: Floats) -> Floats:
@@ -130,7 +130,7 @@ def swapped(x: Floats, y: Floats) -> Floats:
     return np.asarray((np.sign(x[..., a] - x[..., b]) * np.sign(y[..., a] - y[..., b]) < 0).mean(-1))
 
 
-UNCERTAINTY = Measure(
+UNCERTAINTY = RunMeasure(
     "uncertainty",
     "Calibration, selective prediction and errors found, by label and by label set; images of "
     "unknown classes.",

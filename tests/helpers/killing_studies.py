@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 import toys
 from manyhot.study import page, run_study, runner, tables
-from manyhot.study.files import Opening
-from manyhot.train import run as run_module
+from manyhot.study import study as study_module
+from manyhot.study.study_file import Opening
+from manyhot.train import train as train_module
 
 out = sys.argv[1]
 FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree"}
@@ -42,11 +43,11 @@ def run(events):
     os._exit(0)
 
 
-setattr(run_module, "train_files", toys.Trainer())  # noqa: B010
+setattr(train_module, "train_files", toys.Trainer())  # noqa: B010
 toy = toys.study(data_sets=toys.study().grid.data_sets[:1], seeds=(0, 1))
-setattr(run_module, "read_study", lambda _: (toy, Opening("", "", "", "")))  # noqa: B010
+setattr(study_module, "read_study", lambda _: (toy, Opening("", "", "", "")))  # noqa: B010
 runner.machine = lambda: "a machine"
-page.write_study = lambda page, path, *_: path  # drawn by other tests
+page._write = lambda page, path, *_: path  # drawn by other tests
 os.fsync = lambda _: None
 kills = 0
 while kills < 200 and run(0 if len(sys.argv) > 2 else 20 + 13 * kills % 31):

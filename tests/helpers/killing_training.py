@@ -17,7 +17,7 @@ import torch
 import torch.utils.tensorboard
 
 from manyhot.train import loop
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 
 source, labels, classes, jobs = sys.argv[1:]
 IMPORTED = (filelock, lightning_fabric, timm.optim, torch.utils.tensorboard)

@@ -5,10 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from manyhot.study import Across, Arm, Claim, DataSet, Grid, Measure, Measured, Metric, Net, Study
+from manyhot.study import (
+    Across,
+    Arm,
+    Claim,
+    Grid,
+    Measurement,
+    Net,
+    RunMeasure,
+    Study,
+    StudyDataSet,
+    StudyMetric,
+)
 
 GAIN = {"label": 0.0, "sets": 0.05, "cleaned": 0.04}
-METRIC = Metric("map", "mAP", percent=True)
+METRIC = StudyMetric("map", "mAP", percent=True)
 DOC = '''"""A toy.
 
 Question: Do sets help?
@@ -47,14 +58,14 @@ def take(run):
     images = np.random.default_rng(len(run.data_set)).normal(0, 0.01, 50)
     value = 0.5 + GAIN[run.arm] + own.normal(0, 0.004)
     return [
-        Measured("map", value, 40, replicates=value + images),
-        Measured("map", value / 2, 10, "n_labels>=2"),
+        Measurement("map", value, 40, replicates=value + images),
+        Measurement("map", value / 2, 10, "n_labels>=2"),
     ]
 
 
 def agreement(rows):
     """Return how many rows there are, as a number across runs."""
-    return [Measured("share", len(rows) / 100 + rows[0].seed / 1000, len(rows))]
+    return [Measurement("share", len(rows) / 100 + rows[0].seed / 1000, len(rows))]
 
 
 def claim(**given):
@@ -75,7 +86,7 @@ def claim(**given):
 def study(**given):
     """Return the study; keywords are parts of it, or of its grid."""
     grid = {
-        "data_sets": (DataSet("voc", "VOC.", make), DataSet("cifar", "CIFAR.", make)),
+        "data_sets": (StudyDataSet("voc", "VOC.", make), StudyDataSet("cifar", "CIFAR.", make)),
         "networks": (
             Net("small", "A small one.", {"model": "timm/test_resnet", "epochs": 9}, {"epochs": 1}),
         ),
@@ -91,8 +102,8 @@ def study(**given):
         "title": "A toy",
         "question": "Do sets help?",
         "measures": (
-            Measure("judged", "Judged.", take, (METRIC,)),
-            Across("agree", "How they agree.", agreement, (Metric("share", "share"),)),
+            RunMeasure("judged", "Judged.", take, (METRIC,)),
+            Across("agree", "How they agree.", agreement, (StudyMetric("share", "share"),)),
         ),
         "claims": (claim(), claim(name="cleaned", arm="cleaned")),
         "limits": ("It is a toy.",),
@@ -103,7 +114,7 @@ def study(**given):
 
 
 class Trainer:
-    """Stands in for `manyhot.train.run.train_files`, and counts."""
+    """Stands in for `manyhot.train.train.train_files`, and counts."""
 
     def __init__(self):
         self.calls = []

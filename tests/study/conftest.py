@@ -1,9 +1,9 @@
 import pytest
 
 import toys
-from manyhot.study import run as running_studies
-from manyhot.study.files import Opening
-from manyhot.train import run as run_module
+from manyhot.study import study as studies
+from manyhot.study.study_file import Opening
+from manyhot.train import train as train_module
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def trainer(monkeypatch):
     """Networks are trained by nobody, in no time."""
     trainer = toys.Trainer()
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of small files a study: 25 s of 31
-    monkeypatch.setattr(run_module, "train_files", trainer)
+    monkeypatch.setattr(train_module, "train_files", trainer)
     return trainer
 
 
@@ -21,9 +21,9 @@ def given(monkeypatch, tmp_path):
     opening = Opening("Do sets help?", "manyhot study toy.py", "a second", "they do")
 
     def run(study, **options):
-        monkeypatch.setattr(running_studies, "read_study", lambda path: (study, opening))
+        monkeypatch.setattr(studies, "read_study", lambda path: (study, opening))
         told = []
-        answer = running_studies.run_study(tmp_path / "toy.py", tmp_path / "out", tell=told.append, **options)
+        answer = studies.run_study(tmp_path / "toy.py", tmp_path / "out", on_step=told.append, **options)
         return answer, told
 
     return run

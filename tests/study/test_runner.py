@@ -15,10 +15,9 @@ from filelock import FileLock
 import toys
 from manyhot import tables
 from manyhot.errors import InputError, MatchError, MissingExtraError, OutputError
-from manyhot.study import Arm, DataSet, Measure, Measured, Net
-from manyhot.study.files import Kept
-from manyhot.study.plan import open_folder, runs_of
-from manyhot.study.runner import Clock
+from manyhot.study import Arm, Measurement, Net, RunMeasure, StudyDataSet
+from manyhot.study.plan import open_study_folder, runs_of
+from manyhot.study.runner import BuildRecord, Clock
 from toys import study
 
 
@@ -56,7 +55,7 @@ def test_arms_come_after_those_that_they_want(given, trainer, tmp_path):
 
 
 def test_settings_of_networks_data_sets_arms_and_smoke(given, trainer):
-    toy = study(data_sets=(DataSet("voc", "", toys.make, {"size": 48, "epochs": 5}),))
+    toy = study(data_sets=(StudyDataSet("voc", "", toys.make, {"size": 48, "epochs": 5}),))
     given(toy, only=["sets"])
     shared = {"model": "timm/test_resnet", "size": 48, "teach": "sets"}
     assert trainer.calls[0] == shared | {"epochs": 5, "seed": 0}
@@ -98,7 +97,7 @@ def test_two_studies_at_once_share_a_folder_and_no_data_set(given, trainer, tmp_
 def test_many_begin_in_a_new_folder_at_once(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         for i in range(20):
-            list(pool.map(lambda _, out=tmp_path / str(i): open_folder(out, False), range(8)))
+            list(pool.map(lambda _, out=tmp_path / str(i): open_study_folder(out, False), range(8)))
             assert sorted(path.name for path in (tmp_path / str(i)).iterdir()) == [".lock", "grid.json"]
 
 
@@ -141,13 +140,18 @@ def test_only_some_are_run_with_what_they_want(given, trainer):
 @pytest.mark.parametrize(
     ("change", "trained", "measured", "said"),
     [
-        ({"measures": (Measure("judged", "", toys.take, (toys.METRIC,), version=2),)}, 0, 18, "version"),
+        ({"measures": (RunMeasure("judged", "", toys.take, (toys.METRIC,), version=2),)}, 0, 18, "version"),
         ({"networks": (Net("small", "", {"model": "timm/test_vit"}),)}, 18, 18, "settings"),
         # Labels that were cleaned with these networks change with them.
         ({"arms": (Arm("label", "", toys.truth, {"teach": "label", "lr": 0.1}),)}, 12, 12, "settings"),
         ({"arms": (Arm("sets", "", toys.truth, {"teach": "sets"}, version=2),)}, 6, 6, "version"),
-        ({"data_sets": (DataSet("voc", "", lambda f, s: toys.make(f, True)),)}, 0, 0, ""),
-        ({"data_sets": (DataSet("voc", "", lambda f, s: toys.make(f, True), version=2),)}, 9, 9, "version"),
+        ({"data_sets": (StudyDataSet("voc", "", lambda f, s: toys.make(f, True)),)}, 0, 0, ""),
+        (
+            {"data_sets": (StudyDataSet("voc", "", lambda f, s: toys.make(f, True), version=2),)},
+            9,
+            9,
+            "version",
+        ),
     ],
 )
 def test_a_change_makes_again_what_it_is_about_and_says_so(given, trainer, change, trained, measured, said):
@@ -176,10 +180,10 @@ def test_the_same_answer_however_often_it_is_stopped(given, trainer, monkeypatch
 
         return run
 
-    from manyhot.train import run as run_module
+    from manyhot.train import train as train_module
 
-    monkeypatch.setattr(run_module, "train_files", stopping(trainer))
-    toy = changed(measures=(Measure("judged", "Judged.", stopping(toys.take), (toys.METRIC,)),))
+    monkeypatch.setattr(train_module, "train_files", stopping(trainer))
+    toy = changed(measures=(RunMeasure("judged", "Judged.", stopping(toys.take), (toys.METRIC,)),))
     while True:
         try:
             answer, _ = given(toy)
@@ -202,9 +206,9 @@ def test_a_training_that_was_stopped_finds_its_checkpoints(given, trainer, monke
         (out / "checkpoint").write_text("")
         raise KeyboardInterrupt
 
-    from manyhot.train import run
+    from manyhot.train import train as train_module
 
-    monkeypatch.setattr(run, "train_files", stopped)
+    monkeypatch.setattr(train_module, "train_files", stopped)
     other = changed(networks=(Net("small", "", {"model": "timm/test_vit"}),))
     for toy in (study(), study(), other):
         with pytest.raises(KeyboardInterrupt):
@@ -220,7 +224,7 @@ def test_what_fails_is_told_and_stops_nothing_else(given, trainer, tmp_path):
 
     toy = changed(
         arms=(Arm("label", "", lambda run: run.folder / "absent.parquet"),),
-        measures=(Measure("judged", "Judged.", broken, (toys.METRIC,)),),
+        measures=(RunMeasure("judged", "Judged.", broken, (toys.METRIC,)),),
     )
     answer, told = given(toy)
     failed = {(t.what, t.step): t.reason for t in told if t.kind == "failed"}
@@ -265,7 +269,7 @@ def refusing(run):
 def test_an_extra_that_is_not_installed_ends_the_study(given, trainer, lacks):
     """It would fail each run; once it is there, the study goes on."""
     with pytest.raises(MissingExtraError) as error:
-        given(changed(measures=(Measure("judged", "", lacks, (toys.METRIC,)),)))
+        given(changed(measures=(RunMeasure("judged", "", lacks, (toys.METRIC,)),)))
     assert str(error.value).startswith(
         "This needs captum, which cannot be imported.\n  got:     No module named 'captum'"
     )
@@ -276,7 +280,7 @@ def test_a_data_set_that_cannot_be_made_fails_its_runs_alone(given, trainer):
     def absent(folder, smoke):
         raise InputError("The photographs are not there.", where=folder, got="nothing")
 
-    answer, told = given(changed(data_sets=(DataSet("voc", "", absent),)))
+    answer, told = given(changed(data_sets=(StudyDataSet("voc", "", absent),)))
     failed = [t for t in told if t.kind == "failed"]
     assert len(failed) == 9
     assert {(t.step, t.reason) for t in failed} == {
@@ -295,23 +299,23 @@ def test_a_data_set_that_cannot_be_made_fails_its_runs_alone(given, trainer):
     ("numbers", "reason"),
     [
         (
-            [Measured("ap", 0.5, 3)],
+            [Measurement("ap", 0.5, 3)],
             "The measure 'judged' gives a metric that it does not name. Got ap.",
         ),
-        ([Measured("map", 0.5, 3)] * 2, "The measure 'judged' gives a number twice. Got map, all."),
+        ([Measurement("map", 0.5, 3)] * 2, "The measure 'judged' gives a number twice. Got map, all."),
     ],
 )
 def test_measures_that_do_not_keep_to_what_they_name(given, trainer, numbers, reason):
-    _, told = given(changed(measures=(Measure("judged", "", lambda run: numbers, (toys.METRIC,)),)))
+    _, told = given(changed(measures=(RunMeasure("judged", "", lambda run: numbers, (toys.METRIC,)),)))
     assert {t.reason for t in told if t.kind == "failed"} == {reason}
 
 
 def test_resamples_of_different_numbers_are_refused(given, trainer):
     def uneven(run):
-        return [Measured("map", 0.5, 3, replicates=np.zeros(10 + (run.arm == "sets")))]
+        return [Measurement("map", 0.5, 3, replicates=np.zeros(10 + (run.arm == "sets")))]
 
     with pytest.raises(InputError) as error:
-        given(changed(measures=(Measure("judged", "", uneven, (toys.METRIC,)),)))
+        given(changed(measures=(RunMeasure("judged", "", uneven, (toys.METRIC,)),)))
     assert str(error.value) == (
         "Runs of a data set have different numbers of resamples.\n"
         "  where:   voc/small/sets/seed-0, judged, map\n  got:     11\n  allowed: 10\n"
@@ -342,12 +346,12 @@ def test_a_broken_note_of_what_is_done_is_as_none(tmp_path):
     path = tmp_path / "run.json"
     for text in ("", "[1]", "{", '{"a": 3}'):
         path.write_text(text)
-        assert Kept.read(path).made == {}
-    kept = Kept(path)
+        assert BuildRecord.read(path).made == {}
+    kept = BuildRecord(path)
     kept.note("labels", {"data": "x", "wants": {}}, seconds=1)
-    assert Kept.read(path).changed("labels", {"data": "y", "wants": {}}) == ("data",)
-    assert Kept.read(path).changed("training", {}) is None
-    assert dataclasses.asdict(Kept.read(path)) == dataclasses.asdict(kept)
+    assert BuildRecord.read(path).changed("labels", {"data": "y", "wants": {}}) == ("data",)
+    assert BuildRecord.read(path).changed("training", {}) is None
+    assert dataclasses.asdict(BuildRecord.read(path)) == dataclasses.asdict(kept)
 
 
 @pytest.mark.slow

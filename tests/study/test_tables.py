@@ -13,23 +13,23 @@ import toys
 from manyhot import tables
 from manyhot.report import metrics as drawn
 from manyhot.report.prerender import PHONE, draw_panels
-from manyhot.study import Measure, Measured, Metric
-from manyhot.study.figures import draw_effects, draw_seeds
-from manyhot.study.run import keep_answer
-from manyhot.study.verdicts import difference, numbers, p_value, shown
+from manyhot.study import Measurement, RunMeasure, StudyMetric
+from manyhot.study.effect_figures import draw_effects, draw_seeds
+from manyhot.study.study import keep_answer
+from manyhot.study.verdicts import difference, evidence, format_value, p_value
 from toys import claim, study
 
-POINTS, PLAIN = Metric("map", "mAP", percent=True), Metric("nll", "NLL", "lower")
+POINTS, PLAIN = StudyMetric("map", "mAP", percent=True), StudyMetric("nll", "NLL", "lower")
 
 
 def plain(run):
     """Return numbers without resamples, and an error that is less where the number is more."""
     value = toys.take(run)[0].value
-    return [Measured("map", value, 40), Measured("nll", 2 - value, 40)]
+    return [Measurement("map", value, 40), Measurement("nll", 2 - value, 40)]
 
 
 def without_resamples(**given):
-    return study(measures=(Measure("judged", "Judged.", plain, (toys.METRIC, PLAIN)),), **given)
+    return study(measures=(RunMeasure("judged", "Judged.", plain, (toys.METRIC, PLAIN)),), **given)
 
 
 def values(answer, metric, arm, data_set):
@@ -102,7 +102,7 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
 def test_places_that_contradict_each_other_are_told(mean, single, told):
     row = {"effect": 0.1, "lo": 0.0, "hi": 0.2, "error_seeds": 0.1, "p_adjusted": None}
     rows = [{**row, "verdict": v, "value": 0.5, "value_against": 0.4} for v in (mean, *single)]
-    said = numbers(claim(), rows, {"map": POINTS}, 1)
+    said = evidence(claim(), rows, {"map": POINTS}, 1)
     assert said.endswith(f"better in {len(single)} of {len(single)} pairs of data set and network{told}")
 
 
@@ -138,17 +138,17 @@ def test_the_sentence_is_that_of_the_rule(given, trainer, monkeypatch, gain, mar
 
 def test_numbers_that_are_undefined_are_left_out(given, trainer):
     def some(run):
-        return [Measured("map", np.nan if run.seed == 1 else toys.take(run)[0].value, 40)]
+        return [Measurement("map", np.nan if run.seed == 1 else toys.take(run)[0].value, 40)]
 
-    answer, _ = given(study(measures=(Measure("judged", "", some, (toys.METRIC,)),), claims=(claim(),)))
+    answer, _ = given(study(measures=(RunMeasure("judged", "", some, (toys.METRIC,)),), claims=(claim(),)))
     pooled = answer.effects.to_pylist()[0]
     assert (pooled["n_seeds"], pooled["n_pairs"]) == (4, 2)
 
 
 def test_numbers_in_words():
-    assert [shown(POINTS, v) for v in (0.1234, -0.1234, 0.0, np.nan)] == ["12.3", "−12.3", "0.0", "–"]
+    assert [format_value(POINTS, v) for v in (0.1234, -0.1234, 0.0, np.nan)] == ["12.3", "−12.3", "0.0", "–"]
     # An end of an interval that is not 0 is not shown as 0: the verdict hangs on its side.
-    assert [shown(POINTS, -0.00012), shown(PLAIN, 0.0002), shown(PLAIN, -1e-9)] == [
+    assert [format_value(POINTS, -0.00012), format_value(PLAIN, 0.0002), format_value(PLAIN, -1e-9)] == [
         "−0.01",
         "0.0002",
         "0.000",
@@ -162,8 +162,8 @@ def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, tr
     text = answer.page.read_text()
     said = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text)))
     for sentence in answer.sentences:
-        start, numbers = sentence.rstrip(".").split(" (", 1)
-        assert f"{start}. ({numbers}" in said
+        start, evidence = sentence.rstrip(".").split(" (", 1)
+        assert f"{start}. ({evidence}" in said
     mean = next(r for r in tables.read(answer.written[2], "means").to_pylist() if r["arm"] == "cleaned")
     assert f"{100 * mean['value']:.1f} ± {50 * (mean['hi'] - mean['lo']):.1f}" in said
     ids = re.findall(r' id="([^"]+)"', text)

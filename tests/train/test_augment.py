@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torchvision.transforms import v2
 
 from manyhot.errors import InputError
-from manyhot.train.augment import OPERATIONS, altered, jittered, rand_augment, three_augment
+from manyhot.train.augment import OPERATIONS, augmented, jittered, rand_augment, three_augment
 from manyhot.train.recipe import Recipe
 
 
@@ -111,7 +111,7 @@ def test_jittered_colours(image):
 
 def test_what_a_recipe_asks_for(pixels, image):
     def of(**settings):
-        found = altered(pixels, Recipe(**settings), np.random.default_rng(4))
+        found = augmented(pixels, Recipe(**settings), np.random.default_rng(4))
         assert (found.dtype, found.shape) == (torch.uint8, pixels.shape)
         return found.permute(1, 2, 0).numpy()
 

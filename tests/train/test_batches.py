@@ -13,7 +13,15 @@ from manyhot.predict.decode import decode
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import open_source
 from manyhot.train.augment import drawn
-from manyhot.train.batches import Loader, Views, centred, collect, cropped, decoders, random_box
+from manyhot.train.batches import (
+    Loader,
+    Views,
+    centred_view,
+    collect_images,
+    cropped_view,
+    decoders,
+    random_box,
+)
 from manyhot.train.order import Everything, Shards, plan_of, shuffled
 from manyhot.train.recipe import Recipe
 
@@ -39,8 +47,8 @@ def dealt(order, world, seed=0, epoch=0, first=0):
 def orders(folder, tmp_path):
     tars = trainings.shards(tmp_path / "tars", folder, 6)
     return {
-        "all": collect(open_source(folder), ROWS, "auto", 3, 10**9),
-        "shards": collect(open_source(tars), ROWS, "shards", 3, 10**9),
+        "all": collect_images(open_source(folder), ROWS, "auto", 3, 10**9),
+        "shards": collect_images(open_source(tars), ROWS, "shards", 3, 10**9),
     }
 
 
@@ -59,9 +67,9 @@ def test_processes_share_the_batches_of_one(orders):
 
 def test_large_sources_are_read_by_shards(folder, tmp_path):
     tars = trainings.shards(tmp_path / "tars", folder, 6)
-    assert isinstance(collect(open_source(tars), ROWS, "auto", 3, 1000), Shards)
-    assert isinstance(collect(open_source(tars), ROWS, "all", 3, 1000), Everything)
-    assert isinstance(collect(open_source(folder), ROWS, "auto", 3, 1000), Everything)
+    assert isinstance(collect_images(open_source(tars), ROWS, "auto", 3, 1000), Shards)
+    assert isinstance(collect_images(open_source(tars), ROWS, "all", 3, 1000), Everything)
+    assert isinstance(collect_images(open_source(folder), ROWS, "auto", 3, 1000), Everything)
 
 
 def test_a_shuffle_buffer_gives_each_image_once():
@@ -90,11 +98,11 @@ def test_crops_are_distributed_as_torchvisions():
 
 def test_a_crop_is_cut_then_resized():
     pixels = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
-    view = cropped(pixels, (5, 7, 20, 30), (16, 16))
+    view = cropped_view(pixels, (5, 7, 20, 30), (16, 16))
     assert view.box == (7 / 70, 5 / 50, 37 / 70, 25 / 50)
     wanted = F.resized_crop(pixels, 5, 7, 20, 30, [16, 16], antialias=True)
     assert torch.equal(view.pixels, wanted)
-    seen = centred(pixels, SMALL)
+    seen = centred_view(pixels, SMALL)
     assert torch.equal(seen.pixels, SMALL(pixels))
     # 50 × 70 becomes 36 × 50, of which 32 × 32 in the middle are seen.
     assert seen.box == pytest.approx((9 / 50, 2 / 36, 41 / 50, 34 / 36))

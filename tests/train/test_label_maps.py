@@ -14,9 +14,9 @@ from manyhot.errors import InputError, MatchError  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
-from manyhot.train.label_maps import Block, localised, place_weights, read_maps, read_relabel, write_maps  # noqa: E402
-from manyhot.train.make_label_maps import label_maps  # noqa: E402
-from manyhot.train.run import train_files  # noqa: E402
+from manyhot.train.label_maps import MapBlock, localised, place_weights, read_maps, read_relabel, write_maps  # noqa: E402
+from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
+from manyhot.train.train import train_files  # noqa: E402
 from manyhot.train.write_label_maps import label_map_files  # noqa: E402
 
 CLASSES = from_keys(("cat", "dog", "sofa", "train"))
@@ -28,7 +28,7 @@ BOXES = torch.tensor(
 def random_block(names, k=2, h=5, w=3, seed=0):
     rng = np.random.default_rng(seed)
     classes = rng.random((len(names), 4, h, w)).argsort(1)[:, :k]
-    return Block(list(names), rng.normal(size=(len(names), k, h, w)).astype(np.float16), classes)
+    return MapBlock(list(names), rng.normal(size=(len(names), k, h, w)).astype(np.float16), classes)
 
 
 def dense(block):
@@ -61,13 +61,13 @@ def test_crops_are_taught_roi_align_of_the_map(maps_file):
     taught = localised(path, ["d", "a", "c", "e", "b"], CLASSES)
     whole = torch.cat([dense(block) for block in blocks])
     rows = torch.tensor([4, 0, 2, 1, 3])  # b, d, c, a, e
-    wanted = taught.batch(rows, 7, boxes=BOXES, mirrored=torch.tensor([True] + 4 * [False]))
+    targets = taught.batch(rows, 7, boxes=BOXES, mirrored=torch.tensor([True] + 4 * [False]))
     at = BOXES * torch.tensor([3, 5, 3, 5])
     of = torch.tensor([1, 3, 2, 0, 4])
     expected = roi_align(whole, torch.cat([of[:, None], at], 1), 1, aligned=True)[:, :, 0, 0].softmax(1)
-    assert torch.allclose(wanted.p, expected, atol=1e-6)
-    assert wanted.weight is None
-    assert (wanted.rows.tolist(), wanted.epoch) == (rows.tolist(), 7)
+    assert torch.allclose(targets.p, expected, atol=1e-6)
+    assert targets.weight is None
+    assert (targets.rows.tolist(), targets.epoch) == (rows.tolist(), 7)
 
 
 def test_a_crop_by_hand():
@@ -112,7 +112,9 @@ def test_maps_of_a_network_are_its_logits_without_the_mean(photos, network, tmp_
     """With all classes kept a whole image is taught what the network itself says of it."""
     skipped = []
     blocks = list(
-        label_maps(network, open_source(photos), k=4, batch=2, skip=lambda *told: skipped.append(told))
+        compute_label_maps(
+            network, open_source(photos), k=4, batch=2, skip=lambda *told: skipped.append(told)
+        )
     )
     assert [name for name, _ in skipped] == ["broken.png"]
     path = write_maps(tmp_path / "m.arrow", blocks, CLASSES, {})
@@ -133,7 +135,7 @@ def test_maps_of_a_network_are_its_logits_without_the_mean(photos, network, tmp_
 def test_places_keep_their_best_classes(photos, network):
     skip = lambda *_: None  # noqa: E731
     (all_of, few_of) = (
-        next(iter(label_maps(network, open_source(photos), k=k, size=64, skip=skip))) for k in (4, 2)
+        next(iter(compute_label_maps(network, open_source(photos), k=k, size=64, skip=skip))) for k in (4, 2)
     )
     assert few_of.scores.shape[1] == 2
     assert np.allclose(few_of.scores, all_of.scores[:, :2], atol=1e-2)
@@ -175,7 +177,7 @@ def training(photos, network, folder, told=None, **settings):
     )
     label_map_files(photos, f"trained:{trained}", folder / "all.arrow", size=64, k=4)
     known = read_maps(folder / "all.arrow").blocks[0]
-    write_maps(folder / "m.arrow", [Block(*(part[:4] for part in known))], CLASSES, {})
+    write_maps(folder / "m.arrow", [MapBlock(*(part[:4] for part in known))], CLASSES, {})
     lines = "".join(f"{i}.png,{i % 4},true,{i % 4},yes\n" for i in range(5))
     (folder / "labels.csv").write_text(f"image_id,label,usable,classes,state\n{lines}")
     (folder / "classes.txt").write_text("\n".join(CLASSES.keys))
@@ -239,7 +241,7 @@ def test_maps_of_other_classes(maps_file):
 
 
 def test_images_without_a_map(maps_file):
-    assert localised(maps_file[0], ["a", "x", "b"], CLASSES).known.tolist() == [True, False, True]
+    assert localised(maps_file[0], ["a", "x", "b"], CLASSES).mapped.tolist() == [True, False, True]
     with pytest.raises(MatchError) as raised:
         localised(maps_file[0], ["x.png", "y.png"], CLASSES)
     assert message(raised) == (
@@ -286,7 +288,7 @@ def test_a_network_without_a_grid(photos):
         timm.create_model("test_vit", num_classes=4),
     )
     with pytest.raises(InputError) as raised:
-        next(label_maps(vit, open_source(photos), k=2, skip=lambda *_: None))
+        next(compute_label_maps(vit, open_source(photos), k=2, skip=lambda *_: None))
     assert message(raised) == (
         "The network has no grid before its classifier.\n"
         "  where:   timm/test_vit\n"

@@ -21,8 +21,8 @@ from manyhot.tables.sets import label_sets
 from manyhot.train import loop
 from manyhot.train.networks import stages_of, start_of
 from manyhot.train.recipe import Recipe
-from manyhot.train.run import train_files
 from manyhot.train.targets import teacher
+from manyhot.train.train import train_files
 
 
 @pytest.fixture(scope="module")

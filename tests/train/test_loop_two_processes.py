@@ -31,7 +31,7 @@ SETTINGS = {
 
 SCRIPT = """
 import json, sys
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 labels, classes, val, runs = sys.argv[1:]
 for source, settings, out in json.loads(runs):
     train_files(source, labels, out, classes=classes, val_labels=val, settings=settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 
 timm = pytest.importorskip("timm")
 

@@ -31,13 +31,13 @@ def label_sets(p=None):
 @pytest.mark.parametrize("not_asked", ["no", "mask"])
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1, 1], [2], [3, 0]])
 def test_label_sets(rows, not_asked):
-    wanted = teacher(label_sets(), "sets", not_asked=not_asked).batch(torch.tensor(rows))
+    targets = teacher(label_sets(), "sets", not_asked=not_asked).batch(torch.tensor(rows))
     for i, row in enumerate(rows):
         for c in range(5):
             state = SETS[row].get(c, NO if not_asked == "no" else None)
-            assert wanted.p[i, c] == (state == YES)
-            assert wanted.weight[i, c] == (state in (YES, NO))
-    assert wanted.rows.tolist() == rows
+            assert targets.p[i, c] == (state == YES)
+            assert targets.weight[i, c] == (state in (YES, NO))
+    assert targets.rows.tolist() == rows
 
 
 def test_what_is_all_known_needs_no_weights():
@@ -47,21 +47,21 @@ def test_what_is_all_known_needs_no_weights():
 
 @pytest.mark.parametrize("ends", ["softmax", "sigmoid"])
 def test_single_labels(ends):
-    wanted = teacher(label_sets(), "label", ends=ends).batch(torch.arange(5))
+    targets = teacher(label_sets(), "label", ends=ends).batch(torch.arange(5))
     expected = np.zeros((5, 5))
     for row, label in enumerate(LABEL):
         if label != NO_LABEL:
             expected[row, label] = 1
-    assert np.array_equal(wanted.p, expected)
-    assert wanted.weight is None
+    assert np.array_equal(targets.p, expected)
+    assert targets.weight is None
 
 
 def test_classes_of_a_set_share_one_under_a_softmax():
-    wanted = teacher(label_sets(), "sets", ends="softmax").batch(torch.arange(5))
+    targets = teacher(label_sets(), "sets", ends="softmax").batch(torch.arange(5))
     for row, states in enumerate(SETS):
         yes = [c for c, state in states.items() if state == YES]
         expected = [1 / len(yes) if c in yes else 0 for c in range(5)]
-        np.testing.assert_allclose(wanted.p[row], expected, rtol=1e-6)
+        np.testing.assert_allclose(targets.p[row], expected, rtol=1e-6)
 
 
 def test_soft_labels():
@@ -79,19 +79,19 @@ def test_soft_labels():
 @pytest.mark.parametrize("not_asked", ["no", "mask"])
 def test_mixed_images_lose_what_both_would_lose(not_asked):
     """λ L(logits, own) + (1 - λ) L(logits, other), cells that are not known left out of either."""
-    wanted = teacher(label_sets(), "sets", not_asked=not_asked).batch(torch.arange(5))
+    targets = teacher(label_sets(), "sets", not_asked=not_asked).batch(torch.arange(5))
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(5, 5, generator=generator, dtype=torch.float64)
     order = torch.tensor([3, 0, 4, 1, 2])
     share = torch.rand(5, generator=generator)
-    mixed = wanted.mixed(order, share)
+    mixed = targets.mixed(order, share)
 
     def losses(p, weight):
         z, w = p.double(), 1 if weight is None else weight.double()
         return -w * (z * torch.sigmoid(logits).log() + (1 - z) * torch.sigmoid(-logits).log())
 
-    own = losses(wanted.p, wanted.weight)
-    other = losses(wanted.p[order], None if wanted.weight is None else wanted.weight[order])
+    own = losses(targets.p, targets.weight)
+    other = losses(targets.p[order], None if targets.weight is None else targets.weight[order])
     expected = share[:, None] * own + (1 - share[:, None]) * other
     np.testing.assert_allclose(losses(mixed.p, mixed.weight), expected, rtol=1e-5, atol=1e-7)
 

@@ -17,7 +17,7 @@ from manyhot.cli.printing import counts, print_table, print_written, say
 from manyhot.cli.shortcutting import EngineOption, Fill, MasksOption, ObjectsOption, SourceArgument
 
 if TYPE_CHECKING:
-    from manyhot.train.mitigate.measure import Mitigation
+    from manyhot.train.mitigate.held_out import Mitigation
 
 Row = dict[str, Any]
 

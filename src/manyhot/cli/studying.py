@@ -13,8 +13,8 @@ from manyhot.cli.printing import say
 from manyhot.errors import ManyhotError
 
 if TYPE_CHECKING:
-    from manyhot.study.run import Answer
-    from manyhot.study.runner import Told
+    from manyhot.study.runner import StepEvent
+    from manyhot.study.study import StudyAnswer
 
 
 def study(
@@ -45,8 +45,8 @@ def study(
     Examples: manyhot study studies/transfer.py --out study ·
     manyhot study studies/transfer.py --list
     """
-    from manyhot.study.files import read_opening
-    from manyhot.study.run import keep_answer, run_study
+    from manyhot.study.study import keep_answer, run_study
+    from manyhot.study.study_file import read_opening
 
     if list_only:
         for file in files:
@@ -54,7 +54,7 @@ def study(
         return
     failed = 0
     for file in files:
-        answer = run_study(file, out, smoke=smoke, seeds=seeds, only=only or (), call=call(), tell=_tell)
+        answer = run_study(file, out, smoke=smoke, seeds=seeds, only=only or (), call=call(), on_step=_tell)
         _print_answer(answer)
         failed += answer.failed
         for path in keep_answer(answer, out, answers) if answers is not None else []:
@@ -73,7 +73,7 @@ def _print_opening(file: Path, opening: object) -> None:
         say(f"  {name + ':':<10}{text}")
 
 
-def _tell(told: Told) -> None:
+def _tell(told: StepEvent) -> None:
     at = f"[{told.done}/{told.of}] {told.what}: " if told.of else f"{told.what}: "
     if told.kind == "failed":
         say(f"{at}{told.step} failed: {told.reason}", err=True)
@@ -85,7 +85,7 @@ def _tell(told: Told) -> None:
     say(f"{at}{told.step} in {told.seconds:.1f} s{left}", err=True)
 
 
-def _print_answer(answer: Answer) -> None:
+def _print_answer(answer: StudyAnswer) -> None:
     say(f"{answer.study.title}: {answer.study.question}")
     for text in answer.sentences:
         say(f"- {text}")

@@ -51,7 +51,7 @@ def train(
 
     Example: manyhot train photos --labels labels.parquet --set model=timm/resnet50 --set epochs=30
     """
-    from manyhot.train.run import train_files
+    from manyhot.train.train import train_files
 
     with show_events(out, as_json) as notify:
         path = train_files(

@@ -1,7 +1,7 @@
 """Studies: arms × seeds × measures in one grid of runs, effects with intervals, verdicts by a rule.
 
-A study is a Python file that ends in ``study = Study(...)``, of the parts of `plan`. `files` reads it,
-`running` does its grid, `tabled` compares, `page` tells.
+A study is a Python file that ends in ``study = Study(...)``, of the parts of `plan`. `study_file` reads it,
+`runner` trains and measures its grid, `tables` compares, `page` shows the answer.
 """
 
 from __future__ import annotations
@@ -11,48 +11,47 @@ from typing import TYPE_CHECKING
 from manyhot.extras import lazily
 
 if TYPE_CHECKING:
-    from manyhot.study.files import Opening, read_study
     from manyhot.study.plan import (
         Across,
         Arm,
         Claim,
-        DataSet,
         Grid,
-        Measure,
-        Measured,
-        Metric,
+        Measurement,
         Net,
-        Row,
         Run,
+        RunMeasure,
+        RunMeasurement,
         Study,
+        StudyDataSet,
+        StudyMetric,
     )
-    from manyhot.study.run import Answer, keep_answer, run_study
-
-_PARTS = ("Across", "Arm", "Claim", "DataSet", "Grid", "Measure", "Measured", "Metric", "Net", "Row", "Run")
-_HOME = {
-    **dict.fromkeys((*_PARTS, "Study"), "manyhot.study.plan"),
-    **dict.fromkeys(("Answer", "keep_answer", "run_study"), "manyhot.study.run"),
-    **dict.fromkeys(("Opening", "read_study"), "manyhot.study.files"),
-}
+    from manyhot.study.study import StudyAnswer, keep_answer, run_study
+    from manyhot.study.study_file import Opening, read_study
 
 __all__ = [
     "Across",
-    "Answer",
     "Arm",
     "Claim",
-    "DataSet",
     "Grid",
-    "Measure",
-    "Measured",
-    "Metric",
+    "Measurement",
     "Net",
     "Opening",
-    "Row",
     "Run",
+    "RunMeasure",
+    "RunMeasurement",
     "Study",
+    "StudyAnswer",
+    "StudyDataSet",
+    "StudyMetric",
     "keep_answer",
     "read_study",
     "run_study",
 ]
+
+_HOME = {
+    **dict.fromkeys(__all__, "manyhot.study.plan"),
+    **dict.fromkeys(("StudyAnswer", "keep_answer", "run_study"), "manyhot.study.study"),
+    **dict.fromkeys(("Opening", "read_study"), "manyhot.study.study_file"),
+}
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

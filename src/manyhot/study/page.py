@@ -1,7 +1,4 @@
-"""What the page of a study says: the study's words, and its tables in order.
-
-The page of a study, as the results section of a paper: question, answer, method, results, limits.
-"""
+"""The page of a study, as the results section of a paper: question, answer, method, results, limits."""
 
 from __future__ import annotations
 
@@ -9,39 +6,32 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from markupsafe import Markup
 
 from manyhot._version import __version__
 from manyhot.files import write_text
-from manyhot.report import metrics as drawn
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Entry, Head, Listing
-from manyhot.report.metrics import Metric as metrics_Metric
+from manyhot.report.metrics import Metric
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import draw_inline, style
 from manyhot.report.words import counted, listed
-from manyhot.study.files import Kept, Opening, metrics_of
-from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Metric, Run, Study
-from manyhot.study.runner import TRAINING, Undone
-from manyhot.study.verdicts import RULE, about, numbers, p_value, said, shown
-
-Row = Mapping[str, Any]
-
+from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Run, Study, StudyMetric
+from manyhot.study.runner import TRAINING, BuildRecord, Undone
+from manyhot.study.study_file import Opening, metrics_of
+from manyhot.study.verdicts import RULE, EffectRow, about, evidence, fixed_sentence, format_value, p_value
 
 Made = Mapping[str, pa.Table]
 
+_VERDICT_NAMES = {"same": "No difference", "undecided": "Undecided", "not run": "Not run"}
 
-WORDS = {"same": "No difference", "undecided": "Undecided", "not run": "Not run"}
-
-
-FEW_SEEDS = 5
+_FEW_SEEDS = 5
 """Seeds below which the page says that intervals are rough."""
 
 
-def write_page(
+def write_study_page(
     study: Study,
     opening: Opening,
     made: Made,
@@ -71,54 +61,58 @@ def write_page(
     """
     metrics = metrics_of(study)
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
-    verdicts = _verdicts(study, made["effects"].to_pylist(), metrics)
+    verdicts = _page_verdicts(study, made["effects"].to_pylist(), metrics)
     page = StudyPage(
-        study.title,
-        study.question,
-        "A smoke run: everything was as small as it can be, and the numbers mean nothing." if smoke else "",
-        tuple(v for v, main in verdicts if main),
-        tuple(v for v, main in verdicts if not main),
-        RULE,
-        tuple(filter(None, (study.about, _compute(study, runs)))),
-        _setup(study),
-        _effects(study, made["effects"].to_pylist(), metrics),
-        _results(made["means"].to_pylist(), table, metrics),
-        _across(study, made["means"].to_pylist(), metrics),
-        (*_rough(study), *study.limits),
-        (*study.not_run, *_not_run(undone)),
-        call or opening.command,
-        __version__,
+        title=study.title,
+        question=study.question,
+        warning="A smoke run: everything was as small as it can be, and the numbers mean nothing."
+        if smoke
+        else "",
+        verdicts=tuple(v for v, main in verdicts if main),
+        further=tuple(v for v, main in verdicts if not main),
+        rule=RULE,
+        about=tuple(filter(None, (study.about, _compute(study, runs)))),
+        setup=_setup(study),
+        effects=_effects(study, made["effects"].to_pylist(), metrics),
+        results=_results(made["means"].to_pylist(), table, metrics),
+        across=_across(study, made["means"].to_pylist(), metrics),
+        limits=(*_rough(study), *study.limits),
+        not_run=(*study.not_run, *_not_run(undone)),
+        command=call or opening.command,
+        version=__version__,
     )
-    named = {name: _named(metric) for name, metric in metrics.items()}
-    return write_study(page, out / "report" / f"{study.name}.html", made, named, table)
+    named = {name: _drawn(metric) for name, metric in metrics.items()}
+    return _write(page, out / "report" / f"{study.name}.html", made, named, table)
 
 
-def _named(metric: Metric) -> drawn.Metric:
-    return drawn.Metric(metric.name, metric.words, "", metric.better == "lower", metric.percent)
+def _drawn(metric: StudyMetric) -> Metric:
+    return Metric(metric.name, metric.label, "", metric.better == "lower", metric.percent)
 
 
-def _verdicts(
-    study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]
-) -> list[tuple[Verdict, bool]]:
+def _page_verdicts(
+    study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]
+) -> list[tuple[PageVerdict, bool]]:
     found = []
     for claim in study.claims:
         rows = [r for r in effects if r["claim"] == claim.name]
         kind = rows[0]["verdict"]
-        told = numbers(claim, rows, metrics, len(study.claims))
-        text = said(claim, rows[0], metrics).removeprefix(f"{_word(claim, kind)}: ")
+        told = evidence(claim, rows, metrics, len(study.claims))
+        text = fixed_sentence(claim, rows[0], metrics).removeprefix(f"{_word(claim, kind)}: ")
         text = text[0].upper() + text[1:]
-        tone = "told" if kind not in WORDS and claim.called != BETTER_WORSE else kind.replace(" ", "-")
-        found.append((Verdict(tone, _word(claim, kind), text, told and f"({told})"), claim.main))
+        tone = (
+            "told" if kind not in _VERDICT_NAMES and claim.called != BETTER_WORSE else kind.replace(" ", "-")
+        )
+        found.append((PageVerdict(tone, _word(claim, kind), text, told and f"({told})"), claim.main))
     return found
 
 
 def _word(claim: Claim, verdict: str) -> str:
-    return WORDS.get(verdict) or dict(zip(("better", "worse"), claim.called, strict=True))[verdict]
+    return _VERDICT_NAMES.get(verdict) or dict(zip(("better", "worse"), claim.called, strict=True))[verdict]
 
 
 def _compute(study: Study, runs: Sequence[Run]) -> str:
     """Return how many networks were trained, how long it took, and on what."""
-    told = [Kept.read(run.folder / "run.json").made for run in runs]
+    told = [BuildRecord.read(run.folder / "run.json").made for run in runs]
     trained = [made[TRAINING] for made in told if TRAINING in made]
     if not trained:
         return "No network was trained."
@@ -164,7 +158,7 @@ _HEADS = (
 )
 
 
-def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing:
+def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]) -> Listing:
     claims = {claim.name: claim for claim in study.claims}
     rows = [Entry(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects]
     note = (
@@ -176,7 +170,7 @@ def _effects(study: Study, effects: Sequence[Row], metrics: Mapping[str, Metric]
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
 
 
-def _effect_cells(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+def _effect_cells(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> tuple[str, ...]:
     metric = metrics[claim.metric]
     place = ", ".join(p for p in (row["dataset"], row["network"]) if p not in (None, ALL))
     return (
@@ -184,7 +178,7 @@ def _effect_cells(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> tupl
         _value(metric, row["value"]),
         _value(metric, row["value_against"]),
         _with_ends(metric, row["effect"], row["lo"], row["hi"]),
-        shown(metric, row["margin"]),
+        format_value(metric, row["margin"]),
         _p(row["p"]),
         _p(row["p_adjusted"]),
         "" if row["d"] is None else f"{row['d']:.2f}".replace("-", "−"),
@@ -197,19 +191,19 @@ def _p(p: float | None) -> str:
     return "" if p is None else p_value(p).removeprefix("= ")
 
 
-def _value(metric: Metric, value: float | None) -> str:
-    return "" if value is None else shown(metric, value)
+def _value(metric: StudyMetric, value: float | None) -> str:
+    return "" if value is None else format_value(metric, value)
 
 
-def _with_ends(metric: Metric, value: float | None, lo: float | None, hi: float | None) -> str:
+def _with_ends(metric: StudyMetric, value: float | None, lo: float | None, hi: float | None) -> str:
     if value is None:
         return ""
-    ends = "" if lo is None or hi is None else f" ({shown(metric, lo)} to {shown(metric, hi)})"
-    return shown(metric, value) + ends
+    ends = "" if lo is None or hi is None else f" ({format_value(metric, lo)} to {format_value(metric, hi)})"
+    return format_value(metric, value) + ends
 
 
 def _results(
-    means: Sequence[Row], table: Sequence[str], metrics: Mapping[str, Metric]
+    means: Sequence[EffectRow], table: Sequence[str], metrics: Mapping[str, StudyMetric]
 ) -> tuple[Listing, ...]:
     """Return a table of arms × metrics for each data set and network."""
     own = [r for r in means if r["slice"] == ALL and r["metric"] in table and r["arm"] != ALL]
@@ -228,26 +222,26 @@ def _results(
     return tuple(found)
 
 
-def _head(metric: Metric) -> Head:
+def _head(metric: StudyMetric) -> Head:
     unit, arrow = " (%)" if metric.percent else "", "↓" if metric.better == "lower" else "↑"
-    return Head(f"{metric.words}{unit} {arrow}", title=f"{metric.better} is better")
+    return Head(f"{metric.label}{unit} {arrow}", title=f"{metric.better} is better")
 
 
-def _cell(metric: Metric, row: Row | None) -> str:
+def _cell(metric: StudyMetric, row: EffectRow | None) -> str:
     if row is None:
         return "–"
-    half = "" if row["hi"] is None else f" ± {shown(metric, row['hi'] - row['value'])}"
-    return shown(metric, row["value"]) + half
+    half = "" if row["hi"] is None else f" ± {format_value(metric, row['hi'] - row['value'])}"
+    return format_value(metric, row["value"]) + half
 
 
-def _counts(rows: Iterable[Row]) -> str:
+def _counts(rows: Iterable[EffectRow]) -> str:
     found = list(rows)
     seeds, n = (sorted({r[c] for r in found}) for c in ("n_seeds", "n"))
     of = (" to ".join(f"{v:,}" for v in dict.fromkeys((c[0], c[-1]))) for c in (seeds, n))
     return "Mean over {} seeds ± half of its 95 % interval over seeds and images; {} images.".format(*of)
 
 
-def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -> Listing | None:
+def _across(study: Study, means: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]) -> Listing | None:
     """Return a table of what was measured across runs; None where nothing was."""
     names = [metric.name for m in study.measures if isinstance(m, Across) for metric in m.metrics]
     rows = [r for r in means if r["metric"] in names and r["slice"] == ALL]
@@ -258,7 +252,7 @@ def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -
     for name in dict.fromkeys(r["metric"] for r in rows):
         here = {r["dataset"]: r for r in rows if r["metric"] == name}
         cells = (_cell(metrics[name], here.get(d)) for d in data_sets)
-        entries.append(Entry((metrics[name].words, *cells)))
+        entries.append(Entry((metrics[name].label, *cells)))
     heads = (Head("", False), *(Head(d) for d in data_sets))
     note = "Mean over seeds ± half of its 95 % interval."
     return Listing("across", "Across networks and arms", heads, tuple(entries), note)
@@ -266,7 +260,7 @@ def _across(study: Study, means: Sequence[Row], metrics: Mapping[str, Metric]) -
 
 def _rough(study: Study) -> tuple[str, ...]:
     n = len(study.grid.seeds)
-    if n >= FEW_SEEDS:
+    if n >= _FEW_SEEDS:
         return ()
     return (f"With {n} seeds, intervals are rough: the spread over seeds is itself known badly.",)
 
@@ -280,13 +274,13 @@ def _not_run(undone: Sequence[Undone]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A verdict: its kind, the word for it, its sentence, and the numbers that chose it."""
+class PageVerdict:
+    """A verdict: its kind, the word for it, its sentence, and the numbers behind it."""
 
     kind: str
     word: str
     sentence: str
-    numbers: str
+    evidence: str
 
 
 @dataclass(frozen=True)
@@ -334,8 +328,8 @@ class StudyPage:
     title: str
     question: str
     warning: str
-    verdicts: tuple[Verdict, ...]
-    further: tuple[Verdict, ...]
+    verdicts: tuple[PageVerdict, ...]
+    further: tuple[PageVerdict, ...]
     rule: str
     about: tuple[str, ...]
     setup: tuple[Terms, ...]
@@ -348,12 +342,12 @@ class StudyPage:
     version: str
 
 
-def write_study(
+def _write(
     page: StudyPage,
     path: Path,
     tables: Mapping[str, pa.Table],
-    metrics: Mapping[str, metrics_Metric],
-    shown: Sequence[str],
+    metrics: Mapping[str, Metric],
+    format_value: Sequence[str],
 ) -> Path:
     """Write the page of a study and return its path; without the extra ``report`` it has no figures.
 
@@ -363,8 +357,8 @@ def write_study(
     path : Path
     tables : Mapping of str to pyarrow.Table
         ``runs``, ``means`` and ``effects``, which figures draw.
-    metrics : Mapping of str to Metric
-    shown : sequence of str
+    metrics : Mapping of str to StudyMetric
+    format_value : sequence of str
         Metrics whose seeds are drawn.
 
     Raises
@@ -372,24 +366,24 @@ def write_study(
     OutputError
         The file cannot be written.
     """
-    effects, seeds = _draw(tables, metrics, shown)
+    effects, seeds = _draw(tables, metrics, format_value)
     write_text(path, render_study(page, effects, seeds))
     return path
 
 
 def _draw(
-    tables: Mapping[str, pa.Table], metrics: Mapping[str, metrics_Metric], shown: Sequence[str]
+    tables: Mapping[str, pa.Table], metrics: Mapping[str, Metric], format_value: Sequence[str]
 ) -> tuple[list[Figure], list[Figure]]:
     try:
         import altair as alt
         import vl_convert  # noqa: F401
     except ImportError:
         return [], []
-    from manyhot.study.figures import draw_effects, draw_seeds
+    from manyhot.study.effect_figures import draw_effects, draw_seeds
 
     with alt.utils.schemapi.debug_mode(False):
         return draw_effects(tables["effects"], metrics), draw_seeds(
-            tables["runs"], tables["means"], shown, metrics
+            tables["runs"], tables["means"], format_value, metrics
         )
 
 

@@ -1,7 +1,4 @@
-"""What a study is made of: data sets, arms, networks, measures and claims.
-
-The grid of runs: which there are, in which order, and where they lie.
-"""
+"""What a study is made of: data sets, arms, networks, measures and claims; and the runs of its grid."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from manyhot.files import alone, write_text
 if TYPE_CHECKING:
     import numpy as np
     from numpy import typing as npt
-
 
 ALL = "all"
 
@@ -75,7 +71,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class DataSet:
+class StudyDataSet:
     """Images with their true label sets.
 
     Attributes
@@ -145,14 +141,14 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Metric:
+class StudyMetric:
     """A number that a measure takes.
 
     Attributes
     ----------
     name : str
         As in tables.
-    words : str
+    label : str
         As on the page.
     better : str
         ``higher`` or ``lower``.
@@ -161,13 +157,13 @@ class Metric:
     """
 
     name: str
-    words: str
+    label: str
     better: Literal["higher", "lower"] = "higher"
     percent: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measurement:
     """A number of a run.
 
     Attributes
@@ -191,7 +187,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Measure:
+class RunMeasure:
     """What is measured of each run.
 
     Attributes
@@ -199,27 +195,27 @@ class Measure:
     name, about : str
     take : callable
         ``take(run)`` returns the numbers, each of a metric in `metrics`.
-    metrics : tuple of Metric
+    metrics : tuple of StudyMetric
     version : int
         Raise it when `take` changes: each run is measured anew.
     """
 
     name: str
     about: str
-    take: Callable[[Run], Iterable[Measured]]
-    metrics: tuple[Metric, ...]
+    take: Callable[[Run], Iterable[Measurement]]
+    metrics: tuple[StudyMetric, ...]
     version: int = 1
 
 
 @dataclass(frozen=True)
-class Row:
+class RunMeasurement:
     """A number and the run that it is of, as a measure across runs gets it."""
 
     data_set: str
     network: str
     arm: str
     seed: int
-    measured: Measured
+    measurement: Measurement
 
 
 @dataclass(frozen=True)
@@ -233,13 +229,13 @@ class Across:
     name, about : str
     take : callable
         ``take(rows)`` of all numbers that the study's measures took with this data set and this seed.
-    metrics : tuple of Metric
+    metrics : tuple of StudyMetric
     """
 
     name: str
     about: str
-    take: Callable[[Sequence[Row]], Iterable[Measured]]
-    metrics: tuple[Metric, ...]
+    take: Callable[[Sequence[RunMeasurement]], Iterable[Measurement]]
+    metrics: tuple[StudyMetric, ...]
 
 
 BETTER_WORSE = ("Better", "Worse")
@@ -301,7 +297,7 @@ class Grid:
 
     Attributes
     ----------
-    data_sets : tuple of DataSet
+    data_sets : tuple of StudyDataSet
     networks : tuple of Net
     arms : tuple of Arm
     seeds : tuple of int
@@ -310,7 +306,7 @@ class Grid:
         Pairs of data set and network that are not run.
     """
 
-    data_sets: tuple[DataSet, ...]
+    data_sets: tuple[StudyDataSet, ...]
     networks: tuple[Net, ...]
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -328,7 +324,7 @@ class Study:
     title : str
     question : str
     grid : Grid
-    measures : tuple of Measure or Across
+    measures : tuple of RunMeasure or Across
         Those across runs come last.
     claims : tuple of Claim
     limits : tuple of str
@@ -345,7 +341,7 @@ class Study:
     title: str
     question: str
     grid: Grid
-    measures: tuple[Measure | Across, ...]
+    measures: tuple[RunMeasure | Across, ...]
     claims: tuple[Claim, ...]
     limits: tuple[str, ...] = ()
     table: tuple[str, ...] = ()
@@ -373,7 +369,7 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
     return replace(study, grid=replace(study.grid, seeds=seeds))
 
 
-def open_folder(out: Path, smoke: bool) -> None:
+def open_study_folder(out: Path, smoke: bool) -> None:
     """Mark a folder as one of studies, whoever else begins there at the same moment.
 
     Raises
@@ -403,13 +399,13 @@ def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[Run]:
     """Return the runs of a grid, each after those that its arm wants."""
     return [
         Run(
-            out / "data" / data_set.name,
-            data_set.name,
-            network.name,
-            arm.name,
-            seed,
-            out / "runs" / data_set.name / network.name / arm.name / f"seed-{seed}",
-            smoke,
+            data=out / "data" / data_set.name,
+            data_set=data_set.name,
+            network=network.name,
+            arm=arm.name,
+            seed=seed,
+            folder=out / "runs" / data_set.name / network.name / arm.name / f"seed-{seed}",
+            smoke=smoke,
         )
         for data_set in grid.data_sets
         for network in grid.networks
@@ -429,7 +425,7 @@ def in_order(arms: Sequence[Arm]) -> Iterator[Arm]:
         yield arm
 
 
-def chosen(runs: Sequence[Run], grid: Grid, only: Iterable[str]) -> list[Run]:
+def chosen_runs(runs: Sequence[Run], grid: Grid, only: Iterable[str]) -> list[Run]:
     """Return the runs of some data sets, networks or arms, and those that they want.
 
     Raises

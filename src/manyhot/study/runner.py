@@ -1,16 +1,18 @@
-"""Doing a grid: data sets, labels, training, measures; each once, and on after a stop at any moment.
+"""Run a grid: data sets, labels, training, measures; each once, resumed after a stop at any moment.
 
-How long what is left of a grid will take, from what was done.
+A `BuildRecord` in each folder says what its parts were made from; a `Clock` estimates the time that is left.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -20,18 +22,73 @@ from manyhot import tables
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra
 from manyhot.files import sha256, write_text
-from manyhot.study.files import Kept, Parts, folder_digest
-from manyhot.study.plan import Across, Arm, DataSet, Measure, Measured, Run, Study
+from manyhot.study.plan import Across, Arm, Measurement, Run, RunMeasure, Study, StudyDataSet
 
 TRAINING = "training"
+_LABELS = "labels"
 
 
-LABELS = "labels"
+Dependencies = Mapping[str, Any]
+"""What something is made from; it is made anew when one of them changes."""
+
+
+@dataclass
+class BuildRecord:
+    """What was made in a folder, and from what.
+
+    Attributes
+    ----------
+    path : Path
+        A JSON file.
+    made : dict
+        By name: the parts it was made from, seconds that it took, and what else is to be known.
+    """
+
+    path: Path
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> BuildRecord:
+        """Return the record in a file; an empty one where there is none, or where it is broken."""
+        try:
+            made = json.loads(path.read_text(encoding="utf-8"))
+            return cls(path, {name: dict(entry) for name, entry in made.items()})
+        except (OSError, ValueError, AttributeError, TypeError):
+            return cls(path)
+
+    def changed(self, name: str, parts: Dependencies) -> tuple[str, ...] | None:
+        """Return which parts changed since something was made; None where it was not."""
+        if name not in self.made:
+            return None
+        before = self.made[name]["parts"]
+        now = json.loads(json.dumps(parts))
+        return tuple(sorted(p for p in {*before, *now} if before.get(p) != now.get(p)))
+
+    def note(self, name: str, parts: Dependencies, **about: Any) -> None:
+        """Write down that something was made."""
+        self.made[name] = {"parts": dict(parts), **about}
+        self._write()
+
+    def forget(self, *names: str) -> None:
+        """Write down that something is made no more."""
+        for name in names:
+            self.made.pop(name, None)
+        self._write()
+
+    def _write(self) -> None:
+        write_text(self.path, json.dumps(self.made, indent=1, sort_keys=True) + "\n")
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a hash of the names and the bytes of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    text = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class Told:
-    """What happened.
+class StepEvent:
+    """What happened to a step of a run.
 
     Attributes
     ----------
@@ -60,7 +117,7 @@ class Told:
     left: float | None = None
 
 
-Tell = Callable[[Told], None]
+OnStep = Callable[[StepEvent], None]
 
 
 @dataclass(frozen=True)
@@ -85,14 +142,14 @@ class Runner:
     Attributes
     ----------
     study : Study
-    tell : callable
-        Told of each step.
+    on_step : callable
+        Called after each step.
     undone : list of Undone
         Runs that failed, so far.
     """
 
     study: Study
-    tell: Tell
+    on_step: OnStep
     undone: list[Undone] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,13 +157,13 @@ class Runner:
         self._arms = {arm.name: arm for arm in grid.arms}
         self._data_sets = {one.name: one for one in grid.data_sets}
         self._networks = {one.name: one for one in grid.networks}
-        self._measures = [m for m in self.study.measures if isinstance(m, Measure)]
+        self._measures = [m for m in self.study.measures if isinstance(m, RunMeasure)]
         self._digests: dict[str, str | _Failed] = {}
         self._clock = Clock()
         self._at = (0, 0)
 
     def do(self, runs: Sequence[Run]) -> None:
-        """Train and measure what is not yet; a run that fails is told and does not stop the others."""
+        """Train and measure what is not yet; a run that fails is reported and does not stop the others."""
         names = [TRAINING, *(m.name for m in self._measures)]
         self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
         for i, run in enumerate(runs, 1):
@@ -125,11 +182,13 @@ class Runner:
                     self._miss(run, error)
 
     def _miss(self, run: Run, error: _Failed) -> None:
-        self.undone.append(Undone(label(run), error.step, error.reason))
+        self.undone.append(Undone(run_name(run), error.step, error.reason))
         self._say("failed", run, error.step, reason=error.reason)
 
     def _say(self, kind: Any, run: Run, step: str, seconds: float = 0.0, reason: str = "") -> None:
-        self.tell(Told(kind, label(run), step, seconds, reason, *self._at, self._clock.seconds_left()))
+        self.on_step(
+            StepEvent(kind, run_name(run), step, seconds, reason, *self._at, self._clock.seconds_left())
+        )
 
     def _data(self, run: Run) -> str:
         """Return the digest of a run's data set, which is made where it is not there."""
@@ -139,51 +198,51 @@ class Runner:
                 self._digests[name] = self._made(self._data_sets[name], run)
             except _Failed as error:
                 self._digests[name] = error
-        found = self._digests[name]
-        if isinstance(found, _Failed):
-            raise found
-        return found
+        digest = self._digests[name]
+        if isinstance(digest, _Failed):
+            raise digest
+        return digest
 
-    def _made(self, one: DataSet, run: Run) -> str:
-        kept = Kept.read(run.data.parent / f"{one.name}.json")
+    def _made(self, one: StudyDataSet, run: Run) -> str:
+        record = BuildRecord.read(run.data.parent / f"{one.name}.json")
         parts = {"version": one.version, "smoke": run.smoke}
-        if run.data.is_dir() and self._same(kept, "data set", parts, one.name):
-            return str(kept.made["data set"]["digest"])
+        if run.data.is_dir() and self._same(record, "data set", parts, one.name):
+            return str(record.made["data set"]["digest"])
         part = run.data.parent / f".{one.name}.part"
-        _remove(kept.path, run.data, part)
+        _remove(record.path, run.data, part)
         part.mkdir(parents=True)
         began = time.perf_counter()
         _attempt("data set", part.parent / f"{one.name}.failed.txt", lambda: one.make(part, run.smoke))
         digest = folder_digest(part)
         part.rename(run.data)
         seconds = time.perf_counter() - began
-        kept.note("data set", parts, digest=digest, seconds=round(seconds, 1))
-        self.tell(Told("done", one.name, "data set", seconds, "", *self._at))
+        record.note("data set", parts, digest=digest, seconds=round(seconds, 1))
+        self.on_step(StepEvent("done", one.name, "data set", seconds, "", *self._at))
         return digest
 
     def _train(self, run: Run) -> None:
         """Have a run's network, trained on its labels, and take the time where that was done now."""
-        data, arm, kept = self._data(run), self._arms[run.arm], Kept.read(run.folder / "run.json")
-        labels = self._labels(run, arm, data, kept)
+        data, arm, record = self._data(run), self._arms[run.arm], BuildRecord.read(run.folder / "run.json")
+        labels = self._labels(run, arm, data, record)
         parts = {"data": data, "labels": sha256(labels), "settings": self._settings(run)}
         work = (TRAINING, run.data_set, run.network)
-        if run.model.is_file() and self._same(kept, TRAINING, parts, label(run)):
-            self._clock.done(work, kept.made[TRAINING]["seconds"])
+        if run.model.is_file() and self._same(record, TRAINING, parts, run_name(run)):
+            self._clock.done(work, record.made[TRAINING]["seconds"])
             return
-        kept.forget(TRAINING, *(m for m in kept.made if m.startswith("measure ")))
+        record.forget(TRAINING, *(m for m in record.made if m.startswith("measure ")))
         _remove(run.model, run.folder / "predictions", run.folder / "measures")
-        if kept.changed("started", parts) != ():
+        if record.changed("started", parts) != ():
             _remove(run.folder / TRAINING)
-            kept.note("started", parts)
+            record.note("started", parts)
         began = time.perf_counter()
         _attempt(TRAINING, run.folder / "failed.txt", lambda: self._fit(run, labels))
         seconds = time.perf_counter() - began
-        kept.note(TRAINING, parts, network=sha256(run.model), seconds=round(seconds, 1), machine=machine())
+        record.note(TRAINING, parts, network=sha256(run.model), seconds=round(seconds, 1), machine=machine())
         self._clock.done(work, seconds)
         self._say("done", run, TRAINING, seconds)
 
     def _fit(self, run: Run, labels: Path) -> None:
-        from manyhot.train.run import train_files
+        from manyhot.train.train import train_files
 
         model = train_files(
             run.images("train"),
@@ -192,7 +251,7 @@ class Runner:
             classes=run.classes,
             settings=self._settings(run),
             features=_root(run) / "features",
-            call=f"manyhot study, {label(run)}",
+            call=f"manyhot study, {run_name(run)}",
         )
         model.replace(run.model)
 
@@ -206,45 +265,50 @@ class Runner:
             "seed": run.seed,
         }
 
-    def _labels(self, run: Run, arm: Arm, data: str, kept: Kept) -> Path:
+    def _labels(self, run: Run, arm: Arm, data: str, record: BuildRecord) -> Path:
         """Return the labels that a run is trained on, which are made where they are not there."""
-        parts = {"data": data, "version": arm.version, "smoke": run.smoke, "wants": self._wanted(run, arm)}
-        there = kept.made.get(LABELS, {}).get("file")
+        parts = {
+            "data": data,
+            "version": arm.version,
+            "smoke": run.smoke,
+            "wants": self._network_hashes(run, arm),
+        }
+        there = record.made.get(_LABELS, {}).get("file")
         file = None if there is None else _root(run) / str(there)
-        if file is not None and file.is_file() and self._same(kept, LABELS, parts, label(run)):
+        if file is not None and file.is_file() and self._same(record, _LABELS, parts, run_name(run)):
             return file
-        if kept.made:
+        if record.made:
             # First what tells of the rest, in case of a stop in between.
-            _remove(kept.path, run.folder)
-            kept.made.clear()
+            _remove(record.path, run.folder)
+            record.made.clear()
         run.folder.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        made = Path(_attempt(LABELS, run.folder / "failed.txt", lambda: arm.labels(run)))
+        made = Path(_attempt(_LABELS, run.folder / "failed.txt", lambda: arm.labels(run)))
         if not made.is_file():
-            raise _Failed(LABELS, f"the arm's labels are not there: {made.name}")
+            raise _Failed(_LABELS, f"the arm's labels are not there: {made.name}")
         seconds = time.perf_counter() - began
-        kept.note(LABELS, parts, file=_relative(made, run), seconds=round(seconds, 1))
+        record.note(_LABELS, parts, file=_relative(made, run), seconds=round(seconds, 1))
         if seconds > 1:
-            self._say("done", run, LABELS, seconds)
+            self._say("done", run, _LABELS, seconds)
         return made
 
-    def _wanted(self, run: Run, arm: Arm) -> dict[str, str]:
+    def _network_hashes(self, run: Run, arm: Arm) -> dict[str, str]:
         """Return the hash of each network that an arm wants."""
-        found = {}
+        hashes = {}
         for name in arm.wants:
             for seed in self.study.grid.seeds:
-                told = Kept.read(run.of(name, seed).folder / "run.json").made.get(TRAINING)
-                if told is None:
-                    raise _Failed(LABELS, f"the arm {name} was not trained with seed {seed}")
-                found[f"{name}/seed-{seed}"] = told["network"]
-        return found
+                trained = BuildRecord.read(run.of(name, seed).folder / "run.json").made.get(TRAINING)
+                if trained is None:
+                    raise _Failed(_LABELS, f"the arm {name} was not trained with seed {seed}")
+                hashes[f"{name}/seed-{seed}"] = trained["network"]
+        return hashes
 
-    def _measure(self, run: Run, measure: Measure) -> None:
-        kept, work = Kept.read(run.folder / "run.json"), (measure.name, run.data_set, run.network)
-        path, name = measured_file(run, measure), f"measure {measure.name}"
-        parts = {"network": kept.made[TRAINING]["network"], "version": measure.version}
-        if path.is_file() and self._same(kept, name, parts, label(run)):
-            self._clock.done(work, kept.made[name]["seconds"])
+    def _measure(self, run: Run, measure: RunMeasure) -> None:
+        record, work = BuildRecord.read(run.folder / "run.json"), (measure.name, run.data_set, run.network)
+        path, name = measurement_file(run, measure), f"measure {measure.name}"
+        parts = {"network": record.made[TRAINING]["network"], "version": measure.version}
+        if path.is_file() and self._same(record, name, parts, run_name(run)):
+            self._clock.done(work, record.made[name]["seconds"])
             return
         began = time.perf_counter()
         try:
@@ -254,26 +318,26 @@ class Runner:
             _remove(path)
             raise
         seconds = time.perf_counter() - began
-        kept = Kept.read(kept.path)
-        kept.note(name, parts, seconds=round(seconds, 1))
+        record = BuildRecord.read(record.path)
+        record.note(name, parts, seconds=round(seconds, 1))
         self._clock.done(work, seconds)
         self._say("done", run, measure.name, seconds)
 
-    def _same(self, kept: Kept, name: str, parts: Parts, what: str) -> bool:
+    def _same(self, record: BuildRecord, name: str, parts: Dependencies, what: str) -> bool:
         """Return whether something was made of the same parts; where not, tell what changed."""
-        changed = kept.changed(name, parts)
+        changed = record.changed(name, parts)
         if changed:
             step = name.removeprefix("measure ")
-            self.tell(Told("again", what, step, 0.0, ", ".join(changed), *self._at))
+            self.on_step(StepEvent("again", what, step, 0.0, ", ".join(changed), *self._at))
         return changed == ()
 
 
-def label(run: Run) -> str:
-    """Return how people are told of a run."""
+def run_name(run: Run) -> str:
+    """Return the name of a run for people."""
     return f"{run.data_set}/{run.network}/{run.arm}/seed-{run.seed}"
 
 
-def measured_file(run: Run, measure: Measure) -> Path:
+def measurement_file(run: Run, measure: RunMeasure) -> Path:
     """Return where the numbers of a measure lie."""
     return run.folder / "measures" / f"{measure.name}.parquet"
 
@@ -298,12 +362,12 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def _write(measure: Measure, run: Run, path: Path) -> None:
+def _write(measure: RunMeasure, run: Run, path: Path) -> None:
     """Take a measure and write its numbers."""
     import pyarrow as pa
 
-    found = list(measure.take(run))
-    check_measured(measure, found)
+    measurements = list(measure.take(run))
+    check_measurements(measure, measurements)
     rows = [
         {
             "metric": m.metric,
@@ -312,12 +376,12 @@ def _write(measure: Measure, run: Run, path: Path) -> None:
             "n": int(m.n),
             "replicates": None if m.replicates is None else [float(v) for v in m.replicates],
         }
-        for m in found
+        for m in measurements
     ]
     tables.write(pa.Table.from_pylist(rows, tables.schema("measured")), path, "measured")
 
 
-def check_measured(measure: Measure | Across, found: Iterable[Measured]) -> None:
+def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Measurement]) -> None:
     """Refuse numbers of metrics that a measure does not name, and such as are there twice.
 
     Raises
@@ -326,7 +390,7 @@ def check_measured(measure: Measure | Across, found: Iterable[Measured]) -> None
         There are any.
     """
     names, seen = {metric.name for metric in measure.metrics}, set()
-    for one in found:
+    for one in measurements:
         if one.metric not in names:
             raise InputError(
                 f"The measure {measure.name!r} gives a metric that it does not name.",
@@ -346,7 +410,7 @@ def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
     An extra that is not installed ends the study: it would fail each run.
     """
     try:
-        found = act()
+        result = act()
     except MissingExtraError:
         raise
     except Exception as error:
@@ -355,7 +419,7 @@ def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
         write_text(trace, traceback.format_exc())
         raise _Failed(step, reason(error)) from error
     trace.unlink(missing_ok=True)
-    return found
+    return result
 
 
 def reason(error: Exception) -> str:
@@ -409,7 +473,7 @@ class Clock:
 
         What was never done takes as long as the same elsewhere, or else as everything on average.
         """
-        everything = [s for found in self.took.values() for s in found]
+        everything = [s for seconds in self.took.values() for s in seconds]
         if not everything:
             return None
         return sum(n * self._estimate(work, everything) for work, n in self.left.items() if n > 0)
@@ -418,8 +482,8 @@ class Clock:
         what, _, network = work
         for alike in (
             self.took.get(work),
-            [s for (w, _, n), found in self.took.items() if (w, n) == (what, network) for s in found],
-            [s for (w, _, _), found in self.took.items() if w == what for s in found],
+            [s for (w, _, n), seconds in self.took.items() if (w, n) == (what, network) for s in seconds],
+            [s for (w, _, _), seconds in self.took.items() if w == what for s in seconds],
         ):
             if alike:
                 return fmean(alike)

@@ -15,9 +15,9 @@ from manyhot import tables
 from manyhot.core.effects import Effect, SeedValues, effect_of, verdict_of
 from manyhot.core.resampling import holm
 from manyhot.errors import InputError
-from manyhot.study.files import metrics_of
-from manyhot.study.plan import ALL, Across, Claim, Measure, Measured, Row, Run, Study
-from manyhot.study.runner import Undone, check_measured, label, measured_file, reason
+from manyhot.study.plan import ALL, Across, Claim, Measurement, Run, RunMeasure, RunMeasurement, Study
+from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name
+from manyhot.study.study_file import metrics_of
 from manyhot.study.verdicts import sentence
 
 Place = tuple[str, str]
@@ -25,7 +25,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
+class Measurements:
     """What the runs of a study measured.
 
     Attributes
@@ -34,23 +34,25 @@ class Numbers:
         With the name of the measure.
     """
 
-    rows: list[tuple[str, Row]]
+    rows: list[tuple[str, RunMeasurement]]
 
     def __post_init__(self) -> None:
-        found: dict[tuple[str, str, str, str, str], dict[int, Measured]] = {}
+        found: dict[tuple[str, str, str, str, str], dict[int, Measurement]] = {}
         for _, row in self.rows:
-            m = row.measured
+            m = row.measurement
             key = (row.data_set, row.network, row.arm, m.metric, m.slice)
             found.setdefault(key, {})[row.seed] = m
         object.__setattr__(self, "_by_seed", found)
 
-    def by_seed(self, place: Place, arm: str, metric: str, images: str) -> dict[int, Measured]:
+    def by_seed(self, place: Place, arm: str, metric: str, images: str) -> dict[int, Measurement]:
         """Return a number of an arm at each seed where it is defined."""
-        found: Mapping[int, Measured] = self._by_seed.get((*place, arm, metric, images), {})  # type: ignore[attr-defined]
+        found: Mapping[int, Measurement] = self._by_seed.get((*place, arm, metric, images), {})  # type: ignore[attr-defined]
         return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
 
 
-def collect(study: Study, runs: Sequence[Run], undone: Sequence[Undone]) -> tuple[Numbers, list[Undone]]:
+def collect_measurements(
+    study: Study, runs: Sequence[Run], undone: Sequence[Undone]
+) -> tuple[Measurements, list[Undone]]:
     """Return what was measured of the runs and across them, and what could not be measured across them.
 
     Raises
@@ -60,31 +62,31 @@ def collect(study: Study, runs: Sequence[Run], undone: Sequence[Undone]) -> tupl
     """
     missing = {(u.what, u.step) for u in undone}
     rows = [
-        (measure.name, Row(run.data_set, run.network, run.arm, run.seed, measured))
+        (measure.name, RunMeasurement(run.data_set, run.network, run.arm, run.seed, measured))
         for run in runs
         for measure in study.measures
-        if isinstance(measure, Measure) and (label(run), measure.name) not in missing
-        for measured in _read(measured_file(run, measure))
+        if isinstance(measure, RunMeasure) and (run_name(run), measure.name) not in missing
+        for measured in _read(measurement_file(run, measure))
     ]
     _check_replicates(rows)
     own, failed = [row for _, row in rows], list[Undone]()
     for across in study.measures:
         if isinstance(across, Across):
             rows += [(across.name, row) for row in _across(across, own, failed)]
-    return Numbers(rows), failed
+    return Measurements(rows), failed
 
 
-def _read(path: Path) -> Iterator[Measured]:
+def _read(path: Path) -> Iterator[Measurement]:
     if path.is_file():
         for row in tables.read(path, "measured").to_pylist():
             replicates = row.pop("replicates")
-            yield Measured(**row, replicates=None if replicates is None else np.array(replicates))
+            yield Measurement(**row, replicates=None if replicates is None else np.array(replicates))
 
 
-def _check_replicates(rows: Sequence[tuple[str, Row]]) -> None:
+def _check_replicates(rows: Sequence[tuple[str, RunMeasurement]]) -> None:
     known: dict[tuple[str, str], int] = {}
     for measure, row in rows:
-        m = row.measured
+        m = row.measurement
         if m.replicates is None:
             continue
         n = known.setdefault((row.data_set, m.metric), len(m.replicates))
@@ -98,21 +100,21 @@ def _check_replicates(rows: Sequence[tuple[str, Row]]) -> None:
             )
 
 
-def _across(across: Across, rows: Sequence[Row], failed: list[Undone]) -> Iterator[Row]:
-    groups: dict[tuple[str, int], list[Row]] = {}
+def _across(across: Across, rows: Sequence[RunMeasurement], failed: list[Undone]) -> Iterator[RunMeasurement]:
+    groups: dict[tuple[str, int], list[RunMeasurement]] = {}
     for row in rows:
         groups.setdefault((row.data_set, row.seed), []).append(row)
     for (data_set, seed), own in groups.items():
         try:
             found = list(across.take(own))
-            check_measured(across, found)
+            check_measurements(across, found)
         except Exception as error:  # of a data set of which a run failed, such as its only network
             failed.append(Undone(f"{data_set}, seed {seed}", across.name, reason(error)))
             continue
-        yield from (Row(data_set, ALL, ALL, seed, measured) for measured in found)
+        yield from (RunMeasurement(data_set, ALL, ALL, seed, measured) for measured in found)
 
 
-def runs_table(numbers: Numbers) -> pa.Table:
+def runs_table(measurements: Measurements) -> pa.Table:
     """Return all numbers, one a row."""
     made = [
         {
@@ -121,34 +123,34 @@ def runs_table(numbers: Numbers) -> pa.Table:
             "arm": row.arm,
             "seed": row.seed,
             "measure": measure,
-            "metric": row.measured.metric,
-            "slice": row.measured.slice,
-            "value": row.measured.value,
-            "error": _error(row.measured),
-            "n": row.measured.n,
+            "metric": row.measurement.metric,
+            "slice": row.measurement.slice,
+            "value": row.measurement.value,
+            "error": _error(row.measurement),
+            "n": row.measurement.n,
         }
-        for measure, row in numbers.rows
+        for measure, row in measurements.rows
     ]
     return pa.Table.from_pylist(made, tables.schema("runs"))
 
 
-def _error(measured: Measured) -> float | None:
+def _error(measured: Measurement) -> float | None:
     if measured.replicates is None:
         return None
     known = measured.replicates[np.isfinite(measured.replicates)]
     return float(known.std(ddof=1)) if len(known) > 1 else None
 
 
-def means_table(study: Study, numbers: Numbers) -> pa.Table:
+def means_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return each number's mean over seeds, with its interval over seeds and images."""
     better = metrics_of(study)
     slices: dict[tuple[str, str, str, str, str], None] = {}
-    for _, row in numbers.rows:
-        m = row.measured
+    for _, row in measurements.rows:
+        m = row.measurement
         slices.setdefault((row.data_set, row.network, row.arm, m.metric, m.slice))
     made = []
     for data_set, network, arm, metric, images in slices:
-        found = numbers.by_seed((data_set, network), arm, metric, images)
+        found = measurements.by_seed((data_set, network), arm, metric, images)
         if not found:
             continue
         effect = effect_of([_cell(list(found.values()), data_set)])
@@ -161,8 +163,8 @@ def means_table(study: Study, numbers: Numbers) -> pa.Table:
                 "slice": images,
                 "better": better[metric].better,
                 "value": effect.value,
-                "lo": _known(effect.lo),
-                "hi": _known(effect.hi),
+                "lo": _finite(effect.lo),
+                "hi": _finite(effect.hi),
                 "n_seeds": len(found),
                 "n": min(m.n for m in found.values()),
             }
@@ -170,18 +172,18 @@ def means_table(study: Study, numbers: Numbers) -> pa.Table:
     return pa.Table.from_pylist(made, tables.schema("means"))
 
 
-def _cell(found: Sequence[Measured], images: str) -> SeedValues:
-    values = np.array([m.value for m in found])
-    replicates = [m.replicates for m in found if m.replicates is not None]
-    return SeedValues(values, np.stack(replicates) if len(replicates) == len(found) else None, images)
+def _cell(measurements: Sequence[Measurement], images: str) -> SeedValues:
+    values = np.array([m.value for m in measurements])
+    replicates = [m.replicates for m in measurements if m.replicates is not None]
+    return SeedValues(values, np.stack(replicates) if len(replicates) == len(measurements) else None, images)
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
+class PairedValues:
     """A claim at one place: the numbers of both sides at the seeds that both have.
 
     Attributes
@@ -193,8 +195,8 @@ class Compared:
     """
 
     place: Place
-    one: list[Measured]
-    other: list[Measured]
+    one: list[Measurement]
+    other: list[Measurement]
     sign: int
 
     @property
@@ -209,28 +211,30 @@ class Compared:
         return SeedValues(self.sign * (a.values - b.values), replicates, self.place[0])
 
 
-def compare(claim: Claim, study: Study, numbers: Numbers) -> list[Compared]:
+def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
     """Return a claim at each place of it where both sides were measured."""
     sign = 1 if metrics_of(study)[claim.metric].better == "higher" else -1
     found = []
-    for place in places(claim, study):
-        one = numbers.by_seed(place, claim.arm, claim.metric, claim.slice)
-        other = _other(claim, place, one, numbers)
+    for place in claim_places(claim, study):
+        one = measurements.by_seed(place, claim.arm, claim.metric, claim.slice)
+        other = _other(claim, place, one, measurements)
         seeds = [seed for seed in one if seed in other]
         if seeds:
-            found.append(Compared(place, [one[s] for s in seeds], [other[s] for s in seeds], sign))
+            found.append(PairedValues(place, [one[s] for s in seeds], [other[s] for s in seeds], sign))
     return found
 
 
-def _other(claim: Claim, place: Place, one: Mapping[int, Measured], numbers: Numbers) -> dict[int, Measured]:
+def _other(
+    claim: Claim, place: Place, one: Mapping[int, Measurement], measurements: Measurements
+) -> dict[int, Measurement]:
     if claim.against:
-        return numbers.by_seed(place, claim.against, claim.metric, claim.slice)
+        return measurements.by_seed(place, claim.against, claim.metric, claim.slice)
     if isinstance(claim.than, str):
-        return numbers.by_seed(place, claim.arm, claim.than, claim.slice)
-    return {seed: Measured(claim.metric, float(claim.than or 0.0), m.n) for seed, m in one.items()}
+        return measurements.by_seed(place, claim.arm, claim.than, claim.slice)
+    return {seed: Measurement(claim.metric, float(claim.than or 0.0), m.n) for seed, m in one.items()}
 
 
-def places(claim: Claim, study: Study) -> list[Place]:
+def claim_places(claim: Claim, study: Study) -> list[Place]:
     """Return the data sets and networks that a claim is about."""
     grid = study.grid
     data_sets = claim.data_sets or tuple(d.name for d in grid.data_sets)
@@ -240,9 +244,9 @@ def places(claim: Claim, study: Study) -> list[Place]:
     return [(d, n) for d in data_sets for n in networks if (d, n) not in grid.without]
 
 
-def effects_table(study: Study, numbers: Numbers) -> pa.Table:
+def effects_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return the effect of each claim, over all places and at each."""
-    compared = {claim.name: compare(claim, study, numbers) for claim in study.claims}
+    compared = {claim.name: paired_values(claim, study, measurements) for claim in study.claims}
     pooled = {c.name: effect_of([p.cell for p in compared[c.name]]) for c in study.claims if compared[c.name]}
     p = holm(np.array([pooled[c.name].p if c.name in pooled else np.nan for c in study.claims]))
     made: list[dict[str, Any]] = []
@@ -256,7 +260,7 @@ def effects_table(study: Study, numbers: Numbers) -> pa.Table:
 
 
 def _effect(
-    claim: Claim, at: Sequence[Compared], effect: Effect | None, adjusted: float | None = None
+    claim: Claim, at: Sequence[PairedValues], effect: Effect | None, adjusted: float | None = None
 ) -> dict[str, Any]:
     """Return a row of the table; with an adjusted p it is that of all places."""
     pooled = adjusted is not None
@@ -281,12 +285,12 @@ def _effect(
         "value": _mean([c.one for c in at]),
         "value_against": _mean([c.other for c in at]),
         "effect": effect.value,
-        **{name: _known(getattr(effect, name)) for name in names},
-        "p_adjusted": _known(adjusted) if adjusted is not None else None,
+        **{name: _finite(getattr(effect, name)) for name in names},
+        "p_adjusted": _finite(adjusted) if adjusted is not None else None,
         "n_seeds": effect.n_seeds,
         "verdict": verdict_of(effect, claim.margin),
     }
 
 
-def _mean(sides: Sequence[Sequence[Measured]]) -> float:
+def _mean(sides: Sequence[Sequence[Measurement]]) -> float:
     return float(np.mean([np.mean([m.value for m in side]) for side in sides]))

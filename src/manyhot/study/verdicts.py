@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from manyhot.study.plan import ALL, Claim, Metric
+from manyhot.study.plan import ALL, Claim, StudyMetric
 
 RULE = (
     "A difference is taken at equal seeds, signed so that above 0 is better, and averaged over seeds, then "
@@ -18,17 +18,20 @@ RULE = (
 """How verdicts are made, for the page and the docs."""
 
 
-Row = Mapping[str, Any]
+EffectRow = Mapping[str, Any]
+"""A row of the table ``effects``, or of another."""
 
 
-def sentence(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_claims: int) -> str:
-    """Return the verdict on a claim as a sentence with its numbers in brackets; see `said` and `numbers`."""
-    told = numbers(claim, rows, metrics, n_claims)
-    text = said(claim, rows[0], metrics)
+def sentence(
+    claim: Claim, rows: Sequence[EffectRow], metrics: Mapping[str, StudyMetric], n_claims: int
+) -> str:
+    """Return the verdict on a claim, `fixed_sentence`, with its `evidence` in brackets."""
+    told = evidence(claim, rows, metrics, n_claims)
+    text = fixed_sentence(claim, rows[0], metrics)
     return f"{text.rstrip('.')} ({told})." if told else text
 
 
-def said(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
+def fixed_sentence(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
     """Return the sentence that was fixed beforehand for the verdict of a row."""
     fixed = {"better": claim.better, "worse": claim.worse, "same": claim.same}
     if row["verdict"] == "not run":
@@ -36,7 +39,9 @@ def said(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
     return fixed.get(row["verdict"], f"Undecided: {about(claim, metrics)}.")
 
 
-def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_claims: int) -> str:
+def evidence(
+    claim: Claim, rows: Sequence[EffectRow], metrics: Mapping[str, StudyMetric], n_claims: int
+) -> str:
     """Return what chose a verdict; empty where nothing was run.
 
     Parameters
@@ -67,7 +72,7 @@ def numbers(claim: Claim, rows: Sequence[Row], metrics: Mapping[str, Metric], n_
     return "; ".join(told)
 
 
-def _contradicted(claim: Claim, row: Row, single: Sequence[Row]) -> str:
+def _contradicted(claim: Claim, row: EffectRow, single: Sequence[EffectRow]) -> str:
     """Return what the rule says of each place by itself, where that contradicts another's or the mean's."""
     verdicts = [r["verdict"] for r in single]
     if not {"better", "worse"} <= {row["verdict"], *verdicts}:
@@ -79,47 +84,49 @@ def _contradicted(claim: Claim, row: Row, single: Sequence[Row]) -> str:
     return f", each by itself: {first}, {second}"
 
 
-def _sides(claim: Claim, row: Row, metrics: Mapping[str, Metric]) -> str:
+def _sides(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
     """Return the means of both sides, such as ``mAP 63.1 against 62.0``."""
     metric = metrics[claim.metric]
-    one, other = (shown(metric, row[side]) for side in ("value", "value_against"))
+    one, other = (format_value(metric, row[side]) for side in ("value", "value_against"))
     if row["verdict"] == "undecided":  # whose sentence names the metric already
         return f"{one} against {other}"
-    than = f"{metrics[claim.than].words} " if isinstance(claim.than, str) else ""
-    return f"{metric.words} {one} against {than}{other}"
+    than = f"{metrics[claim.than].label} " if isinstance(claim.than, str) else ""
+    return f"{metric.label} {one} against {than}{other}"
 
 
-def about(claim: Claim, metrics: Mapping[str, Metric]) -> str:
+def about(claim: Claim, metrics: Mapping[str, StudyMetric]) -> str:
     """Return what a claim compares, such as ``sets against label in mAP``."""
-    metric = metrics[claim.metric].words
+    metric = metrics[claim.metric].label
     if claim.against:
         return f"{claim.arm} against {claim.against} in {metric}"
-    than = metrics[claim.than].words if isinstance(claim.than, str) else f"{claim.than:g}"
+    than = metrics[claim.than].label if isinstance(claim.than, str) else f"{claim.than:g}"
     return f"{metric} against {than}" + ("" if claim.arm == ALL else f", in {claim.arm}")
 
 
-def measured(metric: Metric, row: Row) -> str:
+def measured(metric: StudyMetric, row: EffectRow) -> str:
     """Return a difference as it was measured, not as better or worse, with its interval."""
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
     few = "nothing varies" if row["error_seeds"] is not None else "a seed has no other beside it"
     told.append(
-        f"95 % interval {' to '.join(shown(metric, e) for e in ends)}" if ends else f"no interval, as {few}"
+        f"95 % interval {' to '.join(format_value(metric, e) for e in ends)}"
+        if ends
+        else f"no interval, as {few}"
     )
     if sign < 0:
         told.append("lower is better")
     return ", ".join(told)
 
 
-def difference(metric: Metric, value: float) -> str:
+def difference(metric: StudyMetric, value: float) -> str:
     """Return ``+1.2 points`` or ``+0.012``."""
     unit = " points" if metric.percent else ""
     sign = "+" if value > 0 else ""
-    return f"{sign}{shown(metric, value)}{unit}"
+    return f"{sign}{format_value(metric, value)}{unit}"
 
 
-def shown(metric: Metric, value: float) -> str:
+def format_value(metric: StudyMetric, value: float) -> str:
     """Return a number as the page shows it: hundredfold with one decimal, or three decimals.
 
     What would be 0 by rounding has the decimals that it takes: a verdict may hang on the side of 0.

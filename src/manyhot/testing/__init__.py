@@ -257,10 +257,10 @@ def random_votes(
     truth = rng.random(n) < 0.3
     rater = np.concatenate([rng.choice(raters, votes, replace=False) for _ in range(n)])
     question = np.repeat(np.arange(n), votes)
-    answers = Answers(question, rater, _said(truth[question], skill, rng), n, raters)
+    answers = Answers(question, rater, _draw_answers(truth[question], skill, rng), n, raters)
     known = np.arange(40) < 13
     question = np.repeat(np.arange(40), raters)
-    said = _said(known[question], skill, rng)
+    said = _draw_answers(known[question], skill, rng)
     golden = Answers(question, np.tile(np.arange(raters), 40), said, 40, raters)
     return answers, GoldenAnswers(golden, known * 5, np.full(40, 5), np.full(40, -1)), truth
 
@@ -296,7 +296,9 @@ def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
     _check_without_votes(entry, answers, golden)
 
 
-def _said(truth: npt.NDArray[np.bool_], skill: float, rng: np.random.Generator) -> npt.NDArray[np.int8]:
+def _draw_answers(
+    truth: npt.NDArray[np.bool_], skill: float, rng: np.random.Generator
+) -> npt.NDArray[np.int8]:
     u = rng.random(len(truth))
     right, wrong = np.where(truth, YES_ANSWER, NO_ANSWER), np.where(truth, NO_ANSWER, YES_ANSWER)
     return np.select([u < skill, u < (1 + skill) / 2], [right, MAYBE], wrong).astype(np.int8)

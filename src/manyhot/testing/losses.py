@@ -10,7 +10,7 @@ from manyhot.registry import Entry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from manyhot.train.targets import Wanted
+    from manyhot.train.targets import Targets
 
 
 N_IMAGES, N_CLASSES, EPOCHS = 6, 5, 12
@@ -70,15 +70,15 @@ class _Trial:
         p = (torch.rand(shape, generator=self.dice) < 0.4).double()
         p[0], p[1, :2], p[2] = 0, 1, torch.rand(N_CLASSES, generator=self.dice).double()
         self.weight = (torch.rand(shape, generator=self.dice) < 0.7).double() if weighted else None
-        self.wanted = self.taught(p)
+        self.targets = self.targets_of(p)
         self.logits = 2 * torch.randn(shape, generator=self.dice, dtype=torch.float64)
 
-    def taught(self, p: Tensor, weight: Tensor | None = None) -> Wanted:
-        """Return what is wanted of the images, as their teacher would, with a fresh memory."""
+    def targets_of(self, p: Tensor, weight: Tensor | None = None) -> Targets:
+        """Return targets of the images, as their teacher would, with a fresh memory."""
         import torch
 
         from manyhot.train.losses import made_memory
-        from manyhot.train.targets import Teacher, Wanted
+        from manyhot.train.targets import Targets, Teacher
 
         weight = self.weight if weight is None else weight
         if self.entry.about["ends"] == "softmax":
@@ -88,14 +88,14 @@ class _Trial:
         cells = torch.arange(N_IMAGES * N_CLASSES)
         lists = torch.arange(N_IMAGES + 1) * N_CLASSES, cells % N_CLASSES, p.flatten(), each.flatten()
         memory = made_memory(self.entry, Teacher(N_CLASSES, *lists, 1.0), 0)
-        return Wanted(p, weight, torch.arange(N_IMAGES), 0, memory)
+        return Targets(p, weight, torch.arange(N_IMAGES), 0, memory)
 
-    def value(self, logits: Tensor, wanted: Wanted) -> Any:
+    def value(self, logits: Tensor, targets: Targets) -> Any:
         """Return the loss; the memory that it would change is a copy."""
         fresh = {
-            name: m.detach().clone().requires_grad_(m.requires_grad) for name, m in wanted.memory.items()
+            name: m.detach().clone().requires_grad_(m.requires_grad) for name, m in targets.memory.items()
         }
-        return self.entry(logits, replace(wanted, memory=fresh))
+        return self.entry(logits, replace(targets, memory=fresh))
 
     def same(self, value: Any, expected: Any, breach: str) -> None:
         import torch
@@ -107,24 +107,24 @@ class _Trial:
     def check_value(self) -> None:
         import torch
 
-        given = [self.logits, self.wanted.p, *([] if self.weight is None else [self.weight])]
-        before = [array.clone() for array in given]
+        inputs = [self.logits, self.targets.p, *([] if self.weight is None else [self.weight])]
+        before = [array.clone() for array in inputs]
         for scale in (1.0, 50.0):
             z = (scale * self.logits).requires_grad_()
-            value = self.value(z, self.wanted)
+            value = self.value(z, self.targets)
             assert value.shape == (), f"{self.entry.name} is not one number"
             value.backward()
             assert z.grad is not None, f"{self.entry.name} has no gradient"
             assert torch.isfinite(value), f"{self.entry.name} is {value.item()} for logits times {scale:g}"
             assert torch.isfinite(z.grad).all(), f"{self.entry.name}: its gradient is not finite"
-        assert all(map(torch.equal, given, before)), "inputs were changed"
+        assert all(map(torch.equal, inputs, before)), "inputs were changed"
 
     def check_order(self) -> None:
         import torch
 
         order = torch.randperm(N_IMAGES, generator=self.dice)
-        moved = self.value(self.logits[order], _take(self.wanted, order))
-        self.same(moved, self.value(self.logits, self.wanted), "the order of images matters")
+        moved = self.value(self.logits[order], _take(self.targets, order))
+        self.same(moved, self.value(self.logits, self.targets), "the order of images matters")
 
     def check_gradient(self) -> None:
         import torch
@@ -133,7 +133,7 @@ class _Trial:
             return
         logits = self.logits.clone().requires_grad_()
         right = torch.autograd.gradcheck(
-            lambda z: self.value(z, replace(self.wanted, epoch=1)), (logits,), raise_exception=False
+            lambda z: self.value(z, replace(self.targets, epoch=1)), (logits,), raise_exception=False
         )
         assert right, f"{self.entry.name}: its gradient is not that of its value"
 
@@ -141,9 +141,9 @@ class _Trial:
         import torch
 
         for epoch in range(EPOCHS):
-            value = self.entry(self.logits, replace(self.wanted, epoch=epoch))
+            value = self.entry(self.logits, replace(self.targets, epoch=epoch))
             assert torch.isfinite(value), f"{self.entry.name} is {value.item()} in epoch {epoch}"
-        self.wanted = self.taught(self.wanted.p)
+        self.targets = self.targets_of(self.targets.p)
 
     def check_halves(self) -> None:
         import torch
@@ -151,8 +151,8 @@ class _Trial:
         if self.entry.about.get("whole_batch"):
             return
         rows = torch.arange(N_IMAGES)
-        first, second = (self.value(self.logits[half], _take(self.wanted, half)) for half in rows.chunk(2))
-        whole = self.value(self.logits, self.wanted)
+        first, second = (self.value(self.logits[half], _take(self.targets, half)) for half in rows.chunk(2))
+        whole = self.value(self.logits, self.targets)
         self.same((first + second) / 2, whole, "its halves do not average to the batch")
 
     def check_mixed(self) -> None:
@@ -163,11 +163,11 @@ class _Trial:
         order = torch.randperm(N_IMAGES, generator=self.dice)
         share = torch.rand(N_IMAGES, generator=self.dice, dtype=torch.float64)
         parts = sum(
-            (each * self.value(self.logits[i : i + 1], _take(self.wanted, row[None]))) / N_IMAGES
+            (each * self.value(self.logits[i : i + 1], _take(self.targets, row[None]))) / N_IMAGES
             for rows, shares in ((torch.arange(N_IMAGES), share), (order, 1 - share))
             for i, (row, each) in enumerate(zip(rows, shares, strict=True))
         )
-        mixed = self.value(self.logits, self.wanted.mixed(order, share))
+        mixed = self.value(self.logits, self.targets.mixed(order, share))
         self.same(mixed, parts, "a mixed image does not lose what both do, in their shares")
 
     def check_least(self) -> None:
@@ -176,11 +176,11 @@ class _Trial:
         if self.entry.about.get("regularised"):
             return
         one = torch.eye(N_CLASSES, dtype=torch.float64)[torch.arange(N_IMAGES) % N_CLASSES]
-        wanted = self.taught(one)
+        targets = self.targets_of(one)
         # With smoothing the best are not the surest.
-        least = min(self.value(scale * (2 * one - 1), wanted) for scale in (1, 2, 4, 30))
+        least = min(self.value(scale * (2 * one - 1), targets) for scale in (1, 2, 4, 30))
         for scale in (0.0, 1.0, 5.0):
-            other = self.value(scale * self.logits, wanted)
+            other = self.value(scale * self.logits, targets)
             assert other >= least - 1e-6, (
                 f"{self.entry.name}: {other.item()} is less than perfect, {least.item()}"
             )
@@ -190,13 +190,15 @@ class _Trial:
 
         assert self.weight is not None
         none = self.weight == 0
-        wanted = replace(self.wanted, p=torch.where(none, 1 - self.wanted.p, self.wanted.p))
+        targets = replace(self.targets, p=torch.where(none, 1 - self.targets.p, self.targets.p))
         logits = self.logits
         if self.entry.about["ends"] == "sigmoid":
             logits = torch.where(none, logits + 1, logits)
-        self.same(self.value(logits, wanted), self.value(self.logits, self.wanted), "cells of weight 0 count")
+        self.same(
+            self.value(logits, targets), self.value(self.logits, self.targets), "cells of weight 0 count"
+        )
 
 
-def _take(wanted: Wanted, rows: Tensor) -> Wanted:
-    weight = None if wanted.weight is None else wanted.weight[rows]
-    return replace(wanted, p=wanted.p[rows], weight=weight, rows=wanted.rows[rows])
+def _take(targets: Targets, rows: Tensor) -> Targets:
+    weight = None if targets.weight is None else targets.weight[rows]
+    return replace(targets, p=targets.p[rows], weight=weight, rows=targets.rows[rows])

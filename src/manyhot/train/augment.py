@@ -1,10 +1,9 @@
-"""Mixup and cutmix: each image with the next one of its lane, each in its own share.
+"""Augmentation of batches, mixup and CutMix, and of images: RandAugment, 3-Augment, jittered colours.
 
-Policies that alter crops beyond cutting and mirroring: RandAugment, 3-Augment, jittered colours.
-
-The operations are torchvision's, on images of Pillow: a crop is altered in a quarter of the time that tensors
-take. What is drawn comes from a generator of each image: torchvision's own classes draw from PyTorch's, which
-threads share, so that the same seed would give other images.
+Mixing pairs each image with the next one of its lane. The policies use torchvision's operations on images of
+Pillow, which take a quarter of the time that tensors do. Random numbers come from a generator of each image:
+torchvision's own classes draw from PyTorch's, which threads share, so that the same seed would give other
+images.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from PIL.Image import Image, fromarray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from manyhot.train.order import Plan
+from manyhot.train.order import BatchPlan
 from manyhot.train.recipe import MAGNITUDES, Recipe
 
 
@@ -57,7 +56,7 @@ class Mix:
         return share[:, None]
 
 
-def drawn(recipe: Recipe, plan: Plan, epoch: int, step: int, size: tuple[int, int]) -> Mix | None:
+def drawn(recipe: Recipe, plan: BatchPlan, epoch: int, step: int, size: tuple[int, int]) -> Mix | None:
     """Draw how a batch is mixed; None where it is not.
 
     Zhang et al. 2018 (https://doi.org/10.48550/arXiv.1710.09412); Yun et al. 2019, section 3.2
@@ -87,7 +86,7 @@ Operation = Callable[[Image, float], Image]
 """From an image and a strength to an image."""
 
 
-def altered(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     """Return an image altered as a recipe asks; `rng` is read on.
 
     Parameters

@@ -1,8 +1,8 @@
-"""Batches of crops, decoded beside the steps that use them; the same seed gives the same ones.
+"""Batches of random crops, decoded while the network trains; the same seed gives the same ones.
 
-Which images of a source have labels, and whether they are held in memory.
-
-Random crops: functions of the seed, the epoch and the row of an image; cut before they are resized.
+`collect_images` chooses the images of a source that have labels, and holds them in memory where they fit;
+a `Loader` makes batches of them. Crops are functions of the seed, the epoch and the row of an image, and are
+cut before they are resized.
 """
 
 from __future__ import annotations
@@ -30,16 +30,22 @@ from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import Files, Opener, Part, Source
 from manyhot.predict.sources.base import digest, given, refused
 from manyhot.predict.sources.tar import TarSlice
-from manyhot.train.augment import altered
-from manyhot.train.order import Everything, Order, Plan, Sample, Shards, none_found
+from manyhot.train.augment import augmented
+from manyhot.train.order import BatchPlan, Everything, ImageOrder, Sample, Shards, none_found
 from manyhot.train.recipe import Recipe
 
-AHEAD = 3
+BATCHES_AHEAD = 3
 """Batches that are made while a step runs."""
 
+MEMORY_SHARE = 0.25
+"""Of the free memory: what the encoded images of a run may take, and as much again the decoded."""
 
-_CHUNK = 8
+ASPECTS = (3 / 4, 4 / 3)
+"""Least and largest ratio of width to height of a random crop."""
 
+_CHUNK = 8  # Images that a thread decodes at a time.
+_TRIED = 64  # Images whose mean size stands for that of all.
+_TRIES = 10  # Random crops that are tried before the one in the middle.
 
 _T = TypeVar("_T")
 
@@ -102,7 +108,7 @@ class Views:
     preprocessing: Preprocessing
     budget: int
     skipped: dict[int, str] = field(default_factory=dict)
-    _kept: dict[int, View] = field(default_factory=dict)
+    _views: dict[int, View] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rng(self, row: int, epoch: int) -> np.random.Generator:
@@ -111,7 +117,7 @@ class Views:
 
     def __call__(self, row: int, opener: Opener, rng: np.random.Generator) -> tuple[View, bool] | None:
         """Return how an image is seen, and whether it is mirrored; None if it is unreadable."""
-        whole = self._kept.get(row) or self._opened(row, opener)
+        whole = self._views.get(row) or self._opened(row, opener)
         if whole is None:
             return None
         if self.recipe.augment == "none":
@@ -119,13 +125,13 @@ class Views:
         mirrored = bool(rng.random() < 0.5)
         view = whole if self.recipe.augment == "mirror" else self._cropped(whole, rng)
         if self.recipe.alters:
-            view = view._replace(pixels=altered(view.pixels, self.recipe, rng))
+            view = view._replace(pixels=augmented(view.pixels, self.recipe, rng))
         return view, mirrored
 
     def _cropped(self, whole: View, rng: np.random.Generator) -> View:
         height, width = whole.pixels.shape[1:]
         box = random_box(rng, height, width, self.recipe.least_area)
-        return cropped(whole.pixels, box, self.preprocessing.size)
+        return cropped_view(whole.pixels, box, self.preprocessing.size)
 
     def _opened(self, row: int, opener: Opener) -> View | None:
         pixels = opened(opener)
@@ -133,11 +139,11 @@ class Views:
             self.skipped[row] = pixels
             return None
         crops = self.recipe.augment == "crop"
-        view = View(pixels, (0, 0, 1, 1)) if crops else centred(pixels, self.preprocessing)
+        view = View(pixels, (0, 0, 1, 1)) if crops else centred_view(pixels, self.preprocessing)
         with self._lock:
             if view.pixels.numel() <= self.budget:
                 self.budget -= view.pixels.numel()
-                self._kept[row] = view
+                self._views[row] = view
         return view
 
 
@@ -147,8 +153,8 @@ class Loader:
 
     Attributes
     ----------
-    order : Order
-    plan : Plan
+    order : ImageOrder
+    plan : BatchPlan
     views : Views
     name : callable
         What an image is called, by its row.
@@ -156,8 +162,8 @@ class Loader:
         Whether batches lie in memory that a GPU reads directly.
     """
 
-    order: Order
-    plan: Plan
+    order: ImageOrder
+    plan: BatchPlan
     views: Views
     name: Callable[[int], str] = str
     pinned: bool = False
@@ -177,7 +183,7 @@ class Loader:
             pending: deque[tuple[Batch, list[Future[list[int]]]]] = deque()
             for samples in _ahead(batches, reader):
                 pending.append(self._begun(samples, epoch, pool))
-                if len(pending) > AHEAD:
+                if len(pending) > BATCHES_AHEAD:
                     yield self._ended(*pending.popleft())
             while pending:
                 yield self._ended(*pending.popleft())
@@ -254,23 +260,15 @@ def _alone() -> None:
 def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
     """Yield what another thread reads ahead."""
     nothing = object()
-    pending = deque(reader.submit(next, items, nothing) for _ in range(AHEAD))
+    pending = deque(reader.submit(next, items, nothing) for _ in range(BATCHES_AHEAD))
     while (item := pending.popleft().result()) is not nothing:
         pending.append(reader.submit(next, items, nothing))
         yield item  # type: ignore[misc]
 
 
-SHARE = 0.25
-"""Of the memory that is free: what the encoded images of a run may take, and as much again the decoded."""
-
-
-_TRIED = 64
-"""Images whose size tells that of all."""
-
-
 def memory_share() -> int:
     """Return the bytes that each process of the run on this machine may hold."""
-    return int(SHARE * _free() / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return int(MEMORY_SHARE * _free() / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _free() -> int:
@@ -285,14 +283,16 @@ def _free() -> int:
     return min(free, int(text)) if text.isdecimal() else free
 
 
-def collect(source: Source, rows: Mapping[str, int], order: str, buffer: int, budget: int) -> Order:
+def collect_images(
+    source: Source, rows: Mapping[str, int], order: str, buffer: int, budget: int
+) -> ImageOrder:
     """Return the images of a source that have labels, held in memory where they fit.
 
     Parameters
     ----------
     source : Source
     rows : Mapping of str to int
-        The row of each image that is wanted, by its id.
+        The row of each image to train on, by its id.
     order : str
         ``auto``, ``all`` or ``shards``.
     buffer : int
@@ -303,7 +303,7 @@ def collect(source: Source, rows: Mapping[str, int], order: str, buffer: int, bu
     Raises
     ------
     MatchError
-        None of the images is wanted.
+        None of the images has labels.
     """
     if order == "shards":
         return Shards(source, rows, buffer)
@@ -313,7 +313,7 @@ def collect(source: Source, rows: Mapping[str, int], order: str, buffer: int, bu
     fits = sum(tried) / len(tried) * len(rows) <= budget
     if order == "auto" and not fits and not all(isinstance(part, Files) for part in source.parts):
         return Shards(source, rows, buffer)
-    found = dict(_wanted(source.parts, rows))
+    found = dict(_labelled_samples(source.parts, rows))
     own = sorted(found)
     openers = [found[row] for row in own]
     ids = {row: image_id for image_id, row in rows.items()}
@@ -324,7 +324,7 @@ def collect(source: Source, rows: Mapping[str, int], order: str, buffer: int, bu
         return Everything(list(pool.map(_held, openers)), own, key)
 
 
-def _wanted(parts: tuple[Part, ...], rows: Mapping[str, int]) -> Iterator[Sample]:
+def _labelled_samples(parts: tuple[Part, ...], rows: Mapping[str, int]) -> Iterator[Sample]:
     for part in parts:
         for item, opener in part.items():
             if (row := rows.get(item.image_id)) is not None:
@@ -332,7 +332,7 @@ def _wanted(parts: tuple[Part, ...], rows: Mapping[str, int]) -> Iterator[Sample
 
 
 def _sizes(source: Source, rows: Mapping[str, int]) -> list[int]:
-    first = itertools.islice(_wanted(source.parts, rows), _TRIED)
+    first = itertools.islice(_labelled_samples(source.parts, rows), _TRIED)
     return [_size(opener) for _, opener in first]
 
 
@@ -351,12 +351,6 @@ def _held(opener: Opener) -> Opener:
     except OSError as error:
         return refused(error.strerror or str(error))
     return given(data) if isinstance(data, bytes) else lambda: data
-
-
-ASPECTS = (3 / 4, 4 / 3)
-
-
-_TRIES = 10
 
 
 class View(NamedTuple):
@@ -392,7 +386,7 @@ def random_box(rng: np.random.Generator, height: int, width: int, least: float) 
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def cropped(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]) -> View:
+def cropped_view(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]) -> View:
     """Return a crop at the size of the network: cut first, so that nothing else is resized."""
     (top, left, h, w), (height, width) = at, pixels.shape[1:]
     cut = pixels[None, :, top : top + h, left : left + w]
@@ -403,7 +397,7 @@ def cropped(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]
     return View(resized[0], (left / width, top / height, (left + w) / width, (top + h) / height))
 
 
-def centred(pixels: Tensor, preprocessing: Preprocessing) -> View:
+def centred_view(pixels: Tensor, preprocessing: Preprocessing) -> View:
     """Return an image as the network sees it when it predicts."""
     height, width = pixels.shape[1:]
     (h, w), (top, left) = preprocessing.window(height, width)

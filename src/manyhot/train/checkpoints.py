@@ -1,6 +1,7 @@
-"""What a killed run goes on from: its weights, its optimiser and its place, written all or nothing.
+"""What a run writes while it trains: checkpoints to resume from, its identity, and its logs.
 
-What is told of a run: a line a step for TensorBoard, a row an epoch in a CSV file, progress for people.
+A checkpoint holds weights, optimiser and step, and is written whole or not at all. Logs are points for
+TensorBoard, a row an epoch in a CSV file, and progress for people.
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ import torch
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write, write_text
 
-FOLDER = "checkpoints"
-
+CHECKPOINTS = "checkpoints"
+"""The folder of checkpoints in that of a run."""
 
 RUN = "run.json"
+"""The file that tells a run from others."""
 
+Notify = Callable[[str, dict[str, Any]], None]
+"""Called with the kind of an event and its details."""
+
+EVERY_STEPS = 20
+"""Steps between two points of a curve."""
+
+_EVERY_S = 0.5  # Seconds between two reports of progress.
 
 _DAMAGED = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError)
 
@@ -44,17 +53,17 @@ class Checkpoints:
     @property
     def last(self) -> Path:
         """Where the last one is written."""
-        return self.out / FOLDER / "last.pt"
+        return self.out / CHECKPOINTS / "last.pt"
 
     @property
     def before(self) -> Path:
         """Where the one before lies."""
-        return self.out / FOLDER / "before.pt"
+        return self.out / CHECKPOINTS / "before.pt"
 
     @property
     def best(self) -> Path:
         """Where the weights of the best epoch lie."""
-        return self.out / FOLDER / "best.pt"
+        return self.out / CHECKPOINTS / "best.pt"
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; what was the last becomes the one before.
@@ -64,7 +73,7 @@ class Checkpoints:
         OutputError
             The disk is full, or the folder cannot be written to.
         """
-        save(state, self.last, self.before)
+        save_state(state, self.last, self.before)
 
     def read(self) -> tuple[dict[str, Any] | None, str]:
         """Return the newest checkpoint that can be read, and a note where the last one could not be.
@@ -87,14 +96,14 @@ class Checkpoints:
         if why:
             raise InputError(
                 "No checkpoint of the run can be read.",
-                where=self.out / FOLDER,
+                where=self.out / CHECKPOINTS,
                 got="damaged files",
                 do="delete the folder, and the run begins anew; or choose another --out",
             )
         return None, ""
 
 
-def save(state: Mapping[str, Any], path: Path, before: Path | None = None) -> None:
+def save_state(state: Mapping[str, Any], path: Path, before: Path | None = None) -> None:
     """Write a state all or nothing; the file that was there is kept as `before`."""
     with atomic_write(path) as part:
         try:
@@ -140,24 +149,14 @@ def write_identity(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells runs apart, the settings of the recipe one by one."""
-    told: dict[str, Any] = json.loads(json.dumps(identity))
-    recipe = told.pop("recipe", {})
-    return {**{f"setting {name}": value for name, value in recipe.items()}, **told}
-
-
-Notify = Callable[[str, dict[str, Any]], None]
-
-
-EVERY_STEPS = 20
-"""Steps between two points of a curve."""
-
-
-_EVERY_S = 0.5
+    """Return the identity of a run, with the settings of its recipe one by one."""
+    settings: dict[str, Any] = json.loads(json.dumps(identity))
+    recipe = settings.pop("recipe", {})
+    return {**{f"setting {name}": value for name, value in recipe.items()}, **settings}
 
 
 class Logs:
-    """Where a run tells of itself; processes other than the first tell nothing.
+    """The logs of a run; processes other than the first write none.
 
     Parameters
     ----------
@@ -185,7 +184,7 @@ class Logs:
     ) -> None:
         self.out, self.model, self.images, self.before = out, model, images, done
         self.notify = None if out is None else notify
-        self.began, self.told = time.perf_counter(), 0.0
+        self.began, self.last_progress = time.perf_counter(), 0.0
         self.board: Any = None if out is None else _board(out, step)
 
     def __enter__(self) -> Logs:
@@ -203,15 +202,15 @@ class Logs:
         return time.perf_counter() - self.began
 
     def note(self, text: str) -> None:
-        """Tell something that a reader should know."""
+        """Report something that a reader should know."""
         if self.notify is not None:
             self.notify("note", {"model": self.model, "text": text})
 
     def progress(self, done: int) -> None:
-        """Tell how many images were seen, now and then."""
-        if self.notify is None or self.seconds - self.told < _EVERY_S:
+        """Report how many images were seen, now and then."""
+        if self.notify is None or self.seconds - self.last_progress < _EVERY_S:
             return
-        self.told = self.seconds
+        self.last_progress = self.seconds
         rate = (done - self.before) / self.seconds
         left = (self.images - done) / rate if rate else None
         told = {"images": done, "of": self.images, "images_per_second": rate, "seconds_left": left}
@@ -223,7 +222,7 @@ class Logs:
             self.board.add_scalar(name, value, step)
 
     def epochs(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of all epochs so far, and tell of the last."""
+        """Write the rows of all epochs so far, and report the last."""
         if self.out is None:
             return
         text = io.StringIO()
@@ -241,7 +240,7 @@ def _board(out: Path, step: int) -> Any:
     return SummaryWriter(str(out / "tensorboard"), purge_step=step)
 
 
-def write_skipped(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:
+def write_skipped_images(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:
     """List the images that could not be decoded, by row, each process in a file of its own."""
     if not skipped:
         return

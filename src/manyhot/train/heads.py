@@ -35,7 +35,7 @@ _GRADIENT = 1e-5
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any, Any], Any]
-"""From logits, what is wanted and weights, tensors of shapes (n, C), (n, …) and (n,), to the mean loss."""
+"""From logits, targets and weights, tensors of shapes (n, C), (n, …) and (n,), to the mean loss."""
 
 
 def fit_softmax(
@@ -78,20 +78,20 @@ def fit_softmax(
         PyTorch is not installed.
     """
     features, label, weights = _aligned(features, read_frame_part(label, "label"), weights, classes)
-    wanted = np.asarray(label).astype(np.int64)
-    x, weight = _checked(features, wanted, weights)
-    if wanted.ndim != 1 or wanted.max(initial=NO_LABEL) >= len(classes):
+    targets = np.asarray(label).astype(np.int64)
+    x, weight = _checked(features, targets, weights)
+    if targets.ndim != 1 or targets.max(initial=NO_LABEL) >= len(classes):
         raise InputError(
             "A label is no class.",
-            got=int(wanted.max()) if wanted.ndim == 1 else f"shape {wanted.shape}",
+            got=int(targets.max()) if targets.ndim == 1 else f"shape {targets.shape}",
             allowed=f"0 to {len(classes) - 1}, one an image",
         )
-    use = (wanted != NO_LABEL) & (weight > 0)
-    present, wanted = np.unique(wanted[use], return_inverse=True)
+    use = (targets != NO_LABEL) & (weight > 0)
+    present, targets = np.unique(targets[use], return_inverse=True)
     if len(present) < 2:
         raise InputError("A head needs images of at least two classes.", got=f"{len(present)} of them")
     begin = _Layer.of(start, present, x.shape[1])
-    fitted = _fit(x[use], wanted.astype(np.int64), weight[use], begin, _cross_entropy, penalty)
+    fitted = _fit(x[use], targets.astype(np.int64), weight[use], begin, _cross_entropy, penalty)
     w = np.zeros((len(classes), x.shape[1]))
     b = np.full(len(classes), NEVER)
     w[present], b[present] = fitted.weight, fitted.bias
@@ -147,9 +147,9 @@ def fit_sigmoid(
     if not len(fittable):
         raise InputError("No class is there on some images and absent on others: nothing can be fitted.")
     known = states[:, fittable]
-    wanted = np.where(known == YES, 1, np.where(known == NO, 0, np.nan)).astype(np.float32)
+    targets = np.where(known == YES, 1, np.where(known == NO, 0, np.nan)).astype(np.float32)
     begin = _Layer.of(start, fittable, x.shape[1])
-    fitted = _fit(x, wanted, weight, begin, _binary_cross_entropy, penalty)
+    fitted = _fit(x, targets, weight, begin, _binary_cross_entropy, penalty)
     w = np.zeros((len(classes), x.shape[1]))
     b = np.log((yes + 0.5) / (no + 0.5))
     w[fittable], b[fittable] = fitted.weight, fitted.bias
@@ -169,13 +169,13 @@ def _aligned(features: Any, target: FramePart, weights: Any, classes: ClassList)
     return x.values, target.values, weight.values
 
 
-def _checked(features: npt.ArrayLike, wanted: Array, weights: npt.ArrayLike | None) -> tuple[Array, Array]:
+def _checked(features: npt.ArrayLike, targets: Array, weights: npt.ArrayLike | None) -> tuple[Array, Array]:
     x = np.asarray(features, np.float64)
     weight = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-    if x.ndim != 2 or len(wanted) != len(x) or weight.shape != (len(x),):
+    if x.ndim != 2 or len(targets) != len(x) or weight.shape != (len(x),):
         raise InputError(
             "Features, labels and weights are not of the same images.",
-            got=f"shapes {x.shape}, {wanted.shape} and {weight.shape}",
+            got=f"shapes {x.shape}, {targets.shape} and {weight.shape}",
             allowed="(n, D), one row an image, and (n,)",
         )
     if not (np.isfinite(x).all() and np.isfinite(weight).all() and (weight >= 0).all()):
@@ -197,25 +197,25 @@ class _Layer:
         return cls(head.weight[classes].astype(np.float64), head.bias[classes].astype(np.float64))
 
 
-def _fit(x: Array, wanted: Array, weight: Array, begin: _Layer, loss: Loss, penalty: float | None) -> _Layer:
+def _fit(x: Array, targets: Array, weight: Array, begin: _Layer, loss: Loss, penalty: float | None) -> _Layer:
     """Fit with a penalty, or with the best, and return the layer of features as they are."""
     mean = np.average(x, axis=0, weights=weight)
     deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
     deviation[np.ptp(x, axis=0) == 0] = 1  # rounding makes 1e-16 of 0, and features of it
     seen = (x - mean) / deviation
-    rough = seen.astype(np.float32), wanted, weight.astype(np.float32)
+    rough = seen.astype(np.float32), targets, weight.astype(np.float32)
     bias = begin.bias + begin.weight @ mean
     start = np.concatenate([begin.weight * deviation, bias[:, None]], axis=1)
     if penalty is None:
         penalty, start = _best_penalty(*rough, start, loss)
     # Single precision does most of the way in a quarter of the time.
     layer = _minimised(*rough, start, loss, penalty)
-    layer = _minimised(seen, wanted, weight, layer, loss, penalty)
+    layer = _minimised(seen, targets, weight, layer, loss, penalty)
     w = layer[:, :-1] / deviation
     return _Layer(w, layer[:, -1] - w @ mean, penalty)
 
 
-def _best_penalty(x: Array, wanted: Array, weight: Array, layer: Array, loss: Loss) -> tuple[float, Array]:
+def _best_penalty(x: Array, targets: Array, weight: Array, layer: Array, loss: Loss) -> tuple[float, Array]:
     """Return the penalty under which every tenth image is likeliest, and the layer fitted on the others.
 
     From strong to weak, up to the first that is worse: the likelihood of images held out has one maximum.
@@ -223,27 +223,27 @@ def _best_penalty(x: Array, wanted: Array, weight: Array, layer: Array, loss: Lo
     held = np.arange(len(x)) % HELD_OUT == 0
     tried = [(np.inf, PENALTIES[0], layer)]
     for penalty in PENALTIES:
-        layer = _minimised(x[~held], wanted[~held], weight[~held], layer, loss, penalty)
-        tried.append((_evaluated(x[held], wanted[held], weight[held], layer, loss), penalty, layer))
+        layer = _minimised(x[~held], targets[~held], weight[~held], layer, loss, penalty)
+        tried.append((_evaluated(x[held], targets[held], weight[held], layer, loss), penalty, layer))
         if not tried[-1][0] < tried[-2][0]:
             break
     _, best, layer = min(tried, key=lambda t: t[0])
     return best, layer
 
 
-def _evaluated(x: Array, wanted: Array, weight: Array, layer: Array, loss: Loss) -> float:
+def _evaluated(x: Array, targets: Array, weight: Array, layer: Array, loss: Loss) -> float:
     torch = _torch()
     logits = torch.from_numpy(x @ layer[:, :-1].T.astype(x.dtype) + layer[:, -1].astype(x.dtype))
-    return float(loss(logits, torch.from_numpy(wanted), torch.from_numpy(weight)))
+    return float(loss(logits, torch.from_numpy(targets), torch.from_numpy(weight)))
 
 
-def _minimised(x: Array, wanted: Array, weight: Array, start: Array, loss: Loss, penalty: float) -> Array:
+def _minimised(x: Array, targets: Array, weight: Array, start: Array, loss: Loss, penalty: float) -> Array:
     """Return weights and, in the last column, biases of shape (C, D + 1) where the penalised loss is least.
 
     In the precision of `x`.
     """
     torch = _torch()
-    images, labels, weights = (torch.from_numpy(np.ascontiguousarray(a)) for a in (x, wanted, weight))
+    images, labels, weights = (torch.from_numpy(np.ascontiguousarray(a)) for a in (x, targets, weight))
     layer = torch.from_numpy(start.astype(x.dtype)).requires_grad_()
     optimiser = torch.optim.LBFGS(
         [layer],
@@ -267,16 +267,16 @@ def _minimised(x: Array, wanted: Array, weight: Array, start: Array, loss: Loss,
     return fitted
 
 
-def _cross_entropy(logits: Any, wanted: Any, weight: Any) -> Any:
-    each = _torch().nn.functional.cross_entropy(logits, wanted, reduction="none")
+def _cross_entropy(logits: Any, targets: Any, weight: Any) -> Any:
+    each = _torch().nn.functional.cross_entropy(logits, targets, reduction="none")
     return (weight * each).sum() / weight.sum()
 
 
-def _binary_cross_entropy(logits: Any, wanted: Any, weight: Any) -> Any:
+def _binary_cross_entropy(logits: Any, targets: Any, weight: Any) -> Any:
     torch = _torch()
-    cells = weight[:, None] * ~torch.isnan(wanted)
+    cells = weight[:, None] * ~torch.isnan(targets)
     each = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits, torch.nan_to_num(wanted).to(logits.dtype), reduction="none"
+        logits, torch.nan_to_num(targets).to(logits.dtype), reduction="none"
     )
     return ((cells * each).sum(0) / cells.sum(0).clamp(min=1e-12)).sum()
 

@@ -28,12 +28,12 @@ from manyhot._version import __version__
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write
-from manyhot.train.targets import Wanted
+from manyhot.train.targets import Targets
 
 _KEY = b"manyhot.maps"
 
 
-class Block(NamedTuple):
+class MapBlock(NamedTuple):
     """Label maps of some images, all of one shape.
 
     Attributes
@@ -59,7 +59,7 @@ class LabelMaps:
     classes : ClassList
     grid : (int, int)
         Height and width of the maps.
-    blocks : sequence of Block
+    blocks : sequence of MapBlock
         Their arrays lie in the file.
     about : Mapping of str to Any
         How they were made.
@@ -67,7 +67,7 @@ class LabelMaps:
 
     classes: ClassList
     grid: tuple[int, int]
-    blocks: Sequence[Block]
+    blocks: Sequence[MapBlock]
     about: Mapping[str, Any]
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class LabelMaps:
 
 
 def write_maps(
-    path: str | os.PathLike[str], blocks: Iterable[Block], classes: ClassList, about: Mapping[str, Any]
+    path: str | os.PathLike[str], blocks: Iterable[MapBlock], classes: ClassList, about: Mapping[str, Any]
 ) -> Path:
     """Write label maps; blocks are written as they come.
 
@@ -116,7 +116,7 @@ def write_maps(
     return path
 
 
-def _check_block(block: Block, shape: Any, seen: set[str], path: Path) -> None:
+def _check_block(block: MapBlock, shape: Any, seen: set[str], path: Path) -> None:
     for image_id in block.image_ids:
         if image_id in seen:
             raise InputError("An image comes twice.", where=path, got=image_id)
@@ -143,7 +143,7 @@ def _schema(shape: tuple[int, ...], classes: ClassList, about: Mapping[str, Any]
     return pa.schema(fields, {_KEY: json.dumps(told, ensure_ascii=False).encode()})
 
 
-def _batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+def _batch(block: MapBlock, schema: pa.Schema) -> pa.RecordBatch:
     columns: list[Any] = [pa.array(block.image_ids, pa.string())]
     for name, values in (("scores", block.scores), ("classes", block.classes)):
         kind = schema.field(name).type
@@ -176,12 +176,12 @@ def read_maps(path: str | os.PathLike[str]) -> LabelMaps:
     return LabelMaps(from_keys(keys, told["classes"]["name"]), shape[1:], blocks, told["about"])
 
 
-def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> Block:
+def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> MapBlock:
     scores, classes = (
         batch.column(name).flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape)
         for name in ("scores", "classes")
     )
-    return Block(batch.column("image_id").to_pylist(), scores, classes)
+    return MapBlock(batch.column("image_id").to_pylist(), scores, classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +207,7 @@ class LocalTeacher:
         return len(self.places)
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def mapped(self) -> npt.NDArray[np.bool_]:
         """Which images there is a map of."""
         return np.array([place is not None for place in self.places])
 
@@ -219,8 +219,8 @@ class LocalTeacher:
         *,
         boxes: Tensor | None = None,
         mirrored: Tensor | None = None,
-    ) -> Wanted:
-        """Return what is wanted of crops.
+    ) -> Targets:
+        """Return the targets of crops.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class LocalTeacher:
         n = len(rows)
         logits = torch.zeros(n, self.n_classes)
         logits.scatter_add_(1, classes.view(n, -1), (scores * weight[:, None]).view(n, -1))
-        return Wanted(logits.softmax(1), None, rows, epoch, memory or {})
+        return Targets(logits.softmax(1), None, rows, epoch, memory or {})
 
 
 def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -315,7 +315,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
 
 def read_relabel(
     folder: str | os.PathLike[str], *, suffix: str = ".JPEG", by_columns: bool = True
-) -> Iterator[Block]:
+) -> Iterator[MapBlock]:
     """Yield the label maps that Yun et al. released, as blocks for `write_maps`.
 
     A file ``wnid/name.pt`` holds one array of shape (2, k, side, side): scores, and classes.
@@ -346,7 +346,7 @@ def read_relabel(
         found = np.stack([_released(file) for file in part])
         turned = found.swapaxes(-1, -2) if by_columns else found
         names = [file.stem + suffix for file in part]
-        yield Block(names, turned[:, 0].astype(np.float16), turned[:, 1].astype(np.int32))
+        yield MapBlock(names, turned[:, 0].astype(np.float16), turned[:, 1].astype(np.int32))
 
 
 def _released(file: Path) -> npt.NDArray[np.float32]:

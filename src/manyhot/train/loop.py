@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,40 +28,37 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.files import alone, atomic_write
 from manyhot.predict.weights import Trained, write_trained
 from manyhot.train.checkpoints import (
+    CHECKPOINTS,
     EVERY_STEPS,
-    FOLDER,
     Checkpoints,
     Logs,
     Notify,
     check_identity,
-    save,
+    save_state,
     write_identity,
-    write_skipped,
+    write_skipped_images,
 )
-from manyhot.train.inputs import Fed
+from manyhot.train.feeds import Fed
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
 from manyhot.train.optimisers import averaged, optimiser_of, rate
-from manyhot.train.order import Order
+from manyhot.train.order import ImageOrder
 from manyhot.train.processes import keep_memory, started, summed
 from manyhot.train.recipe import Recipe
-from manyhot.train.targets import Teacher, Wanted, teacher
-from manyhot.train.trained_part import Given, Validation, check_best, is_better, parts_of
+from manyhot.train.targets import Targets, Teacher, teacher
+from manyhot.train.trained_part import PartInputs, Validation, check_best, is_better, parts_of
 
 FEATURES = "features"
 """In the folder of a run, until it is done: what comes before the part that is trained."""
 
-SAVE_EVERY = 60.0
-"""Seconds between two checkpoints."""
 
-
-@dataclass(frozen=True, eq=False)
-class Job:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingJob:
     """What a run trains on, and where it writes.
 
     Attributes
     ----------
-    data : Order
+    data : ImageOrder
     labels : LabelSets
         The rows of `data` count in them.
     classes : ClassList
@@ -69,6 +66,8 @@ class Job:
     out : Path
     ids : sequence of str
         What images are called, by row.
+    save_every : float
+        Seconds between two checkpoints.
     validation : Validation, optional
     identity : Mapping of str to Any
         What tells the run apart from others: its recipe, labels, classes and source.
@@ -76,31 +75,29 @@ class Job:
         What images are taught; by default made of the labels.
     features : Path, optional
         A folder for features that several runs share.
-    save_every : float
-        Seconds between two checkpoints.
     call : str
     notify : callable, optional
     notes : list of str
         What the log begins with.
     """
 
-    data: Order
+    data: ImageOrder
     labels: LabelSets
     classes: ClassList
     recipe: Recipe
     out: Path
-    ids: Any
+    ids: Sequence[str]
+    save_every: float
     validation: Validation | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     taught: Any = None
     features: Path | None = None
-    save_every: float = SAVE_EVERY
     call: str = ""
     notify: Notify | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def fit(job: Job) -> Path:
+def fit(job: TrainingJob) -> Path:
     """Train a network, or go on where a killed run was; return its file.
 
     Raises
@@ -117,7 +114,7 @@ def fit(job: Job) -> Path:
         if fabric.is_global_zero:
             check_identity(job.out, job.identity)
         if not path.is_file():
-            with _telling_memory(job.recipe):
+            with _naming_settings(job.recipe):
                 _Run(job, fabric).go(path)
         fabric.barrier()
     return path
@@ -126,15 +123,23 @@ def fit(job: Job) -> Path:
 class _Run:
     """A run at work."""
 
-    def __init__(self, job: Job, fabric: Any) -> None:
+    def __init__(self, job: TrainingJob, fabric: Any) -> None:
         self.job, self.fabric, self.recipe = job, fabric, job.recipe
         self.checkpoints = Checkpoints(job.out)
         torch.manual_seed(job.recipe.seed)
         self.start = start_of(job.recipe, job.classes)
-        self.loss, self.taught, self.memory = self._wanted()
-        folder = job.features or job.out / FEATURES
+        self.loss, self.taught, self.memory = self._loss_parts()
         self.parts = parts_of(
-            Given(job.data, job.recipe, self.start, fabric, job.validation, folder, job.ids, self._progress)
+            PartInputs(
+                order=job.data,
+                recipe=job.recipe,
+                start=self.start,
+                fabric=fabric,
+                validation=job.validation,
+                features=job.features or job.out / FEATURES,
+                ids=job.ids,
+                on_progress=self._progress,
+            )
         )
         self.plan = self.parts.feed.plan
         optimiser = optimiser_of(self.recipe, self.start.module, self.memory, self.loss)
@@ -145,7 +150,7 @@ class _Run:
         self.best: float | None = None
         self.note = self._resume()
 
-    def _wanted(self) -> tuple[Any, Teacher, dict[str, Tensor]]:
+    def _loss_parts(self) -> tuple[Any, Teacher, dict[str, Tensor]]:
         recipe = self.recipe
         loss = loss_of(recipe.named_loss)
         if loss.about.get("memory") and self.fabric.world_size > 1:
@@ -170,7 +175,7 @@ class _Run:
             self.job.notify("features", {"model": self.recipe.model, "images": done, "of": of})
 
     def _resume(self) -> str:
-        """Go on from the last checkpoint, if there is one; return what there is to tell."""
+        """Go on from the last checkpoint, if there is one; return a note for the log."""
         state, note = self.checkpoints.read()
         if state is None:
             return note
@@ -234,7 +239,7 @@ class _Run:
                 self.step += 1
                 self.total += loss
                 yield lr, loss
-            write_skipped(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
+            write_skipped_images(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
 
     def _seed(self) -> None:
         """Set what dropout is drawn from.
@@ -249,18 +254,18 @@ class _Run:
     def _step(self, fed: Fed, epoch: int) -> Tensor:
         """Take a step on a batch, and return its loss."""
         batch, n = fed.batch, len(fed.x)
-        wanted = self.taught.batch(
+        targets = self.taught.batch(
             batch.rows, epoch, self.memory, boxes=batch.boxes, mirrored=batch.mirrored
         ).to(self.fabric.device)
         if fed.mix is not None:
-            wanted = wanted.mixed(fed.mix.order.to(wanted.p.device), fed.mix.share.to(wanted.p.device))
+            targets = targets.mixed(fed.mix.order.to(targets.p.device), fed.mix.share.to(targets.p.device))
         parts = self.recipe.accumulate
         cuts = [n * part // parts for part in range(parts + 1)]
         self.optimiser.zero_grad()
         total = torch.zeros((), device=self.fabric.device)
         for start, end in itertools.pairwise(cuts):
             whole = parts == 1
-            x, own = (fed.x, wanted) if whole else (fed.x[start:end], _part(wanted, start, end))
+            x, own = (fed.x, targets) if whole else (fed.x[start:end], _part(targets, start, end))
             with self.fabric.no_backward_sync(self.module, enabled=end < n):
                 value = self.loss(self.module(x), own) * ((end - start) / n)
                 self.fabric.backward(value)
@@ -322,13 +327,13 @@ class _Run:
         if name and is_better(name, found[name], self.best):
             self.best = found[name]
             if self.fabric.is_global_zero:
-                save(self._weights(), self.checkpoints.best)
+                save_state(self._weights(), self.checkpoints.best)
 
     def _judged(self) -> dict[str, float]:
-        if self.job.validation is None or self.parts.judge is None:
+        if self.job.validation is None or self.parts.validator is None:
             return {}
         judged = self.start.module if self.average is None else self.average.module
-        logits, good = self.parts.judge(judged)
+        logits, good = self.parts.validator(judged)
         self.parts.stages.train()
         return self.job.validation.judged(logits, good, self.recipe.best)
 
@@ -360,38 +365,42 @@ class _Run:
             self._write(weights, self.job.out / "last.safetensors")
             weights = torch.load(self.checkpoints.best, map_location="cpu", weights_only=True)
         self._write(weights, path)
-        for folder in (FOLDER, FEATURES):  # features that runs share lie elsewhere
+        for folder in (CHECKPOINTS, FEATURES):  # features that runs share lie elsewhere
             shutil.rmtree(self.job.out / folder, ignore_errors=True)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
-        about = {"recipe": self.recipe.told(), "n": self.plan.n, "call": self.job.call}
-        told = self.start.preprocessing.to_dict()
-        ends = self.loss.about["ends"]
-        start = self.start
-        write_trained(
-            Trained(start.architecture, start.options, self.job.classes, ends, told, weights, about), path
+        about = {"recipe": self.recipe.to_dict(), "n": self.plan.n, "call": self.job.call}
+        trained = Trained(
+            architecture=self.start.architecture,
+            options=self.start.options,
+            classes=self.job.classes,
+            ends=self.loss.about["ends"],
+            preprocessing=self.start.preprocessing.to_dict(),
+            weights=weights,
+            about=about,
         )
+        write_trained(trained, path)
 
 
-def _part(wanted: Wanted, start: int, end: int) -> Wanted:
-    weight = None if wanted.weight is None else wanted.weight[start:end]
-    return dataclasses.replace(wanted, p=wanted.p[start:end], weight=weight, rows=wanted.rows[start:end])
+def _part(targets: Targets, start: int, end: int) -> Targets:
+    weight = None if targets.weight is None else targets.weight[start:end]
+    return dataclasses.replace(targets, p=targets.p[start:end], weight=weight, rows=targets.rows[start:end])
 
 
 @contextlib.contextmanager
-def _telling_memory(recipe: Recipe) -> Iterator[None]:
+def _naming_settings(recipe: Recipe) -> Iterator[None]:
     """Say which setting to lower where memory does not suffice."""
     try:
         yield
     except ManyhotError:
         raise
     except (MemoryError, RuntimeError) as error:
-        told = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in told:
+        text = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in text:
             raise
         raise InputError(
             "A step does not fit into memory.",
-            got=told.partition("\n")[0] or type(error).__name__,
+            got=text.partition("\n")[0] or type(error).__name__,
             allowed=f"now batch {recipe.batch}, accumulate {recipe.accumulate}",
             do="raise accumulate: the batch is then computed in more parts; or lower batch or size, or set "
             "precision to bf16-mixed",

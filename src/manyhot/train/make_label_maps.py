@@ -1,4 +1,4 @@
-"""Making label maps: the classifier of a network at each place of its last grid."""
+"""Make label maps of images: the classifier of a network, applied at each place of its last grid."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources.base import Source
 from manyhot.train.batches import decoders
-from manyhot.train.label_maps import Block
+from manyhot.train.label_maps import MapBlock
 
 Skip = Callable[[str, str], None]
-"""Told an image that has no map, and why."""
+"""Called with the id of an image that cannot be read, and the reason."""
 
 
-def label_maps(
+def compute_label_maps(
     network: Network, source: Source, *, k: int = 5, size: int | None = None, batch: int = 32, skip: Skip
-) -> Iterator[Block]:
+) -> Iterator[MapBlock]:
     """Yield the label maps of images.
 
     Each image is resized as a whole, without a crop: the map covers all of it.
@@ -41,7 +41,7 @@ def label_maps(
         Side of the images in pixels; by default the network's own.
     batch : int
     skip : callable
-        Told the id of an image that cannot be read, and why.
+        Called with the id of an image that cannot be read, and the reason.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def label_maps(
                 names, images = zip(*kept, strict=True)
                 best = see(torch.stack(images)).topk(k, dim=1)
                 scores, classes = best.values.half().cpu().numpy(), best.indices.cpu().numpy()
-                yield Block(list(names), scores, classes.astype(np.int32))
+                yield MapBlock(list(names), scores, classes.astype(np.int32))
 
 
 def _items(source: Source) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,4 @@
-"""Networks to train: timm's, with as many outputs as there are classes.
-
-A network in two parts: what keeps its weights, and what is trained from a named layer on.
-"""
+"""Networks to train: timm's, with as many outputs as classes; whole, or from a named layer on (`Stages`)."""
 
 from __future__ import annotations
 
@@ -130,18 +127,18 @@ def _of_model(recipe: Recipe, n: int) -> Start:
     return Start(module, name, {}, network.preprocessing)
 
 
-def _continued(start: Start, found: Trained, recipe: Recipe, classes: ClassList) -> Start:
+def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassList) -> Start:
     """Load what an earlier run trained; a head over other classes begins anew."""
-    if found.architecture != start.architecture:
+    if trained.architecture != start.architecture:
         raise InputError(
             "The weights are of another network.",
             where=recipe.weights,
-            got=found.architecture,
+            got=trained.architecture,
             allowed=start.architecture,
-            do=f"set model to timm/{found.architecture}",
+            do=f"set model to timm/{trained.architecture}",
         )
-    weights, notes = dict(found.weights), start.notes
-    if found.classes.hash != classes.hash:
+    weights, notes = dict(trained.weights), start.notes
+    if trained.classes.hash != classes.hash:
         own = start.module.state_dict()
         head = _head_names(start.module)
         weights = {k: own[k] if k.startswith(head) else v for k, v in weights.items()}
@@ -152,7 +149,7 @@ def _continued(start: Start, found: Trained, recipe: Recipe, classes: ClassList)
         raise InputError(
             "The weights do not fit the network.", where=recipe.weights, got=said(error)
         ) from error
-    size: Any = {} if recipe.size else {k: tuple(found.preprocessing[k]) for k in ("size", "scale")}
+    size: Any = {} if recipe.size else {k: tuple(trained.preprocessing[k]) for k in ("size", "scale")}
     return replace(start, preprocessing=replace(start.preprocessing, **size), notes=notes)
 
 

@@ -19,7 +19,7 @@ Sample = tuple[int, Opener]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """How batches are cut and dealt to processes.
 
     A batch has `batch` places; place p is of lane ``p % lanes``, and of the process whose rank is
@@ -59,7 +59,7 @@ class Plan:
         return self.lanes // self.world
 
 
-def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int = 1) -> Plan:
+def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int = 1) -> BatchPlan:
     """Return how batches are cut.
 
     Raises
@@ -84,10 +84,10 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
             allowed=f"{allowed} processes",
             do="start as many with torchrun, or set batch and lanes to multiples of them",
         )
-    return Plan(batch, fitting, seed, n, rank, world)
+    return BatchPlan(batch, fitting, seed, n, rank, world)
 
 
-class Order(Protocol):
+class ImageOrder(Protocol):
     """Images of a training set."""
 
     @property
@@ -100,7 +100,7 @@ class Order(Protocol):
         """How many there are."""
         ...
 
-    def batches(self, plan: Plan, epoch: int, first: int) -> Iterator[list[Sample]]:
+    def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
         """Yield the images of this process in each batch of an epoch, from a step on."""
         ...
 
@@ -128,7 +128,7 @@ class Everything:
         """How many images there are."""
         return len(self.openers)
 
-    def batches(self, plan: Plan, epoch: int, first: int) -> Iterator[list[Sample]]:
+    def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
         """Yield the images of this process in each batch."""
         order = np.random.default_rng([plan.seed, epoch]).permutation(self.n)
         for step in range(first, plan.steps):
@@ -147,7 +147,7 @@ class Shards:
     ----------
     source : Source
     rows : Mapping of str to int
-        The row of each image that is wanted, by its id.
+        The row of each image to train on, by its id.
     buffer : int
         Images that are shuffled at a time.
     """
@@ -159,10 +159,10 @@ class Shards:
 
     @property
     def n(self) -> int:
-        """How many images are wanted."""
+        """How many images there are to train on."""
         return len(self.rows)
 
-    def batches(self, plan: Plan, epoch: int, first: int) -> Iterator[list[Sample]]:
+    def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
         """Yield the images of this process in each batch; what comes before is passed over unread."""
         shards = _shards(self.source.parts)
         if len(shards) < plan.lanes:
@@ -179,11 +179,13 @@ class Shards:
         for _ in range(first, plan.steps):
             yield [next(lane) for _ in range(each) for lane in lanes]
 
-    def _lane(self, plan: Plan, epoch: int, lane: int, shards: Sequence[Sequence[Part]]) -> Iterator[Sample]:
+    def _lane(
+        self, plan: BatchPlan, epoch: int, lane: int, shards: Sequence[Sequence[Part]]
+    ) -> Iterator[Sample]:
         for again in itertools.count():
             deal = np.random.default_rng([plan.seed, epoch, again]).permutation(len(shards))
             own = [part for shard in deal[lane :: plan.lanes] for part in shards[shard]]
-            images = shuffled(self._wanted(own), self.buffer, [plan.seed, epoch, again, lane])
+            images = shuffled(self._labelled(own), self.buffer, [plan.seed, epoch, again, lane])
             found = next(images, None)
             if found is None and again == len(shards):
                 raise none_found(self.source.uri, self.rows)
@@ -191,7 +193,7 @@ class Shards:
                 yield found
                 yield from images
 
-    def _wanted(self, parts: Sequence[Part]) -> Iterator[Sample]:
+    def _labelled(self, parts: Sequence[Part]) -> Iterator[Sample]:
         for part in parts:
             for item, opener in part.items():
                 if (row := self.rows.get(item.image_id)) is not None:

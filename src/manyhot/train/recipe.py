@@ -1,6 +1,6 @@
-"""What a run of training is told: each setting with its default, read from TOML and checked at once.
+"""The recipe of a training run: each setting with its default, read from TOML and checked at once.
 
-Words that recipes are written in; importing them needs no PyTorch.
+Importing it needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEACH = (*LISTED, "maps")
 """What is taught: what labels tell of the image, or what a label map tells of the crop."""
 
 
-WORDS: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "teach": TEACH,
     "not_asked": NOT_ASKED,
     "empty": ("skip", "no"),
@@ -39,7 +39,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "order": ("auto", "all", "shards"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
-"""Settings that take one of some words."""
+"""Settings that take one of a few values."""
 
 
 MAGNITUDES = 30
@@ -78,13 +78,13 @@ class Recipe:
         The first part of the network that is trained, such as ``blocks.6``; what comes before keeps its
         weights. Empty: all.
     teach : str
-        One of `manyhot.train.TEACH`: the original label, the label set, soft labels, or a label map.
+        One of `TEACH`: the original label, the label set, soft labels, or a label map.
     maps : str
         The file of label maps to teach; see `manyhot.train.label_maps`.
     loss : str
         A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
     not_asked : str
-        One of `manyhot.train.NOT_ASKED`.
+        One of `NOT_ASKED`.
     empty : str
         What images are without a class: ``skip``, or ``no`` for all classes.
     epochs : int
@@ -178,7 +178,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for what, allowed in WORDS.items():
+        for what, allowed in CHOICES.items():
             if getattr(self, what) not in allowed:
                 near = difflib.get_close_matches(str(getattr(self, what)), allowed, n=1)
                 raise InputError(
@@ -224,8 +224,8 @@ class Recipe:
         """The loss, where the recipe names none the usual one."""
         return self.loss or ("bce" if self.teach == "sets" else "softmax")
 
-    def told(self) -> dict[str, Any]:
-        """Return what files tell of the run."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings by name."""
         return dataclasses.asdict(self)
 
 
@@ -249,21 +249,21 @@ def recipe_of(settings: Mapping[str, Any], where: object = None) -> Recipe:
                 do=f"did you mean {' or '.join(near)}?" if near else None,
             )
         default = fields[name].default
-        wanted = type(default) if default is not None else int
-        if not _fits(value, wanted, default is None):
+        kind = type(default) if default is not None else int
+        if not _fits(value, kind, default is None):
             raise InputError(
                 f"The setting {name!r} is of another type.",
                 where=where,
                 got=repr(value),
-                allowed=wanted.__name__,
+                allowed=kind.__name__,
             )
     return Recipe(**settings)
 
 
-def _fits(value: Any, wanted: type, none: bool) -> bool:
+def _fits(value: Any, kind: type, none: bool) -> bool:
     if isinstance(value, bool) or value is None:
         return value is None and none
-    return isinstance(value, (int, float) if wanted is float else wanted)
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,19 +1,21 @@
-"""Which images are held out."""
+"""Which images are held out, and the labels of both parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.writing import PathLike
 
 
-class HeldBy(NamedTuple):
+class HeldOut(NamedTuple):
     """Which images are held out: by a table, or so many by chance."""
 
     test: Mapping[str, bool] | None
@@ -27,8 +29,8 @@ class HeldBy(NamedTuple):
         return np.random.default_rng([self.seed, len(ids)]).random(len(ids)) < self.share
 
 
-def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldBy:
-    """Return what a table of splits says, or else so many by chance.
+def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
+    """Return the images that a table of splits holds out, or else a share by chance.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldBy:
     if not 0 < share < 1:
         raise InputError("held_out is a share.", got=share, allowed="above 0, below 1")
     if path is None:
-        return HeldBy(None, share, seed)
+        return HeldOut(None, share, seed)
     import polars as pl
 
     file = Path(path)
@@ -62,4 +64,27 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldBy:
             got=", ".join(sorted({str(s) for s in rows["split"].unique()})),
             allowed="a split called test",
         )
-    return HeldBy(test, share, seed)
+    return HeldOut(test, share, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitLabels:
+    """Label sets and original labels of images to fit on and of images held out.
+
+    Attributes
+    ----------
+    names : sequence of str, length n
+        The ids of the images.
+    state : ndarray of uint8, shape (n, C)
+    label : ndarray of int, shape (n,)
+        The original label, or `NO_LABEL`.
+    held : ndarray of bool, shape (n,)
+        Which are held out.
+    classes : ClassList
+    """
+
+    names: Sequence[str]
+    state: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.integer]
+    held: npt.NDArray[np.bool_]
+    classes: ClassList

@@ -18,7 +18,7 @@ from manyhot.train.recipe import LISTED, NOT_ASKED
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class Targets:
     """What the logits of a batch of n images are compared with.
 
     Attributes
@@ -42,8 +42,8 @@ class Wanted:
     epoch: int = 0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def mixed(self, order: Tensor, share: Tensor) -> Wanted:
-        """Return what is wanted of images that were mixed with others of the batch.
+    def mixed(self, order: Tensor, share: Tensor) -> Targets:
+        """Return the targets of images that were mixed with others of the batch.
 
         A class of both images is there; one of a single image is there to its share. Where one of two images
         does not know a class, the other's word counts, to its share: the loss of a mixed image is that of
@@ -63,7 +63,7 @@ class Wanted:
         p = own * self.weight * self.p + (1 - own) * (self.weight * self.p)[order]
         return replace(self, p=p / weight.clamp(min=1e-12), weight=weight)
 
-    def to(self, device: Any) -> Wanted:
+    def to(self, device: Any) -> Targets:
         """Return the same on another device; the memory stays where it is."""
         weight = None if self.weight is None else self.weight.to(device)
         return replace(self, p=self.p.to(device), rows=self.rows.to(device), weight=weight)
@@ -82,7 +82,7 @@ class Teacher:
         Image i has the entries ``indptr[i]`` to ``indptr[i + 1]``.
     classes : torch.Tensor of int64, shape (m,)
     p, weight : torch.Tensor of float32, shape (m,)
-        Of the entries, as in `Wanted`.
+        Of the entries, as in `Targets`.
     elsewhere : float
         The weight of classes without an entry; their `p` is 0.
     """
@@ -110,8 +110,8 @@ class Teacher:
         *,
         boxes: Tensor | None = None,
         mirrored: Tensor | None = None,
-    ) -> Wanted:
-        """Return what is wanted of some images, by their rows, a tensor of int64 of shape (n,).
+    ) -> Targets:
+        """Return the targets of some images, by their rows, a tensor of int64 of shape (n,).
 
         Where they were cut, and whether they were mirrored, is the same to all; see `label_maps`.
         """
@@ -127,7 +127,7 @@ class Teacher:
         if self.masks:
             weight = torch.full(shape, self.elsewhere)
             weight.numpy()[cells] = self.weight.numpy()[entry]
-        return Wanted(p, weight, rows, epoch, memory or {})
+        return Targets(p, weight, rows, epoch, memory or {})
 
 
 def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: str = "no") -> Teacher:

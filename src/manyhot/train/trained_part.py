@@ -1,7 +1,4 @@
-"""The trained part of a network, what it is fed with, and how the whole is judged.
-
-How good a network is on images that it is not trained on, after each epoch.
-"""
+"""The trained part of a network, what it is fed with, and how the whole is judged after each epoch."""
 
 from __future__ import annotations
 
@@ -21,60 +18,61 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.predict.sources import Opener
 from manyhot.train.batches import Loader, View, Views, decoders, memory_share
-from manyhot.train.inputs import FeatureFeed, Feed, ImageFeed, Normalise, as_input, computed, key_of
+from manyhot.train.feeds import FeatureFeed, ImageFeed, InputFeed, Normalise, as_input, computed, key_of
 from manyhot.train.networks import Stages, Start, stages_of
-from manyhot.train.order import Everything, Order, plan_of
+from manyhot.train.order import Everything, ImageOrder, plan_of
 from manyhot.train.processes import summed
 from manyhot.train.recipe import Recipe
 
-_JUDGED = 128
-"""Images that are judged at once."""
+EPOCH_METRICS = ("top1", "real1", "map_macro")
+"""What is measured after each epoch, and the metric of the recipe's ``best`` if it is none of these."""
 
+_VALIDATION_BATCH = 128  # Images that are judged at once.
 
-Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+ValidationLogits = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Logits of shape (n, C), and which images could be decoded."""
 
 
-class Judge(Protocol):
+class Validator(Protocol):
     """Computes the logits of the images to judge by."""
 
-    def __call__(self, module: Any) -> Judged:
+    def __call__(self, module: Any) -> ValidationLogits:
         """Return those of a network."""
         ...
 
 
 @dataclass(eq=False)
-class Parts:
-    """What is trained on what.
+class TrainingParts:
+    """The part of a network that is trained, and its input.
 
     Attributes
     ----------
     stages : Stages
     trained : torch.nn.Module
         The network, or its part from a layer on.
-    feed : Feed
+    feed : InputFeed
     skipped : Mapping of int to str
         Why images were left out, by row; it grows while the run is at work.
-    judge : Judge, optional
+    validator : Validator, optional
     note : str
-        What there is to tell of it.
+        For the log; empty for none.
     """
 
     stages: Stages
     trained: Any
-    feed: Feed
+    feed: InputFeed
     skipped: Mapping[int, str]
-    judge: Judge | None
+    validator: Validator | None
     note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """What parts are made of.
+class PartInputs:
+    """What the trained part and its feed are made of.
 
     Attributes
     ----------
-    order : Order
+    order : ImageOrder
     recipe : Recipe
     start : Start
     fabric : lightning_fabric.Fabric
@@ -83,18 +81,18 @@ class Given:
         The folder of features.
     ids : sequence of str
         What images are called, by row.
-    tell : callable
+    on_progress : callable
         Called with the number of images whose features are there, and of all.
     """
 
-    order: Order
+    order: ImageOrder
     recipe: Recipe
     start: Start
     fabric: Any
     validation: Validation | None
     features: Path
     ids: Sequence[str]
-    tell: Any
+    on_progress: Any
 
     def plan(self, n: int) -> Any:
         """Return how batches of n images are cut."""
@@ -102,7 +100,7 @@ class Given:
         return plan_of(recipe.batch, recipe.lanes, recipe.seed, n, fabric.global_rank, fabric.world_size)
 
 
-def parts_of(given: Given) -> Parts:
+def parts_of(inputs: PartInputs) -> TrainingParts:
     """Return the part of a network that is trained, and what it is fed with.
 
     From features where the first trained layer is named and images are not changed but mirrored: what comes
@@ -113,75 +111,77 @@ def parts_of(given: Given) -> Parts:
     InputError
         The network has no such layer, or there are too few images.
     """
-    recipe, module = given.recipe, given.start.module
-    module.to(given.fabric.device, memory_format=torch.channels_last)
+    recipe, module = inputs.recipe, inputs.start.module
+    module.to(inputs.fabric.device, memory_format=torch.channels_last)
     stages = stages_of(module, recipe.trained_from)
     stages.freeze()
     stages.train()
     still = not (recipe.augment == "crop" or recipe.alters or recipe.mixup or recipe.cutmix)
-    if not recipe.trained_from or not still or not isinstance(given.order, Everything):
-        return _of_images(given, stages)
+    if not recipe.trained_from or not still or not isinstance(inputs.order, Everything):
+        return _of_images(inputs, stages)
     rest = stages.rest()
     if rest is None:
         note = (
             f"the network cannot be cut at {recipe.trained_from}: what comes before is computed in each step"
         )
-        return replace(_of_images(given, stages), note=note)
-    return _of_features(given, given.order, stages, rest)
+        return replace(_of_images(inputs, stages), note=note)
+    return _of_features(inputs, inputs.order, stages, rest)
 
 
-def _of_images(given: Given, stages: Stages) -> Parts:
-    start, recipe = given.start, given.recipe
+def _of_images(inputs: PartInputs, stages: Stages) -> TrainingParts:
+    start, recipe = inputs.start, inputs.recipe
     views = Views(recipe, start.preprocessing, memory_share())
-    normalise = Normalise(start.preprocessing, given.fabric.device)
-    pinned = given.fabric.device.type == "cuda"
-    loader = Loader(given.order, given.plan(given.order.n), views, given.ids.__getitem__, pinned)
+    normalise = Normalise(start.preprocessing, inputs.fabric.device)
+    pinned = inputs.fabric.device.type == "cuda"
+    loader = Loader(inputs.order, inputs.plan(inputs.order.n), views, inputs.ids.__getitem__, pinned)
     feed = ImageFeed(loader, recipe, normalise)
-    judge = None if given.validation is None else _ImageJudge(given, given.validation)
-    return Parts(stages, stages.module, feed, views.skipped, judge)
+    validator = None if inputs.validation is None else _ImageValidator(inputs, inputs.validation)
+    return TrainingParts(stages, stages.module, feed, views.skipped, validator)
 
 
-def _of_features(given: Given, order: Everything, stages: Stages, rest: Any) -> Parts:
-    views = 2 if given.recipe.augment == "mirror" else 1
-    normalise = Normalise(given.start.preprocessing, given.fabric.device)
-    features, reasons = _features(given, stages, normalise, order.openers, order.key, views)
+def _of_features(inputs: PartInputs, order: Everything, stages: Stages, rest: Any) -> TrainingParts:
+    views = 2 if inputs.recipe.augment == "mirror" else 1
+    normalise = Normalise(inputs.start.preprocessing, inputs.fabric.device)
+    features, reasons = _features(inputs, stages, normalise, order.openers, order.key, views)
     good = np.flatnonzero([not why for why in reasons])
     if not len(good):
         raise InputError(
             "None of the images can be decoded.",
-            got=f"{given.ids[order.rows[0]]}: {reasons[0]}",
+            got=f"{inputs.ids[order.rows[0]]}: {reasons[0]}",
             do="look at the source: are these images?",
         )
-    feed = FeatureFeed(features, np.array(order.rows), good, given.plan(len(good)), given.fabric.device)
+    feed = FeatureFeed(features, np.array(order.rows), good, inputs.plan(len(good)), inputs.fabric.device)
     skipped = {order.rows[i]: why for i, why in enumerate(reasons) if why}
-    judge = None
-    if given.validation is not None:
-        seen, why_not = _features(given, stages, normalise, given.validation.openers, given.validation.key, 1)
-        judge = _FeatureJudge(given, seen, np.array([not why for why in why_not]))
-    return Parts(stages, rest, feed, skipped, judge)
+    validator = None
+    if inputs.validation is not None:
+        seen, why_not = _features(
+            inputs, stages, normalise, inputs.validation.openers, inputs.validation.key, 1
+        )
+        validator = _FeatureValidator(inputs, seen, np.array([not why for why in why_not]))
+    return TrainingParts(stages, rest, feed, skipped, validator)
 
 
 def _features(
-    given: Given, stages: Stages, normalise: Normalise, openers: Sequence[Opener], data: str, views: int
+    inputs: PartInputs, stages: Stages, normalise: Normalise, openers: Sequence[Opener], data: str, views: int
 ) -> tuple[npt.NDArray[Any], list[str]]:
     """Return features of images, computed by the first process."""
-    fabric, preprocessing, recipe = given.fabric, given.start.preprocessing, given.recipe
+    fabric, preprocessing, recipe = inputs.fabric, inputs.start.preprocessing, inputs.recipe
     half = recipe.precision != "32-true"
     key = key_of(stages.before(), recipe.trained_from, preprocessing, views, half, data)
-    path = given.features / key
+    path = inputs.features / key
 
     def compute(images: Tensor) -> Tensor:
         with torch.inference_mode(), fabric.autocast():
             return stages.features(normalise(images))
 
-    def tell(done: int) -> None:
-        given.tell(done, len(openers))
+    def on_progress(done: int) -> None:
+        inputs.on_progress(done, len(openers))
 
     stages.module.eval()
     if fabric.is_global_zero:
-        computed(openers, preprocessing, compute, path, views, half, tell)
+        computed(openers, preprocessing, compute, path, views, half, on_progress)
     fabric.barrier()
-    found = computed(openers, preprocessing, compute, path, views, half, tell)
+    found = computed(openers, preprocessing, compute, path, views, half, on_progress)
     stages.train()
     return found
 
@@ -193,23 +193,23 @@ def _whole(fabric: Any, own: npt.NDArray[np.int64], logits: Tensor, n: int) -> A
     return summed(fabric, found).cpu().numpy()
 
 
-class _ImageJudge:
+class _ImageValidator:
     """Each process judges its own images; small ones are decoded once."""
 
-    def __init__(self, given: Given, validation: Validation) -> None:
-        self.fabric, self.validation = given.fabric, validation
-        self.normalise = Normalise(given.start.preprocessing, given.fabric.device)
-        self.views = Views(given.recipe.unaltered(), given.start.preprocessing, memory_share() // 4)
-        self.nothing = torch.zeros((3, *given.start.preprocessing.size), dtype=torch.uint8)
+    def __init__(self, inputs: PartInputs, validation: Validation) -> None:
+        self.fabric, self.validation = inputs.fabric, validation
+        self.normalise = Normalise(inputs.start.preprocessing, inputs.fabric.device)
+        self.views = Views(inputs.recipe.unaltered(), inputs.start.preprocessing, memory_share() // 4)
+        self.nothing = torch.zeros((3, *inputs.start.preprocessing.size), dtype=torch.uint8)
 
-    def __call__(self, module: Any) -> Judged:
+    def __call__(self, module: Any) -> ValidationLogits:
         n = len(self.validation.openers)
         own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
         module.eval()
         with torch.inference_mode(), decoders(self.fabric.world_size) as pool:
             parts = [
-                self._logits(module, pool, own[start : start + _JUDGED])
-                for start in range(0, len(own), _JUDGED)
+                self._logits(module, pool, own[start : start + _VALIDATION_BATCH])
+                for start in range(0, len(own), _VALIDATION_BATCH)
             ]
         found = _whole(self.fabric, own, torch.cat(parts), n)
         return found[:, 1:], found[:, 0] > 0
@@ -227,14 +227,14 @@ class _ImageJudge:
         return torch.cat([good, logits], 1)
 
 
-class _FeatureJudge:
+class _FeatureValidator:
     """Judges by features that are there."""
 
-    def __init__(self, given: Given, features: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
-        self.fabric, self.first = given.fabric, given.recipe.trained_from
+    def __init__(self, inputs: PartInputs, features: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
+        self.fabric, self.first = inputs.fabric, inputs.recipe.trained_from
         self.features, self.good = features, good
 
-    def __call__(self, module: Any) -> Judged:
+    def __call__(self, module: Any) -> ValidationLogits:
         n = len(self.features)
         own = np.arange(n)[self.fabric.global_rank :: self.fabric.world_size]
         module.eval()
@@ -242,14 +242,12 @@ class _FeatureJudge:
         rest.eval()
         with torch.inference_mode(), self.fabric.autocast():
             parts = [
-                rest(as_input(self.features[own[start : start + _JUDGED], 0], self.fabric.device)).float()
-                for start in range(0, len(own), _JUDGED)
+                rest(
+                    as_input(self.features[own[start : start + _VALIDATION_BATCH], 0], self.fabric.device)
+                ).float()
+                for start in range(0, len(own), _VALIDATION_BATCH)
             ]
         return _whole(self.fabric, own, torch.cat(parts), n), self.good
-
-
-METRICS = ("top1", "real1", "map_macro")
-"""What is measured after each epoch, and the metric of the recipe's ``best`` if it is none of these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +276,7 @@ class Validation:
         """
         rows = np.flatnonzero(good)
         case = Case.from_scores(self.labels.take(rows), logits[rows], kind="logit")
-        names = METRICS if best in ("", *METRICS) else (*METRICS, best)
+        names = EPOCH_METRICS if best in ("", *EPOCH_METRICS) else (*EPOCH_METRICS, best)
         return {name: float(registry.get("metric", name)(case).value()) for name in names}
 
 

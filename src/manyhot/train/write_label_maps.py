@@ -56,8 +56,8 @@ def label_map_files(
     InputError
         The file is called otherwise, the network has no grid before its classifier, or no image can be read.
     """
-    from manyhot.train.label_maps import Block, write_maps
-    from manyhot.train.make_label_maps import label_maps
+    from manyhot.train.label_maps import MapBlock, write_maps
+    from manyhot.train.make_label_maps import compute_label_maps
 
     out = Path(out)
     if out.suffix != ".arrow":
@@ -69,9 +69,14 @@ def label_map_files(
     skipped: list[tuple[str, str]] = []
     n = 0
 
-    def counted() -> Iterator[Block]:
+    def skip(*image: str) -> None:
+        skipped.append((image[0], image[1]))
+
+    def counted() -> Iterator[MapBlock]:
         nonlocal n
-        for block in label_maps(network, images, k=k, size=size, skip=lambda *told: skipped.append(told)):
+        for block in compute_label_maps(
+            network, images, k=k, size=size, skip=lambda *told: skipped.append(told)
+        ):
             n += len(block.image_ids)
             if progress:
                 progress("mapping", n, max(total, n))

@@ -13,7 +13,7 @@ from manyhot.errors import InputError, UnknownNameError  # noqa: E402
 from manyhot.registry import Entry  # noqa: E402
 from manyhot.testing.losses import check_loss  # noqa: E402
 from manyhot.train.losses import loss_of, made_memory  # noqa: E402
-from manyhot.train.targets import Teacher, Wanted  # noqa: E402
+from manyhot.train.targets import Targets, Teacher  # noqa: E402
 
 N, C = 7, 4
 OPTIONS = {
@@ -48,8 +48,8 @@ def case(request):
     return 2 * rng.normal(size=(N, C)), p, weight, request.param == "masked"
 
 
-def wanted_of(p, weight, masked, epoch=0, memory=None):
-    return Wanted(
+def targets_of(p, weight, masked, epoch=0, memory=None):
+    return Targets(
         torch.tensor(p), torch.tensor(weight) if masked else None, torch.arange(len(p)), epoch, memory or {}
     )
 
@@ -57,7 +57,7 @@ def wanted_of(p, weight, masked, epoch=0, memory=None):
 def loss_value(spec, case, epoch=0, memory=None):
     z, p, weight, masked = case
     logits = torch.tensor(z, requires_grad=True)
-    value = loss_of(spec)(logits, wanted_of(p, weight, masked, epoch, memory))
+    value = loss_of(spec)(logits, targets_of(p, weight, masked, epoch, memory))
     value.backward()
     return value.item(), logits.grad.numpy()
 
@@ -106,10 +106,10 @@ def test_softmax(case, smoothing):
 
 def test_softmax_of_single_labels_is_cross_entropy():
     z, label = torch.randn(9, C), torch.randint(C, (9,))
-    wanted = Wanted(torch.eye(C)[label], None, torch.arange(9))
+    targets = Targets(torch.eye(C)[label], None, torch.arange(9))
     for smoothing in (0.0, 0.2):
         expected = torch.nn.functional.cross_entropy(z, label, label_smoothing=smoothing)
-        assert torch.allclose(loss_of(f"softmax(smoothing={smoothing})")(z, wanted), expected)
+        assert torch.allclose(loss_of(f"softmax(smoothing={smoothing})")(z, targets), expected)
 
 
 @pytest.mark.parametrize("spec", ["bce", "an"])
@@ -264,8 +264,8 @@ def test_asymmetric(case, neg, pos, shift):
 def test_memory_is_of_the_rows_of_a_batch():
     """Images 4 and 1 of five: the others are not remembered anything of."""
     memory = {"flipped": torch.zeros(5, 2, dtype=torch.bool)}
-    wanted = Wanted(torch.zeros(2, 2), None, torch.tensor([4, 1]), 1, memory)
-    loss_of("ll_cp(delta=0.25)")(torch.tensor([[0.0, 3.0], [1.0, 0.0]]), wanted)
+    targets = Targets(torch.zeros(2, 2), None, torch.tensor([4, 1]), 1, memory)
+    loss_of("ll_cp(delta=0.25)")(torch.tensor([[0.0, 3.0], [1.0, 0.0]]), targets)
     assert memory["flipped"].nonzero().tolist() == [[4, 1]]
 
 
@@ -274,10 +274,10 @@ def test_half_precision_is_left_before_sums():
     p = (torch.rand(4, 1000) < 0.01).float()
     for name in registry.names("loss"):
         taught = Teacher(1000, torch.zeros(5).long(), *3 * [torch.zeros(0).long()], 1.0)
-        wanted = Wanted(p, None, torch.arange(4), 0, made_memory(loss_of(name), taught, 0))
-        value = loss_of(name)(z.bfloat16(), wanted)
+        targets = Targets(p, None, torch.arange(4), 0, made_memory(loss_of(name), taught, 0))
+        value = loss_of(name)(z.bfloat16(), targets)
         assert value.dtype == torch.float32
-        assert torch.equal(value, loss_of(name)(z.bfloat16().float(), wanted))
+        assert torch.equal(value, loss_of(name)(z.bfloat16().float(), targets))
 
 
 # Properties of all.
@@ -356,7 +356,7 @@ def test_options_out_of_range(spec, message):
 
 
 def test_a_needed_option_is_asked_for(monkeypatch):
-    def needy(logits, wanted, *, rate):
+    def needy(logits, targets, *, rate):
         """A loss."""
         return logits.mean() * rate
 

@@ -10,7 +10,7 @@ pytest.importorskip("timm")
 import trainings
 from manyhot import registry
 from manyhot.errors import InputError
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 
 
 @pytest.fixture(scope="module")

@@ -5,60 +5,61 @@ import pytest
 
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.core.shortcuts import BalancePlan, Estimated
-from manyhot.train.mitigate.measure import Measured
-from manyhot.train.mitigate.treatment import Added, Known, told
+from manyhot.core.shortcuts import Estimated, Plan
+from manyhot.train.mitigate.held_out import HeldOutMetric
+from manyhot.train.mitigate.treatment import Added, MitigationLabels, treatment_note
 
 HORSE, PERSON, DOG = range(3)
 PAIR = (HORSE, PERSON)
 
 
 @pytest.fixture
-def known():
+def labels():
     """Three horses with a person, labelled as either or as a dog beside; a dog; a horse held out."""
     state = np.array(
         [[YES, YES, NO], [YES, YES, NO], [YES, YES, YES], [NO, NO, YES], [YES, YES, NO]], np.uint8
     )
     label = np.array([HORSE, PERSON, DOG, NO_LABEL, HORSE])
     held = np.array([False, False, False, False, True])
-    return Known(list("abcde"), state, label, held, from_keys(("horse", "person", "dog")))
+    return MitigationLabels(list("abcde"), state, label, held, from_keys(("horse", "person", "dog")))
 
 
 def added(main, gone):
     return Added(np.arange(4), np.zeros((4, 1)), 1.0, main, gone)
 
 
-def test_where_the_labelled_class_is_gone_the_other_of_the_pair_is_left(known):
-    assert known.relabelled(added(True, PERSON), PAIR).tolist() == [HORSE, HORSE, DOG, NO_LABEL]
-    assert known.relabelled(added(False, HORSE), PAIR).tolist() == [PERSON, PERSON, DOG, NO_LABEL]
-    assert known.relabelled(added(True, NO_LABEL), PAIR).tolist() == [HORSE, PERSON, DOG, NO_LABEL]
+def test_where_the_labelled_class_is_gone_the_other_of_the_pair_is_left(labels):
+    assert labels.relabelled(added(True, PERSON), PAIR).tolist() == [HORSE, HORSE, DOG, NO_LABEL]
+    assert labels.relabelled(added(False, HORSE), PAIR).tolist() == [PERSON, PERSON, DOG, NO_LABEL]
+    assert labels.relabelled(added(True, NO_LABEL), PAIR).tolist() == [HORSE, PERSON, DOG, NO_LABEL]
 
 
-def test_the_main_class_of_altered_images(known):
+def test_the_main_class_of_altered_images(labels):
     without = [added(True, PERSON), added(False, HORSE)]
-    sets = known.states(without, PAIR, sets=True).tolist()
+    sets = labels.states(without, PAIR, sets=True).tolist()
     assert sets == [YES, YES, YES, NO] + [YES] * 4 + [NO] * 4
-    single = known.states(without, PAIR, sets=False).tolist()
+    single = labels.states(without, PAIR, sets=False).tolist()
     assert single == [YES, NO, NO, UNCLEAR, YES, YES, NO, UNCLEAR, NO, NO, NO, UNCLEAR]
 
 
-def test_images_that_are_held_out_are_not_counted(known):
-    assert known.plan(PAIR, capped=True).before == 1.0
-    assert known.both(PAIR).tolist() == [True, True, True, False, True]
-    assert known.neither(PAIR).tolist() == [False, False, False, True, False]
-    assert len(known.held_out(0, 0).label) == 1
+def test_images_that_are_held_out_are_not_counted(labels):
+    assert labels.plan(PAIR, capped=True).before == 1.0
+    assert labels.both(PAIR).tolist() == [True, True, True, False, True]
+    assert labels.neither(PAIR).tolist() == [False, False, False, True, False]
+    assert len(labels.held_out(0, 0).label) == 1
 
 
 def test_what_is_told():
-    names, plan = ("horse", "person"), BalancePlan(False, 20.0, 31.6, 0.25, 0.125)
+    names, plan = ("horse", "person"), Plan(False, 20.0, 31.6, 0.25, 0.125)
     assert (
-        told(names, plan, []) == "horse:person, +0.250 more often beside it than elsewhere: nothing was added"
+        treatment_note(names, plan, [])
+        == "horse:person, +0.250 more often beside it than elsewhere: nothing was added"
     )
-    assert told(names, plan, [added(True, PERSON)]) == (
+    assert treatment_note(names, plan, [added(True, PERSON)]) == (
         "horse:person, +0.250 more often beside it than elsewhere; 4 altered images count as 20; "
         "the other kind cannot be made"
     )
-    assert told(names, plan, [added(True, PERSON), added(False, HORSE)]) == (
+    assert treatment_note(names, plan, [added(True, PERSON), added(False, HORSE)]) == (
         "horse:person, +0.250 more often beside it than elsewhere; 4 and 4 altered images (without it first) "
         "count as 20 each, which leaves +0.125; 32 would leave 0"
     )
@@ -67,5 +68,5 @@ def test_what_is_told():
 def test_where_no_image_changes_the_change_has_an_interval_all_the_same():
     """Newcombe's for 0 of 10 and 0 of 10 is Wilson's upper end of 0 of 10 on either side: 0.278."""
     hits = np.zeros(10, bool)
-    one = Measured(Estimated(0.0, 0.0, 0.28, 10), np.zeros(5), hits)
+    one = HeldOutMetric(Estimated(0.0, 0.0, 0.28, 10), np.zeros(5), hits)
     assert one.less(one) == pytest.approx((0, -0.2775, 0.2775), abs=1e-4)

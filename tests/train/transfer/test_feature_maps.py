@@ -9,9 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.predict.network import Network, Preprocessing
-from manyhot.train.transfer.feature_maps import Backbone, Cached, Live, Pyramid, compute_maps
+from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, Pyramid, compute_maps
+from manyhot.train.transfer.methods import DetectionSettings, ShotSettings, settings_of
 from manyhot.train.transfer.neighbours import draw_shots, knn_scores
-from manyhot.train.transfer.settings import Detection, Shots, settings_of
 
 RNG = np.random.default_rng(0)
 
@@ -87,7 +87,7 @@ def test_maps_are_those_of_the_layers_told(name, layers, strides):
 def test_another_size_and_whole_images():
     backbone = Backbone(network("test_vit", img_size=64), 96)
     assert backbone.preprocessing(torch.zeros(3, 50, 200, dtype=torch.uint8)).shape == (3, 96, 96)
-    assert backbone.told == "blocks.5 (stride 16), 96 pixels"
+    assert backbone.description == "blocks.5 (stride 16), 96 pixels"
     with torch.inference_mode():
         assert backbone(torch.zeros(1, 3, 96, 96))[0].shape[2:] == (6, 6)
 
@@ -96,8 +96,8 @@ def test_maps_computed_before_are_those_computed_now(tmp_path):
     backbone = Backbone(network("test_resnet", 32)).eval()
     images = torch.randint(0, 256, (35, 3, 32, 32), dtype=torch.uint8)
     both = np.arange(35) % 2 == 0
-    cached = Cached(compute_maps(backbone, iter(images), 35, tmp_path / "maps", both))
-    live = Live(backbone, lambda rows: images[torch.from_numpy(rows)])
+    cached = CachedMaps(compute_maps(backbone, iter(images), 35, tmp_path / "maps", both))
+    live = LiveMaps(backbone, lambda rows: images[torch.from_numpy(rows)])
     rows = np.array([34, 2, 2, 5])
     mirrored = np.array([True, True, False, False])
     with torch.inference_mode():
@@ -119,11 +119,11 @@ def test_a_backbone_without_maps():
 
 
 def test_settings():
-    assert settings_of("few-shot", {"shots": [1, 4]}) == Shots(shots=(1, 4))
-    assert settings_of("few-shot", {"shots": 3, "penalty": 0}) == Shots(shots=(3,), penalty=0)
+    assert settings_of("few-shot", {"shots": [1, 4]}) == ShotSettings(shots=(1, 4))
+    assert settings_of("few-shot", {"shots": 3, "penalty": 0}) == ShotSettings(shots=(3,), penalty=0)
     assert settings_of("detection", {"detector": "retinanet", "lr": 1}).lr == 1
     assert settings_of("fine-tune", {"lr": 1}) == {"lr": 1}
-    assert settings_of("detection", {}) == Detection()
+    assert settings_of("detection", {}) == DetectionSettings()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
-"""Losses: from logits and what is wanted to one number.
+"""Losses: from logits and targets to one number.
 
-A loss is a function ``(logits, wanted, *, options) -> Tensor``: logits of shape (n, C) and `Wanted`, to the
+A loss is a function ``(logits, targets, *, options) -> Tensor``: logits of shape (n, C) and `Targets`, to the
 mean over images and, under a sigmoid, classes. The mean is over n C cells, whatever their weights: so the
 loss of a batch is the mean of those of its halves, and several processes compute what one does.
 
-What is wanted, `p`, lies between 0 and 1: that share of a cell counts as a class that is there, the rest as
+A target `p` lies between 0 and 1: that share of a cell counts as a class that is there, the rest as
 one that is not, or that nobody observed. So each loss takes soft labels and mixed images. A cell of weight 0
 counts for nothing. Everything is computed in single precision at least, from logits, without the 1e-5 that
 most published code adds before it takes logarithms.
 
-What is said at registration:
+Options of ``register``:
 
 ``ends``
     What makes probabilities of the logits: ``softmax`` or ``sigmoid``.
@@ -26,7 +26,7 @@ What is said at registration:
 ``detached``
     Its gradient is, by design, not that of its value.
 
-What losses have in common: numbers of cells, their mean, and what is remembered of images.
+The functions below are what losses share: the mean over cells, their terms, and the memory of images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from torch.nn.functional import softplus
 
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get, missing_options
-from manyhot.train.targets import Teacher, Wanted
+from manyhot.train.targets import Targets, Teacher
 
 
 def loss_of(spec: str) -> Entry:
@@ -69,7 +69,7 @@ def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
     return {} if make is None else make(taught, torch.Generator().manual_seed(seed))
 
 
-def check(name: str, **options: tuple[float, float, float]) -> None:
+def check_options(name: str, **options: tuple[float, float, float]) -> None:
     """Raise an InputError if an option, a value with its least and its largest, is out of range."""
     for option, (value, low, high) in options.items():
         if not low <= value <= high:
@@ -84,9 +84,9 @@ def full(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def mean(each: Tensor, wanted: Wanted) -> Tensor:
+def mean(each: Tensor, targets: Targets) -> Tensor:
     """Return the mean over all cells, those of weight 0 as 0."""
-    return (each if wanted.weight is None else each * wanted.weight).sum() / each.numel()
+    return (each if targets.weight is None else each * targets.weight).sum() / each.numel()
 
 
 def terms(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,21 +103,21 @@ def cross(z: Tensor, p: Tensor) -> Tensor:
     return p * softplus(-z) + (1 - p) * softplus(z)
 
 
-def unobserved(wanted: Wanted) -> Tensor:
+def unobserved(targets: Targets) -> Tensor:
     """Return the cells of classes that were not observed, those of weight 0 aside."""
-    none = wanted.p == 0
-    return none if wanted.weight is None else none & (wanted.weight > 0)
+    none = targets.p == 0
+    return none if targets.weight is None else none & (targets.weight > 0)
 
 
-def remembered(wanted: Wanted, name: str, like: Tensor) -> Tensor:
+def remembered(targets: Targets, name: str, like: Tensor) -> Tensor:
     """Return the memory of the images of a batch, on the device of a tensor."""
-    memory = wanted.memory[name]
-    return memory[wanted.rows.to(memory.device)].to(like.device)
+    memory = targets.memory[name]
+    return memory[targets.rows.to(memory.device)].to(like.device)
 
 
-def remember(wanted: Wanted, name: str, cells: Tensor, values: Tensor) -> None:
+def remember(targets: Targets, name: str, cells: Tensor, values: Tensor) -> None:
     """Write values of some cells, both of shape (n, C), into the memory."""
-    memory = wanted.memory[name]
+    memory = targets.memory[name]
     image, c = cells.nonzero(as_tuple=True)
-    rows = wanted.rows.to(image.device)[image]
+    rows = targets.rows.to(image.device)[image]
     memory[rows.to(memory.device), c.to(memory.device)] = values[image, c].to(memory)

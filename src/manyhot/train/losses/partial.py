@@ -1,6 +1,7 @@
-"""Losses for images of which a single class was observed, or some: what is not observed is unknown.
+"""Losses for images of which one class or some were observed.
 
-Losses that take what is not observed for absent, but for the classes that speak loudest against it.
+Others are unknown (`epr`, `role`, `em`, `em_apl`), or absent but for those with the largest losses (`ll_r`,
+`ll_ct`, `ll_cp`).
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from manyhot.registry import register
-from manyhot.train.losses import check, cross, full, mean, remember, remembered, terms, unobserved
-from manyhot.train.targets import Teacher, Wanted
+from manyhot.train.losses import check_options, cross, full, mean, remember, remembered, terms, unobserved
+from manyhot.train.targets import Targets, Teacher
 
 OBSERVED, ABSENT, UNKNOWN = 0.995, 0.005, 0.6
 """Where ROLE begins to estimate: classes known to be there, known not to be, and at most any other."""
 
 
 @register("loss", "epr", ends="sigmoid", whole_batch=True, regularised=True)
-def expected_positives(logits: Tensor, wanted: Wanted, *, k: float = 1.5) -> Tensor:
+def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
     """Observed classes, and a batch with as many classes an image as are expected.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
         Probabilities of cells of weight 0 are not summed.
     k : float
         Classes that an image is expected to have: 1.5 of VOC's 20 and 2.5 of COCO's 80 in the paper's code.
@@ -35,9 +36,9 @@ def expected_positives(logits: Tensor, wanted: Wanted, *, k: float = 1.5) -> Ten
     ----------
     Cole et al. 2021, arXiv 2106.09708. The square is divided by C², as in its code.
     """
-    check("epr", k=(k, 0, math.inf))
+    check_options("epr", k=(k, 0, math.inf))
     z = full(logits)
-    return mean(wanted.p * softplus(-z), wanted) + _surplus(z, wanted, k)
+    return mean(targets.p * softplus(-z), targets) + _surplus(z, targets, k)
 
 
 def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]:
@@ -61,7 +62,7 @@ def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]
     regularised=True,
     detached=True,
 )
-def role(logits: Tensor, wanted: Wanted, *, k: float = 1.5) -> Tensor:
+def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
     """Network and estimated labels of each image learn from one another, both held to k classes an image.
 
     Its memory, one number for each image and class, is learnt: of ImageNet 5.1 GB, and as much again for each
@@ -70,7 +71,7 @@ def role(logits: Tensor, wanted: Wanted, *, k: float = 1.5) -> Tensor:
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
         Its memory `estimates` are the logits of estimated labels.
     k : float
         As in ``epr``.
@@ -80,22 +81,22 @@ def role(logits: Tensor, wanted: Wanted, *, k: float = 1.5) -> Tensor:
     Cole et al. 2021, Regularised online label estimation, arXiv 2106.09708.
     Its estimates begin where its code has them begin: `OBSERVED`, `ABSENT`, and up to `UNKNOWN` by chance.
     """
-    check("role", k=(k, 0, math.inf))
+    check_options("role", k=(k, 0, math.inf))
     z = full(logits)
-    e = remembered(wanted, "estimates", z).to(z.dtype)
-    seen = wanted.p * (softplus(-z) + softplus(-e))
+    e = remembered(targets, "estimates", z).to(z.dtype)
+    seen = targets.p * (softplus(-z) + softplus(-e))
     each_other = cross(z, e.detach().sigmoid()) + cross(e, z.detach().sigmoid())
-    return (mean(seen + each_other, wanted) + _surplus(z, wanted, k) + _surplus(e, wanted, k)) / 2
+    return (mean(seen + each_other, targets) + _surplus(z, targets, k) + _surplus(e, targets, k)) / 2
 
 
 @register("loss", "em", ends="sigmoid", regularised=True)
-def entropy_maximisation(logits: Tensor, wanted: Wanted, *, alpha: float = 0.1) -> Tensor:
+def entropy_maximisation(logits: Tensor, targets: Targets, *, alpha: float = 0.1) -> Tensor:
     """Observed classes, and for all others as little certainty as possible: their entropy is maximised.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
     alpha : float
         Weight of the entropy: 0.2 for VOC, 0.1 for COCO and NUS-WIDE, 0.01 for CUB in the paper's code.
 
@@ -103,10 +104,10 @@ def entropy_maximisation(logits: Tensor, wanted: Wanted, *, alpha: float = 0.1) 
     ----------
     Zhou et al. 2022, Acknowledging the unknown, arXiv 2203.16219.
     """
-    check("em", alpha=(alpha, 0, math.inf))
+    check_options("em", alpha=(alpha, 0, math.inf))
     there, _ = terms(logits)
-    p = wanted.p.to(there.dtype)
-    return mean(p * there - alpha * (1 - p) * _entropy(logits), wanted)
+    p = targets.p.to(there.dtype)
+    return mean(p * there - alpha * (1 - p) * _entropy(logits), targets)
 
 
 def _no_pseudo_labels(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
@@ -116,7 +117,7 @@ def _no_pseudo_labels(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 @register("loss", "em_apl", ends="sigmoid", memory=_no_pseudo_labels, regularised=True)
 def entropy_and_pseudo_labels(
     logits: Tensor,
-    wanted: Wanted,
+    targets: Targets,
     *,
     alpha: float = 0.1,
     beta: float = 0.2,
@@ -133,7 +134,7 @@ def entropy_and_pseudo_labels(
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
         Its memory `pseudo` are probabilities, −1 where there are none yet.
     alpha, beta : float
         Weights of the entropy and of pseudo-labels: 0.2 and 0.02 for VOC, 0.1 and 0.9 for COCO in the
@@ -150,18 +151,20 @@ def entropy_and_pseudo_labels(
     Zhou et al. 2022, arXiv 2203.16219. There all images are predicted once more after each
     epoch, to rank them; here those of a batch are ranked as they are trained on, which costs nothing.
     """
-    check(
+    check_options(
         "em_apl", alpha=(alpha, 0, math.inf), beta=(beta, 0, math.inf), rate=(rate, 0, 1), most=(most, 0, 1)
     )
     z = full(logits)
-    p = wanted.p.to(z.dtype)
-    pseudo = remembered(wanted, "pseudo", z).to(z.dtype)
-    given = pseudo >= 0
-    otherwise = torch.where(given, beta * cross(z, pseudo), -alpha * _entropy(z))
-    value = mean(p * softplus(-z) + (1 - p) * otherwise, wanted)
-    if wanted.epoch >= start:
-        share = min(most, rate * (wanted.epoch - start + 1))
-        remember(wanted, "pseudo", _least(z.detach(), unobserved(wanted), given, share), z.detach().sigmoid())
+    p = targets.p.to(z.dtype)
+    pseudo = remembered(targets, "pseudo", z).to(z.dtype)
+    labelled = pseudo >= 0
+    otherwise = torch.where(labelled, beta * cross(z, pseudo), -alpha * _entropy(z))
+    value = mean(p * softplus(-z) + (1 - p) * otherwise, targets)
+    if targets.epoch >= start:
+        share = min(most, rate * (targets.epoch - start + 1))
+        remember(
+            targets, "pseudo", _least(z.detach(), unobserved(targets), labelled, share), z.detach().sigmoid()
+        )
     return value
 
 
@@ -176,29 +179,29 @@ def _entropy(logits: Tensor) -> Tensor:
     return q * there + (1 - q) * absent
 
 
-def _surplus(z: Tensor, wanted: Wanted, k: float) -> Tensor:
+def _surplus(z: Tensor, targets: Targets, k: float) -> Tensor:
     """Return ((mean number of classes of an image − k) / C)²."""
-    q = z.sigmoid() if wanted.weight is None else z.sigmoid() * wanted.weight
+    q = z.sigmoid() if targets.weight is None else z.sigmoid() * targets.weight
     return ((q.sum(1).mean() - k) / z.shape[1]) ** 2
 
 
-def _least(z: Tensor, unseen: Tensor, given: Tensor, share: float) -> Tensor:
+def _least(z: Tensor, unseen: Tensor, labelled: Tensor, share: float) -> Tensor:
     """Return the least probable images of each class, as many as are missing from a share of the unseen."""
-    wanted = (share * unseen.sum(0)).floor() - (given & unseen).sum(0)
-    free = unseen & ~given
+    count = (share * unseen.sum(0)).floor() - (labelled & unseen).sum(0)
+    free = unseen & ~labelled
     ranked = z.masked_fill(~free, math.inf).sort(0).values
-    last = ranked.gather(0, (wanted - 1).clamp(min=0).long()[None])
-    return free & (wanted > 0) & (z <= last)
+    last = ranked.gather(0, (count - 1).clamp(min=0).long()[None])
+    return free & (count > 0) & (z <= last)
 
 
 @register("loss", "ll_r", ends="sigmoid", whole_batch=True)
-def large_loss_rejected(logits: Tensor, wanted: Wanted, *, delta: float = 0.002) -> Tensor:
+def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
     """Assume negative without the classes that speak loudest against it: the largest losses are left out.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
         Classes with a `p` of 0 may be left out.
     delta : float
         Share of all cells of a batch by which those left out grow each epoch; none in the first. 0.001 to
@@ -208,17 +211,17 @@ def large_loss_rejected(logits: Tensor, wanted: Wanted, *, delta: float = 0.002)
     ----------
     Kim et al. 2022, Large loss matters, arXiv 2206.03740: LL-R.
     """
-    return mean(_each(logits, wanted) * ~_large("ll_r", logits, wanted, delta, wanted.epoch), wanted)
+    return mean(_each(logits, targets) * ~_large("ll_r", logits, targets, delta, targets.epoch), targets)
 
 
 @register("loss", "ll_ct", ends="sigmoid", whole_batch=True)
-def large_loss_corrected(logits: Tensor, wanted: Wanted, *, delta: float = 0.002) -> Tensor:
+def large_loss_corrected(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
     """Assume negative, but the classes with the largest losses count as there, for this step.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
         Classes with a `p` of 0 may be corrected.
     delta : float
         As in ``ll_r``.
@@ -227,8 +230,8 @@ def large_loss_corrected(logits: Tensor, wanted: Wanted, *, delta: float = 0.002
     ----------
     Kim et al. 2022, arXiv 2206.03740: LL-Ct.
     """
-    large = _large("ll_ct", logits, wanted, delta, wanted.epoch)
-    return mean(torch.where(large, softplus(-full(logits)), _each(logits, wanted)), wanted)
+    large = _large("ll_ct", logits, targets, delta, targets.epoch)
+    return mean(torch.where(large, softplus(-full(logits)), _each(logits, targets)), targets)
 
 
 def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
@@ -236,7 +239,7 @@ def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 
 
 @register("loss", "ll_cp", ends="sigmoid", memory=_nothing_flipped, whole_batch=True)
-def large_loss_flipped(logits: Tensor, wanted: Wanted, *, delta: float = 0.002) -> Tensor:
+def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
     """Assume negative, but the classes with the largest losses count as there, from now on.
 
     The memory is a byte for each image and class: of ImageNet 1.3 GB.
@@ -244,7 +247,7 @@ def large_loss_flipped(logits: Tensor, wanted: Wanted, *, delta: float = 0.002) 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
-    wanted : Wanted
+    targets : Targets
         Classes with a `p` of 0 may be corrected. Its memory `flipped` are those that are.
     delta : float
         Share of all cells of a batch that is corrected each epoch but the first.
@@ -254,22 +257,22 @@ def large_loss_flipped(logits: Tensor, wanted: Wanted, *, delta: float = 0.002) 
     Kim et al. 2022, arXiv 2206.03740: LL-Cp. Its code compares with ``is 'LL-Cp'`` and keeps one
     cell of a batch less than it corrects; here both are the same cells.
     """
-    flipped = remembered(wanted, "flipped", logits)
-    now = Wanted(torch.where(flipped, 1.0, wanted.p), wanted.weight, wanted.rows)
-    large = _large("ll_cp", logits, now, delta, min(wanted.epoch, 1))
-    remember(wanted, "flipped", large, large)
-    return mean(torch.where(large, softplus(-full(logits)), _each(logits, now)), wanted)
+    flipped = remembered(targets, "flipped", logits)
+    now = Targets(torch.where(flipped, 1.0, targets.p), targets.weight, targets.rows)
+    large = _large("ll_cp", logits, now, delta, min(targets.epoch, 1))
+    remember(targets, "flipped", large, large)
+    return mean(torch.where(large, softplus(-full(logits)), _each(logits, now)), targets)
 
 
-def _each(logits: Tensor, wanted: Wanted) -> Tensor:
+def _each(logits: Tensor, targets: Targets) -> Tensor:
     z = full(logits)
-    return cross(z, wanted.p.to(z.dtype))
+    return cross(z, targets.p.to(z.dtype))
 
 
-def _large(name: str, logits: Tensor, wanted: Wanted, delta: float, epoch: int) -> Tensor:
+def _large(name: str, logits: Tensor, targets: Targets, delta: float, epoch: int) -> Tensor:
     """Return the cells not observed whose losses are the largest: `epoch` times `delta` of all cells."""
-    check(name, delta=(delta, 0, 1))
-    unseen = unobserved(wanted)
+    check_options(name, delta=(delta, 0, 1))
+    unseen = unobserved(targets)
     count = min(math.ceil(min(epoch * delta, 1) * unseen.numel()), int(unseen.sum())) if epoch else 0
     chosen = torch.zeros_like(unseen)
     losses = full(logits.detach()).masked_fill(~unseen, -math.inf)  # the larger the logit, the larger

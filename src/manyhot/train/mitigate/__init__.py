@@ -1,4 +1,4 @@
-"""Images and objects in; heads with less of a shortcut, and what they are worth, out."""
+"""Fit heads with less of a shortcut, and judge them: the function of ``manyhot mitigate``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from manyhot.report.listings import Head as listings_Head
 from manyhot.report.listings import Listing
 from manyhot.tables.definitions import FILLS
 from manyhot.tables.sets import States
-from manyhot.train.mitigate.features import Backbone, Images, slug
-from manyhot.train.mitigate.fit import Treat
-from manyhot.train.mitigate.measure import HeldOut, Measured, Mitigation, Rows
-from manyhot.train.mitigate.treatment import Known, Pair, known_of
-from manyhot.train.splits import HeldBy, held_out_of
+from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
+from manyhot.train.mitigate.fit import HeadFitter
+from manyhot.train.mitigate.held_out import HeldOutImages, HeldOutMetric, Mitigation, MitigationRows
+from manyhot.train.mitigate.treatment import MitigationLabels, Pair, states_and_labels
+from manyhot.train.splits import HeldOut, held_out_of
 
 LOSSES = ("softmax", "sigmoid")
 
@@ -110,12 +110,19 @@ def mitigate_files(
     found = read_objects(objects, classes=given, masks=masks)
     known = given or from_keys(found.keys, found.name)
     given_labels = None if labels is None else read_labels(labels, classes=known)
-    states, label = known_of(found, given_labels, known)
+    states, label = states_and_labels(found, given_labels, known)
     asked = named_pairs(pairs, known)
-    settings = Settings(1, engine, embeddings=True)
-    backbone = Backbone(open_source(source), find_model(model, given), found, out, settings, call, notify)
+    backbone = FeatureExtractor(
+        source=open_source(source),
+        network=find_model(model, given),
+        objects=found,
+        out=out,
+        settings=Settings(1, engine, embeddings=True),
+        call=call,
+        notify=notify,
+    )
     images = _images(backbone, states, label, held_out_of(split, held_out, seed), fill, seed)
-    images.known.check_pairs(asked, least)
+    images.labels.check_pairs(asked, least)
     images.prepare(asked)
     heads: dict[Path, None] = {}
 
@@ -124,12 +131,12 @@ def mitigate_files(
 
     done = _judged(
         images,
-        Treat(images, model, capped),
-        asked,
-        [loss for loss in losses if loss == "sigmoid" or images.known.labelled],
-        images.known.held_out(resamples, seed),
-        save,
-        {"dataset": Path(str(source)).stem, "model": backbone.network.name},
+        HeadFitter(images, model, capped),
+        pairs=asked,
+        losses=[loss for loss in losses if loss == "sigmoid" or images.labels.labelled],
+        judge=images.labels.held_out(resamples, seed),
+        save=save,
+        about={"dataset": Path(str(source)).stem, "model": backbone.network.name},
     )
     done = replace(done, notes=(*_notes(images, states), *done.notes, *_how_to_use(model, heads)))
     files = [Path(p) for p in (objects, masks, labels, classes, split) if p]
@@ -155,18 +162,20 @@ def _check_options(losses: Sequence[str], fill: str, pairs: Sequence[str]) -> No
         )
 
 
-def _images(predict: Backbone, states: States, label: Any, held: HeldBy, fill: str, seed: int) -> Images:
+def _images(
+    predict: FeatureExtractor, states: States, label: Any, held: HeldOut, fill: str, seed: int
+) -> ImageFeatures:
     ids, features = predict("original")
     _check_objects(predict, ids)
     at = pc.index_in(ids, states.image_id)
     there = at.is_valid().to_numpy(zero_copy_only=False)
     rows = at.drop_null().to_numpy()
     names = ids.filter(pa.array(there)).to_pylist()
-    known = Known(names, states.state[rows], label[rows], held.of(names), states.classes)
-    return Images(predict, known, features[there], fill, seed)
+    known = MitigationLabels(names, states.state[rows], label[rows], held.of(names), states.classes)
+    return ImageFeatures(predict, known, features[there], fill, seed)
 
 
-def _check_objects(predict: Backbone, ids: pa.Array) -> None:
+def _check_objects(predict: FeatureExtractor, ids: pa.Array) -> None:
     there = predict.objects.images.keys()
     if not there & set(ids.to_pylist()):
         raise MatchError(
@@ -179,24 +188,25 @@ def _check_objects(predict: Backbone, ids: pa.Array) -> None:
 
 
 def _judged(
-    images: Images,
-    treat: Treat,
+    images: ImageFeatures,
+    fitter: HeadFitter,
+    *,
     pairs: Sequence[Pair],
     losses: Sequence[str],
-    judge: HeldOut,
+    judge: HeldOutImages,
     save: Callable[[Head, str], None],
     about: dict[str, Any],
 ) -> Mitigation:
-    """Fit heads of all pairs, losses and treatments, save them, and say what they are worth."""
-    known, rows, notes = images.known, Rows({}, int(images.known.held.sum())), []
+    """Fit heads of all pairs, losses and treatments, save them, and judge them."""
+    known, rows, notes = images.labels, MitigationRows({}, int(images.labels.held.sum())), []
     for pair in pairs:
-        added, note = treat.added(pair)
+        added, note = fitter.added(pair)
         notes.append(note)
         names = [known.classes.names[c] for c in pair]
         of = dict(zip(("main", "companion", "main_name", "companion_name"), (*pair, *names), strict=True))
         for loss in losses:
-            untreated: dict[str, Measured] | None = None
-            for treatment, head in treat.heads(loss, pair, added):
+            untreated: dict[str, HeldOutMetric] | None = None
+            for treatment, head in fitter.heads(loss, pair, added):
                 stem = _stem(loss, treatment, [known.classes.keys[c] for c in pair])
                 save(head, stem)
                 measured = _measured(images, judge, head, pair)
@@ -208,11 +218,13 @@ def _judged(
 
 def _stem(loss: str, treatment: str, keys: Sequence[str]) -> str:
     parts = [loss] if treatment == "none" else [loss, treatment]
-    return "-".join(map(slug, [*parts, *(keys if "augmentation" in treatment else ())]))
+    return "-".join(map(file_slug, [*parts, *(keys if "augmentation" in treatment else ())]))
 
 
-def _measured(images: Images, judge: HeldOut, head: Head, pair: Pair) -> dict[str, Measured]:
-    known = images.known
+def _measured(
+    images: ImageFeatures, judge: HeldOutImages, head: Head, pair: Pair
+) -> dict[str, HeldOutMetric]:
+    known = images.labels
     gone = images.removed(pair[1], known.held & known.both(pair))
     place = np.cumsum(known.held) - 1
     p, after = (head.probabilities(x) for x in (images.features[known.held], gone.features))
@@ -229,12 +241,12 @@ def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:
         )
 
 
-def _notes(images: Images, states: States) -> Iterator[str]:
+def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     """Yield what was passed over."""
-    lost = len(states.image_id) - len(images.known.names)
+    lost = len(states.image_id) - len(images.labels.names)
     if lost:
         yield f"{lost:,} images with labels or objects were not predicted, and do not count"
-    if not images.known.labelled:
+    if not images.labels.labelled:
         yield "there are no original labels: heads are fitted to label sets alone"
     yield from images.predict.skipped
 
@@ -253,8 +265,8 @@ _WORTH = {
 
 
 @register("chapter", "mitigation")
-def _mitigation(found: Tables, folder: Path, draw: bool) -> Chapter | None:
-    rows = rows_of(found, "mitigation")
+def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
+    rows = rows_of(data, "mitigation")
     if not rows:
         return None
     pairs: dict[tuple[str, str], list[Row]] = {}

@@ -28,7 +28,7 @@ from manyhot.predict.run import Settings, run
 from manyhot.predict.sources.altered import altered
 from manyhot.predict.sources.base import Source
 from manyhot.tables import Objects, predictions_file_name
-from manyhot.train.mitigate.treatment import Known, Pair
+from manyhot.train.mitigate.treatment import MitigationLabels, Pair
 
 DONORS = 50
 """Objects that are cut out to be pasted."""
@@ -38,7 +38,7 @@ Features = npt.NDArray[np.float16]
 
 
 @dataclass(eq=False)
-class Backbone:
+class FeatureExtractor:
     """The backbone's features of images, as they are and altered; an engine is chosen once."""
 
     source: Source
@@ -52,14 +52,14 @@ class Backbone:
     choice: Choice | None = None
 
     @cached_property
-    def told(self) -> Told:
-        """What is told of progress."""
+    def progress(self) -> Told:
+        """The progress over all images, altered ones included."""
         return Told(self.notify or (lambda *_: None), self.source.n)
 
     def expect(self, images: int) -> None:
         """Note that so many will be altered."""
-        if self.told.total is not None:
-            self.told.total += images
+        if self.progress.total is not None:
+            self.progress.total += images
 
     def __call__(self, name: str, source: Source | None = None) -> tuple[pa.Array, Features]:
         """Return ids and features."""
@@ -71,7 +71,7 @@ class Backbone:
                 folder,
                 self.settings,
                 self.call,
-                self.told,
+                self.progress,
                 self.choice,
             )
         except NoneLeftError as error:
@@ -87,7 +87,7 @@ class Backbone:
         with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
             self._note(name, [row["reason"] for row in csv.DictReader(file)])
         ids = read_predictions(folder / file_name).image_id
-        self.told.add(len(ids))
+        self.progress.add(len(ids))
         return ids, np.load(folder / "embeddings" / file_name.with_suffix(".npy"))
 
     def _note(self, name: str, reasons: Sequence[str]) -> None:
@@ -96,12 +96,12 @@ class Backbone:
             f"{name}: {first.count(why):,} images left out, {why}" for why in dict.fromkeys(first)
         ]
 
-    def cut_out(self, class_id: int, wanted: frozenset[str]) -> list[Cutting]:
+    def cut_out(self, class_id: int, image_ids: frozenset[str]) -> list[Cutting]:
         """Return objects of a class in some images."""
         found: list[Cutting] = []
         for part in self.source.parts:
             for item, read in part.items():
-                if item.image_id in wanted and len(found) < DONORS:
+                if item.image_id in image_ids and len(found) < DONORS:
                     data = read()
                     image = decode(data) if isinstance(data, bytes) else data
                     if not isinstance(image, str):
@@ -119,11 +119,11 @@ class Altered:
 
 
 @dataclass(eq=False)
-class Images:
-    """Images with features, and what is known of them; row i is the same image everywhere."""
+class ImageFeatures:
+    """Images with features and labels; row i is the same image everywhere."""
 
-    predict: Backbone
-    known: Known
+    predict: FeatureExtractor
+    labels: MitigationLabels
     features: Features
     fill: str
     seed: int
@@ -131,31 +131,31 @@ class Images:
 
     @cached_property
     def _row_of(self) -> Mapping[str, int]:
-        return {name: i for i, name in enumerate(self.known.names)}
+        return {name: i for i, name in enumerate(self.labels.names)}
 
     @cached_property
-    def _known_by(self) -> str:
+    def _fingerprint(self) -> str:
         return fingerprint(self.predict.objects)
 
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Take companions and main classes out of all images with both, a run a class."""
-        wanted: dict[int, set[str]] = {}
+        image_ids: dict[int, set[str]] = {}
         for pair in pairs:
-            both = self.known.both(pair)
-            for class_id, rows in ((pair[1], both), (pair[0], both & ~self.known.held)):
+            both = self.labels.both(pair)
+            for class_id, rows in ((pair[1], both), (pair[0], both & ~self.labels.held)):
                 if class_id in self.predict.objects.class_id:
-                    wanted.setdefault(class_id, set()).update(
-                        self.known.names[i] for i in np.flatnonzero(rows).tolist()
+                    image_ids.setdefault(class_id, set()).update(
+                        self.labels.names[i] for i in np.flatnonzero(rows).tolist()
                     )
-        self.predict.expect(sum(map(len, wanted.values())))
-        for class_id, ids in wanted.items():
+        self.predict.expect(sum(map(len, image_ids.values())))
+        for class_id, ids in image_ids.items():
             removal = Removal(
-                self.predict.objects, class_id, self.fill, False, frozenset(ids), self.seed, self._known_by
+                self.predict.objects, class_id, self.fill, False, frozenset(ids), self.seed, self._fingerprint
             )
             self._removed[class_id] = self._run(f"without-{self._key(class_id)}-{self.fill}", removal)
 
     def _key(self, class_id: int) -> str:
-        return f"{class_id}-{slug(self.known.classes.keys[class_id])}"
+        return f"{class_id}-{file_slug(self.labels.classes.keys[class_id])}"
 
     def _run(self, name: str, alteration: Any) -> Altered:
         ids, features = self.predict(name, altered(self.predict.source, alteration))
@@ -177,9 +177,9 @@ class Images:
         donors = self._donors(class_id)
         if not donors or not len(rows):
             return self._nothing
-        wanted = frozenset(self.known.names[i] for i in rows.tolist())
-        self.predict.expect(len(wanted))
-        pasting = Pasting(self.predict.objects, donors, wanted, self.seed)
+        image_ids = frozenset(self.labels.names[i] for i in rows.tolist())
+        self.predict.expect(len(image_ids))
+        pasting = Pasting(self.predict.objects, donors, image_ids, self.seed)
         return self._run(f"{name}-with-{self._key(class_id)}", pasting)
 
     def _donors(self, class_id: int) -> list[Cutting]:
@@ -187,7 +187,7 @@ class Images:
         objects = self.predict.objects
         there = set(objects.table["image_id"].filter(pa.array(objects.class_id == class_id)).to_pylist())
         own = [
-            n for n, held in zip(self.known.names, self.known.held, strict=True) if n in there and not held
+            n for n, held in zip(self.labels.names, self.labels.held, strict=True) if n in there and not held
         ]
         order = np.random.default_rng([self.seed, class_id]).permutation(len(own)).tolist()
         return self.predict.cut_out(class_id, frozenset(own[i] for i in order[:DONORS]))
@@ -197,6 +197,6 @@ class Images:
         return Altered(np.empty(0, np.intp), np.empty((0, self.features.shape[1]), np.float16))
 
 
-def slug(text: str) -> str:
+def file_slug(text: str) -> str:
     """Return a text as part of a file name."""
     return re.sub(r"[^\w.-]+", "-", text)

@@ -13,27 +13,27 @@ from manyhot.classes import from_keys
 from manyhot.predict.weights import Head
 from manyhot.tables.definitions import TREATMENTS
 from manyhot.train.heads import fit_sigmoid, fit_softmax
-from manyhot.train.mitigate.features import Altered, Features, Images
-from manyhot.train.mitigate.treatment import Added, Pair, told
+from manyhot.train.mitigate.features import Altered, Features, ImageFeatures
+from manyhot.train.mitigate.treatment import Added, Pair, treatment_note
 
 PASTED = 500
 """Images that one kind of pasting is done to, at most; each counts for several then."""
 
 
 @dataclass(eq=False)
-class Treat:
+class HeadFitter:
     """Fits heads on a backbone.
 
     Attributes
     ----------
-    images : Images
+    images : ImageFeatures
     backbone : str
         As ``manyhot predict --model`` takes it.
     capped : bool
         See `manyhot.core.shortcuts.plan`.
     """
 
-    images: Images
+    images: ImageFeatures
     backbone: str
     capped: bool
 
@@ -46,14 +46,14 @@ class Treat:
                 yield augmentation, self._augmented_softmax(pair, added)
             return
         for name, treated in ((none, augmentation), (sets, both)):
-            if name == sets or self.images.known.labelled:
+            if name == sets or self.images.labels.labelled:
                 yield name, self._sigmoids[name]
                 if added:
                     yield treated, self._augmented_sigmoid(pair, added, name == sets)
 
     def added(self, pair: Pair) -> tuple[list[Added], str]:
-        """Return the altered images of a pair, and what is told about them."""
-        known = self.images.known
+        """Return the altered images of a pair, and a note on them."""
+        known = self.images.labels
         todo = known.plan(pair, self.capped)
         groups = [] if not todo.amount else self._pasted(pair) if todo.adds else self._removed(pair)
         found = [
@@ -61,17 +61,17 @@ class Treat:
             for made, main, *gone in groups
             if len(made.rows)
         ]
-        return found, told([known.classes.names[c] for c in pair], todo, found)
+        return found, treatment_note([known.classes.names[c] for c in pair], todo, found)
 
     def _pasted(self, pair: Pair) -> list[tuple[Altered, bool]]:
-        images, known, companion = self.images, self.images.known, pair[1]
+        images, known, companion = self.images, self.images.labels, pair[1]
         return [
             (images.pasted(companion, known.alone(pair), PASTED, "alone"), True),
             (images.pasted(companion, known.neither(pair), PASTED, "neither"), False),
         ]
 
     def _removed(self, pair: Pair) -> list[Any]:
-        images, known, (main, companion) = self.images, self.images.known, pair
+        images, known, (main, companion) = self.images, self.images.labels, pair
         both = known.both(pair) & ~known.held
         first = (images.removed(companion, both), True, companion)
         without = images.removed(main, both)
@@ -83,16 +83,16 @@ class Treat:
 
     @cached_property
     def _x(self) -> Features:
-        return self.images.features[self.images.known.fitting]
+        return self.images.features[self.images.labels.fitting]
 
     @cached_property
     def _softmax(self) -> Head:
-        known = self.images.known
+        known = self.images.labels
         return fit_softmax(self._x, known.label[known.fitting], known.classes, self.backbone)
 
     @cached_property
     def _sigmoids(self) -> Mapping[str, Head]:
-        known, (none, _, sets, _) = self.images.known, TREATMENTS
+        known, (none, _, sets, _) = self.images.labels, TREATMENTS
         wanted = {sets: known.state} | ({none: known.single} if known.labelled else {})
         return {
             name: fit_sigmoid(self._x, state[known.fitting], known.classes, self.backbone)
@@ -100,7 +100,7 @@ class Treat:
         }
 
     def _augmented_softmax(self, pair: Pair, added: Sequence[Added]) -> Head:
-        known, start = self.images.known, self._softmax
+        known, start = self.images.labels, self._softmax
         return fit_softmax(
             self._joined(added),
             known.labels(added, pair),
@@ -113,7 +113,7 @@ class Treat:
 
     def _augmented_sigmoid(self, pair: Pair, added: Sequence[Added], sets: bool) -> Head:
         """Return the head with another row for the main class: altered images speak of no other one."""
-        known, main = self.images.known, pair[0]
+        known, main = self.images.labels, pair[0]
         untreated = self._sigmoids[TREATMENTS[2] if sets else TREATMENTS[0]]
         row = replace(
             untreated,

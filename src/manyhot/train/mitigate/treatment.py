@@ -16,19 +16,19 @@ from manyhot.core.shortcuts import BOTH, MAIN_ONLY, NEITHER, BalancePlan, Resamp
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects
 from manyhot.tables.sets import States, original_labels, states_of_labels, states_of_objects
-from manyhot.train.mitigate.measure import HeldOut
+from manyhot.train.mitigate.held_out import HeldOutImages
+from manyhot.train.splits import SplitLabels
 
 Pair = tuple[int, int]
 """A main class and its companion."""
 
-
 Bools = npt.NDArray[np.bool_]
+LabelArray = npt.NDArray[np.integer]
 
 
-Ints = npt.NDArray[np.integer]
-
-
-def known_of(objects: Objects, labels: Labels | None, classes: ClassList) -> tuple[States, Ints]:
+def states_and_labels(
+    objects: Objects, labels: Labels | None, classes: ClassList
+) -> tuple[States, LabelArray]:
     """Return label sets and original labels, of labels or else of objects.
 
     Raises
@@ -75,26 +75,8 @@ class Added:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """What is known of images.
-
-    Attributes
-    ----------
-    names : sequence of str, length n
-        Their ids.
-    state : ndarray of uint8, shape (n, C)
-    label : ndarray of int, shape (n,)
-        The original label, or `NO_LABEL`.
-    held : ndarray of bool, shape (n,)
-        Which are not fitted on.
-    classes : ClassList
-    """
-
-    names: Sequence[str]
-    state: npt.NDArray[np.uint8]
-    label: Ints
-    held: Bools
-    classes: ClassList
+class MitigationLabels(SplitLabels):
+    """Labels of images to fit heads on and to judge them on, and what altered copies of them show."""
 
     @cached_property
     def fitting(self) -> npt.NDArray[np.intp]:
@@ -113,7 +95,7 @@ class Known:
         return np.where(self.label[:, None] == NO_LABEL, UNCLEAR, state).astype(np.uint8)
 
     def splits(self, pair: Pair) -> npt.NDArray[np.int8]:
-        """Return the split of a pair that each image is in; see `manyhot.core.shortcuts.split_by_pair`."""
+        """Return the split of a pair that each image is in; see `manyhot.core.shortcuts.split`."""
         return split_by_pair(*self.state[:, list(pair)].T)
 
     def both(self, pair: Pair) -> Bools:
@@ -133,13 +115,13 @@ class Known:
         splits = self.splits(pair)[self.fitting]
         return plan(*np.bincount(splits[splits >= 0], minlength=4).tolist(), capped=capped)
 
-    def relabelled(self, added: Added, pair: Pair) -> Ints:
+    def relabelled(self, added: Added, pair: Pair) -> LabelArray:
         """Return single labels of altered images: where the class is gone, the other of the pair is left."""
         label = self.label[added.rows]
         other = pair[0] if added.gone == pair[1] else pair[1]
         return np.where((label == added.gone) & (label != NO_LABEL), other, label)
 
-    def labels(self, added: Sequence[Added], pair: Pair) -> Ints:
+    def labels(self, added: Sequence[Added], pair: Pair) -> LabelArray:
         """Return the single labels that a softmax is fitted to, of images and of altered ones."""
         return np.concatenate([self.label[self.fitting], *(self.relabelled(a, pair) for a in added)])
 
@@ -155,10 +137,12 @@ class Known:
                 found.append(np.where(self.label[a.rows] == NO_LABEL, UNCLEAR, there).astype(np.uint8))
         return np.concatenate(found)
 
-    def held_out(self, resamples: int, seed: int) -> HeldOut:
+    def held_out(self, resamples: int, seed: int) -> HeldOutImages:
         """Return what heads are judged on."""
         held = self.held
-        return HeldOut(self.state[held], self.label[held], Resampled.of(int(held.sum()), resamples, seed))
+        return HeldOutImages(
+            self.state[held], self.label[held], Resampled.of(int(held.sum()), resamples, seed)
+        )
 
     def check_pairs(self, pairs: Sequence[Pair], least: int) -> None:
         """Refuse pairs that cannot be treated.
@@ -181,8 +165,8 @@ class Known:
                 )
 
 
-def told(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
-    """Return in words what was added for a pair, and what that leaves."""
+def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
+    """Return a note on what was added for a pair, and what that leaves."""
     start = f"{':'.join(names)}, {todo.before:+.3f} more often beside it than elsewhere"
     if not added:
         return f"{start}: nothing was added"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.detection import VOID
 from manyhot.diagnose.pixels.regions import read_mask
 from manyhot.errors import InputError
 from manyhot.evaluate.results import Evaluation
@@ -21,32 +22,36 @@ from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import Opener
 from manyhot.predict.sources.base import Source
 from manyhot.tables import predictions_file_name
-from manyhot.train.transfer.images import Given, Told, some_images
-from manyhot.train.transfer.measure import Key, Measured, Tally, boxes_of, check_classes, counts_of
+from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
+from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
+from manyhot.train.transfer.tally import (
+    MetricSlice,
+    ResampledMetric,
+    TransferTally,
+    boxes_of,
+    check_classes,
+    counts_of,
+)
 
 if TYPE_CHECKING:
-    from manyhot.train.transfer.feature_maps import Backbone, Feed
+    from manyhot.train.transfer.feature_maps import Backbone, MapFeed
 
 
-VOID = 255
-
-
-def by_maps(told: Told, given: Given) -> Evaluation:
+def by_maps(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
     """Fit and judge detectors or segmentation heads."""
-    judge = _Boxes(told, given) if told.method == "detection" else _Masks(told, given)
-    images = _Images.read(told, judge.wanted())
-    judge.look(images)
-    held = images.held
-    tally = told.tally(int(held.sum()), int(held.sum()))
-    for _, network in told.networks():
-        place = told.out / "maps" / Path(predictions_file_name(network.name)).stem
+    judge = _Boxes(request, inputs) if request.method == "detection" else _Masks(request, inputs)
+    images = _Images.read(request, judge.image_ids())
+    judge.prepare(images)
+    tally = request.tally(int(images.held.sum()))
+    for _, network in request.networks():
+        place = request.out / "maps" / Path(predictions_file_name(network.name)).stem
         try:
-            backbone, feed = _fed(told, network, images, place)
-            tally.found[network.name] = judge(tally, network.name, backbone, feed, images)
+            backbone, feed = _fed(request, network, images, place)
+            tally.results[network.name] = judge(tally, network.name, backbone, feed, images)
         finally:
             shutil.rmtree(place, ignore_errors=True)
-    shutil.rmtree(told.out / "maps", ignore_errors=True)
-    return tally.finish(told.notes)
+    shutil.rmtree(request.out / "maps", ignore_errors=True)
+    return tally.finish(request.notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +64,20 @@ class _Images:
     held: npt.NDArray[np.bool_]
 
     @classmethod
-    def read(cls, told: Told, wanted: Sequence[str]) -> _Images:
-        """Read and look at the images that something is known of."""
+    def read(cls, request: TransferRequest, image_ids: Sequence[str]) -> _Images:
+        """Read the images that have objects or masks, and their sizes."""
         found: dict[str, tuple[Opener, tuple[int, int]]] = {}
         skipped: dict[str, str] = {}
-        for name, opener in _listed(some_images(told, wanted)):
+        for name, opener in _listed(labelled_images(request, image_ids)):
             pixels = _pixels(opener)
             if isinstance(pixels, str):
                 skipped[name] = pixels
             else:
                 found[name] = opener, (int(pixels.shape[1]), int(pixels.shape[2]))
-        told.note_skipped(skipped)
+        request.note_skipped(skipped)
         names = sorted(found)
         openers, shapes = zip(*(found[n] for n in names), strict=True) if names else ((), ())
-        return cls(names, openers, shapes, told.held.of(names))
+        return cls(names, openers, shapes, request.held.of(names))
 
     def pixels(self, row: int) -> Any:
         """Return an image, uint8 of shape (3, height, width)."""
@@ -91,35 +96,41 @@ def _pixels(opener: Opener) -> Any:
     return decode(data) if isinstance(data, bytes) else data
 
 
-def _fed(told: Told, network: Network, images: _Images, place: Path) -> tuple[Backbone, Feed]:
+def _fed(
+    request: TransferRequest, network: Network, images: _Images, place: Path
+) -> tuple[Backbone, MapFeed]:
     """Return a backbone and what gives its maps: computed now, or while it is trained."""
     import torch
 
-    from manyhot.train.transfer.feature_maps import Backbone, Cached, Live, compute_maps
+    from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps
 
-    backbone = Backbone(network, told.plan.size or None)
-    told.note("layers", 0, f"maps of {backbone.told}", network.name)
+    settings = request.settings
+    assert isinstance(settings, DetectionSettings | SegmentationSettings)
+    backbone = Backbone(network, settings.size or None)
+    request.note("layers", 0, f"maps of {backbone.description}", network.name)
     squeezed = (backbone.preprocessing(images.pixels(row)) for row in range(len(images.names)))
-    if told.train_backbone:
+    if request.train_backbone:
         held = torch.stack(list(squeezed))
-        return backbone, Live(backbone.requires_grad_(True), lambda rows: held[torch.from_numpy(rows)])
-    tell = told.computed(network.name)
-    return backbone, Cached(compute_maps(backbone, squeezed, len(images.names), place, ~images.held, tell))
+        return backbone, LiveMaps(backbone.requires_grad_(True), lambda rows: held[torch.from_numpy(rows)])
+    maps = compute_maps(
+        backbone, squeezed, len(images.names), place, ~images.held, request.on_maps(network.name)
+    )
+    return backbone, CachedMaps(maps)
 
 
 class _Boxes:
-    """Detection: objects known, detectors fitted and judged."""
+    """Detection: detectors fitted to objects and judged."""
 
-    def __init__(self, told: Told, given: Given) -> None:
-        assert given.objects is not None
-        self.told, self.objects = told, given.objects
-        self.keys = given.objects.keys
+    def __init__(self, request: TransferRequest, inputs: TransferInputs) -> None:
+        assert inputs.objects is not None
+        self.request, self.objects = request, inputs.objects
+        self.keys = inputs.objects.keys
 
-    def wanted(self) -> Sequence[str]:
+    def image_ids(self) -> Sequence[str]:
         """Return the images that have objects."""
         return list(self.objects.images)
 
-    def look(self, images: _Images) -> None:
+    def prepare(self, images: _Images) -> None:
         """Take the boxes of images, and check that all classes are there to fit on."""
         self.boxes = [boxes_of(self.objects, name) for name in images.names]
         counts = [
@@ -129,34 +140,41 @@ class _Boxes:
         check_classes(counts[0], counts[1], self.keys)
 
     def __call__(
-        self, tally: Tally, model: str, backbone: Backbone, feed: Feed, images: _Images
-    ) -> dict[Key, Measured]:
-        """Return what a detector on a backbone is worth."""
-        from manyhot.train.transfer.detection import coco_metrics, detect, fit_detector
+        self, tally: TransferTally, model: str, backbone: Backbone, feed: MapFeed, images: _Images
+    ) -> dict[MetricSlice, ResampledMetric]:
+        """Return the metrics of a detector on a backbone."""
+        from manyhot.train.transfer.detection import coco_metrics, detect_objects, fit_detector
 
-        told, n = self.told, len(self.keys)
-        rows, held = np.flatnonzero(~images.held), np.flatnonzero(images.held)
-        tell = told.epochs(model)
-        detector = fit_detector(backbone, feed, rows, self.boxes, n, told.plan, told.seed, tell)
-        there, found = [self.boxes[row] for row in held], detect(detector, feed, held)
+        n, held = len(self.keys), np.flatnonzero(images.held)
+        detector = fit_detector(
+            backbone,
+            feed,
+            np.flatnonzero(~images.held),
+            self.boxes,
+            n,
+            settings=self.request.settings_as(DetectionSettings),
+            seed=self.request.seed,
+            progress=self.request.on_epoch(model),
+        )
+        there, found = [self.boxes[row] for row in held], detect_objects(detector, feed, held)
         return tally.draws.detected(there, found, self.keys, *coco_metrics(there, found, n))
 
 
 class _Masks:
-    """Segmentation: masks known, heads fitted and judged."""
+    """Segmentation: heads fitted to masks and judged."""
 
-    def __init__(self, told: Told, given: Given) -> None:
-        assert given.masks is not None
-        self.told = told
-        self.keys = ("background", *given.classes.keys)
-        listed = [item.image_id for part in told.source.parts for item, _ in part.items()]
-        self.found, self.where = read_masks(given.masks, listed), given.masks
+    def __init__(self, request: TransferRequest, inputs: TransferInputs) -> None:
+        assert inputs.masks is not None
+        self.request = request
+        self.keys = ("background", *inputs.classes.keys)
+        listed = [item.image_id for part in request.source.parts for item, _ in part.items()]
+        self.files, self.where = read_masks(inputs.masks, listed), inputs.masks
 
-    def wanted(self) -> Sequence[str]:
+    def image_ids(self) -> Sequence[str]:
         """Return the images that have masks."""
-        return list(self.found)
+        return list(self.files)
 
-    def look(self, images: _Images) -> None:
+    def prepare(self, images: _Images) -> None:
         """Read masks, and check that all classes are there to fit on."""
         self.masks = [self._mask(*pair) for pair in zip(images.names, images.shapes, strict=True)]
         there = np.array(
@@ -165,7 +183,7 @@ class _Masks:
         check_classes(there[~images.held].sum(0), there[images.held].sum(0), self.keys)
 
     def _mask(self, name: str, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        mask = read_mask(self.found[name], shape)
+        mask = read_mask(self.files[name], shape)
         if isinstance(mask, str):
             raise InputError("A mask does not fit its image.", where=f"{self.where}: {name}", got=mask)
         most = int(mask[mask != VOID].max(initial=0))
@@ -180,13 +198,20 @@ class _Masks:
         return mask
 
     def __call__(
-        self, tally: Tally, model: str, backbone: Backbone, feed: Feed, images: _Images
-    ) -> dict[Key, Measured]:
-        """Return what a segmentation head on a backbone is worth."""
+        self, tally: TransferTally, model: str, backbone: Backbone, feed: MapFeed, images: _Images
+    ) -> dict[MetricSlice, ResampledMetric]:
+        """Return the metrics of a segmentation head on a backbone."""
         from manyhot.train.transfer.segmentation import count_pixels, fit_segmenter
 
-        told, n = self.told, len(self.keys)
-        rows, held = np.flatnonzero(~images.held), np.flatnonzero(images.held)
-        tell = told.epochs(model)
-        head = fit_segmenter(backbone, feed, rows, self.masks, n, told.plan, told.seed, tell)
+        n, held = len(self.keys), np.flatnonzero(images.held)
+        head = fit_segmenter(
+            backbone,
+            feed,
+            np.flatnonzero(~images.held),
+            self.masks,
+            n,
+            settings=self.request.settings_as(SegmentationSettings),
+            seed=self.request.seed,
+            progress=self.request.on_epoch(model),
+        )
         return tally.draws.segmented(count_pixels(head, feed, held, self.masks, n), self.keys)

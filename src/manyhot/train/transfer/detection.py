@@ -1,4 +1,4 @@
-"""Detectors of torchvision on the maps of a backbone, and what COCO's metrics say of them."""
+"""Detectors of torchvision on the maps of a backbone, and COCO's metrics of them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from manyhot.extras import required
 from manyhot.train.transfer.feature_maps import (
     Backbone,
     Bools,
-    Feed,
-    Ints,
-    Progress,
+    Indices,
+    MapFeed,
+    OnEpoch,
     Pyramid,
     fit_head,
     laid_out,
 )
-from manyhot.train.transfer.settings import Detection
+from manyhot.train.transfer.methods import DetectionSettings
 
 _MOST = 100  # Boxes of an image, as in COCO.
 _LEAST = 0.05  # Score of a box that is kept, as torchvision has it of its other detectors.
 _COCO = 1000.0  # Sides of an image for COCO's tools, which have areas: boxes are shares of them here.
 
 
-class _Given(nn.Module):
+class _MapBackbone(nn.Module):
     """Stands for the backbone of a detector: gives the pyramid over maps that were laid down before."""
 
     def __init__(self, pyramid: Pyramid) -> None:
@@ -54,13 +54,13 @@ class Detector(nn.Module):
     ----------
     backbone : Backbone
     n_classes : int
-    settings : Detection
+    settings : DetectionSettings
     """
 
-    def __init__(self, backbone: Backbone, n_classes: int, settings: Detection) -> None:
+    def __init__(self, backbone: Backbone, n_classes: int, settings: DetectionSettings) -> None:
         super().__init__()
         self.size = backbone.preprocessing.size[0]
-        self.given = _Given(Pyramid(backbone, settings.channels))
+        self.map_backbone = _MapBackbone(Pyramid(backbone, settings.channels))
         # Images of nothing go in, which are not to be resized.
         sides = {
             "min_size": self.size,
@@ -68,42 +68,42 @@ class Detector(nn.Module):
             "image_mean": [0.0] * 3,
             "image_std": [1.0] * 3,
         }
-        self.inner = _BUILT[settings.detector](self.given, n_classes, settings, sides)
+        self.inner = _BUILT[settings.detector](self.map_backbone, n_classes, settings, sides)
         self.first = 1 if settings.detector == "faster-rcnn" else 0  # It counts the background as 0.
 
-    def forward(self, maps: list[Tensor], wanted: list[dict[str, Tensor]] | None = None) -> Any:
+    def forward(self, maps: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Return losses by name; of a detector that is not trained, boxes, classes and scores an image."""
         n = len(maps[0])
-        self.given.maps = maps
+        self.map_backbone.maps = maps
         nothing = torch.zeros(1, 1, 1).expand(3, self.size, self.size)
         try:
-            return self.inner([nothing] * n, wanted)
+            return self.inner([nothing] * n, targets)
         finally:
-            self.given.maps = []
+            self.map_backbone.maps = []
 
 
-def _fcos(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
+def _fcos(backbone: _MapBackbone, n: int, settings: DetectionSettings, sides: dict[str, Any]) -> Any:
     # Images are small: an object is for the level at whose stride its longest reach is 2 to 4 cells.
-    sizes = tuple((s / 2,) for s in given.pyramid.strides)
+    sizes = tuple((s / 2,) for s in backbone.pyramid.strides)
     anchors = AnchorGenerator(sizes, ((1.0,),) * len(sizes))
-    head = FCOSHead(given.out_channels, 1, n, settings.convs)
-    return detection.FCOS(given, n, anchor_generator=anchors, head=head, score_thresh=_LEAST, **sides)
+    head = FCOSHead(backbone.out_channels, 1, n, settings.convs)
+    return detection.FCOS(backbone, n, anchor_generator=anchors, head=head, score_thresh=_LEAST, **sides)
 
 
-def _retinanet(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
-    sizes = tuple(tuple(3 * s * 2 ** (i / 3) for i in range(3)) for s in given.pyramid.strides)
+def _retinanet(backbone: _MapBackbone, n: int, settings: DetectionSettings, sides: dict[str, Any]) -> Any:
+    sizes = tuple(tuple(3 * s * 2 ** (i / 3) for i in range(3)) for s in backbone.pyramid.strides)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    return detection.RetinaNet(given, n, anchor_generator=anchors, **sides)
+    return detection.RetinaNet(backbone, n, anchor_generator=anchors, **sides)
 
 
-def _faster_rcnn(given: _Given, n: int, settings: Detection, sides: dict[str, Any]) -> Any:
-    sizes = tuple((3 * s, 4.2 * s) for s in given.pyramid.strides)
+def _faster_rcnn(backbone: _MapBackbone, n: int, settings: DetectionSettings, sides: dict[str, Any]) -> Any:
+    sizes = tuple((3 * s, 4.2 * s) for s in backbone.pyramid.strides)
     levels = [str(i) for i in range(len(sizes))]
     return detection.FasterRCNN(
-        given,
+        backbone,
         rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
         box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
-        box_head=TwoMLPHead(given.out_channels * 49, 256),
+        box_head=TwoMLPHead(backbone.out_channels * 49, 256),
         box_predictor=FastRCNNPredictor(256, n + 1),
         rpn_pre_nms_top_n_train=500,
         rpn_post_nms_top_n_train=200,
@@ -120,26 +120,26 @@ _BUILT = {"fcos": _fcos, "retinanet": _retinanet, "faster-rcnn": _faster_rcnn}
 
 def fit_detector(
     backbone: Backbone,
-    feed: Feed,
-    rows: Ints,
+    feed: MapFeed,
+    rows: Indices,
     boxes: Sequence[Boxes],
     n_classes: int,
-    settings: Detection,
+    settings: DetectionSettings,
     seed: int,
-    progress: Progress | None = None,
+    progress: OnEpoch | None = None,
 ) -> Detector:
     """Fit a detector to images.
 
     Parameters
     ----------
     backbone : Backbone
-    feed : Feed
+    feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
     boxes : sequence of Boxes
         By row, as shares of width and height. Ignored ones are left out, and what lies there is background.
     n_classes : int
-    settings : Detection
+    settings : DetectionSettings
     seed : int
         Of first weights, order and mirroring.
     progress : callable, optional
@@ -147,16 +147,16 @@ def fit_detector(
     torch.manual_seed(seed)
     detector = laid_out(Detector(backbone, n_classes, settings))
 
-    def loss(maps: list[Tensor], batch: Ints, mirrored: Bools) -> Tensor:
-        wanted = [_wanted(boxes[r], m, detector) for r, m in zip(batch, mirrored, strict=True)]
-        total: Tensor = sum(detector(maps, wanted).values(), torch.zeros(()))
+    def loss(maps: list[Tensor], batch: Indices, mirrored: Bools) -> Tensor:
+        targets = [_targets(boxes[r], m, detector) for r, m in zip(batch, mirrored, strict=True)]
+        total: Tensor = sum(detector(maps, targets).values(), torch.zeros(()))
         return total
 
     fit_head(detector, loss, feed, rows, settings, seed, progress)
     return detector
 
 
-def _wanted(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tensor]:
+def _targets(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tensor]:
     keep = np.ones(len(boxes.box), bool) if boxes.ignore is None else ~boxes.ignore
     box = boxes.box[keep].copy()
     if mirrored:
@@ -167,23 +167,23 @@ def _wanted(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tenso
     }
 
 
-def detect(detector: Detector, feed: Feed, rows: Ints, batch: int = 32) -> list[Boxes]:
+def detect_objects(detector: Detector, feed: MapFeed, rows: Indices, batch: int = 32) -> list[Boxes]:
     """Return what a detector finds in images, as shares of width and height, at most 100 boxes each."""
-    found: list[Boxes] = []
+    detected: list[Boxes] = []
     with torch.inference_mode():
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
-            for told in detector(feed(part, np.zeros(len(part), bool))):
-                best = told["scores"].argsort(descending=True, stable=True)[:_MOST]
-                box, label, score = (told[k][best].numpy() for k in ("boxes", "labels", "scores"))
-                found.append(
+            for boxes in detector(feed(part, np.zeros(len(part), bool))):
+                best = boxes["scores"].argsort(descending=True, stable=True)[:_MOST]
+                box, label, score = (boxes[k][best].numpy() for k in ("boxes", "labels", "scores"))
+                detected.append(
                     Boxes((box / detector.size).astype(float), label - detector.first, score.astype(float))
                 )
-    return found
+    return detected
 
 
 def coco_metrics(
-    there: Sequence[Boxes], found: Sequence[Boxes], n_classes: int
+    there: Sequence[Boxes], detected: Sequence[Boxes], n_classes: int
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
     """Return COCO's average precision and recall, and the average precision of each class.
 
@@ -197,19 +197,19 @@ def coco_metrics(
         ``ap`` of each; NaN where it is nowhere.
     """
     coco = required("faster_coco_eval", "COCO's metrics", '"manyhot[train]"')
-    known = coco.COCO(_dataset(there, n_classes))
-    evaluated = coco.COCOeval_faster(known, known.loadRes(_results(found)), "bbox", separate_eval=True)
+    truth = coco.COCO(_dataset(there, n_classes))
+    evaluated = coco.COCOeval_faster(truth, truth.loadRes(_results(detected)), "bbox", separate_eval=True)
     evaluated.evaluate()
     evaluated.accumulate()
     precision, recall = (evaluated.eval[k] for k in ("precision", "recall"))
     ap = _mean(precision[:, :, :, 0, -1])
-    told = {
+    metrics = {
         "ap": ap,
         "ap50": _mean(precision[0, :, :, 0, -1]),
         "ap75": _mean(precision[5, :, :, 0, -1]),
         "ar100": _mean(recall[:, :, 0, -1]),
     }
-    return told, np.array([_mean(precision[:, :, c, 0, -1]) for c in range(n_classes)])
+    return metrics, np.array([_mean(precision[:, :, c, 0, -1]) for c in range(n_classes)])
 
 
 def _mean(values: npt.NDArray[Any]) -> float:
@@ -235,10 +235,10 @@ def _dataset(there: Sequence[Boxes], n_classes: int) -> dict[str, Any]:
     }
 
 
-def _results(found: Sequence[Boxes]) -> list[dict[str, Any]]:
+def _results(detected: Sequence[Boxes]) -> list[dict[str, Any]]:
     return [
         {"image_id": i, "category_id": int(c), "score": float(s), **_corner(box)}
-        for i, boxes in enumerate(found)
+        for i, boxes in enumerate(detected)
         for box, c, s in zip(boxes.box, boxes.class_id, _scores(boxes), strict=True)
     ]
 

@@ -1,6 +1,6 @@
-"""Feature maps of a backbone, by the weights that classify; computed once where these stay as they are.
+"""Feature maps of a backbone, and the loop that fits heads to them.
 
-What is put on feature maps, and the loop that fits it.
+Where the backbone is not trained, its maps are computed once and read from the disk (`CachedMaps`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,19 @@ from torchvision.transforms.v2 import functional as F
 
 from manyhot.errors import InputError
 from manyhot.predict.network import Network, Preprocessing
+from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 
 STRIDES = (8, 16, 32)
 """Pixels of the image that a cell of a map stands for, in those that are used."""
 
+_BATCH = 32  # Images whose maps are computed at once.
+_WARMUP = 0.5  # Epochs.
+_CLIP = 10.0  # Norm of the gradient.
 
-_BATCH = 32
+Indices = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
+OnEpoch = Callable[[int, int, float], None]
+"""Called with how many epochs are done, how many there are, and the mean loss of the last."""
 
 
 class Backbone(nn.Module):
@@ -54,8 +61,8 @@ class Backbone(nn.Module):
         self._indices, self.layers, self.strides, self.channels = _chosen(self.network)
 
     @property
-    def told(self) -> str:
-        """Which layers, for people."""
+    def description(self) -> str:
+        """The layers and the size of images, for a note."""
         layers = (f"{name} (stride {s})" for name, s in zip(self.layers, self.strides, strict=True))
         return f"{', '.join(layers)}, {self.preprocessing.size[0]} pixels"
 
@@ -67,7 +74,7 @@ class Backbone(nn.Module):
         return maps
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Return images of bytes as the network wants them."""
+        """Return images of bytes as the network takes them."""
         mean, std = (
             images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1)
             for v in (self.preprocessing.mean, self.preprocessing.std)
@@ -106,10 +113,10 @@ def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], t
     The last of each of `STRIDES`; else, as of a plain transformer, the last of all.
     """
     info = module.feature_info
-    told = info if isinstance(info, list) else info.get_dicts()
-    by_stride = {entry["reduction"]: i for i, entry in enumerate(told)}
-    indices = [by_stride[s] for s in STRIDES if s in by_stride] if len(by_stride) > 1 else [len(told) - 1]
-    used = [told[i] for i in indices]
+    layers = info if isinstance(info, list) else info.get_dicts()
+    by_stride = {entry["reduction"]: i for i, entry in enumerate(layers)}
+    indices = [by_stride[s] for s in STRIDES if s in by_stride] if len(by_stride) > 1 else [len(layers) - 1]
+    used = [layers[i] for i in indices]
     names, strides, channels = (tuple(e[key] for e in used) for key in ("module", "reduction", "num_chs"))
     return indices, names, strides, channels
 
@@ -191,22 +198,6 @@ def _file(path: Path, n: int, shape: Any) -> npt.NDArray[np.float16]:
     return np.lib.format.open_memmap(path, "w+", np.float16, (n, 2, *shape))
 
 
-_WARMUP = 0.5  # Epochs.
-
-
-_CLIP = 10.0  # Norm of the gradient.
-
-
-Ints = npt.NDArray[np.intp]
-
-
-Bools = npt.NDArray[np.bool_]
-
-
-Progress = Callable[[int, int, float], None]
-"""Called with how many epochs are done, how many there are, and the mean loss of the last."""
-
-
 class Pyramid(nn.Module):
     """A feature pyramid over the maps of a backbone, with as many channels at each stride.
 
@@ -221,14 +212,14 @@ class Pyramid(nn.Module):
 
     def __init__(self, backbone: Backbone, channels: int) -> None:
         super().__init__()
-        given = backbone.channels
+        widths = backbone.channels
         strides: tuple[float, ...] = backbone.strides
-        self.simple = len(given) == 1
+        self.simple = len(widths) == 1
         if self.simple:
-            self.up = nn.ConvTranspose2d(given[0], given[0], 2, 2)
-            given, strides = given * 3, (strides[0] / 2, strides[0], strides[0] * 2)
+            self.up = nn.ConvTranspose2d(widths[0], widths[0], 2, 2)
+            widths, strides = widths * 3, (strides[0] / 2, strides[0], strides[0] * 2)
         self.strides = strides
-        self.fpn = FeaturePyramidNetwork(list(given), channels)
+        self.fpn = FeaturePyramidNetwork(list(widths), channels)
         self.out_channels = channels
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -239,7 +230,7 @@ class Pyramid(nn.Module):
         return list(self.fpn(OrderedDict((str(i), m) for i, m in enumerate(maps))).values())
 
 
-class Feed(Protocol):
+class MapFeed(Protocol):
     """Gives the maps of images: computed before, or by a backbone that is trained, too."""
 
     @property
@@ -247,12 +238,12 @@ class Feed(Protocol):
         """The backbone, where it is trained."""
         ...
 
-    def __call__(self, rows: Ints, mirrored: Bools) -> list[Tensor]:
+    def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
         """Return maps of some images, as they are or mirrored."""
         ...
 
 
-class Cached:
+class CachedMaps:
     """Maps that were computed before."""
 
     trained = None
@@ -260,18 +251,18 @@ class Cached:
     def __init__(self, maps: Maps) -> None:
         self.maps = maps
 
-    def __call__(self, rows: Ints, mirrored: Bools) -> list[Tensor]:
+    def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
         """Return maps of some images, as they are or mirrored."""
         return self.maps.batch(rows, mirrored)
 
 
-class Live:
+class LiveMaps:
     """Maps of a backbone that is trained, too."""
 
-    def __init__(self, backbone: Backbone, images: Callable[[Ints], Tensor]) -> None:
+    def __init__(self, backbone: Backbone, images: Callable[[Indices], Tensor]) -> None:
         self.trained, self.images = backbone, images
 
-    def __call__(self, rows: Ints, mirrored: Bools) -> list[Tensor]:
+    def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
         """Return maps of some images, as they are or mirrored."""
         images = self.images(rows)
         turned = torch.from_numpy(mirrored)
@@ -291,12 +282,12 @@ def laid_out(module: Module) -> Module:
 
 def fit_head(
     head: nn.Module,
-    loss: Callable[[list[Tensor], Ints, Bools], Tensor],
-    feed: Feed,
-    rows: Ints,
-    settings: Any,
+    loss: Callable[[list[Tensor], Indices, Bools], Tensor],
+    feed: MapFeed,
+    rows: Indices,
+    settings: DetectionSettings | SegmentationSettings,
     seed: int,
-    progress: Progress | None = None,
+    progress: OnEpoch | None = None,
 ) -> None:
     """Fit a head, and the backbone where it is trained, to images, half of them mirrored by chance.
 
@@ -305,11 +296,10 @@ def fit_head(
     head : nn.Module
     loss : callable
         From maps, and the rows of the images and which are mirrored, to a mean over the images.
-    feed : Feed
+    feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
-    settings
-        `Detection` or `Segmentation`.
+    settings : DetectionSettings or SegmentationSettings
     seed : int
         Of the order and of mirroring.
     progress : callable, optional
@@ -319,7 +309,7 @@ def fit_head(
     InputError
         The loss is no number.
     """
-    groups = [{"params": list(head.parameters()), "lr": settings.lr}]
+    groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": settings.lr}]
     if feed.trained is not None:
         backbone = [p for p in feed.trained.parameters() if p.requires_grad]
         groups.append({"params": backbone, "lr": settings.lr * settings.backbone_lr})
@@ -350,7 +340,7 @@ def fit_head(
         _ = module is not None and module.eval()
 
 
-def _head_batches(rows: Ints, size: int, seed: int, epoch: int) -> Iterator[tuple[Ints, Bools]]:
+def _head_batches(rows: Indices, size: int, seed: int, epoch: int) -> Iterator[tuple[Indices, Bools]]:
     """Yield rows of the batches of an epoch, and which are mirrored; what is left over is not shown."""
     rng = np.random.default_rng([seed, epoch])
     order, mirrored = rng.permutation(rows), rng.random(len(rows)) < 0.5

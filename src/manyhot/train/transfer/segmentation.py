@@ -14,16 +14,16 @@ from manyhot.core.detection import VOID, pixel_counts
 from manyhot.train.transfer.feature_maps import (
     Backbone,
     Bools,
-    Feed,
-    Ints,
-    Progress,
+    Indices,
+    MapFeed,
+    OnEpoch,
     Pyramid,
     fit_head,
     laid_out,
 )
-from manyhot.train.transfer.settings import Segmentation
+from manyhot.train.transfer.methods import SegmentationSettings
 
-Mask = npt.NDArray[np.uint8]
+_Mask = npt.NDArray[np.uint8]
 
 
 class Segmenter(nn.Module):
@@ -54,27 +54,27 @@ class Segmenter(nn.Module):
 
 def fit_segmenter(
     backbone: Backbone,
-    feed: Feed,
-    rows: Ints,
-    masks: Sequence[Mask],
+    feed: MapFeed,
+    rows: Indices,
+    masks: Sequence[_Mask],
     n_classes: int,
-    settings: Segmentation,
+    settings: SegmentationSettings,
     seed: int,
-    progress: Progress | None = None,
+    progress: OnEpoch | None = None,
 ) -> Segmenter:
     """Fit a head to masks.
 
     Parameters
     ----------
     backbone : Backbone
-    feed : Feed
+    feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
     masks : sequence of ndarray of uint8
         By row, each of the size of its image; `VOID` does not count.
     n_classes : int
         With the background.
-    settings : Segmentation
+    settings : SegmentationSettings
     seed : int
         Of first weights, order and mirroring.
     progress : callable, optional
@@ -84,27 +84,27 @@ def fit_segmenter(
     side = backbone.preprocessing.size[0] // 4
     small = torch.stack([_resized(mask, side) for mask in masks])
 
-    def loss(maps: list[Tensor], batch: Ints, mirrored: Bools) -> Tensor:
-        wanted = small[torch.from_numpy(batch)].long()
+    def loss(maps: list[Tensor], batch: Indices, mirrored: Bools) -> Tensor:
+        targets = small[torch.from_numpy(batch)].long()
         turned = torch.from_numpy(mirrored)
-        wanted[turned] = wanted[turned].flip(-1)
+        targets[turned] = targets[turned].flip(-1)
         logits = F.interpolate(head(maps), (side, side), mode="bilinear", align_corners=False)
         # A batch of void alone has no mean.
-        summed = F.cross_entropy(logits, wanted, ignore_index=VOID, reduction="sum")
-        return summed / (wanted != VOID).sum().clamp(min=1)
+        summed = F.cross_entropy(logits, targets, ignore_index=VOID, reduction="sum")
+        return summed / (targets != VOID).sum().clamp(min=1)
 
     fit_head(head, loss, feed, rows, settings, seed, progress)
     return head
 
 
-def _resized(mask: Mask, side: int) -> Tensor:
+def _resized(mask: _Mask, side: int) -> Tensor:
     image = torch.from_numpy(mask)[None, None]
     resized: Tensor = F.interpolate(image, (side, side), mode="nearest-exact")[0, 0]
     return resized
 
 
 def count_pixels(
-    head: Segmenter, feed: Feed, rows: Ints, masks: Sequence[Mask], n_classes: int, batch: int = 32
+    head: Segmenter, feed: MapFeed, rows: Indices, masks: Sequence[_Mask], n_classes: int, batch: int = 32
 ) -> npt.NDArray[np.int64]:
     """Return what `manyhot.core.detection.pixel_counts` does of images, shape (n, 3, C).
 
@@ -115,8 +115,8 @@ def count_pixels(
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             logits = head(feed(part, np.zeros(len(part), bool)))
-            for row, told in zip(part, logits, strict=True):
+            for row, coarse in zip(part, logits, strict=True):
                 mask = masks[row]
-                full = F.interpolate(told[None], mask.shape, mode="bilinear", align_corners=False)
+                full = F.interpolate(coarse[None], mask.shape, mode="bilinear", align_corners=False)
                 counts.append(pixel_counts(mask, full[0].argmax(0).numpy(), n_classes))
     return np.array(counts, np.int64).reshape(-1, 3, n_classes)

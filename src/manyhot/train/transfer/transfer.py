@@ -1,4 +1,4 @@
-"""Backbones and another data set in; how well they serve it out."""
+"""Judge backbones by how well they serve another data set: the function of ``manyhot transfer``."""
 
 from __future__ import annotations
 
@@ -26,13 +26,21 @@ from manyhot.predict.sources import open_source
 from manyhot.predict.sources.altered import chosen
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States
-from manyhot.train.run import train_files
 from manyhot.train.splits import held_out_of
-from manyhot.train.transfer.images import Given, Told, some_images
-from manyhot.train.transfer.measure import Draws, Key, Known, Measured, Tally, check_classes, mean_of_draws
-from manyhot.train.transfer.settings import settings_of
+from manyhot.train.train import train_files
+from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
+from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
+from manyhot.train.transfer.tally import (
+    Draws,
+    MetricSlice,
+    ResampledMetric,
+    TransferLabels,
+    TransferTally,
+    check_classes,
+    mean_of_draws,
+)
 
-METRICS: Mapping[str, tuple[str, ...]] = {
+_METRICS: Mapping[str, tuple[str, ...]] = {
     "label": ("top1", "real1"),
     "sets": ("map_macro(masked=True)",),
 }
@@ -74,7 +82,7 @@ def transfer_files(
         Backbones, as ``manyhot predict --model`` takes them, weights without classes included; a mapping
         gives them names.
     method : str
-        One of `manyhot.train.transfer.settings.METHODS`.
+        One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
     labels : path-like, optional
         Label sets, of all methods but detection and segmentation; for ``multilabel`` by default the classes
         of the objects.
@@ -91,7 +99,7 @@ def transfer_files(
     held_out : float
         Without it: the share of images that is judged, chosen by the seed.
     settings : Mapping, optional
-        Of the method; see `manyhot.train.transfer.settings`. Of ``fine-tune`` those of a recipe.
+        Of the method; see `manyhot.train.transfer.methods`. Of ``fine-tune`` those of a recipe.
     train_backbone : bool
         Train the backbone under a detector or a segmentation head, too; by default it stays as it is.
     seed : int
@@ -101,7 +109,7 @@ def transfer_files(
     engine : str
         That features are computed with.
     notify : callable, optional
-        Called with the kind of an event and what is told about it.
+        Called with the kind of an event and its details.
 
     Returns
     -------
@@ -115,7 +123,7 @@ def transfer_files(
         For each kind of bad input.
     """
     out = Path(out)
-    plan = settings_of(method, settings or {})
+    method_settings = settings_of(method, settings or {})
     if train_backbone and method not in ("detection", "segmentation"):
         raise InputError(
             f"The method {method} does not train the backbone.",
@@ -126,24 +134,25 @@ def transfer_files(
     check_draws(resamples, seed)
     check_apart([source, labels, objects, masks, classes, split], out, ["results", "pairs", "samples"])
     check_place(out / "results.parquet", "results")
-    told = Told(
-        open_source(source),
-        models if isinstance(models, Mapping) else dict.fromkeys(models, ""),
-        out,
-        method,
-        plan,
-        held_out_of(split, held_out, seed),
-        seed,
-        resamples,
-        engine,
-        call,
-        notify,
-        train_backbone,
+    request = TransferRequest(
+        source=open_source(source),
+        models=models if isinstance(models, Mapping) else dict.fromkeys(models, ""),
+        out=out,
+        method=method,
+        settings=method_settings,
+        held=held_out_of(split, held_out, seed),
+        seed=seed,
+        resamples=resamples,
+        engine=engine,
+        call=call,
+        notify=notify,
+        train_backbone=train_backbone,
     )
-    found = _transferred(told, Given.read(method, labels, objects, masks, classes))
+    data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
+    evaluation = _transferred(request, data)
     files = [Path(p) for p in (labels, objects, masks, classes, split) if p]
     inputs = {p.name: sha256(p) for p in files if p.is_file()}
-    return found, found.write(out, call=call, inputs=inputs)
+    return evaluation, evaluation.write(out, call=call, inputs=inputs)
 
 
 def _check_models(models: Sequence[str] | Mapping[str, str]) -> None:
@@ -153,117 +162,125 @@ def _check_models(models: Sequence[str] | Mapping[str, str]) -> None:
         raise InputError("A backbone is named twice.", got=", ".join(models))
 
 
-def _transferred(told: Told, given: Given) -> Evaluation:
-    if told.method in ("detection", "segmentation"):
+def _transferred(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
+    if request.method in ("detection", "segmentation"):
         from manyhot.train.transfer.by_maps import by_maps
 
-        return by_maps(told, given)
-    if told.method == "fine-tune":
-        return _by_tuning(told, given)
-    return _by_features(told, given)
+        return by_maps(request, inputs)
+    if request.method == "fine-tune":
+        return _by_tuning(request, inputs)
+    return _by_features(request, inputs)
 
 
-def _by_features(told: Told, given: Given) -> Evaluation:
+def _by_features(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
     """Fit and judge heads on features."""
-    states, label = given.states()
-    by_label = told.method != "multilabel"
-    tally: Tally | None = None
-    for spec, network in told.networks():
-        ids, features = _features(told, network, states.image_id)
+    states, label = inputs.states()
+    by_label = request.method != "multilabel"
+    tally: TransferTally | None = None
+    for spec, network in request.networks():
+        ids, features = _features(request, network, states.image_id)
         order = np.argsort(ids)
-        known = _known(told, states, label, [ids[i] for i in order], by_label)
-        tally = tally or told.tally(int(known.held.sum()), int(known.held.sum()))
-        scored = _SCORED[told.method](told, known, features[order], spec)
-        metrics = METRICS["label" if by_label else "sets"]
-        tally.found[network.name] = _measured(tally.draws, known, scored, metrics, told.seed)
+        labels = _labels(request, states, label, [ids[i] for i in order], by_label)
+        tally = tally or request.tally(int(labels.held.sum()))
+        scored = _SCORED[request.method](request, labels, features[order], spec)
+        metrics = _METRICS["label" if by_label else "sets"]
+        tally.results[network.name] = _measured(tally.draws, labels, scored, metrics, request.seed)
     assert tally is not None
-    return tally.finish(told.notes)
+    return tally.finish(request.notes)
 
 
-def _features(told: Told, network: Network, wanted: pa.Array) -> tuple[list[str], Features]:
-    """Return ids and features of those images of the source that something is known of."""
-    folder = told.out / "features"
-    source = some_images(told, wanted.to_pylist())
-    run(source, network, folder, Settings(1, told.engine, embeddings=True), told.call, told.notify)
+def _features(request: TransferRequest, network: Network, image_ids: pa.Array) -> tuple[list[str], Features]:
+    """Return ids and features of the images of the source that have labels or objects."""
+    folder = request.out / "features"
+    source = labelled_images(request, image_ids.to_pylist())
+    run(source, network, folder, Settings(1, request.engine, embeddings=True), request.call, request.notify)
     file = Path(predictions_file_name(network.name))
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as skipped:
-        told.note_skipped({row["image_id"]: row["reason"] for row in csv.DictReader(skipped)})
+        request.note_skipped({row["image_id"]: row["reason"] for row in csv.DictReader(skipped)})
     ids = read_predictions(folder / file).image_id.to_pylist()
     return ids, np.load(folder / "embeddings" / file.with_suffix(".npy"))
 
 
-def _known(
-    told: Told, states: States, label: npt.NDArray[np.integer], names: Sequence[str], by_label: bool
-) -> Known:
-    known = Known.of(states, label, names, told.held.of(names))
-    if by_label and not known.labelled.any():
+def _labels(
+    request: TransferRequest,
+    states: States,
+    label: npt.NDArray[np.integer],
+    names: Sequence[str],
+    by_label: bool,
+) -> TransferLabels:
+    labels = TransferLabels.of(states, label, names, request.held.of(names))
+    if by_label and not labels.labelled.any():
         raise InputError(
             "The labels hold no original label.",
             do="judge label sets with the method multilabel, or fine-tune with teach=sets",
         )
-    check_classes(*known.counts(by_label), known.classes.keys)
-    return known
+    check_classes(*labels.counts(by_label), labels.classes.keys)
+    return labels
 
 
 Scored = Mapping[str, Sequence[npt.NDArray[np.floating]]]
 """By options of the metrics: scores of the images judged, of one fit or of several draws."""
 
 
-def _by_neighbours(told: Told, known: Known, x: Features, _: str) -> Scored:
+def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features, _: str) -> Scored:
     from manyhot.train.transfer.neighbours import knn_scores
 
-    fit = ~known.held & known.labelled
+    settings = request.settings_as(NeighbourSettings)
+    fit = ~labels.held & labels.labelled
     scores = knn_scores(
         x[fit],
-        known.label[fit],
-        x[known.held],
-        len(known.classes),
-        k=told.plan.k,
-        temperature=told.plan.temperature,
+        labels.label[fit],
+        x[labels.held],
+        len(labels.classes),
+        k=settings.k,
+        temperature=settings.temperature,
     )
     return {"": [scores]}
 
 
-def _by_probe(told: Told, known: Known, x: Features, spec: str) -> Scored:
+def _by_probe(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
     from manyhot.train.heads import fit_softmax
 
-    fit = ~known.held & known.labelled
-    head = fit_softmax(x[fit], known.label[fit], known.classes, spec, penalty=told.plan.penalty or None)
-    return {"": [head.logits(x[known.held])]}
+    penalty = request.settings_as(ProbeSettings).penalty or None
+    fit = ~labels.held & labels.labelled
+    head = fit_softmax(x[fit], labels.label[fit], labels.classes, spec, penalty=penalty)
+    return {"": [head.logits(x[labels.held])]}
 
 
-def _by_sets(told: Told, known: Known, x: Features, spec: str) -> Scored:
+def _by_sets(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
     from manyhot.train.heads import fit_sigmoid
 
-    fit = ~known.held
-    head = fit_sigmoid(x[fit], known.state[fit], known.classes, spec, penalty=told.plan.penalty or None)
-    return {"": [head.logits(x[known.held])]}
+    penalty = request.settings_as(ProbeSettings).penalty or None
+    fit = ~labels.held
+    head = fit_sigmoid(x[fit], labels.state[fit], labels.classes, spec, penalty=penalty)
+    return {"": [head.logits(x[labels.held])]}
 
 
-def _by_shots(told: Told, known: Known, x: Features, spec: str) -> Scored:
+def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
     from manyhot.train.heads import fit_softmax
     from manyhot.train.transfer.neighbours import draw_shots
 
-    fit = np.flatnonzero(~known.held & known.labelled)
-    there = np.bincount(known.label[fit], minlength=len(known.classes))
+    settings = request.settings_as(ShotSettings)
+    fit = np.flatnonzero(~labels.held & labels.labelled)
+    there = np.bincount(labels.label[fit], minlength=len(labels.classes))
     classes = np.flatnonzero(there)
     found: dict[str, list[npt.NDArray[np.floating]]] = {}
-    for shots in told.plan.shots:
-        few = [f"{known.classes.keys[c]} {there[c]:,}" for c in classes if there[c] < shots]
+    for shots in settings.shots:
+        few = [f"{labels.classes.keys[c]} {there[c]:,}" for c in classes if there[c] < shots]
         if few:
-            told.note(
+            request.note(
                 "few_images", len(few), f"fewer than {shots:,} images to fit on, all taken: {', '.join(few)}"
             )
-        for draw in range(told.plan.draws):
-            rng = np.random.default_rng([told.seed, shots, draw])
-            rows = fit[draw_shots(known.label[fit], classes, shots, rng)]
-            penalty = told.plan.penalty or 1 / len(rows)
-            head = fit_softmax(x[rows], known.label[rows], known.classes, spec, penalty=penalty)
-            found.setdefault(f"(shots={shots})", []).append(head.logits(x[known.held]))
+        for draw in range(settings.draws):
+            rng = np.random.default_rng([request.seed, shots, draw])
+            rows = fit[draw_shots(labels.label[fit], classes, shots, rng)]
+            penalty = settings.penalty or 1 / len(rows)
+            head = fit_softmax(x[rows], labels.label[rows], labels.classes, spec, penalty=penalty)
+            found.setdefault(f"(shots={shots})", []).append(head.logits(x[labels.held]))
     return found
 
 
-_SCORED: Mapping[str, Callable[[Told, Known, Features, str], Scored]] = {
+_SCORED: Mapping[str, Callable[[TransferRequest, TransferLabels, Features, str], Scored]] = {
     "knn": _by_neighbours,
     "probe": _by_probe,
     "few-shot": _by_shots,
@@ -272,9 +289,9 @@ _SCORED: Mapping[str, Callable[[Told, Known, Features, str], Scored]] = {
 
 
 def _measured(
-    draws: Draws, known: Known, scored: Scored, metrics: Sequence[str], seed: int
-) -> dict[Key, Measured]:
-    judged, found = known.judged, {}
+    draws: Draws, labels: TransferLabels, scored: Scored, metrics: Sequence[str], seed: int
+) -> dict[MetricSlice, ResampledMetric]:
+    judged, found = labels.judged, {}
     for options, scores in scored.items():
         each = [draws.classified(judged, s.astype(np.float32), metrics) for s in scores]
         for metric, where in each[0]:
@@ -283,40 +300,49 @@ def _measured(
     return found
 
 
-def _by_tuning(told: Told, given: Given) -> Evaluation:
+def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
     """Train each backbone on, by the loop of ``manyhot train``, and judge it."""
     from manyhot.train.networks import recipe_from
 
-    plan = {"teach": "label", "epochs": 10, "lr": 3e-4, "seed": told.seed, **told.plan}
+    plan = {"teach": "label", "epochs": 10, "lr": 3e-4, "seed": request.seed, **request.settings_as(dict)}
     by_label = plan["teach"] == "label"
-    states, label = given.states()
-    source = some_images(told, states.image_id.to_pylist())
+    states, label = inputs.states()
+    source = labelled_images(request, states.image_id.to_pylist())
     there = sorted(item.image_id for part in source.parts for item, _ in part.items())
-    known = _known(told, states, label, there, by_label)
-    tally = told.tally(int(known.held.sum()), int(known.held.sum()))
-    held = [name for name, h in zip(known.names, known.held, strict=True) if h]
-    for spec, network in told.networks():
-        folder = told.out / "fine-tune" / Path(predictions_file_name(network.name)).stem
-        labels = given.labels_of(set(known.names) - set(held), folder / "labels.parquet")
+    labels = _labels(request, states, label, there, by_label)
+    tally = request.tally(int(labels.held.sum()))
+    held = [name for name, h in zip(labels.names, labels.held, strict=True) if h]
+    for spec, network in request.networks():
+        folder = request.out / "fine-tune" / Path(predictions_file_name(network.name)).stem
+        file = inputs.labels_of(set(labels.names) - set(held), folder / "labels.parquet")
         tuned = train_files(
-            told.source.uri,
-            labels,
+            request.source.uri,
+            file,
             folder,
             recipe={**recipe_from(spec), **plan},
-            classes=given.path,
-            call=told.call,
-            notify=told.notify,
+            classes=inputs.class_file,
+            call=request.call,
+            notify=request.notify,
         )
-        scores = _scores(told, replace(find_model(f"trained:{tuned}"), name=network.name), held, folder)
-        metrics = METRICS["label" if by_label else "sets"]
-        tally.found[network.name] = _measured(tally.draws, known, {"": [scores]}, metrics, told.seed)
-    return tally.finish(told.notes)
+        scores = _scores(request, replace(find_model(f"trained:{tuned}"), name=network.name), held, folder)
+        metrics = _METRICS["label" if by_label else "sets"]
+        tally.results[network.name] = _measured(tally.draws, labels, {"": [scores]}, metrics, request.seed)
+    return tally.finish(request.notes)
 
 
-def _scores(told: Told, network: Network, held: Sequence[str], folder: Path) -> npt.NDArray[np.floating]:
+def _scores(
+    request: TransferRequest, network: Network, held: Sequence[str], folder: Path
+) -> npt.NDArray[np.floating]:
     """Return the scores of the images judged, in the order of their ids."""
     where = folder / "predictions"
-    run(chosen(told.source, held), network, where, Settings(None, told.engine), told.call, told.notify)
+    run(
+        chosen(request.source, held),
+        network,
+        where,
+        Settings(None, request.engine),
+        request.call,
+        request.notify,
+    )
     found = read_predictions(where / predictions_file_name(network.name))
     row = {name: i for i, name in enumerate(found.image_id.to_pylist())}
     assert found.scores is not None

@@ -1,7 +1,4 @@
-"""Images and label sets in, a trained network out.
-
-Which rows of the labels are trained on.
-"""
+"""Train a network on images and label sets: the function of ``manyhot train``."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from manyhot.train.recipe import Recipe, read_recipe, recipe_of
 
 if TYPE_CHECKING:
     from manyhot.train.label_maps import LocalTeacher
-    from manyhot.train.order import Order
+    from manyhot.train.order import ImageOrder
     from manyhot.train.trained_part import Validation
 
 
@@ -81,7 +78,7 @@ def train_files(
     save_every : float
         Seconds between two checkpoints.
     notify : callable, optional
-        Called with the kind of an event and what is told about it.
+        Called with the kind of an event and its details.
 
     Returns
     -------
@@ -93,43 +90,43 @@ def train_files(
     ManyhotError
         For each kind of bad input.
     """
-    from manyhot.train.loop import Job, fit
+    from manyhot.train.loop import TrainingJob, fit
     from manyhot.train.losses import loss_of
 
     out = Path(out)
     check_apart([source, labels, val, val_labels], out)
     plan = _recipe(recipe, settings)
-    given = None if classes is None else read_classes(classes)
-    found = read_labels(labels, classes=given)
-    sets, known, images = label_sets(found), _classes(found, given), open_source(source)
+    class_list = None if classes is None else read_classes(classes)
+    found = read_labels(labels, classes=class_list)
+    sets, names, images = label_sets(found), _classes(found, class_list), open_source(source)
     ends = loss_of(plan.named_loss).about["ends"]
     rows, notes = selected(sets, plan, ends)
-    taught = _local(plan, found, known, ends)
+    taught = _local_teacher(plan, found, names, ends)
     if taught is not None:
-        none = ~taught.known[rows]
+        none = ~taught.mapped[rows]
         rows = rows[~none]
         if none.any():
             notes.append(f"{none.sum():,} images without a label map are left out")
     order, missing = _images(images, found, rows, out, plan)
     identity = {
-        "recipe": plan.told(),
+        "recipe": plan.to_dict(),
         "labels": sha256(labels),
-        "classes": known.hash,
+        "classes": names.hash,
         "source": images.fingerprint,
         "order": order.name,
     }
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
-    job = Job(
-        order,
-        sets,
-        known,
-        plan,
-        out,
-        found.image_id.to_pylist(),
-        _validation(val or source, val_labels, given, found),
-        identity,
-        taught,
+    job = TrainingJob(
+        data=order,
+        labels=sets,
+        classes=names,
+        recipe=plan,
+        out=out,
+        ids=found.image_id.to_pylist(),
+        validation=_validation(val or source, val_labels, class_list, found),
+        identity=identity,
+        taught=taught,
         features=None if features is None else Path(features),
         save_every=save_every,
         call=call,
@@ -139,7 +136,7 @@ def train_files(
     return fit(job)
 
 
-def _local(plan: Recipe, labels: Labels, classes: ClassList, ends: str) -> LocalTeacher | None:
+def _local_teacher(plan: Recipe, labels: Labels, classes: ClassList, ends: str) -> LocalTeacher | None:
     """Return what teaches crops, where the recipe names label maps."""
     if plan.teach != "maps":
         return None
@@ -159,31 +156,33 @@ def _recipe(
 ) -> Recipe:
     """Return the recipe with the settings that count instead of its own."""
     if isinstance(recipe, Recipe):
-        recipe = recipe.told()
+        recipe = recipe.to_dict()
     own = recipe if isinstance(recipe, Mapping) else {} if recipe is None else read_recipe(recipe)
     return recipe_of({**own, **(settings or {})}, None if isinstance(recipe, Mapping) else recipe)
 
 
-def _classes(labels: Labels, given: ClassList | None) -> ClassList:
+def _classes(labels: Labels, class_list: ClassList | None) -> ClassList:
     """Return what the classes of labels are called; their numbers where nobody knows."""
     known = class_list_of(labels.class_hash) if labels.class_hash else None
-    return given or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
+    return class_list or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
 
 
-def _images(source: Source, labels: Labels, rows: Any, out: Path, plan: Recipe) -> tuple[Order, list[str]]:
+def _images(
+    source: Source, labels: Labels, rows: Any, out: Path, plan: Recipe
+) -> tuple[ImageOrder, list[str]]:
     """Return the images that have labels, and a note on labels without an image."""
-    from manyhot.train.batches import collect, memory_share
+    from manyhot.train.batches import collect_images, memory_share
 
     ids = labels.image_id.take(pa.array(rows)).to_pylist()
     wanted = dict(zip(ids, rows.tolist(), strict=True))
-    order = collect(source, wanted, _known_order(out) or plan.order, plan.buffer, memory_share())
+    order = collect_images(source, wanted, _earlier_order(out) or plan.order, plan.buffer, memory_share())
     missing = len(wanted) - order.n
     if not missing:
         return order, []
     return order, [f"{missing:,} of {len(wanted):,} images with labels are not in the source"]
 
 
-def _known_order(out: Path) -> str:
+def _earlier_order(out: Path) -> str:
     """Return the order of the run that a folder holds: it may not change with the memory that is free."""
     try:
         return str(json.loads((out / "run.json").read_text(encoding="utf-8"))["order"])
@@ -197,7 +196,7 @@ def _validation(
     """Return the images to judge by."""
     if labels is None:
         return None
-    from manyhot.train.batches import collect, memory_share
+    from manyhot.train.batches import collect_images, memory_share
     from manyhot.train.order import Everything
     from manyhot.train.trained_part import Validation
 
@@ -212,7 +211,7 @@ def _validation(
             do="give both over the same class list",
         )
     wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
-    order = collect(open_source(source), wanted, "all", 1, memory_share() // 4)
+    order = collect_images(open_source(source), wanted, "all", 1, memory_share() // 4)
     assert isinstance(order, Everything)
     return Validation(order.openers, label_sets(found).take(np.array(order.rows)), order.key)
 
@@ -237,10 +236,10 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
     if not len(rows):
         raise InputError(
             "No image is left to train on.",
-            got=", ".join(_told(labels, empty, skips)) or "no labels",
+            got=", ".join(_left_out(labels, empty, skips)) or "no labels",
             do="set empty to 'no': these images are then without any class" if empty.any() else None,
         )
-    return rows, list(_told(labels, empty, skips))
+    return rows, list(_left_out(labels, empty, skips))
 
 
 def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:
@@ -255,7 +254,7 @@ def _empty(labels: LabelSets, recipe: Recipe) -> npt.NDArray[np.bool_]:
     return np.asarray(labels.size == 0)
 
 
-def _told(labels: LabelSets, empty: npt.NDArray[np.bool_], skips: bool) -> Iterator[str]:
+def _left_out(labels: LabelSets, empty: npt.NDArray[np.bool_], skips: bool) -> Iterator[str]:
     if (bad := int((~labels.usable).sum())) > 0:
         yield f"{bad:,} images that are not usable are left out"
     if (n := int(empty.sum())) > 0:

@@ -1,4 +1,4 @@
-"""Studies from their files to their answers: runs, tables, pages."""
+"""Run studies from their files to their answers: the function of ``manyhot study``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.files import alone, atomic_write, write_text
-from manyhot.study.files import Opening, read_study
-from manyhot.study.plan import Run, Study, chosen, open_folder, runs_of, with_seeds
-from manyhot.study.runner import Runner, Tell, Told, Undone, label
-from manyhot.study.tables import collect, effects_table, means_table, runs_table
+from manyhot.study.plan import Run, Study, chosen_runs, open_study_folder, runs_of, with_seeds
+from manyhot.study.runner import OnStep, Runner, StepEvent, Undone, run_name
+from manyhot.study.study_file import Opening, read_study
+from manyhot.study.tables import collect_measurements, effects_table, means_table, runs_table
 
-TABLES = ("runs", "means", "effects")
+_TABLES = ("runs", "means", "effects")
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class StudyAnswer:
     """What came of a study.
 
     Attributes
@@ -60,8 +60,8 @@ def run_study(
     seeds: int | None = None,
     only: Iterable[str] = (),
     call: str = "",
-    tell: Tell | None = None,
-) -> Answer:
+    on_step: OnStep | None = None,
+) -> StudyAnswer:
     """Run a study and write its tables and its page.
 
     Runs, measures and data sets that lie in the folder already are not made again: studies of one grid share
@@ -81,8 +81,8 @@ def run_study(
         Data sets, networks or arms to run; all by default.
     call : str
         The command, for the page.
-    tell : callable, optional
-        Told of each step.
+    on_step : callable, optional
+        Called after each step.
 
     Raises
     ------
@@ -97,33 +97,35 @@ def run_study(
     study = with_seeds(study, seeds, smoke)
     out = Path(out)
     every = runs_of(study.grid, out, smoke)
-    runs = chosen(every, study.grid, only)
-    open_folder(out, smoke)
-    runner = Runner(study, tell or (lambda _: None))
+    runs = chosen_runs(every, study.grid, only)
+    open_study_folder(out, smoke)
+    runner = Runner(study, on_step or (lambda _: None))
     with contextlib.ExitStack() as stack:
         for data_set in dict.fromkeys(run.data_set for run in runs):
             stack.enter_context(alone(out / "runs" / data_set))
         runner.do(runs)
-    numbers, failed = collect(study, runs, runner.undone)
+    measurements, failed = collect_measurements(study, runs, runner.undone)
     for one in failed:
-        runner.tell(Told("failed", one.what, one.step, reason=one.reason))
+        runner.on_step(StepEvent("failed", one.what, one.step, reason=one.reason))
     failed = [*runner.undone, *failed]
     undone = [*failed, *_left_out(every, runs)]
     made = {
-        "runs": runs_table(numbers),
-        "means": means_table(study, numbers),
-        "effects": effects_table(study, numbers),
+        "runs": runs_table(measurements),
+        "means": means_table(study, measurements),
+        "effects": effects_table(study, measurements),
     }
     written = _write(made, out / "results" / study.name, call)
-    from manyhot.study.page import write_page
+    from manyhot.study.page import write_study_page
 
-    page = write_page(study, opening, made, runs, undone, out, smoke=smoke, call=call)
-    return Answer(study, opening, made["effects"], tuple(undone), len(failed), page, (*written, page))
+    page = write_study_page(study, opening, made, runs, undone, out, smoke=smoke, call=call)
+    return StudyAnswer(study, opening, made["effects"], tuple(undone), len(failed), page, (*written, page))
 
 
 def _left_out(every: Sequence[Run], runs: Sequence[Run]) -> list[Undone]:
-    there = {label(run) for run in runs}
-    return [Undone(label(run), "run", "not chosen (--only)") for run in every if label(run) not in there]
+    there = {run_name(run) for run in runs}
+    return [
+        Undone(run_name(run), "run", "not chosen (--only)") for run in every if run_name(run) not in there
+    ]
 
 
 def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:
@@ -137,7 +139,7 @@ def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:
     return written
 
 
-def keep_answer(answer: Answer, out: Path, folder: Path) -> list[Path]:
+def keep_answer(answer: StudyAnswer, out: Path, folder: Path) -> list[Path]:
     """Copy what is committed of an answer, its tables as CSV and its page, into ``FOLDER/NAME``.
 
     Raises
@@ -146,7 +148,7 @@ def keep_answer(answer: Answer, out: Path, folder: Path) -> list[Path]:
         A file cannot be written.
     """
     results, to = Path(out) / "results" / answer.study.name, Path(folder) / answer.study.name
-    pairs = [(results / f"{name}.csv", to / f"{name}.csv") for name in TABLES]
+    pairs = [(results / f"{name}.csv", to / f"{name}.csv") for name in _TABLES]
     pairs.append((answer.page, to / "index.html"))
     for source, target in pairs:
         with atomic_write(target) as part:

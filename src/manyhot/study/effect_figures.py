@@ -26,42 +26,40 @@ from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Axis, Figure
 from manyhot.report.metrics import Metric
 from manyhot.report.words import counted, signed
+from manyhot.study.verdicts import EffectRow
 
-LINE = 20
+_LINE = 20
 """Height of a row."""
 
 
-LEFT = 150
+_LEFT = 150
 """Width of the names of rows; with the plot and the numbers a panel fits a phone."""
 
 
-WIDTH = 190
+_WIDTH = 190
 
 
-RIGHT = 140
+_RIGHT = 140
 """Width of the numbers of effects."""
 
 
-LETTERS = 24
+_LETTERS = 24
 """Letters of a name that fit there."""
 
 
-HEAD = 46
+_HEAD = 46
 """Letters of what a claim compares."""
 
 
-PANEL, NAMES = 138, 110
+_PANEL, _NAMES = 138, 110
 """Width of the plot of a metric's values, and of the names of arms at its left."""
 
 
-TITLE = 31
+_TITLE = 31
 """Letters of a line above it; of the wider panel of effects, twice as many."""
 
 
-SAID = {"same": "no difference", "not run": "not run"}
-
-
-Row = Mapping[str, Any]
+_VERDICTS = {"same": "no difference", "not run": "not run"}
 
 
 def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figure]:
@@ -91,17 +89,17 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
     ]
 
 
-def _compared(row: Row, metrics: Mapping[str, Metric]) -> str:
+def _compared(row: EffectRow, metrics: Mapping[str, Metric]) -> str:
     """Return both sides of a claim; the other side may be a metric."""
     arm, other = "" if row["arm"] == "all" else f"{row['arm']} ", row["against"]
     return f"{arm}against {metrics[other].label if other in metrics else other}"
 
 
-def _verdict(row: Row) -> str:
-    return SAID.get(row["verdict"], str(row["verdict"]))
+def _verdict(row: EffectRow) -> str:
+    return _VERDICTS.get(row["verdict"], str(row["verdict"]))
 
 
-def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[Row]) -> Panel:
+def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[EffectRow]) -> Panel:
     claims = [list(own) for _, own in itertools.groupby(rows, lambda r: r["claim"])]
     metric = metrics[rows[0]["metric"]]
     heads, sheet = _forest_rows(claims, metrics)
@@ -113,8 +111,8 @@ def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[Row]) -> Pa
     n_rows = len(heads["row"]) + len(sheet["row"])
     sheets = {name: sheet, f"{name}-heads": heads, f"{name}-zero": {"x": [0.0]}}
     lower = ", lower is better" if metric.lower_is_better else ""
-    title = {"text": textwrap.wrap(f"{metric.label}{lower}", 2 * TITLE), "dx": -LEFT}
-    return Panel(_forest_layers(name, x, n_rows), sheets, WIDTH, LINE * n_rows, title)
+    title = {"text": textwrap.wrap(f"{metric.label}{lower}", 2 * _TITLE), "dx": -_LEFT}
+    return Panel(_forest_layers(name, x, n_rows), sheets, _WIDTH, _LINE * n_rows, title)
 
 
 def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
@@ -122,8 +120,8 @@ def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(y)
     above: Any = alt.Chart(data(f"{name}-heads")).encode(y)
     zero: Any = alt.Chart(data(f"{name}-zero"))
-    pooled, end = "datum.pooled", at(WIDTH + RIGHT)
-    band = base.mark_rule(strokeWidth=LINE, color=ink("grid"))
+    pooled, end = "datum.pooled", at(_WIDTH + _RIGHT)
+    band = base.mark_rule(strokeWidth=_LINE, color=ink("grid"))
     bar = base.mark_rule(strokeWidth=1.5)
     dot = base.mark_point(filled=True, opacity=1)
     bold = {"fontWeight": "bold", **halo()}
@@ -133,21 +131,21 @@ def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
         zero.mark_rule(color=ink("axis")).encode(x.channel(alt.X, "x")),
         bar.encode(x.channel(alt.X, "lo"), alt.X2("hi"), color=hue),
         dot.encode(x.channel(alt.X, "x"), color=hue, size=_either(pooled, 80, 45)),
-        above.mark_text(align="left", **bold).encode(at(-LEFT), words("head")),
+        above.mark_text(align="left", **bold).encode(at(-_LEFT), words("head")),
         above.mark_text(align="right", **bold).encode(end, words("verdict")),
-        base.mark_text(align="left").encode(at(10 - LEFT), words("label")),
+        base.mark_text(align="left").encode(at(10 - _LEFT), words("label")),
         base.mark_text(align="right").encode(end, words("text")),
     ]
 
 
-def _forest_rows(claims: Sequence[Sequence[Row]], metrics: Mapping[str, Metric]) -> tuple[Sheet, Sheet]:
+def _forest_rows(claims: Sequence[Sequence[EffectRow]], metrics: Mapping[str, Metric]) -> tuple[Sheet, Sheet]:
     """Return the heads of claims and the rows below them, with their places from the top."""
     heads: dict[str, list[Any]] = {"row": [], "head": [], "verdict": []}
     names = ("row", "label", "x", "lo", "hi", "band_lo", "band_hi", "pooled", "text")
     sheet: dict[str, list[Any]] = {name: [] for name in names}
     metric, place = metrics[claims[0][0]["metric"]], 0
     for own in claims:
-        _append(heads, (place, shortened(_compared(own[0], metrics), HEAD), _verdict(own[0])))
+        _append(heads, (place, shortened(_compared(own[0], metrics), _HEAD), _verdict(own[0])))
         # Of a single pair the mean is that pair.
         shown = own if len(own) > 2 else own[:1]
         for i, row in enumerate(shown, 1):
@@ -155,7 +153,7 @@ def _forest_rows(claims: Sequence[Sequence[Row]], metrics: Mapping[str, Metric])
             margin = metric.draw(row["margin"])
             label = _place(own[-1] if len(shown) == 1 else row)
             pooled = row["dataset"] is None
-            _append(sheet, (place + i, label, *drawn, -margin, margin, pooled, _numbers(drawn, metric)))
+            _append(sheet, (place + i, label, *drawn, -margin, margin, pooled, _effect_text(drawn, metric)))
         place += len(shown) + 1
     return heads, sheet
 
@@ -165,13 +163,13 @@ def _append(sheet: Mapping[str, list[Any]], values: Sequence[Any]) -> None:
         column.append(value)
 
 
-def _place(row: Row) -> str:
+def _place(row: EffectRow) -> str:
     if row["dataset"] is None:
         return f"all {row['n_pairs']} pairs"
-    return shortened(", ".join(p for p in (row["dataset"], row["network"]) if p != "all"), LETTERS)
+    return shortened(", ".join(p for p in (row["dataset"], row["network"]) if p != "all"), _LETTERS)
 
 
-def _numbers(drawn: Sequence[float | None], metric: Metric) -> str:
+def _effect_text(drawn: Sequence[float | None], metric: Metric) -> str:
     value, lo, hi = ("" if v is None else signed(v, 1 if metric.percent else 3) for v in drawn)
     return f"{value} ({lo} to {hi})" if lo else value
 
@@ -196,14 +194,14 @@ def draw_seeds(
     return [_seeds(place, _at(wanted, place), _at(points, place), shown, metrics) for place in places]
 
 
-def _at(rows: Sequence[Row], place: tuple[str, str]) -> list[Row]:
+def _at(rows: Sequence[EffectRow], place: tuple[str, str]) -> list[EffectRow]:
     return [row for row in rows if (row["dataset"], row["network"]) == place]
 
 
 def _seeds(
     place: tuple[str, str],
-    means: Sequence[Row],
-    points: Sequence[Row],
+    means: Sequence[EffectRow],
+    points: Sequence[EffectRow],
     shown: Sequence[str],
     metrics: Mapping[str, Metric],
 ) -> Figure:
@@ -232,11 +230,11 @@ def _seeds(
 
 
 def _dots(
-    name: str, metric: Metric, arms: Sequence[str], means: Sequence[Row], points: Sequence[Row]
+    name: str, metric: Metric, arms: Sequence[str], means: Sequence[EffectRow], points: Sequence[EffectRow]
 ) -> Panel:
     middle = _drawn(means, arms, metric, ("value", "lo", "hi"))
     single = _drawn(points, arms, metric, ("value",))
-    middle["label"] = [shortened(r["arm"], LETTERS - 5) for r in means]
+    middle["label"] = [shortened(r["arm"], _LETTERS - 5) for r in means]
     values = [v for v in (*middle["value"], *middle["lo"], *middle["hi"], *single["value"]) if v is not None]
     axis = Axis.over(values, percent=metric.percent and min(values) >= 0, n_ticks=3)
     x = Side(["Per cent" if metric.percent else "Value"], (axis.lo, axis.hi), axis.ticks)
@@ -252,13 +250,13 @@ def _dots(
         base.mark_text(align="right", dx=-8).encode(at(0), words("label")),
     ]
     better = "lower" if metric.lower_is_better else "higher"
-    lines = textwrap.wrap(metric.label, TITLE)
-    title = {"text": lines, "subtitle": f"{better} is better", "dx": -NAMES}
-    return Panel(layers, {name: middle, f"{name}-seeds": single}, PANEL, 24 * len(arms), title)
+    lines = textwrap.wrap(metric.label, _TITLE)
+    title = {"text": lines, "subtitle": f"{better} is better", "dx": -_NAMES}
+    return Panel(layers, {name: middle, f"{name}-seeds": single}, _PANEL, 24 * len(arms), title)
 
 
 def _drawn(
-    rows: Sequence[Row], arms: Sequence[str], metric: Metric, columns: Sequence[str]
+    rows: Sequence[EffectRow], arms: Sequence[str], metric: Metric, columns: Sequence[str]
 ) -> dict[str, Any]:
     sheet: dict[str, Any] = {"row": [arms.index(r["arm"]) for r in rows]}
     for column in columns:

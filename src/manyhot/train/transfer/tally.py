@@ -1,4 +1,4 @@
-"""What backbones are worth on another data set: values, intervals and pairs over the images judged."""
+"""How well backbones serve another data set: values, intervals and pairs over the images judged."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.checks import check_draws
-from manyhot.classes import ClassList
-from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
+from manyhot.core.detection import Boxes, Floats, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
 from manyhot.core.resampling import centred_interval, compare_pairs, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
@@ -23,9 +22,9 @@ from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
 from manyhot.registry import get
 from manyhot.tables import Objects
 from manyhot.tables.sets import States
+from manyhot.train.splits import SplitLabels
 
 ALL = "all"
-
 
 DEFINITIONS = {
     "ap": "Average precision of COCO: mean of classes and of overlaps from 0.5 to 0.95",
@@ -38,11 +37,8 @@ DEFINITIONS = {
 """Metrics that are not registered: those of boxes and masks."""
 
 
-Floats = npt.NDArray[np.float64]
-
-
 @dataclass(frozen=True, eq=False)
-class Measured:
+class ResampledMetric:
     """A number and what it is in each resample of the images judged.
 
     Attributes
@@ -74,29 +70,14 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """What is known of the images that a backbone serves, in the order of their ids.
-
-    Attributes
-    ----------
-    names : sequence of str, length n
-    state : ndarray of uint8, shape (n, C)
-    label : ndarray of int, shape (n,)
-        The original label, or `NO_LABEL`.
-    held : ndarray of bool, shape (n,)
-        Which are judged and not fitted on.
-    classes : ClassList
-    """
-
-    names: Sequence[str]
-    state: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.integer]
-    held: npt.NDArray[np.bool_]
-    classes: ClassList
+class TransferLabels(SplitLabels):
+    """Labels of the images that a backbone serves, in the order of their ids; those held out are judged."""
 
     @classmethod
-    def of(cls, states: States, label: npt.NDArray[np.integer], names: Sequence[str], held: Any) -> Known:
-        """Return what is known of some images."""
+    def of(
+        cls, states: States, label: npt.NDArray[np.integer], names: Sequence[str], held: Any
+    ) -> TransferLabels:
+        """Return the labels of some images."""
         row = {name: i for i, name in enumerate(states.image_id.to_pylist())}
         rows = np.array([row[name] for name in names], np.intp)
         state, own = states.state[rows], label[rows]
@@ -171,7 +152,7 @@ def counts_of(boxes: Sequence[Boxes], n_classes: int) -> npt.NDArray[np.int64]:
     return np.bincount(np.concatenate([np.empty(0, int), *found]), minlength=n_classes).astype(np.int64)
 
 
-Key = tuple[str, str]
+MetricSlice = tuple[str, str]
 """A metric and a slice."""
 
 
@@ -193,18 +174,20 @@ class Draws:
 
     def classified(
         self, sets: LabelSets, scores: npt.NDArray[np.floating], metrics: Sequence[str]
-    ) -> dict[Key, Measured]:
+    ) -> dict[MetricSlice, ResampledMetric]:
         """Return registered metrics of scores over all classes; those without an image are left out."""
         case = Case.from_scores(sets, scores, k=max(5, int(sets.size.max(initial=1))))
-        told = {}
+        values = {}
         for name in metrics:
             entry = get("metric", name)
             estimate = entry(case)
             n = int(np.count_nonzero(estimate.scored))
             if n:
                 samples = self._replicates(estimate)
-                told[entry.name, ALL] = Measured(estimate.value(), samples, n, isinstance(estimate, Pooled))
-        return told
+                values[entry.name, ALL] = ResampledMetric(
+                    estimate.value(), samples, n, isinstance(estimate, Pooled)
+                )
+        return values
 
     def _replicates(self, estimate: Estimate) -> Floats:
         if isinstance(estimate, Ratio) and estimate.stratum is None:
@@ -218,13 +201,13 @@ class Draws:
     def detected(
         self,
         there: Sequence[Boxes],
-        found: Sequence[Boxes],
+        detected: Sequence[Boxes],
         keys: Sequence[str],
         values: Mapping[str, float],
         by_class: Floats,
-    ) -> dict[Key, Measured]:
-        """Return the metrics of boxes: values as they were computed, with resamples of those of precision."""
-        matched = [match(there, found, c) for c in range(len(keys))]
+    ) -> dict[MetricSlice, ResampledMetric]:
+        """Return the metrics of boxes: values as they were computed, with resamples of precision."""
+        matched = [match(there, detected, c) for c in range(len(keys))]
         drawn = np.stack([box_average_precision(m, self.counts) for m in matched])
         with np.errstate(invalid="ignore"):
             samples = {
@@ -232,20 +215,24 @@ class Draws:
                 "ap50": _mean(drawn[:, :, 0]),
                 "ap75": _mean(drawn[:, :, 5]),
             }
-        told = {(m, ALL): Measured(v, samples.get(m, np.empty(0)), self.n) for m, v in values.items()}
+        metrics = {
+            (m, ALL): ResampledMetric(v, samples.get(m, np.empty(0)), self.n) for m, v in values.items()
+        }
         for key, value, own in zip(keys, by_class, drawn.mean(2), strict=True):
             if not np.isnan(value):
-                told["ap", f"class={key}"] = Measured(float(value), own, self.n)
-        return told
+                metrics["ap", f"class={key}"] = ResampledMetric(float(value), own, self.n)
+        return metrics
 
-    def segmented(self, counts: npt.NDArray[np.int64], keys: Sequence[str]) -> dict[Key, Measured]:
+    def segmented(
+        self, counts: npt.NDArray[np.int64], keys: Sequence[str]
+    ) -> dict[MetricSlice, ResampledMetric]:
         """Return the overlaps of masks; the first of the classes is the background."""
         values, drawn = class_overlaps(counts)[0], class_overlaps(counts, self.counts)
-        told = {("miou", ALL): Measured(float(np.nanmean(values)), _mean(drawn.T), self.n)}
+        metrics = {("miou", ALL): ResampledMetric(float(np.nanmean(values)), _mean(drawn.T), self.n)}
         for key, value, own in zip(keys, values, drawn.T, strict=True):
             if not np.isnan(value):
-                told["iou", f"class={key}"] = Measured(float(value), own, self.n)
-        return told
+                metrics["iou", f"class={key}"] = ResampledMetric(float(value), own, self.n)
+        return metrics
 
 
 def _mean(samples: Floats) -> Floats:
@@ -255,12 +242,12 @@ def _mean(samples: Floats) -> Floats:
         return np.asarray(np.where(there, samples, 0).sum(0) / there.sum(0), np.float64)
 
 
-def mean_of_draws(draws: Sequence[Measured], seed: int) -> Measured:
+def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetric:
     """Return the mean over draws of images to fit on; its resamples are of draws and of images judged.
 
     Parameters
     ----------
-    draws : sequence of Measured
+    draws : sequence of ResampledMetric
         Each of the same images and resamples.
     seed : int
         The same draws are redrawn for all models.
@@ -268,12 +255,12 @@ def mean_of_draws(draws: Sequence[Measured], seed: int) -> Measured:
     samples = np.stack([d.samples for d in draws])
     k, r = samples.shape
     weights = draw_counts(k, r, np.random.default_rng([seed, k])).T / k
-    return Measured(float(np.mean([d.value for d in draws])), (samples * weights).sum(0), draws[0].n)
+    return ResampledMetric(float(np.mean([d.value for d in draws])), (samples * weights).sum(0), draws[0].n)
 
 
 @dataclass
-class Tally:
-    """Collects the numbers of models on a data set.
+class TransferTally:
+    """Collects the results of models on a data set.
 
     Parameters
     ----------
@@ -288,16 +275,16 @@ class Tally:
     method: str
     n: int
     draws: Draws
-    found: dict[str, Mapping[Key, Measured]] = field(default_factory=dict)
+    results: dict[str, Mapping[MetricSlice, ResampledMetric]] = field(default_factory=dict)
 
     def finish(self, notes: Sequence[Note]) -> Evaluation:
-        """Return all numbers, and pairs of models by the same resamples."""
+        """Return all results, and pairs of models by the same resamples."""
         numbers = [
             Number(self.dataset, model, self._named(m), where, x.value, *x.interval, x.n, self.n - x.n)
-            for model, told in self.found.items()
-            for (m, where), x in told.items()
+            for model, values in self.results.items()
+            for (m, where), x in values.items()
         ]
-        names = list(dict.fromkeys(m for told in self.found.values() for m, _ in told))
+        names = list(dict.fromkeys(m for values in self.results.values() for m, _ in values))
         about = {
             "metrics": json.dumps({self._named(m): _about(m) for m in names}),
             "resamples": str(self.draws.resamples),
@@ -309,22 +296,22 @@ class Tally:
     def _named(self, metric: str) -> str:
         return f"{self.method}/{metric}"
 
-    def _sampled(self, metric: str) -> dict[str, Measured]:
-        found = {model: told.get((metric, ALL)) for model, told in self.found.items()}
-        return {model: x for model, x in found.items() if x is not None and len(x.samples)}
+    def _sampled(self, metric: str) -> dict[str, ResampledMetric]:
+        results = {model: values.get((metric, ALL)) for model, values in self.results.items()}
+        return {model: x for model, x in results.items() if x is not None and len(x.samples)}
 
     def _pairs(self, metric: str) -> dict[str, Any] | None:
-        found = self._sampled(metric)
-        if len(found) < 2:
+        results = self._sampled(metric)
+        if len(results) < 2:
             return None
         table = compare_pairs(
-            np.array([x.value for x in found.values()]), np.stack([x.samples for x in found.values()])
+            np.array([x.value for x in results.values()]), np.stack([x.samples for x in results.values()])
         )
-        shared = np.full((len(found),) * 2, next(iter(found.values())).n)
-        return pair_rows(self.dataset, self._named(metric), ALL, list(found), table, shared)
+        shared = np.full((len(results),) * 2, next(iter(results.values())).n)
+        return pair_rows(self.dataset, self._named(metric), ALL, list(results), table, shared)
 
     def _samples(self) -> pa.Table:
-        names = dict.fromkeys(m for told in self.found.values() for m, _ in told)
+        names = dict.fromkeys(m for values in self.results.values() for m, _ in values)
         rows = [(model, m, x.samples) for m in names for model, x in self._sampled(m).items()]
         return pa.table(
             {

@@ -1,4 +1,4 @@
-"""What a head is worth after a shortcut was treated, on images that it was not fitted on."""
+"""Metrics of heads after a shortcut was treated, on images that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from manyhot.core.shortcuts import (
     NEITHER,
     NO_SPLIT,
     Estimated,
+    Floats,
     Resampled,
     balancing,
     gap,
@@ -30,20 +31,12 @@ from manyhot.core.shortcuts import (
 )
 from manyhot.tables import schema
 
-AT = 0.5
+_THRESHOLD = 0.5
 """Probability from which a class is predicted; of a softmax the best class is."""
-
 
 _CHUNK = 125  # Resamples at once.
 
-
-Row = dict[str, Any]
-
-
 Bools = npt.NDArray[np.bool_]
-
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +55,13 @@ class Mitigation:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, rows: list[Row], notes: list[str]) -> Mitigation:
+    def of(cls, rows: list[dict[str, Any]], notes: list[str]) -> Mitigation:
         """Build it from rows."""
         return cls(pa.Table.from_pylist(rows, schema=schema("mitigation")), tuple(notes))
 
 
 @dataclass(frozen=True)
-class Measured:
+class HeldOutMetric:
     """A number, and what it is in each resample of the images held out, shape (R,).
 
     `hits` tells of a share which of its images are of it.
@@ -78,7 +71,7 @@ class Measured:
     samples: Floats
     hits: Bools | None = None
 
-    def less(self, other: Measured) -> tuple[float, float, float]:
+    def less(self, other: HeldOutMetric) -> tuple[float, float, float]:
         """Return how much more it is than another of the same images, and the ends of the 95 % interval.
 
         Of shares that of Newcombe; where no image changes, a bootstrap would be sure of that.
@@ -91,13 +84,13 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOutImages:
     """Images that heads are judged on.
 
     Attributes
     ----------
     state : ndarray of uint8, shape (n, C)
-        What is known of each class.
+        Of each class.
     label : ndarray of int, shape (n,)
         The original label; `NO_LABEL` where there is none.
     drawn : Resampled
@@ -110,8 +103,8 @@ class HeldOut:
 
     def measure(
         self, p: Floats, gone: Floats, altered: npt.NDArray[np.intp], best: bool, pair: tuple[int, int]
-    ) -> dict[str, Measured]:
-        """Return what a head is worth.
+    ) -> dict[str, HeldOutMetric]:
+        """Return the metrics of a head.
 
         Parameters
         ----------
@@ -122,7 +115,7 @@ class HeldOut:
         altered : ndarray of int, shape (k,)
             Which images these are.
         best : bool
-            Whether the best class is the one predicted, and not each of at least `AT`.
+            Whether the best class alone is predicted, and not each class with a probability of at least 0.5.
         pair : (int, int)
             Main class and companion.
 
@@ -133,38 +126,38 @@ class HeldOut:
             ``real1`` and ``map``, as far as there are images for them.
         """
         main = pair[0]
-        found, after = (_found(x, main, best) for x in (p, gone))
+        predicted, after = (_predicted(x, main, best) for x in (p, gone))
         splits = split_by_pair(*self.state[:, list(pair)].T)
-        told = {
-            "lost": self._share(found[altered] & ~after, altered),
-            "flips": self._share(found[altered] != after, altered),
+        metrics = {
+            "lost": self._share(predicted[altered] & ~after, altered),
+            "flips": self._share(predicted[altered] != after, altered),
         }
         for name, (one, other) in {
             "recall_gap": (BOTH, MAIN_ONLY),
             "hallucination_gap": (COMPANION_ONLY, NEITHER),
         }.items():
-            samples = self._shares(found, splits == one) - self._shares(found, splits == other)
-            told[name] = Measured(gap(found, splits, one, other), samples)
-        told |= self._precisions(p[:, main], splits)
+            samples = self._shares(predicted, splits == one) - self._shares(predicted, splits == other)
+            metrics[name] = HeldOutMetric(gap(predicted, splits, one, other), samples)
+        metrics |= self._precisions(p[:, main], splits)
         rows = np.flatnonzero(self.label != NO_LABEL)
-        told["top1"] = self._share(p.argmax(1)[rows] == self.label[rows], rows)
+        metrics["top1"] = self._share(p.argmax(1)[rows] == self.label[rows], rows)
         scored = np.flatnonzero((self.state == YES).any(1))
-        told["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
-        told["map"] = self._map(p)
-        return {name: m for name, m in told.items() if not np.isnan(m.estimated.value)}
+        metrics["real1"] = self._share(self.state[scored, p.argmax(1)[scored]] == YES, scored)
+        metrics["map"] = self._map(p)
+        return {name: m for name, m in metrics.items() if not np.isnan(m.estimated.value)}
 
-    def _share(self, hits: Bools, rows: npt.NDArray[np.intp]) -> Measured:
+    def _share(self, hits: Bools, rows: npt.NDArray[np.intp]) -> HeldOutMetric:
         wide = np.zeros(len(self.label), bool)
         inside = wide.copy()
         wide[rows], inside[rows] = hits, True
-        return Measured(share_with_interval(hits), self._shares(wide, inside), hits)
+        return HeldOutMetric(share_with_interval(hits), self._shares(wide, inside), hits)
 
     def _shares(self, hits: Bools, inside: Bools) -> Floats:
         weights = self._counts
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray((weights @ (hits & inside)) / (weights @ inside), np.float64)
 
-    def _precisions(self, score: Floats, splits: npt.NDArray[np.int8]) -> dict[str, Measured]:
+    def _precisions(self, score: Floats, splits: npt.NDArray[np.int8]) -> dict[str, HeldOutMetric]:
         inside = np.flatnonzero(splits != NO_SPLIT)
         of, score = splits[inside], score[inside]
         positive = of <= MAIN_ONLY
@@ -176,19 +169,19 @@ class HeldOut:
 
             value = float(measure(np.ones((1, len(splits)), np.float32))[0])
             samples = self._chunked(measure)
-            told[name] = Measured(Estimated(value, *_ends(samples), len(inside)), samples)
+            told[name] = HeldOutMetric(Estimated(value, *_ends(samples), len(inside)), samples)
         return told
 
-    def _map(self, p: Floats) -> Measured:
+    def _map(self, p: Floats) -> HeldOutMetric:
         values, samples = [], []
         for c in np.flatnonzero((self.state == YES).any(0)):
             measure = self._precision_of(p, int(c))
             values.append(measure(np.ones((1, len(p)), np.float32))[0])
             samples.append(self._chunked(measure))
         if not values:
-            return Measured(Estimated(np.nan, np.nan, np.nan, 0), np.empty(0))
+            return HeldOutMetric(Estimated(np.nan, np.nan, np.nan, 0), np.empty(0))
         drawn = np.nanmean(samples, axis=0)
-        return Measured(Estimated(float(np.mean(values)), *_ends(drawn), len(p)), drawn)
+        return HeldOutMetric(Estimated(float(np.mean(values)), *_ends(drawn), len(p)), drawn)
 
     def _precision_of(self, p: Floats, c: int) -> Callable[[Any], Floats]:
         known = np.flatnonzero(np.isin(self.state[:, c], (NO, YES)))
@@ -204,8 +197,8 @@ class HeldOut:
         return self.drawn.counts.astype(np.float32)
 
 
-def _found(p: Floats, main: int, best: bool) -> Bools:
-    return np.asarray(p.argmax(1) == main if best else p[:, main] >= AT)
+def _predicted(p: Floats, main: int, best: bool) -> Bools:
+    return np.asarray(p.argmax(1) == main if best else p[:, main] >= _THRESHOLD)
 
 
 def _ends(samples: Floats) -> tuple[float, float]:
@@ -217,19 +210,22 @@ def _ends(samples: Floats) -> tuple[float, float]:
 
 
 @dataclass
-class Rows:
+class MitigationRows:
     """Collects the rows of a data set."""
 
-    about: Row
+    about: dict[str, Any]
     n: int
-    rows: list[Row] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
-        self, told: Row, measured: Mapping[str, Measured], untreated: Mapping[str, Measured] | None
+        self,
+        columns: dict[str, Any],
+        measured: Mapping[str, HeldOutMetric],
+        untreated: Mapping[str, HeldOutMetric] | None,
     ) -> None:
-        """Add what a head is worth, and what that is more than what the untreated one is."""
+        """Add the metrics of a head, and their difference from those of the untreated one."""
         for metric, m in measured.items():
-            row = self.about | told | {"metric": metric, "n": m.estimated.n}
+            row = self.about | columns | {"metric": metric, "n": m.estimated.n}
             row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
             row["n_skipped"] = self.n - m.estimated.n
             if untreated is not None and metric in untreated:

@@ -1,6 +1,6 @@
 """What a step is computed on: images as the network takes them, or features that were computed before.
 
-What comes before the trained layers, computed once for each image and its mirror image.
+Features are the output of the layers that are not trained, computed once for each image and its mirror image.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from manyhot.files import atomic_write
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import Opener
 from manyhot.train.augment import Mix, drawn
-from manyhot.train.batches import Batch, Loader, centred, decoders, opened
-from manyhot.train.order import Plan
+from manyhot.train.batches import Batch, Loader, centred_view, decoders, opened
+from manyhot.train.order import BatchPlan
 from manyhot.train.recipe import Recipe
+
+_BLOCK = 1 << 16  # Numbers that are normalised at a time.
+_BATCH = 32  # Images whose features are computed at a time.
 
 
 class Fed(NamedTuple):
@@ -42,20 +45,17 @@ class Fed(NamedTuple):
     mix: Mix | None
 
 
-class Feed(Protocol):
+class InputFeed(Protocol):
     """Batches of an epoch."""
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """How they are cut."""
         ...
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
         """Yield the batches of this process from a step on."""
         ...
-
-
-_BLOCK = 1 << 16
 
 
 class Normalise:
@@ -106,7 +106,7 @@ class ImageFeed:
     normalise: Normalise
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """How batches are cut."""
         return self.loader.plan
 
@@ -134,7 +134,7 @@ class FeatureFeed:
     features: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
     at: npt.NDArray[np.int64]
-    plan: Plan
+    plan: BatchPlan
     device: Any
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
@@ -159,9 +159,6 @@ def as_input(features: npt.NDArray[Any], device: Any) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
-_BATCH = 32
-
-
 def computed(
     openers: Sequence[Opener],
     preprocessing: Preprocessing,
@@ -169,7 +166,7 @@ def computed(
     path: Path,
     views: int,
     half: bool,
-    tell: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> tuple[npt.NDArray[Any], list[str]]:
     """Return features of images, and why there are none of some; an earlier run's are taken.
 
@@ -185,7 +182,7 @@ def computed(
         1, or 2 for mirror images too.
     half : bool
         Whether to keep them in half precision.
-    tell : callable
+    on_progress : callable
         Called with the number of images that are done.
 
     Returns
@@ -197,7 +194,7 @@ def computed(
     """
     array, text = path.with_suffix(".npy"), path.with_suffix(".txt")
     if not array.is_file() or not text.is_file():
-        reasons = _write(openers, preprocessing, compute, array, views, half, tell)
+        reasons = _write(openers, preprocessing, compute, array, views, half, on_progress)
         with atomic_write(text) as part:
             part.write_text("\n".join(reasons), encoding="utf-8")
     reasons = text.read_text(encoding="utf-8").split("\n")
@@ -211,7 +208,7 @@ def _write(
     path: Path,
     views: int,
     half: bool,
-    tell: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> list[str]:
     reasons: list[str] = []
     with atomic_write(path) as part:
@@ -226,7 +223,7 @@ def _write(
                 out = np.lib.format.open_memmap(part, "w+", kind, shape)
             out[len(reasons) : len(reasons) + len(rows)] = rows
             reasons += why
-            tell(len(reasons))
+            on_progress(len(reasons))
         out.flush()
     return reasons
 
@@ -234,7 +231,7 @@ def _write(
 def _batches(openers: Sequence[Opener], preprocessing: Preprocessing) -> Iterator[tuple[Tensor, list[str]]]:
     def seen(opener: Opener) -> Tensor | str:
         pixels = opened(opener)
-        return pixels if isinstance(pixels, str) else centred(pixels, preprocessing).pixels
+        return pixels if isinstance(pixels, str) else centred_view(pixels, preprocessing).pixels
 
     nothing = torch.zeros((3, *preprocessing.size), dtype=torch.uint8)
     with decoders() as pool:
@@ -245,9 +242,9 @@ def _batches(openers: Sequence[Opener], preprocessing: Preprocessing) -> Iterato
 
 
 def key_of(before: Mapping[str, Tensor], *about: object) -> str:
-    """Return what tells features apart: a hash of the arrays that make them, and of all else."""
-    told = hashlib.sha256(repr(about).encode())
+    """Return the key of features: a hash of the arrays that make them, and of all else."""
+    key = hashlib.sha256(repr(about).encode())
     for name, value in before.items():
-        told.update(name.encode())
-        told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()[:16]
+        key.update(name.encode())
+        key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return key.hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""The images that a transfer trains and is judged on."""
+"""What `transfer_files` is asked to do, and the labels, objects and masks that it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,27 +23,42 @@ from manyhot.predict.sources.altered import chosen
 from manyhot.predict.sources.base import Source
 from manyhot.tables import Labels, Objects, write_labels
 from manyhot.tables.sets import States, original_labels, states_of_labels
-from manyhot.train.mitigate.treatment import known_of
-from manyhot.train.splits import HeldBy
-from manyhot.train.transfer.measure import Draws, Tally
+from manyhot.train.mitigate.treatment import states_and_labels
+from manyhot.train.splits import HeldOut
+from manyhot.train.transfer.methods import MethodSettings
+from manyhot.train.transfer.tally import Draws, TransferTally
+
+_Settings = TypeVar("_Settings")
 
 
-@dataclass(frozen=True, eq=False)
-class Told:
-    """What a run is told, whatever the method.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TransferRequest:
+    """A call of `transfer_files`, and the notes that its result comes with.
 
     Attributes
     ----------
+    source : Source
     models : Mapping of str to str
-        By name, how each is called; empty where the name says so.
+        By name, the backbone as ``manyhot predict --model`` takes it; empty where the name is it.
+    out : Path
+    method : str
+        One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
+    settings : object
+        Of the method; those of a recipe for ``fine-tune``.
+    held : HeldOut
+    seed, resamples : int
+    engine, call : str
+    notify : callable, optional
+    train_backbone : bool
+    notes : list of Note
     """
 
     source: Source
     models: Mapping[str, str]
     out: Path
     method: str
-    plan: Any
-    held: HeldBy
+    settings: MethodSettings
+    held: HeldOut
     seed: int
     resamples: int
     engine: str
@@ -52,14 +67,19 @@ class Told:
     train_backbone: bool
     notes: list[Note] = field(default_factory=list)
 
+    def settings_as(self, kind: type[_Settings]) -> _Settings:
+        """Return the settings, which are of a kind."""
+        assert isinstance(self.settings, kind)
+        return self.settings
+
     @property
     def dataset(self) -> str:
-        """What the data set is called."""
+        """The name of the data set."""
         path = Path(self.source.uri)
         return path.parent.name if path.stem == "images" and path.parent.name else path.stem
 
     def networks(self) -> Iterator[tuple[str, Network]]:
-        """Yield how each backbone is called on the command line, and its network."""
+        """Yield each backbone as ``--model`` takes it, and its network."""
         seen: set[str] = set()
         for name, spec in self.models.items():
             network = find_backbone(spec or name)
@@ -74,7 +94,7 @@ class Told:
             yield spec or name, network
 
     def note(self, kind: str, n: int, text: str, model: str = "") -> None:
-        """Note what the reader of the numbers must know, once."""
+        """Add a note for readers of the results, once."""
         note = Note(self.dataset, model, kind, n, text)
         if note not in self.notes:
             self.notes.append(note)
@@ -86,40 +106,51 @@ class Told:
             n = len(reasons)
             self.note("images_skipped", n, f"left out: {n:,}, such as {name} ({reason})")
 
-    def tally(self, known_held: int, judged: int) -> Tally:
-        """Return what collects the numbers."""
-        return Tally(self.dataset, self.method, known_held, Draws(judged, self.resamples, self.seed))
+    def tally(self, n: int) -> TransferTally:
+        """Return an empty table of results on the n images held out."""
+        return TransferTally(self.dataset, self.method, n, Draws(n, self.resamples, self.seed))
 
-    def computed(self, model: str) -> Callable[[int, int], None]:
-        """Return what tells of images whose maps are computed."""
-        tell = self.notify or (lambda *_: None)
-        return lambda n, of: tell("features", {"model": model, "images": n, "of": of})
+    def on_maps(self, model: str) -> Callable[[int, int], None]:
+        """Return a callback for images whose maps are computed."""
+        notify = self.notify or (lambda *_: None)
+        return lambda n, of: notify("features", {"model": model, "images": n, "of": of})
 
-    def epochs(self, model: str) -> Callable[[int, int, float], None]:
-        """Return what tells of epochs."""
-        tell = self.notify or (lambda *_: None)
-        return lambda n, of, loss: tell("epoch", {"model": model, "epoch": n, "of": of, "loss": loss})
+    def on_epoch(self, model: str) -> Callable[[int, int, float], None]:
+        """Return a callback for epochs."""
+        notify = self.notify or (lambda *_: None)
+        return lambda n, of, loss: notify("epoch", {"model": model, "epoch": n, "of": of, "loss": loss})
 
 
-@dataclass(frozen=True, eq=False)
-class Given:
-    """What is known of the data set."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TransferInputs:
+    """Labels, objects and masks of the data set, as far as the method needs them.
+
+    Attributes
+    ----------
+    classes : ClassList
+    labels : Labels, optional
+    objects : Objects, optional
+    masks : Path, optional
+    class_file : path-like, optional
+        The class list as the caller named it.
+    """
 
     classes: ClassList
     labels: Labels | None
     objects: Objects | None
     masks: Path | None
-    path: PathLike | None
+    class_file: PathLike | None
 
     @classmethod
     def read(
         cls,
         method: str,
+        *,
         labels: PathLike | None,
         objects: PathLike | None,
         masks: PathLike | None,
         classes: PathLike | None,
-    ) -> Given:
+    ) -> TransferInputs:
         """Read what a method needs.
 
         Raises
@@ -127,19 +158,25 @@ class Given:
         InputError
             It is not there.
         """
-        given = None if classes is None else read_classes(classes)
-        _check_given(method, labels, objects, masks, given)
-        found = None if objects is None else read_objects(objects, classes=given)
-        own = None if labels is None else read_labels(labels, classes=given)
-        if given is None:
-            given = _named_by(found, None if found and method == "segmentation" else own)
-        return cls(given, own, found, None if masks is None else Path(masks), classes)
+        class_list = None if classes is None else read_classes(classes)
+        _check_inputs(method, labels, objects, masks, class_list)
+        found = None if objects is None else read_objects(objects, classes=class_list)
+        own = None if labels is None else read_labels(labels, classes=class_list)
+        if class_list is None:
+            class_list = _named_by(found, None if found and method == "segmentation" else own)
+        return cls(
+            classes=class_list,
+            labels=own,
+            objects=found,
+            masks=None if masks is None else Path(masks),
+            class_file=classes,
+        )
 
     def states(self) -> tuple[States, npt.NDArray[np.integer]]:
         """Return label sets and original labels."""
         if self.labels is None:
             assert self.objects is not None
-            return known_of(self.objects, None, self.classes)
+            return states_and_labels(self.objects, None, self.classes)
         return states_of_labels(self.labels, self.classes), original_labels(self.labels)
 
     def labels_of(self, names: Collection[str], path: Path) -> Path:
@@ -151,13 +188,13 @@ class Given:
 
 def _named_by(objects: Objects | None, labels: Labels | None) -> ClassList:
     if labels is not None:
-        known = class_list_of(labels.class_hash)
-        return known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
+        class_list = class_list_of(labels.class_hash)
+        return class_list or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
     assert objects is not None
     return from_keys(objects.keys, objects.name)
 
 
-def _check_given(method: str, labels: Any, objects: Any, masks: Any, classes: ClassList | None) -> None:
+def _check_inputs(method: str, labels: Any, objects: Any, masks: Any, classes: ClassList | None) -> None:
     if method == "detection" and objects is None:
         raise InputError("Detection needs objects.", do="give a table of boxes with --objects")
     if method == "segmentation" and masks is None:
@@ -172,28 +209,29 @@ def _check_given(method: str, labels: Any, objects: Any, masks: Any, classes: Cl
         raise InputError(f"The method {method} needs labels.", do="give them with --labels")
 
 
-def some_images(told: Told, wanted: Sequence[str]) -> Source:
-    """Return a source of those images that something is known of.
+def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Source:
+    """Return a source of those images that have labels, objects or masks, by their ids.
 
     Raises
     ------
     MatchError
         There are none.
     """
-    there = {item.image_id for part in told.source.parts for item, _ in part.items()}
-    both = there & set(wanted)
+    there = {item.image_id for part in request.source.parts for item, _ in part.items()}
+    both = there & set(image_ids)
     if not both:
         raise MatchError(
             "None of the images is one that something is known of.",
-            where=told.source.uri,
+            where=request.source.uri,
             got=f"images such as {min(there, default='none')}",
-            allowed=f"such as {min(wanted, default='none: nothing is known')}",
+            allowed=f"such as {min(image_ids, default='none: nothing is known')}",
             do="check that both are of the same data set",
         )
+    unknown, absent = len(there - both), len(set(image_ids) - both)
     for kind, n, text in (
-        ("images_unknown", len(there - both), "images of the source were left out: nothing is known of them"),
-        ("images_absent", len(set(wanted) - both), "images that something is known of are not in the source"),
+        ("images_unknown", unknown, "images of the source were left out: nothing is known of them"),
+        ("images_absent", absent, "images that something is known of are not in the source"),
     ):
         if n:
-            told.note(kind, n, f"{n:,} {text}")
-    return chosen(told.source, both)
+            request.note(kind, n, f"{n:,} {text}")
+    return chosen(request.source, both)

@@ -1,35 +1,26 @@
-"""From a Python file to a study that can be run: its opening, its parts, and whether they fit.
-
-What is done already: a file in each folder tells what its parts were made from.
-"""
+"""Read a study from its Python file, and check that its parts fit together."""
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
-import json
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.extras import missing_extra
-from manyhot.files import sha256, write_text
-from manyhot.study.plan import ALL, Across, Claim, Metric, Study
+from manyhot.study.plan import ALL, Across, Claim, Study, StudyMetric
 from manyhot.train.recipe import recipe_of
 
 OPENING = ("Question", "Command", "Time", "Result")
-"""What the docstring of a study's file tells, each in a paragraph of its own: ``Question: …``."""
-
+"""Paragraphs that the docstring of a study's file must have, each beginning ``Question: …``."""
 
 _PART = re.compile(rf"^({'|'.join(OPENING)}): ", re.MULTILINE)
-
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -61,7 +52,7 @@ def read_study(path: Path) -> tuple[Study, Opening]:
         raise InputError(
             "The file defines no study.", where=path, got=got, do="end it in study = manyhot.study.Study(...)"
         )
-    check(study, path)
+    check_study(study, path)
     return study, opening
 
 
@@ -124,7 +115,7 @@ def _imported(path: Path) -> Any:
     return module
 
 
-def check(study: Study, where: object = None) -> None:
+def check_study(study: Study, where: object = None) -> None:
     """Refuse a study whose parts do not fit together.
 
     Raises
@@ -142,7 +133,7 @@ def check(study: Study, where: object = None) -> None:
 Problem = tuple[str, object, object]
 
 
-def metrics_of(study: Study) -> dict[str, Metric]:
+def metrics_of(study: Study) -> dict[str, StudyMetric]:
     """Return the metrics of all measures by name, in their order."""
     return {metric.name: metric for measure in study.measures for metric in measure.metrics}
 
@@ -197,10 +188,10 @@ def _names_twice(study: Study) -> Iterator[Problem]:
             yield f"The study has no {kind}.", "none", "one or more"
 
 
-def _unknown(what: str, names: Iterable[str], known: list[str]) -> Iterator[Problem]:
+def _unknown(what: str, names: Iterable[str], allowed: list[str]) -> Iterator[Problem]:
     for name in names:
-        if name not in known:
-            yield what, repr(name), ", ".join(known)
+        if name not in allowed:
+            yield what, repr(name), ", ".join(allowed)
 
 
 def _circle(study: Study) -> Iterator[Problem]:
@@ -214,11 +205,11 @@ def _circle(study: Study) -> Iterator[Problem]:
 
 
 def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
-    grid, known = study.grid, metrics_of(study)
+    grid, metrics = study.grid, metrics_of(study)
     of = f"The claim {claim.name!r}"
     arms = [*(arm.name for arm in grid.arms), ALL]
     yield from _unknown(f"{of} names an arm that is not there.", [claim.arm], arms)
-    yield from _unknown(f"{of} names a metric that nothing measures.", [claim.metric], list(known))
+    yield from _unknown(f"{of} names a metric that nothing measures.", [claim.metric], list(metrics))
     yield from _unknown(
         f"{of} names a data set that is not there.", claim.data_sets, [d.name for d in grid.data_sets]
     )
@@ -235,7 +226,7 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
     if claim.against:
         yield from _unknown(f"{of} names an arm that is not there.", [claim.against], arms[:-1])
     if isinstance(claim.than, str):
-        yield from _unknown(f"{of} names a metric that nothing measures.", [claim.than], list(known))
+        yield from _unknown(f"{of} names a metric that nothing measures.", [claim.than], list(metrics))
     if not claim.margin > 0:
         yield f"{of} needs a margin above 0.", claim.margin, None
     if (claim.arm == ALL) != (claim.metric in _across(study)):
@@ -260,61 +251,3 @@ def _check_settings(study: Study, where: object) -> None:
             raise InputError(
                 "The seed is the grid's.", where=where, got=f"settings of {one.name!r}", do="leave it out"
             )
-
-
-Parts = Mapping[str, Any]
-"""What something is made from; it is made anew when one of them changes."""
-
-
-@dataclass
-class Kept:
-    """What was made in a folder, and from what.
-
-    Attributes
-    ----------
-    path : Path
-        A JSON file.
-    made : dict
-        By name: the parts it was made from, seconds that it took, and what else is to be known.
-    """
-
-    path: Path
-    made: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> Kept:
-        """Return what a file tells; nothing where there is none, or where it is broken."""
-        try:
-            made = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, {name: dict(told) for name, told in made.items()})
-        except (OSError, ValueError, AttributeError, TypeError):
-            return cls(path)
-
-    def changed(self, name: str, parts: Parts) -> tuple[str, ...] | None:
-        """Return which parts changed since something was made; None where it was not."""
-        if name not in self.made:
-            return None
-        before = self.made[name]["parts"]
-        now = json.loads(json.dumps(parts))
-        return tuple(sorted(p for p in {*before, *now} if before.get(p) != now.get(p)))
-
-    def note(self, name: str, parts: Parts, **told: Any) -> None:
-        """Write down that something was made."""
-        self.made[name] = {"parts": dict(parts), **told}
-        self._write()
-
-    def forget(self, *names: str) -> None:
-        """Write down that something is made no more."""
-        for name in names:
-            self.made.pop(name, None)
-        self._write()
-
-    def _write(self) -> None:
-        write_text(self.path, json.dumps(self.made, indent=1, sort_keys=True) + "\n")
-
-
-def folder_digest(folder: Path) -> str:
-    """Return a hash of the names and the bytes of all files in a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    text = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What can be set of each method, with its usual value."""
+"""The settings of each method of transfer, with their defaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manyhot.errors import InputError, UnknownNameError
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighbourSettings:
     """Of k-NN: how many neighbours vote, and the temperature of their weights."""
 
     k: int = 20
@@ -20,14 +20,14 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeSettings:
     """Of linear probes: the penalty on the squares of weights; 0 for that likeliest on held-out images."""
 
     penalty: float = 0.0
 
 
 @dataclass(frozen=True)
-class Shots:
+class ShotSettings:
     """Of few-shot probes: images a class, how many draws of them, and the penalty; 0 for 1 / images."""
 
     shots: tuple[int, ...] = (1, 2, 5, 10)
@@ -36,7 +36,7 @@ class Shots:
 
 
 @dataclass(frozen=True)
-class Detection:
+class DetectionSettings:
     """Of detectors.
 
     Attributes
@@ -66,8 +66,8 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """Of segmentation heads; see `Detection`."""
+class SegmentationSettings:
+    """Of segmentation heads; see `DetectionSettings`."""
 
     size: int = 0
     channels: int = 64
@@ -80,20 +80,29 @@ class Segmentation:
 
 DETECTORS = ("fcos", "retinanet", "faster-rcnn")
 
-METHODS: Mapping[str, type] = {
-    "knn": Neighbours,
-    "probe": Probe,
-    "few-shot": Shots,
+TRANSFER_METHODS: Mapping[str, type] = {
+    "knn": NeighbourSettings,
+    "probe": ProbeSettings,
+    "few-shot": ShotSettings,
     "fine-tune": dict,
-    "multilabel": Probe,
-    "detection": Detection,
-    "segmentation": Segmentation,
+    "multilabel": ProbeSettings,
+    "detection": DetectionSettings,
+    "segmentation": SegmentationSettings,
 }
-"""What can be set of each; of fine-tuning the settings of a recipe."""
+"""The settings of each; fine-tuning takes those of a recipe."""
+
+MethodSettings = (
+    NeighbourSettings
+    | ProbeSettings
+    | ShotSettings
+    | DetectionSettings
+    | SegmentationSettings
+    | dict[str, Any]
+)
 
 
-def settings_of(method: str, told: Mapping[str, Any]) -> Any:
-    """Return the settings of a method; those of fine-tuning as they are told.
+def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
+    """Return the settings of a method; those of fine-tuning as they are.
 
     Raises
     ------
@@ -102,19 +111,21 @@ def settings_of(method: str, told: Mapping[str, Any]) -> Any:
     InputError
         A setting does not exist, or has a value that it may not have.
     """
-    if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, n=3)
+    if method not in TRANSFER_METHODS:
+        near = difflib.get_close_matches(method, TRANSFER_METHODS, n=3)
         raise UnknownNameError(
             f"There is no method of transfer {method!r}.",
-            allowed=", ".join(METHODS),
+            allowed=", ".join(TRANSFER_METHODS),
             do=f"did you mean {' or '.join(near)}?" if near else None,
         )
-    kind: Any = METHODS[method]
+    kind: Any = TRANSFER_METHODS[method]
     if kind is dict:
-        return dict(told)
+        return dict(settings)
     fields = {f.name: f.default for f in dataclasses.fields(kind)}
-    made = kind(**{name: _checked(method, name, value, fields) for name, value in told.items()})
-    if isinstance(made, Detection) and made.detector not in DETECTORS:
+    made: MethodSettings = kind(
+        **{name: _checked(method, name, value, fields) for name, value in settings.items()}
+    )
+    if isinstance(made, DetectionSettings) and made.detector not in DETECTORS:
         raise InputError("There is no such detector.", got=made.detector, allowed=", ".join(DETECTORS))
     return made
 

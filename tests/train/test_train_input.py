@@ -15,7 +15,7 @@ from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, Un
 from manyhot.tables import Labels, write_labels
 from manyhot.train import loop
 from manyhot.train.recipe import Recipe, recipe_of
-from manyhot.train.run import train_files
+from manyhot.train.train import train_files
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def message(error, train, *arguments, **options):
         (
             {"epoch": 3},
             "A recipe has no setting 'epoch'.\n  got:     3\n  allowed: "
-            + ", ".join(Recipe().told())
+            + ", ".join(Recipe().to_dict())
             + "\n  do:      did you mean epochs or teach?",
         ),
         ({"epochs": 0}, "epochs of the recipe is out of range.\n  got:     0\n  allowed: 1 or more"),

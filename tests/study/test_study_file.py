@@ -6,8 +6,8 @@ import pytest
 
 import toys
 from manyhot.errors import InputError
-from manyhot.study import Arm, DataSet, Net
-from manyhot.study.files import check, read_opening, read_study
+from manyhot.study import Arm, Net, StudyDataSet
+from manyhot.study.study_file import check_study, read_opening, read_study
 from toys import DOC, claim, study
 
 
@@ -135,13 +135,13 @@ ARMS = "cleaned, label, sets"
             "A recipe has no setting 'epoch'.\n  where:   toy.py, arm 'a'\n  got:     3\n",
         ),
         (
-            {"data_sets": (DataSet("d", "", toys.make, {"seed": 3}),), "claims": ()},
+            {"data_sets": (StudyDataSet("d", "", toys.make, {"seed": 3}),), "claims": ()},
             "The seed is the grid's.\n  where:   toy.py\n  got:     settings of 'd'\n  do:      leave it out",
         ),
     ],
 )  # fmt: skip
 def test_parts_that_do_not_fit(given, message):
-    text = refused(check, study(**given), "toy.py")
+    text = refused(check_study, study(**given), "toy.py")
     what, _, rest = message.partition("\n")
     where = "" if "where:" in rest else "\n  where:   toy.py"
     assert text.startswith(f"{what}{where}\n{rest}")

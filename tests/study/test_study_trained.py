@@ -16,7 +16,7 @@ import toys
 from manyhot import Labels, cli, read_predictions, write_labels
 from manyhot.formats import read_classes
 from manyhot.predict.predict import predict_files
-from manyhot.study import Arm, DataSet, Measure, Measured, Metric, Net
+from manyhot.study import Arm, Measurement, Net, RunMeasure, StudyDataSet, StudyMetric
 
 SMALL = {
     "model": "timm/test_resnet",
@@ -62,19 +62,19 @@ def take(run):
     out = run.folder / "predictions"
     predict_files(run.images("test"), [f"trained:{run.model}"], out, engine="torch", classes=run.classes)
     found = read_predictions(next(p for p in out.glob("*.parquet") if p.name != "images.parquet"))
-    return [Measured("n", len(found.image_id), 24)]
+    return [Measurement("n", len(found.image_id), 24)]
 
 
 def study():
     return toys.study(
-        data_sets=(DataSet("grey", "Grey pictures.", make),),
+        data_sets=(StudyDataSet("grey", "Grey pictures.", make),),
         networks=(Net("small", "Small.", SMALL),),
         arms=(
             Arm("label", "", toys.truth, {"teach": "label"}),
             Arm("sets", "", toys.truth, {"teach": "sets"}),
         ),
         seeds=(0, 1),
-        measures=(Measure("counted", "Counted.", take, (Metric("n", "images"),)),),
+        measures=(RunMeasure("counted", "Counted.", take, (StudyMetric("n", "images"),)),),
         claims=(toys.claim(metric="n"),),
     )
 
@@ -85,7 +85,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [str(tmp_path), str(Path(__file__).parent), *sys.path])
 
-    def run(*words, made="study()", source="test_run_trained", text=toys.DOC):
+    def run(*words, made="study()", source="test_study_trained", text=toys.DOC):
         (tmp_path / "toy.py").write_text(f"{text}import {source} as made\nstudy = made.{made}\n")
         return CliRunner().invoke(cli.app, ["study", "toy.py", *words])
 

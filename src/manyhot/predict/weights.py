@@ -189,7 +189,7 @@ ENDS = ("softmax", "sigmoid")
 """What makes probabilities of the logits."""
 
 
-_KEY = "manyhot.predict.weights"
+_KEY = "manyhot.trained"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from manyhot.files import atomic_write
 from manyhot.predict.network import Preprocessing
-from manyhot.predict.sources import Opener
+from manyhot.predict.sources import ImageReader
 from manyhot.train.augment import Mix, drawn
 from manyhot.train.batches import Batch, Loader, centred, decoders, opened
 from manyhot.train.order import Plan
@@ -163,7 +163,7 @@ _BATCH = 32
 
 
 def computed(
-    openers: Sequence[Opener],
+    openers: Sequence[ImageReader],
     preprocessing: Preprocessing,
     compute: Callable[[Tensor], Tensor],
     path: Path,
@@ -175,7 +175,7 @@ def computed(
 
     Parameters
     ----------
-    openers : sequence of Opener
+    openers : sequence of ImageReader
     preprocessing : Preprocessing
     compute : callable
         From images, uint8 of shape (n, 3, h, w), to features of shape (n, …).
@@ -205,7 +205,7 @@ def computed(
 
 
 def _write(
-    openers: Sequence[Opener],
+    openers: Sequence[ImageReader],
     preprocessing: Preprocessing,
     compute: Callable[[Tensor], Tensor],
     path: Path,
@@ -231,8 +231,10 @@ def _write(
     return reasons
 
 
-def _batches(openers: Sequence[Opener], preprocessing: Preprocessing) -> Iterator[tuple[Tensor, list[str]]]:
-    def seen(opener: Opener) -> Tensor | str:
+def _batches(
+    openers: Sequence[ImageReader], preprocessing: Preprocessing
+) -> Iterator[tuple[Tensor, list[str]]]:
+    def seen(opener: ImageReader) -> Tensor | str:
         pixels = opened(opener)
         return pixels if isinstance(pixels, str) else centred(pixels, preprocessing).pixels
 

@@ -25,7 +25,7 @@ from manyhot.predict.find import find_model
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.base import ImageSource
 from manyhot.train.batches import decoders
 from manyhot.train.label_maps import Block
 
@@ -34,7 +34,7 @@ Skip = Callable[[str, str], None]
 
 
 def label_maps(
-    network: Network, source: Source, *, k: int = 5, size: int | None = None, batch: int = 32, skip: Skip
+    network: Network, source: ImageSource, *, k: int = 5, size: int | None = None, batch: int = 32, skip: Skip
 ) -> Iterator[Block]:
     """Yield the label maps of images.
 
@@ -44,7 +44,7 @@ def label_maps(
     ----------
     network : Network
         One of timm's whose classifier follows the mean of a grid.
-    source : Source
+    source : ImageSource
     k : int
         Classes that are kept of each place.
     size : int, optional
@@ -80,7 +80,7 @@ def label_maps(
                 yield Block(list(names), scores, classes.astype(np.int32))
 
 
-def _items(source: Source) -> Iterator[tuple[str, Any]]:
+def _items(source: ImageSource) -> Iterator[tuple[str, Any]]:
     for part in source.parts:
         for item, opener in part.items():
             yield item.image_id, read_image(opener)

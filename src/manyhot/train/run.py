@@ -20,9 +20,9 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.predict.predict import Notify
+from manyhot.predict.run import Notify
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import Labels
 from manyhot.tables.sets import label_sets
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
@@ -170,7 +170,9 @@ def _classes(labels: Labels, given: ClassList | None) -> ClassList:
     return given or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
 
 
-def _images(source: Source, labels: Labels, rows: Any, out: Path, plan: Recipe) -> tuple[Order, list[str]]:
+def _images(
+    source: ImageSource, labels: Labels, rows: Any, out: Path, plan: Recipe
+) -> tuple[Order, list[str]]:
     """Return the images that have labels, and a note on labels without an image."""
     from manyhot.train.batches import collect, memory_share
 

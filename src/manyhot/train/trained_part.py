@@ -19,7 +19,7 @@ from torch import Tensor
 from manyhot import registry
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.predict.sources import Opener
+from manyhot.predict.sources import ImageReader
 from manyhot.train.batches import Loader, View, Views, decoders, memory_share
 from manyhot.train.inputs import FeatureFeed, Feed, ImageFeed, Normalise, as_input, computed, key_of
 from manyhot.train.networks import Stages, Start, stages_of
@@ -162,7 +162,7 @@ def _of_features(given: Given, order: Everything, stages: Stages, rest: Any) -> 
 
 
 def _features(
-    given: Given, stages: Stages, normalise: Normalise, openers: Sequence[Opener], data: str, views: int
+    given: Given, stages: Stages, normalise: Normalise, openers: Sequence[ImageReader], data: str, views: int
 ) -> tuple[npt.NDArray[Any], list[str]]:
     """Return features of images, computed by the first process."""
     fabric, preprocessing, recipe = given.fabric, given.start.preprocessing, given.recipe
@@ -258,14 +258,14 @@ class Validation:
 
     Attributes
     ----------
-    openers : sequence of Opener
+    openers : sequence of ImageReader
     labels : LabelSets
         Of the same images.
     key : str
         What tells these images from others.
     """
 
-    openers: Sequence[Opener]
+    openers: Sequence[ImageReader]
     labels: LabelSets
     key: str = ""
 

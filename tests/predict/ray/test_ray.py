@@ -22,9 +22,9 @@ from manyhot.predict import ray as on_ray
 from manyhot.predict.find import find_model
 from manyhot.predict.ray import run_on_ray, workers
 from manyhot.predict.ray.workers import RemoteModel
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import Keep
-from manyhot.predict.sources import Files, Source, SourceLostError, open_source
+from manyhot.predict.sources import Files, ImageSource, SourceLostError, open_source
 from small_models import COLOURS
 
 MINE = """
@@ -117,7 +117,7 @@ def cluster(place, require):
 def source(place):
     """Fifty images a part."""
     paths = tuple(f"{i:05}.jpg" for i in range(150))
-    return Source("in", tuple(Files(f"{i:05}", "in", paths[50 * i :][:50]) for i in range(3)))
+    return ImageSource("in", tuple(Files(f"{i:05}", "in", paths[50 * i :][:50]) for i in range(3)))
 
 
 def contents(out):
@@ -126,13 +126,13 @@ def contents(out):
 
 def plain(source, names, out):
     for name in names:
-        run(source, find_model(f"python:mine:{name}"), out, Settings(), "a call")
+        run(source, find_model(f"python:mine:{name}"), out, PredictSettings(), "a call")
     return contents(out)
 
 
 def spread(source, names, out, notify=None, **settings):
     return run_on_ray(
-        source, [f"python:mine:{n}" for n in names], out, Settings(**settings), "a call", notify
+        source, [f"python:mine:{n}" for n in names], out, PredictSettings(**settings), "a call", notify
     )
 
 
@@ -157,7 +157,7 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
 def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "ATTEMPTS", 1)
     with pytest.raises(InputError) as error:
-        spread(Source("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
+        spread(ImageSource("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
     assert str(error.value) == (
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
@@ -171,7 +171,7 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
 def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     """The error of the worker, not one of Ray's; parts that were written stay."""
     tint = find_model("python:mine:tint")
-    run(source, tint, tmp_path / "ray", Settings(shard=(0, 3)))
+    run(source, tint, tmp_path / "ray", PredictSettings(shard=(0, 3)))
 
     def lose(kind, told):  # when the driver has read what it needs
         if kind == "model":
@@ -189,14 +189,14 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
         "  do:      bring it back, and run the same command again: it goes on here"
     )
     assert [p.name for p in (tmp_path / "ray" / ".parts" / "tint").iterdir()] == ["00000.parquet"]
-    done = run(source, tint, tmp_path / "ray", Settings())  # goes on without Ray just as well
+    done = run(source, tint, tmp_path / "ray", PredictSettings())  # goes on without Ray just as well
     assert (done.n, done.merged.n) == (100, 148)
 
 
 @pytest.mark.slow
 def test_an_error_that_nobody_foresaw(cluster, source, tmp_path):
     """As it was raised, with where it came from; an error that cannot be sent is named."""
-    one = Source("in", source.parts[:1])
+    one = ImageSource("in", source.parts[:1])
     with pytest.raises(RuntimeError) as error:
         spread(one, ["failing"], tmp_path, workers=1)
     assert str(error.value) == "out of something"
@@ -208,7 +208,7 @@ def test_an_error_that_nobody_foresaw(cluster, source, tmp_path):
 
 def test_another_model_on_a_worker(place):
     model = RemoteModel(
-        "python:mine:other", Settings(), find_model("python:mine:tint"), Keep(), "own", batch=8
+        "python:mine:other", PredictSettings(), find_model("python:mine:tint"), Keep(), "own", batch=8
     )
     do = "give all machines the same packages, weights and files"
     with pytest.raises(InputError) as error:
@@ -295,14 +295,14 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         assert time.monotonic() < until, alive
         time.sleep(0.1)
     assert not (tmp_path / "ray" / "slow.parquet").exists()
-    run(source, find_model("python:mine:slow"), tmp_path / "ray", Settings(), "a call")
+    run(source, find_model("python:mine:slow"), tmp_path / "ray", PredictSettings(), "a call")
     assert contents(tmp_path / "ray") == plain(source, ["slow"], tmp_path / "plain")
 
 
 def test_a_network_in_memory(tint, folder, tmp_path):
     for engine in ("ray", "ray:openvino"):
         with pytest.raises(InputError) as error:
-            run(open_source(folder), tint, tmp_path, Settings(engine=engine))
+            run(open_source(folder), tint, tmp_path, PredictSettings(engine=engine))
         assert str(error.value) == (
             "Ray takes models by name, not networks in memory.\n"
             "  where:   tint\n"

@@ -24,8 +24,8 @@ from manyhot.predict.engines.base import cores
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.ray.workers import RemoteModel, WorkerPool, worker_share
-from manyhot.predict.run import Done, Job, Notify, Settings, prepare
-from manyhot.predict.sources import Source
+from manyhot.predict.run import ModelRun, Notify, PredictResult, PredictSettings, prepare_run
+from manyhot.predict.sources import ImageSource
 
 ANSWER_S = 10.0
 """Seconds that a cluster may take to answer: Ray would try for more than five minutes."""
@@ -41,13 +41,13 @@ def engine_of(name: str) -> str | None:
 
 
 def run_on_ray(
-    source: Source,
+    source: ImageSource,
     specs: Sequence[str],
     out: Path,
-    settings: Settings,
+    settings: PredictSettings,
     call: str = "",
     notify: Notify | None = None,
-) -> list[Done]:
+) -> list[PredictResult]:
     """Predict the images of a source with each model, all parts of all models at once, on a cluster.
 
     The cluster is the one that ``RAY_ADDRESS`` names, or that runs on this machine; else one is started here,
@@ -59,7 +59,7 @@ def run_on_ray(
         See `manyhot.predict.run.run`.
     specs : sequence of str
         See `find_model`.
-    settings : Settings
+    settings : PredictSettings
         Its engine is that of the workers; its workers are the cores that they take together.
 
     Raises
@@ -75,7 +75,7 @@ def run_on_ray(
     for i, spec in enumerate(specs):  # before a cluster is started
         if spec in specs[:i]:
             raise _given_twice(spec)
-    runs: list[Job] = []
+    runs: list[ModelRun] = []
     models: list[RemoteModel] = []
     with connected(ray, settings.workers) as connect, contextlib.ExitStack() as at_end:
         for spec in specs:
@@ -85,7 +85,7 @@ def run_on_ray(
             if not runs:
                 connect()
                 pool = at_end.enter_context(_pool(ray, source, network, settings, len(specs)))
-            run, model = _prepared(ray, spec, prepare(source, network, out, settings, notify), settings)
+            run, model = _prepared(ray, spec, prepare_run(source, network, out, settings, notify), settings)
             runs.append(run)
             models.append(model)
         return _results(pool, runs, models, call, notify or (lambda *_: None)) if runs else []
@@ -96,7 +96,7 @@ def _given_twice(spec: str) -> InputError:
 
 
 def _pool(
-    ray: Any, source: Source, network: Network, settings: Settings, models: int
+    ray: Any, source: ImageSource, network: Network, settings: PredictSettings, models: int
 ) -> contextlib.closing[WorkerPool]:
     """Return workers that start while the first engine is chosen: it takes as long."""
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
@@ -107,7 +107,7 @@ def _pool(
     return contextlib.closing(pool)
 
 
-def _prepared(ray: Any, spec: str, run: Job, settings: Settings) -> tuple[Job, RemoteModel]:
+def _prepared(ray: Any, spec: str, run: ModelRun, settings: PredictSettings) -> tuple[ModelRun, RemoteModel]:
     """Return a run without its network, of which there may be hundreds, and what workers build it from."""
     network = replace(run.network, module=None, forward=None)
     model = RemoteModel(spec, settings, network, run.keep)
@@ -124,11 +124,11 @@ def _prepared(ray: Any, spec: str, run: Job, settings: Settings) -> tuple[Job, R
 
 
 def _results(
-    pool: WorkerPool, runs: Sequence[Job], models: Sequence[RemoteModel], call: str, tell: Notify
-) -> list[Done]:
+    pool: WorkerPool, runs: Sequence[ModelRun], models: Sequence[RemoteModel], call: str, tell: Notify
+) -> list[PredictResult]:
     """Give the parts of all models to workers, and write what comes."""
     left = [len(run.missing) for run in runs]
-    results: dict[int, Done] = {}
+    results: dict[int, PredictResult] = {}
 
     def finish(i: int) -> None:
         if not left[i]:

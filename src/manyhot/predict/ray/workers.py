@@ -17,12 +17,12 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.extras import required
 from manyhot.predict.engines import Engine, build, torch
 from manyhot.predict.engines.base import cores
-from manyhot.predict.engines.openvino import restore
+from manyhot.predict.engines.openvino import engine_from_export
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.run import Settings
+from manyhot.predict.run import PredictSettings
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
-from manyhot.predict.sources import Part, Source
+from manyhot.predict.sources import ImageSource, SourcePart
 
 ATTEMPTS = 3
 """How often a part is begun when its workers die, and a worker in a row when it dies while it starts."""
@@ -86,7 +86,7 @@ class RemoteModel:
     """
 
     spec: str
-    settings: Settings
+    settings: PredictSettings
     network: Network
     keep: Keep
     engine: str = ""
@@ -127,7 +127,7 @@ class RemoteModel:
             import ray
 
             exported = ray.get(self.exported)
-            return self.network, restore(exported, precision, features, self.workers, self.batch)
+            return self.network, engine_from_export(exported, precision, features, self.workers, self.batch)
         network = find_model(self.spec, self.settings.classes)
         options: dict[str, Any] = {"workers": self.workers, "batch": self.batch}
         return network, build(self.engine, network, precision=precision, features=features, **options)
@@ -163,7 +163,7 @@ class Worker:
     def start(self) -> None:
         """Answer when this worker is there."""
 
-    def score(self, number: int, model: RemoteModel, part: Part) -> tuple[Scored, Seconds]:
+    def score(self, number: int, model: RemoteModel, part: SourcePart) -> tuple[Scored, Seconds]:
         """Return the scores of a part by the model of a number."""
         if number not in self._built:
             while len(self._built) >= NETWORKS:
@@ -178,7 +178,7 @@ class Worker:
 @dataclass
 class _Task:
     model: int
-    part: Part
+    part: SourcePart
     deaths: int = 0
 
 
@@ -192,7 +192,7 @@ class WorkerPool:
     answered, and the part of a dead one goes to any other.
     """
 
-    def __init__(self, ray: Any, source: Source, share: WorkerShare, most: int) -> None:
+    def __init__(self, ray: Any, source: ImageSource, share: WorkerShare, most: int) -> None:
         self._ray, self._source, self._share = ray, source, share
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, _Task | None]] = {}  # workers, and parts of those that have started
@@ -205,7 +205,7 @@ class WorkerPool:
         self._ray.wait(list(self._busy), num_returns=len(self._busy), timeout=START_S)
 
     def scored(
-        self, models: Sequence[RemoteModel], parts: Sequence[Sequence[Part]]
+        self, models: Sequence[RemoteModel], parts: Sequence[Sequence[SourcePart]]
     ) -> Iterator[tuple[int, Scored, Seconds]]:
         """Score the parts of each model, and yield its number and the scores of a part as they come.
 

@@ -22,8 +22,7 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.predict.find import find_model, is_published
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings
+from manyhot.predict.run import Notify, PredictSettings
 from manyhot.predict.sources import open_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.registry import register
@@ -112,7 +111,7 @@ def mitigate_files(
     given_labels = None if labels is None else read_labels(labels, classes=known)
     states, label = known_of(found, given_labels, known)
     asked = named_pairs(pairs, known)
-    settings = Settings(1, engine, embeddings=True)
+    settings = PredictSettings(1, engine, embeddings=True)
     backbone = Backbone(open_source(source), find_model(model, given), found, out, settings, call, notify)
     images = _images(backbone, states, label, held_out_of(split, held_out, seed), fill, seed)
     images.known.check_pairs(asked, least)

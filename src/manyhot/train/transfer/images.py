@@ -18,9 +18,9 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.predict.find import find_backbone
 from manyhot.predict.network import Network
-from manyhot.predict.predict import Notify
-from manyhot.predict.sources.altered import chosen
-from manyhot.predict.sources.base import Source
+from manyhot.predict.run import Notify
+from manyhot.predict.sources.altered import select_images
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import Labels, Objects, write_labels
 from manyhot.tables.sets import States, original_labels, states_of_labels
 from manyhot.train.mitigate.treatment import known_of
@@ -38,7 +38,7 @@ class Told:
         By name, how each is called; empty where the name says so.
     """
 
-    source: Source
+    source: ImageSource
     models: Mapping[str, str]
     out: Path
     method: str
@@ -172,7 +172,7 @@ def _check_given(method: str, labels: Any, objects: Any, masks: Any, classes: Cl
         raise InputError(f"The method {method} needs labels.", do="give them with --labels")
 
 
-def some_images(told: Told, wanted: Sequence[str]) -> Source:
+def some_images(told: Told, wanted: Sequence[str]) -> ImageSource:
     """Return a source of those images that something is known of.
 
     Raises
@@ -196,4 +196,4 @@ def some_images(told: Told, wanted: Sequence[str]) -> Source:
     ):
         if n:
             told.note(kind, n, f"{n:,} {text}")
-    return chosen(told.source, both)
+    return select_images(told.source, both)

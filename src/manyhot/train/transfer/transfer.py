@@ -19,10 +19,9 @@ from manyhot.formats import read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import Notify, PredictSettings, run
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.altered import chosen
+from manyhot.predict.sources.altered import select_images
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States, check_draws
 from manyhot.train.run import train_files
@@ -183,7 +182,7 @@ def _features(told: Told, network: Network, wanted: pa.Array) -> tuple[list[str]
     """Return ids and features of those images of the source that something is known of."""
     folder = told.out / "features"
     source = some_images(told, wanted.to_pylist())
-    run(source, network, folder, Settings(1, told.engine, embeddings=True), told.call, told.notify)
+    run(source, network, folder, PredictSettings(1, told.engine, embeddings=True), told.call, told.notify)
     file = Path(predictions_file_name(network.name))
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as skipped:
         told.note_skipped({row["image_id"]: row["reason"] for row in csv.DictReader(skipped)})
@@ -315,7 +314,14 @@ def _by_tuning(told: Told, given: Given) -> Evaluation:
 def _scores(told: Told, network: Network, held: Sequence[str], folder: Path) -> npt.NDArray[np.floating]:
     """Return the scores of the images judged, in the order of their ids."""
     where = folder / "predictions"
-    run(chosen(told.source, held), network, where, Settings(None, told.engine), told.call, told.notify)
+    run(
+        select_images(told.source, held),
+        network,
+        where,
+        PredictSettings(None, told.engine),
+        told.call,
+        told.notify,
+    )
     found = read_predictions(where / predictions_file_name(network.name))
     row = {name: i for i, name in enumerate(found.image_id.to_pylist())}
     assert found.scores is not None

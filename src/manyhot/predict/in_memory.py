@@ -16,12 +16,13 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines import EngineChoice, Trial, choose_engine, precision_of
+from manyhot.predict.engines import Trial, precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.run import PredictSettings, columns_of, sample
+from manyhot.predict.parts import NoneLeftError
+from manyhot.predict.run import PredictSettings, choose_for, columns_of
 from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
-from manyhot.predict.sources import ImageSource, LabelLookup, open_source
+from manyhot.predict.sources import LabelLookup, open_source
 from manyhot.tables import Images, Predictions
 
 
@@ -131,24 +132,11 @@ def predict(
     settings = PredictSettings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
     network = model if isinstance(model, Network) else find_model(str(model), classes)
     opened = open_source(source, labels=labels)
-    choice = _chosen(opened, network, settings)
+    choice = choose_for(opened, network, settings)
     on_batch = _counter(progress, opened.n)
     keep = Keep(top, columns_of(network, classes))
     scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=on_batch))
     return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
-
-
-def _chosen(opened: ImageSource, network: Network, settings: PredictSettings) -> EngineChoice:
-    return choose_engine(
-        settings.engine,
-        network,
-        sample(opened, network),
-        opened.n,
-        precision=settings.precision,
-        features=settings.embeddings,
-        workers=settings.workers,
-        batch=settings.batch,
-    )
 
 
 def _check_unused(**options: Any) -> None:
@@ -196,7 +184,7 @@ def _predicted(
     skipped = tuple(Skipped(item.image_id, item.uri, why) for item, _, why in rows if why)
     good = [(item, size) for item, size, why in rows if not why]
     if not good:
-        raise nothing_left(where, skipped)
+        raise NoneLeftError.of(where, [vars(image) for image in skipped])
     labels = LabelLookup(classes, strict, where).all(item.label for item, _ in good)
     images = image_table(
         [item.image_id for item, _ in good], labels, [item.uri for item, _ in good], [s for _, s in good]
@@ -237,17 +225,6 @@ def image_table(
         columns["width"] = pa.array([size and size[0] for size in sizes], pa.int32())
         columns["height"] = pa.array([size and size[1] for size in sizes], pa.int32())
     return Images(pa.table(columns))
-
-
-def nothing_left(where: str, skipped: Sequence[Skipped]) -> InputError:
-    """Return the error that no image could be decoded."""
-    first = skipped[0] if skipped else None
-    more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
-    return InputError(
-        "None of the images could be decoded.",
-        where=where,
-        got=f"{first.uri}: {first.reason}{more}" if first else "no images",
-    )
 
 
 def predict_loader(

@@ -241,6 +241,17 @@ class NoneLeftError(InputError):
         super().__init__(*args, **kwargs)
         self.skipped = [*skipped]
 
+    @classmethod
+    def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
+        """Return the error for a source, by the id, the place and the reason of each image."""
+        more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
+        return cls(
+            "None of the images could be decoded.",
+            where=where,
+            got=f"{skipped[0]['uri']}: {skipped[0]['reason']}{more}" if skipped else "no images",
+            skipped=skipped,
+        )
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -398,16 +409,7 @@ def _images(paths: Sequence[Path], source: ImageSource) -> tuple[pa.Table, pa.Ta
     _check_once(every["image_id"], source.uri)
     if not len(images):
         rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
-        first = rows[:1]
-        raise NoneLeftError(
-            "None of the images could be decoded.",
-            where=source.uri,
-            got=f"{first[0]['uri']}: {first[0]['reason']}"
-            + (f"; and {len(skipped) - 1:,} more" if len(skipped) > 1 else "")
-            if first
-            else "no images",
-            skipped=rows,
-        )
+        raise NoneLeftError.of(source.uri, rows)
     return images, skipped
 
 

@@ -164,6 +164,26 @@ def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
     return np.stack(found)
 
 
+def choose_for(source: ImageSource, network: Network, settings: PredictSettings) -> EngineChoice:
+    """Return the engine for a source, measured on its first images where there is a choice.
+
+    Raises
+    ------
+    UnknownNameError, MissingExtraError, InputError
+        See `choose_engine`.
+    """
+    return choose_engine(
+        settings.engine,
+        network,
+        sample(source, network),
+        source.n,
+        precision=settings.precision,
+        features=settings.embeddings,
+        workers=settings.workers,
+        batch=settings.batch,
+    )
+
+
 @dataclass
 class ModelRun:
     """A model over a source: what is left to do, and what came of it so far.
@@ -340,7 +360,7 @@ def prepare_run(
     _check_labels(job)
     if choice is None or name not in ("auto", choice.engine.name):
         tell("engines", {"model": network.name})
-        choice = _chosen(name, network, source, settings)
+        choice = choose_for(source, network, replace(settings, engine=name))
     identity = _identity(source, network, classes, settings, choice.engine.name)
     tell("model", _start_event(network, choice, own, missing))
     return replace(job, identity=identity, missing=missing, choice=choice)
@@ -424,19 +444,6 @@ def _predict(job: ModelRun, choice: EngineChoice, tell: Notify) -> None:
         job.missing, job.network, choice.engine, job.keep, seconds=job.seconds, progress=progress
     ):
         job.write(scored)
-
-
-def _chosen(name: str, network: Network, source: ImageSource, settings: PredictSettings) -> EngineChoice:
-    return choose_engine(
-        name,
-        network,
-        sample(source, network),
-        source.n,
-        precision=settings.precision,
-        features=settings.embeddings,
-        workers=settings.workers,
-        batch=settings.batch,
-    )
 
 
 def _identity(

@@ -14,6 +14,9 @@ from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.weights import Head, Trained, read_head, read_trained, with_backbone
 from manyhot.registry import register
 
+TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
+"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
+
 
 @register("model", "head", form="head:FILE", classes="of the file")
 def head_network(path: str, *, backbone: str = "") -> Network:
@@ -131,10 +134,6 @@ def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
             got=f"{wanted:,} weights a class",
             allowed=f"{n:,} features of {backbone.name}",
         )
-
-
-TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
-"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
 
 
 @register("model", "trained", form="trained:FILE", classes="of the file")

@@ -214,9 +214,9 @@ def _blocks(file: str, columns: Columns) -> Iterator[RowBlock]:
     table, version = _listed(file), version_of(file)
     for _, start, end in part_ranges(len(table)):
         place = RowPosition(file, _stem(file), start)
-        ids, told = ids_and_labels(table.slice(start, end - start), columns, place)
+        ids, labels = ids_and_labels(table.slice(start, end - start), columns, place)
         part = ArrowRows("", place, columns, end - start, version)
-        yield RowBlock(place, ids, told, functools.partial(_marked, part))
+        yield RowBlock(place, ids, labels, functools.partial(_marked, part))
 
 
 def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
@@ -247,9 +247,9 @@ def _loaded(where: str, name: str, split: str) -> Any:
 def _hub_blocks(dataset: Any, columns: Columns, where: str, stem: str) -> Iterator[RowBlock]:
     for _, start, end in part_ranges(len(dataset)):
         place = RowPosition(where, stem, start)
-        ids, told = ids_and_labels(dataset[start:end], columns, place)
+        ids, labels = ids_and_labels(dataset[start:end], columns, place)
         part = HubRows("", dataset, place, columns, end - start, "")
-        yield RowBlock(place, ids, told, functools.partial(_marked_hub, part))
+        yield RowBlock(place, ids, labels, functools.partial(_marked_hub, part))
 
 
 def _marked_hub(part: HubRows, name: str, mark: str) -> HubRows:

@@ -166,9 +166,9 @@ def _blocks(path: str, columns: Columns) -> Iterator[RowBlock]:
         for part in _cuts_of(file, path, columns, version_of(path)):
             if part.start == 0:
                 table = file.read_row_group(part.group, columns=columns.without_bytes(), use_threads=False)
-                ids, told = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
+                ids, labels = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
             own = slice(part.start, part.end)
-            yield RowBlock(part.place, ids[own], told[own], functools.partial(_marked, part))
+            yield RowBlock(part.place, ids[own], labels[own], functools.partial(_marked, part))
 
 
 def _marked(part: ParquetRows, name: str, mark: str) -> ParquetRows:

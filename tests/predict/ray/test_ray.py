@@ -272,13 +272,13 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path\n"
-        "from manyhot.predict.run import Settings\n"
+        "from manyhot.predict.run import PredictSettings\n"
         "from manyhot.predict.ray import run_on_ray\n"
-        "from manyhot.predict.sources import Files, Source\n"
+        "from manyhot.predict.sources import Files, ImageSource\n"
         "paths = tuple(f'{i:05}.jpg' for i in range(150))\n"
         "parts = tuple(Files(f'{i:05}', 'in', paths[50 * i :][:50]) for i in range(3))\n"
-        f"run_on_ray(Source('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
-        " Settings(workers=1), 'a call')\n"
+        f"run_on_ray(ImageSource('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
+        " PredictSettings(workers=1), 'a call')\n"
     )
     driver = predictions.start(folder=tmp_path, script=code)
     until = time.monotonic() + 60

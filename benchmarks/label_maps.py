@@ -26,7 +26,7 @@ from manyhot.predict.decode import decode  # noqa: E402
 from manyhot.predict.find import find_model  # noqa: E402
 from manyhot.predict.network import Network  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
-from manyhot.predict.sources.base import Source  # noqa: E402
+from manyhot.predict.sources.base import ImageSource  # noqa: E402
 from manyhot.train.batches import cropped_view, random_box  # noqa: E402
 from manyhot.train.label_maps import LocalTeacher, localised, write_maps  # noqa: E402
 from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
@@ -34,7 +34,7 @@ from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
 PHOTOGRAPHS, CROPS = 200, 5
 
 
-def teacher(network: Network, source: Source, names: list[str], k: int, folder: Path) -> LocalTeacher:
+def teacher(network: Network, source: ImageSource, names: list[str], k: int, folder: Path) -> LocalTeacher:
     """Return what the maps of photographs teach."""
     made = compute_label_maps(network, source, k=k, batch=40, skip=lambda *_: None)
     blocks = islice(made, PHOTOGRAPHS // 40)

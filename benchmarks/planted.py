@@ -38,7 +38,7 @@ from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
 from manyhot.diagnose.shortcuts import diagnose_shortcuts_files  # noqa: E402
 from manyhot.predict.find import find_model  # noqa: E402
-from manyhot.predict.run import Settings, run  # noqa: E402
+from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import write_head  # noqa: E402
 from manyhot.train.heads import fit_softmax  # noqa: E402
@@ -204,7 +204,12 @@ def fit_control(out: Path, known: pa.Table, main: str) -> None:
     label = known["label"].to_numpy()
     clean = known.filter(pa.array(train & (label == CIFAR10.index(main))))
     pq.write_table(clean.select(["image_id", "jpeg"]), out / "clean.parquet")
-    run(open_source(out / "clean.parquet"), find_model(BACKBONE), out / "clean", Settings(1, embeddings=True))
+    run(
+        open_source(out / "clean.parquet"),
+        find_model(BACKBONE),
+        out / "clean",
+        PredictSettings(1, embeddings=True),
+    )
     original = out / "mitigation" / "predictions" / "original"
     place = {image: row for row, image in enumerate(ids(original))}
     features = embeddings(original)

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from manyhot.predict.network import Network
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.sources import Files
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.base import ImageSource
 from small_models import COLOURS, SMALL, mean_colour
 
 STEPS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"}
@@ -34,7 +34,7 @@ def go():
     names = sorted(path.name for path in Path(source).iterdir())
     parts = tuple(Files(f"{i:05}", source, tuple(names[4 * i :][:4])) for i in range(2))
     tint = Network("tint", COLOURS, SMALL, forward=mean_colour)
-    run(Source(source, parts), tint, Path(out), Settings())
+    run(ImageSource(source, parts), tint, Path(out), PredictSettings())
 
 
 def contents(folder):

@@ -12,7 +12,7 @@ from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.predict.in_memory import predict
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import _logsumexp
 from manyhot.predict.sources import open_source
 from small_models import COLOURS
@@ -85,7 +85,7 @@ def test_a_wrong_label_ends_the_run_before_an_image_is_scored(folder, tint, tmp_
             open_source(folder, labels=tmp_path / "labels.csv"),
             tint,
             tmp_path / "out",
-            Settings(),
+            PredictSettings(),
             notify=lambda kind, _: told.append(kind),
         )
     assert told == []
@@ -198,7 +198,7 @@ def test_an_unknown_model(folder):
 
 
 def into(source, network, out, **settings):
-    return run(open_source(str(source)), network, out, Settings(**settings))
+    return run(open_source(str(source)), network, out, PredictSettings(**settings))
 
 
 def read(out, model="tint"):

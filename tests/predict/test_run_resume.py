@@ -19,11 +19,11 @@ from PIL import Image
 from forking import predictions
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, OutputError
-from manyhot.predict.parts import Parts
-from manyhot.predict.run import Settings, prepare, run
+from manyhot.predict.parts import PartFiles
+from manyhot.predict.run import PredictSettings, prepare_run, run
 from manyhot.predict.scoring import score_parts
 from manyhot.predict.sources import Files, open_source
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.base import ImageSource
 from small_models import COLOURS
 
 SLOW = """
@@ -52,11 +52,11 @@ def opened(folder):
     """Return a source of 46 images, twenty a part."""
     names = sorted(path.name for path in Path(folder).iterdir())
     parts = tuple(Files(f"{i:05}", str(folder), tuple(names[20 * i :][:20])) for i in range(3))
-    return Source(str(folder), parts)
+    return ImageSource(str(folder), parts)
 
 
 def go(folder, network, out, notify=None, **settings):
-    return run(opened(folder), network, out, Settings(**settings), "a call", notify)
+    return run(opened(folder), network, out, PredictSettings(**settings), "a call", notify)
 
 
 def contents(out):
@@ -82,7 +82,7 @@ def undisturbed(few, tint, tmp_path):
 def test_parts_that_are_there_are_not_made_again(few, tint, tmp_path, undisturbed):
     out = tmp_path / "out"
     go(few, tint, out, shard=(1, 3))
-    assert [p.name for p in Parts(out, "tint").folder.iterdir()] == ["00001.parquet"]
+    assert [p.name for p in PartFiles(out, "tint").folder.iterdir()] == ["00001.parquet"]
     seen = []
     done = go(few, tint, out, notify=lambda kind, told: seen.append((kind, told)))
     assert dict(seen)["model"]["left"] == done.n == 26
@@ -123,9 +123,9 @@ def test_more_shards_than_parts(few, tint, tmp_path, undisturbed):
 
 def test_a_shard_without_images_that_ends_last(few, tint, tmp_path, undisturbed):
     out = tmp_path / "out"
-    idle = prepare(opened(few), tint, out, Settings(shard=(4, 5)))
+    idle = prepare_run(opened(few), tint, out, PredictSettings(shard=(4, 5)))
     for i in range(3):
-        job = prepare(opened(few), tint, out, Settings(shard=(i, 5)))
+        job = prepare_run(opened(few), tint, out, PredictSettings(shard=(i, 5)))
         for scored in score_parts(job.missing, tint, job.choice.engine, job.keep):
             job.write(scored)
     done = idle.finish("a call")
@@ -169,7 +169,7 @@ def test_killed_at_each_step(few, tint, tmp_path):
         path.unlink()
     names = sorted(path.name for path in few.iterdir())
     parts = tuple(Files(f"{i:05}", str(few), tuple(names[4 * i :][:4])) for i in range(2))
-    run(Source(str(few), parts), tint, tmp_path / "undisturbed", Settings())
+    run(ImageSource(str(few), parts), tint, tmp_path / "undisturbed", PredictSettings())
     here = os.path.dirname(__file__)  # noqa: PTH120
     script = f"import runpy, sys; sys.path[0] = {here!r}; runpy.run_path({here + '/dying.py'!r})"
     told = predictions.run(few, tmp_path / "out", tmp_path / "undisturbed", script=script)
@@ -182,7 +182,7 @@ def test_killed_at_each_step(few, tint, tmp_path):
 def test_killed_at_any_moment(many, tint, tmp_path):
     """kill -9 twice on the way, then to the end: the rows of an undisturbed run."""
     out = tmp_path / "out"
-    run(open_source(many), tint, tmp_path / "undisturbed", Settings())
+    run(open_source(many), tint, tmp_path / "undisturbed", PredictSettings())
     (tmp_path / "slow.py").write_text(SLOW.format(tests=os.path.dirname(__file__)))  # noqa: PTH120
     words = ["predict", str(many), "--model", "python:slow:model", "--out", str(out)]
     for i in range(2):
@@ -245,7 +245,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
 def test_shards_of_other_settings_at_once(few, tint, tmp_path):
     """Begun when no part was there that could have told."""
     out = tmp_path / "out"
-    job = prepare(opened(few), tint, out, Settings(shard=(1, 3), top=3))
+    job = prepare_run(opened(few), tint, out, PredictSettings(shard=(1, 3), top=3))
     go(few, tint, out, shard=(0, 3))
     go(few, tint, out, shard=(2, 3))
     for scored in score_parts(job.missing, tint, job.choice.engine, job.keep):
@@ -297,9 +297,9 @@ def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
 def test_labels_in_two_class_lists(folder, tint, tmp_path):
     """The images table has one column of labels."""
     other = replace(tint, name="other", classes=from_keys(("grey", "red", "green", "blue"), "turned"))
-    run(open_source(folder), tint, tmp_path / "out", Settings())
+    run(open_source(folder), tint, tmp_path / "out", PredictSettings())
     with pytest.raises(MatchError) as error:
-        run(open_source(folder), other, tmp_path / "out", Settings())
+        run(open_source(folder), other, tmp_path / "out", PredictSettings())
     assert str(error.value) == (
         "The labels of the images in the folder count in another class list.\n"
         f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
@@ -316,14 +316,14 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
     pq.write_table(pa.table({"image": images, "image_id": ["a.jpg", "b.jpg"]}), tables / "a.parquet")
     for source, out in ((tables, tables / "out"), (tables, tables), (f"{tables}/*.parquet", tables)):
         with pytest.raises(InputError) as error:
-            run(open_source(source), tint, out, Settings())
+            run(open_source(source), tint, out, PredictSettings())
         assert str(error.value) == (
             "The output would lie among the tables that the images are in.\n"
             f"  where:   {out}\n"
             f"  got:     a source of the Parquet files in {source}\n"
             "  do:      choose an --out outside of it"
         )
-    run(open_source(tables / "a.parquet"), tint, tables, Settings())  # which alone is read
+    run(open_source(tables / "a.parquet"), tint, tables, PredictSettings())  # which alone is read
     assert (tables / "tint.parquet").exists()
 
 
@@ -413,7 +413,7 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
     source = opened(few)
     part = replace(source.parts[1], paths=(source.parts[0].paths[0], *source.parts[1].paths[1:]))
     with pytest.raises(InputError) as error:
-        run(replace(source, parts=(source.parts[0], part)), tint, tmp_path / "out", Settings())
+        run(replace(source, parts=(source.parts[0], part)), tint, tmp_path / "out", PredictSettings())
     assert str(error.value) == (
         "Two images have the same base name.\n"
         f"  where:   {few}\n"

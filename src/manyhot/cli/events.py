@@ -20,8 +20,7 @@ from manyhot.errors import printable
 
 if TYPE_CHECKING:
     from manyhot.predict.engines.choose import Trial
-    from manyhot.predict.predict import Notify
-    from manyhot.predict.run import Done
+    from manyhot.predict.run import Notify, PredictResult
 
 EVERY_S = 1.0
 """Seconds between two events of progress for programs."""
@@ -165,7 +164,7 @@ def _tried(trial: dict[str, Any]) -> str:
     return f"{trial['engine']}{rate}" + (f": {trial['why_not']}" if trial["why_not"] else "")
 
 
-def _result(one: Done, out: Path) -> dict[str, Any]:
+def _result(one: PredictResult, out: Path) -> dict[str, Any]:
     merged = one.merged
     return {
         "model": one.model,
@@ -183,7 +182,7 @@ def _beside(out: Path) -> list[Path]:
     return [out / "images.parquet", out / "skipped.csv"]
 
 
-def _done(one: Done, out: Path) -> Iterator[str]:
+def _done(one: PredictResult, out: Path) -> Iterator[str]:
     """Yield in words what came of a model."""
     if one.merged is None and not one.missing:
         yield f"{one.model}: predicted already, in {out}"
@@ -202,7 +201,7 @@ def _done(one: Done, out: Path) -> Iterator[str]:
         yield f"  {one.missing:,} parts are not there yet; the shard that finishes last merges all"
 
 
-def print_files(done: Sequence[Done], out: Path) -> None:
+def print_files(done: Sequence[PredictResult], out: Path) -> None:
     """Print where the files of all models are."""
     written = [path for one in done if one.merged for path in one.merged.files]
     if written:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from manyhot.evaluate.describe import Description
     from manyhot.evaluate.label_kinds import Kinds
     from manyhot.formats.writing import Progress, Saved
-    from manyhot.predict.doctor import Finding
+    from manyhot.predict.doctor import MachineCheck
     from manyhot.predict.find import Listed
     from manyhot.predict.similar import Similar
     from manyhot.registry import Entry
@@ -257,7 +257,7 @@ def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
     say(f"{count}. What predict takes besides: {', '.join(families().values())}")
 
 
-def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
+def print_doctor(findings: Sequence[MachineCheck], as_json: bool) -> None:
     """Print what there is, and how to get the rest."""
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(f) for f in findings]))

@@ -16,11 +16,11 @@ import numpy as np
 
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import said
+from manyhot.predict.adapters.hub import error_line
 from manyhot.predict.engines.torch import device
 from manyhot.predict.find import find_model
 from manyhot.predict.layers import find_grids
-from manyhot.predict.network import Bytes, Floats, Network, normalised, placed
+from manyhot.predict.network import Bytes, Float32Array, Network, normalised, placed
 
 STEPS = 16
 """Between the baseline and the image, of integrated gradients."""
@@ -254,14 +254,14 @@ class Explainer:
             hook.remove()
         return seen[-1]
 
-    def scores(self, crops: Bytes) -> Floats:
+    def scores(self, crops: Bytes) -> Float32Array:
         """Return the scores of images as `Preprocessing` cropped them, shape (n, C)."""
         import torch
 
         with torch.inference_mode(), self._told(len(crops)):
             return np.asarray(self.module(self._images(crops)).float().cpu().numpy(), np.float32)
 
-    def maps(self, crops: Bytes, classes: Sequence[Sequence[int]]) -> list[Floats]:
+    def maps(self, crops: Bytes, classes: Sequence[Sequence[int]]) -> list[Float32Array]:
         """Return a map of each image for each of its classes, over the crop or a grid of it.
 
         Parameters
@@ -304,13 +304,13 @@ class Explainer:
                 raise InputError(
                     "The batch does not fit into memory.",
                     where=self.network.name,
-                    got=f"{n} images at once: {said(error)}",
+                    got=f"{n} images at once: {error_line(error)}",
                     do="take fewer: --batch",
                 ) from error
             raise InputError(
                 f"The network cannot be explained by {self.method}.",
                 where=" ".join([self.network.name, self.layer]).strip(),
-                got=said(error),
+                got=error_line(error),
                 do="choose another --method or --layer",
             ) from error
 
@@ -358,7 +358,7 @@ def explain(
     network = model if isinstance(model, Network) else find_model(model)
     explainer = Explainer(network, method, layer, batch)
     wanted = [class_of(network, c) for c in _one_each(classes, len(images))]
-    found: list[Floats] = []
+    found: list[Float32Array] = []
     for start in range(0, len(images), batch):
         part = [_checked(image) for image in images[start : start + batch]]
         crops = np.stack([cropped(network, image) for image in part])

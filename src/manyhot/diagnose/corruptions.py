@@ -42,10 +42,10 @@ from manyhot.formats import detect, read_classes, read_images, read_labels, read
 from manyhot.formats.writing import PathLike, check_apart, check_place, images_file
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.altered import altered
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.altered import alter_images
+from manyhot.predict.sources.base import ImageSource
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Tables, in_points, listing, rows_of, with_ends
 from manyhot.report.chapter import Row as chapter_Row
@@ -359,7 +359,7 @@ def diagnose_corruptions_files(
     given = _Given.read(sets, images, of)
     taken, notes = given.take(_listed(opened), limit, seed)
     copies = [replace(c, only=taken) for c in copies]
-    settings = Settings(None if dense else 20, engine, workers=workers, batch=batch, classes=known)
+    settings = PredictSettings(None if dense else 20, engine, workers=workers, batch=batch, classes=known)
     job = _Job(opened, out, copies, settings, call, progress, len(taken), len(networks))
     for network in networks:
         job.predict(network, given.check)
@@ -401,7 +401,7 @@ def _sets_file(labels: PathLike | None) -> Path | None:
     return path if path.suffix != ".csv" or detect(path, ("labels", "images")) is not None else None
 
 
-def _listed(source: Source) -> list[str]:
+def _listed(source: ImageSource) -> list[str]:
     return [item.image_id for part in source.parts for item, _ in part.items()]
 
 
@@ -474,10 +474,10 @@ def _single(path: Path, classes: ClassList) -> Labels:
 class _Job:
     """Predicts all copies of a source by one model after another."""
 
-    source: Source
+    source: ImageSource
     out: Path
     copies: Sequence[Corruption]
-    settings: Settings
+    settings: PredictSettings
     call: str
     progress: Progress | None
     n_images: int
@@ -489,7 +489,9 @@ class _Job:
         settings, choice = self.settings, None
         for copy in self.copies:
             folder = self.out / copy.folder
-            came = run(altered(self.source, copy), network, folder, settings, self.call, self._notify, choice)
+            came = run(
+                alter_images(self.source, copy), network, folder, settings, self.call, self._notify, choice
+            )
             choice = choice or came.choice
             if copy.kind == CLEAN:
                 check(folder, network.name)

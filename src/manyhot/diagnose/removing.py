@@ -21,13 +21,12 @@ from manyhot.diagnose.pixels.overlay import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
-from manyhot.predict.engines import Choice
+from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings, run
-from manyhot.predict.sources.altered import altered
-from manyhot.predict.sources.base import Source
+from manyhot.predict.run import Notify, PredictSettings, run
+from manyhot.predict.sources.altered import alter_images
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.sets import States, boxes_that_fit
 
@@ -39,18 +38,18 @@ EXAMPLES = "examples"
 class Removing:
     """Predicts the images of a source, as they are and altered, and draws some."""
 
-    source: Source
+    source: ImageSource
     network: Network
     objects: Objects
     out: Path
-    settings: Settings
+    settings: PredictSettings
     fills: Sequence[str]
     seed: int
     call: str
     notify: Notify | None
     skipped: dict[Change | None, list[dict[str, str]]] = field(default_factory=dict)
     removals: dict[Change, Removal] = field(default_factory=dict)
-    _choice: Choice | None = None
+    _choice: EngineChoice | None = None
 
     @cached_property
     def told(self) -> Told:
@@ -81,7 +80,7 @@ class Removing:
                     )
         self.told.total = self.told.done + sum(len(r.images) for r in self.removals.values())
         return {
-            change: self._predict(change, altered(self.source, removal), self._name(change))
+            change: self._predict(change, alter_images(self.source, removal), self._name(change))
             for change, removal in self.removals.items()
         }
 
@@ -92,7 +91,7 @@ class Removing:
     def _file(self, name: str) -> Path:
         return self.out / "predictions" / name / predictions_file_name(self.network.name)
 
-    def _predict(self, change: Change | None, source: Source, name: str) -> Predictions | None:
+    def _predict(self, change: Change | None, source: ImageSource, name: str) -> Predictions | None:
         folder = self._file(name).parent
         try:
             done = run(source, self.network, folder, self.settings, self.call, self.told, self._choice)

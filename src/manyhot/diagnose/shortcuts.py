@@ -43,8 +43,7 @@ from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings
+from manyhot.predict.run import Notify, PredictSettings
 from manyhot.predict.sources import open_source
 from manyhot.registry import register
 from manyhot.report.chapter import (
@@ -564,7 +563,7 @@ def diagnose_shortcuts_files(
     only = named_pairs(pairs, known)
     network = find_model(model, given)
     job = Removing(
-        open_source(source), network, found, out, Settings(None, engine), fills, seed, call, notify
+        open_source(source), network, found, out, PredictSettings(None, engine), fills, seed, call, notify
     )
 
     def find(states: States) -> list[Pair]:

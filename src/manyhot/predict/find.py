@@ -1,7 +1,4 @@
-"""A model by the name that people give it on the command line.
-
-Which models there are, by patterns.
-"""
+"""Models by name: build the one that a command names, and list those that fit a pattern."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
 from manyhot.files import sha256
 from manyhot.predict.adapters.timm import is_classifier
-from manyhot.predict.network import OPTIONS, Network
+from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
 
 _LONGEST = 200
 """Characters of the name of published weights; a longer one is not looked into."""
@@ -62,7 +59,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     unknown = [option for option in options if option not in taken]
     if unknown:
         allowed = [o for o in taken if o not in ("classes", "preprocessing")]
-        allowed += OPTIONS if "preprocessing" in taken else ()
+        allowed += PREPROCESSING_OPTIONS if "preprocessing" in taken else ()
         raise InputError(
             f"The model {family or name!r} has no option {unknown[0]!r}.",
             got=spec,
@@ -120,8 +117,8 @@ def published_names() -> list[str]:
 
 def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:
     """Put the options of preprocessing, which several families take, into one."""
-    own = {name: value for name, value in options.items() if name not in OPTIONS}
-    return own | {"preprocessing": {name: options[name] for name in OPTIONS if name in options}}
+    own = {name: value for name, value in options.items() if name not in PREPROCESSING_OPTIONS}
+    return own | {"preprocessing": {name: options[name] for name in PREPROCESSING_OPTIONS if name in options}}
 
 
 def _marked(network: Network) -> Network:
@@ -129,30 +126,30 @@ def _marked(network: Network) -> Network:
 
     0.03 s for EfficientNet-Lite0, a second for a ViT-L/16.
     """
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     if network.module is not None:
-        _add_weights(told, network.module)
+        _add_weights(digest, network.module)
     elif network.file:
-        _add_file(told, Path(network.file))
+        _add_file(digest, Path(network.file))
     else:
         return network
-    weights = f"{network.about.get('weights', '')} {told.hexdigest()[:16]}".strip()
+    weights = f"{network.about.get('weights', '')} {digest.hexdigest()[:16]}".strip()
     return replace(network, about={**network.about, "weights": weights})
 
 
-def _add_weights(told: Any, module: Any) -> None:
+def _add_weights(digest: Any, module: Any) -> None:
     import torch
 
     for name, value in module.state_dict().items():
         if isinstance(value, torch.Tensor):
-            told.update(name.encode())
-            told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
-def _add_file(told: Any, path: Path) -> None:
+def _add_file(digest: Any, path: Path) -> None:
     for part in (path, path.with_suffix(".bin")):  # OpenVINO's weights lie beside its graph
         if part.is_file():
-            told.update(sha256(part).encode())
+            digest.update(sha256(part).encode())
 
 
 def families() -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""Predictions in memory: for notebooks, and for modules of one's own.
-
-A module over the batches of a loader: for those who have both already.
-"""
+"""Predictions in memory, for notebooks: of the images of a source, or of a module over a loader."""
 
 from __future__ import annotations
 
@@ -19,12 +16,13 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines import Choice, Trial, choose, precision_of
+from manyhot.predict.engines import Trial, precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.run import Settings, columns_of, sample
-from manyhot.predict.scoring import Keep, Scored, kept, score_parts
-from manyhot.predict.sources import Labels, Source, open_source
+from manyhot.predict.parts import NoneLeftError
+from manyhot.predict.run import PredictSettings, choose_for, columns_of
+from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
+from manyhot.predict.sources import LabelLookup, open_source
 from manyhot.tables import Images, Predictions
 
 
@@ -131,27 +129,14 @@ def predict(
         raise InputError(
             "ids are those of a loader.", where=source, do="leave them out: a source has its own"
         )
-    settings = Settings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
+    settings = PredictSettings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
     network = model if isinstance(model, Network) else find_model(str(model), classes)
     opened = open_source(source, labels=labels)
-    choice = _chosen(opened, network, settings)
-    told = _counter(progress, opened.n)
+    choice = choose_for(opened, network, settings)
+    on_batch = _counter(progress, opened.n)
     keep = Keep(top, columns_of(network, classes))
-    scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=told))
+    scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=on_batch))
     return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
-
-
-def _chosen(opened: Source, network: Network, settings: Settings) -> Choice:
-    return choose(
-        settings.engine,
-        network,
-        sample(opened, network),
-        opened.n,
-        precision=settings.precision,
-        features=settings.embeddings,
-        workers=settings.workers,
-        batch=settings.batch,
-    )
 
 
 def _check_unused(**options: Any) -> None:
@@ -199,8 +184,8 @@ def _predicted(
     skipped = tuple(Skipped(item.image_id, item.uri, why) for item, _, why in rows if why)
     good = [(item, size) for item, size, why in rows if not why]
     if not good:
-        raise nothing_left(where, skipped)
-    labels = Labels(classes, strict, where).all(item.label for item, _ in good)
+        raise NoneLeftError.of(where, [vars(image) for image in skipped])
+    labels = LabelLookup(classes, strict, where).all(item.label for item, _ in good)
     images = image_table(
         [item.image_id for item, _ in good], labels, [item.uri for item, _ in good], [s for _, s in good]
     )
@@ -240,17 +225,6 @@ def image_table(
         columns["width"] = pa.array([size and size[0] for size in sizes], pa.int32())
         columns["height"] = pa.array([size and size[1] for size in sizes], pa.int32())
     return Images(pa.table(columns))
-
-
-def nothing_left(where: str, skipped: Sequence[Skipped]) -> InputError:
-    """Return the error that no image could be decoded."""
-    first = skipped[0] if skipped else None
-    more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
-    return InputError(
-        "None of the images could be decoded.",
-        where=where,
-        got=f"{first.uri}: {first.reason}{more}" if first else "no images",
-    )
 
 
 def predict_loader(
@@ -296,7 +270,7 @@ def predict_loader(
             got=type(module).__name__,
             allowed="predict(source, model) with a path and a name, or predict(module, loader)",
         )
-    known = list(ids) if ids is not None else _file_names(loader)
+    expected = list(ids) if ids is not None else _file_names(loader)
     class_names = _class_names(loader)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     rows: list[tuple[Any, Any, Any]] = []
@@ -308,9 +282,9 @@ def predict_loader(
         for images, own_labels, own_ids in map(_taken, loader):
             logits = _logits(module(images.to(device)), len(images))
             network = network or _network(module, logits.shape[1], classes, class_names)
-            names += _named(own_ids, known, len(names), len(images))
+            names += _named(own_ids, expected, len(names), len(images))
             labels += own_labels or [None] * len(images)
-            rows.append(kept(logits, network, Keep(top), names[-len(images) :]))
+            rows.append(select_scores(logits, network, Keep(top), names[-len(images) :]))
             if progress is not None:
                 progress(len(names), total)
     if network is None:
@@ -318,7 +292,7 @@ def predict_loader(
     if ids is not None and len(ids) > len(names):
         raise InputError("There are more ids than images.", got=f"{len(ids):,}", allowed=f"{len(names):,}")
     if class_names:
-        find = Labels(network.classes, strict=False, where=network.name)
+        find = LabelLookup(network.classes, strict=False, where=network.name)
         labels = [None if label is None else find(class_names[label]) for label in labels]
     best, scores, logsumexp = zip(*rows, strict=True)
     predictions = Predictions(
@@ -362,13 +336,17 @@ def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:
         images = next((batch[k] for k in ("image", "images", "pixel_values") if k in batch), None)
         if images is None:
             raise InputError("A batch holds no images.", got=", ".join(map(str, batch)), allowed="image")
-        return images, _numbers(batch.get("label")), _texts(batch.get("image_id"))
+        return images, _label_numbers(batch.get("label")), _texts(batch.get("image_id"))
     if isinstance(batch, list | tuple):
-        return batch[0], _numbers(batch[1] if batch[1:] else None), _texts(batch[2] if batch[2:] else None)
+        return (
+            batch[0],
+            _label_numbers(batch[1] if batch[1:] else None),
+            _texts(batch[2] if batch[2:] else None),
+        )
     return batch, None, None
 
 
-def _numbers(values: Any) -> list[int | None] | None:
+def _label_numbers(values: Any) -> list[int | None] | None:
     if values is None or getattr(values, "ndim", 1) != 1:
         return None
     return [int(v) for v in values]
@@ -387,20 +365,20 @@ def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:
     return logits
 
 
-def _named(own: list[str] | None, known: list[str] | None, at: int, n: int) -> list[str]:
+def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> list[str]:
     if own is not None:
         return own
-    if known is None:
+    if ids is None:
         raise InputError(
             "Nobody knows which images these are.",
             allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
             do="rows without ids cannot be joined with labels",
         )
-    if len(known) < at + n:
+    if len(ids) < at + n:
         raise InputError(
-            "There are more images than ids.", got=f"{at + n:,} images and more", allowed=f"{len(known):,}"
+            "There are more images than ids.", got=f"{at + n:,} images and more", allowed=f"{len(ids):,}"
         )
-    return known[at : at + n]
+    return ids[at : at + n]
 
 
 def _file_names(loader: Any) -> list[str] | None:

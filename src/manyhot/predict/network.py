@@ -1,8 +1,4 @@
-"""What a model is to the rest of manyhot: a network over a known class list, and how it wants its images.
-
-From the grid of a network back to the pixels of the image that it was shown: resize and crop undone.
-
-What becomes of an image before a network sees it: resized, cropped, and how it is normalised.
+"""A network over a class list, and its preprocessing: an image resized, cropped and normalised, and back.
 
 Pixels stay whole numbers from 0 to 255 until the network: a quarter of the memory, and engines that take
 bytes normalise within their own graph.
@@ -24,17 +20,20 @@ from manyhot.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
 Bytes = npt.NDArray[np.uint8]
-
-
-Floats = npt.NDArray[np.float32]
-
+Float32Array = npt.NDArray[np.float32]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+MODES = ("center", "squash", "border")
+
+PREPROCESSING_OPTIONS = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
+"""What a call string may say about preprocessing."""
+
+CROP_PCT = 0.875
+"""Share of the resized side that is kept where nothing says it."""
 
 
 @dataclass(frozen=True)
@@ -148,19 +147,19 @@ class Preprocessing:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def with_options(self, options: Mapping[str, Any]) -> Preprocessing:
-        """Return a copy with some of `OPTIONS`.
+        """Return a copy with some of `PREPROCESSING_OPTIONS`.
 
         Raises
         ------
         InputError
             An option does not exist or has a value that it may not have.
         """
-        unknown = [name for name in options if name not in OPTIONS]
+        unknown = [name for name in options if name not in PREPROCESSING_OPTIONS]
         if unknown:
             raise InputError(
                 f"Preprocessing has no option {unknown[0]!r}.",
                 got=options[unknown[0]],
-                allowed=", ".join(OPTIONS),
+                allowed=", ".join(PREPROCESSING_OPTIONS),
             )
         changed = replace(
             self,
@@ -182,6 +181,58 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Return what stands in the metadata of predictions."""
         return asdict(self)
+
+
+def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    """Return the sides before a crop that keeps a share of them, rounded down as timm does."""
+    return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
+
+
+def from_timm(config: Mapping[str, Any]) -> Preprocessing:
+    """Return what ``timm.data.resolve_data_config`` tells.
+
+    Raises
+    ------
+    InputError
+        The network wants something else than three channels.
+    """
+    channels, *sides = config["input_size"]
+    if channels != 3:
+        raise InputError("The network does not take RGB images.", got=f"{channels} channels", allowed="3")
+    size = (int(sides[0]), int(sides[1]))
+    return Preprocessing(
+        size,
+        scaled(size, config.get("crop_pct") or CROP_PCT),
+        config.get("crop_mode") or "center",
+        config.get("interpolation") or "bicubic",
+        _channels("mean", config.get("mean", IMAGENET_MEAN)),
+        _channels("std", config.get("std", IMAGENET_STD)),
+    )
+
+
+def _channels(name: str, value: Any) -> tuple[float, ...]:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    # Of pixels from 0 to 255 they would be over 1, and a network of black images gives answers, too.
+    if (
+        len(values) != 3
+        or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values)
+        or (name == "std" and 0 in values)
+    ):
+        raise InputError(
+            f"{name} is a number or one a channel, of pixels between 0 and 1.",
+            got=value,
+            allowed="such as 0.5 or (0.5, 0.5, 0.5)",
+        )
+    return tuple(float(v) for v in values)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
+        raise InputError(
+            "size is one side, or height and width, in pixels.", got=value, allowed="such as 224"
+        )
+    return sides[0], sides[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,10 +292,10 @@ def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any
         def __init__(self) -> None:
             super().__init__()
             self.module = module
-            scale = 1 / (255 * torch.tensor(preprocessing.std, dtype=torch.float64))
-            shift = -torch.tensor(preprocessing.mean, dtype=torch.float64) / torch.tensor(
-                preprocessing.std, dtype=torch.float64
+            mean, std = (
+                torch.tensor(v, dtype=torch.float64) for v in (preprocessing.mean, preprocessing.std)
             )
+            scale, shift = 1 / (255 * std), -mean / std
             self.register_buffer("scale", scale.float().view(1, 3, 1, 1))
             self.register_buffer("shift", shift.float().view(1, 3, 1, 1))
             if head:
@@ -258,7 +309,7 @@ def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any
     return Normalised().eval().requires_grad_(False)
 
 
-def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width: int) -> Floats:
+def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width: int) -> Float32Array:
     """Return maps over the pixels of an image; NaN where the network did not see it.
 
     Parameters
@@ -282,11 +333,11 @@ def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width
             grid.shape[-2:], preprocessing.size, (height, width), resized, corner, strict=True
         )
     )
-    found: Floats = rows @ grid @ columns.T
+    found: Float32Array = rows @ grid @ columns.T
     return found
 
 
-def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Floats:
+def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Float32Array:
     """Return what each cell along an axis adds to each pixel of the image, shape (side, cells)."""
     centre = (np.arange(side) + 0.5) * resized / side - start  # in pixels of the crop
     place = np.clip(centre * cells / crop - 0.5, 0, cells - 1)
@@ -294,71 +345,5 @@ def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Floa
     weights: Any = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)) / reach)
     weights /= weights.sum(1, keepdims=True)
     weights[(centre < 0) | (centre > crop)] = np.nan
-    found: Floats = weights.astype(np.float32)
+    found: Float32Array = weights.astype(np.float32)
     return found
-
-
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-
-
-MODES = ("center", "squash", "border")
-
-
-OPTIONS = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
-"""What a call string may say about preprocessing."""
-
-
-CROP_PCT = 0.875
-"""Share of the resized side that is kept where nothing says it."""
-
-
-def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """Return the sides before a crop that keeps a share of them, rounded down as timm does."""
-    return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
-
-
-def from_timm(config: Mapping[str, Any]) -> Preprocessing:
-    """Return what ``timm.data.resolve_data_config`` tells.
-
-    Raises
-    ------
-    InputError
-        The network wants something else than three channels.
-    """
-    channels, *sides = config["input_size"]
-    if channels != 3:
-        raise InputError("The network does not take RGB images.", got=f"{channels} channels", allowed="3")
-    size = (int(sides[0]), int(sides[1]))
-    return Preprocessing(
-        size,
-        scaled(size, config.get("crop_pct") or CROP_PCT),
-        config.get("crop_mode") or "center",
-        config.get("interpolation") or "bicubic",
-        _channels("mean", config.get("mean", IMAGENET_MEAN)),
-        _channels("std", config.get("std", IMAGENET_STD)),
-    )
-
-
-def _channels(name: str, value: Any) -> tuple[float, ...]:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
-    # Of pixels from 0 to 255 they would be over 1, and a network of black images gives answers, too.
-    if (
-        len(values) != 3
-        or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values)
-        or (name == "std" and 0 in values)
-    ):
-        raise InputError(
-            f"{name} is a number or one a channel, of pixels between 0 and 1.",
-            got=value,
-            allowed="such as 0.5 or (0.5, 0.5, 0.5)",
-        )
-    return tuple(float(v) for v in values)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
-        raise InputError(
-            "size is one side, or height and width, in pixels.", got=value, allowed="such as 224"
-        )
-    return sides[0], sides[1]

@@ -1,6 +1,6 @@
-"""Scored parts on the disk, where a run that was killed finds them again.
+"""The files of a run: scored parts, which a run that was killed finds again, and the tables made of them.
 
-All parts of a model put together: its predictions, and what the models of a folder share.
+Each model has its parts and its predictions; the models of a folder share `images.parquet` and `skipped.csv`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pyarrow import parquet as pq
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.predict.scoring import Scored
-from manyhot.predict.sources import Labels, Part, Source
+from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
 from manyhot.tables import metadata, predictions_file_name, read, write, write_stream
 
-FOLDER = ".parts"
+PARTS_FOLDER = ".parts"
 """Beside the predictions, until these are complete."""
 
 
@@ -61,7 +61,7 @@ class Identity:
     classes: str
     preprocessing: Mapping[str, Any]
 
-    def check(self, found: Mapping[str, Any], path: Path) -> None:
+    def check(self, recorded: Mapping[str, Any], path: Path) -> None:
         """Refuse what another run left in a file.
 
         Raises
@@ -72,23 +72,23 @@ class Identity:
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
             del own["engine"]
-        what = next((name for name, value in own.items() if found.get(name) != value), "")
+        what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(
                 f"The folder holds predictions of another run: its {what} differs.",
                 where=path,
-                got=found.get(what, "nothing known"),
+                got=recorded.get(what, "nothing known"),
                 allowed=own[what],
                 do="choose another --out, or delete these",
             )
 
 
-class Parts:
+class PartFiles:
     """The parts of one model in an output folder."""
 
     def __init__(self, out: Path, model: str) -> None:
         self.out, self.model = out, model
-        self.folder = out / FOLDER / predictions_file_name(model).removesuffix(".parquet")
+        self.folder = out / PARTS_FOLDER / predictions_file_name(model).removesuffix(".parquet")
         self.final = out / predictions_file_name(model)
         self.features = out / "embeddings" / self.final.with_suffix(".npy").name
 
@@ -103,7 +103,7 @@ class Parts:
                 return path, found
         return None
 
-    def missing(self, source: Source, identity: Identity) -> tuple[Part, ...]:
+    def missing(self, source: ImageSource, identity: Identity) -> tuple[SourcePart, ...]:
         """Return the parts of a source that are not there yet, or are damaged.
 
         Raises
@@ -137,7 +137,9 @@ class Parts:
         identity.check(json.loads(about.get("run", "{}")), self.final)
         return True
 
-    def write(self, scored: Scored, labels: Labels, identity: Identity, difference: float | None) -> None:
+    def write(
+        self, scored: Scored, labels: LabelLookup, identity: Identity, difference: float | None
+    ) -> None:
         """Write a part, all or nothing; `difference` is the engine's from PyTorch.
 
         Raises
@@ -160,7 +162,7 @@ class Parts:
                 raise
 
 
-def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_part_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the rows of a part.
 
     Raises
@@ -197,7 +199,7 @@ def _identity(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _table(scored: Scored, labels: Labels) -> pa.Table:
+def _table(scored: Scored, labels: LabelLookup) -> pa.Table:
     row = np.cumsum([not reason for reason in scored.reasons]) - 1
     at = pa.array(
         [int(r) if not why else None for r, why in zip(row, scored.reasons, strict=True)], pa.int64()
@@ -239,6 +241,17 @@ class NoneLeftError(InputError):
         super().__init__(*args, **kwargs)
         self.skipped = [*skipped]
 
+    @classmethod
+    def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
+        """Return the error for a source, by the id, the place and the reason of each image."""
+        more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
+        return cls(
+            "None of the images could be decoded.",
+            where=where,
+            got=f"{skipped[0]['uri']}: {skipped[0]['reason']}{more}" if skipped else "no images",
+            skipped=skipped,
+        )
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -275,7 +288,7 @@ def locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_folder(out: Path, identity: Identity) -> None:
+def check_output_folder(out: Path, identity: Identity) -> None:
     """Refuse a folder whose files are not of this source, or not of `manyhot predict`: they would be lost.
 
     Raises
@@ -313,7 +326,9 @@ def check_folder(out: Path, identity: Identity) -> None:
         )
 
 
-def merge(parts: Parts, source: Source, identity: Identity, about: Mapping[str, str], call: str) -> Merged:
+def merge(
+    parts: PartFiles, source: ImageSource, identity: Identity, about: Mapping[str, str], call: str
+) -> Merged:
     """Put all parts together, in a folder that is locked.
 
     The predictions come last, so that whoever finds them finds the rest.
@@ -323,12 +338,12 @@ def merge(parts: Parts, source: Source, identity: Identity, about: Mapping[str, 
     InputError
         Two images have one id, none could be decoded, or a part is damaged.
     MatchError
-        See `check_folder`.
+        See `check_output_folder`.
     OutputError
         The disk is full, or the folder cannot be written to.
     """
     clean(parts)
-    check_folder(parts.out, identity)
+    check_output_folder(parts.out, identity)
     paths = [parts.path(part.name) for part in source.parts]
     images, skipped = _images(paths, source)
     if identity.embeddings:
@@ -343,13 +358,13 @@ def merge(parts: Parts, source: Source, identity: Identity, about: Mapping[str, 
     return Merged(_files(parts, identity), len(images), len(skipped))
 
 
-def merged(parts: Parts, identity: Identity) -> Merged:
+def merged(parts: PartFiles, identity: Identity) -> Merged:
     """Return what another process put together."""
     skipped = sum(row["model"] == parts.model for row in _read_skipped(parts.out / SKIPPED))
     return Merged(_files(parts, identity), pq.read_metadata(parts.final).num_rows, skipped)
 
 
-def tidy(parts: Parts) -> None:
+def tidy(parts: PartFiles) -> None:
     """Remove what a process that was killed left beside predictions that are complete.
 
     Raises
@@ -363,47 +378,38 @@ def tidy(parts: Parts) -> None:
             remove(parts)
 
 
-def clean(parts: Parts) -> None:
+def clean(parts: PartFiles) -> None:
     """Remove unfinished files, in a folder that is locked: nobody is at work on them."""
     for path in list(_leavings(parts)):
         path.unlink(missing_ok=True)
 
 
-def remove(parts: Parts) -> None:
+def remove(parts: PartFiles) -> None:
     """Remove the parts of a model."""
     shutil.rmtree(parts.folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # other models have parts there
-        (parts.out / FOLDER).rmdir()
+        (parts.out / PARTS_FOLDER).rmdir()
 
 
-def _leavings(parts: Parts) -> Iterator[Path]:
+def _leavings(parts: PartFiles) -> Iterator[Path]:
     """Yield what `atomic_write` leaves where its process is killed."""
     for path in (parts.final, parts.features, parts.out / IMAGES, parts.out / SKIPPED):
         yield from path.parent.glob(f".{glob.escape(path.name)}.*.part")
 
 
-def _files(parts: Parts, identity: Identity) -> tuple[Path, ...]:
+def _files(parts: PartFiles, identity: Identity) -> tuple[Path, ...]:
     return (parts.final, parts.features) if identity.embeddings else (parts.final,)
 
 
-def _images(paths: Sequence[Path], source: Source) -> tuple[pa.Table, pa.Table]:
+def _images(paths: Sequence[Path], source: ImageSource) -> tuple[pa.Table, pa.Table]:
     columns = ["image_id", "uri", "label", "width", "height", "reason"]
-    every = pa.concat_tables([read_part(path, columns) for path in paths])
+    every = pa.concat_tables([read_part_file(path, columns) for path in paths])
     good = pc.equal(every["reason"], "")
     images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
     _check_once(every["image_id"], source.uri)
     if not len(images):
         rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
-        first = rows[:1]
-        raise NoneLeftError(
-            "None of the images could be decoded.",
-            where=source.uri,
-            got=f"{first[0]['uri']}: {first[0]['reason']}"
-            + (f"; and {len(skipped) - 1:,} more" if len(skipped) > 1 else "")
-            if first
-            else "no images",
-            skipped=rows,
-        )
+        raise NoneLeftError.of(source.uri, rows)
     return images, skipped
 
 
@@ -428,7 +434,7 @@ def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
     """
     with atomic_write(target) as unfinished, unfinished.open("wb") as file:
         for path in paths:
-            part = read_part(path)
+            part = read_part_file(path)
             if "features" not in part.column_names:  # no image of it could be decoded, or none was wanted
                 continue
             column = part["features"].combine_chunks().drop_null()
@@ -440,7 +446,7 @@ def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
 
 
 def _predicted(path: Path) -> pa.Table:
-    table = read_part(path)
+    table = read_part_file(path)
     table = table.filter(pc.equal(table["reason"], ""))
     return table.select(
         [c for c in ("image_id", "classes", "scores", "logsumexp") if c in table.column_names]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.predict.engines.base import precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.ray import engine_of, run_on_ray
-from manyhot.predict.run import Done, Settings, run
+from manyhot.predict.run import Notify, PredictResult, PredictSettings, run
 from manyhot.predict.sources import open_source
-
-Notify = Callable[[str, dict[str, Any]], None]
-"""Called with the kind of an event and what is told about it."""
 
 
 def predict_files(
@@ -34,7 +30,7 @@ def predict_files(
     batch: int | None = None,
     call: str = "",
     notify: Notify | None = None,
-) -> list[Done]:
+) -> list[PredictResult]:
     """Predict the images of a source with each model, into a folder.
 
     Writes a table of predictions a model, `images.parquet` and `skipped.csv`; with `embeddings` the
@@ -52,25 +48,25 @@ def predict_files(
     classes : path-like, optional
         Class list of the data set: a file, or the name of one that is known.
     top, engine, precision, embeddings, shard, workers, batch
-        See `manyhot.predict.run.Settings`.
+        See `manyhot.predict.run.PredictSettings`.
     notify : callable, optional
-        Called with the kind of an event and what is told about it.
+        Called with the kind of an event and its values.
 
     Raises
     ------
     ManyhotError
         As `manyhot.predict.run.run`.
     """
-    known = None if classes is None else read_classes(classes)
+    class_list = None if classes is None else read_classes(classes)
     on_ray = engine_of(engine)
     kind = precision_of(precision)
-    settings = Settings(top, on_ray or engine, kind, embeddings, shard, workers, batch, known)
+    settings = PredictSettings(top, on_ray or engine, kind, embeddings, shard, workers, batch, class_list)
     opened = open_source(source, labels=labels)
     if on_ray:
         return run_on_ray(opened, models, Path(out), settings, call, notify)
     done = []
     for name in models:
-        network = find_model(name, known)
+        network = find_model(name, class_list)
         done.append(run(opened, network, Path(out), settings, call, notify))
         if notify is not None:
             notify("done", {"model": network.name, "done": done[-1]})

@@ -15,11 +15,21 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.decode import decode
-from manyhot.predict.engines import Choice, Precision, Trial, choose
+from manyhot.predict.engines import EngineChoice, EnginePrecision, Trial, choose_engine
 from manyhot.predict.network import Bytes, Network
-from manyhot.predict.parts import Identity, Merged, Parts, check_folder, locked, merge, merged, remove, tidy
+from manyhot.predict.parts import (
+    Identity,
+    Merged,
+    PartFiles,
+    check_output_folder,
+    locked,
+    merge,
+    merged,
+    remove,
+    tidy,
+)
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
-from manyhot.predict.sources import Labels, Part, Source
+from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
 from manyhot.predict.sources.labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import is_remote
@@ -29,11 +39,11 @@ SAMPLE = 32
 
 
 Notify = Callable[[str, dict[str, Any]], None]
-"""Called with the kind of an event and what is told about it."""
+"""Called with the kind of an event and its values."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictSettings:
     """How to predict.
 
     Attributes
@@ -41,7 +51,7 @@ class Settings:
     top : int, optional
         Best classes to keep; None for the scores of all.
     engine : str
-    precision : Precision
+    precision : EnginePrecision
     embeddings : bool
     shard : (int, int)
         Which of how many shards, from 0.
@@ -52,7 +62,7 @@ class Settings:
 
     top: int | None = 20
     engine: str = "auto"
-    precision: Precision = Precision.f32
+    precision: EnginePrecision = EnginePrecision.f32
     embeddings: bool = False
     shard: tuple[int, int] = (0, 1)
     workers: int | None = None
@@ -70,7 +80,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Done:
+class PredictResult:
     """What came of a model.
 
     Attributes
@@ -89,7 +99,7 @@ class Done:
         Parts that are not there yet.
     rate : float
         Images a second of this run, from the first to the last; 0 where there were none.
-    choice : Choice, optional
+    choice : EngineChoice, optional
         The engine, for a run over other pixels; None where nothing was left to predict.
     notes : tuple of str
         What to know about the model, such as that its preprocessing is assumed.
@@ -103,7 +113,7 @@ class Done:
     n: int = 0
     missing: int = 0
     rate: float = 0.0
-    choice: Choice | None = None
+    choice: EngineChoice | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -133,7 +143,7 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
     return np.array([known[key] for key in classes.keys])
 
 
-def sample(source: Source, network: Network, n: int = SAMPLE) -> Bytes:
+def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
     """Return the first images of a source that can be decoded, cropped, shape (m, 3, height, width)."""
     found = []
     for part in source.parts:
@@ -154,23 +164,43 @@ def sample(source: Source, network: Network, n: int = SAMPLE) -> Bytes:
     return np.stack(found)
 
 
+def choose_for(source: ImageSource, network: Network, settings: PredictSettings) -> EngineChoice:
+    """Return the engine for a source, measured on its first images where there is a choice.
+
+    Raises
+    ------
+    UnknownNameError, MissingExtraError, InputError
+        See `choose_engine`.
+    """
+    return choose_engine(
+        settings.engine,
+        network,
+        sample(source, network),
+        source.n,
+        precision=settings.precision,
+        features=settings.embeddings,
+        workers=settings.workers,
+        batch=settings.batch,
+    )
+
+
 @dataclass
-class Job:
+class ModelRun:
     """A model over a source: what is left to do, and what came of it so far.
 
     Attributes
     ----------
-    source : Source
+    source : ImageSource
         All of it, whatever the shard.
     network : Network
     classes : ClassList
         Those that the predictions count in.
     keep : Keep
-    parts : Parts
+    parts : PartFiles
     identity : Identity
-    missing : tuple of Part
+    missing : tuple of SourcePart
         Of this shard, to be predicted.
-    choice : Choice, optional
+    choice : EngineChoice, optional
         The engine; None where nothing is missing.
     complete : bool
         Whether the predictions were there already.
@@ -181,14 +211,14 @@ class Job:
         When the job began, its first image and its last part so far, by ``time.perf_counter``.
     """
 
-    source: Source
+    source: ImageSource
     network: Network
     classes: ClassList
     keep: Keep
-    parts: Parts
+    parts: PartFiles
     identity: Identity
-    missing: tuple[Part, ...] = ()
-    choice: Choice | None = None
+    missing: tuple[SourcePart, ...] = ()
+    choice: EngineChoice | None = None
     complete: bool = False
     seconds: Seconds = field(default_factory=Seconds)
     n: int = 0
@@ -197,21 +227,21 @@ class Job:
     scored: float = 0.0
 
     @functools.cached_property
-    def labels(self) -> Labels:
+    def labels(self) -> LabelLookup:
         """Turns the source's labels into classes."""
-        return Labels(self.classes, self.source.strict, self.source.uri)
+        return LabelLookup(self.classes, self.source.strict, self.source.uri)
 
     @functools.cached_property
     def to_do(self) -> int | None:
         """How many images are missing; None where only reading tells."""
-        return Source(self.source.uri, self.missing).n
+        return ImageSource(self.source.uri, self.missing).n
 
     def start(self) -> None:
         """Note that the first image is about to be scored."""
         self.scoring = self.scored = time.perf_counter()
 
     def progress(self, images: int) -> dict[str, Any]:
-        """Return what is told of this run when it has scored so many images."""
+        """Return the event that this run has scored so many images."""
         rate = images / max(time.perf_counter() - self.scoring, 1e-3)
         left = None if self.to_do is None or not images else max(self.to_do - images, 0) / rate
         return {
@@ -239,7 +269,7 @@ class Job:
         self.scored = time.perf_counter()
         self.seconds.write += self.scored - begun
 
-    def finish(self, call: str = "") -> Done:
+    def finish(self, call: str = "") -> PredictResult:
         """Merge the parts, if all are there.
 
         Raises
@@ -249,13 +279,13 @@ class Job:
         """
         if self.complete:
             tidy(self.parts)
-            return Done(self.network.name, None, notes=self.network.notes)
+            return PredictResult(self.network.name, None, notes=self.network.notes)
         with locked(self.parts.out):
             together, absent = self._together(call)
         trials = self.choice.trials if self.choice else ()
         wall = time.perf_counter() - self.begun
         rate = self.n / max(self.scored - self.scoring, 1e-3)
-        return Done(
+        return PredictResult(
             self.network.name,
             together,
             trials,
@@ -285,14 +315,14 @@ class Job:
         return merge(self.parts, self.source, identity, about, call), 0
 
 
-def prepare(
-    source: Source,
+def prepare_run(
+    source: ImageSource,
     network: Network,
     out: Path,
-    settings: Settings,
+    settings: PredictSettings,
     notify: Notify | None = None,
-    choice: Choice | None = None,
-) -> Job:
+    choice: EngineChoice | None = None,
+) -> ModelRun:
     """Find out what an earlier run left to do, and choose an engine for it, unless there is one.
 
     Raises
@@ -300,7 +330,7 @@ def prepare(
     MatchError
         The folder holds predictions of another run, or the model does not know the classes.
     UnknownNameError, MissingExtraError, InputError
-        See `choose`.
+        See `choose_engine`.
     """
     tell = notify or (lambda *_: None)
     if choice is None:  # else it was said already
@@ -309,17 +339,17 @@ def prepare(
     classes = settings.classes or network.classes
     keep = Keep(settings.top, columns_of(network, settings.classes))
     _check_apart(source, out)
-    parts = Parts(out, network.name)
+    parts = PartFiles(out, network.name)
     before = parts.first()
     name = "own" if network.forward is not None and settings.engine == "torch" else settings.engine
     if before and name == "auto":
         name = str(before[1].get("engine", name))
     identity = _identity(source, network, classes, settings, name)
-    job = Job(source, network, classes, keep, parts, identity)
+    job = ModelRun(source, network, classes, keep, parts, identity)
     if parts.is_complete(identity):
         return replace(job, complete=True)
     with locked(out):  # can it be written to?
-        check_folder(out, identity)
+        check_output_folder(out, identity)
     own = source.shard(*settings.shard)
     missing = own.parts
     if before:
@@ -330,13 +360,13 @@ def prepare(
     _check_labels(job)
     if choice is None or name not in ("auto", choice.engine.name):
         tell("engines", {"model": network.name})
-        choice = _chosen(name, network, source, settings)
+        choice = choose_for(source, network, replace(settings, engine=name))
     identity = _identity(source, network, classes, settings, choice.engine.name)
-    tell("model", _told(network, choice, own, missing))
+    tell("model", _start_event(network, choice, own, missing))
     return replace(job, identity=identity, missing=missing, choice=choice)
 
 
-def _check_labels(job: Job) -> None:
+def _check_labels(job: ModelRun) -> None:
     """Turn the labels of tables into classes: a wrong one ends the run now, and not with the part it is in.
 
     Raises
@@ -349,7 +379,7 @@ def _check_labels(job: Job) -> None:
             job.labels.all(dict.fromkeys(part.labels.values()))
 
 
-def _check_apart(source: Source, out: Path) -> None:
+def _check_apart(source: ImageSource, out: Path) -> None:
     """Refuse to write among the tables that images are read from: the next run would read its own output.
 
     Raises
@@ -373,14 +403,14 @@ def _check_apart(source: Source, out: Path) -> None:
 
 
 def run(
-    source: Source,
+    source: ImageSource,
     network: Network,
     out: Path,
-    settings: Settings,
+    settings: PredictSettings,
     call: str = "",
     notify: Notify | None = None,
-    choice: Choice | None = None,
-) -> Done:
+    choice: EngineChoice | None = None,
+) -> PredictResult:
     """Predict the images of a source with a model, into a folder.
 
     What an earlier run of the same command left is kept, whenever it ended. With the `choice` of a run of the
@@ -395,13 +425,13 @@ def run(
     OutputError
         The disk is full, or the folder cannot be written to.
     """
-    job = prepare(source, network, out, settings, notify, choice)
+    job = prepare_run(source, network, out, settings, notify, choice)
     if job.choice is not None:
         _predict(job, job.choice, notify or (lambda *_: None))
     return job.finish(call)
 
 
-def _predict(job: Job, choice: Choice, tell: Notify) -> None:
+def _predict(job: ModelRun, choice: EngineChoice, tell: Notify) -> None:
     n = 0
 
     def progress(done: int) -> None:
@@ -416,21 +446,8 @@ def _predict(job: Job, choice: Choice, tell: Notify) -> None:
         job.write(scored)
 
 
-def _chosen(name: str, network: Network, source: Source, settings: Settings) -> Choice:
-    return choose(
-        name,
-        network,
-        sample(source, network),
-        source.n,
-        precision=settings.precision,
-        features=settings.embeddings,
-        workers=settings.workers,
-        batch=settings.batch,
-    )
-
-
 def _identity(
-    source: Source, network: Network, classes: ClassList, settings: Settings, engine: str
+    source: ImageSource, network: Network, classes: ClassList, settings: PredictSettings, engine: str
 ) -> Identity:
     return Identity(
         source.fingerprint,
@@ -457,11 +474,13 @@ def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str
     }
 
 
-def _told(network: Network, choice: Choice, own: Source, missing: tuple[Part, ...]) -> dict[str, Any]:
+def _start_event(
+    network: Network, choice: EngineChoice, own: ImageSource, missing: tuple[SourcePart, ...]
+) -> dict[str, Any]:
     return {
         "model": network.name,
         "images": own.n,
-        "left": Source(own.uri, missing).n,
+        "left": ImageSource(own.uri, missing).n,
         "engine": choice.engine.name,
         "device": choice.engine.device,
         "precision": choice.engine.precision.value,

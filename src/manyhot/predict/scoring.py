@@ -19,8 +19,8 @@ from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import Engine
 from manyhot.predict.engines.torch import threads_given_back
-from manyhot.predict.network import Floats, Network
-from manyhot.predict.sources import Item, Opener, Part, SourceLostError
+from manyhot.predict.network import Float32Array, Network
+from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ class Scored:
 
     Attributes
     ----------
-    part : Part
+    part : SourcePart
     items : sequence of Item
     sizes : sequence of (int, int) or None
         Width and height.
@@ -64,13 +64,13 @@ class Scored:
     features : ndarray of float16, shape (n, D), optional
     """
 
-    part: Part
+    part: SourcePart
     items: Sequence[Item]
     sizes: Sequence[tuple[int, int] | None]
     reasons: Sequence[str]
     classes: npt.NDArray[np.int32] | None
-    scores: Floats
-    logsumexp: Floats | None
+    scores: Float32Array
+    logsumexp: Float32Array | None
     features: npt.NDArray[np.float16] | None
 
 
@@ -96,12 +96,12 @@ class _Batch:
     sizes: list[tuple[int, int] | None]
     reasons: list[str]
     classes: npt.NDArray[np.int32] | None
-    scores: Floats | None
-    logsumexp: Floats | None
+    scores: Float32Array | None
+    logsumexp: Float32Array | None
     features: npt.NDArray[np.float16] | None
 
 
-def _batches(parts: Sequence[Part], size: int) -> Iterator[tuple[int, int, list[Any]]]:
+def _batches(parts: Sequence[SourcePart], size: int) -> Iterator[tuple[int, int, list[Any]]]:
     """Yield number of the part, number of the batch in it, and its images; an empty batch ends a part."""
     for number, part in enumerate(parts):
         items = part.items()
@@ -113,7 +113,7 @@ def _batches(parts: Sequence[Part], size: int) -> Iterator[tuple[int, int, list[
 
 
 def score_parts(
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     network: Network,
     engine: Engine,
     keep: Keep,
@@ -128,7 +128,7 @@ def score_parts(
 
     Parameters
     ----------
-    parts : sequence of Part
+    parts : sequence of SourcePart
     network : Network
     engine : Engine
     keep : Keep
@@ -190,7 +190,7 @@ def _put(done: queue.Queue[Any], result: Any, stop: threading.Event) -> None:
 
 def _collected(
     done: queue.Queue[Any],
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     running: int,
     seconds: Seconds,
     progress: Callable[[int], None] | None,
@@ -221,7 +221,7 @@ def _collected(
 
 
 def _scored(
-    images: Sequence[tuple[Item, Opener]],
+    images: Sequence[tuple[Item, ImageReader]],
     network: Network,
     engine: Engine,
     keep: Keep,
@@ -253,12 +253,12 @@ def _scored(
     begun = time.perf_counter()
     logits, features = engine(np.stack(pixels))
     uris = [item.uri for item, reason in zip(items, reasons, strict=True) if not reason]
-    batch = _Batch(items, sizes, reasons, *kept(logits, network, keep, uris), _half(features))
+    batch = _Batch(items, sizes, reasons, *select_scores(logits, network, keep, uris), _half(features))
     seconds.model += time.perf_counter() - begun
     return batch
 
 
-def read_image(read: Opener) -> bytes | str | Tensor:
+def read_image(read: ImageReader) -> bytes | str | Tensor:
     """Return the bytes or the pixels of an image, or why there are none."""
     try:
         return read()
@@ -270,9 +270,9 @@ def read_image(read: Opener) -> bytes | str | Tensor:
         return f"cannot be read: {error.strerror or error}"
 
 
-def kept(
-    logits: Floats, network: Network, keep: Keep, names: Sequence[str]
-) -> tuple[npt.NDArray[np.int32] | None, Floats, Floats | None]:
+def select_scores(
+    logits: Float32Array, network: Network, keep: Keep, names: Sequence[str]
+) -> tuple[npt.NDArray[np.int32] | None, Float32Array, Float32Array | None]:
     """Return best classes, their scores or all, and logsumexp of a batch.
 
     Raises
@@ -295,18 +295,18 @@ def kept(
     return classes.astype(np.int32), np.take_along_axis(scores, classes, axis=1), total
 
 
-def _logsumexp(logits: Floats) -> Floats:
+def _logsumexp(logits: Float32Array) -> Float32Array:
     exact = logits.astype(np.float64)
     best = exact.max(axis=1)
     total: npt.NDArray[np.float64] = best + np.log(np.exp(exact - best[:, None]).sum(axis=1))
     return total.astype(np.float32)
 
 
-def _half(features: Floats | None) -> npt.NDArray[np.float16] | None:
+def _half(features: Float32Array | None) -> npt.NDArray[np.float16] | None:
     return None if features is None else features.astype(np.float16)
 
 
-def _joined(part: Part, batches: Sequence[_Batch]) -> Scored:
+def _joined(part: SourcePart, batches: Sequence[_Batch]) -> Scored:
     def rows(name: str) -> Any:
         found = [getattr(b, name) for b in batches if getattr(b, name) is not None]
         return np.concatenate(found) if found else None

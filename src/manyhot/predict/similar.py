@@ -1,7 +1,4 @@
-"""Embeddings to similar images: for each image and class the nearest images of that class.
-
-Folders that predict wrote in, similar images out.
-"""
+"""Similar images by embedding: for each image and class the nearest images of that class."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, Progress
 from manyhot.tables import Images, Predictions, metadata
 
-BY = ("predicted", "label", "any")
+CLASS_CHOICES = ("predicted", "label", "any")
 """Whose images are searched for: of the classes predicted, of the original label, of any class."""
 
 
@@ -172,7 +169,7 @@ def similar(
     else:
         labels = index.labels()
         _check_labels(index, queries, labels, classes)
-        pairs = _wanted(queries, classes, top)
+        pairs = _query_pairs(queries, classes, top)
         query, wanted = pairs[:, 0], pairs[:, 1]
         found = nearest_by_class(queries.vectors, pairs, index.vectors, labels, k, own=own, progress=progress)
         notes = _class_notes(queries, labels, pairs, own, found)
@@ -181,7 +178,7 @@ def similar(
     return Similar(table, len(queries), n_empty, (*notes, *_blank_notes(index, queries, found)))
 
 
-def _wanted(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.int64]:
+def _query_pairs(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.int64]:
     """Return the (query, class) pairs to search for, shape (p, 2)."""
     asked = queries.labels()[:, None] if classes == "label" else queries.best(top)
     query, place = np.nonzero(asked != NO_LABEL)
@@ -189,31 +186,31 @@ def _wanted(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.int64]:
 
 
 def _table(
-    index: Embedded, queries: Embedded, query: Classes, wanted: Classes | None, found: Neighbours
+    index: Embedded, queries: Embedded, query: Classes, class_ids: Classes | None, neighbours: Neighbours
 ) -> pa.Table:
-    there = found.rows != NOBODY
+    there = neighbours.rows != NOBODY
     ends = pa.array(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32))
-    class_id = pa.nulls(len(query), pa.int32()) if wanted is None else pa.array(wanted, pa.int32())
-    neighbours = index.image_id.take(pa.array(found.rows[there]))
+    class_id = pa.nulls(len(query), pa.int32()) if class_ids is None else pa.array(class_ids, pa.int32())
+    ids = index.image_id.take(pa.array(neighbours.rows[there]))
     return pa.table(
         {
             "image_id": queries.image_id.take(pa.array(query)),
             "class_id": class_id,
-            "neighbours": pa.ListArray.from_arrays(ends, neighbours),
-            "similarity": pa.ListArray.from_arrays(ends, pa.array(found.similarity[there])),
+            "neighbours": pa.ListArray.from_arrays(ends, ids),
+            "similarity": pa.ListArray.from_arrays(ends, pa.array(neighbours.similarity[there])),
         }
     )
 
 
 def _class_notes(
-    queries: Embedded, labels: Classes, pairs: Classes, own: Classes, found: Neighbours
+    queries: Embedded, labels: Classes, pairs: Classes, own: Classes, neighbours: Neighbours
 ) -> list[str]:
     notes = []
     without = len(queries) - len(np.unique(pairs[:, 0]))
     if without:
         notes.append(f"{without:,} of {len(queries):,} images have no class to search for: no row")
     # What has no direction is told apart: its rows are empty whatever the index holds.
-    empty = (found.rows[:, 0] == NOBODY) & ~np.isin(pairs[:, 0], found.blank_queries)
+    empty = (neighbours.rows[:, 0] == NOBODY) & ~np.isin(pairs[:, 0], neighbours.blank_queries)
     if empty.any():
         missing = np.setdiff1d(pairs[empty, 1], labels)
         notes.append(
@@ -233,13 +230,13 @@ def _named(missing: Classes, most: int = 3) -> str:
     return f"; none at all of {len(missing):,} classes ({shown})"
 
 
-def _blank_notes(index: Embedded, queries: Embedded, found: Neighbours) -> list[str]:
+def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> list[str]:
     return [
         f"{len(rows):,} {what} have an embedding without direction, all zeros or not finite, such as "
         f"{side.image_id[int(rows[0])]}: {but}"
         for rows, side, what, but in (
-            (found.blank_queries, queries, "images", "no neighbours"),
-            (found.blank_index, index, "images of the index", "nobody's neighbour"),
+            (neighbours.blank_queries, queries, "images", "no neighbours"),
+            (neighbours.blank_index, index, "images of the index", "nobody's neighbour"),
         )
         if len(rows)
     ]
@@ -249,8 +246,8 @@ def _check_choice(k: int, classes: str, top: int) -> None:
     for name, count in (("k", k), ("top", top)):
         if count < 1:
             raise InputError(f"{name} must be at least 1.", got=count)
-    if classes not in BY:
-        raise InputError("There is no such choice of classes.", got=classes, allowed=", ".join(BY))
+    if classes not in CLASS_CHOICES:
+        raise InputError("There is no such choice of classes.", got=classes, allowed=", ".join(CLASS_CHOICES))
 
 
 def _check_same_model(index: Embedded, queries: Embedded) -> None:
@@ -304,7 +301,7 @@ def _shape(vectors: npt.NDArray[np.floating]) -> str:
     return f"{len(vectors):,} rows" if vectors.ndim == 2 else f"an array of shape {vectors.shape}"
 
 
-FOLDER = "embeddings"
+EMBEDDINGS_FOLDER = "embeddings"
 """Beside the predictions; its files are called like theirs."""
 
 
@@ -422,7 +419,7 @@ class _Files:
 
 def _with_embeddings(folder: Path) -> list[_Files]:
     found = []
-    for vectors in sorted((folder / FOLDER).glob("*.npy")):
+    for vectors in sorted((folder / EMBEDDINGS_FOLDER).glob("*.npy")):
         predictions = folder / f"{vectors.name.removesuffix('.npy')}.parquet"
         if predictions.exists():
             found.append(_Files(_model_of(predictions), predictions, vectors, folder / "images.parquet"))
@@ -437,16 +434,16 @@ def _model_of(predictions: Path) -> str:
     return told or predictions.stem.replace("--", "/")
 
 
-def _chosen(folder: Path, found: list[_Files], model: str, option: str) -> _Files:
-    names = [f.model for f in found]
-    if not found:
+def _chosen(folder: Path, files: list[_Files], model: str, option: str) -> _Files:
+    names = [f.model for f in files]
+    if not files:
         raise InputError(
             "The folder holds no embeddings.",
             where=folder,
-            allowed=f"files of {FOLDER}/ beside the predictions, called like these",
+            allowed=f"files of {EMBEDDINGS_FOLDER}/ beside the predictions, called like these",
             do="predict these images again, with --embeddings",
         )
-    if not model and len(found) > 1:
+    if not model and len(files) > 1:
         raise InputError(
             "The folder holds embeddings of several models.",
             where=folder,
@@ -454,7 +451,7 @@ def _chosen(folder: Path, found: list[_Files], model: str, option: str) -> _File
             allowed="one of them",
             do=f"name it: {option} {names[0]}",
         )
-    fitting = [f for f in found if model in ("", f.model, f.predictions.stem)]
+    fitting = [f for f in files if model in ("", f.model, f.predictions.stem)]
     if not fitting:
         near = difflib.get_close_matches(model, names, n=1)
         raise InputError(

@@ -1,18 +1,16 @@
-"""Linear heads: what stands between a backbone's features and scores over classes, and the file of one.
+"""Files of weights that manyhot writes and reads: linear heads on a backbone, and trained networks.
 
-A file is in the format safetensors, which holds arrays and text and runs nothing when it is read.
-
-The file of a network that manyhot trained: its weights, and all that it takes to build and feed it again.
-
-The format is safetensors, which holds arrays and text and runs nothing when it is read.
+Both are in the format safetensors, which holds arrays and text and runs nothing when it is read. All but the
+arrays is one JSON text in the metadata.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +23,15 @@ from manyhot.classes import ClassList, from_json, to_json
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.files import atomic_write
-
-Floats = npt.NDArray[np.float32]
-
+from manyhot.predict.network import Float32Array
 
 LOSSES = ("softmax", "sigmoid")
-"""A probability over all classes together, or one for each class."""
+"""What makes probabilities of the logits: one over all classes together, or one for each class."""
 
+_HEAD, _TRAINED = "manyhot.head", "manyhot.trained"
+"""Keys of the text in the metadata."""
 
-_TEXTS = {"backbone": str, "loss": str, "penalty": float, "n": int, "classes": dict}
+_TYPES = {"backbone": str, "loss": str, "penalty": float, "n": int, "classes": dict}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +61,8 @@ class Head:
     backbone: str
     classes: ClassList
     loss: str
-    weight: Floats
-    bias: Floats
+    weight: Float32Array
+    bias: Float32Array
     penalty: float
     n: int
 
@@ -84,9 +82,9 @@ class Head:
     def __repr__(self) -> str:
         return f"<Head {self.loss} over {len(self.classes)} classes on {self.backbone}, {self.n:,} images>"
 
-    def logits(self, features: npt.ArrayLike) -> Floats:
+    def logits(self, features: npt.ArrayLike) -> Float32Array:
         """Return the logits of images by their features, shape (n, C) from shape (n, D)."""
-        logits: Floats = np.asarray(features, np.float32) @ self.weight.T + self.bias
+        logits: Float32Array = np.asarray(features, np.float32) @ self.weight.T + self.bias
         return logits
 
     def probabilities(self, features: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -110,9 +108,6 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
     OutputError
         It cannot be written.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise InputError("A head is written to a .safetensors file.", got=path)
     about = {
         "backbone": head.backbone,
         "loss": head.loss,
@@ -122,13 +117,9 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
         "version": __version__,
         "call": call,
     }
-    # One entry: safetensors writes several in an order that changes from run to run.
-    told = {"manyhot.head": json.dumps(about, ensure_ascii=False)}
     arrays = {"weight": head.weight.astype("<f4"), "bias": head.bias.astype("<f4")}
-    saved = _safetensors().numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, told)
-    with atomic_write(path) as part:
-        part.write_bytes(saved)
-    return path
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return _write(path, "A head", "numpy", _HEAD, about, contiguous)
 
 
 def read_head(path: str | os.PathLike[str]) -> Head:
@@ -139,20 +130,11 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     InputError
         The file does not exist, or is none that `write_head` wrote.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError("The file does not exist.", where=path)
-    safetensors = _safetensors()
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["manyhot.head"])
-            arrays = {name: file.get_tensor(name) for name in ("weight", "bias")}
+    with _reading(path, "A head", "The file is no head that manyhot wrote.", "fit it again"):
+        about, arrays = _read(path, "A head", "numpy", _HEAD, ("weight", "bias"))
         _check(about, arrays)
-        return _head(about, arrays)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise InputError(
-            "The file is no head that manyhot wrote.", where=path, got=_said(error), do="fit it again"
-        ) from error
+        classes, penalty = from_json(about["classes"]), about["penalty"]
+        return Head(about["backbone"], classes, about["loss"], **arrays, penalty=penalty, n=about["n"])
 
 
 def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:
@@ -163,33 +145,10 @@ def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:
 def _check(about: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     if not isinstance(about, dict):
         raise TypeError("its text is no object")
-    wrong = [n for n, kind in _TEXTS.items() if not isinstance(about.get(n), kind)]
+    wrong = [n for n, kind in _TYPES.items() if not isinstance(about.get(n), kind)]
     wrong += [n for n, array in arrays.items() if array.dtype != np.float32]
     if wrong:
         raise TypeError(f"{wrong[0]} is not what it should be")
-
-
-def _head(about: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Head:
-    classes = from_json(about["classes"])
-    return Head(about["backbone"], classes, about["loss"], **arrays, penalty=about["penalty"], n=about["n"])
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"no {error.args[0]}"
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _safetensors() -> Any:
-    required("safetensors.numpy", "A head")
-    return required("safetensors", "A head")
-
-
-ENDS = ("softmax", "sigmoid")
-"""What makes probabilities of the logits."""
-
-
-_KEY = "manyhot.predict.weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +163,7 @@ class Trained:
         What ``timm.create_model`` takes beside the name and the number of classes.
     classes : ClassList
     ends : str
-        One of `ENDS`.
+        One of `LOSSES`.
     preprocessing : Mapping of str to Any
         How it wants its images; the fields of `manyhot.predict.network.Preprocessing`.
     weights : Mapping of str to torch.Tensor
@@ -232,10 +191,7 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
     OutputError
         It cannot be written.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise InputError("A trained network is written to a .safetensors file.", got=path)
-    told = {
+    about = {
         "architecture": trained.architecture,
         "options": dict(trained.options),
         "classes": to_json(trained.classes),
@@ -244,13 +200,8 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
         "about": dict(trained.about),
         "version": __version__,
     }
-    # One entry: safetensors writes several in an order that changes from run to run.
-    text = {_KEY: json.dumps(told, ensure_ascii=False)}
     arrays = {name: array.detach().cpu().contiguous() for name, array in trained.weights.items()}
-    saved = required("safetensors.torch", "A trained network").save(arrays, text)
-    with atomic_write(path) as part:
-        part.write_bytes(saved)
-    return path
+    return _write(path, "A trained network", "torch", _TRAINED, about, arrays)
 
 
 def read_trained(path: str | os.PathLike[str]) -> Trained:
@@ -261,34 +212,58 @@ def read_trained(path: str | os.PathLike[str]) -> Trained:
     InputError
         The file does not exist, or is none that `write_trained` wrote.
     """
+    do = "take the model.safetensors of a finished run of manyhot train"
+    with _reading(path, "A trained network", "The file is no network that manyhot trained.", do):
+        about, weights = _read(path, "A trained network", "pt", _TRAINED)
+        if about["ends"] not in LOSSES:
+            raise ValueError(f"it ends in {about['ends']}")
+        return Trained(
+            str(about["architecture"]),
+            dict(about["options"]),
+            from_json(about["classes"]),
+            about["ends"],
+            dict(about["preprocessing"]),
+            weights,
+            dict(about["about"]),
+        )
+
+
+def _write(
+    path: str | os.PathLike[str],
+    what: str,
+    arrays_of: str,
+    key: str,
+    about: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+) -> Path:
+    """Write arrays of NumPy or PyTorch, and the rest as one text: several are written in a changing order."""
     path = Path(path)
-    if not path.is_file():
+    if path.suffix != ".safetensors":
+        raise InputError(f"{what} is written to a .safetensors file.", got=path)
+    save = required(f"safetensors.{arrays_of}", what).save
+    content = save(arrays, {key: json.dumps(about, ensure_ascii=False)})
+    with atomic_write(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+def _read(
+    path: str | os.PathLike[str], what: str, framework: str, key: str, names: Sequence[str] = ()
+) -> tuple[Any, dict[str, Any]]:
+    """Return the text and some arrays of a file, or all."""
+    with required("safetensors", what).safe_open(Path(path), framework=framework) as file:
+        about = json.loads((file.metadata() or {})[key])
+        return about, {name: file.get_tensor(name) for name in names or file.keys()}
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str], what: str, message: str, do: str) -> Iterator[None]:
+    """Turn whatever a file of another kind makes readers trip over into an error that says so."""
+    if not Path(path).is_file():
         raise InputError("The file does not exist.", where=path)
-    safetensors = required("safetensors", "A trained network")
+    errors = (OSError, ValueError, KeyError, TypeError, required("safetensors", what).SafetensorError)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {})[_KEY])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _trained(told, weights)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        what = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-        raise InputError(
-            "The file is no network that manyhot trained.",
-            where=path,
-            got=what or type(error).__name__,
-            do="take the model.safetensors of a finished run of manyhot train",
-        ) from error
-
-
-def _trained(told: Mapping[str, Any], weights: Mapping[str, Any]) -> Trained:
-    if told["ends"] not in ENDS:
-        raise ValueError(f"it ends in {told['ends']}")
-    return Trained(
-        str(told["architecture"]),
-        dict(told["options"]),
-        from_json(told["classes"]),
-        told["ends"],
-        dict(told["preprocessing"]),
-        weights,
-        dict(told["about"]),
-    )
+        yield
+    except errors as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise InputError(message, where=path, got=reason or type(error).__name__, do=do) from error

@@ -27,8 +27,8 @@ from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.network import Preprocessing
-from manyhot.predict.sources import Files, Opener, Part, Source
-from manyhot.predict.sources.base import digest, given, refused
+from manyhot.predict.sources import Files, ImageReader, ImageSource, SourcePart
+from manyhot.predict.sources.base import failing_reader, reader_of, short_hash
 from manyhot.predict.sources.tar import TarSlice
 from manyhot.train.augment import augmented
 from manyhot.train.order import BatchPlan, Everything, ImageOrder, Sample, Shards, none_found
@@ -115,7 +115,7 @@ class Views:
         """Return what decides how an image is seen in an epoch."""
         return np.random.default_rng([self.recipe.seed, epoch, row])
 
-    def __call__(self, row: int, opener: Opener, rng: np.random.Generator) -> tuple[View, bool] | None:
+    def __call__(self, row: int, opener: ImageReader, rng: np.random.Generator) -> tuple[View, bool] | None:
         """Return how an image is seen, and whether it is mirrored; None if it is unreadable."""
         whole = self._views.get(row) or self._opened(row, opener)
         if whole is None:
@@ -133,7 +133,7 @@ class Views:
         box = random_box(rng, height, width, self.recipe.least_area)
         return cropped_view(whole.pixels, box, self.preprocessing.size)
 
-    def _opened(self, row: int, opener: Opener) -> View | None:
+    def _opened(self, row: int, opener: ImageReader) -> View | None:
         pixels = opened(opener)
         if isinstance(pixels, str):
             self.skipped[row] = pixels
@@ -226,7 +226,7 @@ class Loader:
         return batch
 
 
-def opened(opener: Opener) -> Tensor | str:
+def opened(opener: ImageReader) -> Tensor | str:
     """Return the pixels of an image, uint8 of shape (3, h, w), or why there are none."""
     try:
         data = opener()
@@ -284,13 +284,13 @@ def _free() -> int:
 
 
 def collect_images(
-    source: Source, rows: Mapping[str, int], order: str, buffer: int, budget: int
+    source: ImageSource, rows: Mapping[str, int], order: str, buffer: int, budget: int
 ) -> ImageOrder:
     """Return the images of a source that have labels, held in memory where they fit.
 
     Parameters
     ----------
-    source : Source
+    source : ImageSource
     rows : Mapping of str to int
         The row of each image to train on, by its id.
     order : str
@@ -317,26 +317,26 @@ def collect_images(
     own = sorted(found)
     openers = [found[row] for row in own]
     ids = {row: image_id for image_id, row in rows.items()}
-    key = digest([source.fingerprint, *(ids[row] for row in own)])
+    key = short_hash([source.fingerprint, *(ids[row] for row in own)])
     if not fits:
         return Everything(openers, own, key)
     with ThreadPoolExecutor() as pool:
         return Everything(list(pool.map(_held, openers)), own, key)
 
 
-def _labelled_samples(parts: tuple[Part, ...], rows: Mapping[str, int]) -> Iterator[Sample]:
+def _labelled_samples(parts: tuple[SourcePart, ...], rows: Mapping[str, int]) -> Iterator[Sample]:
     for part in parts:
         for item, opener in part.items():
             if (row := rows.get(item.image_id)) is not None:
                 yield row, opener if isinstance(part, Files | TarSlice) else _held(opener)
 
 
-def _sizes(source: Source, rows: Mapping[str, int]) -> list[int]:
+def _sizes(source: ImageSource, rows: Mapping[str, int]) -> list[int]:
     first = itertools.islice(_labelled_samples(source.parts, rows), _TRIED)
     return [_size(opener) for _, opener in first]
 
 
-def _size(opener: Opener) -> int:
+def _size(opener: ImageReader) -> int:
     try:
         data = opener()
     except OSError:
@@ -344,13 +344,13 @@ def _size(opener: Opener) -> int:
     return 0 if isinstance(data, str) else len(data) if isinstance(data, bytes) else data.numel()
 
 
-def _held(opener: Opener) -> Opener:
+def _held(opener: ImageReader) -> ImageReader:
     """Return what gives the bytes of an image, which are read now."""
     try:
         data = opener()
     except OSError as error:
-        return refused(error.strerror or str(error))
-    return given(data) if isinstance(data, bytes) else lambda: data
+        return failing_reader(error.strerror or str(error))
+    return reader_of(data) if isinstance(data, bytes) else lambda: data
 
 
 class View(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from manyhot.files import atomic_write
 from manyhot.predict.network import Preprocessing
-from manyhot.predict.sources import Opener
+from manyhot.predict.sources import ImageReader
 from manyhot.train.augment import Mix, drawn
 from manyhot.train.batches import Batch, Loader, centred_view, decoders, opened
 from manyhot.train.order import BatchPlan
@@ -160,7 +160,7 @@ def as_input(features: npt.NDArray[Any], device: Any) -> Tensor:
 
 
 def computed(
-    openers: Sequence[Opener],
+    openers: Sequence[ImageReader],
     preprocessing: Preprocessing,
     compute: Callable[[Tensor], Tensor],
     path: Path,
@@ -172,7 +172,7 @@ def computed(
 
     Parameters
     ----------
-    openers : sequence of Opener
+    openers : sequence of ImageReader
     preprocessing : Preprocessing
     compute : callable
         From images, uint8 of shape (n, 3, h, w), to features of shape (n, …).
@@ -202,7 +202,7 @@ def computed(
 
 
 def _write(
-    openers: Sequence[Opener],
+    openers: Sequence[ImageReader],
     preprocessing: Preprocessing,
     compute: Callable[[Tensor], Tensor],
     path: Path,
@@ -228,8 +228,10 @@ def _write(
     return reasons
 
 
-def _batches(openers: Sequence[Opener], preprocessing: Preprocessing) -> Iterator[tuple[Tensor, list[str]]]:
-    def seen(opener: Opener) -> Tensor | str:
+def _batches(
+    openers: Sequence[ImageReader], preprocessing: Preprocessing
+) -> Iterator[tuple[Tensor, list[str]]]:
+    def seen(opener: ImageReader) -> Tensor | str:
         pixels = opened(opener)
         return pixels if isinstance(pixels, str) else centred_view(pixels, preprocessing).pixels
 

@@ -15,7 +15,7 @@ from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.scoring import read_image
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.base import ImageSource
 from manyhot.train.batches import decoders
 from manyhot.train.label_maps import MapBlock
 
@@ -24,7 +24,7 @@ Skip = Callable[[str, str], None]
 
 
 def compute_label_maps(
-    network: Network, source: Source, *, k: int = 5, size: int | None = None, batch: int = 32, skip: Skip
+    network: Network, source: ImageSource, *, k: int = 5, size: int | None = None, batch: int = 32, skip: Skip
 ) -> Iterator[MapBlock]:
     """Yield the label maps of images.
 
@@ -34,7 +34,7 @@ def compute_label_maps(
     ----------
     network : Network
         One of timm's whose classifier follows the mean of a grid.
-    source : Source
+    source : ImageSource
     k : int
         Classes that are kept of each place.
     size : int, optional
@@ -70,7 +70,7 @@ def compute_label_maps(
                 yield MapBlock(list(names), scores, classes.astype(np.int32))
 
 
-def _items(source: Source) -> Iterator[tuple[str, Any]]:
+def _items(source: ImageSource) -> Iterator[tuple[str, Any]]:
     for part in source.parts:
         for item, opener in part.items():
             yield item.image_id, read_image(opener)

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import hub_or_cache, said
+from manyhot.predict.adapters.hub import error_line, hub_or_cache
 from manyhot.predict.adapters.timm import check_network
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Preprocessing, from_timm, scaled
@@ -97,7 +97,9 @@ def _of_timm(timm: Any, recipe: Recipe, n: int) -> Start:
                 name, pretrained=published, num_classes=n, **options, **{k: v for k, v in drops.items() if v}
             )
         except (TypeError, RuntimeError) as error:
-            raise InputError("The network cannot be built.", where=recipe.model, got=said(error)) from error
+            raise InputError(
+                "The network cannot be built.", where=recipe.model, got=error_line(error)
+            ) from error
     found = timm.data.resolve_data_config({}, model=module, use_test_size=False)
     return Start(module, str(module.pretrained_cfg["architecture"]), options, from_timm(found))
 
@@ -147,7 +149,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
         start.module.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(
-            "The weights do not fit the network.", where=recipe.weights, got=said(error)
+            "The weights do not fit the network.", where=recipe.weights, got=error_line(error)
         ) from error
     size: Any = {} if recipe.size else {k: tuple(trained.preprocessing[k]) for k in ("size", "scale")}
     return replace(start, preprocessing=replace(start.preprocessing, **size), notes=notes)

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from manyhot.errors import InputError, MatchError
-from manyhot.predict.sources import Opener, Part, Source
+from manyhot.predict.sources import ImageReader, ImageSource, SourcePart
 from manyhot.predict.sources.parquet import ParquetRows
 
-Sample = tuple[int, Opener]
+Sample = tuple[int, ImageReader]
 """An image: its row in the labels, and what reads it."""
 
 
@@ -111,14 +111,14 @@ class Everything:
 
     Attributes
     ----------
-    openers : sequence of Opener
+    openers : sequence of ImageReader
     rows : sequence of int
         Of each image in the labels.
     key : str
         What tells these images from others.
     """
 
-    openers: Sequence[Opener]
+    openers: Sequence[ImageReader]
     rows: Sequence[int]
     key: str = ""
     name: str = "all"
@@ -145,14 +145,14 @@ class Shards:
 
     Attributes
     ----------
-    source : Source
+    source : ImageSource
     rows : Mapping of str to int
         The row of each image to train on, by its id.
     buffer : int
         Images that are shuffled at a time.
     """
 
-    source: Source
+    source: ImageSource
     rows: Mapping[str, int]
     buffer: int
     name: str = "shards"
@@ -180,7 +180,7 @@ class Shards:
             yield [next(lane) for _ in range(each) for lane in lanes]
 
     def _lane(
-        self, plan: BatchPlan, epoch: int, lane: int, shards: Sequence[Sequence[Part]]
+        self, plan: BatchPlan, epoch: int, lane: int, shards: Sequence[Sequence[SourcePart]]
     ) -> Iterator[Sample]:
         for again in itertools.count():
             deal = np.random.default_rng([plan.seed, epoch, again]).permutation(len(shards))
@@ -193,7 +193,7 @@ class Shards:
                 yield found
                 yield from images
 
-    def _labelled(self, parts: Sequence[Part]) -> Iterator[Sample]:
+    def _labelled(self, parts: Sequence[SourcePart]) -> Iterator[Sample]:
         for part in parts:
             for item, opener in part.items():
                 if (row := self.rows.get(item.image_id)) is not None:
@@ -212,10 +212,10 @@ def shuffled(samples: Iterator[Sample], size: int, seed: Sequence[int]) -> Itera
         yield held[at]
 
 
-def _shards(parts: Sequence[Part]) -> list[list[Part]]:
+def _shards(parts: Sequence[SourcePart]) -> list[list[SourcePart]]:
     """Return parts that are read one after the other: a row group of Parquet can only be read in order."""
 
-    def of(part: Part) -> object:
+    def of(part: SourcePart) -> object:
         return (part.place.file, part.group) if isinstance(part, ParquetRows) else part.name
 
     return [list(group) for _, group in itertools.groupby(parts, of)]

@@ -17,9 +17,9 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.predict.predict import Notify
+from manyhot.predict.run import Notify
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import Labels
 from manyhot.tables.sets import label_sets
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
@@ -168,7 +168,7 @@ def _classes(labels: Labels, class_list: ClassList | None) -> ClassList:
 
 
 def _images(
-    source: Source, labels: Labels, rows: Any, out: Path, plan: Recipe
+    source: ImageSource, labels: Labels, rows: Any, out: Path, plan: Recipe
 ) -> tuple[ImageOrder, list[str]]:
     """Return the images that have labels, and a note on labels without an image."""
     from manyhot.train.batches import collect_images, memory_share

@@ -16,7 +16,7 @@ from torch import Tensor
 from manyhot import registry
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.predict.sources import Opener
+from manyhot.predict.sources import ImageReader
 from manyhot.train.batches import Loader, View, Views, decoders, memory_share
 from manyhot.train.feeds import FeatureFeed, ImageFeed, InputFeed, Normalise, as_input, computed, key_of
 from manyhot.train.networks import Stages, Start, stages_of
@@ -162,7 +162,12 @@ def _of_features(inputs: PartInputs, order: Everything, stages: Stages, rest: An
 
 
 def _features(
-    inputs: PartInputs, stages: Stages, normalise: Normalise, openers: Sequence[Opener], data: str, views: int
+    inputs: PartInputs,
+    stages: Stages,
+    normalise: Normalise,
+    openers: Sequence[ImageReader],
+    data: str,
+    views: int,
 ) -> tuple[npt.NDArray[Any], list[str]]:
     """Return features of images, computed by the first process."""
     fabric, preprocessing, recipe = inputs.fabric, inputs.start.preprocessing, inputs.recipe
@@ -256,14 +261,14 @@ class Validation:
 
     Attributes
     ----------
-    openers : sequence of Opener
+    openers : sequence of ImageReader
     labels : LabelSets
         Of the same images.
     key : str
         What tells these images from others.
     """
 
-    openers: Sequence[Opener]
+    openers: Sequence[ImageReader]
     labels: LabelSets
     key: str = ""
 

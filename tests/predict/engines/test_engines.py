@@ -13,8 +13,8 @@ from PIL import Image
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.engines import ENGINES, Precision, base, build, choose, installed
-from manyhot.predict.engines import choose as _choose  # noqa: F401
+from manyhot.predict.engines import ENGINES, EnginePrecision, base, build, choose_engine, installed
+from manyhot.predict.engines import choose_engine as _choose  # noqa: F401
 from manyhot.predict.engines import torch as torch_engine
 from manyhot.predict.in_memory import predict
 from manyhot.predict.network import Network, Preprocessing
@@ -82,24 +82,24 @@ def test_rows_do_not_hang_on_their_batch(name, network, images, require):
 
 def test_half_precision_only_on_request(network, images, require):
     require(installed("openvino"), "openvino")
-    exact = choose("openvino", network, images, 11).trial
+    exact = choose_engine("openvino", network, images, 11).trial
     assert exact.difference < 1e-3
-    assert choose("openvino", network, images, 11).engine.precision is Precision.f32
-    coarse = choose("openvino", network, images, 11, precision=Precision.bf16)
-    assert coarse.engine.precision is Precision.bf16
+    assert choose_engine("openvino", network, images, 11).engine.precision is EnginePrecision.f32
+    coarse = choose_engine("openvino", network, images, 11, precision=EnginePrecision.bf16)
+    assert coarse.engine.precision is EnginePrecision.bf16
     # Where the processor cannot, OpenVINO computes in f32; nothing is worse than bf16's 8 bits.
     assert coarse.trial.difference < 0.05 * np.abs(by_hand(network, images)[0]).max() + 0.05
 
 
 def test_few_images_stay_with_torch(network, images):
-    choice = choose("auto", network, images, 100)
+    choice = choose_engine("auto", network, images, 100)
     assert choice.engine.name == "torch"
     others = sum(map(installed, ("openvino", "onnx")))
     assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay"] * others
 
 
 def test_auto_takes_the_fastest_with_the_same_answers(network, images):
-    choice = choose("auto", network, images, 10_000_000)
+    choice = choose_engine("auto", network, images, 10_000_000)
     rates = {t.engine: t.rate for t in choice.trials if not t.why_not}
     assert choice.engine.name == max(rates, key=rates.get)
     assert all(t.disagreement == 0 and t.difference < 1e-3 for t in choice.trials if not t.why_not)
@@ -128,7 +128,7 @@ def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch)
     """However fast it is."""
 
     class Wrong:
-        name, device, precision, workers, batch = "onnx", "cpu", Precision.f32, 2, 4
+        name, device, precision, workers, batch = "onnx", "cpu", EnginePrecision.f32, 2, 4
 
         def __call__(self, given):
             return by_hand(network, given)[0] + np.float32(0.5) * np.eye(10, dtype=np.float32)[3], None
@@ -141,7 +141,7 @@ def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch)
     module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
     monkeypatch.setattr(module, "build", fake)
     monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "onnx"))
-    choice = choose("auto", network, images, 10_000_000)
+    choice = choose_engine("auto", network, images, 10_000_000)
     assert choice.engine.name == "torch"
     (wrong,) = [t for t in choice.trials if t.engine == "onnx"]
     assert (wrong.why_not, round(wrong.difference, 3)) == ("other answers", 0.5)
@@ -158,7 +158,7 @@ def test_an_engine_that_cannot_is_passed_over(network, images, monkeypatch):
 
     monkeypatch.setattr(module, "build", fake)
     monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "openvino"))
-    choice = choose("auto", network, images, None)
+    choice = choose_engine("auto", network, images, None)
     assert [(t.engine, t.why_not) for t in choice.trials] == [
         ("torch", ""),
         ("openvino", "cannot convert: aten::strange"),
@@ -196,7 +196,7 @@ def test_features_that_nobody_knows(images):
 
 
 def patched(monkeypatch, engines):
-    """Let `choose` build these engines and no others; an exception is raised."""
+    """Let `choose_engine` build these engines and no others; an exception is raised."""
 
     def made(name, *_, **__):
         if isinstance(engines[name], Exception):
@@ -217,7 +217,7 @@ clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
 class Slow:
     """Says the same as all others, at a rate of its own."""
 
-    device, precision, workers, batch = "cpu", Precision.f32, 1, 1
+    device, precision, workers, batch = "cpu", EnginePrecision.f32, 1, 1
 
     def __init__(self, name, rate):
         self.name, self.rate = name, rate
@@ -235,7 +235,7 @@ def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch
     """By what is left to do at the rate of the best so far: torch needs 4, 8 and 300 s here."""
     rates = {"torch": 100, "openvino": 400, "onnx": 150}
     patched(monkeypatch, {name: Slow(name, rate) for name, rate in rates.items()})
-    choice = choose("auto", network, images, n)
+    choice = choose_engine("auto", network, images, n)
     assert [t.engine for t in choice.trials if not t.why_not] == tried
     assert choice.engine.name == ("torch" if len(tried) == 1 else "openvino")
 
@@ -243,18 +243,18 @@ def test_an_engine_is_tried_where_it_pays(n, tried, network, images, monkeypatch
 def test_a_file_that_one_engine_cannot_run_goes_to_the_other(images, monkeypatch):
     network = Network("file", CLASSES, Preprocessing((32, 32), (32, 32)), file="net.onnx")
     patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": Slow("onnx", 1000)})
-    choice = choose("auto", network, images, 100)
+    choice = choose_engine("auto", network, images, 100)
     assert [(t.engine, t.why_not) for t in choice.trials] == [("openvino", "no such operation"), ("onnx", "")]
     patched(monkeypatch, {"openvino": RuntimeError("no such operation"), "onnx": RuntimeError("nor here")})
     with pytest.raises(RuntimeError, match=r"^nor here$"):
-        choose("auto", network, images, 100)
+        choose_engine("auto", network, images, 100)
 
 
 @pytest.mark.parametrize(("n", "taken"), [(50_000, "torch"), (70_000, "compile")])
 def test_on_a_gpu_pytorch_is_compiled_where_it_pays(n, taken, network, images, monkeypatch):
     monkeypatch.setattr(torch_engine, "device", lambda: "cuda")
     patched(monkeypatch, {"torch": Slow("torch", 100), "compile": Slow("compile", 200)})
-    choice = choose("auto", network, images, n)
+    choice = choose_engine("auto", network, images, n)
     assert [t.engine for t in choice.trials] == ["torch", "compile"]
     assert choice.engine.name == taken
 

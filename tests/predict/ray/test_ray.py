@@ -14,23 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import small_models
 from forking import predictions
 from manyhot._version import __version__
 from manyhot.errors import InputError, MissingExtraError
-from manyhot.predict import ray as cluster_module
 from manyhot.predict import ray as on_ray
 from manyhot.predict.find import find_model
-from manyhot.predict.ray import Recipe, run_on_ray
-from manyhot.predict.ray import workers as on_pool
-from manyhot.predict.ray import workers as on_worker
-from manyhot.predict.ray.workers import Worker
-from manyhot.predict.run import Settings, run
+from manyhot.predict.ray import run_on_ray, workers
+from manyhot.predict.ray.workers import RemoteModel
+from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import Keep
-from manyhot.predict.sources import Files, Source, SourceLostError, open_source
+from manyhot.predict.sources import Files, ImageSource, SourceLostError, open_source
 from small_models import COLOURS
 
 MINE = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from pathlib import Path
 from manyhot.predict.network import Network
 sys.path.insert(0, {tests!r})
@@ -58,12 +56,21 @@ def die_once(images):
 def fail(images):
     raise RuntimeError("out of something")
 
+class LockedError(Exception):
+    def __init__(self, message):
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+def fail_unsent(images):
+    raise LockedError("out of something else")
+
 def tint(): return of("tint")
 def twin(): return of("tint")
 def other(): return of("other")
 def fragile(): return of("fragile", die_once)
 def deadly(): return of("deadly", die)
 def failing(): return of("failing", fail)
+def unsent(): return of("unsent", fail_unsent)
 def slow(): return of("slow", lambda images: time.sleep(0.02 * len(images)))
 """
 
@@ -75,7 +82,7 @@ pytestmark = pytest.mark.usefixtures("quick_trials")
 def place(tmp_path_factory):
     """A folder with 150 images in three parts, two of them damaged, and the models in a module."""
     folder = tmp_path_factory.mktemp("ray")
-    (folder / "mine.py").write_text(MINE.format(tests=str(Path(__file__).parent)))
+    (folder / "mine.py").write_text(MINE.format(tests=str(Path(small_models.__file__).parent)))
     (folder / "in").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (150, 16, 20, 3), np.uint8)
     for i, image in enumerate(pixels):
@@ -93,7 +100,7 @@ def place(tmp_path_factory):
 def cluster(place, require):
     """A cluster with two workers, for all tests of this file."""
     require(importlib.util.find_spec("ray"), "ray")
-    ray = on_ray.load()
+    ray = on_ray.import_ray()
     ray.init(
         address="local",
         num_cpus=2,
@@ -110,7 +117,7 @@ def cluster(place, require):
 def source(place):
     """Fifty images a part."""
     paths = tuple(f"{i:05}.jpg" for i in range(150))
-    return Source("in", tuple(Files(f"{i:05}", "in", paths[50 * i :][:50]) for i in range(3)))
+    return ImageSource("in", tuple(Files(f"{i:05}", "in", paths[50 * i :][:50]) for i in range(3)))
 
 
 def contents(out):
@@ -119,13 +126,13 @@ def contents(out):
 
 def plain(source, names, out):
     for name in names:
-        run(source, find_model(f"python:mine:{name}"), out, Settings(), "a call")
+        run(source, find_model(f"python:mine:{name}"), out, PredictSettings(), "a call")
     return contents(out)
 
 
 def spread(source, names, out, notify=None, **settings):
     return run_on_ray(
-        source, [f"python:mine:{n}" for n in names], out, Settings(**settings), "a call", notify
+        source, [f"python:mine:{n}" for n in names], out, PredictSettings(**settings), "a call", notify
     )
 
 
@@ -148,9 +155,9 @@ def test_two_models_and_a_worker_that_is_killed(cluster, source, place, tmp_path
 
 @pytest.mark.slow
 def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_pool, "ATTEMPTS", 1)
+    monkeypatch.setattr(workers, "ATTEMPTS", 1)
     with pytest.raises(InputError) as error:
-        spread(Source("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
+        spread(ImageSource("in", source.parts[:1]), ["deadly"], tmp_path / "ray", workers=1)
     assert str(error.value) == (
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
@@ -164,7 +171,7 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
 def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     """The error of the worker, not one of Ray's; parts that were written stay."""
     tint = find_model("python:mine:tint")
-    run(source, tint, tmp_path / "ray", Settings(shard=(0, 3)))
+    run(source, tint, tmp_path / "ray", PredictSettings(shard=(0, 3)))
 
     def lose(kind, told):  # when the driver has read what it needs
         if kind == "model":
@@ -182,25 +189,30 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
         "  do:      bring it back, and run the same command again: it goes on here"
     )
     assert [p.name for p in (tmp_path / "ray" / ".parts" / "tint").iterdir()] == ["00000.parquet"]
-    done = run(source, tint, tmp_path / "ray", Settings())  # goes on without Ray just as well
+    done = run(source, tint, tmp_path / "ray", PredictSettings())  # goes on without Ray just as well
     assert (done.n, done.merged.n) == (100, 148)
 
 
-def test_an_error_that_nobody_foresaw(source, place, monkeypatch):
-    """As it was raised, with where it came from. In a worker here: starting another takes seconds."""
-    light = replace(find_model("python:mine:failing"), forward=None)
-    monkeypatch.setattr(sys.modules["mine"], "on_worker", True)
-    recipe = Recipe("python:mine:failing", None, light, Keep(), "own", batch=8)
-    error = Worker(str(place)).score(0, recipe, source.parts[0])
-    assert (type(error), str(error)) == (RuntimeError, "out of something")
-    assert error.__notes__[0].startswith("On a worker of Ray:\nTraceback")
+@pytest.mark.slow
+def test_an_error_that_nobody_foresaw(cluster, source, tmp_path):
+    """As it was raised, with where it came from; an error that cannot be sent is named."""
+    one = ImageSource("in", source.parts[:1])
+    with pytest.raises(RuntimeError) as error:
+        spread(one, ["failing"], tmp_path, workers=1)
+    assert str(error.value) == "out of something"
+    assert "mine.py" in str(error.value.__cause__)
+    with pytest.raises(cluster.exceptions.RayError) as unsent:
+        spread(one, ["unsent"], tmp_path, workers=1)
+    assert "LockedError: out of something else" in str(unsent.value.__cause__)
 
 
 def test_another_model_on_a_worker(place):
-    recipe = Recipe("python:mine:other", None, find_model("python:mine:tint"), Keep(), "own", batch=8)
+    model = RemoteModel(
+        "python:mine:other", PredictSettings(), find_model("python:mine:tint"), Keep(), "own", batch=8
+    )
     do = "give all machines the same packages, weights and files"
     with pytest.raises(InputError) as error:
-        recipe.build()
+        model.build()
     assert str(error.value) == (
         "A worker of Ray has another one: the model.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
@@ -209,7 +221,7 @@ def test_another_model_on_a_worker(place):
         f"  do:      {do}"
     )
     with pytest.raises(InputError) as error:
-        replace(recipe, version="0.0.1").build()
+        replace(model, version="0.0.1").build()
     assert str(error.value) == (
         "A worker of Ray has another one: manyhot.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
@@ -218,22 +230,13 @@ def test_another_model_on_a_worker(place):
         f"  do:      {do}"
     )
     with pytest.raises(InputError) as error:
-        replace(recipe, spec="python:mine:absent").build()
+        replace(model, spec="python:mine:absent").build()
     assert str(error.value).startswith(
         "A worker of Ray cannot build the model.\n"
         f"  where:   python:mine:absent on {platform.node()}\n"
         "  got:     "
     )
     assert str(error.value).endswith(f"\n  do:      {do}")
-
-
-def test_an_error_that_cannot_be_sent():
-    class OwnError(Exception):
-        pass
-
-    sent = on_worker._picklable(OwnError("so"))
-    assert type(sent) is RuntimeError
-    assert str(sent).startswith("OwnError on a worker of Ray: so\n")
 
 
 def _children(pid):
@@ -269,13 +272,13 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path\n"
-        "from manyhot.predict.run import Settings\n"
+        "from manyhot.predict.run import PredictSettings\n"
         "from manyhot.predict.ray import run_on_ray\n"
-        "from manyhot.predict.sources import Files, Source\n"
+        "from manyhot.predict.sources import Files, ImageSource\n"
         "paths = tuple(f'{i:05}.jpg' for i in range(150))\n"
         "parts = tuple(Files(f'{i:05}', 'in', paths[50 * i :][:50]) for i in range(3))\n"
-        f"run_on_ray(Source('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
-        " Settings(workers=1), 'a call')\n"
+        f"run_on_ray(ImageSource('in', parts), ['python:mine:slow'], Path({str(tmp_path / 'ray')!r}),"
+        " PredictSettings(workers=1), 'a call')\n"
     )
     driver = predictions.start(folder=tmp_path, script=code)
     until = time.monotonic() + 60
@@ -292,14 +295,14 @@ def test_a_driver_that_is_killed(place, source, tmp_path, require):
         assert time.monotonic() < until, alive
         time.sleep(0.1)
     assert not (tmp_path / "ray" / "slow.parquet").exists()
-    run(source, find_model("python:mine:slow"), tmp_path / "ray", Settings(), "a call")
+    run(source, find_model("python:mine:slow"), tmp_path / "ray", PredictSettings(), "a call")
     assert contents(tmp_path / "ray") == plain(source, ["slow"], tmp_path / "plain")
 
 
 def test_a_network_in_memory(tint, folder, tmp_path):
     for engine in ("ray", "ray:openvino"):
         with pytest.raises(InputError) as error:
-            run(open_source(folder), tint, tmp_path, Settings(engine=engine))
+            run(open_source(folder), tint, tmp_path, PredictSettings(engine=engine))
         assert str(error.value) == (
             "Ray takes models by name, not networks in memory.\n"
             "  where:   tint\n"
@@ -369,7 +372,7 @@ def test_a_cluster_that_cannot_be_used(monkeypatch, error, got):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
-        with pytest.raises(InputError) as raised, cluster_module.connected(Refusing(error), None) as connect:
+        with pytest.raises(InputError) as raised, on_ray.connected(Refusing(error), None) as connect:
             connect()
     assert str(raised.value) == (
         "The Ray cluster cannot be used from here.\n"
@@ -385,7 +388,7 @@ def test_nobody_at_the_address(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(InputError) as error, cluster_module.connected(Refusing(None), None) as connect:
+    with pytest.raises(InputError) as error, on_ray.connected(Refusing(None), None) as connect:
         connect()
     assert str(error.value) == (
         "Nobody answers at the address of the Ray cluster.\n"
@@ -398,17 +401,17 @@ def test_nobody_at_the_address(monkeypatch):
 def test_a_cluster_that_ray_start_left_here(monkeypatch, tmp_path):
     """Ray's own file tells where; one that was killed left the file, too."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert not cluster_module._is_one_here()
+    assert not on_ray._is_one_here()
     (tmp_path / "ray").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         (tmp_path / "ray" / "ray_current_cluster").write_text(address)
-        assert cluster_module._is_one_here()
-    assert not cluster_module._is_one_here()
+        assert on_ray._is_one_here()
+    assert not on_ray._is_one_here()
 
 
 def test_what_ray_trips_over():
-    error = on_pool.cannot_go_on(
+    error = workers.cannot_go_on(
         RuntimeError("The worker died.\n  ModuleNotFoundError: No module named 'manyhot'\n")
     )
     assert str(error) == (
@@ -430,13 +433,13 @@ def test_engines_by_name():
 
 def test_what_a_worker_gets(monkeypatch):
     def share(machines, limit=None, engine="auto", **more):
-        return on_pool.share_of(
+        return workers.worker_share(
             machines, SimpleNamespace(**{"forward": None, "file": ""} | more), engine, limit
         )
 
-    Share, two = on_pool.Share, [{"CPU": 64.0, "GPU": 8.0}, {"CPU": 4.0}]
-    monkeypatch.setattr(on_pool, "cores", lambda: 16)
-    monkeypatch.setattr(on_pool.torch, "device", lambda: "cpu")
+    Share, two = workers.WorkerShare, [{"CPU": 64.0, "GPU": 8.0}, {"CPU": 4.0}]
+    monkeypatch.setattr(workers, "cores", lambda: 16)
+    monkeypatch.setattr(workers.torch, "device", lambda: "cpu")
     assert share([{"CPU": 2.0}]) == Share(2, 0, 1)
     assert share(two) == Share(4, 0, 17)
     assert share([{"CPU": 64.0}, {"CPU": 0.0}]) == Share(8, 0, 8)
@@ -444,7 +447,7 @@ def test_what_a_worker_gets(monkeypatch):
     assert share([{"CPU": 64.0}], limit=2) == Share(2, 0, 1)
     assert share(two, forward=len) == Share(1, 0, 68)
     assert share(two, forward=len, limit=3) == Share(1, 0, 3)
-    monkeypatch.setattr(on_pool.torch, "device", lambda: "cuda")
+    monkeypatch.setattr(workers.torch, "device", lambda: "cuda")
     assert share(two) == Share(8, 1, 8)
     assert share(two, engine="openvino") == Share(4, 0, 17)
     assert share(two, file="a.onnx") == Share(4, 0, 17)

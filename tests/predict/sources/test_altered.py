@@ -8,9 +8,9 @@ import torch
 
 from manyhot.errors import MatchError
 from manyhot.predict.network import Network
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.altered import altered
+from manyhot.predict.sources.altered import alter_images
 from manyhot.tables import read
 from small_models import COLOURS, SMALL
 
@@ -38,7 +38,7 @@ class Painted:
 
 @pytest.fixture
 def settings():
-    return Settings(top=1, engine="torch")
+    return PredictSettings(top=1, engine="torch")
 
 
 def best(out):
@@ -47,7 +47,7 @@ def best(out):
 
 
 def test_pixels_are_altered_and_ids_and_labels_stay(folder, tint, settings, tmp_path):
-    run(altered(open_source(folder), Painted((0, 250, 0))), tint, tmp_path / "green", settings)
+    run(alter_images(open_source(folder), Painted((0, 250, 0))), tint, tmp_path / "green", settings)
     assert best(tmp_path / "green") == {"b.png": 1, "g.png": 1, "r.png": 1}
     images = read(tmp_path / "green" / "images.parquet", "images")
     assert images["label"].to_pylist() == [2, 1, 0]
@@ -58,7 +58,9 @@ def test_pixels_are_altered_and_ids_and_labels_stay(folder, tint, settings, tmp_
 
 
 def test_an_image_that_cannot_be_altered_is_skipped_with_the_reason(folder, tint, settings, tmp_path):
-    run(altered(open_source(folder), Painted((250, 0, 0), fails="g.png")), tint, tmp_path / "a", settings)
+    run(
+        alter_images(open_source(folder), Painted((250, 0, 0), fails="g.png")), tint, tmp_path / "a", settings
+    )
     assert best(tmp_path / "a") == {"b.png": 0, "r.png": 0}
     assert f"g.png,{folder / 'green' / 'g.png'},nothing to paint,tint" in (
         (tmp_path / "a" / "skipped.csv").read_text().splitlines()
@@ -66,37 +68,39 @@ def test_an_image_that_cannot_be_altered_is_skipped_with_the_reason(folder, tint
 
 
 def test_images_that_are_not_wanted_are_left_out(folder, tint, settings, tmp_path):
-    done = run(altered(open_source(folder), Painted((250, 0, 0), ("b.png",))), tint, tmp_path / "a", settings)
+    done = run(
+        alter_images(open_source(folder), Painted((250, 0, 0), ("b.png",))), tint, tmp_path / "a", settings
+    )
     assert done.n == 1
     assert best(tmp_path / "a") == {"b.png": 0}
     assert (tmp_path / "a" / "skipped.csv").read_text().splitlines()[1:] == []
 
 
 def test_an_alteration_of_an_alteration(folder, tint, settings, tmp_path):
-    once = altered(open_source(folder), Painted((0, 0, 9), ("b.png",)))
-    run(altered(once, Painted((0, 250, 0))), tint, tmp_path / "a", settings)
+    once = alter_images(open_source(folder), Painted((0, 0, 9), ("b.png",)))
+    run(alter_images(once, Painted((0, 250, 0))), tint, tmp_path / "a", settings)
     assert best(tmp_path / "a") == {"b.png": 1}
 
 
 def test_other_pixels_are_another_run(folder, tint, settings, tmp_path):
     source = open_source(folder)
-    run(altered(source, Painted((0, 250, 0))), tint, tmp_path / "a", settings)
-    assert run(altered(source, Painted((0, 250, 0))), tint, tmp_path / "a", settings).n == 0
+    run(alter_images(source, Painted((0, 250, 0))), tint, tmp_path / "a", settings)
+    assert run(alter_images(source, Painted((0, 250, 0))), tint, tmp_path / "a", settings).n == 0
     with pytest.raises(MatchError, match="another run: its source differs"):
-        run(altered(source, Painted((250, 0, 0))), tint, tmp_path / "a", settings)
+        run(alter_images(source, Painted((250, 0, 0))), tint, tmp_path / "a", settings)
 
 
 def test_parts_that_hold_no_wanted_image(many, tint, settings, tmp_path):
     only = ("00003.jpg", "01099.jpg")
     alteration = Wide((0, 250, 0), only)
-    done = run(altered(open_source(many), alteration), tint, tmp_path / "a", settings)
+    done = run(alter_images(open_source(many), alteration), tint, tmp_path / "a", settings)
     assert (done.n, best(tmp_path / "a")) == (2, dict.fromkeys(only, 1))
 
 
 def test_features_of_parts_that_hold_no_wanted_image(many, settings, tmp_path):
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     network = Network("flat", COLOURS, SMALL, module.eval(), head="1")
-    source = altered(open_source(many), Wide((0, 255, 0), ("01099.jpg",)))
+    source = alter_images(open_source(many), Wide((0, 255, 0), ("01099.jpg",)))
     run(source, network, tmp_path / "a", replace(settings, embeddings=True))
     np.testing.assert_array_equal(
         np.load(tmp_path / "a" / "embeddings" / "flat.npy"), np.repeat([[0, 1, 0]], 64, axis=1)
@@ -111,9 +115,11 @@ class Wide(Painted):
 def test_an_engine_is_built_once(folder, tint, settings, tmp_path):
     told = []
     tell = lambda kind, about: told.append(kind)  # noqa: E731
-    first = run(altered(open_source(folder), Painted((0, 250, 0))), tint, tmp_path / "a", settings, "", tell)
+    first = run(
+        alter_images(open_source(folder), Painted((0, 250, 0))), tint, tmp_path / "a", settings, "", tell
+    )
     second = run(
-        altered(open_source(folder), Painted((250, 0, 0))),
+        alter_images(open_source(folder), Painted((250, 0, 0))),
         tint,
         tmp_path / "b",
         replace(settings, engine="auto"),

@@ -4,8 +4,8 @@ import pytest
 
 from manyhot.errors import InputError
 from manyhot.predict.sources import SourceLostError, open_source
-from manyhot.predict.sources.files import folder_label, open_folder
-from manyhot.predict.sources.remote import read_bytes
+from manyhot.predict.sources.files import folder_label, open_image_folder
+from manyhot.predict.sources.remote import fetch_bytes
 
 EXTENSIONS = ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
 
@@ -31,7 +31,7 @@ def labels(source):
 
 def test_flat_and_nested_in_order_of_the_path(tmp_path):
     names = ("b.JPG", "a/z.png", "a/b/y.jpeg", "a-c.tif", ".hidden/x.jpg", "._b.JPG", "notes.txt", "c.WebP")
-    source = open_folder(str(touch(tmp_path, *names)))
+    source = open_image_folder(str(touch(tmp_path, *names)))
     assert ids(source) == ["y.jpeg", "z.png", "a-c.tif", "b.JPG", "c.WebP"]
     assert items(source)[0].uri == f"{tmp_path.as_posix()}/a/b/y.jpeg"
     assert source.n == 5
@@ -39,17 +39,17 @@ def test_flat_and_nested_in_order_of_the_path(tmp_path):
 
 def test_folders_called_by_numbers_sort_as_numbers(tmp_path):
     touch(tmp_path, *(f"train/{i}/{i}.jpg" for i in (0, 2, 10, 1)))
-    assert ids(open_folder(str(tmp_path))) == ["0.jpg", "1.jpg", "2.jpg", "10.jpg"]
+    assert ids(open_image_folder(str(tmp_path))) == ["0.jpg", "1.jpg", "2.jpg", "10.jpg"]
     touch(tmp_path, "train/extra/e.jpg")
-    assert ids(open_folder(str(tmp_path))) == ["0.jpg", "1.jpg", "10.jpg", "2.jpg", "e.jpg"]
+    assert ids(open_image_folder(str(tmp_path))) == ["0.jpg", "1.jpg", "10.jpg", "2.jpg", "e.jpg"]
 
 
 def test_the_uri_begins_as_the_folder_was_given(tmp_path, monkeypatch):
     touch(tmp_path, "photos/a.png")
     monkeypatch.chdir(tmp_path)
-    assert items(open_folder("photos"))[0].uri == "photos/a.png"
-    assert items(open_folder("photos/"))[0].uri == "photos/a.png"
-    assert items(open_folder("."))[0].uri == "photos/a.png"
+    assert items(open_image_folder("photos"))[0].uri == "photos/a.png"
+    assert items(open_image_folder("photos/"))[0].uri == "photos/a.png"
+    assert items(open_image_folder("."))[0].uri == "photos/a.png"
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def test_the_label_of_a_folder(path, root, label):
 def test_links_to_folders_are_followed(tmp_path):
     touch(tmp_path, "store/a.jpg", "view/b.jpg")
     (tmp_path / "view" / "n01440764").symlink_to(tmp_path / "store")
-    assert labels(open_folder(str(tmp_path / "view"))) == {"a.jpg": "n01440764", "b.jpg": "view"}
+    assert labels(open_image_folder(str(tmp_path / "view"))) == {"a.jpg": "n01440764", "b.jpg": "view"}
 
 
 def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
     touch(tmp_path, "a/x.jpg")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
-    assert ids(open_folder(str(tmp_path))) == ["x.jpg"]
+    assert ids(open_image_folder(str(tmp_path))) == ["x.jpg"]
 
 
 def test_two_images_of_one_name(tmp_path):
     with pytest.raises(InputError) as error:
-        open_folder(str(touch(tmp_path, "a/x.jpg", "b/x.jpg", "c/x.jpg")))
+        open_image_folder(str(touch(tmp_path, "a/x.jpg", "b/x.jpg", "c/x.jpg")))
     assert str(error.value) == (
         "Two images have the same base name.\n"
         f"  where:   {tmp_path}\n"
@@ -95,7 +95,7 @@ def test_two_images_of_one_name(tmp_path):
 
 def test_no_images(tmp_path):
     with pytest.raises(InputError) as error:
-        open_folder(str(tmp_path))
+        open_image_folder(str(tmp_path))
     assert str(error.value) == (
         f"The folder holds no images.\n  where:   {tmp_path}\n  allowed: files ending in {EXTENSIONS}"
     )
@@ -119,7 +119,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(InputError) as error:
-        open_folder(str(tmp_path))
+        open_image_folder(str(tmp_path))
     assert str(error.value) == (
         f"A folder cannot be read: Permission denied.\n  where:   {tmp_path}\n  do:      allow reading it"
     )
@@ -131,7 +131,7 @@ def test_a_name_that_is_not_text(tmp_path):
     except OSError:
         pytest.skip("absent: a file system that takes any bytes as a name")
     with pytest.raises(InputError) as error:
-        open_folder(str(tmp_path))
+        open_image_folder(str(tmp_path))
     assert str(error.value) == (
         "The name of a file is not text.\n"
         f"  where:   {tmp_path}\n"
@@ -167,7 +167,7 @@ def test_labels_of_other_images(tmp_path, name, do):
 
 def test_parts_of_many_images(tmp_path):
     touch(tmp_path, *(f"{i:04}.jpg" for i in range(1030)))
-    source = open_folder(str(tmp_path))
+    source = open_image_folder(str(tmp_path))
     assert [(part.name, part.n) for part in source.parts] == [("00000", 512), ("00001", 512), ("00002", 6)]
     assert ids(source) == [f"{i:04}.jpg" for i in range(1030)]
     assert [part.name for part in source.shard(1, 2).parts] == ["00001"]
@@ -253,7 +253,7 @@ def test_lists_that_are_refused(tmp_path, text, message):
 
 def test_an_image_that_vanished_is_one_image(tmp_path):
     touch(tmp_path, "photos/a.jpg", "photos/b.jpg")
-    (_, first), (_, second) = open_folder(str(tmp_path / "photos")).parts[0].items()
+    (_, first), (_, second) = open_image_folder(str(tmp_path / "photos")).parts[0].items()
     (tmp_path / "photos" / "a.jpg").unlink()
     with pytest.raises(FileNotFoundError):
         first()
@@ -262,14 +262,14 @@ def test_an_image_that_vanished_is_one_image(tmp_path):
 
 def test_a_dangling_link_is_one_image(tmp_path):
     (tmp_path / "x.jpg").symlink_to(tmp_path / "gone.jpg")
-    ((_, read),) = open_folder(str(tmp_path)).parts[0].items()
+    ((_, read),) = open_image_folder(str(tmp_path)).parts[0].items()
     with pytest.raises(FileNotFoundError):
         read()
 
 
 def test_a_folder_that_vanished_ends_the_run(tmp_path):
     touch(tmp_path, "photos/a.jpg")
-    ((_, read),) = open_folder(str(tmp_path / "photos")).parts[0].items()
+    ((_, read),) = open_image_folder(str(tmp_path / "photos")).parts[0].items()
     (tmp_path / "photos").rename(tmp_path / "other")
     with pytest.raises(SourceLostError) as error:
         read()
@@ -294,11 +294,11 @@ def test_the_disk_of_a_list_that_vanished_ends_the_run(tmp_path):
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
     with pytest.raises(OSError, match=r"^not a regular file$"):
-        read_bytes(str(tmp_path / "x.jpg"))
+        fetch_bytes(str(tmp_path / "x.jpg"))
 
 
 def test_a_file_too_large_to_be_an_image(tmp_path):
     with (tmp_path / "x.jpg").open("wb") as file:
         file.truncate(1 << 31)
     with pytest.raises(OSError, match=r"^2,147,483,648 bytes: more than 1,073,741,824$"):
-        read_bytes(str(tmp_path / "x.jpg"))
+        fetch_bytes(str(tmp_path / "x.jpg"))

@@ -4,7 +4,7 @@ import pytest
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.predict.sources.labels import Labels, base_name, given_labels, read_table
+from manyhot.predict.sources.labels import LabelLookup, base_name, read_image_labels, read_table
 
 
 def table(tmp_path, text, name="labels.csv"):
@@ -102,13 +102,13 @@ def test_lines_end_with_line_feeds_and_carriage_returns_alone(tmp_path):
 
 def test_labels_of_images(tmp_path):
     text = "path,label\nval/a.jpg,7\nval/b.jpg,\na.jpg,7\n"
-    assert given_labels(table(tmp_path, text)) == {"a.jpg": "7"}
-    assert given_labels(table(tmp_path, "image_id,label\nval/a.jpg,7\n")) == {"val/a.jpg": "7"}
+    assert read_image_labels(table(tmp_path, text)) == {"a.jpg": "7"}
+    assert read_image_labels(table(tmp_path, "image_id,label\nval/a.jpg,7\n")) == {"val/a.jpg": "7"}
 
 
 def test_two_labels_of_an_image(tmp_path):
     path = table(tmp_path, "path,label\nval/a.jpg,7\ntrain/a.jpg,8\n")
-    assert refusal(given_labels, path) == (
+    assert refusal(read_image_labels, path) == (
         "An image has two labels.\n"
         f"  where:   {path}\n"
         "  got:     a.jpg: 7 and 8\n"
@@ -118,7 +118,7 @@ def test_two_labels_of_an_image(tmp_path):
 
 def test_a_table_without_labels(tmp_path):
     path = table(tmp_path, "path,lable\na.jpg,7\n")
-    assert refusal(given_labels, path) == (
+    assert refusal(read_image_labels, path) == (
         "The table has no labels.\n"
         f"  where:   {path}\n"
         "  allowed: a column wnid, label, class, cls, fine_label, key, class_id, target"
@@ -144,20 +144,20 @@ def test_base_names(path, name):
 
 
 def test_labels_are_keys_names_or_numbers():
-    labels = Labels(class_list(), strict=True, where="here")
+    labels = LabelLookup(class_list(), strict=True, where="here")
     assert labels.all(["n01443537", "goldfish", "1", 1, "Great White Shark", None]) == [1, 1, 1, 1, 2, None]
-    assert Labels(from_keys(["5", "7"]), strict=True, where="here").all(["7", "1"]) == [1, 1]
+    assert LabelLookup(from_keys(["5", "7"]), strict=True, where="here").all(["7", "1"]) == [1, 1]
 
 
 @pytest.mark.parametrize("label", [-1, "-1"])
 def test_what_test_sets_have_instead_of_labels(label):
-    assert Labels(class_list(), strict=True, where="here")(label) is None
-    assert Labels(from_keys(["-1", "1"]), strict=True, where="here")("-1") == 0
+    assert LabelLookup(class_list(), strict=True, where="here")(label) is None
+    assert LabelLookup(from_keys(["-1", "1"]), strict=True, where="here")("-1") == 0
 
 
 def test_many_folders_that_are_no_class_are_looked_up_at_once():
     """As those of ImageNet-21k are for a model of 1,000 classes; near misses took 6 ms each, two minutes."""
-    labels = Labels(class_list(), strict=False, where="here")
+    labels = LabelLookup(class_list(), strict=False, where="here")
     begun = time.process_time()
     assert labels.all(f"n9{i:07}" for i in range(21_000)) == [None] * 21_000
     assert time.process_time() - begun < 2
@@ -165,9 +165,9 @@ def test_many_folders_that_are_no_class_are_looked_up_at_once():
 
 @pytest.mark.parametrize("label", ["goldfisch", 1000, "1000", -2, "-2"])
 def test_labels_that_are_no_class(label):
-    assert Labels(class_list(), strict=False, where="here")(label) is None
+    assert LabelLookup(class_list(), strict=False, where="here")(label) is None
     with pytest.raises(InputError) as error:
-        Labels(class_list(), strict=True, where="here")(label)
+        LabelLookup(class_list(), strict=True, where="here")(label)
     assert str(error.value) == (
         "A label is not in the class list.\n"
         "  where:   here\n"

@@ -10,7 +10,7 @@ import pytest
 
 from manyhot.errors import InputError
 from manyhot.predict.sources import base, files, hub, open_source, parquet, tar
-from manyhot.predict.sources.base import cut
+from manyhot.predict.sources.base import part_ranges
 from source_kinds import CLASSES, expected, listed, webdataset, write_folder, write_parquet, write_tar
 
 KINDS_ALLOWED = (
@@ -104,7 +104,7 @@ def kind(request, require, tmp_path, monkeypatch):
 
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     for module in (files, tar, parquet, hub):
-        monkeypatch.setattr(module, "cut", lambda n: cut(n, 7))
+        monkeypatch.setattr(module, "part_ranges", lambda n: part_ranges(n, 7))
 
     def make(root, images):
         where = request.param(root, images)

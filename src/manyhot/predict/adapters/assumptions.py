@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from manyhot.predict.network import CROP_PCT, OPTIONS, Network, Preprocessing
+from manyhot.predict.network import CROP_PCT, PREPROCESSING_OPTIONS, Network, Preprocessing
 
 _RESIZED = {
     "center": "resized to cover {} pixels",
@@ -27,14 +27,14 @@ def with_assumptions(
     call : str
         How it is called, without options, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
-        Those of `OPTIONS` that the call gives.
+        Those of `PREPROCESSING_OPTIONS` that the call gives.
     source : str
         What could have said the others: ``file`` or ``function``.
     fixed_size : bool
         Whether the model itself gives the size of its input.
     """
     # A callable gets pixels as they are: it normalises by itself.
-    used = [o for o in OPTIONS if network.forward is None or o not in ("mean", "std")]
+    used = [o for o in PREPROCESSING_OPTIONS if network.forward is None or o not in ("mean", "std")]
     assumed = [o for o in used if o not in options and not (o == "size" and fixed_size)]
     if not assumed:
         return network
@@ -55,7 +55,7 @@ def with_assumptions(
 
 
 def _values(preprocessing: Preprocessing, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all of `OPTIONS` as a call gives them."""
+    """Return all of `PREPROCESSING_OPTIONS` as a call gives them."""
     p = preprocessing
     size = p.size[0] if p.size[0] == p.size[1] else p.size
     crop_pct = options.get("crop_pct", CROP_PCT)

@@ -13,7 +13,7 @@ from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.adapters.assumptions import with_assumptions
-from manyhot.predict.adapters.hub import said
+from manyhot.predict.adapters.hub import error_line
 from manyhot.predict.network import CROP_PCT, Network, Preprocessing
 from manyhot.registry import register
 
@@ -47,7 +47,7 @@ def onnx_network(
     try:
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise InputError("The file is no ONNX network.", where=path, got=said(error)) from error
+        raise InputError("The file is no ONNX network.", where=path, got=error_line(error)) from error
     inputs = [(port.type, list(port.shape)) for port in session.get_inputs()]
     out = list(session.get_outputs()[0].shape)
     return _network("onnx", path, inputs, out, classes, scores, preprocessing)
@@ -72,12 +72,12 @@ def openvino_network(
     """
     required("openvino", "An OpenVINO file")
     _check_file(path, ".xml")
-    from manyhot.predict.engines.openvino import load
+    from manyhot.predict.engines.openvino import import_openvino
 
     try:
-        graph = load().Core().read_model(path)
+        graph = import_openvino().Core().read_model(path)
     except Exception as error:
-        raise InputError("The file is no OpenVINO network.", where=path, got=said(error)) from error
+        raise InputError("The file is no OpenVINO network.", where=path, got=error_line(error)) from error
     inputs = [(port.get_element_type().get_type_name(), _sides(port)) for port in graph.inputs]
     return _network("openvino", path, inputs, _sides(graph.outputs[0]), classes, scores, preprocessing)
 

@@ -16,7 +16,7 @@ from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra, required
 from manyhot.predict.adapters.assumptions import with_assumptions
 from manyhot.predict.adapters.files import checked_scores
-from manyhot.predict.adapters.hub import said
+from manyhot.predict.adapters.hub import error_line
 from manyhot.predict.network import Network, Preprocessing, from_timm
 from manyhot.registry import register
 
@@ -144,7 +144,9 @@ def _failed(what: str, where: str, error: Exception) -> ManyhotError:
         return extra
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = "" if last.filename == __file__ else f" ({last.filename}, line {last.lineno})"
-    return InputError(f"{what} fails.", where=where, got=f"{type(error).__name__}: {said(error)}{place}")
+    return InputError(
+        f"{what} fails.", where=where, got=f"{type(error).__name__}: {error_line(error)}{place}"
+    )
 
 
 def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
@@ -172,7 +174,7 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
         raise InputError(
             f"The network cannot compute images of {height} × {width} pixels.",
             where=name,
-            got=said(error),
+            got=error_line(error),
             do="name the size that it takes: …(size=224)",
         ) from error
 

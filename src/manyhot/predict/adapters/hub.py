@@ -1,7 +1,4 @@
-"""The hub of Hugging Face, or what was fetched from it before.
-
-What libraries say when they fail, in one line.
-"""
+"""What adapters share: weights of the Hugging Face hub or its cache, and errors of libraries in one line."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ def hub_or_cache(model: str) -> Iterator[None]:
         try:
             utils.get_session().head(constants.ENDPOINT, timeout=WAIT_S)
         except Exception as error:  # of whichever HTTP library it uses
-            why = f"{constants.ENDPOINT}: {said(error)}"
+            why = f"{constants.ENDPOINT}: {error_line(error)}"
             constants.HF_HUB_OFFLINE = True
     logging.disable(logging.ERROR)  # what is logged is raised as well
     try:
@@ -50,7 +47,7 @@ def hub_or_cache(model: str) -> Iterator[None]:
         raise FetchError(
             "The weights cannot be fetched.",
             where=model,
-            got=why or said(error),
+            got=why or error_line(error),
             do="check the network and the name; HF_HOME is the cache; local weights can be named instead",
         ) from error
     finally:
@@ -66,7 +63,7 @@ _LONGEST = 200
 """Characters; PyTorch names every missing key of a network."""
 
 
-def said(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return the line of a message that tells most: no heading, and no place in a library's own code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.endswith(":") and not line.startswith(_PLACES)]

@@ -10,7 +10,7 @@ from typing import Any
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import hub_or_cache, said
+from manyhot.predict.adapters.hub import error_line, hub_or_cache
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.registry import register
 
@@ -75,7 +75,9 @@ def _created(clip: Any, arch: str, pretrained: str) -> Any:
             return clip.create_model(arch, pretrained=pretrained)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            "The weights cannot be loaded into the network.", where=f"{arch}/{pretrained}", got=said(error)
+            "The weights cannot be loaded into the network.",
+            where=f"{arch}/{pretrained}",
+            got=error_line(error),
         ) from error
 
 

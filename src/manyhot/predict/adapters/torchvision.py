@@ -9,7 +9,7 @@ from typing import Any
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import said
+from manyhot.predict.adapters.hub import error_line
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.registry import register
 
@@ -78,7 +78,7 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
             raise FetchError(
                 "The weights cannot be fetched.",
                 where=weights.url,
-                got=said(error),
+                got=error_line(error),
                 do="check the network; TORCH_HOME names the cache; checkpoint='FILE' takes local weights",
             ) from error
     import torch
@@ -92,7 +92,7 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
         raise InputError(
             "The checkpoint cannot be loaded into the network.",
             where=checkpoint,
-            got=said(error),
+            got=error_line(error),
             allowed=f"a state dict of torchvision's {base}",
         ) from error
     return module

@@ -8,11 +8,14 @@ from typing import Any
 
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import said
+from manyhot.predict.adapters.hub import error_line
 from manyhot.predict.adapters.timm import head_of
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.weights import Head, Trained, read_head, read_trained, with_backbone
 from manyhot.registry import register
+
+TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
+"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
 
 
 @register("model", "head", form="head:FILE", classes="of the file")
@@ -133,10 +136,6 @@ def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
         )
 
 
-OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
-"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
-
-
 @register("model", "trained", form="trained:FILE", classes="of the file")
 def trained_network(path: str) -> Network:
     """A network that ``manyhot train`` trained.
@@ -181,7 +180,7 @@ def _preprocessing(trained: Trained, where: object) -> Preprocessing:
         raise InputError(
             "The file of a trained network does not tell how it wants its images.",
             where=where,
-            got=said(error),
+            got=error_line(error),
             do="read it with the version of manyhot that wrote it",
         ) from error
 
@@ -203,7 +202,7 @@ def built(trained: Trained, where: object) -> Any:
         raise InputError(
             "The weights of a trained network do not fit its architecture.",
             where=where,
-            got=said(error),
+            got=error_line(error),
             do="read it with the version of timm that it was trained with",
         ) from error
     return module.eval()
@@ -211,13 +210,13 @@ def built(trained: Trained, where: object) -> Any:
 
 def _check_trained(timm: Any, trained: Trained, where: object) -> None:
     """Refuse what would make timm open other files: names of hubs and folders, and paths of checkpoints."""
-    strange = [name for name in trained.options if name not in OPTIONS]
+    strange = [name for name in trained.options if name not in TIMM_OPTIONS]
     if strange or not timm.is_model(trained.architecture):
         raise InputError(
             "The architecture of a trained network is none of timm's.",
             where=where,
             got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
-            allowed=f"a name that timm knows, with {', '.join(OPTIONS)}",
+            allowed=f"a name that timm knows, with {', '.join(TIMM_OPTIONS)}",
         )
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from manyhot.predict.engines.base import ENGINES, Engine, Precision, build, installed, precision_of
-from manyhot.predict.engines.choose import Choice, Trial, choose
+from manyhot.predict.engines.base import ENGINES, Engine, EnginePrecision, build, installed, precision_of
+from manyhot.predict.engines.choose import EngineChoice, Trial, choose_engine
 
 __all__ = [
     "ENGINES",
-    "Choice",
     "Engine",
-    "Precision",
+    "EngineChoice",
+    "EnginePrecision",
     "Trial",
     "build",
-    "choose",
+    "choose_engine",
     "installed",
     "precision_of",
 ]

@@ -12,10 +12,10 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.network import Bytes, Floats, Network
+from manyhot.predict.network import Bytes, Float32Array, Network
 
 
-class Precision(StrEnum):
+class EnginePrecision(StrEnum):
     """In what numbers a network is computed; anything but f32 only on request."""
 
     f32 = "f32"
@@ -23,7 +23,7 @@ class Precision(StrEnum):
     f16 = "f16"
 
 
-def precision_of(name: str) -> Precision:
+def precision_of(name: str) -> EnginePrecision:
     """Return a precision by name.
 
     Raises
@@ -32,24 +32,26 @@ def precision_of(name: str) -> Precision:
         There is none.
     """
     try:
-        return Precision(name)
+        return EnginePrecision(name)
     except ValueError as error:
-        raise InputError("There is no such precision.", got=name, allowed=", ".join(Precision)) from error
+        raise InputError(
+            "There is no such precision.", got=name, allowed=", ".join(EnginePrecision)
+        ) from error
 
 
 @dataclass(frozen=True)
-class Known:
+class EnginePackage:
     """An engine: the module that must be installed, and what installs it."""
 
     module: str
     install: str
 
 
-ENGINES: dict[str, Known] = {
-    "torch": Known("torch", '"manyhot[models]"'),
-    "compile": Known("torch", '"manyhot[models]"'),
-    "openvino": Known("openvino", '"manyhot[models]"'),
-    "onnx": Known("onnxruntime", '"manyhot[onnx]"'),
+ENGINES: dict[str, EnginePackage] = {
+    "torch": EnginePackage("torch", '"manyhot[models]"'),
+    "compile": EnginePackage("torch", '"manyhot[models]"'),
+    "openvino": EnginePackage("openvino", '"manyhot[models]"'),
+    "onnx": EnginePackage("onnxruntime", '"manyhot[onnx]"'),
 }
 
 
@@ -65,7 +67,7 @@ class Engine(Protocol):
         """Such as ``cpu``."""
 
     @property
-    def precision(self) -> Precision:
+    def precision(self) -> EnginePrecision:
         """In what numbers it computes."""
 
     @property
@@ -76,7 +78,7 @@ class Engine(Protocol):
     def batch(self) -> int:
         """Images of a call that suit it."""
 
-    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+    def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         """Return logits and, if it was built for it, penultimate features.
 
         Parameters
@@ -105,7 +107,7 @@ def build(
     name: str,
     network: Network,
     *,
-    precision: Precision = Precision.f32,
+    precision: EnginePrecision = EnginePrecision.f32,
     features: bool = False,
     workers: int | None = None,
     batch: int | None = None,
@@ -117,7 +119,7 @@ def build(
     name : str
         One of `ENGINES`; ``own`` for a model that brings its own way to run.
     network : Network
-    precision : Precision
+    precision : EnginePrecision
     features : bool
         Whether to return penultimate features, too.
     workers, batch : int, optional
@@ -149,7 +151,7 @@ def build(
             do="predict without --embeddings",
         )
     module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
-    make = module.make_compiled if name == "compile" else module.make
+    make = module.compile_engine if name == "compile" else getattr(module, f"{name}_engine")
     engine: Engine = make(network, precision, features, workers or cores(), batch)
     return engine
 
@@ -162,10 +164,10 @@ class _Own:
     batch: int
     name: str = "own"
     device: str = "cpu"
-    precision: Precision = Precision.f32
+    precision: EnginePrecision = EnginePrecision.f32
     workers: int = 1
 
-    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+    def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         assert self.network.forward is not None
         scores: npt.NDArray[np.float32] = np.asarray(self.network.forward(images), np.float32)
         if scores.shape != (len(images), len(self.network.classes)):

@@ -11,8 +11,8 @@ import numpy as np
 
 from manyhot.errors import InputError, ManyhotError
 from manyhot.predict.engines import torch
-from manyhot.predict.engines.base import Engine, Precision, build, installed
-from manyhot.predict.network import Bytes, Floats, Network
+from manyhot.predict.engines.base import Engine, EnginePrecision, build, installed
+from manyhot.predict.network import Bytes, Float32Array, Network
 
 NAN = float("nan")
 
@@ -26,7 +26,7 @@ PAYS_S = {"openvino": 6.0, "onnx": 60.0, "compile": 600.0}
 fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO; compiling takes a minute."""
 
 
-TOLERANCE = 1e-3
+LOGIT_TOLERANCE = 1e-3
 """Largest difference from PyTorch's logits in units of their largest; f32 engines stay below 1e-5."""
 
 
@@ -58,7 +58,7 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class EngineChoice:
     """An engine, and the trials that led to it; the first is its own."""
 
     engine: Engine
@@ -71,17 +71,17 @@ class Choice:
 
 
 @torch.threads_given_back()
-def choose(
+def choose_engine(
     name: str,
     network: Network,
     images: Bytes,
     n: int | None,
     *,
-    precision: Precision = Precision.f32,
+    precision: EnginePrecision = EnginePrecision.f32,
     features: bool = False,
     workers: int | None = None,
     batch: int | None = None,
-) -> Choice:
+) -> EngineChoice:
     """Return the engine to use.
 
     Parameters
@@ -111,27 +111,31 @@ def choose(
             do="give the network a name: python:MODULE:FUNCTION is what a function returns",
         )
 
-    def made(engine: str, kind: Precision = precision) -> Engine:
+    def made(engine: str, kind: EnginePrecision = precision) -> Engine:
         return build(engine, network, precision=kind, features=features, workers=workers, batch=batch)
 
     if network.forward is not None:
         return _single(made(name), images, None)
     reference = None
     if network.module is not None:
-        reference = np.concatenate(_outputs(made("torch", Precision.f32), images))
+        reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
     if name != "auto":
         return _single(made(name), images, reference)
     return _fastest(made, network, images, reference, n)
 
 
-def _single(engine: Engine, images: Bytes, reference: Floats | None) -> Choice:
+def _single(engine: Engine, images: Bytes, reference: Float32Array | None) -> EngineChoice:
     # What nothing depends on is not timed.
-    return Choice(engine, (_compared(engine, images, reference, 0.0),))
+    return EngineChoice(engine, (_compared(engine, images, reference, 0.0),))
 
 
 def _fastest(
-    made: Callable[[str], Engine], network: Network, images: Bytes, reference: Floats | None, n: int | None
-) -> Choice:
+    made: Callable[[str], Engine],
+    network: Network,
+    images: Bytes,
+    reference: Float32Array | None,
+    n: int | None,
+) -> EngineChoice:
     trials: list[Trial] = []
     engines: dict[str, Engine] = {}
     candidates = _candidates(network)
@@ -150,11 +154,11 @@ def _fastest(
         )
     rates = {trial.engine: trial.rate for trial in trials}
     best = max(engines, key=rates.__getitem__)
-    return Choice(engines[best], tuple(trials))
+    return EngineChoice(engines[best], tuple(trials))
 
 
 def _tried(
-    made: Callable[[str], Engine], name: str, images: Bytes, reference: Floats | None, must: bool
+    made: Callable[[str], Engine], name: str, images: Bytes, reference: Float32Array | None, must: bool
 ) -> tuple[Engine | None, Trial]:
     """Return an engine and its trial; no engine where it cannot run, or gives other answers."""
     begun = time.perf_counter()
@@ -170,7 +174,7 @@ def _tried(
             raise
         said = error.what if isinstance(error, ManyhotError) else str(error).partition("\n")[0]
         return None, Trial(name, NAN, None, None, time.perf_counter() - begun, said or repr(error))
-    if engine.precision is Precision.f32 and not _same(trial, reference):
+    if engine.precision is EnginePrecision.f32 and not _same(trial, reference):
         return None, replace(trial, why_not="other answers")
     return engine, trial
 
@@ -184,15 +188,15 @@ def _candidates(network: Network) -> list[str]:
     return [name for name in wanted if installed(name)] or wanted[:1]
 
 
-def _same(trial: Trial, reference: Floats | None) -> bool:
+def _same(trial: Trial, reference: Float32Array | None) -> bool:
     if reference is None or trial.difference is None:
         return True
-    return trial.disagreement == 0 and trial.difference <= TOLERANCE * max(
+    return trial.disagreement == 0 and trial.difference <= LOGIT_TOLERANCE * max(
         1.0, float(np.abs(reference).max())
     )
 
 
-def _compared(engine: Engine, images: Bytes, reference: Floats | None, startup: float) -> Trial:
+def _compared(engine: Engine, images: Bytes, reference: Float32Array | None, startup: float) -> Trial:
     """Return how far the answers of an engine on some images are from PyTorch's."""
     if reference is None:
         return Trial(engine.name, NAN, None, None, startup)
@@ -202,7 +206,7 @@ def _compared(engine: Engine, images: Bytes, reference: Floats | None, startup: 
     return Trial(engine.name, NAN, difference, disagreement, startup)
 
 
-def _outputs(engine: Engine, images: Bytes) -> Sequence[Floats]:
+def _outputs(engine: Engine, images: Bytes) -> Sequence[Float32Array]:
     return [engine(images[i : i + engine.batch])[0] for i in range(0, len(images), engine.batch)]
 
 

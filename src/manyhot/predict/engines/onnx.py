@@ -13,16 +13,18 @@ from numpy import typing as npt
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines.base import Engine, Precision
-from manyhot.predict.network import Bytes, Floats, Network, normalised
+from manyhot.predict.engines.base import Engine, EnginePrecision
+from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
-BATCH = 4
+_BATCH = 4
 
 
-def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Engine:
+def onnx_engine(
+    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
+) -> Engine:
     """Return the engine; see `manyhot.predict.engines.build`."""
     ort = required("onnxruntime", "The engine 'onnx'", '"manyhot[onnx]"')
-    if precision is not Precision.f32:
+    if precision is not EnginePrecision.f32:
         raise InputError(
             "ONNX Runtime computes in f32 here.", where=network.name, got=precision.value, allowed="f32"
         )
@@ -38,12 +40,12 @@ def make(network: Network, precision: Precision, features: bool, workers: int, b
     if "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     # A file by its path, for its weights may lie in others beside it.
-    content = network.file or _exported(network, features, batch or BATCH)
+    content = network.file or _exported(network, features, batch or _BATCH)
     session = ort.InferenceSession(content, options, providers=providers)
     port = session.get_inputs()[0]
     fixed = port.shape[0] if isinstance(port.shape[0], int) else None
     kind = _KINDS[port.type]
-    return _Onnx(session, network, features, workers, fixed or batch or BATCH, kind, fixed is not None)
+    return _Onnx(session, network, features, workers, fixed or batch or _BATCH, kind, fixed is not None)
 
 
 _KINDS: dict[str, Any] = {
@@ -85,14 +87,14 @@ class _Onnx:
     kind: Any
     one_shape: bool
     name: str = "onnx"
-    precision: Precision = Precision.f32
+    precision: EnginePrecision = EnginePrecision.f32
 
     @property
     def device(self) -> str:
         """``cuda`` or ``cpu``."""
         return "cuda" if "CUDAExecutionProvider" in self.session.get_providers() else "cpu"
 
-    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+    def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         n = len(images)
         if self.one_shape and n < self.batch:
             images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), np.uint8)])

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.predict.engines.base import Engine, Precision
-from manyhot.predict.network import Bytes, Floats, Network, normalised
+from manyhot.predict.engines.base import Engine, EnginePrecision
+from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
-BATCH = 2
+_BATCH = 2
 """Each stream computes on one core, whose cache a small batch stays in: ResNet-50 19 images/s by two, 14 by
 eight; EfficientNet-Lite0 218 and 187, at 85 MB less; VGG-16, whose weights are the most, 6.5 and 6.4."""
 
 
-def load() -> Any:
+def import_openvino() -> Any:
     """Import OpenVINO so that it reports to nobody."""
     # Converting a model reports to its makers otherwise; a module that is None cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -29,27 +29,31 @@ def load() -> Any:
     return openvino
 
 
-def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Engine:
+def openvino_engine(
+    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
+) -> Engine:
     """Return the engine; see `manyhot.predict.engines.build`."""
-    ov = load()
-    batch = batch or BATCH
-    if precision is Precision.f16:
+    ov = import_openvino()
+    batch = batch or _BATCH
+    if precision is EnginePrecision.f16:
         raise InputError("OpenVINO does not compute in f16 on CPUs.", where=network.name, allowed="f32, bf16")
     graph = _from_file(ov, network, batch) if network.file else _from_module(ov, network, features, batch)
     compiled = ov.Core().compile_model(graph, "CPU", _config(precision, workers))
     return _OpenVino(compiled, precision, features, workers, batch)
 
 
-def restore(exported: bytes, precision: Precision, features: bool, workers: int, batch: int) -> Engine:
+def engine_from_export(
+    exported: bytes, precision: EnginePrecision, features: bool, workers: int, batch: int
+) -> Engine:
     """Return an engine that another process exported, with workers of its own.
 
     EfficientNet-Lite0: 0.1 s, where converting it takes 2.
     """
-    compiled = load().Core().import_model(exported, "CPU", _config(precision, workers))
+    compiled = import_openvino().Core().import_model(exported, "CPU", _config(precision, workers))
     return _OpenVino(compiled, precision, features, workers, batch)
 
 
-def _config(precision: Precision, workers: int) -> dict[str, str]:
+def _config(precision: EnginePrecision, workers: int) -> dict[str, str]:
     return {
         # Computes in bf16 by itself where the processor can, which moves logits by 0.4.
         "INFERENCE_PRECISION_HINT": precision.value,
@@ -93,7 +97,7 @@ def _from_file(ov: Any, network: Network, batch: int) -> Any:
 @dataclass(frozen=True, eq=False)
 class _OpenVino:
     compiled: Any
-    precision: Precision
+    precision: EnginePrecision
     features: bool
     workers: int
     batch: int
@@ -102,11 +106,11 @@ class _OpenVino:
     _own: threading.local = field(default_factory=threading.local)
 
     def export(self) -> bytes:
-        """Return what `restore` makes this engine of in another process."""
+        """Return what `engine_from_export` makes this engine of in another process."""
         exported: bytes = self.compiled.export_model().getvalue()
         return exported
 
-    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+    def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self.compiled.create_infer_request()

@@ -1,6 +1,6 @@
-"""PyTorch: the reference that other engines are held against, and the one for GPUs.
+"""PyTorch: the reference that other engines are compared with, and the engine for GPUs.
 
-PyTorch, compiled by itself: faster on GPUs, after a minute of compiling.
+Compiled by itself it is faster on GPUs, after a minute of compiling.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.predict.engines.base import Engine, Precision
-from manyhot.predict.network import Bytes, Floats, Network, normalised
+from manyhot.predict.engines.base import Engine, EnginePrecision
+from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 CPU_BATCH, GPU_BATCH = 4, 128
 """Small batches stay in the cache of a CPU: EfficientNet-Lite0 46 images/s by four, 30 by 32, on a core."""
@@ -47,7 +47,9 @@ def threads_given_back() -> Iterator[None]:
             torch.set_num_threads(own)
 
 
-def make(network: Network, precision: Precision, features: bool, workers: int, batch: int | None) -> Torch:
+def torch_engine(
+    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
+) -> Torch:
     """Return the engine; see `manyhot.predict.engines.build`."""
     import torch
 
@@ -69,12 +71,26 @@ def make(network: Network, precision: Precision, features: bool, workers: int, b
     return Torch(module, precision, features, 2 * workers, batch or GPU_BATCH, on, threading.Lock())
 
 
+def compile_engine(
+    network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
+) -> Engine:
+    """Return the engine; see `manyhot.predict.engines.build`."""
+    import torch
+
+    eager = torch_engine(network, precision, features, workers, batch)
+    # Each shape would be compiled anew.
+    engine = replace(eager, module=torch.compile(eager.module), name="compile", one_shape=True)
+    # Now and once, not in the first batch of each worker.
+    engine(np.zeros((1, 3, *network.preprocessing.size), np.uint8))
+    return engine
+
+
 @dataclass(frozen=True, eq=False)
 class Torch:
     """A module on a device."""
 
     module: Any
-    precision: Precision
+    precision: EnginePrecision
     features: bool
     workers: int
     batch: int
@@ -84,7 +100,7 @@ class Torch:
     one_shape: bool = False
     """Whether fewer images than a batch are filled up to one."""
 
-    def __call__(self, images: Bytes) -> tuple[Floats, Floats | None]:
+    def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         """Return logits and features; see `manyhot.predict.engines.Engine`."""
         import torch
 
@@ -104,26 +120,12 @@ class Torch:
     def _autocast(self) -> Any:
         import torch
 
-        if self.precision is Precision.f32:
+        if self.precision is EnginePrecision.f32:
             return nullcontext()
-        kind = torch.bfloat16 if self.precision is Precision.bf16 else torch.float16
+        kind = torch.bfloat16 if self.precision is EnginePrecision.bf16 else torch.float16
         return torch.autocast(self.device, kind)
 
 
-def _array(tensor: Any) -> Floats:
-    array: Floats = tensor.float().cpu().numpy()
+def _array(tensor: Any) -> Float32Array:
+    array: Float32Array = tensor.float().cpu().numpy()
     return np.ascontiguousarray(array.reshape(len(array), -1))
-
-
-def make_compiled(
-    network: Network, precision: Precision, features: bool, workers: int, batch: int | None
-) -> Engine:
-    """Return the engine; see `manyhot.predict.engines.build`."""
-    import torch
-
-    eager = make(network, precision, features, workers, batch)
-    # Each shape would be compiled anew.
-    engine = replace(eager, module=torch.compile(eager.module), name="compile", one_shape=True)
-    # Now and once, not in the first batch of each worker.
-    engine(np.zeros((1, 3, *network.preprocessing.size), np.uint8))
-    return engine

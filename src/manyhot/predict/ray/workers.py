@@ -1,74 +1,65 @@
-"""Workers on a cluster: each takes parts, one that dies is replaced.
-
-What runs on the machines of a cluster: a worker builds networks from recipes and scores parts.
-"""
+"""Workers on the machines of a cluster: what each takes and builds, and how parts are handed to them."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import os
-import pickle
 import platform
-import traceback
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from manyhot._version import __version__
-from manyhot.classes import ClassList
 from manyhot.errors import InputError, ManyhotError
 from manyhot.extras import required
-from manyhot.predict.engines import Engine, Precision, build, torch
+from manyhot.predict.engines import Engine, build, torch
 from manyhot.predict.engines.base import cores
-from manyhot.predict.engines.openvino import restore
+from manyhot.predict.engines.openvino import engine_from_export
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
+from manyhot.predict.run import PredictSettings
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
-from manyhot.predict.sources import Part, Source
+from manyhot.predict.sources import ImageSource, SourcePart
 
 ATTEMPTS = 3
-"""How often a part is begun when its workers die."""
-
-
-AHEAD = 2
-"""Parts at a worker: it begins the second when the first is done, and waits for nobody."""
-
+"""How often a part is begun when its workers die, and a worker in a row when it dies while it starts."""
 
 WIDEST = 8
 """Cores of a worker. One process on two cores shares the network's weights in their cache: two processes took
 7 % longer. But Python runs one thread at a time."""
 
-
 ON_CPU = ("openvino", "onnx")
 
+START_S = 60
+"""Seconds that workers may take to start before engines are timed all the same."""
 
-COME_S = 60
-"""Seconds that workers may take to come before engines are timed all the same."""
+NETWORKS = 2
+"""Networks that a worker keeps: one model ends where the next begins."""
+
+_DO = "give all machines the same packages, weights and files"
 
 
 @dataclass(frozen=True)
-class Share:
-    """Of a cluster for each worker, and how many workers there can be."""
+class WorkerShare:
+    """What each worker takes of a cluster, and how many workers there can be."""
 
     cpus: int
     gpus: int
     count: int
 
 
-def share_of(
+def worker_share(
     machines: Sequence[Mapping[str, float]], network: Network, engine: str = "auto", limit: int | None = None
-) -> Share:
-    """Return a worker for each machine, on all of its cores as without Ray, or for every `WIDEST` of them.
-
-    Where the network runs on GPUs, a worker for each of these, with its part of the cores.
+) -> WorkerShare:
+    """Return a worker for each GPU where the network runs on GPUs, else for each `WIDEST` cores of a machine.
 
     Parameters
     ----------
     machines : sequence of Mapping of str to float
-        What Ray says that they have.
+        The resources of each, as Ray names them.
     network : Network
         One that runs itself does so in one thread.
     engine : str
@@ -78,66 +69,145 @@ def share_of(
     cpus = [int(machine.get("CPU", 0)) for machine in machines]
     gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
     if network.forward is not None:
-        return Share(1, 0, max(1, min(sum(cpus), limit or sum(cpus))))
+        return WorkerShare(1, 0, max(1, min(sum(cpus), limit or sum(cpus))))
     if gpus and not network.file and engine not in ON_CPU and torch.device() == "cuda":
-        return Share(max(1, sum(cpus) // gpus), 1, gpus)
+        return WorkerShare(max(1, sum(cpus) // gpus), 1, gpus)
     wide = min([WIDEST, limit or cores(), *filter(None, cpus)])
     count = sum(machine // wide for machine in cpus)
-    return Share(wide, 0, max(1, min(count, limit // wide if limit else count)))
+    return WorkerShare(wide, 0, max(1, min(count, limit // wide if limit else count)))
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """How a worker builds a network and its engine, and checks that they are those of the run.
+
+    `network` is without what computes it; `exported` refers to the engine where it can be sent, so that the
+    worker converts nothing; `version` is that of manyhot where the run was started.
+    """
+
+    spec: str
+    settings: PredictSettings
+    network: Network
+    keep: Keep
+    engine: str = ""
+    batch: int = 0
+    workers: int = 1
+    exported: Any = None
+    version: str = __version__
+
+    def build(self) -> tuple[Network, Engine]:
+        """Build the network, and the engine that runs it.
+
+        Raises
+        ------
+        InputError
+            It cannot be built here, or it or manyhot differs from the one where the run was started.
+        """
+        if self.version != __version__:
+            raise _another("manyhot", self.spec, __version__, self.version)
+        try:
+            network, engine = self._built()
+        except Exception as error:
+            # What is there where the run was started may be absent here: weights, packages, a file.
+            raise InputError(
+                "A worker of Ray cannot build the model.",
+                where=f"{self.spec} on {platform.node()}",
+                got=f"{type(error).__name__}: {' '.join(str(error).split())}",
+                do=_DO,
+            ) from error
+        if (here := _described(network)) != (there := _described(self.network)):
+            raise _another("the model", self.spec, here, there)
+        return network, engine
+
+    def _built(self) -> tuple[Network, Engine]:
+        torch = required("torch", "A worker of Ray")
+        torch.set_num_threads(1)  # as threads without Ray have it; sums of another order round otherwise
+        precision, features = self.settings.precision, self.settings.embeddings
+        if self.exported is not None:
+            import ray
+
+            exported = ray.get(self.exported)
+            return self.network, engine_from_export(exported, precision, features, self.workers, self.batch)
+        network = find_model(self.spec, self.settings.classes)
+        options: dict[str, Any] = {"workers": self.workers, "batch": self.batch}
+        return network, build(self.engine, network, precision=precision, features=features, **options)
+
+
+def _described(network: Network) -> str:
+    classes = f"{network.name}, {len(network.classes):,} classes {network.classes.hash}"
+    weights = network.about.get("weights", "")
+    return f"{classes}, weights {weights}" if weights else classes
+
+
+def _another(what: str, spec: str, here: str, there: str) -> InputError:
+    return InputError(
+        f"A worker of Ray has another one: {what}.",
+        where=f"{spec} on {platform.node()}",
+        got=here,
+        allowed=there,
+        do=_DO,
+    )
+
+
+class Worker:
+    """Scores parts in a process of its own; `folder` is the current one, for relative paths."""
+
+    def __init__(self, folder: str) -> None:
+        self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()
+        with contextlib.suppress(OSError):  # another machine need not have it
+            os.chdir(folder)
+        for name in ("torchvision.transforms.v2", "openvino"):  # 3 s, while an engine is still chosen
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+
+    def start(self) -> None:
+        """Answer when this worker is there."""
+
+    def score(self, number: int, model: RemoteModel, part: SourcePart) -> tuple[Scored, Seconds]:
+        """Return the scores of a part by the model of a number."""
+        if number not in self._built:
+            while len(self._built) >= NETWORKS:
+                self._built.popitem(last=False)
+            self._built[number] = model.build()
+        self._built.move_to_end(number)
+        seconds = Seconds()
+        (scored,) = score_parts([part], *self._built[number], model.keep, seconds=seconds)
+        return scored, seconds
 
 
 @dataclass
 class _Task:
     model: int
-    part: int
+    part: SourcePart
     deaths: int = 0
 
 
-@dataclass(eq=False)
-class _Member:
-    """A worker, what it was given, oldest first, and whether it came."""
+class WorkerPool:
+    """Workers that score the parts of a source, `most` at once; one that dies is replaced.
 
-    handle: Any
-    coming: Any
-    given: deque[Any] = field(default_factory=deque)
-    here: bool = False
-
-
-class Pool:
-    """Workers that score parts.
-
-    Parameters
-    ----------
-    ray : module
-    source : Source
-    share : Share
-        What a worker takes of the cluster, and how many there are at most.
-    most : int
-        How many parts there can be.
+    Ray's own means were tried with Ray 2.60 on two machines. `ray.util.ActorPool` hands parts to workers that
+    have no machine yet: where somebody else uses some of the cluster, the last parts wait for them. Actors
+    with `max_restarts` and `max_task_retries` begin a part again with the same actor: where its machine is
+    lost, three attempts fail within 4 s, though another machine is idle. Here parts go to workers that have
+    answered, and the part of a dead one goes to any other.
     """
 
-    def __init__(self, ray: Any, source: Source, share: Share, most: int) -> None:
+    def __init__(self, ray: Any, source: ImageSource, share: WorkerShare, most: int) -> None:
         self._ray, self._source, self._share = ray, source, share
-        self._members = [self._new() for _ in range(max(1, min(share.count, most)))]
-        self._tasks: dict[Any, _Task] = {}
-        self._parts: dict[int, Any] = {}
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, _Task | None]] = {}  # workers, and parts of those that have started
+        self._failed_starts = 0
+        for _ in range(max(1, min(share.count, most))):
+            self._start()
 
     def wait(self) -> None:
         """Wait until the workers are there and leave the cores to others."""
-        coming = [member.coming for member in self._members]
-        self._ray.wait(coming, num_returns=len(coming), timeout=COME_S)
+        self._ray.wait(list(self._busy), num_returns=len(self._busy), timeout=START_S)
 
     def scored(
-        self, recipes: Sequence[Recipe], missing: Sequence[Sequence[str]]
+        self, models: Sequence[RemoteModel], parts: Sequence[Sequence[SourcePart]]
     ) -> Iterator[tuple[int, Scored, Seconds]]:
-        """Yield the number of a model and what came of a part, as they come.
-
-        Parameters
-        ----------
-        recipes : sequence of Recipe
-            Of each model.
-        missing : sequence of sequence of str
-            The names of the parts that each model is to score.
+        """Score the parts of each model, and yield its number and the scores of a part as they come.
 
         Raises
         ------
@@ -146,80 +216,75 @@ class Pool:
         ManyhotError
             A worker's own, or Ray cannot go on.
         """
-        numbers = {part.name: i for i, part in enumerate(self._source.parts)}
-        waiting = deque(_Task(m, numbers[name]) for m, names in enumerate(missing) for name in names)
-        sent = [self._ray.put(replace(recipe, workers=self._share.cpus)) for recipe in recipes]
-        while waiting or self._tasks:
-            self._give(waiting, sent)
-            lost: list[_Task] = []
-            yield from self._come(lost)
-            waiting.extendleft(reversed(lost))
-            if lost and lost[0].deaths >= ATTEMPTS:
-                raise self._deadly(lost[0], recipes[lost[0].model])
+        waiting = deque(_Task(i, part) for i, own in enumerate(parts) for part in own)
+        sent = [self._ray.put(replace(model, workers=self._share.cpus)) for model in models]
+        left = len(waiting)
+        while left:
+            self._hand_out(waiting, sent)
+            task, answer = self._next()
+            if task is None:
+                continue
+            if answer is not None:
+                left -= 1
+                self._hand_out(waiting, sent)  # before this part is written
+                yield task.model, *answer
+            elif task.deaths < ATTEMPTS:
+                waiting.appendleft(task)
+            else:
+                raise self._deadly(task, models[task.model])
 
     def close(self) -> None:
         """Let the workers go."""
-        with contextlib.suppress(self._ray.exceptions.RayError):  # those of a cluster that died are gone
-            for member in self._members:
-                self._ray.kill(member.handle)
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            self._kill(worker)
 
-    def _new(self) -> _Member:
+    def _start(self) -> None:
         options = {"num_cpus": self._share.cpus, "num_gpus": self._share.gpus}
-        handle = self._ray.remote(**options)(Worker).remote(str(Path.cwd()))
-        return _Member(handle, handle.come.remote())
+        worker = self._ray.remote(**options)(Worker).remote(str(Path.cwd()))
+        self._busy[worker.start.remote()] = worker, None
 
-    def _give(self, waiting: deque[_Task], recipes: Sequence[Any]) -> None:
-        """Give waiting parts to workers that are there, evenly."""
-        for held in range(AHEAD):
-            for member in self._members:
-                if waiting and member.here and len(member.given) == held:
-                    task = waiting.popleft()
-                    if task.part not in self._parts:
-                        self._parts[task.part] = self._ray.put(self._source.parts[task.part])
-                    ref = member.handle.score.remote(task.model, recipes[task.model], self._parts[task.part])
-                    member.given.append(ref)
-                    self._tasks[ref] = task
+    def _kill(self, worker: Any) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):  # those of a cluster that died are gone
+            self._ray.kill(worker)
 
-    def _come(self, lost: list[_Task]) -> Iterator[tuple[int, Scored, Seconds]]:
-        """Wait for a worker or a part, and yield what came; what a dead worker had is lost, oldest first."""
-        coming = {member.coming: member for member in self._members if not member.here}
-        (ref, *_), _ = self._ray.wait([*self._tasks, *coming])
-        member = coming.get(ref) or next(m for m in self._members if ref in m.given)
+    def _hand_out(self, waiting: deque[_Task], models: Sequence[Any]) -> None:
+        while waiting and self._idle:
+            task, worker = waiting.popleft(), self._idle.pop()
+            self._busy[worker.score.remote(task.model, models[task.model], task.part)] = worker, task
+
+    def _next(self) -> tuple[_Task | None, Any]:
+        """Wait for a worker; return its part, if it had one, and the scores, or None where it died."""
+        errors = self._ray.exceptions
+        (ref, *_), _ = self._ray.wait(list(self._busy))
+        worker, task = self._busy.pop(ref)
         try:
-            result = self._ray.get(ref)
-        except self._ray.exceptions.RayActorError as error:
-            if getattr(error, "actor_init_failed", False):
+            answer = self._ray.get(ref)
+        except errors.RayTaskError as error:
+            raise error.cause from error  # whose text has the traceback on the worker
+        except (errors.RayActorError, errors.ObjectLostError) as error:
+            self._failed_starts += task is None
+            if getattr(error, "actor_init_failed", False) or self._failed_starts >= ATTEMPTS:
                 raise cannot_go_on(error) from error
-            lost.extend(self._replaced(member))
-            return
-        except self._ray.exceptions.RayError as error:
+            self._kill(worker)  # where only its machine cannot be reached
+            self._start()
+            if task is not None:
+                task.deaths += 1
+            return task, None
+        except errors.RayError as error:
             raise cannot_go_on(error) from error
-        if ref in coming:
-            member.here = True
-            return
-        member.given.remove(ref)
-        task = self._tasks.pop(ref)
-        if isinstance(result, Exception):
-            raise result
-        yield task.model, *result
+        self._failed_starts = 0
+        self._idle.append(worker)
+        return task, answer
 
-    def _replaced(self, member: _Member) -> list[_Task]:
-        """Replace a dead worker and return what it had. It was at the oldest."""
-        self._members[self._members.index(member)] = self._new()
-        lost = [self._tasks.pop(ref) for ref in member.given]
-        if lost:
-            lost[0].deaths += 1
-        return lost
-
-    def _deadly(self, task: _Task, recipe: Recipe) -> InputError:
-        source, part = self._source, self._source.parts[task.part]
+    def _deadly(self, task: _Task, model: RemoteModel) -> InputError:
+        part, names = task.part, [part.name for part in self._source.parts]
         first = next((item.uri for item, _ in part.items()), "no images")
         return InputError(
             "A part of the source kills each worker that predicts it.",
-            where=f"part {part.name} of {source.uri}, from {first} on",
-            got=f"{task.deaths} workers died, with {recipe.network.name} on {recipe.engine}",
+            where=f"part {part.name} of {self._source.uri}, from {first} on",
+            got=f"{task.deaths} workers died, with {model.network.name} on {model.engine}",
             do="give workers more memory by fewer --workers; to see it die by itself, run it without Ray,"
-            f" with --shard {task.part}/{len(source.parts)}",
+            f" with --shard {names.index(part.name)}/{len(names)}",
         )
 
 
@@ -232,154 +297,3 @@ def cannot_go_on(error: Exception) -> ManyhotError:
         do="each machine needs the same manyhot and what the models need; look into Ray's logs for more,"
         " and run the same command again: it goes on here",
     )
-
-
-BUILT = 2
-"""Networks that a worker keeps: one model ends where the next begins."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a worker comes to its network and engine.
-
-    Attributes
-    ----------
-    spec : str
-        As for `find_model`.
-    classes : ClassList, optional
-    network : Network
-        Without what computes it.
-    keep : Keep
-    engine : str
-    precision : Precision
-    features : bool
-    batch, workers : int
-    exported : ray.ObjectRef, optional
-        Of the engine, where it can be sent: the worker builds and converts nothing then.
-    version : str
-        Of manyhot where the run was started.
-    """
-
-    spec: str
-    classes: ClassList | None
-    network: Network
-    keep: Keep
-    engine: str = ""
-    precision: Precision = Precision.f32
-    features: bool = False
-    batch: int = 0
-    workers: int = 1
-    exported: Any = None
-    version: str = __version__
-
-    def build(self) -> tuple[Network, Engine]:
-        """Build the network, and the engine that runs it.
-
-        Raises
-        ------
-        InputError
-            It cannot be built here, or it or manyhot is another one.
-        """
-        if self.version != __version__:
-            raise _another("manyhot", self.spec, __version__, self.version)
-        try:
-            network, engine = self._built()
-        except Exception as error:
-            # What is there where the run was started may be absent here: weights, packages, a file.
-            said = " ".join(str(error).split())
-            raise InputError(
-                "A worker of Ray cannot build the model.",
-                where=f"{self.spec} on {platform.node()}",
-                got=f"{type(error).__name__}: {said}",
-                do="give all machines the same packages, weights and files",
-            ) from error
-        if (here := _described(network)) != (there := _described(self.network)):
-            raise _another("the model", self.spec, here, there)
-        return network, engine
-
-    def _built(self) -> tuple[Network, Engine]:
-        torch = required("torch", "A worker of Ray")
-        torch.set_num_threads(1)  # as threads without Ray have it; sums of another order round otherwise
-        if self.exported is not None:
-            import ray
-
-            exported = ray.get(self.exported)
-            engine = restore(exported, self.precision, self.features, self.workers, self.batch)
-            return self.network, engine
-        network = find_model(self.spec, self.classes)
-        engine = build(
-            self.engine,
-            network,
-            precision=self.precision,
-            features=self.features,
-            workers=self.workers,
-            batch=self.batch,
-        )
-        return network, engine
-
-
-def _described(network: Network) -> str:
-    weights = network.about.get("weights", "")
-    return f"{network.name}, {len(network.classes):,} classes {network.classes.hash}" + (
-        f", weights {weights}" if weights else ""
-    )
-
-
-def _another(what: str, spec: str, here: str, there: str) -> InputError:
-    return InputError(
-        f"A worker of Ray has another one: {what}.",
-        where=f"{spec} on {platform.node()}",
-        got=here,
-        allowed=there,
-        do="give all machines the same packages, weights and files",
-    )
-
-
-class Worker:
-    """Scores parts in a process of its own, with one network after the other.
-
-    Parameters
-    ----------
-    folder : str
-        The current one, for relative paths.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()
-        with contextlib.suppress(OSError):  # another machine need not have it
-            os.chdir(folder)
-        for name in ("torchvision.transforms.v2", "openvino"):  # 3 s, while an engine is still chosen
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-
-    def come(self) -> None:
-        """Answer when this worker is there."""
-
-    def score(self, model: int, recipe: Recipe, part: Part) -> tuple[Scored, Seconds] | Exception:
-        """Return what came of a part, or the error that it ended with: Ray would wrap it, and print it."""
-        try:
-            network, engine = self._network(model, recipe)
-            seconds = Seconds()
-            (scored,) = score_parts([part], network, engine, recipe.keep, seconds=seconds)
-        except Exception as error:
-            return _picklable(error)
-        return scored, seconds
-
-    def _network(self, model: int, recipe: Recipe) -> tuple[Network, Engine]:
-        if model not in self._built:
-            while len(self._built) >= BUILT:
-                self._built.popitem(last=False)
-            self._built[model] = recipe.build()
-        self._built.move_to_end(model)
-        return self._built[model]
-
-
-def _picklable(error: Exception) -> Exception:
-    """Return an error that survives the way back; one that nobody foresaw with where it came from."""
-    if not isinstance(error, ManyhotError):
-        error.add_note(f"On a worker of Ray:\n{traceback.format_exc()}")
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
-    except Exception:
-        return RuntimeError(f"{type(error).__name__} on a worker of Ray: {error}\n{traceback.format_exc()}")
-    return error

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from manyhot.errors import InputError
-from manyhot.predict.sources.altered import Alteration, altered, chosen
-from manyhot.predict.sources.base import EXTENSIONS, Item, Opener, Part, Source
-from manyhot.predict.sources.files import Files, list_files, open_folder, open_list
+from manyhot.predict.sources.altered import Alteration, alter_images, select_images
+from manyhot.predict.sources.base import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart
+from manyhot.predict.sources.files import Files, list_files, open_image_folder, open_list
 from manyhot.predict.sources.hub import PREFIX, is_saved, open_hub, open_saved
-from manyhot.predict.sources.labels import Labels, given_labels, read_table
+from manyhot.predict.sources.labels import LabelLookup, read_image_labels, read_table
 from manyhot.predict.sources.parquet import is_parquet, open_parquet
 from manyhot.predict.sources.remote import SourceLostError, expand, is_pattern, is_remote, without_query
 from manyhot.predict.sources.tar import is_tar, open_tars
@@ -21,15 +21,15 @@ __all__ = [
     "EXTENSIONS",
     "Alteration",
     "Files",
+    "ImageReader",
+    "ImageSource",
     "Item",
-    "Labels",
-    "Opener",
-    "Part",
-    "Source",
+    "LabelLookup",
     "SourceLostError",
-    "altered",
-    "chosen",
+    "SourcePart",
+    "alter_images",
     "open_source",
+    "select_images",
 ]
 
 
@@ -41,7 +41,9 @@ _KINDS = (
 )
 
 
-def open_source(where: str | os.PathLike[str], *, labels: str | os.PathLike[str] | None = None) -> Source:
+def open_source(
+    where: str | os.PathLike[str], *, labels: str | os.PathLike[str] | None = None
+) -> ImageSource:
     """List the images of a source.
 
     Parameters
@@ -65,7 +67,7 @@ def open_source(where: str | os.PathLike[str], *, labels: str | os.PathLike[str]
         A package that it needs is not installed.
     """
     place = os.fspath(where)
-    given = None if labels is None else given_labels(labels)
+    given = None if labels is None else read_image_labels(labels)
     if place.startswith(PREFIX):
         return open_hub(place, given)
     if is_pattern(place):
@@ -77,7 +79,7 @@ def open_source(where: str | os.PathLike[str], *, labels: str | os.PathLike[str]
     return _open_folder(place, given)
 
 
-def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | None) -> Source:
+def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | None) -> ImageSource:
     if all(map(is_tar, paths)):
         return open_tars(where, labels, paths)
     if all(map(is_parquet, paths)):
@@ -95,7 +97,7 @@ def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | No
     )
 
 
-def _open_folder(where: str, labels: Mapping[str, str] | None) -> Source:
+def _open_folder(where: str, labels: Mapping[str, str] | None) -> ImageSource:
     found = list_files(where)
     if is_saved(found):
         return open_saved(where, labels)
@@ -103,7 +105,7 @@ def _open_folder(where: str, labels: Mapping[str, str] | None) -> Source:
     for is_kind in () if has_images else (is_tar, is_parquet):
         if own := sorted(path for path in found if is_kind(path)):
             return _open_files(where, [f"{where.rstrip('/')}/{path}" for path in own], labels)
-    return open_folder(where, labels, found)
+    return open_image_folder(where, labels, found)
 
 
 def _suffix(path: str) -> str:

@@ -1,7 +1,4 @@
-"""A source with other pixels: objects removed, noise added. Its images keep their ids and labels.
-
-Some images of a source.
-"""
+"""Sources made of a source: with other pixels (objects removed, noise added), or of some of its images."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.predict.decode import decode
-from manyhot.predict.sources.base import Item, Opener, Part, Source, digest
+from manyhot.predict.sources.base import ImageReader, ImageSource, Item, SourcePart, short_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,21 +44,21 @@ class Alteration(Protocol):
         ...
 
 
-def altered(source: Source, alteration: Alteration) -> Source:
+def alter_images(source: ImageSource, alteration: Alteration) -> ImageSource:
     """Return a source whose images are altered while they are read.
 
     Parameters
     ----------
-    source : Source
+    source : ImageSource
     alteration : Alteration
     """
     parts = tuple(_AlteredPart(part, alteration) for part in source.parts)
-    return Source(source.uri, parts, source.strict)
+    return ImageSource(source.uri, parts, source.strict)
 
 
 @dataclass(frozen=True)
 class _AlteredPart:
-    part: Part
+    part: SourcePart
     alteration: Alteration
 
     @property
@@ -72,7 +69,7 @@ class _AlteredPart:
     def n(self) -> int | None:
         return None  # only reading tells which images are wanted
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         for item, read in self.part.items():
             if self.alteration.wants(item.image_id):
                 yield item, functools.partial(_altered, item, read, self.alteration)
@@ -81,7 +78,7 @@ class _AlteredPart:
         return f"{self.part.key()} {self.alteration.key}"
 
 
-def _altered(item: Item, read: Opener, alteration: Alteration) -> Tensor | str:
+def _altered(item: Item, read: ImageReader, alteration: Alteration) -> Tensor | str:
     import torch
 
     data = read()
@@ -94,21 +91,21 @@ def _altered(item: Item, read: Opener, alteration: Alteration) -> Tensor | str:
     return torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1).contiguous()
 
 
-def chosen(source: Source, ids: Collection[str]) -> Source:
+def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:
     """Return a source of some images alone, without the labels that it tells.
 
     Others are not read.
     """
     wanted = frozenset(ids)
-    key = digest(sorted(wanted))
-    return Source(source.uri, tuple(_ChosenPart(part, wanted, key) for part in source.parts))
+    key = short_hash(sorted(wanted))
+    return ImageSource(source.uri, tuple(_ChosenPart(part, wanted, key) for part in source.parts))
 
 
 @dataclass(frozen=True)
 class _ChosenPart:
-    part: Part
-    wanted: frozenset[str]
-    chosen: str
+    part: SourcePart
+    ids: frozenset[str]
+    mark: str
 
     @property
     def name(self) -> str:
@@ -118,10 +115,10 @@ class _ChosenPart:
     def n(self) -> int | None:
         return None  # only reading tells which are there
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         for item, read in self.part.items():
-            if item.image_id in self.wanted:
+            if item.image_id in self.ids:
                 yield replace(item, label=None), read
 
     def key(self) -> str:
-        return f"{self.part.key()} {self.chosen}"
+        return f"{self.part.key()} {self.mark}"

@@ -18,11 +18,11 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
 """File names that count as images, in any case. What the bytes are decides how they are decoded."""
 
 
-PART = 512
+PART_SIZE = 512
 """Images of a part: what is lost at most when a process is killed, some seconds of work."""
 
 
-MAX_BYTES = 1 << 30
+MAX_IMAGE_BYTES = 1 << 30
 """Of a file that is read as an image; as much again is needed to decode it."""
 
 
@@ -45,11 +45,11 @@ class Item:
     label: str | int | None = None
 
 
-Opener = Callable[[], "bytes | str | Tensor"]
+ImageReader = Callable[[], "bytes | str | Tensor"]
 """Reads the bytes of an image; its pixels, where these were made; or tells why there is no image."""
 
 
-class Part(Protocol):
+class SourcePart(Protocol):
     """Some images of a source, always the same ones in the same order. It can be pickled."""
 
     @property
@@ -62,7 +62,7 @@ class Part(Protocol):
         """How many images; None where only reading tells."""
         ...
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it; the opener may be called in another thread."""
         ...
 
@@ -72,20 +72,20 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Where images come from.
 
     Attributes
     ----------
     uri : str
         As it was given.
-    parts : tuple of Part
+    parts : tuple of SourcePart
     strict : bool
         Whether a label that is no class is an error, as in a table of labels, or no label, as in a folder.
     """
 
     uri: str
-    parts: tuple[Part, ...]
+    parts: tuple[SourcePart, ...]
     strict: bool = False
 
     @property
@@ -97,27 +97,27 @@ class Source:
     @property
     def fingerprint(self) -> str:
         """What tells sources apart: 16 hexadecimal digits."""
-        return digest(f"{part.name}\n{part.key()}" for part in self.parts)
+        return short_hash(f"{part.name}\n{part.key()}" for part in self.parts)
 
-    def shard(self, index: int, of: int) -> Source:
+    def shard(self, index: int, of: int) -> ImageSource:
         """Return every `of`-th part, from `index` (0 … of - 1) on."""
-        return Source(self.uri, self.parts[index::of], self.strict)
+        return ImageSource(self.uri, self.parts[index::of], self.strict)
 
 
-def cut(n: int, size: int = PART) -> Iterator[tuple[str, int, int]]:
+def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]:
     """Yield name, start and end of parts of n images."""
     starts = range(0, n, size)
-    for name, start in zip(names(len(starts)), starts, strict=True):
+    for name, start in zip(part_names(len(starts)), starts, strict=True):
         yield name, start, min(start + size, n)
 
 
-def names(count: int) -> Iterator[str]:
+def part_names(count: int) -> Iterator[str]:
     """Yield names for so many parts: their numbers, which as text sort as they count."""
     digits = max(5, len(str(count - 1)))
     return (f"{i:0{digits}}" for i in range(count))
 
 
-def digest(lines: Iterable[str]) -> str:
+def short_hash(lines: Iterable[str]) -> str:
     """Return a short hash of some texts."""
     found = hashlib.sha256()
     for line in lines:
@@ -125,12 +125,12 @@ def digest(lines: Iterable[str]) -> str:
     return found.hexdigest()[:16]
 
 
-def given(data: bytes) -> Opener:
+def reader_of(data: bytes) -> ImageReader:
     """Return what reads bytes that are in memory already."""
     return functools.partial(bytes, data)
 
 
-def refused(reason: str) -> Opener:
+def failing_reader(reason: str) -> ImageReader:
     """Return what fails to read, with a reason that skipped images are listed with."""
     return functools.partial(_refuse, reason)
 
@@ -141,7 +141,7 @@ def _refuse(reason: str) -> bytes:
 
 def too_large(size: int) -> str:
     """Return why a file of so many bytes is not read; empty if it is."""
-    return f"{size:,} bytes: more than {MAX_BYTES:,}" if size > MAX_BYTES else ""
+    return f"{size:,} bytes: more than {MAX_IMAGE_BYTES:,}" if size > MAX_IMAGE_BYTES else ""
 
 
 def check_ids(

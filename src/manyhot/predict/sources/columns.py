@@ -13,17 +13,26 @@ from pyarrow import compute as pc
 
 from manyhot.classes import class_list
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import Item, Opener, Part, Source, check_ids, digest, given, names
+from manyhot.predict.sources.base import (
+    ImageReader,
+    ImageSource,
+    Item,
+    SourcePart,
+    check_ids,
+    part_names,
+    reader_of,
+    short_hash,
+)
 from manyhot.predict.sources.labels import base_name, with_labels
-from manyhot.predict.sources.remote import read_bytes
+from manyhot.predict.sources.remote import fetch_bytes
 
-IMAGES = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
-
-
-IDS = ("image_id", "file_name", "filename", "path", "id", "__key__")
+IMAGE_COLUMNS = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
 
 
-LABELS = ("wnid", "label", "class", "cls", "fine_label")
+ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__")
+
+
+LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label")
 """Columns, best first."""
 
 
@@ -91,7 +100,7 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
     image = _image_column(schema, where)
     kind = schema.field(image).type
     is_struct = pa.types.is_struct(kind)
-    by_name = [name for name in IDS if name in schema.names and _is_plain(schema.field(name).type)]
+    by_name = [name for name in ID_COLUMNS if name in schema.names and _is_plain(schema.field(name).type)]
     label = _label_column(schema, features)
     classes = _class_names(features.get(label))
     has_path = is_struct and kind.get_field_index("path") >= 0
@@ -115,7 +124,7 @@ def features_in(content: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Place:
+class RowPosition:
     """Rows of a table.
 
     Attributes
@@ -133,9 +142,13 @@ class Place:
     first: int
 
 
-def rows(
-    batches: Iterable[pa.RecordBatch | pa.Table], columns: Columns, place: Place, *, external: bool = False
-) -> Iterator[tuple[Item, Opener]]:
+def row_images(
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    columns: Columns,
+    place: RowPosition,
+    *,
+    external: bool = False,
+) -> Iterator[tuple[Item, ImageReader]]:
     """Yield each row as an image with what reads it.
 
     Parameters
@@ -143,7 +156,7 @@ def rows(
     batches : iterable of pyarrow.RecordBatch or pyarrow.Table
         One after the other, with the columns of `Columns.all`.
     columns : Columns
-    place : Place
+    place : RowPosition
     external : bool
         Whether a path without bytes is of a file to read, as in data sets made from folders.
 
@@ -162,7 +175,7 @@ def rows(
 
 
 def ids_and_labels(
-    table: pa.RecordBatch | pa.Table, columns: Columns, place: Place
+    table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition
 ) -> tuple[list[str], list[Label]]:
     """Return the ids and the labels of rows.
 
@@ -175,25 +188,27 @@ def ids_and_labels(
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Rows that will be a part.
 
     Attributes
     ----------
-    place : Place
+    place : RowPosition
     ids : list of str
     labels : list of str or int or None
     part : callable
         Makes the part of its name and of a text that differs where ids and labels do.
     """
 
-    place: Place
+    place: RowPosition
     ids: list[str]
     labels: list[Label]
-    part: Callable[[str, str], Part]
+    part: Callable[[str, str], SourcePart]
 
 
-def source_of(where: str, blocks: Sequence[Block], strict: bool, labels: Mapping[str, str] | None) -> Source:
+def source_of(
+    where: str, blocks: Sequence[RowBlock], strict: bool, labels: Mapping[str, str] | None
+) -> ImageSource:
     """Return the source of some rows.
 
     Raises
@@ -205,14 +220,14 @@ def source_of(where: str, blocks: Sequence[Block], strict: bool, labels: Mapping
         raise InputError("The table has no rows.", where=where)
     ids = [name for block in blocks for name in block.ids]
     places = functools.partial(_place_of, blocks)
-    check_ids(ids, where, places, do=f"give them a column {IDS[0]}, or predict the files one by one")
+    check_ids(ids, where, places, do=f"give them a column {ID_COLUMNS[0]}, or predict the files one by one")
     parts = tuple(
         block.part(
-            name, digest(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
+            name, short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
         )
-        for name, block in zip(names(len(blocks)), blocks, strict=True)
+        for name, block in zip(part_names(len(blocks)), blocks, strict=True)
     )
-    return with_labels(Source(where, parts, strict=strict), labels, [block.ids for block in blocks])
+    return with_labels(ImageSource(where, parts, strict=strict), labels, [block.ids for block in blocks])
 
 
 def has_paths(table: pa.Table, columns: Columns) -> bool:
@@ -221,7 +236,7 @@ def has_paths(table: pa.Table, columns: Columns) -> bool:
     return bool(len(paths) > paths.null_count)
 
 
-def _place_of(blocks: Sequence[Block], position: int) -> str:
+def _place_of(blocks: Sequence[RowBlock], position: int) -> str:
     for block in blocks:
         if position < len(block.ids):
             return f"{block.place.file}#{block.place.first + position}"
@@ -238,13 +253,13 @@ def _image_column(schema: pa.Schema, where: object) -> str:
             got=", ".join(schema.names),
             allowed="a column of bytes, or of structs of bytes and path",
         )
-    best = [name for wanted in IMAGES for name in found if name.lower() == wanted]
+    best = [name for wanted in IMAGE_COLUMNS for name in found if name.lower() == wanted]
     if len(found) > 1 and not best:
         raise InputError(
             "It is not clear which column holds the images.",
             where=where,
             got=", ".join(found),
-            allowed="one column of bytes, or one called " + ", ".join(IMAGES),
+            allowed="one column of bytes, or one called " + ", ".join(IMAGE_COLUMNS),
             do="rename it, or leave the others out",
         )
     return best[0] if best else found[0]
@@ -270,7 +285,7 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 def _label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str:
     plain = [field.name for field in schema if _is_plain(field.type)]
-    found = [name for name in LABELS if name in plain]
+    found = [name for name in LABEL_COLUMNS if name in plain]
     classes = [name for name in plain if _class_names(features.get(name))]
     if found:
         return found[0]
@@ -284,18 +299,18 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 
 
 @functools.cache
-def _imagenet_keys(found: tuple[str, ...]) -> tuple[str, ...]:
+def _imagenet_keys(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the WordNet ids where names are ImageNet's: ``crane`` is two of them."""
     known = class_list()
-    if len(found) != len(known):
-        return found
-    firsts = [name.partition(",")[0].lower() for name in found]
+    if len(names) != len(known):
+        return names
+    firsts = [name.partition(",")[0].lower() for name in names]
     pairs = zip(firsts, known.names, known.synonyms, strict=True)
     same = sum(first in {text.lower() for text in (name, *synonyms)} for first, name, synonyms in pairs)
-    return known.keys if same >= _SAME * len(known) else found
+    return known.keys if same >= _SAME * len(known) else names
 
 
-def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: Place) -> list[str]:
+def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition) -> list[str]:
     if not columns.id and not columns.by_path:
         return [f"{place.stem}-{place.first + i:06}" for i in range(len(table))]
     column = table[columns.id] if columns.id else pc.struct_field(table[columns.image], "path")
@@ -313,13 +328,13 @@ def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: Place) -> li
     )
 
 
-def _labels(table: pa.RecordBatch | pa.Table, columns: Columns, place: Place) -> list[Label]:
+def _labels(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition) -> list[Label]:
     if not columns.label:
         return [None] * len(table)
     return [_label(value, columns, place) for value in table[columns.label].to_pylist()]
 
 
-def _label(value: str | int | None, columns: Columns, place: Place) -> Label:
+def _label(value: str | int | None, columns: Columns, place: RowPosition) -> Label:
     # -1 stands for an image without a label in test sets.
     if value is None or value == "" or (isinstance(value, int) and value < 0):
         return None
@@ -335,7 +350,7 @@ def _label(value: str | int | None, columns: Columns, place: Place) -> Label:
     return columns.names[int(value)]
 
 
-def _openers(column: pa.Array | pa.ChunkedArray, columns: Columns, external: bool) -> Iterator[Opener]:
+def _openers(column: pa.Array | pa.ChunkedArray, columns: Columns, external: bool) -> Iterator[ImageReader]:
     values = pc.struct_field(column, "bytes") if columns.is_struct else column
     paths = (
         pc.struct_field(column, "path").to_pylist()
@@ -344,4 +359,4 @@ def _openers(column: pa.Array | pa.ChunkedArray, columns: Columns, external: boo
     )
     for value, path in zip(values, paths, strict=True):
         content = value.as_py()
-        yield functools.partial(read_bytes, path) if path and content is None else given(content or b"")
+        yield functools.partial(fetch_bytes, path) if path and content is None else reader_of(content or b"")

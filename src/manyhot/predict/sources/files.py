@@ -10,9 +10,17 @@ from itertools import zip_longest
 from pathlib import Path
 
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import EXTENSIONS, Item, Opener, Source, check_ids, cut, digest
-from manyhot.predict.sources.labels import Row, base_name, with_labels
-from manyhot.predict.sources.remote import is_remote, read_bytes, unquoted, walk_remote
+from manyhot.predict.sources.base import (
+    EXTENSIONS,
+    ImageReader,
+    ImageSource,
+    Item,
+    check_ids,
+    part_ranges,
+    short_hash,
+)
+from manyhot.predict.sources.labels import ListedImage, base_name, with_labels
+from manyhot.predict.sources.remote import fetch_bytes, is_remote, unquoted, walk_remote
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,16 @@ class Files:
         """How many images there are."""
         return len(self.paths)
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         for i, path in enumerate(self.paths):
             uri = f"{self.root.rstrip('/')}/{path}" if self.root else path
             label = self.labels[i] if self.labels else folder_label(path, self.root)
-            yield Item(base_name(uri), uri, label), functools.partial(read_bytes, uri, self.root)
+            yield Item(base_name(uri), uri, label), functools.partial(fetch_bytes, uri, self.root)
 
     def key(self) -> str:
         """Return a text that differs where the images do."""
-        return digest([*self.paths, *map(str, self.labels or ()), self.mark])
+        return short_hash([*self.paths, *map(str, self.labels or ()), self.mark])
 
 
 def folder_label(path: str, root: str = "") -> str | None:
@@ -75,9 +83,9 @@ def folder_label(path: str, root: str = "") -> str | None:
     return folders[-1]
 
 
-def open_folder(
+def open_image_folder(
     folder: str, labels: Mapping[str, str] | None = None, files: Mapping[str, int] | None = None
-) -> Source:
+) -> ImageSource:
     """List the images in a folder and below it.
 
     Sorted by path; where all folders of a level are called by numbers, by these: as text 10 comes before 2.
@@ -108,15 +116,17 @@ def open_folder(
     ids = [base_name(unquoted(path, root)) for path in images]
     check_ids(ids, folder, images.__getitem__)
     here = "" if root == "." else root
-    cuts = list(cut(len(images)))
+    cuts = list(part_ranges(len(images)))
     parts = tuple(
-        Files(name, here, own := tuple(images[start:end]), mark=digest(str(found[path]) for path in own))
+        Files(name, here, own := tuple(images[start:end]), mark=short_hash(str(found[path]) for path in own))
         for name, start, end in cuts
     )
-    return with_labels(Source(folder, parts), labels, [ids[start:end] for _, start, end in cuts])
+    return with_labels(ImageSource(folder, parts), labels, [ids[start:end] for _, start, end in cuts])
 
 
-def open_list(where: str, entries: Sequence[Row], labels: Mapping[str, str] | None = None) -> Source:
+def open_list(
+    where: str, entries: Sequence[ListedImage], labels: Mapping[str, str] | None = None
+) -> ImageSource:
     """Return the images that a list names, in its order.
 
     Parameters
@@ -141,9 +151,9 @@ def open_list(where: str, entries: Sequence[Row], labels: Mapping[str, str] | No
     check_ids(ids, where, paths.__getitem__)
     given = [label for _, label in entries]
     labelled = any(label is not None for label in given)
-    cuts = list(cut(len(paths)))
+    cuts = list(part_ranges(len(paths)))
     parts = tuple(Files(name, "", tuple(paths[a:b]), tuple(given[a:b])) for name, a, b in cuts)
-    return with_labels(Source(where, parts, strict=labelled), labels, [ids[a:b] for _, a, b in cuts])
+    return with_labels(ImageSource(where, parts, strict=labelled), labels, [ids[a:b] for _, a, b in cuts])
 
 
 def list_files(folder: str) -> dict[str, int]:
@@ -216,9 +226,9 @@ def _is_circle(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
-def _no_images(folder: str, found: Collection[str]) -> InputError:
+def _no_images(folder: str, files: Collection[str]) -> InputError:
     shards = sorted(
-        {ending for ending in (".tar", ".parquet", ".zip", ".tgz") for p in found if p.endswith(ending)}
+        {ending for ending in (".tar", ".parquet", ".zip", ".tgz") for p in files if p.endswith(ending)}
     )
     do = f"give the files themselves, as in {folder.rstrip('/')}/*{shards[0]}" if shards else None
     if ".zip" in shards:
@@ -226,7 +236,7 @@ def _no_images(folder: str, found: Collection[str]) -> InputError:
     return InputError(
         "The folder holds no images.",
         where=folder,
-        got=f"{len(found):,} other files, such as {min(found)}" if found else None,
+        got=f"{len(files):,} other files, such as {min(files)}" if files else None,
         allowed="files ending in " + ", ".join(EXTENSIONS),
         do=do,
     )

@@ -16,27 +16,27 @@ import pyarrow as pa
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.sources.base import Item, Opener, Source, cut, names
+from manyhot.predict.sources.base import ImageReader, ImageSource, Item, part_names, part_ranges
 from manyhot.predict.sources.columns import (
-    Block,
     Columns,
-    Place,
+    RowBlock,
+    RowPosition,
     features_in,
     features_of,
     find_columns,
     has_paths,
     ids_and_labels,
-    rows,
+    row_images,
     source_of,
 )
 from manyhot.predict.sources.labels import with_labels
 from manyhot.predict.sources.remote import (
     SourceLostError,
+    fetch_bytes,
     first_line,
     is_remote,
     lost,
     open_stream,
-    read_bytes,
     version_of,
 )
 
@@ -54,7 +54,7 @@ class ArrowRows:
     Attributes
     ----------
     name : str
-    place : Place
+    place : RowPosition
     columns : Columns
     n : int
     mark : str
@@ -62,19 +62,19 @@ class ArrowRows:
     """
 
     name: str
-    place: Place
+    place: RowPosition
     columns: Columns
     n: int
     mark: str
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         try:
             table = _mapped(self.place.file)
         except FileNotFoundError as error:
             raise lost(self.place.file, error) from error
         piece = table.select(self.columns.all()).slice(self.place.first, self.n)
-        yield from rows(piece.to_batches(), self.columns, self.place, external=True)
+        yield from row_images(piece.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
         """Return a text that differs where the images do."""
@@ -90,7 +90,7 @@ class HubRows:
     name : str
     dataset : datasets.Dataset
         With Arrow tables as its format; pickled as the names of its files.
-    place : Place
+    place : RowPosition
     columns : Columns
     n : int
     mark : str
@@ -99,15 +99,15 @@ class HubRows:
 
     name: str
     dataset: Any
-    place: Place
+    place: RowPosition
     columns: Columns
     n: int
     mark: str
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         table = self.dataset[self.place.first : self.place.first + self.n]
-        yield from rows(table.to_batches(), self.columns, self.place, external=True)
+        yield from row_images(table.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
         """Return a text that differs where the images do."""
@@ -138,9 +138,9 @@ class ArrowStream:
         """Only reading tells."""
         return
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
-        yield from rows(_streamed(self.file), self.columns, Place(self.file, _stem(self.file), 0))
+        yield from row_images(_streamed(self.file), self.columns, RowPosition(self.file, _stem(self.file), 0))
 
     def key(self) -> str:
         """Return a text that differs where the images do."""
@@ -152,7 +152,7 @@ def is_saved(files: Container[str]) -> bool:
     return "state.json" in files or "dataset_dict.json" in files
 
 
-def open_saved(where: str, labels: Mapping[str, str] | None = None) -> Source:
+def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
     """List the images of a folder that ``save_to_disk`` wrote.
 
     Here its files are mapped and cut into parts; on remote storage each is a part, as Arrow streams have no
@@ -174,12 +174,12 @@ def open_saved(where: str, labels: Mapping[str, str] | None = None) -> Source:
         return source_of(where, blocks, bool(columns.label), labels)
     parts = tuple(
         ArrowStream(name, file, columns, version_of(file))
-        for name, file in zip(names(len(files)), files, strict=True)
+        for name, file in zip(part_names(len(files)), files, strict=True)
     )
-    return with_labels(Source(where, parts, strict=bool(columns.label)), labels)
+    return with_labels(ImageSource(where, parts, strict=bool(columns.label)), labels)
 
 
-def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
+def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
     """List the images of a data set by name: ``hf:NAME`` or ``hf:NAME:SPLIT``.
 
     What ``datasets.load_dataset`` takes for a name is one here too, such as a folder.
@@ -210,13 +210,13 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> Source:
     return source_of(where, blocks, bool(columns.label), labels)
 
 
-def _blocks(file: str, columns: Columns) -> Iterator[Block]:
+def _blocks(file: str, columns: Columns) -> Iterator[RowBlock]:
     table, version = _listed(file), version_of(file)
-    for _, start, end in cut(len(table)):
-        place = Place(file, _stem(file), start)
-        ids, told = ids_and_labels(table.slice(start, end - start), columns, place)
+    for _, start, end in part_ranges(len(table)):
+        place = RowPosition(file, _stem(file), start)
+        ids, labels = ids_and_labels(table.slice(start, end - start), columns, place)
         part = ArrowRows("", place, columns, end - start, version)
-        yield Block(place, ids, told, functools.partial(_marked, part))
+        yield RowBlock(place, ids, labels, functools.partial(_marked, part))
 
 
 def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
@@ -244,12 +244,12 @@ def _loaded(where: str, name: str, split: str) -> Any:
     return next(iter(found.values()))
 
 
-def _hub_blocks(dataset: Any, columns: Columns, where: str, stem: str) -> Iterator[Block]:
-    for _, start, end in cut(len(dataset)):
-        place = Place(where, stem, start)
-        ids, told = ids_and_labels(dataset[start:end], columns, place)
+def _hub_blocks(dataset: Any, columns: Columns, where: str, stem: str) -> Iterator[RowBlock]:
+    for _, start, end in part_ranges(len(dataset)):
+        place = RowPosition(where, stem, start)
+        ids, labels = ids_and_labels(dataset[start:end], columns, place)
         part = HubRows("", dataset, place, columns, end - start, "")
-        yield Block(place, ids, told, functools.partial(_marked_hub, part))
+        yield RowBlock(place, ids, labels, functools.partial(_marked_hub, part))
 
 
 def _marked_hub(part: HubRows, name: str, mark: str) -> HubRows:
@@ -270,11 +270,11 @@ def _split(folder: str) -> str:
     return f"{folder}/{found[0]}"
 
 
-def _several(where: object, found: Iterable[str], first: str) -> InputError:
+def _several(where: object, splits: Iterable[str], first: str) -> InputError:
     return InputError(
         "The data set has several splits.",
         where=where,
-        allowed=", ".join(found),
+        allowed=", ".join(splits),
         do=f"give one, such as {first}",
     )
 
@@ -296,7 +296,7 @@ def _data_files(folder: str) -> list[str]:
 def _json(path: str, absent: Any = _NEEDED) -> Any:
     """Return what a file holds, or `absent` where it is not there."""
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(fetch_bytes(path))
     except FileNotFoundError as error:
         if absent is not _NEEDED:
             return absent

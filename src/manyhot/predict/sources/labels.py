@@ -12,17 +12,17 @@ from pathlib import PurePosixPath
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import EXTENSIONS, Item, Opener, Part, Source, digest
-from manyhot.predict.sources.remote import first_line, is_remote, read_bytes, unquoted, without_query
+from manyhot.predict.sources.base import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
+from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 
-IDS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
+_ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
 
 
-LABELS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
+_LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
 """Columns of tables, best first. A WordNet id says more than a number, which may count in another list."""
 
 
-Row = tuple[str, str | None]
+ListedImage = tuple[str, str | None]
 
 
 _UNLABELLED = "-1"
@@ -45,7 +45,7 @@ def base_name(path: str) -> str:
     return with_id[1] + with_id[2] if with_id else name
 
 
-def read_table(where: str | os.PathLike[str]) -> list[Row]:
+def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
     """Return path and label of each image from a CSV file with a header, or a text file with one path a line.
 
     In a text file a label may follow the path, after a space.
@@ -63,7 +63,7 @@ def read_table(where: str | os.PathLike[str]) -> list[Row]:
     return _table(where)[0]
 
 
-def given_labels(where: str | os.PathLike[str]) -> dict[str, str]:
+def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
     """Return the label of each image that a table has one for, by the image's id.
 
     A column ``image_id`` holds ids as they are; others hold paths, of which the base names are the ids.
@@ -85,7 +85,9 @@ def given_labels(where: str | os.PathLike[str]) -> dict[str, str]:
                 allowed="one label for each base name",
             )
     if not found:
-        raise InputError("The table has no labels.", where=where, allowed="a column " + ", ".join(LABELS))
+        raise InputError(
+            "The table has no labels.", where=where, allowed="a column " + ", ".join(_LABEL_COLUMNS)
+        )
     return found
 
 
@@ -95,14 +97,14 @@ class Labelled:
 
     Attributes
     ----------
-    part : Part
+    part : SourcePart
     labels : Mapping of str to str
         By image id, at least of the images of the part.
     mark : str
         Differs where the labels do.
     """
 
-    part: Part
+    part: SourcePart
     labels: Mapping[str, str]
     mark: str
 
@@ -116,7 +118,7 @@ class Labelled:
         """How many images there are."""
         return self.part.n
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         for item, read in self.part.items():
             yield replace(item, label=self.labels.get(item.image_id)), read
@@ -127,13 +129,13 @@ class Labelled:
 
 
 def with_labels(
-    source: Source, labels: Mapping[str, str] | None, ids: Sequence[Sequence[str]] | None = None
-) -> Source:
+    source: ImageSource, labels: Mapping[str, str] | None, ids: Sequence[Sequence[str]] | None = None
+) -> ImageSource:
     """Return a source whose labels come from a table, if there is one.
 
     Parameters
     ----------
-    source : Source
+    source : ImageSource
     labels : Mapping of str to str, optional
     ids : sequence of sequence of str, optional
         Of the images of each part, where known: then a part takes along the labels of its own images only.
@@ -146,13 +148,13 @@ def with_labels(
     if labels is None:
         return source
     if ids is None:
-        mark = digest(f"{image} {label}" for image, label in sorted(labels.items()))
+        mark = short_hash(f"{image} {label}" for image, label in sorted(labels.items()))
         return replace(source, parts=tuple(Labelled(p, labels, mark) for p in source.parts), strict=True)
     own = [{name: labels[name] for name in names if name in labels} for names in ids]
     if not any(own):
         raise _none_of(labels, ids, source.uri)
     parts = tuple(
-        Labelled(part, found, digest(f"{image} {label}" for image, label in found.items()))
+        Labelled(part, found, short_hash(f"{image} {label}" for image, label in found.items()))
         for part, found in zip(source.parts, own, strict=True)
     )
     return replace(source, parts=parts, strict=True)
@@ -171,7 +173,7 @@ def _none_of(labels: Mapping[str, str], ids: Sequence[Sequence[str]], where: str
 
 def _text(where: str) -> str:
     try:
-        return read_bytes(where).decode("utf-8-sig")
+        return fetch_bytes(where).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=where) from error
     except OSError as error:
@@ -180,7 +182,7 @@ def _text(where: str) -> str:
         raise InputError("The file is not text.", where=where, got=str(error), allowed="UTF-8") from error
 
 
-def _table(where: str | os.PathLike[str]) -> tuple[list[Row], bool]:
+def _table(where: str | os.PathLike[str]) -> tuple[list[ListedImage], bool]:
     """Return the rows of a table, and whether it names images by id."""
     lines = io.StringIO(_text(os.fspath(where)), newline=None)
     suffix = PurePosixPath(without_query(os.fspath(where))).suffix.lower()
@@ -193,20 +195,20 @@ def _table(where: str | os.PathLike[str]) -> tuple[list[Row], bool]:
         raise InputError("The file is not CSV.", where=where, got=error) from error
 
 
-def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[Row], bool]:
+def _columns(rows: Iterator[list[str]], where: object) -> tuple[list[ListedImage], bool]:
     heads = [head.strip() for head in next(rows, [])]
-    name = _first(IDS, heads)
+    name = _first(_ID_COLUMNS, heads)
     if name is None:
         raise InputError(
             "No column names the images.",
             where=where,
             got=", ".join(heads) or "nothing",
-            allowed=", ".join(IDS),
+            allowed=", ".join(_ID_COLUMNS),
         )
-    return list(_rows(rows, heads, name, where)), heads[name].lower() == IDS[0]
+    return list(_rows(rows, heads, name, where)), heads[name].lower() == _ID_COLUMNS[0]
 
 
-def _line(line: str) -> Row:
+def _line(line: str) -> ListedImage:
     path, _, label = line.rpartition(" ") if " " in line else line.rpartition("\t")
     named = path.strip().lower().endswith(EXTENSIONS) and not line.lower().endswith(EXTENSIONS)
     return (_slashes(path.strip()), label) if named else (_slashes(line), None)
@@ -216,8 +218,8 @@ def _slashes(path: str) -> str:
     return path if is_remote(path) else path.replace("\\", "/")
 
 
-def _rows(rows: Iterable[list[str]], heads: list[str], name: int, where: object) -> Iterator[Row]:
-    label = _first(LABELS, heads)
+def _rows(rows: Iterable[list[str]], heads: list[str], name: int, where: object) -> Iterator[ListedImage]:
+    label = _first(_LABEL_COLUMNS, heads)
     for number, row in enumerate(rows, 2):
         if not row:
             continue
@@ -231,13 +233,13 @@ def _rows(rows: Iterable[list[str]], heads: list[str], name: int, where: object)
         yield _slashes(row[name].strip()), (row[label].strip() or None) if label is not None else None
 
 
-def _first(wanted: Sequence[str], heads: Sequence[str]) -> int | None:
+def _first(names: Sequence[str], heads: Sequence[str]) -> int | None:
     """Return where the first of some columns stands, in any case."""
     lower = [head.lower() for head in heads]
-    return next((lower.index(head) for head in wanted if head in lower), None)
+    return next((lower.index(head) for head in names if head in lower), None)
 
 
-class Labels:
+class LabelLookup:
     """Turns labels into classes: keys, names, and numbers where all labels are numbers.
 
     Parameters
@@ -252,7 +254,7 @@ class Labels:
     def __init__(self, classes: ClassList, strict: bool, where: object) -> None:
         self._classes, self._strict, self._where = classes, strict, where
         self._keys = {key: i for i, key in enumerate(classes.keys)}
-        self._known: dict[str | int, int | None] = {}
+        self._classes_of: dict[str | int, int | None] = {}
 
     def __call__(self, label: str | int | None) -> int | None:
         """Return the class of a label, or None.
@@ -264,15 +266,15 @@ class Labels:
         """
         if label is None:
             return None
-        if label not in self._known:
-            self._known[label] = self._found(label)
-        return self._known[label]
+        if label not in self._classes_of:
+            self._classes_of[label] = self._class_of(label)
+        return self._classes_of[label]
 
     def all(self, labels: Iterable[str | int | None]) -> list[int | None]:
         """Return the classes of labels."""
         return [self(label) for label in labels]
 
-    def _found(self, label: str | int) -> int | None:
+    def _class_of(self, label: str | int) -> int | None:
         if isinstance(label, str) and label in self._keys:
             return self._keys[label]
         number = _number(label)

@@ -13,16 +13,16 @@ import pyarrow as pa
 from pyarrow import parquet as pq
 
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import Item, Opener, Source, cut, names
+from manyhot.predict.sources.base import ImageReader, ImageSource, Item, part_names, part_ranges
 from manyhot.predict.sources.columns import (
-    Block,
     Columns,
-    Place,
+    RowBlock,
+    RowPosition,
     features_of,
     find_columns,
     has_paths,
     ids_and_labels,
-    rows,
+    row_images,
     source_of,
 )
 from manyhot.predict.sources.labels import with_labels
@@ -54,7 +54,7 @@ class ParquetRows:
     Attributes
     ----------
     name : str
-    place : Place
+    place : RowPosition
         Of the first row.
     columns : Columns
     group : int
@@ -66,7 +66,7 @@ class ParquetRows:
     """
 
     name: str
-    place: Place
+    place: RowPosition
     columns: Columns
     group: int
     start: int
@@ -78,7 +78,7 @@ class ParquetRows:
         """How many images there are."""
         return self.end - self.start
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         key = (self.place.file, self.group, self.columns)
         with _reading(self.place.file):
@@ -86,7 +86,7 @@ class ParquetRows:
             if cursor is None or cursor.at > self.start:
                 cursor = _Cursor(self.place.file, self.group, self.columns)
             cursor.skip(self.start - cursor.at)
-            yield from rows(cursor.take(self.n), self.columns, self.place)
+            yield from row_images(cursor.take(self.n), self.columns, self.place)
             _IDLE.clear()
             _IDLE[key] = cursor
 
@@ -130,7 +130,7 @@ _IDLE: dict[tuple[str, int, Columns], _Cursor] = {}
 
 def open_parquet(
     where: str, labels: Mapping[str, str] | None = None, files: Sequence[str] | None = None
-) -> Source:
+) -> ImageSource:
     """List the images in Parquet files, by columns of bytes, of ids and of labels.
 
     Parameters
@@ -157,18 +157,18 @@ def open_parquet(
     cuts = [piece for path in found for piece in _cuts(path, columns, version_of(path))]
     if not cuts:
         raise InputError("The table has no rows.", where=where)
-    parts = tuple(replace(part, name=name) for name, part in zip(names(len(cuts)), cuts, strict=True))
-    return with_labels(Source(where, parts, strict=bool(columns.label)), labels)
+    parts = tuple(replace(part, name=name) for name, part in zip(part_names(len(cuts)), cuts, strict=True))
+    return with_labels(ImageSource(where, parts, strict=bool(columns.label)), labels)
 
 
-def _blocks(path: str, columns: Columns) -> Iterator[Block]:
+def _blocks(path: str, columns: Columns) -> Iterator[RowBlock]:
     with _listing(path), _open(path) as file:
         for part in _cuts_of(file, path, columns, version_of(path)):
             if part.start == 0:
                 table = file.read_row_group(part.group, columns=columns.without_bytes(), use_threads=False)
-                ids, told = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
+                ids, labels = ids_and_labels(_with_rows(table, file, part.group), columns, part.place)
             own = slice(part.start, part.end)
-            yield Block(part.place, ids[own], told[own], functools.partial(_marked, part))
+            yield RowBlock(part.place, ids[own], labels[own], functools.partial(_marked, part))
 
 
 def _marked(part: ParquetRows, name: str, mark: str) -> ParquetRows:
@@ -191,8 +191,8 @@ def _cuts_of(file: pq.ParquetFile, path: str, columns: Columns, mark: str) -> It
     stem, first = PurePosixPath(without_query(path)).stem, 0
     for group in range(file.num_row_groups):
         count = file.metadata.row_group(group).num_rows
-        for _, start, end in cut(count):
-            yield ParquetRows("", Place(path, stem, first + start), columns, group, start, end, mark)
+        for _, start, end in part_ranges(count):
+            yield ParquetRows("", RowPosition(path, stem, first + start), columns, group, start, end, mark)
         first += count
 
 

@@ -62,7 +62,7 @@ def without_query(path: str) -> str:
     return re.split(r"[?#]", path, maxsplit=1)[0] if _scheme(path) in _HTTP else path
 
 
-def read_bytes(path: str, root: str = "") -> bytes:
+def fetch_bytes(path: str, root: str = "") -> bytes:
     """Return the bytes of a file.
 
     Parameters

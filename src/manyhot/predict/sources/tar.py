@@ -19,16 +19,16 @@ from typing import IO, Any, BinaryIO, Self, cast
 from manyhot.errors import InputError
 from manyhot.predict.sources.base import (
     EXTENSIONS,
+    ImageReader,
+    ImageSource,
     Item,
-    Opener,
-    Part,
-    Source,
+    SourcePart,
     check_ids,
-    cut,
-    digest,
-    given,
-    names,
-    refused,
+    failing_reader,
+    part_names,
+    part_ranges,
+    reader_of,
+    short_hash,
     too_large,
 )
 from manyhot.predict.sources.files import folder_label
@@ -86,7 +86,7 @@ class _Image:
     size: int
     data: bytes | None
     label: str | None
-    told: bool
+    labelled: bool
 
 
 @dataclass(frozen=True)
@@ -117,21 +117,21 @@ class TarSlice:
         """How many images there are."""
         return len(self.paths)
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         rows = zip(self.paths, self.labels, self.offsets, self.sizes, strict=True)
         for path, label, offset, size in rows:
             yield _item(self.archive, path, label), self._opener(offset, size)
 
-    def _opener(self, offset: int, size: int) -> Opener:
+    def _opener(self, offset: int, size: int) -> ImageReader:
         if reason := _unread(offset, size):
-            return refused(reason)
+            return failing_reader(reason)
         return functools.partial(_read_at, self.archive, offset, size)
 
     def key(self) -> str:
         """Return a text that differs where the images do."""
         rows = zip(self.paths, self.offsets, self.sizes, self.labels, strict=True)
-        return digest(f"{path} {offset} {size} {label}" for path, offset, size, label in rows)
+        return short_hash(f"{path} {offset} {size} {label}" for path, offset, size, label in rows)
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,15 @@ class TarStream:
         """Only reading tells."""
         return
 
-    def items(self) -> Iterator[tuple[Item, Opener]]:
+    def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with what reads it."""
         for image in _streamed(self.archive):
             reason = _unread(image.offset, image.size)
             data = image.data or b""
-            yield _item(self.archive, image.path, image.label), refused(reason) if reason else given(data)
+            yield (
+                _item(self.archive, image.path, image.label),
+                failing_reader(reason) if reason else reader_of(data),
+            )
 
     def key(self) -> str:
         """Return a text that differs where the archive does."""
@@ -170,7 +173,7 @@ class TarStream:
 
 def open_tars(
     where: str, labels: Mapping[str, str] | None = None, shards: Sequence[str] | None = None
-) -> Source:
+) -> ImageSource:
     """List the images of tar archives.
 
     Archives on this machine that are not compressed are indexed by their headers and read at random. Others
@@ -195,27 +198,28 @@ def open_tars(
     if all(path.lower().endswith(".tar") and not is_remote(path) for path in found):
         return _indexed(where, found, labels)
     parts = tuple(
-        TarStream(name, path, version_of(path)) for name, path in zip(names(len(found)), found, strict=True)
+        TarStream(name, path, version_of(path))
+        for name, path in zip(part_names(len(found)), found, strict=True)
     )
     first = next(_streamed(found[0]), None)
     if first is None:
         raise _no_images(found[0])
-    return with_labels(Source(where, parts, strict=first.told), labels)
+    return with_labels(ImageSource(where, parts, strict=first.labelled), labels)
 
 
-def _indexed(where: str, shards: Sequence[str], labels: Mapping[str, str] | None) -> Source:
+def _indexed(where: str, shards: Sequence[str], labels: Mapping[str, str] | None) -> ImageSource:
     images = [(path, list(_index(path))) for path in shards]
     if not any(found for _, found in images):
         raise _no_images(where)
     places = [(path, image.path) for path, found in images for image in found]
     check_ids([base_name(inner) for _, inner in places], where, lambda i: "/".join(places[i]))
-    slices = [(path, found[a:b]) for path, found in images for _, a, b in cut(len(found))]
-    parts: list[Part] = [
-        _slice(name, path, found) for name, (path, found) in zip(names(len(slices)), slices, strict=True)
+    slices = [(path, found[a:b]) for path, found in images for _, a, b in part_ranges(len(found))]
+    parts: list[SourcePart] = [
+        _slice(name, path, found) for name, (path, found) in zip(part_names(len(slices)), slices, strict=True)
     ]
-    told = any(image.told for _, found in images for image in found)
+    labelled = any(image.labelled for _, found in images for image in found)
     ids = [[base_name(image.path) for image in found] for _, found in slices]
-    return with_labels(Source(where, tuple(parts), strict=told), labels, ids)
+    return with_labels(ImageSource(where, tuple(parts), strict=labelled), labels, ids)
 
 
 def _slice(name: str, path: str, images: Sequence[_Image]) -> TarSlice:
@@ -361,7 +365,7 @@ def _sample(name: str) -> str:
 def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
     images = [m for m in members if m[0].name.lower().endswith(EXTENSIONS)]
     others = [m for m in members if m not in images]
-    if not images and _told(archive, others) is not None and others[0][0].name.endswith(".cls"):
+    if not images and _label_beside(archive, others) is not None and others[0][0].name.endswith(".cls"):
         raise InputError(
             "A label in the archive has no image beside it.",
             where=archive,
@@ -372,7 +376,7 @@ def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
     # Beside 7.jpg and 7.cls, 7.mask.png is another thing; without them photo.1.jpg is a name.
     plain = [m for m in images if m[0].name.rpartition("/")[2].count(".") == 1] if others else []
     for member, data in plain or images:
-        label = _told(archive, _beside(member.name, others))
+        label = _label_beside(archive, _beside(member.name, others))
         own = folder_label(member.name) or _class_of_archive(archive)
         yield _Image(
             member.name,
@@ -404,8 +408,8 @@ def _class_of_archive(archive: str) -> str | None:
     return found[1] if found else None
 
 
-def _told(archive: str, members: Iterable[_Member]) -> str | None:
-    """Return the first label that members of a sample tell."""
+def _label_beside(archive: str, members: Iterable[_Member]) -> str | None:
+    """Return the first label in the members of a sample."""
     for member, data in members:
         ending = member.name.lower().rpartition(".")[2]
         if data is not None and ending in ("cls", "json"):

@@ -22,8 +22,7 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.predict.find import find_model, is_published
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings
+from manyhot.predict.run import Notify, PredictSettings
 from manyhot.predict.sources import open_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.registry import register
@@ -117,7 +116,7 @@ def mitigate_files(
         network=find_model(model, given),
         objects=found,
         out=out,
-        settings=Settings(1, engine, embeddings=True),
+        settings=PredictSettings(1, engine, embeddings=True),
         call=call,
         notify=notify,
     )

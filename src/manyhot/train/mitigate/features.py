@@ -20,13 +20,12 @@ from manyhot.diagnose.pixels.removal import Cutting, Pasting, Removal, cuttings,
 from manyhot.diagnose.removing import Told
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
-from manyhot.predict.engines import Choice
+from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings, run
-from manyhot.predict.sources.altered import altered
-from manyhot.predict.sources.base import Source
+from manyhot.predict.run import Notify, PredictSettings, run
+from manyhot.predict.sources.altered import alter_images
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import Objects, predictions_file_name
 from manyhot.train.mitigate.treatment import MitigationLabels, Pair
 
@@ -41,15 +40,15 @@ Features = npt.NDArray[np.float16]
 class FeatureExtractor:
     """The backbone's features of images, as they are and altered; an engine is chosen once."""
 
-    source: Source
+    source: ImageSource
     network: Network
     objects: Objects
     out: Path
-    settings: Settings
+    settings: PredictSettings
     call: str
     notify: Notify | None
     skipped: list[str] = field(default_factory=list)
-    choice: Choice | None = None
+    choice: EngineChoice | None = None
 
     @cached_property
     def progress(self) -> Told:
@@ -61,7 +60,7 @@ class FeatureExtractor:
         if self.progress.total is not None:
             self.progress.total += images
 
-    def __call__(self, name: str, source: Source | None = None) -> tuple[pa.Array, Features]:
+    def __call__(self, name: str, source: ImageSource | None = None) -> tuple[pa.Array, Features]:
         """Return ids and features."""
         folder = self.out / "predictions" / name
         try:
@@ -158,7 +157,7 @@ class ImageFeatures:
         return f"{class_id}-{file_slug(self.labels.classes.keys[class_id])}"
 
     def _run(self, name: str, alteration: Any) -> Altered:
-        ids, features = self.predict(name, altered(self.predict.source, alteration))
+        ids, features = self.predict(name, alter_images(self.predict.source, alteration))
         return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
 
     def removed(self, class_id: int, inside: npt.NDArray[np.bool_]) -> Altered:

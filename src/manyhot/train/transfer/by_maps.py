@@ -19,8 +19,8 @@ from manyhot.formats import read_masks
 from manyhot.predict.decode import decode
 from manyhot.predict.network import Network
 from manyhot.predict.scoring import read_image
-from manyhot.predict.sources import Opener
-from manyhot.predict.sources.base import Source
+from manyhot.predict.sources import ImageReader
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import predictions_file_name
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
@@ -59,14 +59,14 @@ class _Images:
     """The images of a run, in the order of their ids."""
 
     names: Sequence[str]
-    openers: Sequence[Opener]
+    openers: Sequence[ImageReader]
     shapes: Sequence[tuple[int, int]]
     held: npt.NDArray[np.bool_]
 
     @classmethod
     def read(cls, request: TransferRequest, image_ids: Sequence[str]) -> _Images:
         """Read the images that have objects or masks, and their sizes."""
-        found: dict[str, tuple[Opener, tuple[int, int]]] = {}
+        found: dict[str, tuple[ImageReader, tuple[int, int]]] = {}
         skipped: dict[str, str] = {}
         for name, opener in _listed(labelled_images(request, image_ids)):
             pixels = _pixels(opener)
@@ -84,13 +84,13 @@ class _Images:
         return _pixels(self.openers[row])
 
 
-def _listed(source: Source) -> Iterator[tuple[str, Opener]]:
+def _listed(source: ImageSource) -> Iterator[tuple[str, ImageReader]]:
     for part in source.parts:
         for item, opener in part.items():
             yield item.image_id, opener
 
 
-def _pixels(opener: Opener) -> Any:
+def _pixels(opener: ImageReader) -> Any:
     """Return an image, or why there is none."""
     data = read_image(opener)
     return decode(data) if isinstance(data, bytes) else data

@@ -18,9 +18,9 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.predict.find import find_backbone
 from manyhot.predict.network import Network
-from manyhot.predict.predict import Notify
-from manyhot.predict.sources.altered import chosen
-from manyhot.predict.sources.base import Source
+from manyhot.predict.run import Notify
+from manyhot.predict.sources.altered import select_images
+from manyhot.predict.sources.base import ImageSource
 from manyhot.tables import Labels, Objects, write_labels
 from manyhot.tables.sets import States, original_labels, states_of_labels
 from manyhot.train.mitigate.treatment import states_and_labels
@@ -37,7 +37,7 @@ class TransferRequest:
 
     Attributes
     ----------
-    source : Source
+    source : ImageSource
     models : Mapping of str to str
         By name, the backbone as ``manyhot predict --model`` takes it; empty where the name is it.
     out : Path
@@ -53,7 +53,7 @@ class TransferRequest:
     notes : list of Note
     """
 
-    source: Source
+    source: ImageSource
     models: Mapping[str, str]
     out: Path
     method: str
@@ -209,7 +209,7 @@ def _check_inputs(method: str, labels: Any, objects: Any, masks: Any, classes: C
         raise InputError(f"The method {method} needs labels.", do="give them with --labels")
 
 
-def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Source:
+def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> ImageSource:
     """Return a source of those images that have labels, objects or masks, by their ids.
 
     Raises
@@ -234,4 +234,4 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Sourc
     ):
         if n:
             request.note(kind, n, f"{n:,} {text}")
-    return chosen(request.source, both)
+    return select_images(request.source, both)

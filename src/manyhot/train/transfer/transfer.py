@@ -20,10 +20,9 @@ from manyhot.formats import read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.predict import Notify
-from manyhot.predict.run import Settings, run
+from manyhot.predict.run import Notify, PredictSettings, run
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.altered import chosen
+from manyhot.predict.sources.altered import select_images
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States
 from manyhot.train.splits import held_out_of
@@ -97,7 +96,7 @@ def transfer_files(
         A table with ``image_id`` and ``split``; images whose split is ``test`` are judged, all others are
         fitted on.
     held_out : float
-        Without it: the share of images that is judged, chosen by the seed.
+        Without it: the share of images that is judged, select_images by the seed.
     settings : Mapping, optional
         Of the method; see `manyhot.train.transfer.methods`. Of ``fine-tune`` those of a recipe.
     train_backbone : bool
@@ -193,7 +192,14 @@ def _features(request: TransferRequest, network: Network, image_ids: pa.Array) -
     """Return ids and features of the images of the source that have labels or objects."""
     folder = request.out / "features"
     source = labelled_images(request, image_ids.to_pylist())
-    run(source, network, folder, Settings(1, request.engine, embeddings=True), request.call, request.notify)
+    run(
+        source,
+        network,
+        folder,
+        PredictSettings(1, request.engine, embeddings=True),
+        request.call,
+        request.notify,
+    )
     file = Path(predictions_file_name(network.name))
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as skipped:
         request.note_skipped({row["image_id"]: row["reason"] for row in csv.DictReader(skipped)})
@@ -336,10 +342,10 @@ def _scores(
     """Return the scores of the images judged, in the order of their ids."""
     where = folder / "predictions"
     run(
-        chosen(request.source, held),
+        select_images(request.source, held),
         network,
         where,
-        Settings(None, request.engine),
+        PredictSettings(None, request.engine),
         request.call,
         request.notify,
     )

@@ -28,7 +28,7 @@ from manyhot.files import refused, sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_predictions
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
-from manyhot.reassess.app.store.progress import count_votes, count_votes_at
+from manyhot.reassess.app.vote_count import count_votes, count_votes_at
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.align import check_range
 

@@ -103,9 +103,9 @@ def _photo(rng: np.random.Generator) -> bytes:
 def warm(folder: Path, images: int) -> None:
     """Make the files that the server would make at the first look."""
     from manyhot.reassess.annotate import CACHE, open_annotation
-    from manyhot.reassess.app.pictures import TILES, Pictures
+    from manyhot.reassess.app.picture_cache import TILES, PictureCache
 
-    pictures = Pictures(folder / CACHE)
+    pictures = PictureCache(folder / CACHE)
     photos = sorted((folder.parent / "photos").iterdir())
     for photo in photos[:images]:
         pictures.read(str(photo), "large")

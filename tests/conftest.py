@@ -47,7 +47,7 @@ LONGEST = (
     "predict/sources/test_remote.py",
     "reassess/app/routes/test_rating_page_access.py",
     "reassess/app/routes/test_owner_page.py",
-    "reassess/app/store/test_votes.py",
+    "reassess/app/store/test_submissions.py",
     "reassess/app/store/test_pages_changes.py",
     "reassess/app/test_app_security_text.py",
     "evaluate/test_benchmark_errors.py",

@@ -78,7 +78,7 @@ def test_open_is_one_command(campaign, served):
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]
-    assert app.state.context.outside.alone
+    assert app.state.context.callbacks.alone
     with_one = Store("sqlite:///camp/annotation.sqlite")
     assert with_one.settings().raters == 1
     with_one.close()
@@ -151,7 +151,7 @@ def test_a_name_that_is_taken(campaign):
     assert str(result.exception) == (
         "The name is taken.\n"
         "  got:     'boss'\n"
-        "  allowed: a name that is no owner's\n"
+        "  allowed: a name that does not belong to an owner\n"
         "  do:      choose another name"
     )
 

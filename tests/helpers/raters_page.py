@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from manyhot.classes import ClassList
-from manyhot.reassess.app import Asked, Example, Settings, Store, create_app
+from manyhot.reassess.app import CampaignSettings, Example, ImageQuestions, Store, create_app
 from manyhot.reassess.app.store import Vote
 
 HOSTILE = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
@@ -92,14 +92,14 @@ def make(folder, *, pages=6, classes=(0, 1, 2), examples=2, **settings):
     folder.mkdir(exist_ok=True)
     for n in range(pages):
         path = _picture(folder / f"{n}.jpg", str(n), (320, 240))
-        asked.append(Asked(path.name, str(path), 0, tuple(classes)))
+        asked.append(ImageQuestions(path.name, str(path), 0, tuple(classes)))
     shown = [
         Example(c, f"e{c}-{k}.jpg", str(_picture(folder / f"e{c}-{k}.jpg", f"{c}:{k}", (96, 96))))
         for c in range(len(NAMES))
         for k in range(examples)
     ]
     store = Store(f"sqlite:///{folder / 'votes.sqlite'}")
-    store.fill(asked, shown, Settings(**{"raters": 1, "golden_every": 0} | settings), "source")
+    store.fill(asked, shown, CampaignSettings(**{"raters": 1, "golden_every": 0} | settings), "source")
     return Campaign(folder, store)
 
 

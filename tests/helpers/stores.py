@@ -6,7 +6,7 @@ import itertools
 import re
 
 from manyhot.classes import ClassList
-from manyhot.reassess.app.store import Asked, Settings, Store, Vote
+from manyhot.reassess.app.store import CampaignSettings, ImageQuestions, Store, Vote
 
 _keys = itertools.count()
 
@@ -21,9 +21,9 @@ def key():
 def filled(url, *, pages=3, classes=3, golden=0, **settings):
     """Return a store of pages 1, 2, … with classes 0, 1, …; the first classes of golden pages are there."""
     store = Store(url)
-    asked = [Asked(f"{n}.jpg", f"/images/{n}.jpg", 0, tuple(range(classes))) for n in range(pages)]
+    asked = [ImageQuestions(f"{n}.jpg", f"/images/{n}.jpg", 0, tuple(range(classes))) for n in range(pages)]
     asked += [
-        Asked(
+        ImageQuestions(
             f"golden{n}.jpg",
             f"/images/golden{n}.jpg",
             0,
@@ -32,7 +32,7 @@ def filled(url, *, pages=3, classes=3, golden=0, **settings):
         )
         for n in range(golden)
     ]
-    store.fill(asked, [], Settings(**{"raters": 1, "golden_every": 0} | settings), "source")
+    store.fill(asked, [], CampaignSettings(**{"raters": 1, "golden_every": 0} | settings), "source")
     return store
 
 
@@ -53,12 +53,15 @@ def answer(store, who, visit, classes=None, value=NO):
 
 def answers_by_question(store):
     """Return the raters who answered each question of round 0: image and class to names, one a rater."""
-    taken = store.votes()
+    votes = store.votes()
     found = {}
-    for row in taken.first:
-        question = int(taken.question[row])
-        where = (taken.asked.names[int(taken.asked.image[question])], int(taken.asked.class_id[question]))
-        found.setdefault(where, []).append(taken.names[int(taken.votes[2, row])])
+    for row in votes.first:
+        question = int(votes.question[row])
+        where = (
+            votes.questions.names[int(votes.questions.image[question])],
+            int(votes.questions.class_id[question]),
+        )
+        found.setdefault(where, []).append(votes.names[int(votes.votes[2, row])])
     return found
 
 

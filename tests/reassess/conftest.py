@@ -11,7 +11,7 @@ import argon2
 import pytest
 import sqlalchemy as sa
 
-from manyhot.reassess.app.store import database, raters
+from manyhot.reassess.app.store import accounts, database
 from scripts import load
 from skipping import missing
 
@@ -23,8 +23,8 @@ _numbers = itertools.count()
 def real_hasher():
     """Hash passwords at no cost: on purpose it takes 0.1 s and 64 MB. Yields what the app has."""
     with pytest.MonkeyPatch.context() as patch:
-        real = raters._HASHER
-        patch.setattr(raters, "_HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        real = accounts._HASHER
+        patch.setattr(accounts, "_HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         yield real
 
 
@@ -91,4 +91,4 @@ def pass_time(monkeypatch):
 @pytest.fixture(autouse=True)
 def _counted(monkeypatch):
     """Let pages wait until votes are counted, however busy the machine is."""
-    monkeypatch.setattr("manyhot.reassess.app.background_value.WAIT", 30.0)
+    monkeypatch.setattr("manyhot.reassess.app.cached_value.WAIT", 30.0)

@@ -11,8 +11,8 @@ from manyhot.errors import InputError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate_files
 from manyhot.reassess.annotate import export_votes, open_annotation
-from manyhot.reassess.app import Settings
-from manyhot.reassess.app.store import Remark, Vote
+from manyhot.reassess.app import CampaignSettings
+from manyhot.reassess.app.store import NewRemark, Vote
 from manyhot.reassess.campaign import campaign_status, init_campaign
 from manyhot.reassess.propose import propose_files
 
@@ -58,16 +58,16 @@ def answer_all(store, name, yes):
 
 
 def test_from_the_campaign_to_labels_with_a_decision(campaign):
-    with open_annotation(campaign, settings=Settings(raters=2)) as annotation:
+    with open_annotation(campaign, settings=CampaignSettings(raters=2)) as annotation:
         store = annotation.store
         assert answer_all(store, "ann", yes=0) == answer_all(store, "bob", yes=0) == 12
         visit = store.last_done(next(r for r in store.raters() if r.name == "bob"))
         bob = next(r for r in store.raters() if r.name == "bob")
-        store.store(bob, [Vote("bob-again", visit.key, 1, 2), Remark("bob-says", visit.key, "blurred", 2)])
-        numbers = annotation.app.state.context.numbers(30)
+        store.store(bob, [Vote("bob-again", visit.key, 1, 2), NewRemark("bob-says", visit.key, "blurred", 2)])
+        numbers = annotation.app.state.context.status.peek(30)
         assert numbers.measures["pairwise"]["n"] == 12
         assert numbers.measures["pairwise"]["value"] == pytest.approx(11 / 12)
-        (page, _), *others = numbers.counted.disputes
+        (page, _), *others = numbers.counts.disputes
         assert not others
         owner = store.invited(store.invite("owner", role="owner"))
         decision = store.refine(owner, [page])
@@ -95,7 +95,7 @@ def test_from_the_campaign_to_labels_with_a_decision(campaign):
 
 def test_each_vote_is_later_than_the_one_that_it_replaces(campaign):
     """Two tabs and slow lines: what was stored last counts, also where clocks say nothing."""
-    with open_annotation(campaign, settings=Settings(raters=1)) as annotation:
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
         store = annotation.store
         ann = store.invited(store.invite("ann"))
         visit = store.queue(ann).visits[0]
@@ -110,7 +110,7 @@ def test_each_vote_is_later_than_the_one_that_it_replaces(campaign):
 
 def test_status_knows_what_is_not_exported(campaign):
     assert campaign_status(campaign).command == f"manyhot annotate {campaign}"
-    with open_annotation(campaign, settings=Settings(raters=1)) as annotation:
+    with open_annotation(campaign, settings=CampaignSettings(raters=1)) as annotation:
         assert campaign_status(campaign).command == f"manyhot annotate {campaign}"
         answer_all(annotation.store, "ann", yes=0)
         status = campaign_status(campaign)  # while the app runs

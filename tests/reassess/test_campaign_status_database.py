@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from manyhot import cli, tables
 from manyhot.errors import OutputError
 from manyhot.reassess.annotate import open_annotation
-from manyhot.reassess.app import Settings
+from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.campaign import campaign_status, init_campaign
 from stores import YES, answer
 
@@ -56,7 +56,7 @@ def test_what_is_not_exported_from_the_database_of_the_environment(campaign, url
     monkeypatch.setenv("MANYHOT_DATABASE", url)
     empty = json.loads(run("status", campaign, "--json"))
     assert (empty["notes"], empty["command"]) == ([], f"manyhot annotate {campaign}")
-    with open_annotation(campaign, database=url, settings=Settings(raters=1)) as annotation:
+    with open_annotation(campaign, database=url, settings=CampaignSettings(raters=1)) as annotation:
         ann = annotation.store.invited(annotation.store.invite("ann"))
         answer(annotation.store, ann, annotation.store.queue(ann).visits[0], value=YES)
         told = json.loads(run("status", campaign, "--json"))  # while the app runs
@@ -86,7 +86,7 @@ def test_a_database_that_is_not_there(campaign):
     with pytest.raises(OutputError) as error:
         campaign_status(campaign, database="postgresql://ann:secret@127.0.0.1:1/none")
     assert str(error.value) == (
-        "The database cannot be used just now.\n"
+        "The database is not available.\n"
         "  where:   postgresql://ann:***@127.0.0.1:1/none\n"
         "  got:     network error: [Errno 111] Connection refused\n"
         "  do:      check that there is room on the disk and that the server runs"

@@ -80,11 +80,11 @@ def annotate(
     Options that are given hold for a campaign that runs already, too; all others are on the owner's page.
     """
     from manyhot.reassess.annotate import open_annotation, serve
-    from manyhot.reassess.app import Reach, Settings
+    from manyhot.reassess.app import CampaignSettings, Reach
 
     given = {"raters": raters, "per_page": per_page, "qualify": qualify}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    settings = Settings(**({"raters": 1 if open_ else 5} | changes))
+    settings = CampaignSettings(**({"raters": 1 if open_ else 5} | changes))
     reach = Reach.of(host, address, [*(allow_host or ()), *_own_names(host)], proxy or ())
     with open_annotation(
         campaign,

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-    from manyhot.reassess.app.network import Reach
-    from manyhot.reassess.app.store import Asked, Example, Settings, Store
+    from manyhot.reassess.app.access import Reach
+    from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 
 
 ANSWERS = ("no", "maybe", "yes")
@@ -83,7 +83,7 @@ def open_annotation(
     database: str | None = None,
     examples: PathLike | None = None,
     images: PathLike | None = None,
-    settings: Settings | None = None,
+    settings: CampaignSettings | None = None,
     alone: bool = False,
     reach: Reach | None = None,
 ) -> Iterator[Annotation]:
@@ -100,7 +100,7 @@ def open_annotation(
         Of a campaign whose database is new.
     images : path-like, optional
         The folder or tar archive where the images lie now, if they were moved; noted in the database.
-    settings : Settings, optional
+    settings : CampaignSettings, optional
         Of a campaign whose database is new.
     alone : bool
         One person at a laptop: who opens an owner's link needs no password.
@@ -121,7 +121,7 @@ def open_annotation(
     try:
         too_late = False
         if not store.is_filled():
-            _fill(web, store, campaign, classes, examples, settings or web.Settings())
+            _fill(web, store, campaign, classes, examples, settings or web.CampaignSettings())
         elif examples is not None:
             too_late = _differ(store, _examples(web, read_images(examples, classes=classes)))
         if images is not None:
@@ -134,7 +134,7 @@ def open_annotation(
                 classes,
                 campaign.folder / CACHE,
                 title=campaign.folder.resolve().name,
-                outside=web.Outside(
+                callbacks=web.AppCallbacks(
                     judge=partial(agreement, resamples=_RESAMPLES),
                     export=lambda folder: _write(store, campaign, folder),
                     alone=alone,
@@ -164,7 +164,7 @@ def export_votes(folder: PathLike, *, database: str | None = None, call: str = "
 
 def _write(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:
     """Write votes, and remarks where there are any, into a folder."""
-    from manyhot.reassess.app.store.votes import all_remarks, all_votes
+    from manyhot.reassess.app.store.submissions import all_remarks, all_votes
 
     votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
     about = {
@@ -218,7 +218,7 @@ def _fill(
     campaign: Campaign,
     classes: ClassList,
     examples: PathLike | None,
-    settings: Settings,
+    settings: CampaignSettings,
 ) -> None:
     proposals = campaign.path("proposals")
     if not proposals.is_file():
@@ -266,7 +266,7 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
         )
 
 
-def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[Asked]:
+def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> Iterator[ImageQuestions]:
     proposals = tables.read(campaign.path("proposals"), "proposals")
     asked: dict[str, list[int]] = {}
     for image_id, class_id in zip(
@@ -284,7 +284,7 @@ def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> 
                 do=f"propose again: manyhot propose {campaign.folder}",
             )
         uri, label = known[image_id]
-        yield web.Asked(image_id, uri, label, tuple(class_ids), golden.get(image_id, {}))
+        yield web.ImageQuestions(image_id, uri, label, tuple(class_ids), golden.get(image_id, {}))
 
 
 def _places(images: Images) -> dict[str, tuple[str, int | None]]:
@@ -425,14 +425,14 @@ def configured(app: FastAPI) -> uvicorn.Config:
     """Return how the app is served."""
     import uvicorn
 
-    from manyhot.reassess.app.network import Connection
+    from manyhot.reassess.app.access import LimitedConnection
 
     # No log of requests: their addresses hold invitations.
     # Connections outlive the look at a page; 5 s, which is usual, would break them in between.
     # What proxies say is for the app to believe or not.
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=LimitedConnection,
         ws="none",
         log_level="warning",
         access_log=False,

@@ -113,7 +113,7 @@ def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None =
         The folder or database cannot be written.
     """
     web_extra()
-    from manyhot.reassess.app.store.backup import restore
+    from manyhot.reassess.app.store.backup import restore_database
 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -129,7 +129,7 @@ def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None =
         ready = made / "campaign"
         address = database or f"sqlite:///{made / 'database' / DATABASE}"
         move = (lambda: _appear(ready, folder)) if database else (lambda: None)
-        restore(address, made / "database", about.revision, about.counts, move)
+        restore_database(address, made / "database", about.revision, about.counts, move)
         if database is None:
             (made / "database" / DATABASE).replace(ready / DATABASE)
             _appear(ready, folder)

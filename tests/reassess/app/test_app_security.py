@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manyhot.reassess.app import Outside, create_app
+from manyhot.reassess.app import AppCallbacks, create_app
 from raters_page import CLASSES, make
 
 bounded = settings(
@@ -30,7 +30,11 @@ def campaign(tmp_path_factory):
 @pytest.fixture(scope="module")
 def app(campaign):
     return create_app(
-        campaign.store, CLASSES, campaign.folder / "cache", title="A campaign", outside=Outside(alone=True)
+        campaign.store,
+        CLASSES,
+        campaign.folder / "cache",
+        title="A campaign",
+        callbacks=AppCallbacks(alone=True),
     )
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from manyhot.classes import ClassList
 from manyhot.cli.options import call, without_passwords
 from manyhot.errors import InputError
-from manyhot.reassess.app import Asked, Example, Outside, Settings, Store, create_app
-from manyhot.reassess.app.pictures import Pictures, read_bytes
+from manyhot.reassess.app import AppCallbacks, CampaignSettings, Example, ImageQuestions, Store, create_app
+from manyhot.reassess.app.picture_cache import PictureCache, read_picture
 
 SCRIPT = "\"'><script>hit()</script><img src=x onerror=hit()>{{7*7}}</textarea></title>"
 INJECTIONS = ("'; DROP TABLE votes; --", '" OR 1=1 --', "%' OR '1'='1", "\\'; SELECT pg_sleep(9); --", "$$;")
@@ -43,9 +43,9 @@ def store(url, tmp_path):
     path = tmp_path / f"{SCRIPT.replace('/', '_')[:60]}.png"
     Image.new("RGB", (8, 8)).save(path)
     store = Store(url)
-    asked = [Asked(f"{SCRIPT}/../../{n}.jpg", str(path), 0, (0, 1)) for n in range(3)]
+    asked = [ImageQuestions(f"{SCRIPT}/../../{n}.jpg", str(path), 0, (0, 1)) for n in range(3)]
     examples = [Example(c, f"{SCRIPT}{c}", str(path)) for c in (0, 0, 1)]
-    store.fill(asked, examples, Settings(raters=2, golden_every=0, show_label=True), "source")
+    store.fill(asked, examples, CampaignSettings(raters=2, golden_every=0, show_label=True), "source")
     yield store
     store.close()
 
@@ -54,7 +54,7 @@ def store(url, tmp_path):
 def app(store, tmp_path):
     names = [SCRIPT, f"{SCRIPT} two"]
     classes = ClassList("x", [SCRIPT, "b"], names, [(SCRIPT,), ()], [SCRIPT, ""], [()] * 2)
-    return create_app(store, classes, tmp_path / "cache", title=SCRIPT, outside=Outside(alone=True))
+    return create_app(store, classes, tmp_path / "cache", title=SCRIPT, callbacks=AppCallbacks(alone=True))
 
 
 class Person:
@@ -83,7 +83,7 @@ def test_whatever_is_written_is_kept_as_text_and_runs_nowhere(store, app):
                 for n, text in enumerate(TEXTS)
             ]
             assert rater.api("answers", {"items": remarks + votes})["refused"] == {}
-    kept = {remark.text for remark in store.heard()} | {r.text for r in store.heard(before=20)}
+    kept = {remark.text for remark in store.remarks()} | {r.text for r in store.remarks(before=20)}
     assert kept == {text[:2000].replace("\0", "\ufffd") for text in TEXTS}
     boss = Person(app, store, "boss", role="owner").client
     pages = [
@@ -144,7 +144,7 @@ HALF = '{"items":[{"key":"key-of-half","page":"PAGE","text":"cut \\ud83d"}]}'
 def test_json_that_is_no_answer(tmp_path, body, status):
     store = Store(f"sqlite:///{tmp_path}/a.sqlite")
     try:
-        store.fill([Asked("a", "a", 0, (0,))], [], Settings(), "source")
+        store.fill([ImageQuestions("a", "a", 0, (0,))], [], CampaignSettings(), "source")
         empty = [()]
         app = create_app(store, ClassList("x", ["a"], ["a"], empty, [""], empty), tmp_path, title="x")
         ann = Person(app, store, "ann")
@@ -152,7 +152,7 @@ def test_json_that_is_no_answer(tmp_path, body, status):
         sent = {"content-type": "application/json", "x-csrf": ann.csrf}
         answer = ann.client.post("/api/answers", content=body.replace("PAGE", page), headers=sent)
         assert answer.status_code == status
-        assert [r.text for r in store.heard()] == (["cut \ufffd"] if body == HALF else [])
+        assert [r.text for r in store.remarks()] == (["cut \ufffd"] if body == HALF else [])
     finally:
         store.close()
 
@@ -198,14 +198,14 @@ def test_settings_that_are_no_numbers(store, app):
 def test_there_is_nothing_beside_what_there_is(tmp_path, address):
     store = Store(f"sqlite:///{tmp_path}/annotation.sqlite")
     try:
-        store.fill([Asked("a", "/etc/passwd", 0, (0,))], [], Settings(), "source")
+        store.fill([ImageQuestions("a", "/etc/passwd", 0, (0,))], [], CampaignSettings(), "source")
         empty = [()]
         app = create_app(
             store,
             ClassList("x", ["a"], ["a"], empty, [""], empty),
             tmp_path,
             title="x",
-            outside=Outside(alone=True),
+            callbacks=AppCallbacks(alone=True),
         )
         client = Person(app, store, "boss", role="owner").client
         found = client.get(address.replace("ID", store.campaign_id()))
@@ -234,7 +234,7 @@ def test_there_is_nothing_beside_what_there_is(tmp_path, address):
 )
 def test_addresses_that_do_more_than_reading_are_refused(uri):
     with pytest.raises(InputError) as raised:
-        read_bytes(uri)
+        read_picture(uri)
     assert raised.value.what in ("Images are not read from such addresses.", "The image is not there.")
 
 
@@ -242,9 +242,9 @@ def test_what_only_the_owner_of_the_files_may_read(tmp_path):
     before = os.umask(0o022)
     try:
         store = Store(f"sqlite:///{tmp_path}/a.sqlite")
-        store.fill([Asked("a", "a", 0, (0,))], [], Settings(), "source")
+        store.fill([ImageQuestions("a", "a", 0, (0,))], [], CampaignSettings(), "source")
         Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-        Pictures(tmp_path / "cache").read(str(tmp_path / "a.png"), "small")
+        PictureCache(tmp_path / "cache").read(str(tmp_path / "a.png"), "small")
         made = [*tmp_path.glob("a.sqlite*"), *(tmp_path / "cache").rglob("*.jpg")]
         assert len(made) >= 3
         assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
@@ -255,8 +255,8 @@ def test_what_only_the_owner_of_the_files_may_read(tmp_path):
 
 def test_the_number_of_an_image_tells_nothing_of_its_label(tmp_path):
     store = Store(f"sqlite:///{tmp_path}/a.sqlite")
-    asked = [Asked(f"{n:03}.jpg", "a", n // 10, (0,)) for n in range(200)]  # sorted by class
-    store.fill(asked, [], Settings(), "source")
+    asked = [ImageQuestions(f"{n:03}.jpg", "a", n // 10, (0,)) for n in range(200)]  # sorted by class
+    store.fill(asked, [], CampaignSettings(), "source")
     labels = store.read_all(
         lambda c: c.exec_driver_sql("SELECT label FROM images ORDER BY id").scalars().all()
     )
@@ -277,7 +277,7 @@ def test_passwords_of_databases_are_told_nowhere(tmp_path, monkeypatch):
     with pytest.raises(InputError) as raised:
         Store("postgresql://me:s3cr3t@host:port/name")
     assert str(raised.value) == (
-        "This is no address of a database.\n  got:     postgresql://me:***@host:port/name\n"
+        "This is not a valid address of a database.\n  got:     postgresql://me:***@host:port/name\n"
         "  allowed: sqlite:///PATH or postgresql://HOST/NAME"
     )
     assert raised.value.__suppress_context__
@@ -314,10 +314,10 @@ def test_what_is_downloaded_is_no_page(store, tmp_path):
         return [folder / "votes.parquet"]
 
     empty = [()]
-    outside = Outside(export=write, alone=True)
+    callbacks = AppCallbacks(export=write, alone=True)
     known = ClassList("x", ["a", "b"], ["a", "b"], empty * 2, [""] * 2, empty * 2)
     client = Person(
-        create_app(store, known, tmp_path, title="x", outside=outside), store, "me", role="owner"
+        create_app(store, known, tmp_path, title="x", callbacks=callbacks), store, "me", role="owner"
     ).client
     got = client.get("/owner/export/votes.parquet")
     assert got.headers["content-disposition"] == 'attachment; filename="votes.parquet"'

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from manyhot.errors import InputError
 from manyhot.reassess.app import Reach, create_app
-from manyhot.reassess.app.network import GUESSES, LOGINS, STRANGERS, Buckets, Limits
+from manyhot.reassess.app.access import GUESS_RATE, LOGIN_RATE, STRANGER_RATE, Buckets, Limits
 from raters_page import CLASSES, make
 
 HTTPS = "https://rate.example.org"
@@ -64,7 +64,7 @@ def test_foreign_names_are_not(app, host):
     assert answer.status_code == 421
     assert (
         answer.text
-        == "Misdirected Request. The app does not go by this name; --allow-host NAME makes it one of its own."
+        == "Misdirected Request. The app is not served under this host name; allow it with --allow-host NAME."
     )
 
 
@@ -86,8 +86,8 @@ def test_an_address_that_is_none(address):
     with pytest.raises(InputError) as raised:
         Reach.of("127.0.0.1", address)
     assert str(raised.value) == (
-        f"This is no address of an app.\n  got:     {address}\n"
-        "  allowed: https://NAME or http://NAME, with :PORT where it has one"
+        f"This is not a valid address of the app.\n  got:     {address}\n"
+        "  allowed: https://NAME or http://NAME, with :PORT if it has one"
     )
 
 
@@ -95,8 +95,8 @@ def test_a_proxy_that_is_none():
     with pytest.raises(InputError) as raised:
         Reach.of("127.0.0.1", None, (), ["nginx"])
     assert str(raised.value) == (
-        "This is no address of a proxy.\n  got:     nginx\n"
-        "  allowed: an IP address, or a network as 10.0.0.0/8"
+        "This is not a valid address of a proxy.\n  got:     nginx\n"
+        "  allowed: an IP address, or a network such as 10.0.0.0/8"
     )
 
 
@@ -191,7 +191,7 @@ def test_an_error_of_ours_says_nothing(app, campaign, monkeypatch):
     client = local(app, raise_server_exceptions=False)
     answer = client.get("/join/some-token", headers={"accept": "text/html"})
     assert answer.status_code == 500
-    assert "Something went wrong here. Try again." in answer.text
+    assert "Something went wrong on the server. Please try again." in answer.text
     assert "secret" not in answer.text
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
@@ -219,8 +219,8 @@ def test_long_addresses_and_large_bodies(app):
 def test_passwords_are_tried_so_often(app):
     client = local(app)
     wrong = {"name": "boss", "password": "wrong horse"}
-    statuses = [client.post("/owner/login", data=wrong).status_code for _ in range(int(LOGINS[1]) + 1)]
-    assert statuses == [403] * int(LOGINS[1]) + [429]
+    statuses = [client.post("/owner/login", data=wrong).status_code for _ in range(int(LOGIN_RATE[1]) + 1)]
+    assert statuses == [403] * int(LOGIN_RATE[1]) + [429]
     refused = client.post("/owner/login", data={"name": "boss", "password": "correct horse"})
     assert (refused.status_code, 1 <= int(refused.headers["retry-after"]) <= 11) == (429, True)
 
@@ -229,7 +229,7 @@ def test_guesses_at_one_name_count_wherever_they_come_from():
     from fastapi import HTTPException
 
     limits = Limits()
-    for n in range(int(GUESSES[1])):
+    for n in range(int(GUESS_RATE[1])):
         limits.try_password(f"10.0.0.{n}", "boss")
     with pytest.raises(HTTPException) as raised:
         limits.try_password("10.0.1.1", "boss")
@@ -269,7 +269,7 @@ def test_a_bucket():
 
 
 def test_strangers_are_limited_and_raters_beside_them_are_not(app, campaign):
-    rate, full = STRANGERS
+    rate, full = STRANGER_RATE
     app.state.context.limits.strangers = Buckets((rate / 1000, full))  # machines of tests are slow
     ann, stranger = local(app), local(app, cookies={"x": "y"})
     ann.post(f"/join/{campaign.store.invite('ann')}")
@@ -286,9 +286,9 @@ def test_strangers_are_limited_and_raters_beside_them_are_not(app, campaign):
 def test_a_fast_rater_meets_no_limit():
     """A page a second for an hour: 8 answers, a look at the queue, 65 images."""
     now = [0.0]
-    from manyhot.reassess.app.network import IMAGES, SESSION
+    from manyhot.reassess.app.access import IMAGE_RATE, SESSION_RATE
 
-    requests, images = (Buckets(limit, clock=lambda: now[0]) for limit in (SESSION, IMAGES))
+    requests, images = (Buckets(limit, clock=lambda: now[0]) for limit in (SESSION_RATE, IMAGE_RATE))
     for second in range(3600):
         now[0] = float(second)
         assert not any(requests.take("ann") for _ in range(9))
@@ -306,10 +306,10 @@ def wire(campaign):
     import uvicorn
 
     from manyhot.reassess.annotate import _listen, configured
-    from manyhot.reassess.app import network
+    from manyhot.reassess.app import access
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(network, "HEAD_SECONDS", 0.5)
+    patch.setattr(access, "HEAD_SECONDS", 0.5)
     patch.setattr("manyhot.reassess.app.guard.BODY_SECONDS", 0.5)
     app = served(campaign, Reach.of("127.0.0.1"))
     with _listen("127.0.0.1", 0) as listening:

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 from manyhot.extras import lazily
 
 if TYPE_CHECKING:
+    from manyhot.reassess.app.access import Reach
     from manyhot.reassess.app.app import create_app
-    from manyhot.reassess.app.network import Reach
-    from manyhot.reassess.app.progress import Outside
-    from manyhot.reassess.app.store import Asked, Example, Settings, Store
+    from manyhot.reassess.app.progress import AppCallbacks
+    from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 
 _HOME = {
-    "Asked": "manyhot.reassess.app.store",
+    "ImageQuestions": "manyhot.reassess.app.store",
     "Example": "manyhot.reassess.app.store",
-    "Outside": "manyhot.reassess.app.progress",
-    "Reach": "manyhot.reassess.app.network",
-    "Settings": "manyhot.reassess.app.store",
+    "AppCallbacks": "manyhot.reassess.app.progress",
+    "Reach": "manyhot.reassess.app.access",
+    "CampaignSettings": "manyhot.reassess.app.store",
     "Store": "manyhot.reassess.app.store",
     "create_app": "manyhot.reassess.app.app",
 }
 
 
-__all__ = ["Asked", "Example", "Outside", "Reach", "Settings", "Store", "create_app"]
+__all__ = ["AppCallbacks", "CampaignSettings", "Example", "ImageQuestions", "Reach", "Store", "create_app"]
 
 
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -1,7 +1,4 @@
-"""The app: routes, and what holds for every answer.
-
-Whether the app can work, for what watches over it.
-"""
+"""The app: its routes, its errors, and a health check."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from starlette.exceptions import HTTPException
 from manyhot._version import __version__
 from manyhot.classes import ClassList
 from manyhot.errors import OutputError
-from manyhot.reassess.app.context import Context, Known
+from manyhot.reassess.app.access import Reach
+from manyhot.reassess.app.context import Context, ContextDep
 from manyhot.reassess.app.guard import Guard, headers
-from manyhot.reassess.app.network import Reach
-from manyhot.reassess.app.pictures import Pictures
-from manyhot.reassess.app.progress import Outside
+from manyhot.reassess.app.picture_cache import PictureCache
+from manyhot.reassess.app.progress import AppCallbacks
 from manyhot.reassess.app.routes import owner, rating, refining, sessions
-from manyhot.reassess.app.routes.images import Images
+from manyhot.reassess.app.routes.image_server import ImageServer
 from manyhot.reassess.app.store import Store
 
 
@@ -32,7 +29,7 @@ def create_app(
     cache: Path,
     *,
     title: str,
-    outside: Outside | None = None,
+    callbacks: AppCallbacks | None = None,
     reach: Reach | None = None,
 ) -> FastAPI:
     """Return the app of a campaign.
@@ -46,20 +43,20 @@ def create_app(
         Folder for images that were made smaller.
     title : str
         Of the campaign.
-    outside : Outside, optional
+    callbacks : AppCallbacks, optional
         What the app cannot do by itself.
     reach : Reach, optional
         By which names and through which proxies it is reached; by default by any name and without proxies.
     """
     app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.context = known = Context(
-        store, classes, Pictures(cache), title, outside or Outside(), reach or Reach()
+    app.state.context = context = Context(
+        store, classes, PictureCache(cache), title, callbacks or AppCallbacks(), reach or Reach()
     )
     for routes in (sessions.router, rating.router, owner.router, refining.router, router):
         app.include_router(routes)
-    app.mount("/static", known.static, name="static")
-    app.add_middleware(Images, known=known)
-    app.add_middleware(Guard, known=known)
+    app.mount("/static", context.static, name="static")
+    app.add_middleware(ImageServer, context=context)
+    app.add_middleware(Guard, context=context)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(OutputError, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -70,14 +67,14 @@ def create_app(
 def _invalid(request: Request, error: Exception) -> Response:
     """Say what is wrong, and nothing of what was sent: it may be a password, or no text at all."""
     assert isinstance(error, RequestValidationError)
-    found = [
+    errors = [
         {"loc": [_plain(part) for part in one["loc"]], "msg": _plain(one["msg"]), "type": one["type"]}
         for one in error.errors()[:20]
     ]
     if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": found}, 422)
+        return JSONResponse({"detail": errors}, 422)
     return _refused(
-        request, HTTPException(422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in found))
+        request, HTTPException(422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in errors))
     )
 
 
@@ -86,8 +83,8 @@ def _plain(part: object) -> str | int:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    """Say that something went wrong; what it was is for the terminal of who runs the app."""
-    response = _refused(request, HTTPException(500, "Something went wrong here. Try again."))
+    """Say that something went wrong; details are for the terminal only."""
+    response = _refused(request, HTTPException(500, "Something went wrong on the server. Please try again."))
     response.headers.update(headers())
     return response
 
@@ -96,24 +93,27 @@ def _unavailable(request: Request, error: Exception) -> Response:
     """Say that the database cannot be used just now; pages keep what they sent and send it again."""
     assert isinstance(error, OutputError)
     logging.getLogger("uvicorn.error").error("%s", error)
-    why = "The server cannot store anything just now. Your answers wait in the browser."
+    why = "The server cannot store anything right now. Your answers are saved in this browser."
     return _refused(request, HTTPException(503, why, {"Retry-After": "2"}))
 
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known: Context = request.app.state.context
+    context: Context = request.app.state.context
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    told = {"title": known.title, "message": error.detail}
-    return known.templates.TemplateResponse(request, "refused.html", told, error.status_code, error.headers)
+    message = "There is no such page." if error.detail == "Not Found" else error.detail
+    values = {"title": context.title, "message": message}
+    return context.templates.TemplateResponse(
+        request, "refused.html", values, error.status_code, error.headers
+    )
 
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/health")
-def health(known: Known) -> PlainTextResponse:
+def health(context: ContextDep) -> PlainTextResponse:
     """Answer while the database can be read."""
-    known.store.is_filled()
+    context.store.is_filled()
     return PlainTextResponse("fine")

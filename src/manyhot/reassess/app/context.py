@@ -1,9 +1,4 @@
-"""What every route needs, and who asks.
-
-Finding a class by words.
-
-Scripts and styles: read once, at addresses that change with them: browsers keep them for good.
-"""
+"""What every route needs: the parts of the app, who sends a request, and the search for classes."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import difflib
 import hashlib
 import hmac
 import math
-import mimetypes
+import os
 import re
 import unicodedata
 from bisect import bisect_left
@@ -23,57 +18,49 @@ from typing import Annotated
 from fastapi import Depends, Form, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.templating import Jinja2Templates
-from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from manyhot.classes import ClassList
-from manyhot.reassess.app.background_value import Briefly, Meanwhile, Settled
-from manyhot.reassess.app.network import Limits, Reach
-from manyhot.reassess.app.pictures import Pictures
-from manyhot.reassess.app.progress import Numbers, Outside
+from manyhot.reassess.app.access import Limits, Reach
+from manyhot.reassess.app.cached_value import CachedValue
+from manyhot.reassess.app.picture_cache import PictureCache
+from manyhot.reassess.app.progress import AppCallbacks, CampaignStatus
 from manyhot.reassess.app.store import Rater, Store
 
-NO_SESSION = "Open your invitation link to go on."
+_HERE = Path(__file__).parent
 
 
-FOLDER = Path(__file__).parent / "static"
+NO_SESSION = "Open your invitation link to continue."
 
 
-class StaticFiles:
-    """The files of a folder, at ``/static/VERSION/NAME``.
+_CACHE_FOR_GOOD = "public, max-age=31536000, immutable"
+
+
+class VersionedFiles(StaticFiles):
+    """The files of a folder, at ``/static/VERSION/NAME``, which browsers keep for good.
 
     The version is that of all files together: modules import each other by relative addresses.
-
-    Parameters
-    ----------
-    folder : Path
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self._files = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        told = b"".join(name.encode() + b"\0" + data + b"\0" for name, data in self._files.items())
-        self.version = hashlib.sha256(told).hexdigest()[:16]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        await self._respond(scope)(scope, receive, send)
-
-    def _respond(self, scope: Scope) -> Response:
-        if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("Files can only be read.", 405)
-        version, _, name = (
-            str(scope["path"]).removeprefix(scope.get("root_path", "")).lstrip("/").partition("/")
+    def __init__(self, folder: Path) -> None:
+        super().__init__(directory=folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        content = b"".join(
+            b"%s\0%s\0" % (path.relative_to(folder).as_posix().encode(), path.read_bytes()) for path in files
         )
-        if name not in self._files:
-            return PlainTextResponse("There is no such file.", 404)
-        kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
+        self.version = hashlib.sha256(content).hexdigest()[:16]
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file; one of another version is not to be kept."""
+        version, _, name = path.partition(os.sep)
+        response = await super().get_response(name, scope)
         # A page that is older than the server asks for files as they were: it gets today's, but keeps none.
-        keep = _KEEP if version == self.version else "no-store"
-        return Response(self._files[name], media_type=kind, headers={"Cache-Control": keep})
+        response.headers["Cache-Control"] = _CACHE_FOR_GOOD if version == self.version else "no-store"
+        if name.endswith(".js"):  # on Windows a registry says what it is
+            response.headers["Content-Type"] = "text/javascript; charset=utf-8"
+        return response
 
 
 @dataclass
@@ -84,51 +71,49 @@ class Context:
     ----------
     store : Store
     classes : ClassList
-    pictures : Pictures
+    pictures : PictureCache
     title : str
         Of the campaign.
-    outside : Outside
+    callbacks : AppCallbacks
     reach : Reach
     limits : Limits
-    static : StaticFiles
-    settled : Settled
-        Pages that were decided on since the votes were counted.
-    search : Briefly of Search
+    static : VersionedFiles
+        Scripts and styles.
+    search : CachedValue of Search
         Finds classes by words.
-    left, pages : Briefly of int
+    left, pages : CachedValue of int
         How many looks at pages are still wanted, and how many pages a rater can be asked about.
-    show_label : Briefly of bool
+    show_label : CachedValue of bool
         Whether raters see the original label.
-    numbers : Meanwhile of Numbers
+    status : CachedValue of CampaignStatus
         How far the campaign is, and how good its answers are.
     """
 
     store: Store
     classes: ClassList
-    pictures: Pictures
+    pictures: PictureCache
     title: str
-    outside: Outside = field(default_factory=Outside)
+    callbacks: AppCallbacks = field(default_factory=AppCallbacks)
     reach: Reach = field(default_factory=Reach)
     limits: Limits = field(default_factory=Limits)
-    static: StaticFiles = field(default_factory=StaticFiles)
-    settled: Settled = field(default_factory=Settled)
-    search: Briefly[Search] = field(init=False)
-    left: Briefly[int] = field(init=False)
-    pages: Briefly[int] = field(init=False)
-    show_label: Briefly[bool] = field(init=False)
-    numbers: Meanwhile[Numbers] = field(init=False)
+    static: VersionedFiles = field(default_factory=lambda: VersionedFiles(_HERE / "static"))
+    search: CachedValue[Search] = field(init=False)
+    left: CachedValue[int] = field(init=False)
+    pages: CachedValue[int] = field(init=False)
+    show_label: CachedValue[bool] = field(init=False)
+    status: CachedValue[CampaignStatus] = field(init=False)
 
     def __post_init__(self) -> None:
         # Here, and not when first asked for: from Python 3.12 on threads that ask at once would make several.
-        self.search = Briefly(lambda: Search(self.classes), math.inf)
-        self.left, self.pages = Briefly(self.store.count_free), Briefly(self.store.count_pages, 60)
-        self.show_label = Briefly(lambda: self.store.settings().show_label)
-        self.numbers = Meanwhile(lambda: Numbers.of(self.store, self.classes, self.outside))
+        self.search = CachedValue(lambda: Search(self.classes), math.inf)
+        self.left, self.pages = CachedValue(self.store.count_free), CachedValue(self.store.count_pages, 60)
+        self.show_label = CachedValue(lambda: self.store.settings().show_label)
+        self.status = CachedValue(lambda: CampaignStatus.of(self.store, self.classes, self.callbacks), 2)
 
     @cached_property
     def templates(self) -> Jinja2Templates:
         """The pages; in them, ``static`` is where scripts and styles are."""
-        templates = Jinja2Templates(Path(__file__).parent / "templates")
+        templates = Jinja2Templates(_HERE / "templates")
         templates.env.globals["static"] = f"/static/{self.static.version}"
         return templates
 
@@ -146,17 +131,17 @@ class Context:
         ) + f"manyhot-{self.campaign_id}"
 
     def is_https(self, request: Request) -> bool:
-        """Return whether who asks speaks HTTPS, with the app or with a proxy before it."""
+        """Return whether the client speaks HTTPS, with the app or with a proxy before it."""
         peer = request.client.host if request.client else ""
         return self.reach.is_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""))
 
     def address(self, request: Request) -> str:
-        """Return where people reach the app: as it was told, or else as a request that was let in says."""
+        """Return where people reach the app: as configured, or else as an admitted request says."""
         scheme = "https" if self.is_https(request) else "http"
         return self.reach.address or f"{scheme}://{request.headers['host']}"
 
     def client(self, request: Request) -> str:
-        """Return the address of who asks, which limits are for."""
+        """Return the address of the client, which limits are for."""
         peer = request.client.host if request.client else ""
         return self.reach.client(peer, request.headers.get("x-forwarded-for", ""))
 
@@ -173,45 +158,49 @@ class Context:
         return f"/examples/{self.campaign_id}/{class_id}/strip"
 
 
-async def context(request: Request) -> Context:
+async def get_context(request: Request) -> Context:
     """Return what the app is made of."""
-    found: Context = request.app.state.context
-    return found
+    context: Context = request.app.state.context
+    return context
 
 
-Known = Annotated[Context, Depends(context)]
+ContextDep = Annotated[Context, Depends(get_context)]
 
 
-async def maybe_rater(request: Request, known: Known) -> Rater | None:
-    """Return who asks, None where nobody is logged in."""
-    token = request.cookies.get(known.cookie)
+async def session_rater(request: Request, context: ContextDep) -> Rater | None:
+    """Return whose session a request belongs to; None where it has no session."""
+    token = request.cookies.get(context.cookie)
     if not token:
         return None
-    found = known.store.remembered(token) or await run_in_threadpool(known.store.of_session, token)
-    if found is not None:
-        known.limits.know(token)
-    return found
+    rater = context.store.remembered(token) or await run_in_threadpool(context.store.of_session, token)
+    if rater is not None:
+        context.limits.know(token)
+    return rater
 
 
-async def rater(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
-    """Return who asks; answer 401 where nobody is logged in."""
-    if found is None:
+SessionRater = Annotated[Rater | None, Depends(session_rater)]
+
+
+async def current_rater(rater: SessionRater) -> Rater:
+    """Return who sends a request; answer 401 where nobody is logged in."""
+    if rater is None:
         raise HTTPException(401, NO_SESSION)
-    return found
+    return rater
 
 
-async def owner(found: Annotated[Rater, Depends(rater)]) -> Rater:
-    """Return the owner who asks; answer 403 to anybody else."""
-    if not found.is_owner:
-        raise HTTPException(403, "Only the owner of the campaign may see this.")
-    return found
+CurrentRater = Annotated[Rater, Depends(current_rater)]
 
 
-async def visiting_owner(found: Annotated[Rater | None, Depends(maybe_rater)]) -> Rater:
-    """Return the owner who opens a page; lead who is not logged in to where owners log in."""
-    if found is None:
+async def visiting_owner(rater: SessionRater) -> Rater:
+    """Return the owner who opens a page; others are led to the log-in page, raters get 403."""
+    if rater is None:
         raise HTTPException(303, "Log in.", {"Location": "/owner/login"})
-    return await owner(found)
+    if not rater.is_owner:
+        raise HTTPException(403, "Only the owner of the campaign can see this page.")
+    return rater
+
+
+VisitingOwner = Annotated[Rater, Depends(visiting_owner)]
 
 
 def csrf_token(session: str) -> str:
@@ -219,31 +208,22 @@ def csrf_token(session: str) -> str:
     return hmac.new(session.encode(), b"manyhot csrf", hashlib.sha256).hexdigest()
 
 
-async def check_csrf(request: Request, known: Known) -> None:
+async def check_csrf(request: Request, context: ContextDep) -> None:
     """Refuse a change that another site sent in the rater's name."""
-    _check_csrf(request, known, request.headers.get("x-csrf", ""))
+    _check_csrf(request, context, request.headers.get("x-csrf", ""))
 
 
-async def check_form(request: Request, known: Known, csrf: Annotated[str, Form()] = "") -> None:
-    """As `check_csrf`, of a form."""
-    _check_csrf(request, known, csrf)
+async def check_form(request: Request, context: ContextDep, csrf: Annotated[str, Form()] = "") -> None:
+    """As `check_csrf`, for a form."""
+    _check_csrf(request, context, csrf)
 
 
-def _check_csrf(request: Request, known: Context, sent: str) -> None:
-    session = request.cookies.get(known.cookie, "")
+def _check_csrf(request: Request, context: Context, token: str) -> None:
+    session = request.cookies.get(context.cookie, "")
     if not session:
         raise HTTPException(401, NO_SESSION)
-    if not hmac.compare_digest(sent.encode(), csrf_token(session).encode()):
+    if not hmac.compare_digest(token.encode(), csrf_token(session).encode()):
         raise HTTPException(403, "The request did not come from a page of this app; reload the page.")
-
-
-AnyRater = Annotated[Rater, Depends(rater)]
-
-
-Owner = Annotated[Rater, Depends(owner)]
-
-
-VisitingOwner = Annotated[Rater, Depends(visiting_owner)]
 
 
 _WORD = re.compile(r"\w+")
@@ -280,21 +260,21 @@ class Search:
 
     def __call__(self, text: str) -> list[int]:
         """Return the classes that all words of a text are found in, the best first."""
-        words = _words(text)
+        words = _split(text)
         scores = self._all([self._begun(word) for word in words])
         if not scores:
             scores = self._all([self._begun(word) or self._near(word) for word in words])
         return sorted(scores, key=lambda c: (-scores[c], len(self._names[c]), c))
 
     def _add(self, class_id: int, text: str, weight: int) -> None:
-        for word in _words(text):
+        for word in _split(text):
             self._classes.setdefault(word, {})[class_id] = weight  # a name comes last: it counts most
 
-    def _all(self, found: list[dict[int, int]]) -> dict[int, int]:
+    def _all(self, scores: list[dict[int, int]]) -> dict[int, int]:
         """Return the classes that each word is found in, with their scores together."""
-        if not found:
+        if not scores:
             return {}
-        return {c: sum(one[c] for one in found) for c in found[0] if all(c in one for one in found)}
+        return {c: sum(one[c] for one in scores) for c in scores[0] if all(c in one for one in scores)}
 
     def _begun(self, word: str) -> dict[int, int]:
         """Return the classes with words that begin like one, with their scores."""
@@ -318,7 +298,7 @@ class Search:
         return scores
 
 
-def _words(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKD", text.casefold())
     return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
 
@@ -326,6 +306,3 @@ def _words(text: str) -> list[str]:
 def _singulars(word: str) -> set[str]:
     endings = (("ies", "y"), ("es", ""), ("s", ""))
     return {word.removesuffix(a) + b for a, b in endings if word.endswith(a) and len(word) > len(a) + 2}
-
-
-_KEEP = "public, max-age=31536000, immutable"

@@ -1,4 +1,4 @@
-"""What holds for every request and answer."""
+"""Limits and headers of every request and response."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from manyhot.reassess.app.access import SEARCH_COST
 from manyhot.reassess.app.context import Context
-from manyhot.reassess.app.network import SEARCH
 
 MAX_BODY = 256 << 10
 """Bytes of a request: 200 answers and remarks are under 100 kB."""
@@ -55,23 +55,23 @@ class RefusedError(HTTPException):
     """A request goes no further."""
 
     def __init__(self, status: int, why: str, wait: float = 0.0) -> None:
-        told = {"Retry-After": str(int(wait) + 1)} if wait else {}
+        headers = {"Retry-After": str(int(wait) + 1)} if wait else {}
         if status in (408, 413):
-            told["Connection"] = "close"  # what still comes is not read
-        super().__init__(status, why, told)
+            headers["Connection"] = "close"  # what still comes is not read
+        super().__init__(status, why, headers)
 
 
 class Guard:
-    """Refuses what is too large, too slow, too often or from elsewhere, and tells browsers what not to do.
+    """Refuses what is too large, too slow, too often or from another site, and sets security headers.
 
     Parameters
     ----------
     app : ASGI app
-    known : Context
+    context : Context
     """
 
-    def __init__(self, app: ASGIApp, known: Context) -> None:
-        self._app, self._known = app, known
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app, self._context = app, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -106,14 +106,14 @@ class Guard:
         for name, value in scope["headers"]:
             key = name.decode("latin-1").lower()
             if key == "host" and key in sent:
-                raise RefusedError(400, "The request is for two hosts.")
+                raise RefusedError(400, "The request names two hosts.")
             joined = "; " if key == "cookie" else ", "
             sent[key] = (
                 f"{sent[key]}{joined}{value.decode('latin-1')}" if key in sent else value.decode("latin-1")
             )
-        if not self._known.reach.admits(sent.get("host", "").lower()):
+        if not self._context.reach.admits(sent.get("host", "").lower()):
             raise RefusedError(
-                421, "The app does not go by this name; --allow-host NAME makes it one of its own."
+                421, "The app is not served under this host name; allow it with --allow-host NAME."
             )
         return sent
 
@@ -122,19 +122,19 @@ class Guard:
         if scope["method"] in _SAFE:
             return
         site, origin = sent.get("sec-fetch-site"), sent.get("origin")
-        own = origin is None or self._known.reach.is_own(origin.lower(), sent.get("host", "").lower())
+        own = origin is None or self._context.reach.is_own(origin.lower(), sent.get("host", "").lower())
         if site not in (None, "same-origin", "none") or not own:
             raise RefusedError(403, "The request did not come from a page of this app.")
 
     async def _counted(self, scope: Scope, sent: Mapping[str, str], receive: Receive, send: Send) -> None:
         """Let a request through where its session, or else its address, has not made too many."""
-        limits, path = self._known.limits, scope["path"]
+        limits, path = self._context.limits, scope["path"]
         if path.startswith("/static/") or path == "/health":
             await self._app(scope, receive, send)
             return
-        session = cookie_parser(sent.get("cookie", "")).get(self._known.cookie, "")
+        session = cookie_parser(sent.get("cookie", "")).get(self._context.cookie, "")
         if not limits.knows(session):
-            client = self._known.reach.client(
+            client = self._context.reach.client(
                 (scope.get("client") or ("",))[0], sent.get("x-forwarded-for", "")
             )
             _wait(limits.strangers.wait(client))
@@ -148,7 +148,7 @@ class Guard:
             _wait(limits.images.take(session))
             await self._app(scope, receive, send)
             return
-        _wait(limits.sessions.take(session, SEARCH if path == "/api/classes" else 1.0))
+        _wait(limits.sessions.take(session, SEARCH_COST if path == "/api/classes" else 1.0))
         if not limits.begin(session):
             _wait(1.0)
         try:
@@ -161,8 +161,8 @@ class _Body:
     """A body that comes in time and is not too large."""
 
     def __init__(self, sent: Mapping[str, str], receive: Receive) -> None:
-        told = sent.get("content-length", "0")
-        if told.isascii() and told.isdigit() and int(told[:20]) > MAX_BODY:
+        length = sent.get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY:
             raise RefusedError(413, "The request is too large.")
         self._receive, self._came, self._more = receive, 0, True
         self._until: float | None = None
@@ -194,7 +194,7 @@ async def _refuse(scope: Scope, send: Send, error: RefusedError) -> None:
     status, why = error.status_code, error.detail
     body = json.dumps({"detail": why}) if is_api else f"{HTTPStatus(status).phrase}. {why}"
     kind = b"application/json" if is_api else b"text/plain; charset=utf-8"
-    told = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    told += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    await send({"type": "http.response.start", "status": status, "headers": told})
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body.encode()})

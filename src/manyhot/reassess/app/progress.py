@@ -1,4 +1,4 @@
-"""How far a campaign is and how good its answers are, in numbers and in words."""
+"""How far a campaign is, how good its answers are, and how to say so."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.reassess.app.store import Store
-from manyhot.reassess.app.store.progress import Counted, Progress
+from manyhot.reassess.app.store.progress import CampaignProgress, VoteCounts
 from manyhot.tables import Golden, Votes
 
 
-class Judged(Protocol):
+class JudgedVotes(Protocol):
     """The tables ``agreement`` and ``raters`` of some votes."""
 
     @property
@@ -29,8 +29,8 @@ class Judged(Protocol):
 
 
 @dataclass(frozen=True)
-class Outside:
-    """What the app cannot do by itself, and is given.
+class AppCallbacks:
+    """What the app cannot do by itself.
 
     Attributes
     ----------
@@ -42,38 +42,45 @@ class Outside:
         One person at a laptop: who opens the link is the owner, without a password.
     """
 
-    judge: Callable[[Votes, Golden | None], Judged] | None = None
+    judge: Callable[[Votes, Golden | None], JudgedVotes] | None = None
     export: Callable[[Path], list[Path]] | None = None
     alone: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
-    """A campaign in numbers.
+class CampaignStatus:
+    """How far a campaign is, and how good its answers are.
 
     Attributes
     ----------
-    counted : Counted
+    counts : VoteCounts
     measures : dict of str to dict
         The rows of the table ``agreement`` by measure.
     raters : dict of str to dict
         The rows of the table ``raters`` by rater.
+    decided_since : set of int
+        Pages that were decided on since the votes were counted.
     """
 
-    counted: Counted
+    counts: VoteCounts
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     raters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decided_since: set[int] = field(default_factory=set)
+
+    def pages_to_decide(self) -> list[int]:
+        """Return the pages on which raters differ and nobody has decided, in the order of asking."""
+        return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod
-    def of(cls, store: Store, classes: ClassList, outside: Outside) -> Numbers:
+    def of(cls, store: Store, classes: ClassList, callbacks: AppCallbacks) -> CampaignStatus:
         """Count the votes of a database, and judge them."""
-        settings, taken = store.settings(), store.votes()
-        counted = taken.count(settings.raters, settings.refine_from)
-        if outside.judge is None or not len(taken.first):
-            return cls(counted)
-        judged = outside.judge(*taken.to_votes(len(classes), classes.hash))
+        settings, votes = store.settings(), store.votes()
+        counts = votes.count(settings.raters, settings.refine_from)
+        if callbacks.judge is None or not len(votes.first):
+            return cls(counts)
+        judged = callbacks.judge(*votes.to_votes(len(classes), classes.hash))
         return cls(
-            counted,
+            counts,
             {row["measure"]: row for row in judged.agreement.to_pylist()},
             {row["rater_id"]: row for row in judged.raters.to_pylist()},
         )
@@ -94,33 +101,33 @@ def duration(seconds: float) -> str:
     return f"{round(minutes / 1440)} days"
 
 
-def time_left(progress: Progress) -> str:
+def time_left(progress: CampaignProgress) -> str:
     """Return in words how long it takes until all answers are there."""
     if not progress.missing:
-        return "nothing: each question has its answers"
+        return "none: every question has all its answers"
     seconds, n = progress.pace
     if n:
         left, span = duration(progress.missing / n * seconds), duration(seconds)
-        return f"about {left} at the pace of the last {span} ({number(n)} answers)"
-    return "unknown: no answer came in during the last 24 hours"
+        return f"about {left} at the pace of the last {span} ({format_number(n)} answers)"
+    return "unknown: no answers in the last 24 hours"
 
 
-def work_left(progress: Progress) -> str:
+def work_left(progress: CampaignProgress) -> str:
     """Return in words how much work of people is left; empty where nothing tells."""
     if not progress.missing or not progress.timed:
         return ""
     return (
         f"about {duration(progress.missing * progress.seconds)} of one person's time "
-        f"(median {progress.seconds:.1f} s an answer, n = {number(progress.timed)} pages)"
+        f"(median {progress.seconds:.1f} s per answer, n = {format_number(progress.timed)} pages)"
     )
 
 
-def number(value: int) -> str:
+def format_number(value: int) -> str:
     """Return a whole number with commas."""
     return f"{value:,}"
 
 
-def share(value: float | None) -> str:
+def format_share(value: float | None) -> str:
     """Return a share or a coefficient with two digits and a true minus; a dash where it is not known."""
     if value is None or math.isnan(value):
         return "–"

@@ -1,4 +1,4 @@
-"""A look at the app's database from outside: `manyhot status` is quick, and changes nothing."""
+"""How many votes a database of the app holds, without what the app needs and without changing it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from pathlib import Path
 
 
 def count_votes(path: Path) -> int | None:
-    """Return how many votes a SQLite file of the app holds; None where it is none.
-
-    What the app needs is not needed.
-    """
+    """Return how many votes a SQLite file of the app holds; None where it is no such file."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT COUNT(*) FROM votes").fetchone()[0])

@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from manyhot.reassess.app import Outside, Reach, create_app
-from manyhot.reassess.app.store import Remark
-from manyhot.reassess.app.store import raters as people
+from manyhot.reassess.app import AppCallbacks, Reach, create_app
+from manyhot.reassess.app.store import NewRemark, accounts
 from stores import NO, YES, answer, classes, filled, key, rater
 
 PASSWORD = "correct horse"
@@ -78,7 +77,7 @@ def test_the_link_of_an_owner_sets_a_password_once(store, client):
     assert "Choose a password" in asked.text
     for password, again, said in (
         ("short", "short", "The password is too short."),
-        (PASSWORD, "another one", "The two are not the same."),
+        (PASSWORD, "another one", "The two passwords do not match."),
         ("x" * 201, "x" * 201, "The password is too long."),
     ):
         refused = client.post(f"/join/{token}", data={"password": password, "again": again})
@@ -100,7 +99,7 @@ def test_log_in_and_out(store, owner):
 
 
 def test_the_database_keeps_no_password_and_no_token(store, client, tmp_path, real_hasher, monkeypatch):
-    monkeypatch.setattr(people, "_HASHER", real_hasher)
+    monkeypatch.setattr(accounts, "_HASHER", real_hasher)
     store.set_password(store.invite("owner", role="owner"), PASSWORD)
     store.invite("ann")
     for file in tmp_path.glob("db.sqlite*"):
@@ -108,7 +107,7 @@ def test_the_database_keeps_no_password_and_no_token(store, client, tmp_path, re
         assert PASSWORD.encode() not in data
     kept = store._database.read(lambda c: c.exec_driver_sql("SELECT password FROM raters").scalars().all())
     # What RFC 9106 advises; a name that is unknown takes as long.
-    assert [k[:30] for k in kept if k] == [people._NOBODY[:30]] == ["$argon2id$v=19$m=65536,t=3,p=4"]
+    assert [k[:30] for k in kept if k] == [accounts._NOBODY[:30]] == ["$argon2id$v=19$m=65536,t=3,p=4"]
     for password, status in ((PASSWORD + "!", 403), (PASSWORD, 200)):
         done = client.post("/owner/login", data={"name": "owner", "password": password})
         assert done.status_code == status
@@ -123,7 +122,7 @@ def test_a_new_password_ends_other_sessions(store, owner):
 
 
 def test_alone_there_is_no_password(store, tmp_path):
-    app = create_app(store, classes(), tmp_path / "cache", title="fish", outside=Outside(alone=True))
+    app = create_app(store, classes(), tmp_path / "cache", title="fish", callbacks=AppCallbacks(alone=True))
     with TestClient(app) as client:
         token = store.invite("me", role="owner")
         said = client.get(f"/join/{token}").text
@@ -178,9 +177,9 @@ def test_changes_need_the_owner_and_the_page(store, owner, address, fields):
 def test_numbers_of_a_new_campaign(owner):
     said = text_of(owner.get("/owner"))
     assert "0 of 4 pages" in said
-    assert "questions with all answers 0 of 12" in said
-    assert "unknown: no answer came in during the last 24 hours" in said
-    assert "Nobody has been invited yet." in said
+    assert "completed questions 0 of 12" in said
+    assert "unknown: no answers in the last 24 hours" in said
+    assert "No raters have been invited yet." in said
 
 
 def test_numbers_while_it_runs(store, owner):
@@ -190,15 +189,13 @@ def test_numbers_while_it_runs(store, owner):
             answer(store, who, visit, value=value)
     visit = store.last_done(ann)
     answer(store, ann, visit, [visit.shown[0]], NO)
-    owner.app.state.context.numbers.forget()
+    owner.app.state.context.status.invalidate()
     said = text_of(owner.get("/owner"))
     assert "2 of 4 pages" in said
-    assert "questions with all answers 6 of 12" in said
-    assert "answers 12 changed later 1" in said
+    assert "completed questions 6 of 12" in said
+    assert "answers 12 changed answers 1" in said
     assert "12 answers by 2 raters in the last hour." in said
-    assert (
-        "2 pages to decide Raters differ on 5 classes with 2 answers or more; 0 of them are decided." in said
-    )
+    assert "2 pages to decide Raters disagree on 5 classes with 2 answers or more; 0 decided." in said
     assert "about 1 min at the pace of the last 1 min (12 answers)" in said
 
 
@@ -238,7 +235,9 @@ def test_agreement_and_quality_are_what_is_judged(store, tmp_path):
         seen["votes"], seen["golden"] = votes, golden
         return Judged
 
-    app = create_app(store, classes(), tmp_path / "c", title="fish", outside=Outside(judge=judge, alone=True))
+    app = create_app(
+        store, classes(), tmp_path / "c", title="fish", callbacks=AppCallbacks(judge=judge, alone=True)
+    )
     ann = rater(store, "ann")
     store.change_settings(qualify=1)
     golden = store.queue(ann).visits[0]
@@ -274,9 +273,10 @@ def test_remarks_and_missing_classes(store, owner):
     for who in (bob, ann):
         one, two = store.queue(who).visits[:2]
         store.store(
-            who, [Remark(key(), one.key, missing_class_id=0), Remark(key(), one.key, "<script>x</script>")]
+            who,
+            [NewRemark(key(), one.key, missing_class_id=0), NewRemark(key(), one.key, "<script>x</script>")],
         )
-    store.store(ann, [Remark(key(), two.key, missing_class_id=2)])
+    store.store(ann, [NewRemark(key(), two.key, missing_class_id=2)])
     page = owner.get("/owner/remarks")
     assert "<script>x" not in page.text
     assert "&lt;script&gt;x&lt;/script&gt;" in page.text
@@ -292,7 +292,7 @@ def test_remarks_and_missing_classes(store, owner):
 
 
 def test_pause_close_reopen(store, owner):
-    for state, button in (("paused", "Go on"), ("closed", "Reopen"), ("running", "Pause")):
+    for state, button in (("paused", "Resume"), ("closed", "Reopen"), ("running", "Pause")):
         page = send(owner, "/owner/state", state=state)
         assert page.url.path == "/owner"
         assert store.settings().state == state
@@ -325,7 +325,9 @@ def test_invite_some_and_each_link_works_until_it_is_revoked(store, owner):
 
 def test_links_are_for_where_people_reach_it(store, tmp_path):
     reach = Reach.of("127.0.0.1", "https://rate.example.org/")
-    app = create_app(store, classes(), tmp_path / "c", title="fish", outside=Outside(alone=True), reach=reach)
+    app = create_app(
+        store, classes(), tmp_path / "c", title="fish", callbacks=AppCallbacks(alone=True), reach=reach
+    )
     with TestClient(app, "https://rate.example.org") as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
         page = send(client, "/owner/invite", names="ann")
@@ -336,11 +338,15 @@ def test_names_that_are_none_are_refused_by_name(store, owner):
     page = send(owner, "/owner/invite", names="owner\nann\n" + "x" * 81)
     assert page.status_code == 422
     assert re.search(
-        r"This is no name of a rater\. got: &#39;x+&#39;\. allowed: 1 to 80 characters", page.text
+        r"This is not a valid name of a rater\. Got: &#39;x+&#39;\. Allowed: 1 to 80 printable characters",
+        page.text,
     )
     assert [r.name for r in store.raters()] == ["ann", "owner"]
     page = send(owner, "/owner/invite", names="owner")
-    assert "The name is taken. got: &#39;owner&#39;. allowed: a name that is no owner&#39;s." in page.text
+    assert (
+        "The name is taken. Got: &#39;owner&#39;. Allowed: a name that does not belong to an owner."
+        in page.text
+    )
 
 
 def test_stop_let_go_on_and_limits(store, owner):
@@ -349,7 +355,7 @@ def test_stop_let_go_on_and_limits(store, owner):
     send(owner, address, act="stop")
     assert store.queue(ann).reason == "stopped"
     page = owner.get("/owner")
-    assert "Let go on" in page.text
+    assert "Reinstate" in page.text
     send(owner, address, act="go-on")
     assert store.queue(ann).visits
     send(owner, address, act="change", max_pages="1", refines="true")
@@ -375,7 +381,7 @@ def test_settings_are_kept_or_refused_whole(store, owner):
     assert store.count_free() == 12
     wrong = owner.post("/owner/settings", data=fields | {"least_informedness": "7"})
     assert wrong.status_code == 422
-    assert "is out of range. got: 7. allowed: -1 to 1." in wrong.text.replace("&#39;", "'")
+    assert "is out of range. Got: 7. Allowed: -1 to 1." in wrong.text.replace("&#39;", "'")
     assert store.settings() == found
 
 
@@ -385,7 +391,7 @@ def test_export(store, tmp_path):
         return [folder / "votes.parquet"]
 
     app = create_app(
-        store, classes(), tmp_path / "c", title="fish", outside=Outside(export=write, alone=True)
+        store, classes(), tmp_path / "c", title="fish", callbacks=AppCallbacks(export=write, alone=True)
     )
     with TestClient(app) as client:
         client.post(f"/join/{store.invite('me', role='owner')}")

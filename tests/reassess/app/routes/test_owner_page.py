@@ -60,7 +60,7 @@ def test_a_decision_by_keys_and_what_became_of_it(owner, campaign):
         owner.keyboard.press("Enter")
     assert owner.inner_text("header .muted") == "2 to decide"
     with owner.expect_navigation():
-        owner.click("text=Change the last one")
+        owner.click("text=Change your last decision")
     assert owner.locator("input[value=no]").is_checked()
     owner.keyboard.press("Shift+1")
     with owner.expect_navigation():
@@ -107,7 +107,7 @@ def test_enter_makes_the_rest_no_and_zero_is_none(chromium, tmp_path):
 def test_invite_pause_and_the_rater_sees_it(owner, campaign, chromium):
     look(owner, campaign, "/owner")
     owner.fill("textarea[name=names]", "cem")
-    owner.get_by_role("button", name="Make links", exact=True).click()
+    owner.get_by_role("button", name="Create links", exact=True).click()
     link = owner.inner_text(".links code")
     with visitors(chromium) as visit:
         guest = visit(link).page
@@ -119,12 +119,12 @@ def test_invite_pause_and_the_rater_sees_it(owner, campaign, chromium):
         assert "paused" in owner.inner_text(".state")
         guest.reload()
         guest.wait_for_selector("text=paused")
-        owner.get_by_role("button", name="Go on", exact=True).click()
+        owner.get_by_role("button", name="Resume", exact=True).click()
         guest.reload()
         guest.wait_for_selector("#classes li")
         look(owner, campaign, "/owner")
         owner.click("tr:has-text('cem') summary")
-        owner.click("tr:has-text('cem') >> text=Revoke the link")
+        owner.click("tr:has-text('cem') >> text=Revoke link")
         assert "revoked" in owner.inner_text("tr:has-text('cem') th")
 
 
@@ -132,11 +132,11 @@ def test_invite_pause_and_the_rater_sees_it(owner, campaign, chromium):
 def test_numbers_come_by_themselves(owner, campaign):
     campaign.store.change_settings(raters=4)
     look(owner, campaign, "/owner")
-    before = owner.inner_text("#numbers")
+    before = owner.inner_text("#status")
     answer_all(campaign.store, "dan", {0})
     owner.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     owner.wait_for_function(
-        "before => document.getElementById('numbers').innerText !== before", arg=before, timeout=15000
+        "before => document.getElementById('status').innerText !== before", arg=before, timeout=15000
     )
 
 
@@ -169,6 +169,6 @@ def test_without_scripts_everything_works(campaign, chromium):
     page.get_by_role("button", name="Decide", exact=True).click()
     page.get_by_role("link", name="Campaign").click()
     page.get_by_role("button", name="Pause", exact=True).click()
-    page.get_by_role("button", name="Go on", exact=True).click()
+    page.get_by_role("button", name="Resume", exact=True).click()
     assert "running" in page.inner_text(".state")
     context.close()

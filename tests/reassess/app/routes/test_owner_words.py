@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from manyhot.errors import OutputError
 from manyhot.reassess.agreement import agreement
-from manyhot.reassess.app import Outside, create_app
+from manyhot.reassess.app import AppCallbacks, create_app
 from manyhot.reassess.app.progress import duration, time_left
 from stores import YES, answer, classes, filled, rater
 
@@ -21,13 +21,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def look(store, tmp_path):
-    outside = Outside(judge=partial(agreement, resamples=10), alone=True)
-    app = create_app(store, classes(), tmp_path / "cache", title="fish", outside=outside)
+    callbacks = AppCallbacks(judge=partial(agreement, resamples=10), alone=True)
+    app = create_app(store, classes(), tmp_path / "cache", title="fish", callbacks=callbacks)
     with TestClient(app) as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
 
         def look():
-            app.state.context.numbers.forget()
+            app.state.context.status.invalidate()
             return client.get("/owner").text
 
         yield look
@@ -40,8 +40,8 @@ def test_agreement_needs_two_raters_and_the_page_says_so(store, look):
         answer(store, who, store.queue(who).visits[0], value=YES)
         page = look()
         assert said in page
-        assert ("Two raters of a question are needed to say." in page) == (name == "ann")
-        assert ("pairs of answers alike" in page) == (name == "bob")
+        assert ("Agreement needs two raters per question." in page) == (name == "ann")
+        assert ("agreeing answer pairs" in page) == (name == "bob")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_export_that_fails_leaves_nothing_behind(store, tmp_path, monkeypatch
         raise OutputError("The disk is full.")
 
     app = create_app(
-        store, classes(), tmp_path / "cache", title="fish", outside=Outside(export=export, alone=True)
+        store, classes(), tmp_path / "cache", title="fish", callbacks=AppCallbacks(export=export, alone=True)
     )
     with TestClient(app) as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
@@ -84,7 +84,7 @@ def test_an_export_that_fails_leaves_nothing_behind(store, tmp_path, monkeypatch
         (50, "about 50 min at the pace of the last 50 min (6 answers)"),
         (59, "about 59 min at the pace of the last 59 min (6 answers)"),
         (600, "about 10 h at the pace of the last 10 h (6 answers)"),
-        (2000, "unknown: no answer came in during the last 24 hours"),
+        (2000, "unknown: no answers in the last 24 hours"),
     ],
 )
 def test_pace_is_that_of_the_time_since_answering_began(url, pass_time, minutes, said):

@@ -174,7 +174,7 @@ def test_a_class_is_missing_and_a_comment(campaign, visit):
     ann.page.get_by_text("Noted: crane is missing.").first.wait_for()
     ann.press("/")
     ann.page.keyboard.type("cat")
-    ann.page.get_by_role("option", name="tabby cat").get_by_text("is asked about: number").wait_for()
+    ann.page.get_by_role("option", name="tabby cat").get_by_text("already on this page: number").wait_for()
     ann.page.keyboard.press("Escape")
     ann.press("a")
     ann.page.keyboard.type("zeppelin")

@@ -102,7 +102,7 @@ def test_undoing_a_first_answer_says_what_becomes_of_it(campaign, visit):
     assert ann.page.inner_text("#say") == "Undone."
     ann.press("u")
     assert ann.answers()[0] == ""
-    assert ann.page.inner_text("#say") == "Undone. What you leave open is no."
+    assert ann.page.inner_text("#say") == "Undone. Classes left open count as no."
     ann.sent()
     ann.page.reload()  # it is what it counts as
     ann.settle()
@@ -116,7 +116,7 @@ def test_the_focus_is_not_lost_with_a_notice(tmp_path, chromium):
         ann.settle()
         campaign.store.change_settings(state="closed")
         ann.press("1")
-        ann.page.get_by_role("button", name="I see").focus()
+        ann.page.get_by_role("button", name="Dismiss").focus()
         ann.page.keyboard.press("Enter")
         assert ann.page.evaluate(FOCUS) == "questions"
         assert ann.page.inner_text("#refused") == ""

@@ -71,7 +71,7 @@ def test_accessibility_of_each_state(campaign, visit, options):
 
 def test_accessibility_of_a_link_that_has_ended(campaign, visit):
     ann = visit(f"{campaign.address}/join/none", begin=False)
-    ann.page.get_by_text("This invitation is not valid any more.").wait_for()
+    ann.page.get_by_text("This invitation is no longer valid.").wait_for()
     assert violations(ann.page) == []
 
 
@@ -258,7 +258,7 @@ def test_an_image_that_is_not_there_is_not_answered_by_mistake(campaign, visit):
     ann.page.wait_for_timeout(300)
     ann.page.keyboard.press("Enter")
     ann.page.keyboard.press("0")
-    assert ann.page.inner_text("#say") == "The image is not there yet."
+    assert ann.page.inner_text("#say") == "The image is still loading."
     ann.page.unroute_all()
     ann.page.get_by_role("button", name="Try again").click()
     ann.settle()
@@ -274,8 +274,8 @@ def test_an_image_that_is_broken_is_skipped(tmp_path, visit):
             ann.until("!document.getElementById('image-loading').checkVisibility()")
             ann.page.locator("#frame > img").wait_for(state="attached")
             ann.page.wait_for_timeout(300)
-            if ann.page.get_by_role("button", name="Skip it").is_visible():
-                ann.page.get_by_role("button", name="Skip it").click()
+            if ann.page.get_by_role("button", name="Skip image").is_visible():
+                ann.page.get_by_role("button", name="Skip image").click()
             else:
                 ann.press("Enter")
         ann.page.get_by_role("heading", name="All done").wait_for()

@@ -201,12 +201,12 @@ def test_images_asked_for_while_the_server_was_away_come_when_it_is_back(campaig
 def test_what_waits_is_laid_over_what_the_server_knows(campaign, visit, monkeypatch):
     ann = visit(campaign.link())
     ann.settle()
-    works = campaign.store.storing
+    works = campaign.store.begin_store
 
     def fails(*_):
         raise HTTPException(503, "no disk")
 
-    monkeypatch.setattr(campaign.store, "storing", fails)
+    monkeypatch.setattr(campaign.store, "begin_store", fails)
     done = ann.image
     ann.press("1", "Enter", "1")
     begun = ann.image
@@ -217,7 +217,7 @@ def test_what_waits_is_laid_over_what_the_server_knows(campaign, visit, monkeypa
     assert (ann.image, ann.answers()) == (begun, ["yes", "", ""])
     assert ann.image != done
     assert ann.page.inner_text("#saved") == "4 not sent yet"
-    monkeypatch.setattr(campaign.store, "storing", works)
+    monkeypatch.setattr(campaign.store, "begin_store", works)
     ann.press("Enter")
     finish(ann, campaign)
 
@@ -241,7 +241,7 @@ def test_one_answer_that_the_server_does_not_take_holds_up_no_other(tmp_path, vi
         ann.sent()
         until(lambda: len(campaign.votes()) == 2)
         assert all(class_id != 1 for _, class_id in campaign.votes())
-        ann.page.get_by_role("button", name="I see").click()
+        ann.page.get_by_role("button", name="Dismiss").click()
         assert ann.page.inner_text("#refused") == ""
 
 
@@ -288,7 +288,7 @@ def test_another_rater_of_the_browser_sends_nothing_in_this_ones_name(campaign, 
     bob.settle()
     ann.page.bring_to_front()
     ann.press("1")
-    ann.page.get_by_text("has come in again in another tab").first.wait_for()
+    ann.page.get_by_text("opened in another tab").first.wait_for()
     assert campaign.votes() == {}
     back = visit(campaign.link("ann"), context=ann.page.context)
     back.settle()
@@ -302,7 +302,7 @@ def test_storage_is_full_or_forbidden(campaign, visit):
     ann.look_ahead()
     ann.page.context.set_offline(True)
     ann.press("1", "Enter")
-    ann.page.get_by_text("This browser does not keep what is not sent yet").wait_for()
+    ann.page.get_by_text("This browser cannot save answers that are not sent yet").wait_for()
     assert ann.page.inner_text("#saved") == "3 not sent yet"
     ann.page.context.set_offline(False)
     finish(ann, campaign)

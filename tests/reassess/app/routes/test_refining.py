@@ -5,8 +5,8 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from manyhot.reassess.app import Outside, create_app
-from manyhot.reassess.app.store.votes import all_votes
+from manyhot.reassess.app import AppCallbacks, create_app
+from manyhot.reassess.app.store.submissions import all_votes
 from stores import MAYBE, NO, YES, answer, classes, filled, form, rater
 
 
@@ -19,7 +19,7 @@ def store(url):
 
 @pytest.fixture
 def client(store, tmp_path):
-    app = create_app(store, classes(), tmp_path / "cache", title="fish", outside=Outside(alone=True))
+    app = create_app(store, classes(), tmp_path / "cache", title="fish", callbacks=AppCallbacks(alone=True))
     with TestClient(app) as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
         yield client
@@ -38,8 +38,8 @@ def say(store, name, sets, n=3):
 
 def disputed(client):
     known = client.app.state.context
-    known.numbers.forget()
-    return known.numbers().counted
+    known.status.invalidate()
+    return known.status.peek().counts
 
 
 def rows(store):
@@ -73,7 +73,7 @@ def test_a_decision_is_one_more_vote_of_round_1(store, client):
     before = len(store.read_all(all_votes))
     images = set()
     for _ in range(2):
-        client.app.state.context.numbers.forget()
+        client.app.state.context.status.invalidate()
         page = client.get("/refine")
         address, hidden, asked = form(page)
         images.add(tuple(asked))
@@ -101,7 +101,7 @@ def test_a_change_of_mind_is_a_new_row_and_the_last_one_counts(store, client):
     address, hidden, _ = form(client.get("/refine"))
     for value in ("yes", "no", "yes"):
         done = client.post(address, data=hidden | {"c0": value})
-        back = re.search(r'href="(/refine/\w+)">Change the last one', done.text)[1]
+        back = re.search(r'href="(/refine/\w+)">Change your last decision', done.text)[1]
         page = client.get(back)
         assert re.search(rf'value="{value}" checked', page.text)
         address, hidden, _ = form(page)
@@ -149,7 +149,7 @@ def test_what_others_decided_meanwhile_is_refused(store, client):
     store.refine(one, [second], only=True)
     answer(store, two, store.refine(two, [first], only=True), value=NO)
     (why,) = answer(store, one, before, value=YES).refused.values()
-    assert why == "the page was open for too long and went to another rater"
+    assert why == "the page was open for too long and was given to another rater"
     assert [row[2:] for row in rows(store)] == [("two", NO)]
 
 
@@ -196,7 +196,7 @@ def test_the_right_is_lost_while_deciding(store, client):
     visit = store.refine(one, [disputed(client).disputes[0][0]])
     store.change_rater(one.id, refines=False, max_pages=None)
     late = answer(store, one, visit, [0], YES)
-    assert list(late.refused.values()) == ["you do not decide any more"]
+    assert list(late.refused.values()) == ["you can no longer decide disagreements"]
 
 
 def test_decisions_go_on_while_rating_is_paused_and_end_with_the_campaign(store, client):

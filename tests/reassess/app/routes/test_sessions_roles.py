@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
-from manyhot.reassess.app import Outside, create_app
+from manyhot.reassess.app import AppCallbacks, create_app
 from raters_page import CLASSES, make
 
 ROLES = ("nobody", "rater", "stopped", "refiner", "owner")
@@ -70,7 +70,11 @@ def campaign(tmp_path_factory):
 @pytest.fixture(scope="module")
 def app(campaign):
     return create_app(
-        campaign.store, CLASSES, campaign.folder / "cache", title="A campaign", outside=Outside(alone=False)
+        campaign.store,
+        CLASSES,
+        campaign.folder / "cache",
+        title="A campaign",
+        callbacks=AppCallbacks(alone=False),
     )
 
 
@@ -227,7 +231,7 @@ def test_one_person_has_so_many_sessions(app, campaign):
 
 def test_a_link_that_needs_no_password_works_once(campaign):
     app = create_app(
-        campaign.store, CLASSES, campaign.folder / "cache", title="Alone", outside=Outside(alone=True)
+        campaign.store, CLASSES, campaign.folder / "cache", title="Alone", callbacks=AppCallbacks(alone=True)
     )
     token = campaign.store.invite("me", role="owner")
     client = TestClient(app)

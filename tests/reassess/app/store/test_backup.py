@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from manyhot import tables
 from manyhot.errors import InputError, OutputError
 from manyhot.reassess.annotate import export_votes, open_annotation
-from manyhot.reassess.app import Settings
-from manyhot.reassess.app.store import Remark
+from manyhot.reassess.app import CampaignSettings
+from manyhot.reassess.app.store import NewRemark
 from manyhot.reassess.backup import backup_campaign, restore_campaign
 from manyhot.reassess.campaign import init_campaign
 from stores import YES, answer
@@ -67,16 +67,18 @@ def place(request):
 
 def begin(folder, database=None):
     """Answer half of the questions; return tokens of an invitation and a session, and what was answered."""
-    with open_annotation(folder, database=database, settings=Settings(raters=1, golden_every=0)) as open_:
+    with open_annotation(
+        folder, database=database, settings=CampaignSettings(raters=1, golden_every=0)
+    ) as open_:
         store = open_.store
         invitation = store.invite("ann")
         ann = store.invited(invitation)
         session = store.begin_session(ann)
         for _ in range(2):
             visit = store.queue(ann).visits[0]
-            assert len(answer(store, ann, visit, value=YES).kept) == CLASSES
+            assert len(answer(store, ann, visit, value=YES).stored) == CLASSES
         open_visit = store.queue(ann).visits[0]
-        store.store(ann, [Remark("remark-1", open_visit.key, "é ✓")])
+        store.store(ann, [NewRemark("remark-1", open_visit.key, "é ✓")])
         return invitation, session, open_visit.key
 
 
@@ -115,7 +117,7 @@ def test_a_campaign_goes_on_elsewhere(campaign, place, tmp_path):
         assert visits[0].uri.startswith(str(tmp_path / "moved"))
         for visit in visits:
             assert open_.app.state.context.pictures.read(visit.uri, "small")
-            assert len(answer(store, ann, visit).kept) == CLASSES
+            assert len(answer(store, ann, visit).stored) == CLASSES
         assert store.queue(ann).reason == "finished"
         assert store.last_done(ann).key == visits[-1].key
     (votes, remarks) = export_votes(tmp_path / "d", database=there)
@@ -143,7 +145,7 @@ def test_from_one_kind_of_database_to_the_other(campaign, new_postgres, tmp_path
 
 def test_while_raters_answer_it_is_of_one_moment(campaign, place, tmp_path):
     """Changes always write two settings alike: a backup that sees two moments would hold two numbers."""
-    from manyhot.reassess.app.store.settings import put
+    from manyhot.reassess.app.store.campaign_settings import put_value
 
     database = place()
     with open_annotation(campaign, database=database) as open_:
@@ -153,7 +155,7 @@ def test_while_raters_answer_it_is_of_one_moment(campaign, place, tmp_path):
             n = 0
             while not ended.is_set():
                 n += 1
-                open_.store._database.write(lambda c, n=n: (put(c, "aaa", n), put(c, "zzz", n)))
+                open_.store._database.write(lambda c, n=n: (put_value(c, "aaa", n), put_value(c, "zzz", n)))
                 begun.set()
 
         thread = threading.Thread(target=write)

@@ -16,8 +16,8 @@ from alembic.migration import MigrationContext
 
 from manyhot.errors import InputError, OutputError
 from manyhot.reassess.app.store import Store, engines, schema
+from manyhot.reassess.app.store.campaign_settings import get_value, put_value
 from manyhot.reassess.app.store.database import Database
-from manyhot.reassess.app.store.settings import get, put
 from stores import answer, filled, rater
 
 
@@ -30,11 +30,11 @@ def database(url):
 
 
 def keep(name, value=1):
-    return lambda connection: put(connection, name, value)
+    return lambda connection: put_value(connection, name, value)
 
 
 def kept(database, *names):
-    return [database.read(lambda c, name=name: get(c, name)) for name in names]
+    return [database.read(lambda c, name=name: get_value(c, name)) for name in names]
 
 
 def at_once(database, *changes):
@@ -78,7 +78,7 @@ def test_what_many_want_is_done_once(database):
     def put_all(connection, items):
         calls.append(items)
         for item in items:
-            put(connection, item, item)
+            put_value(connection, item, item)
         return [item.upper() for item in items]
 
     go_on = held(database)
@@ -95,7 +95,7 @@ def test_what_many_want_is_done_once(database):
 def test_one_of_many_that_fails_falls_alone(database):
     def put_all(connection, items):
         for item in items:
-            put(connection, item, 1)
+            put_value(connection, item, 1)
             if item == "bad":
                 raise ZeroDivisionError(item)
         return items
@@ -121,11 +121,11 @@ def test_who_waits_no_more_holds_up_nobody(database):
 
 def test_a_change_that_raises_falls_alone(database):
     def fails(connection):
-        put(connection, "half", 1)
+        put_value(connection, "half", 1)
         raise ZeroDivisionError
 
     def wrong(connection):
-        put(connection, "wrong", 1)
+        put_value(connection, "wrong", 1)
         connection.execute(sa.text("SELECT * FROM nowhere"))
 
     found = at_once(database, keep("before"), fails, keep("between"), wrong, keep("after"))
@@ -137,7 +137,7 @@ def test_a_change_that_raises_falls_alone(database):
 
 def test_a_change_alone_that_raises_leaves_nothing(database):
     def fails(connection):
-        put(connection, "half", 1)
+        put_value(connection, "half", 1)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -158,14 +158,15 @@ def test_what_ends_a_thread_ends_no_waiting(database):
 
 
 def test_closing_makes_what_waits_and_refuses_more(database, url):
-    slow = threading.Thread(target=lambda: database.write(lambda c: time.sleep(0.2) or put(c, "slow", 1)))
+    change = lambda c: time.sleep(0.2) or put_value(c, "slow", 1)  # noqa: E731
+    slow = threading.Thread(target=lambda: database.write(change))
     slow.start()
     time.sleep(0.05)
     database.close()
     slow.join(5)
-    with pytest.raises(OutputError, match="The database is closed: the app ends"):
+    with pytest.raises(OutputError, match="The database is closed: the app is shutting down"):
         database.write(keep("late"))
-    with pytest.raises(OutputError, match="The database is closed: the app ends"):
+    with pytest.raises(OutputError, match="The database is closed: the app is shutting down"):
         kept(database, "slow")
     again = Database(url)
     assert kept(again, "slow", "late") == [1, None]
@@ -196,10 +197,10 @@ def test_two_processes_lose_no_change(url):
     count = """if True:
         import sys
         from manyhot.reassess.app.store.database import Database
-        from manyhot.reassess.app.store.settings import get, put
+        from manyhot.reassess.app.store.campaign_settings import get_value, put_value
         database = Database(sys.argv[1])
         for _ in range(100):
-            database.write(lambda c: put(c, "n", get(c, "n") + 1))
+            database.write(lambda c: put_value(c, "n", get_value(c, "n") + 1))
         database.close()
     """
     database = Database(url)
@@ -237,7 +238,7 @@ def test_locked_by_another_process_says_so_and_goes_on(lite, tmp_path, monkeypat
     with pytest.raises(OutputError) as raised:
         impatient.write(keep("a"))
     assert str(raised.value) == (
-        "The database cannot be used just now.\n"
+        "The database is not available.\n"
         f"  where:   sqlite:///{tmp_path / 'annotation.sqlite'}\n"
         "  got:     database is locked\n"
         "  do:      check that there is room on the disk and that the server runs"
@@ -256,7 +257,7 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path):
         import resource, signal, sys
         from manyhot.errors import OutputError
         from manyhot.reassess.app.store.database import Database
-        from manyhot.reassess.app.store.settings import get, put
+        from manyhot.reassess.app.store.campaign_settings import get_value, put_value
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         database = Database(sys.argv[1])
         database.upgrade()
@@ -264,13 +265,13 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path):
         kept, refused = [], 0
         for n in range(200):
             try:
-                database.write(lambda c: put(c, f"n{n}", "x" * 20_000))
+                database.write(lambda c: put_value(c, f"n{n}", "x" * 20_000))
                 kept.append(n)
             except OutputError as error:
                 refused += 1
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        database.write(lambda c: put(c, "after", 1))
-        there = [n for n in range(200) if database.read(lambda c: get(c, f"n{n}")) is not None]
+        database.write(lambda c: put_value(c, "after", 1))
+        there = [n for n in range(200) if database.read(lambda c: get_value(c, f"n{n}")) is not None]
         assert there == kept, (there, kept)
         assert kept and refused, (len(kept), refused)
         database.close()
@@ -301,13 +302,13 @@ def test_killed_while_it_writes_what_was_acknowledged_is_there(tmp_path):
     script = """if True:
         import os, sys, threading
         from manyhot.reassess.app.store.database import Database
-        from manyhot.reassess.app.store.settings import put
+        from manyhot.reassess.app.store.campaign_settings import put_value
         database = Database(sys.argv[1])
         database.upgrade()
         def work(name):
             n = 0
             while True:
-                database.write(lambda c: put(c, f"{name}-{n}", n))
+                database.write(lambda c: put_value(c, f"{name}-{n}", n))
                 os.write(1, f"{name}-{n}\\n".encode())
                 n += 1
         for name in "abcd":
@@ -350,13 +351,13 @@ def test_going_back_leaves_nothing(url):
     from manyhot.reassess.app.store import schema
 
     engine = engines.writer(url)
-    schema.upgrade(engine)
+    schema.upgrade_tables(engine)
     config = schema._config()
     with engine.connect() as connection, connection.begin():
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
         assert set(sa.inspect(connection).get_table_names()) <= {"alembic_version"}
-    schema.upgrade(engine)
+    schema.upgrade_tables(engine)
     engine.dispose()
 
 
@@ -404,10 +405,10 @@ def test_two_processes_that_start_at_once_migrate_once(url):
 @pytest.mark.parametrize(
     ("address", "what"),
     [
-        ("nonsense", "This is no address of a database."),
+        ("nonsense", "This is not a valid address of a database."),
         ("sqlite://", "This kind of database is not supported."),
         ("mysql://host/name", "This kind of database is not supported."),
-        ("postgresql://host:port/name", "This is no address of a database."),
+        ("postgresql://host:port/name", "This is not a valid address of a database."),
     ],
 )
 def test_addresses_that_are_none(address, what):
@@ -436,13 +437,13 @@ def test_a_database_that_cannot_be_opened(tmp_path):
 @pytest.mark.parametrize("table", ["votes", "remarks"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET key = 'other'", "DELETE FROM {}"])
 def test_the_database_itself_refuses_to_change_what_was_answered(url, table, statement):
-    from manyhot.reassess.app.store import Remark
+    from manyhot.reassess.app.store import NewRemark
 
     store = filled(url)
     ann = rater(store)
     visit = store.queue(ann).visits[0]
     answer(store, ann, visit)
-    store.store(ann, [Remark("remark-1", visit.key, "a remark")])
+    store.store(ann, [NewRemark("remark-1", visit.key, "a remark")])
     with pytest.raises(sa.exc.DBAPIError, match=f"{table} are only added"):
         store._database.write(lambda c: c.execute(sa.text(statement.format(table))))
     store.close()

@@ -41,7 +41,7 @@ def test_who_reads_reads_to_the_end_and_nobody_begins_to(url):
     for late in (store.settings, lambda: store.read_all(lambda c: []), lambda: store.invite("ann")):
         with pytest.raises(OutputError) as raised:
             late()
-        assert str(raised.value).startswith("The database is closed: the app ends.\n  where:   ")
+        assert str(raised.value).startswith("The database is closed: the app is shutting down.\n  where:   ")
     assert closing.is_alive()
     go.set()
     for thread in (*readers, closing):

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from manyhot.errors import OutputError
 from manyhot.reassess.app.store import Store, Vote
+from manyhot.reassess.app.store.campaign_settings import get_value, put_value
 from manyhot.reassess.app.store.database import Database
-from manyhot.reassess.app.store.settings import get, put
 from scripts import load
 from skipping import missing
 from stores import NO, answer, filled, key, rater
@@ -78,8 +78,8 @@ def goes(request):
 def test_a_reset_is_told_as_the_databases_trouble(goes, caplog):
     database = Database(goes)
     for use in (database.write, database.read, database.read_together):
-        with pytest.raises(OutputError, match="The database cannot be used just now") as raised:
-            use(lambda c: get(c, "n"))
+        with pytest.raises(OutputError, match="The database is not available") as raised:
+            use(lambda c: get_value(c, "n"))
         assert "network error" in str(raised.value)
     with pytest.raises(OutputError, match="The database cannot be opened"):
         database.upgrade()
@@ -90,51 +90,51 @@ def test_a_reset_is_told_as_the_databases_trouble(goes, caplog):
 def test_started_anew_between_two_changes_nobody_notices(server):
     database = Database(server.url)
     database.upgrade()
-    database.write(lambda c: put(c, "before", 1))
-    assert database.read(lambda c: get(c, "before")) == 1
+    database.write(lambda c: put_value(c, "before", 1))
+    assert database.read(lambda c: get_value(c, "before")) == 1
     server.stop()
     server.start()
-    database.write(lambda c: put(c, "after", 1))
+    database.write(lambda c: put_value(c, "after", 1))
     server.stop()
     server.start()
-    assert database.read(lambda c: get(c, "after")) == 1
+    assert database.read(lambda c: get_value(c, "after")) == 1
     database.close()
 
 
 def test_while_it_is_down_we_say_so_and_afterwards_go_on(server):
     database = Database(server.url)
     database.upgrade()
-    database.write(lambda c: put(c, "n", 1))
+    database.write(lambda c: put_value(c, "n", 1))
     server.stop()
     for use in (database.write, database.read):
-        with pytest.raises(OutputError, match="The database cannot be used just now") as raised:
-            use(lambda c: get(c, "n"))
+        with pytest.raises(OutputError, match="The database is not available") as raised:
+            use(lambda c: get_value(c, "n"))
         assert server.url in str(raised.value)
     with pytest.raises(OutputError, match="The database cannot be opened"):
         Store(server.url)
     server.start()
-    assert database.write(lambda c: get(c, "n")) == 1
-    assert database.read(lambda c: get(c, "n")) == 1
+    assert database.write(lambda c: get_value(c, "n")) == 1
+    assert database.read(lambda c: get_value(c, "n")) == 1
     database.close()
 
 
 def test_lost_in_the_middle_of_a_change_it_is_made_once(server):
     database = Database(server.url)
     database.upgrade()
-    database.write(lambda c: put(c, "count", 0))
+    database.write(lambda c: put_value(c, "count", 0))
     turns = []
 
     def add(connection):
         turns.append(1)
-        put(connection, "count", get(connection, "count") + 1)
+        put_value(connection, "count", get_value(connection, "count") + 1)
         if len(turns) == 1:
             server.stop()
             server.start()
-        get(connection, "count")
+        get_value(connection, "count")
 
     database.write(add)
     assert len(turns) == 2
-    assert database.read(lambda c: get(c, "count")) == 1
+    assert database.read(lambda c: get_value(c, "count")) == 1
     database.close()
 
 
@@ -152,7 +152,7 @@ def test_answers_sent_again_through_restarts_are_there_once(server):
             except OutputError:
                 time.sleep(0.05)
             else:
-                assert stored.kept == [vote.key]
+                assert stored.stored == [vote.key]
                 acknowledged[vote.key] = (who.id, vote.class_id)
                 return
 

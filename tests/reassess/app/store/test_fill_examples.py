@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from manyhot.classes import ClassList
 from manyhot.reassess.app import create_app
 from manyhot.reassess.app.routes.rating import SHOWN_EXAMPLES, fair_examples
-from manyhot.reassess.app.store import Asked, Example, Settings, Store
+from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 
 
 def examples(**counts):
@@ -42,8 +42,12 @@ def test_whether_the_label_is_among_the_classes_is_not_told():
 def test_pages_and_searches_show_none_where_each_class_has_one_image(tmp_path):
     classes = ClassList("x", list("abc"), ["cat one", "cat two", "cat three"], [()] * 3, [""] * 3, [()] * 3)
     store = Store(f"sqlite:///{tmp_path}/votes.sqlite")
-    asked = [Asked(f"{n}.jpg", f"/{n}.jpg", n, (0, 1)) for n in range(3)]  # the third is of a class not asked
-    store.fill(asked, [Example(n, f"{n}.jpg", f"/{n}.jpg") for n in range(3)], Settings(raters=1), "source")
+    asked = [
+        ImageQuestions(f"{n}.jpg", f"/{n}.jpg", n, (0, 1)) for n in range(3)
+    ]  # the third is of a class not asked
+    store.fill(
+        asked, [Example(n, f"{n}.jpg", f"/{n}.jpg") for n in range(3)], CampaignSettings(raters=1), "source"
+    )
     client = TestClient(create_app(store, classes, tmp_path / "cache", title="x"), "http://127.0.0.1")
     client.post("/join/" + store.invite("ann"))
     csrf = re.search('name="csrf" content="(.*?)"', client.get("/").text)[1]

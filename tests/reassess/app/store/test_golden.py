@@ -1,11 +1,11 @@
 """The golden pages that come first are not got around by skipping them."""
 
-from manyhot.reassess.app.store import Remark
+from manyhot.reassess.app.store import NewRemark
 from stores import NO, YES, answer, filled, key, rater
 
 
 def skip(store, who, visit):
-    store.store(who, [Remark(key(), visit.key, "The image cannot be shown.", skips=True)])
+    store.store(who, [NewRemark(key(), visit.key, "The image cannot be shown.", skips=True)])
 
 
 def qualified(store, name="ann"):

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from manyhot.errors import InputError
-from manyhot.reassess.app.store import Remark, Vote
-from manyhot.reassess.app.store.pages import AHEAD
+from manyhot.reassess.app.store import NewRemark, Vote
+from manyhot.reassess.app.store.pages import PAGES_AHEAD
 from stores import NO, YES, answer, answers_by_question, filled, key, rater
 
 
@@ -109,11 +109,11 @@ def test_an_open_tab_is_refused_where_somebody_took_the_page(url, pass_time):
     pass_time()
     taken = first(store, bob)
     late = answer(store, ann, visit, visit.shown[1:])
-    assert set(late.refused.values()) == {"the page was open for too long and went to another rater"}
-    assert not late.kept
+    assert set(late.refused.values()) == {"the page was open for too long and was given to another rater"}
+    assert not late.stored
     # What one has answered one may still change, and remark upon.
     assert not answer(store, ann, visit, [kept], NO).refused
-    assert not store.store(ann, [Remark(key(), visit.key, "a remark")]).refused
+    assert not store.store(ann, [NewRemark(key(), visit.key, "a remark")]).refused
     answer(store, bob, taken)
     assert all(len(names) == 1 for names in answers_by_question(store).values())
     store.close()
@@ -207,10 +207,10 @@ def test_what_was_kept_is_kept_when_sent_again_after_the_end(url):
     ann = rater(store)
     visit = first(store, ann)
     vote = Vote(key(), visit.key, visit.shown[0], YES)
-    assert store.store(ann, [vote]).kept == [vote.key]
+    assert store.store(ann, [vote]).stored == [vote.key]
     store.change_settings(state="closed")
     again = store.store(ann, [vote, Vote(key(), visit.key, visit.shown[1], YES)])
-    assert again.kept == [vote.key]
+    assert again.stored == [vote.key]
     assert list(again.refused.values()) == ["the campaign is closed"]
     store.close()
 
@@ -248,7 +248,7 @@ def test_wanting_more_and_fewer_raters_while_it_runs(url):
     people = [rater(store, name) for name in ("ann", "bob", "cem", "dan")]
     answer(store, people[0], first(store, people[0]))
     store.change_settings(raters=3)
-    assert store.count_free() == 4 * 3 - AHEAD
+    assert store.count_free() == 4 * 3 - PAGES_AHEAD
     store.change_settings(raters=1)
     # One slot a page: those of ann, who holds or has done all four.
     assert store.count_free() == 0
@@ -280,7 +280,7 @@ def test_settings_out_of_range_are_refused(url):
     with pytest.raises(InputError) as error:
         store.change_settings(state="asleep")
     assert str(error.value) == (
-        "This is no state of a campaign.\n  got:     'asleep'\n  allowed: running, paused, closed"
+        "This is not a state of a campaign.\n  got:     'asleep'\n  allowed: running, paused, closed"
     )
     store.close()
 
@@ -326,7 +326,7 @@ def test_whatever_raters_do_each_question_gets_exactly_the_wanted_number(url, pa
                 answer(store, who, visit)
     by = answers_by_question(store)
     taken = store.votes()
-    assert len(by) == len(taken.asked.id)
+    assert len(by) == len(taken.questions.id)
     assert {len(names) for names in by.values()} == {wanted}
     assert store.count_free() == 0
     assert {store.queue(who).reason for who in people} == {"finished"}

@@ -71,7 +71,7 @@ def test_whatever_the_owner_wants_meanwhile(url, pass_time, seed):
             for visit in use(who):
                 answer(store, who, visit, value=NO)
     by = answers_by_question(store)
-    assert len(by) == len(store.votes().asked.id)
+    assert len(by) == len(store.votes().questions.id)
     assert {where: len(names) for where, names in by.items()} == {
         where: max(wanted, before.get(where, 0)) for where in by
     }

@@ -1,4 +1,4 @@
-"""The owner's pages: how far the campaign is, who rates, what they disagree on and what they say."""
+"""The owner's pages: progress, raters, disagreements, remarks, settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from starlette.background import BackgroundTask
 
 from manyhot.errors import InputError
-from manyhot.reassess.app.context import Context, Known, VisitingOwner, check_form, csrf_token
-from manyhot.reassess.app.progress import duration, number, share, time_left, work_left
+from manyhot.reassess.app.context import Context, ContextDep, VisitingOwner, check_form, csrf_token
+from manyhot.reassess.app.progress import (
+    CampaignStatus,
+    duration,
+    format_number,
+    format_share,
+    time_left,
+    work_left,
+)
 from manyhot.reassess.app.store import Rater
 from manyhot.reassess.app.store.database import now
-from manyhot.reassess.app.store.remarks import SHOWN
+from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
 
 router = APIRouter(prefix="/owner", include_in_schema=False)
@@ -34,60 +41,64 @@ MOST_INVITED = 200
 """Invitations at once."""
 
 
-Number = Annotated[int, Query(ge=0, lt=1 << 53)]
+_RowNumber = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
 @router.get("", response_class=HTMLResponse)
-def overview(request: Request, known: Known, owner: VisitingOwner) -> Response:
+def overview(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
     """Show how far the campaign is, and all that can be changed."""
-    return _overview(request, known, owner)
+    return _overview(request, context, owner)
 
 
 @router.get("/disagreements", response_class=HTMLResponse)
-def disagreements(request: Request, known: Known, owner: VisitingOwner, start: Number = 0) -> Response:
+def disagreements(
+    request: Request, context: ContextDep, owner: VisitingOwner, start: _RowNumber = 0
+) -> Response:
     """Show the images on which raters differ."""
-    numbers = known.numbers()
-    pages = known.settled.rest(numbers, (page for page, _ in numbers.counted.disputes)) if numbers else []
-    told: dict[str, Any] = {
-        "progress": numbers.counted.progress if numbers else None,
+    status = context.status.peek()
+    pages = status.pages_to_decide() if status else []
+    values: dict[str, Any] = {
+        "progress": status.counts.progress if status else None,
         "open": len(pages),
-        "disputes": known.store.disputes(pages[start : start + DISPUTES]),
+        "disputes": context.store.disputes(pages[start : start + DISPUTES]),
         "start": start,
         "next": start + DISPUTES if len(pages) > start + DISPUTES else None,
         "before": max(start - DISPUTES, 0) if start else None,
     }
-    return _page(request, known, owner, "owner_disagreements.html", **told)
+    return _page(request, context, owner, "owner_disagreements.html", **values)
 
 
 @router.get("/remarks", response_class=HTMLResponse)
 def remarks(
     request: Request,
-    known: Known,
+    context: ContextDep,
     owner: VisitingOwner,
-    missing: Number | None = None,
-    before: Number | None = None,
+    missing: _RowNumber | None = None,
+    before: _RowNumber | None = None,
 ) -> Response:
     """Show what raters remarked, and which classes they missed."""
-    heard = known.store.heard(missing=missing, before=before)
-    told: dict[str, Any] = {
-        "heard": heard,
-        "missing": known.store.missing_classes(),
+    latest = context.store.remarks(missing=missing, before=before)
+    values: dict[str, Any] = {
+        "remarks": latest,
+        "missing": context.store.missing_classes(),
         "only": missing,
-        "total": known.store.count_remarks(),
-        "older": heard[-1].id if len(heard) == SHOWN else None,
+        "total": context.store.count_remarks(),
+        "older": latest[-1].id if len(latest) == REMARKS_PER_PAGE else None,
     }
-    return _page(request, known, owner, "owner_remarks.html", **told)
+    return _page(request, context, owner, "owner_remarks.html", **values)
 
 
 @router.get("/export/{name}")
-def export(known: Known, owner: VisitingOwner, name: Literal["votes.parquet", "remarks.parquet"]) -> Response:
+def export_table(
+    context: ContextDep, owner: VisitingOwner, name: Literal["votes.parquet", "remarks.parquet"]
+) -> Response:
     """Return the votes, or the remarks, as a table."""
-    if known.outside.export is None:
-        raise HTTPException(404, "This app cannot write tables.")
+    if context.callbacks.export is None:
+        raise HTTPException(404, "This app cannot export tables.")
     folder = Path(tempfile.mkdtemp(prefix="manyhot-"))
     done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     try:
-        files = {file.name: file for file in known.outside.export(folder)}
+        files = {file.name: file for file in context.callbacks.export(folder)}
         if name not in files:
             raise HTTPException(404, f"There are no {name.partition('.')[0]} yet.")
     except BaseException:  # who wrote what is in it
@@ -100,17 +111,19 @@ def export(known: Known, owner: VisitingOwner, name: Literal["votes.parquet", "r
 
 @router.post("/state", dependencies=changing)
 def change_state(
-    known: Known, owner: VisitingOwner, state: Annotated[Literal["running", "paused", "closed"], Form()]
+    context: ContextDep,
+    owner: VisitingOwner,
+    state: Annotated[Literal["running", "paused", "closed"], Form()],
 ) -> Response:
     """Pause, close or reopen the campaign."""
-    known.store.change_settings(state=state)
+    context.store.change_settings(state=state)
     return _back()
 
 
 @router.post("/settings", dependencies=changing)
-def change_settings(
+def save_settings(
     request: Request,
-    known: Known,
+    context: ContextDep,
     owner: VisitingOwner,
     raters: Annotated[int, Form()],
     qualify: Annotated[int, Form()],
@@ -123,7 +136,7 @@ def change_settings(
 ) -> Response:
     """Change how the campaign asks."""
     try:
-        known.store.change_settings(
+        context.store.change_settings(
             raters=raters,
             qualify=qualify,
             golden_every=golden_every,
@@ -134,110 +147,114 @@ def change_settings(
             show_label=show_label,
         )
     except InputError as error:
-        return _overview(request, known, owner, wrong=_in_words(error))
-    known.numbers.forget()
+        return _overview(request, context, owner, wrong=_message(error))
+    context.status.invalidate()
     return _back()
 
 
 @router.post("/invite", dependencies=changing)
-def invite(
+def invite_raters(
     request: Request,
-    known: Known,
+    context: ContextDep,
     owner: VisitingOwner,
     names: Annotated[str, Form(max_length=20_000)],
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
     """Invite raters, a name a line, and show the links: the database keeps none of them."""
-    wanted = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
-    if len(wanted) > MOST_INVITED:
-        return _overview(request, known, owner, wrong=f"{MOST_INVITED} names at once at most.")
+    unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
+    if len(unique) > MOST_INVITED:
+        return _overview(
+            request, context, owner, wrong=f"You can invite at most {MOST_INVITED} raters at once."
+        )
     links, wrong = [], ""
-    for name in wanted:
+    for name in unique:
         try:
-            token = known.store.invite(
+            token = context.store.invite(
                 name, refines=refines or None, max_pages=int(max_pages) if max_pages else None
             )
         except InputError as error:
-            wrong = _in_words(error)
+            wrong = _message(error)
             continue
-        links.append((name, _link(request, known, token)))
-    return _overview(request, known, owner, links=links, wrong=wrong)
+        links.append((name, _link(request, context, token)))
+    return _overview(request, context, owner, links=links, wrong=wrong)
 
 
 @router.post("/raters/{rater_id}", dependencies=changing)
 def change_rater(
     request: Request,
-    known: Known,
+    context: ContextDep,
     owner: VisitingOwner,
     rater_id: int,
     act: Annotated[Literal["invite", "stop", "go-on", "revoke", "change"], Form()],
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Give a rater a new link, stop one, let one go on, end an invitation, or change what one may do."""
-    found = next((r for r in known.store.raters() if r.id == rater_id and not r.is_owner), None)
-    if found is None:
+    """Give a rater a new link, stop one, let one continue, end an invitation, or change what one may do."""
+    rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
+    if rater is None:
         raise HTTPException(404, "There is no such rater.")
     if act == "invite":
-        link = _link(request, known, known.store.invite(found.name))
-        return _overview(request, known, owner, links=[(found.name, link)])
+        link = _link(request, context, context.store.invite(rater.name))
+        return _overview(request, context, owner, links=[(rater.name, link)])
     if act == "stop":
-        known.store.stop(rater_id)
+        context.store.stop(rater_id)
     elif act == "go-on":
-        known.store.let_go_on(rater_id)
+        context.store.let_go_on(rater_id)
     elif act == "revoke":
-        known.store.revoke(rater_id)
+        context.store.revoke(rater_id)
     else:
-        known.store.change_rater(rater_id, refines=refines, max_pages=int(max_pages) if max_pages else None)
+        context.store.change_rater(rater_id, refines=refines, max_pages=int(max_pages) if max_pages else None)
     return _back()
 
 
-def _link(request: Request, known: Context, token: str) -> str:
-    return f"{known.address(request)}/join/{token}"
+def _link(request: Request, context: Context, token: str) -> str:
+    return f"{context.address(request)}/join/{token}"
 
 
 def _back() -> Response:
     return RedirectResponse("/owner", 303)
 
 
-def _in_words(error: InputError) -> str:
+def _message(error: InputError) -> str:
     details = error.details
-    told = [f"{name}: {details[name]}." for name in ("got", "allowed") if details[name] is not None]
-    return " ".join([error.what, *told])
+    parts = [
+        f"{name.capitalize()}: {details[name]}." for name in ("got", "allowed") if details[name] is not None
+    ]
+    return " ".join([error.what, *parts])
 
 
 def _overview(
     request: Request,
-    known: Context,
+    context: Context,
     owner: Rater,
     *,
     links: list[tuple[str, str]] | None = None,
     wrong: str = "",
 ) -> Response:
-    numbers = known.numbers()
-    people = [r for r in known.store.raters() if not r.is_owner or _has_rated(r, numbers)]
-    told: dict[str, Any] = {
-        "settings": known.store.settings(),
-        "numbers": numbers,
-        "progress": numbers.counted.progress if numbers else None,
-        "people": [_person(r, numbers) for r in people],
+    status = context.status.peek()
+    people = [r for r in context.store.raters() if not r.is_owner or _has_rated(r, status)]
+    values: dict[str, Any] = {
+        "settings": context.store.settings(),
+        "status": status,
+        "progress": status.counts.progress if status else None,
+        "people": [_person(r, status) for r in people],
         "links": links or [],
         "wrong": wrong,
-        "remarks": known.store.count_remarks(),
-        "can_export": known.outside.export is not None,
+        "remarks": context.store.count_remarks(),
+        "can_export": context.callbacks.export is not None,
     }
-    return _page(request, known, owner, "owner.html", 422 if wrong else 200, **told)
+    return _page(request, context, owner, "owner.html", 422 if wrong else 200, **values)
 
 
-def _has_rated(rater: Rater, numbers: Any) -> bool:
-    return numbers is not None and rater.id in numbers.counted.raters
+def _has_rated(rater: Rater, status: CampaignStatus | None) -> bool:
+    return status is not None and rater.id in status.counts.raters
 
 
-def _person(rater: Rater, numbers: Any) -> dict[str, Any]:
+def _person(rater: Rater, status: CampaignStatus | None) -> dict[str, Any]:
     """Return a row of the table of raters: what the database knows, what was counted and what was judged."""
-    count = numbers.counted.raters.get(rater.id) if numbers else None
-    judged = numbers.raters.get(rater.name, {}) if numbers else {}
+    count = status.counts.raters.get(rater.id) if status else None
+    judged = status.raters.get(rater.name, {}) if status else {}
     quality = {column.name: judged.get(column.name) for column in TABLES["raters"]}
     golden, golden_yes = quality.get("golden") or 0, quality.get("golden_yes") or 0
     return {
@@ -253,17 +270,17 @@ def _person(rater: Rater, numbers: Any) -> dict[str, Any]:
 
 
 def _page(
-    request: Request, known: Context, owner: Rater, template: str, status: int = 200, **told: Any
+    request: Request, context: Context, owner: Rater, template: str, code: int = 200, **values: Any
 ) -> Response:
     common = {
-        "title": known.title,
+        "title": context.title,
         "owner": owner,
-        "csrf": csrf_token(request.cookies[known.cookie]),
-        "classes": known.classes,
-        "picture": known.image_address,
-        "number": number,
-        "share": share,
+        "csrf": csrf_token(request.cookies[context.cookie]),
+        "classes": context.classes,
+        "picture": context.image_address,
+        "number": format_number,
+        "share": format_share,
         "time_left": time_left,
         "work_left": work_left,
     }
-    return known.templates.TemplateResponse(request, template, common | told, status)
+    return context.templates.TemplateResponse(request, template, common | values, code)

@@ -10,24 +10,22 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from manyhot.reassess.app.context import AnyRater, Context, Known, check_csrf
-from manyhot.reassess.app.pictures import TILES
-from manyhot.reassess.app.store import Remark, Visit, Vote
+from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, check_csrf
+from manyhot.reassess.app.picture_cache import TILES
+from manyhot.reassess.app.store import NewRemark, Visit, Vote
+from manyhot.tables import ANSWERS
 
 router = APIRouter(
     prefix="/api",
     responses={
-        400: {"description": "no JSON"},
+        400: {"description": "not valid JSON"},
         401: {"description": "no session"},
         403: {"description": "the request did not come from a page of this app"},
         413: {"description": "too large"},
         429: {"description": "too many requests; Retry-After says when to try again"},
-        503: {"description": "nothing can be stored just now; try again"},
+        503: {"description": "nothing can be stored right now; try again"},
     },
 )
-
-
-ANSWERS = ("no", "maybe", "yes")
 
 
 SHOWN_EXAMPLES = TILES - 1
@@ -39,7 +37,7 @@ _FOUND = 20
 _FOUND_EXAMPLES = 4
 
 
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+_Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 
 def _whole(value: object) -> object:
@@ -65,43 +63,54 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class SentVote(Strict):
+class VoteItem(Strict):
     """An answer."""
 
-    key: Key
-    page: Key
+    key: _Key
+    page: _Key
     class_id: ClassId
     answer: Literal["no", "maybe", "yes"]
     main: bool = False
     age_ms: Milliseconds = 0
     seen_ms: Milliseconds | None = None
 
+    def to_store(self) -> Vote:
+        """Return it as the store takes it, in microseconds."""
+        seen = None if self.seen_ms is None else self.seen_ms * 1000
+        answer = ANSWERS.index(self.answer)
+        return Vote(self.key, self.page, self.class_id, answer, self.main, self.age_ms * 1000, seen)
 
-class SentRemark(Strict):
+
+class RemarkItem(Strict):
     """A comment, or a class that is missing."""
 
-    key: Key
-    page: Key
+    key: _Key
+    page: _Key
     text: Annotated[str, AfterValidator(_storable)] | None = Field(None, max_length=2000)
     missing_class_id: ClassId | None = None
     age_ms: Milliseconds = 0
     skips: bool = False
 
+    def to_store(self) -> NewRemark:
+        """Return it as the store takes it, in microseconds."""
+        age = self.age_ms * 1000
+        return NewRemark(self.key, self.page, self.text, self.missing_class_id, age, self.skips)
 
-class Sent(Strict):
+
+class AnswersRequest(Strict):
     """What a page sends, in the order in which it happened."""
 
-    items: list[SentVote | SentRemark] = Field(max_length=200)
+    items: list[VoteItem | RemarkItem] = Field(max_length=200)
 
 
-class Kept(BaseModel):
-    """What became of it: keys, and why those refused were."""
+class AnswersReply(BaseModel):
+    """The keys of what is stored, and of what is not with the reason."""
 
-    kept: list[str]
+    stored: list[str] = Field(serialization_alias="kept")
     refused: dict[str, str]
 
 
-class Shown(BaseModel):
+class ClassOnPage(BaseModel):
     """A class as it is shown."""
 
     class_id: int
@@ -123,11 +132,11 @@ class Page(BaseModel):
     page: str
     image: str
     label: str | None
-    classes: list[Shown]
+    classes: list[ClassOnPage]
     done: bool
 
 
-class Pages(BaseModel):
+class PageQueue(BaseModel):
     """What a rater has to do."""
 
     pages: list[Page]
@@ -136,7 +145,7 @@ class Pages(BaseModel):
     left: int
 
 
-class Found(BaseModel):
+class ClassMatch(BaseModel):
     """A class that was searched for."""
 
     class_id: int
@@ -147,97 +156,82 @@ class Found(BaseModel):
 
 
 @router.post("/queue", dependencies=[Depends(check_csrf)])
-def queue(known: Known, rater: AnyRater) -> Pages:
+def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
     """Give the rater pages: the one to look at first, and the next, to load it meanwhile."""
-    found = known.store.queue(rater)
+    found = context.store.queue(rater)
     held = len(found.visits)
-    left = min(known.left() + held, max(known.pages() - found.done, held))
-    return Pages(
-        pages=_pages(known, found.visits),
+    left = min(context.left.get() + held, max(context.pages.get() - found.done, held))
+    return PageQueue(
+        pages=_pages(context, found.visits),
         reason=found.reason,
         done=found.done,
         left=left,
     )
 
 
-@router.get("/back", responses={404: {"description": "nothing before it"}})
-def back(known: Known, rater: AnyRater, before: Key | None = None) -> Page:
+@router.get("/back", responses={404: {"description": "no earlier page"}})
+def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -> Page:
     """Return the page that the rater finished last, or last before another, to change an answer."""
-    visit = known.store.last_done(rater, before)
+    visit = context.store.last_done(rater, before)
     if visit is None:
-        raise HTTPException(404, "There is nothing before it.")
-    return _pages(known, [visit])[0]
+        raise HTTPException(404, "There is no earlier page.")
+    return _pages(context, [visit])[0]
 
 
 @router.post("/answers", dependencies=[Depends(check_csrf)])
-async def answers(sent: Sent, known: Known, rater: AnyRater) -> Kept:
+async def answers(sent: AnswersRequest, context: ContextDep, rater: CurrentRater) -> AnswersReply:
     """Store answers and remarks. What is sent again is stored once."""
-    read = [_read(item) for item in sent.items]
-    count = len(known.classes)
-    fine = [one for one in read if not (isinstance(one, Remark) and (one.missing_class_id or 0) >= count)]
-    stored = await asyncio.wrap_future(known.store.storing(rater, fine))
-    unknown = {one.key: "there is no such class" for one in read if one not in fine}
-    return Kept(kept=stored.kept, refused=stored.refused | unknown)
+    items = [item.to_store() for item in sent.items]
+    count = len(context.classes)
+    fine = [one for one in items if not (isinstance(one, NewRemark) and (one.missing_class_id or 0) >= count)]
+    receipt = await asyncio.wrap_future(context.store.begin_store(rater, fine))
+    unknown = {one.key: "there is no such class" for one in items if one not in fine}
+    return AnswersReply(stored=receipt.stored, refused=receipt.refused | unknown)
 
 
 @router.get("/classes")
 def classes(
-    known: Known,
-    rater: AnyRater,
+    context: ContextDep,
+    rater: CurrentRater,
     q: Annotated[str, Query(max_length=100)] = "",
-    page: Key | None = None,
-) -> list[Found]:
+    page: _Key | None = None,
+) -> list[ClassMatch]:
     """Search classes by name, synonym and definition, for a page whose image is no example of them."""
-    found = known.search()(q)[:_FOUND]
-    image = (known.store.image_name(rater, page) if page else None) or ""
-    own = bool(known.store.which_are_examples([image]))
-    examples = fair_examples(image, known.store.examples(found), own)
+    found = context.search.get()(q)[:_FOUND]
+    image = (context.store.image_name(rater, page) if page else None) or ""
+    own = bool(context.store.which_are_examples([image]))
+    examples = fair_examples(image, context.store.examples(found), own)
     return [
-        Found(
+        ClassMatch(
             class_id=c,
-            name=known.classes.names[c],
-            synonyms=list(known.classes.synonyms[c]),
-            definition=known.classes.definitions[c],
-            examples=[known.example_address(c, p) for p in examples.get(c, [])[:_FOUND_EXAMPLES]],
+            name=context.classes.names[c],
+            synonyms=list(context.classes.synonyms[c]),
+            definition=context.classes.definitions[c],
+            examples=[context.example_address(c, p) for p in examples.get(c, [])[:_FOUND_EXAMPLES]],
         )
         for c in found
     ]
 
 
-def _read(item: SentVote | SentRemark) -> Vote | Remark:
-    if isinstance(item, SentVote):
-        seen = None if item.seen_ms is None else item.seen_ms * 1000
-        return Vote(
-            item.key,
-            item.page,
-            item.class_id,
-            ANSWERS.index(item.answer),
-            item.main,
-            item.age_ms * 1000,
-            seen,
-        )
-    return Remark(item.key, item.page, item.text, item.missing_class_id, item.age_ms * 1000, item.skips)
-
-
-def _pages(known: Context, visits: Sequence[Visit]) -> list[Page]:
-    examples = known.store.examples({c for visit in visits for c in visit.shown})
-    own = known.store.which_are_examples([visit.name for visit in visits])
+def _pages(context: Context, visits: Sequence[Visit]) -> list[Page]:
+    examples = context.store.examples({c for visit in visits for c in visit.shown})
+    own = context.store.which_are_examples([visit.name for visit in visits])
     pages = []
     for visit in visits:
         of_classes = {c: examples[c] for c in visit.shown if c in examples}
-        pages.append(_page(known, visit, fair_examples(visit.name, of_classes, visit.name in own)))
+        pages.append(_page(context, visit, fair_examples(visit.name, of_classes, visit.name in own)))
     return pages
 
 
-def _page(known: Context, visit: Visit, examples: Mapping[int, Sequence[int]]) -> Page:
+def _page(context: Context, visit: Visit, examples: Mapping[int, Sequence[int]]) -> Page:
     label = None
-    if known.show_label() and visit.label is not None:
-        label = known.classes.names[visit.label]
+    if context.show_label.get() and visit.label is not None:
+        label = context.classes.names[visit.label]
     return Page(
         page=visit.key,
-        image=f"{known.image_address(visit.image)}/large",
+        image=f"{context.image_address(visit.image)}/large",
         label=label,
-        classes=[_shown(known, visit, c, examples.get(c, [])) for c in visit.shown],
+        classes=[_shown(context, visit, c, examples.get(c, [])) for c in visit.shown],
         done=visit.state == "done",
     )
 
@@ -251,23 +245,23 @@ def fair_examples(
     too, drawn by the image: to count them, or to miss one, tells nothing of the original label.
     """
     found: dict[int, list[int]] = {}
-    for class_id, known in examples.items():
-        others = [position for position, name in known if name != image]
-        if is_example and len(others) == len(known):
+    for class_id, images in examples.items():
+        others = [position for position, name in images if name != image]
+        if is_example and len(others) == len(images):
             others.pop(random.Random(f"{image}/{class_id}").randrange(len(others)))  # noqa: S311
         found[class_id] = others[:SHOWN_EXAMPLES]
     return found
 
 
-def _shown(known: Context, visit: Visit, class_id: int, examples: Sequence[int]) -> Shown:
+def _shown(context: Context, visit: Visit, class_id: int, examples: Sequence[int]) -> ClassOnPage:
     answer, main = visit.answers.get(class_id, (None, False))
-    return Shown(
+    return ClassOnPage(
         class_id=class_id,
-        name=known.classes.names[class_id],
-        synonyms=list(known.classes.synonyms[class_id]),
-        definition=known.classes.definitions[class_id],
-        examples=[known.example_address(class_id, p) for p in examples],
-        strip=known.strip_address(class_id),
+        name=context.classes.names[class_id],
+        synonyms=list(context.classes.synonyms[class_id]),
+        definition=context.classes.definitions[class_id],
+        examples=[context.example_address(class_id, p) for p in examples],
+        strip=context.strip_address(class_id),
         tiles=[p - 1 for p in examples],
         answer=None if answer is None else ANSWERS[answer],
         main=main,

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from manyhot.reassess.app.context import AnyRater, Context, Known, check_form, csrf_token
-from manyhot.reassess.app.routes.rating import ANSWERS, fair_examples
+from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, check_form, csrf_token
+from manyhot.reassess.app.routes.rating import fair_examples
 from manyhot.reassess.app.store import Dispute, Rater, Visit, Vote
+from manyhot.tables import ANSWERS
 
 router = APIRouter(prefix="/refine", include_in_schema=False)
 
@@ -21,71 +22,71 @@ TRIED = 100
 """Pages of the queue that are looked at for one that nobody else is at."""
 
 
-Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+_Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 
 _CLASS = re.compile(r"c(\d{1,9})")
 
 
-async def refiner(found: AnyRater) -> Rater:
+async def refiner(rater: CurrentRater) -> Rater:
     """Return who may decide; answer 403 to anybody else."""
-    if not found.may_refine:
-        raise HTTPException(403, "Only those whom the owner of the campaign asked to may decide.")
-    return found
+    if not rater.may_refine:
+        raise HTTPException(403, "Only people chosen by the owner of the campaign can decide disagreements.")
+    return rater
 
 
 Refiner = Annotated[Rater, Depends(refiner)]
 
 
 @router.get("", response_class=HTMLResponse)
-def next_page(
+def next_dispute(
     request: Request,
-    known: Known,
+    context: ContextDep,
     rater: Refiner,
     last: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{8,64}$")] = None,
     skip: Annotated[int | None, Query(ge=0, lt=1 << 53)] = None,
 ) -> Response:
     """Show the next page on which raters differ."""
-    pages = _queue(known)
+    pages = _queue(context)
     counting = pages is None
     pages = pages or []
     if skip in pages:
         at = pages.index(skip) + 1
         pages = pages[at:] + pages[:at]
-    visit = known.store.refine(rater, pages[:TRIED], skip=skip)
+    visit = context.store.refine(rater, pages[:TRIED], skip=skip)
     if visit is None:
-        told = {"title": known.title, "rater": rater, "last": last, "counting": counting}
-        return known.templates.TemplateResponse(request, "refine_done.html", told)
-    return _show(request, known, rater, visit, last=last, left=len(pages))
+        values = {"title": context.title, "rater": rater, "last": last, "counting": counting}
+        return context.templates.TemplateResponse(request, "refine_done.html", values)
+    return _show(request, context, rater, visit, last=last, left=len(pages))
 
 
 @router.get("/page/{page}", response_class=HTMLResponse)
 def one_page(
-    request: Request, known: Known, rater: Refiner, page: Annotated[int, Path(ge=0, lt=1 << 53)]
+    request: Request, context: ContextDep, rater: Refiner, page: Annotated[int, Path(ge=0, lt=1 << 53)]
 ) -> Response:
     """Show one page, to decide on it where that is possible."""
-    visit = known.store.refine(rater, [page], only=True)
-    dispute = known.store.dispute(page)
+    visit = context.store.refine(rater, [page], only=True)
+    dispute = context.store.dispute(page)
     if dispute is None:
         raise HTTPException(404, "There is no such page.")
-    return _show(request, known, rater, visit, dispute)
+    return _show(request, context, rater, visit, dispute)
 
 
 @router.get("/{key}", response_class=HTMLResponse)
-def again(request: Request, known: Known, rater: Refiner, key: Key) -> Response:
+def change_decision(request: Request, context: ContextDep, rater: Refiner, key: _Key) -> Response:
     """Show what one has decided, to change it."""
-    visit = known.store.visit(rater, key)
+    visit = context.store.visit(rater, key)
     if visit is None or visit.round != 1:
         raise HTTPException(404, "There is no such page.")
-    return _show(request, known, rater, visit)
+    return _show(request, context, rater, visit)
 
 
 @router.post("/{key}", dependencies=[Depends(check_form)])
 async def decide(
     request: Request,
-    known: Known,
+    context: ContextDep,
     rater: Refiner,
-    key: Key,
+    key: _Key,
     nonce: Annotated[str, Form(pattern=r"^[0-9a-f]{16}$")],
 ) -> Response:
     """Store decisions: each is a vote of round 1. A form that is sent twice is stored once."""
@@ -97,37 +98,35 @@ async def decide(
         for name, value in form.items()
         if (found := _CLASS.fullmatch(name)) and value in ANSWERS
     ]
-    stored = await run_in_threadpool(known.store.store, rater, votes)
-    await run_in_threadpool(_settle, known, rater, key)
-    if stored.refused:
-        why = "; ".join(sorted(set(stored.refused.values())))
+    receipt = await run_in_threadpool(context.store.store, rater, votes)
+    await run_in_threadpool(_settle, context, rater, key)
+    if receipt.refused:
+        why = "; ".join(sorted(set(receipt.refused.values())))
         raise HTTPException(409, f"Not stored: {why}.")
     return RedirectResponse(f"/refine?last={key}", 303)
 
 
-def _queue(known: Context) -> list[int] | None:
+def _queue(context: Context) -> list[int] | None:
     """Return the pages to decide on; None while votes are counted for the first time."""
-    numbers = known.numbers()
-    if numbers is None:
-        return None
-    return known.settled.rest(numbers, (page for page, _ in numbers.counted.disputes))
+    status = context.status.peek()
+    return None if status is None else status.pages_to_decide()
 
 
-def _settle(known: Context, rater: Rater, key: str) -> None:
+def _settle(context: Context, rater: Rater, key: str) -> None:
     """Take a page out of the queue: with many votes they are not counted anew after each decision."""
-    visit = known.store.visit(rater, key)
-    if visit is not None and visit.state == "done":
-        known.settled.add(known.numbers(0.0), visit.page)
-    known.numbers.age()
+    visit = context.store.visit(rater, key)
+    if visit is not None and visit.state == "done" and (status := context.status.peek(0.0)):
+        status.decided_since.add(visit.page)
+    context.status.expire()
 
 
-def _csrf(request: Request, known: Context) -> str:
-    return csrf_token(request.cookies[known.cookie])
+def _csrf(request: Request, context: Context) -> str:
+    return csrf_token(request.cookies[context.cookie])
 
 
 def _show(
     request: Request,
-    known: Context,
+    context: Context,
     rater: Rater,
     visit: Visit | None,
     dispute: Dispute | None = None,
@@ -137,31 +136,31 @@ def _show(
 ) -> Response:
     if dispute is None:
         assert visit is not None
-        dispute = known.store.dispute(visit.page)
+        dispute = context.store.dispute(visit.page)
         assert dispute is not None
     named = rater.is_owner and "names" in request.query_params
     label = None
-    if known.show_label() and dispute.label is not None:
-        label = known.classes.names[dispute.label]
-    told = {
-        "title": known.title,
+    if context.show_label.get() and dispute.label is not None:
+        label = context.classes.names[dispute.label]
+    values = {
+        "title": context.title,
         "rater": rater,
-        "csrf": _csrf(request, known),
+        "csrf": _csrf(request, context),
         "nonce": secrets.token_hex(8),
         "visit": visit,
         "label": label,
-        "image": known.image_address(dispute.image),
+        "image": context.image_address(dispute.image),
         "people": _people(dispute, named),
-        "classes": _classes(known, dispute, visit),
+        "classes": _classes(context, dispute, visit),
         "remarks": dispute.remarks,
         "page": dispute.page,
-        "known": known.classes,
+        "class_names": context.classes.names,
         "answers": ANSWERS,
         "last": last,
         "left": left,
         "named": named,
     }
-    return known.templates.TemplateResponse(request, "refine.html", told)
+    return context.templates.TemplateResponse(request, "refine.html", values)
 
 
 def _people(dispute: Dispute, named: bool) -> dict[int, str]:
@@ -176,22 +175,22 @@ def _letters(place: int) -> str:
     return (_letters(more - 1) if more else "") + string.ascii_uppercase[last]
 
 
-def _classes(known: Context, dispute: Dispute, visit: Visit | None) -> list[dict[str, Any]]:
+def _classes(context: Context, dispute: Dispute, visit: Visit | None) -> list[dict[str, Any]]:
     ids = [c.class_id for c in dispute.classes]
-    own = bool(known.store.which_are_examples([dispute.name]))
-    examples = fair_examples(dispute.name, known.store.examples(ids), own)
+    own = bool(context.store.which_are_examples([dispute.name]))
+    examples = fair_examples(dispute.name, context.store.examples(ids), own)
     rows = []
     for c in dispute.classes:
         mine = visit.answers.get(c.class_id) if visit else None
         rows.append(
             {
                 "id": c.class_id,
-                "name": known.classes.names[c.class_id],
+                "name": context.classes.names[c.class_id],
                 "synonyms": [
-                    s for s in known.classes.synonyms[c.class_id] if s != known.classes.names[c.class_id]
+                    s for s in context.classes.synonyms[c.class_id] if s != context.classes.names[c.class_id]
                 ],
-                "definition": known.classes.definitions[c.class_id],
-                "examples": [known.example_address(c.class_id, p) for p in examples.get(c.class_id, [])],
+                "definition": context.classes.definitions[c.class_id],
+                "examples": [context.example_address(c.class_id, p) for p in examples.get(c.class_id, [])],
                 "differs": c.differs,
                 "asked": visit is not None and c.class_id in visit.shown,
                 "answers": {a.rater_id: a for a in c.answers},

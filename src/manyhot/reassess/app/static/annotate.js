@@ -1,11 +1,11 @@
-// The rater's page: which image is shown, what the keys do, and what the rater is told.
+// The rater's page: which image is shown, and what keys and buttons do.
 
 import * as dialogs from "./dialogs.js";
 import { enlarge, isEnlarged, preview, shrink } from "./examples.js";
 import { Outbox } from "./outbox.js";
 import { Pace } from "./pace.js";
 import { ask, CAMPAIGN, kindOf, newKey, RATER, session, useSession } from "./server.js";
-import { tell, Told } from "./told.js";
+import { announce, Messages } from "./messages.js";
 import { isAnswered, Trail } from "./trail.js";
 import { View } from "./view.js";
 import { Zoom } from "./zoom.js";
@@ -19,14 +19,14 @@ const AWAY_MS = 10 * 60_000;
 
 const trail = new Trail();
 const pace = new Pace();
-const told = new Told(() => pace.tell(told.left));
+const messages = new Messages(() => pace.describe(messages.left));
 const zoom = new Zoom($("frame"), (scale) => { $("zoom-reset").hidden = scale === 1; });
 const tabs = "BroadcastChannel" in window ? new BroadcastChannel(`manyhot:${CAMPAIGN}:${RATER}`) : null;
 const outbox = new Outbox(`${CAMPAIGN}:${RATER}`, {
-  waiting: (count) => told.waiting(count),
-  trouble: (kind) => told.trouble(kind),
-  refused: (item, why) => told.refused(item, why),
-  fragile: () => told.fragile(),
+  waiting: (count) => messages.waiting(count),
+  trouble: (kind) => messages.trouble(kind),
+  refused: (item, why) => messages.refused(item, why),
+  fragile: () => messages.fragile(),
 });
 const actions = []; // what can be undone: [page, [[shown, answer, main], …] before it]
 
@@ -48,19 +48,19 @@ function refresh() {
 
 async function fetchPages() {
   await outbox.send();
-  const sent = told.uncounted(outbox.items());
+  const sent = messages.uncounted(outbox.items());
   let queue;
   try {
     queue = await ask("/api/queue", {});
   } catch (error) {
     const kind = kindOf(error);
-    told.trouble(kind);
+    messages.trouble(kind);
     if (!trail.current) empty(kind);
     if (kind !== "session" && kind !== "elsewhere") later(error.wait || RETRY_MS);
     return;
   }
-  if (!outbox.size) told.trouble("");
-  told.count(queue, sent);
+  if (!outbox.size) messages.trouble("");
+  messages.count(queue, sent);
   trail.receive(queue.pages);
   askAgain();
   prepare();
@@ -120,14 +120,14 @@ function show() {
   drawImage();
   drawAbove(page);
   if (page.classes.some((shown) => shown.examples.length)) $("page").classList.add("with-examples");
-  told.hush();
+  messages.hideToast();
   mark(0);
   if (!dialogs.isOpen()) $("questions").focus({ preventScroll: true });
   scrollTo(0, 0);
   shownAt = performance.now();
   pace.start();
-  told.progress();
-  tell(`${page.label ? `Original label ${page.label}. ` : ""}Classes: ${page.classes.map((c) => c.name).join(", ")}.`);
+  messages.progress();
+  announce(`${page.label ? `Original label ${page.label}. ` : ""}Classes: ${page.classes.map((c) => c.name).join(", ")}.`);
   prepare();
 }
 
@@ -152,16 +152,16 @@ function next() {
   if (!isAnswered(page)) {
     if (performance.now() - shownAt < BOUNCE_MS) return;
     if (!page.view.loaded) {
-      tell("The image is not there yet.");
+      announce("The image is still loading.");
       return;
     }
   }
-  const first = !page.done && !told.isCounted(page.page);
+  const first = !page.done && !messages.isCounted(page.page);
   change(page, page.classes.filter((c) => c.answer === null).map((c) => [c, "no", false]));
-  told.endHint();
+  messages.endHint();
   if (first) {
     pace.finish();
-    told.finished(page.page);
+    messages.finished(page.page);
     tabs?.postMessage({ left: page.page });
   }
   goOn();
@@ -197,7 +197,7 @@ async function back() {
     trail.recall(await ask(`/api/back${before}`));
     show();
   } catch (error) {
-    told.say(error.status === 404 ? "There is no image before this one." : "Earlier images need the connection.");
+    messages.toast(error.status === 404 ? "There is no earlier image." : "Earlier images need a connection.");
   }
 }
 
@@ -205,7 +205,7 @@ function empty(reason) {
   $("waiting").hidden = true;
   $("page").hidden = true;
   $("empty").hidden = false;
-  told.empty(reason);
+  messages.empty(reason);
   if (document.activeElement === document.body) $("empty").focus();
 }
 
@@ -223,12 +223,12 @@ function answer(shown, value, main = shown.main) {
   const page = trail.current;
   if (!page) return;
   const kept = main && value !== "no";
-  const wanted = [[shown, value, kept]];
+  const changes = [[shown, value, kept]];
   // One main object at most: the one before is sent again without.
-  if (kept) for (const other of page.classes) if (other !== shown && other.main) wanted.unshift([other, other.answer, false]);
-  change(page, wanted);
+  if (kept) for (const other of page.classes) if (other !== shown && other.main) changes.unshift([other, other.answer, false]);
+  change(page, changes);
   mark(page.classes.indexOf(shown));
-  tell(`${shown.name}: ${value}${kept ? ", the main object" : ""}.`);
+  announce(`${shown.name}: ${value}${kept ? ", the main object" : ""}.`);
 }
 
 function toggleMain(shown) {
@@ -236,8 +236,8 @@ function toggleMain(shown) {
   else answer(shown, shown.answer === "maybe" ? "maybe" : "yes", true);
 }
 
-function change(page, wanted) {
-  const news = wanted.filter(([shown, value, main]) => shown.answer !== value || shown.main !== main);
+function change(page, changes) {
+  const news = changes.filter(([shown, value, main]) => shown.answer !== value || shown.main !== main);
   if (!news.length) return;
   actions.push([page, news.map(([shown]) => [shown, shown.answer, shown.main])]);
   for (const [shown, value, main] of news) put(page, shown, value, main);
@@ -271,7 +271,7 @@ function undo() {
   page.view.draw();
   mark(page.classes.indexOf(before[0][0]));
   const open = before.some(([, value]) => value === null);
-  told.say(open ? "Undone. What you leave open is no." : "Undone.");
+  messages.toast(open ? "Undone. Classes left open count as no." : "Undone.");
 }
 
 function remark(page, what) {
@@ -283,21 +283,21 @@ function skip() {
   const page = trail.current;
   remark(page, { text: "The image cannot be shown.", skips: true });
   trail.skip(page.page);
-  told.finished(page.page);
+  messages.finished(page.page);
   goOn();
 }
 
 function openMissing() {
   const page = trail.current;
-  dialogs.missing(page, (found, shown) => {
+  dialogs.missing(page, (match, shown) => {
     if (shown >= 0) {
       mark(shown);
       return;
     }
-    remark(page, { missing_class_id: found.class_id });
-    page.missing = [...(page.missing ?? []), found.name];
+    remark(page, { missing_class_id: match.class_id });
+    page.missing = [...(page.missing ?? []), match.name];
     drawAbove(page);
-    told.say(`Noted: ${found.name} is missing.`);
+    messages.toast(`Noted: ${match.name} is missing.`);
   }, (text) => saveComment(page, `Missing: ${text}`));
 }
 
@@ -305,7 +305,7 @@ function saveComment(page, text) {
   remark(page, { text });
   page.comments = [...(page.comments ?? []), text];
   drawAbove(page);
-  told.say("The comment is kept.");
+  messages.toast("Comment saved.");
 }
 
 // ── Rows ──
@@ -327,7 +327,7 @@ function move(step) {
     const row = $("classes").children[marked];
     (row.querySelector("input:checked") ?? row.querySelector("input")).focus();
   }
-  tell(trail.current.classes[marked].name);
+  announce(trail.current.classes[marked].name);
 }
 
 function answerMarked(value) {
@@ -410,7 +410,7 @@ for (const [id, action] of Object.entries({
 
 async function leave() {
   const count = outbox.size;
-  if (count && !confirm(`${count} answers are not sent yet. They stay in this browser until you come back. Leave?`)) return;
+  if (count && !confirm(`${count} answers have not been sent yet. They stay in this browser until you come back. Log out anyway?`)) return;
   await ask("/leave", {}).catch(() => {});
   location.assign("/");
 }
@@ -421,7 +421,7 @@ if (tabs) {
       useSession(data.session);
       outbox.unblock().then(refresh);
     } else if (data.left) {
-      told.finished(data.left);
+      messages.finished(data.left);
       if (trail.current?.page === data.left && !document.hasFocus() && isAnswered(trail.current)) goOn();
     } else {
       trail.note(data.page, data.class_id, data.answer, data.main);
@@ -432,7 +432,7 @@ if (tabs) {
 }
 
 addEventListener("online", refresh);
-addEventListener("offline", () => told.trouble("offline"));
+addEventListener("offline", () => messages.trouble("offline"));
 addEventListener("pagehide", () => { if (outbox.size) outbox.send(); });
 addEventListener("beforeunload", (event) => { if (outbox.fragile) event.preventDefault(); });
 document.addEventListener("visibilitychange", () => {

@@ -37,14 +37,14 @@ export function comment(page, save) {
 
 let asked = 0, timer = 0; // the searches of all openings: one that was left must not answer the next
 
-// Search for a class. found(class) is told which; unknown(text) that it is none of the list.
-export function missing(page, found, unknown) {
+// Search for a class: onChosen(class, number on the page or -1), or onUnlisted(text) where no class fits.
+export function missing(page, onChosen, onUnlisted) {
   const dialog = $("missing-dialog"), input = $("missing-input"), list = $("missing-list");
   let options = [], at = 0;
   end();
   input.value = "";
   list.replaceChildren();
-  tell("");
+  showStatus("");
   input.oninput = () => { clearTimeout(timer); timer = setTimeout(search, PAUSE_MS); };
   input.onkeydown = (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -65,21 +65,21 @@ export function missing(page, found, unknown) {
       try {
         answer = await ask(`/api/classes?q=${encodeURIComponent(text)}&page=${page.page}`);
       } catch (error) {
-        trouble = error.status ? "The search does not work now." : "No connection: classes cannot be searched now.";
+        trouble = error.status ? "The search is not available right now." : "No connection: the search is not available.";
       }
     }
     if (mine !== asked) return; // a later one is on its way
     options = answer.map((one) => option(one, page.classes.findIndex((c) => c.class_id === one.class_id)));
     if (text) options.push(other(text));
     list.replaceChildren(...options);
-    tell(trouble || (text ? `${answer.length || "No"} ${answer.length === 1 ? "class" : "classes"} found.` : ""));
+    showStatus(trouble || (text ? `${answer.length || "No"} ${answer.length === 1 ? "class" : "classes"} found.` : ""));
     mark(0);
   }
 
   function option(one, shown) {
-    const item = document.importNode($("found").content, true).firstElementChild;
+    const item = document.importNode($("class-match").content, true).firstElementChild;
     item.querySelector("b").textContent = one.name;
-    item.querySelector(".also").textContent = shown >= 0 ? `is asked about: number ${shown + 1}` : one.synonyms.join(", ");
+    item.querySelector(".also").textContent = shown >= 0 ? `already on this page: number ${shown + 1}` : one.synonyms.join(", ");
     item.querySelector("p").textContent = one.definition;
     item.querySelector(".pictures").append(...one.examples.map((address) => {
       const image = new Image();
@@ -88,14 +88,14 @@ export function missing(page, found, unknown) {
       image.addEventListener("error", () => image.remove());
       return image;
     }));
-    return choice(item, () => found(one, shown));
+    return choice(item, () => onChosen(one, shown));
   }
 
   function other(text) {
-    const item = document.importNode($("found").content, true).firstElementChild;
+    const item = document.importNode($("class-match").content, true).firstElementChild;
     item.querySelector("b").textContent = "None of these";
-    item.querySelector("p").textContent = `Leave “${text}” as a comment: it is in the image, and in no class.`;
-    return choice(item, () => unknown(text));
+    item.querySelector("p").textContent = `Add “${text}” as a comment: it is in the image, but no class fits.`;
+    return choice(item, () => onUnlisted(text));
   }
 
   function choice(item, chosen) {
@@ -116,5 +116,5 @@ export function missing(page, found, unknown) {
     if (scroll) options[at]?.scrollIntoView({ block: "nearest" });
   }
 
-  function tell(text) { $("missing-status").textContent = text; }
+  function showStatus(text) { $("missing-status").textContent = text; }
 }

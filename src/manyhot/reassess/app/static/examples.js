@@ -12,10 +12,10 @@ export function preview(small) {
   if (!small) return;
   const image = box.firstElementChild;
   image.src = small.dataset.small;
-  image.dataset.wanted = small.dataset.large;
+  image.dataset.source = small.dataset.large;
   const large = new Image();
   large.src = small.dataset.large;
-  large.decode().then(() => { if (image.dataset.wanted === small.dataset.large) image.src = large.src; }, () => {});
+  large.decode().then(() => { if (image.dataset.source === small.dataset.large) image.src = large.src; }, () => {});
   const strip = small.parentElement.getBoundingClientRect();
   const [width, height] = [box.offsetWidth, box.offsetHeight];
   const left = small.getBoundingClientRect().left + small.offsetWidth / 2 - width / 2;

@@ -12,12 +12,12 @@ const REFUSING = new Set([400, 405, 409, 413, 415, 422]);
 const DOCUMENT = newKey();
 
 export class Outbox {
-  #name; #tell; #memory = new Map(); #last = 0; #wait = FIRST_WAIT_MS; #timer = 0; #sending = null; #blocked = false;
+  #name; #on; #memory = new Map(); #last = 0; #wait = FIRST_WAIT_MS; #timer = 0; #sending = null; #blocked = false;
 
-  // tell: waiting(count), trouble(kind), refused(item, why), fragile()
-  constructor(name, tell) {
+  // on: waiting(count), trouble(kind), refused(item, why), fragile()
+  constructor(name, on) {
     this.#name = `manyhot-outbox:${name}:`;
-    this.#tell = tell;
+    this.#on = on;
   }
 
   // Keep an item and send it.
@@ -25,7 +25,7 @@ export class Outbox {
     const at = this.#now();
     const kept = { ...item, at: Date.now(), since: performance.now(), document: DOCUMENT };
     this.#write(`${this.#name}${String(at).padStart(15, "0")}-${item.key}`, JSON.stringify(kept));
-    this.#tell.waiting(this.size); // what is sent just now may take its time
+    this.#on.waiting(this.size); // what is sent just now may take its time
     this.send();
   }
 
@@ -44,7 +44,7 @@ export class Outbox {
     clearTimeout(this.#timer);
     this.#sending ??= this.#sendAll().finally(() => {
       this.#sending = null;
-      this.#tell.waiting(this.size);
+      this.#on.waiting(this.size);
     });
     return this.#sending;
   }
@@ -59,11 +59,11 @@ export class Outbox {
     let most = BATCH;
     while (!this.#blocked) {
       const names = this.#names().slice(0, most);
-      this.#tell.waiting(this.size);
+      this.#on.waiting(this.size);
       if (!names.length) return true;
       try {
         await this.#sendSome(names);
-        this.#tell.trouble("");
+        this.#on.trouble("");
         most = BATCH;
         this.#wait = FIRST_WAIT_MS;
       } catch (error) {
@@ -87,7 +87,7 @@ export class Outbox {
     const settled = [...(answer?.kept ?? []), ...refused.map(([key]) => key)].filter((key) => items.has(key));
     if (!settled.length) throw Object.assign(new Error("nothing was said about what was sent"), { status: 500 });
     for (const key of settled) this.#remove(items.get(key)[0]);
-    for (const [key, why] of refused) if (items.has(key)) this.#tell.refused(items.get(key)[1], why);
+    for (const [key, why] of refused) if (items.has(key)) this.#on.refused(items.get(key)[1], why);
   }
 
   // The server does not take these together: find the one that it does not take at all, and go on without it.
@@ -95,14 +95,14 @@ export class Outbox {
     if (names.length > 1) return Math.ceil(names.length / 2);
     const item = this.#read(names[0]);
     this.#remove(names[0]);
-    if (item) this.#tell.refused(item, error.message);
+    if (item) this.#on.refused(item, error.message);
     return BATCH;
   }
 
   #later(error) {
     const kind = kindOf(error);
     this.#blocked = kind === "session" || kind === "elsewhere";
-    this.#tell.trouble(kind);
+    this.#on.trouble(kind);
     if (!this.#blocked) {
       this.#timer = setTimeout(() => this.send(), error.wait || this.#wait);
       this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT_MS);
@@ -135,7 +135,7 @@ export class Outbox {
       localStorage.setItem(name, text);
     } catch {
       this.#memory.set(name, text);
-      this.#tell.fragile();
+      this.#on.fragile();
     }
   }
 

@@ -1,4 +1,4 @@
-// How many images an hour, over the last of them. Breaks do not count.
+// How many images per hour, over the last of them. Breaks do not count.
 
 const BREAK_MS = 60_000;
 const LAST = 40;
@@ -20,12 +20,12 @@ export class Pace {
   }
 
   // In words; empty until there is something to tell.
-  tell(left) {
+  describe(left) {
     if (this.#spent.length < FEWEST) return "";
     const each = this.#spent.reduce((a, b) => a + b) / this.#spent.length;
     const hourly = 3_600_000 / Math.max(each, 1);
     const rest = left ? `, about ${duration(left * each)} left` : "";
-    return `${round(hourly).toLocaleString()} images an hour, ${duration(this.#all)} so far${rest}`;
+    return `${round(hourly).toLocaleString()} images per hour, ${duration(this.#all)} so far${rest}`;
   }
 }
 

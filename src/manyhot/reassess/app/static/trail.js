@@ -6,7 +6,7 @@
 const MOST_PAST = 60;
 
 export class Trail {
-  #past = []; #at = -1; #ahead = []; #given = new Map(); #skipped = new Set();
+  #past = []; #at = -1; #ahead = []; #answers = new Map(); #skipped = new Set();
 
   get current() { return this.#past[this.#at] ?? null; }
   get ahead() { return this.#ahead; }
@@ -17,7 +17,7 @@ export class Trail {
 
   // Note an answer that was given here, in another tab, or before a reload.
   note(page, classId, answer, main) {
-    this.#given.set(`${page}/${classId}`, { answer, main });
+    this.#answers.set(`${page}/${classId}`, { answer, main });
     for (const known of [...this.#past, ...this.#ahead]) if (known.page === page) this.#lay(known);
   }
 
@@ -69,8 +69,8 @@ export class Trail {
 
   #lay(page) {
     for (const shown of page.classes) {
-      const given = this.#given.get(`${page.page}/${shown.class_id}`);
-      if (given) Object.assign(shown, given);
+      const answer = this.#answers.get(`${page.page}/${shown.class_id}`);
+      if (answer) Object.assign(shown, answer);
       shown.stored = shown.answer === null ? null : { answer: shown.answer, main: shown.main };
     }
     return page;

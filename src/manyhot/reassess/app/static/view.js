@@ -14,7 +14,7 @@ export class View {
     this.#page = page;
     this.rows = page.classes.map((shown, index) => makeRow(page, shown, index, on));
     this.image = new Image();
-    this.image.alt = "The image that is asked about";
+    this.image.alt = "The image to rate";
     this.image.draggable = false;
     this.image.fetchPriority = "high";
     this.image.decoding = "sync"; // the picture and its questions appear together

@@ -1,4 +1,4 @@
-"""The database of a campaign that is being annotated: all SQL is here.
+"""The database of a campaign that is being annotated: all SQL is in this package.
 
 `Store` is the door: each of its methods is one transaction.
 """
@@ -13,37 +13,43 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from manyhot.reassess.app.store import backup, refining, remarks, schema, settings, visits
-from manyhot.reassess.app.store import fill as filling
-from manyhot.reassess.app.store import pages as assigning
-from manyhot.reassess.app.store import raters as people
-from manyhot.reassess.app.store import schema as upgrading
-from manyhot.reassess.app.store import votes as answers
+from manyhot.reassess.app.store import (
+    accounts,
+    backup,
+    disputes,
+    fill,
+    pages,
+    remarks,
+    schema,
+    submissions,
+    visits,
+)
+from manyhot.reassess.app.store import campaign_settings as settings
+from manyhot.reassess.app.store.accounts import Rater, Role
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings, change_settings, read_settings
 from manyhot.reassess.app.store.database import Database
-from manyhot.reassess.app.store.fill import Asked, Example
+from manyhot.reassess.app.store.disputes import Dispute
+from manyhot.reassess.app.store.fill import Example, ImageQuestions
 from manyhot.reassess.app.store.pages import Queue
-from manyhot.reassess.app.store.progress import Taken, Tally
-from manyhot.reassess.app.store.raters import Rater, Role
-from manyhot.reassess.app.store.refining import Dispute
-from manyhot.reassess.app.store.remarks import Heard
-from manyhot.reassess.app.store.settings import Settings, change_settings, read_settings
+from manyhot.reassess.app.store.progress import VoteSnapshot, VoteTally
+from manyhot.reassess.app.store.remarks import Remark
+from manyhot.reassess.app.store.submissions import NewRemark, Receipt, Vote
 from manyhot.reassess.app.store.visits import Visit
-from manyhot.reassess.app.store.votes import Remark, Stored, Vote
 
 __all__ = [
-    "Asked",
+    "CampaignSettings",
     "Dispute",
     "Example",
-    "Heard",
+    "ImageQuestions",
+    "NewRemark",
     "Queue",
     "Rater",
+    "Receipt",
     "Remark",
-    "Settings",
     "Store",
-    "Stored",
-    "Taken",
     "Visit",
     "Vote",
+    "VoteSnapshot",
 ]
 
 
@@ -58,7 +64,7 @@ _SESSIONS = 10_000
 
 
 class Store:
-    """What the app asks of its database.
+    """The database of a campaign.
 
     Parameters
     ----------
@@ -74,7 +80,7 @@ class Store:
         except BaseException:
             self._database.close()
             raise
-        self._tally = Tally()
+        self._tally = VoteTally()
 
     def close(self) -> None:
         """Finish what is being written, and close."""
@@ -82,31 +88,35 @@ class Store:
 
     def is_filled(self) -> bool:
         """Whether a campaign is in it."""
-        return self._database.read(lambda c: settings.get(c, "source")) is not None
+        return self._database.read(lambda c: settings.get_value(c, "source")) is not None
 
     def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
         """Write all tables, as they are at one moment, to files; return their revision and counts of rows."""
-        return self._database.read_together(lambda c: (upgrading.version(c) or "", backup.dump(c, folder)))
+        return self._database.read_together(lambda c: (schema.version(c) or "", backup.dump(c, folder)))
 
     def places(self) -> list[str]:
         """Return where the images and example images lie, each once."""
-        return self._database.read(filling.places)
+        return self._database.read(fill.image_places)
 
     def move_images(self, places: Mapping[str, str]) -> None:
         """Note where images lie now."""
-        self._database.write(lambda c: filling.move(c, places))
+        self._database.write(lambda c: fill.move(c, places))
 
     def fill(
-        self, asked: Sequence[Asked], examples: Iterable[Example], settings: Settings, source: str
+        self,
+        asked: Sequence[ImageQuestions],
+        examples: Iterable[Example],
+        settings: CampaignSettings,
+        source: str,
     ) -> bool:
-        """Put a campaign into an empty database; see `filling.fill`."""
-        return self._database.write(lambda c: filling.fill(c, asked, examples, settings, source))
+        """Put a campaign into an empty database; see `fill.fill`."""
+        return self._database.write(lambda c: fill.fill(c, asked, examples, settings, source))
 
-    def settings(self) -> Settings:
+    def settings(self) -> CampaignSettings:
         """Return the settings as they are now."""
         return self._database.read(read_settings)
 
-    def change_settings(self, **changes: object) -> Settings:
+    def change_settings(self, **changes: object) -> CampaignSettings:
         """Change some settings and return all; another number of raters holds for all pages at once."""
         return self._change(lambda c: _change_settings(c, **changes))
 
@@ -119,9 +129,9 @@ class Store:
         refines: bool | None = None,
         keep_sessions: bool = False,
     ) -> str:
-        """Invite a rater and return the token; see `people.invite`."""
+        """Invite a rater and return the token; see `accounts.invite`."""
         return self._change(
-            lambda c: people.invite(
+            lambda c: accounts.invite(
                 c, name, role=role, max_pages=max_pages, refines=refines, keep_sessions=keep_sessions
             )
         )
@@ -130,53 +140,53 @@ class Store:
         """End a rater's invitation and sessions; answers stay, and open pages go to others."""
 
         def change(connection: sa.Connection) -> None:
-            people.revoke(connection, rater_id)
-            assigning.give_back_of(connection, rater_id)
+            accounts.revoke(connection, rater_id)
+            pages.give_back_of(connection, rater_id)
 
         self._change(change)
 
     def end_invitation(self, rater_id: int) -> None:
         """End a rater's invitation; sessions go on."""
-        self._database.write(lambda c: people.change(c, rater_id, invitation=None))
+        self._database.write(lambda c: accounts.change(c, rater_id, invitation=None))
 
     def stop(self, rater_id: int) -> None:
-        """Let a rater answer no more; see `assigning.stop`."""
-        self._change(lambda c: assigning.stop(c, rater_id))
+        """Let a rater answer no more; see `pages.stop`."""
+        self._change(lambda c: pages.stop(c, rater_id))
 
     def let_go_on(self, rater_id: int) -> None:
         """Let a rater who was stopped go on, whatever the first golden pages said."""
-        self._change(lambda c: people.let_go_on(c, rater_id))
+        self._change(lambda c: accounts.let_go_on(c, rater_id))
 
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
         """Say whether a rater decides where others disagree, and how many pages there are for this rater."""
-        self._change(lambda c: people.change(c, rater_id, refines=refines, max_pages=max_pages))
+        self._change(lambda c: accounts.change(c, rater_id, refines=refines, max_pages=max_pages))
 
     def owners(self) -> list[tuple[str, bool]]:
         """Return the names of owners, and whether each has a password."""
-        return self._database.read(people.owners)
+        return self._database.read(accounts.owners)
 
     def set_password(self, token: str, password: str) -> Rater | None:
-        """Give an owner who was invited a password; see `people.set_password`."""
-        kept = people.hash_password(password)
-        return self._change(lambda c: people.set_password(c, token, kept))
+        """Give an owner who was invited a password; see `accounts.set_password`."""
+        password_hash = accounts.hash_password(password)
+        return self._change(lambda c: accounts.set_password(c, token, password_hash))
 
     def log_in(self, name: str, password: str) -> Rater | None:
         """Return the owner with this name and password; None where there is none."""
-        found = self._database.read(lambda c: people.find_password(c, name))
-        right = people.is_password(password, found[1] if found else None)
+        found = self._database.read(lambda c: accounts.find_password(c, name))
+        right = accounts.is_password(password, found[1] if found else None)
         return found[0] if found and right else None
 
     def invited(self, token: str) -> Rater | None:
         """Return whom an invitation is for."""
-        return self._database.read(lambda c: people.invited(c, token))
+        return self._database.read(lambda c: accounts.invited(c, token))
 
     def begin_session(self, rater: Rater) -> str:
         """Begin a session and return its token."""
-        return self._change(lambda c: people.begin_session(c, rater))
+        return self._change(lambda c: accounts.begin_session(c, rater))
 
     def end_session(self, token: str) -> None:
         """End a session."""
-        self._change(lambda c: people.end_session(c, token))
+        self._change(lambda c: accounts.end_session(c, token))
 
     def remembered(self, token: str) -> Rater | None:
         """Return whose session it was some seconds ago; None where it was nobody's, or is an owner's.
@@ -188,7 +198,7 @@ class Store:
 
     def of_session(self, token: str) -> Rater | None:
         """Return whose session it is."""
-        rater = self._database.read(lambda c: people.of_session(c, token))
+        rater = self._database.read(lambda c: accounts.of_session(c, token))
         if rater is not None and not rater.is_owner:
             if len(self._sessions) >= _SESSIONS:
                 self._sessions.clear()
@@ -197,11 +207,11 @@ class Store:
 
     def raters(self) -> list[Rater]:
         """Return all raters, by name."""
-        return self._database.read(people.all_raters)
+        return self._database.read(accounts.all_raters)
 
     def queue(self, rater: Rater) -> Queue:
-        """Give a rater pages and return those that are open; see `assigning.fill_queue`."""
-        return self._database.write(lambda c: assigning.fill_queue(c, rater))
+        """Give a rater pages and return those that are open; see `pages.fill_queue`."""
+        return self._database.write(lambda c: pages.fill_queue(c, rater))
 
     def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
         """Return the visit that a rater finished last, or last before another of his visits."""
@@ -213,7 +223,7 @@ class Store:
 
     def count_free(self) -> int:
         """Return how many looks at pages are still wanted from anybody."""
-        return self._database.read(assigning.count_free)
+        return self._database.read(pages.count_free)
 
     def count_pages(self) -> int:
         """Return how many pages a rater can be asked about."""
@@ -221,42 +231,42 @@ class Store:
 
     def campaign_id(self) -> str:
         """Return what tells this campaign from any other at the same address."""
-        return str(self._database.read(lambda c: settings.get(c, "id")))
+        return str(self._database.read(lambda c: settings.get_value(c, "id")))
 
-    def store(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Stored:
-        """Store what a rater sent; see `answers.store`."""
-        return self.storing(rater, sent).result()
+    def store(self, rater: Rater, sent: Sequence[Vote | NewRemark]) -> Receipt:
+        """Store what a rater sent; see `submissions.store`."""
+        return self.begin_store(rater, sent).result()
 
-    def storing(self, rater: Rater, sent: Sequence[Vote | Remark]) -> Future[Stored]:
-        """As `store`, without waiting."""
-        return self._database.begin_with_others(answers.store, answers.Sent(rater, sent))
+    def begin_store(self, rater: Rater, sent: Sequence[Vote | NewRemark]) -> Future[Receipt]:
+        """Begin what `store` does, without waiting for it."""
+        return self._database.begin_with_others(submissions.store, submissions.Submission(rater, sent))
 
-    def votes(self) -> Taken:
+    def votes(self) -> VoteSnapshot:
         """Return the votes so far, of which those that are new were read now."""
         return self._database.read(self._tally.read)
 
     def dispute(self, page: int) -> Dispute | None:
         """Return a page with all that was said about it."""
-        return self._database.read(lambda c: refining.find_dispute(c, page))
+        return self._database.read(lambda c: disputes.find_dispute(c, page))
 
     def disputes(self, pages: Sequence[int]) -> list[Dispute]:
         """Return some pages with all that was said about them."""
         return self._database.read(
-            lambda c: [found for p in pages if (found := refining.find_dispute(c, p)) is not None]
+            lambda c: [found for p in pages if (found := disputes.find_dispute(c, p)) is not None]
         )
 
     def refine(
         self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
     ) -> Visit | None:
-        """Let a rater decide on the first of some pages that can be; see `refining.begin_next`."""
-        return self._database.write(lambda c: refining.begin_next(c, rater, pages, only=only, skip=skip))
+        """Let a rater decide on the first of some pages that can be; see `disputes.begin_next`."""
+        return self._database.write(lambda c: disputes.begin_next(c, rater, pages, only=only, skip=skip))
 
     def visit(self, rater: Rater, key: str) -> Visit | None:
         """Return a rater's own visit by its key."""
         return self._database.read(lambda c: visits.find_visit(c, rater, key))
 
-    def heard(self, *, missing: int | None = None, before: int | None = None) -> list[Heard]:
-        """Return remarks, the latest first; see `hearing.latest`."""
+    def remarks(self, *, missing: int | None = None, before: int | None = None) -> list[Remark]:
+        """Return remarks, the latest first; see `remarks.latest`."""
         return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
 
     def missing_classes(self) -> list[tuple[int, int]]:
@@ -292,11 +302,11 @@ class Store:
 
     def count_examples(self) -> tuple[int, int]:
         """Return how many classes are asked about, and how many of these have two example images or more."""
-        return self._database.read(filling.count_examples)
+        return self._database.read(fill.count_examples)
 
     def source(self) -> str:
         """Return the sha256 of what was proposed."""
-        return str(self._database.read(lambda c: settings.get(c, "source")))
+        return str(self._database.read(lambda c: settings.get_value(c, "source")))
 
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
         """Return position and image_id of the example images of some classes, the better ones first."""
@@ -318,13 +328,13 @@ class Store:
             self._sessions.clear()
 
     def read_all(self, query: Callable[[sa.Connection], Iterable[T]]) -> list[T]:
-        """Return all rows of one of the queries of `answers`."""
+        """Return all rows of one of the queries of `submissions`."""
         return self._database.read_together(lambda c: list(query(c)))  # in parts, of one moment
 
 
-def _change_settings(connection: sa.Connection, **changes: object) -> Settings:
+def _change_settings(connection: sa.Connection, **changes: object) -> CampaignSettings:
     before = read_settings(connection)
     after = change_settings(connection, **changes)
     if after.raters != before.raters:
-        assigning.want_raters(connection, after.raters)
+        pages.set_rater_count(connection, after.raters)
     return after

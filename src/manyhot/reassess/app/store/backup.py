@@ -11,7 +11,6 @@ from pyarrow import parquet as pq
 
 from manyhot.errors import InputError
 from manyhot.reassess.app.store import engines, schema
-from manyhot.reassess.app.store import schema as upgrading
 
 _ROWS = 10_000
 
@@ -35,7 +34,7 @@ def dump(connection: sa.Connection, folder: Path) -> dict[str, int]:
     return counts
 
 
-def restore(
+def restore_database(
     url: str, folder: Path, revision: str, counts: Mapping[str, int], before_commit: Callable[[], None]
 ) -> None:
     """Make the tables of a new database from files that `dump` wrote, all or nothing.
@@ -76,7 +75,7 @@ def restore(
 
     engine = engines.writer(url)
     try:
-        upgrading.make(engine, revision, fill, before_commit)
+        schema.create_tables(engine, revision, fill, before_commit)
     except sa.exc.SQLAlchemyError as error:
         raise engines.trouble(engine, error) or error from error
     finally:

@@ -1,12 +1,10 @@
-"""Connections: reads as many as there are, changes one after the other.
+"""Reads in parallel, and changes one after the other.
 
 One thread makes all changes. Those that wait while it works become one transaction: a disk that takes 5 ms
 to be sure costs that once for all of them. Each stands or falls alone: where one fails, all are made again
 behind savepoints. Who asked for a change gets its answer when it is on disk.
 
 Several processes may use one database: SQLite lets one write at a time, and in PostgreSQL a lock does.
-
-Time as the database keeps it.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ from manyhot.reassess.app.store import engines, schema
 T = TypeVar("T")
 
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-Change = Callable[[sa.Connection], T]
+_Change = Callable[[sa.Connection], T]
 
 
-ChangeOfMany = Callable[[sa.Connection, list[Item]], list[T]]
+_ChangeOfMany = Callable[[sa.Connection, list[_Item]], list[T]]
 
 
 TOGETHER = 64
@@ -46,7 +44,7 @@ TOGETHER = 64
 class _Waiting:
     """One of those that `change` is for, and who waits for what it returns."""
 
-    change: ChangeOfMany[Any, Any]
+    change: _ChangeOfMany[Any, Any]
     item: Any
     future: Future[Any]
 
@@ -88,9 +86,9 @@ class Database:
         OutputError
             It cannot be opened.
         """
-        schema.upgrade(self._writes)
+        schema.upgrade_tables(self._writes)
 
-    def read(self, query: Change[T]) -> T:
+    def read(self, query: _Change[T]) -> T:
         """Run a query and return what it returns.
 
         Raises
@@ -105,10 +103,10 @@ class Database:
             except sa.exc.SQLAlchemyError as error:
                 # A server that was started anew: the pool has forgotten the connections to the old one.
                 if last or not engines.is_lost(error):
-                    raise self._told(error) from error
+                    raise self._as_raised(error) from error
         raise AssertionError
 
-    def read_together(self, query: Change[T]) -> T:
+    def read_together(self, query: _Change[T]) -> T:
         """Run queries that all see the database at one moment; errors as `read`."""
         options = {"begin": "BEGIN"} if self._writes.dialect.name == "sqlite" else {}
         level = {} if options else {"isolation_level": "REPEATABLE READ"}
@@ -116,9 +114,9 @@ class Database:
             with self._open(), self._writes.connect() as connection:
                 return query(connection.execution_options(**options, **level))
         except sa.exc.SQLAlchemyError as error:
-            raise self._told(error) from error
+            raise self._as_raised(error) from error
 
-    def write(self, change: Change[T]) -> T:
+    def write(self, change: _Change[T]) -> T:
         """Make a change and return what it returns, once it is on disk.
 
         Where the connection is lost it may be made a second time, in a transaction of its own.
@@ -131,12 +129,12 @@ class Database:
         """
         return self.begin(change).result()
 
-    def begin(self, change: Change[T]) -> Future[T]:
+    def begin(self, change: _Change[T]) -> Future[T]:
         """As `write`, without waiting: the future has the result, or the error."""
         return self.begin_with_others(lambda connection, _: [change(connection)], None)
 
-    def begin_with_others(self, change: ChangeOfMany[Item, T], item: Item) -> Future[T]:
-        """As `begin`, where one change can do what is wanted for many items, in fewer journeys.
+    def begin_with_others(self, change: _ChangeOfMany[_Item, T], item: _Item) -> Future[T]:
+        """As `begin`, where one change serves many items, in fewer round trips.
 
         Parameters
         ----------
@@ -186,7 +184,9 @@ class Database:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise OutputError("The database is closed: the app ends.", where=engines.where(self._writes))
+            raise OutputError(
+                "The database is closed: the app is shutting down.", where=engines.where(self._writes)
+            )
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -208,13 +208,13 @@ class Database:
         except BaseException as error:
             for one in batch:
                 if not one.future.done():
-                    one.future.set_exception(self._told(error))
+                    one.future.set_exception(self._as_raised(error))
             return
         for future, result in results:
             future.set_result(result)
 
     def _made(self, batch: list[_Waiting]) -> list[tuple[Future[Any], Any]]:
-        """Make changes; each behind a savepoint, which is two journeys, only where one of them fails."""
+        """Make changes; each behind a savepoint, which is two round trips, only where one of them fails."""
         apart, lost = False, 0
         while True:
             try:
@@ -241,7 +241,7 @@ class Database:
                             raise
                         if not apart:
                             raise _OneFailedError from error
-                        group[0].future.set_exception(self._told(error))  # the asker's own
+                        group[0].future.set_exception(self._as_raised(error))  # the asker's own
                     else:
                         results += zip((one.future for one in group), made, strict=True)
                 committing = True
@@ -251,8 +251,8 @@ class Database:
             raise
         return results
 
-    def _told(self, error: BaseException) -> BaseException:
-        """Return what those who asked are told of an error."""
+    def _as_raised(self, error: BaseException) -> BaseException:
+        """Return the error that callers get."""
         cause = error.__cause__ if isinstance(error, _LostError) and error.__cause__ else error
         told = engines.trouble(self._writes, cause)
         if told is not None:

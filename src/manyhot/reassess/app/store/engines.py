@@ -1,11 +1,9 @@
-"""From an address to connections, and what the two databases call their troubles.
+"""Connections to SQLite and PostgreSQL, and which of their errors are the database's.
 
-pg8000's connections: quicker, lost in one way, and with no socket left open.
-
-pg8000 1.31 has each statement parsed, described and run, three journeys to the server each time; here it is
-parsed and described once a connection. It lets some errors of the network out as they are, and SQLAlchemy
-takes them for our own. It closes a socket but not the file that reads from it, so that it stays open until
-the collector comes by.
+pg8000 1.31 has each statement parsed, described and run, three round trips to the server each time; here it
+is parsed and described once per connection. It lets some errors of the network out as they are, and
+SQLAlchemy takes them for our own. It closes a socket but not the file that reads from it, so that it stays
+open until the collector comes by.
 """
 
 from __future__ import annotations
@@ -65,7 +63,7 @@ def reader(url: str) -> sa.Engine:
     InputError
         The address is none, or of another kind of database.
     """
-    # A transaction around each read would be two more journeys to PostgreSQL.
+    # A transaction around each read would be two more round trips to PostgreSQL.
     return _engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS, max_overflow=_MORE)
 
 
@@ -98,11 +96,11 @@ def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
     elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
         got = "the connection was lost"
     elif isinstance(error, sa.exc.DBAPIError) and _is_trouble(error):
-        got = said(error)
+        got = error_text(error)
     else:
         return None
     return OutputError(
-        "The database cannot be used just now.",
+        "The database is not available.",
         where=where(engine),
         got=got,
         do="check that there is room on the disk and that the server runs",
@@ -114,7 +112,7 @@ def where(engine: sa.Engine) -> str:
     return engine.url.set(drivername=engine.dialect.name).render_as_string(hide_password=True)
 
 
-def said(error: sa.exc.DBAPIError) -> str:
+def error_text(error: sa.exc.DBAPIError) -> str:
     """Return what a database says in one line."""
     told = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
     return str(told.get("M", told) if isinstance(told, dict) else told).partition("\n")[0]
@@ -142,7 +140,7 @@ def _engine(url: str, **options: Any) -> sa.Engine:
         address = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         raise InputError(
-            "This is no address of a database.",
+            "This is not a valid address of a database.",
             got=_PASSWORD.sub(r"\1***@", url),
             allowed="sqlite:///PATH or postgresql://HOST/NAME",
         ) from None  # the cause repeats the address
@@ -170,9 +168,9 @@ def _engine(url: str, **options: Any) -> sa.Engine:
     )
 
 
-def _make_private(_dialect: object, _record: object, given: Any, _options: object) -> None:
+def _make_private(_dialect: object, _record: object, arguments: Any, _options: object) -> None:
     # It holds who wrote what, and what passwords were hashed to. The files beside it get its mode.
-    path = str(given[0])
+    path = str(arguments[0])
     if path != ":memory:" and not path.startswith("file:"):
         with contextlib.suppress(OSError):  # it is there already, or SQLite says what is wrong
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -191,9 +189,9 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _connect(_dialect: object, _record: object, _given: object, options: dict[str, Any]) -> object:
+def _connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> object:
 
-    return Connection(**options)
+    return PostgresConnection(**options)
 
 
 def _notice_lost(context: ExceptionContext) -> None:
@@ -206,7 +204,7 @@ _PREPARED = 500
 """Statements a connection has prepared at most; the app has some 100."""
 
 
-class Connection(pg8000.Connection):  # type: ignore[misc]
+class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     """A connection to PostgreSQL.
 
     Parameters

@@ -11,13 +11,18 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import engines, schema
-from manyhot.reassess.app.store.settings import Settings, change_settings, get, put
+from manyhot.reassess.app.store.campaign_settings import (
+    CampaignSettings,
+    change_settings,
+    get_value,
+    put_value,
+)
 
 _ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImageQuestions:
     """An image and what is asked about it.
 
     Attributes
@@ -48,9 +53,9 @@ class Example:
 
 def fill(
     connection: sa.Connection,
-    asked: Sequence[Asked],
+    asked: Sequence[ImageQuestions],
     examples: Iterable[Example],
-    settings: Settings,
+    settings: CampaignSettings,
     source: str,
 ) -> bool:
     """Put a campaign into an empty database; return whether it was done now.
@@ -58,17 +63,17 @@ def fill(
     Parameters
     ----------
     connection : sqlalchemy.Connection
-    asked : sequence of Asked
+    asked : sequence of ImageQuestions
     examples : iterable of Example
         The better one of a class first.
-    settings : Settings
+    settings : CampaignSettings
     source : str
         The sha256 of what was proposed, which a database keeps for good.
     """
-    if get(connection, "source") is not None:
+    if get_value(connection, "source") is not None:
         return False
-    put(connection, "source", source)
-    put(connection, "id", secrets.token_hex(8))
+    put_value(connection, "source", source)
+    put_value(connection, "id", secrets.token_hex(8))
     change_settings(connection, **settings.__dict__)
     # Raters see the numbers: those of a table that is sorted by class would tell the original label.
     mixed = sorted(asked, key=lambda a: _hashed(a.image_id))
@@ -92,7 +97,7 @@ def count_examples(connection: sa.Connection) -> tuple[int, int]:
     return connection.execute(classes).scalar_one(), connection.execute(classes.where(two)).scalar_one()
 
 
-def places(connection: sa.Connection) -> list[str]:
+def image_places(connection: sa.Connection) -> list[str]:
     """Return where the images and example images lie, each once."""
     found = sa.union(sa.select(schema.images.c.uri), sa.select(schema.examples.c.uri)).subquery()
     return list(connection.scalars(sa.select(found.c.uri).order_by(found.c.uri)))
@@ -106,7 +111,10 @@ def move(connection: sa.Connection, places: Mapping[str, str]) -> None:
 
 
 def _add_pages(
-    connection: sa.Connection, mixed: Sequence[Asked], images: Mapping[str, int], settings: Settings
+    connection: sa.Connection,
+    mixed: Sequence[ImageQuestions],
+    images: Mapping[str, int],
+    settings: CampaignSettings,
 ) -> None:
     pages: list[dict[str, object]] = []
     questions: list[dict[str, object]] = []
@@ -142,7 +150,7 @@ def _add_pages(
     )
 
 
-def _pages_of(about: Asked, most: int) -> Iterator[tuple[int, ...]]:
+def _pages_of(about: ImageQuestions, most: int) -> Iterator[tuple[int, ...]]:
     """Cut the classes of an image into pages of nearly one size; golden questions stay among themselves."""
     for golden in (True, False):
         # In a random order: those of one page are no better or worse than those of the next.

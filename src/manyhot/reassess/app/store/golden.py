@@ -1,4 +1,4 @@
-"""Golden pages, whose truth experts told: who may go on after the first of them, and when the next comes."""
+"""Golden pages, whose answers experts gave: who may continue after the first, and when the next one comes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
-from manyhot.reassess.app.store.raters import Rater, change
-from manyhot.reassess.app.store.settings import Settings
+from manyhot.reassess.app.store.accounts import Rater, change
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings
 
 _VISITS, _PAGES = schema.visits, schema.pages
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenCounts:
     """A rater's last answers to golden questions, counted.
 
     Attributes
@@ -44,7 +44,7 @@ class Golden:
         return (above - below) / (n_no * n_yes)
 
 
-def judge(connection: sa.Connection, rater: Rater, settings: Settings) -> bool | None:
+def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
     """Say whether a rater has qualified, once the first golden pages are done; None before, or if known.
 
     Where there are no golden pages, or those that were answered have one truth only, nobody can tell, and the
@@ -64,12 +64,12 @@ def judge(connection: sa.Connection, rater: Rater, settings: Settings) -> bool |
     return passed
 
 
-def is_pending(rater: Rater, settings: Settings) -> bool:
+def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
     """Return whether the first golden pages are still to come, or to be done."""
     return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
 
 
-def is_due(connection: sa.Connection, rater: Rater, settings: Settings) -> bool:
+def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
     """Return whether the next page is to be a golden one.
 
     After the first ones at random, one in so many: a rater who counts pages learns nothing. The same rater
@@ -87,14 +87,14 @@ def is_due(connection: sa.Connection, rater: Rater, settings: Settings) -> bool:
     return due
 
 
-def next_page(connection: sa.Connection, rater: Rater) -> int | None:
+def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
     """Return the first golden page that a rater has not seen; None where there is none."""
     seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
     query = sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen).order_by(_PAGES.c.position).limit(1)
     return connection.scalar(query)
 
 
-def count_golden(connection: sa.Connection, rater_id: int) -> Golden:
+def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
     """Count the last answers of a rater to golden questions, refinement apart."""
     votes, golden = schema.votes, schema.golden
     query = (
@@ -109,7 +109,7 @@ def count_golden(connection: sa.Connection, rater_id: int) -> Golden:
     for answer, truth in last.values():
         counts[bool(truth)][answer] += 1
     (a, b, c), (d, e, f) = counts[False], counts[True]
-    return Golden((a, b, c), (d, e, f))
+    return GoldenCounts((a, b, c), (d, e, f))
 
 
 def _count_done(connection: sa.Connection, rater: Rater) -> tuple[int, int]:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import golden, schema
+from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with
 from manyhot.reassess.app.store.database import MINUTE, now
-from manyhot.reassess.app.store.raters import Rater
-from manyhot.reassess.app.store.settings import Settings, read_with
 from manyhot.reassess.app.store.visits import Visit, count_visits, find_visits
 
-AHEAD = 4
+PAGES_AHEAD = 4
 """Pages that a rater holds at once: the one that is looked at, and the next, which are loaded meanwhile.
 
 Where the connection is lost, they are what can still be answered."""
@@ -57,16 +57,16 @@ class Queue:
 
 
 def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
-    """Give a rater pages up to `AHEAD`, and return those that are open."""
+    """Give a rater pages up to `PAGES_AHEAD`, and return those that are open."""
     rater, settings = read_with(connection, rater)
     give_back(connection)
-    if (passed := golden.judge(connection, rater, settings)) is not None:
+    if (passed := golden.judge_rater(connection, rater, settings)) is not None:
         if not passed:
             stop(connection, rater.id)
         rater, settings = read_with(connection, rater)
     open_ids = _open_ids(connection, rater)
     reason = _why_none(connection, rater, settings)
-    while not reason and len(open_ids) < AHEAD:
+    while not reason and len(open_ids) < PAGES_AHEAD:
         taken = _take(connection, rater, settings)
         if taken is None:
             reason = "finished"
@@ -99,12 +99,12 @@ def give_back_of(connection: sa.Connection, rater_id: int) -> None:
     _return(connection, _VISITS.c.rater_id == rater_id)
 
 
-def is_to_renew(visit: Visit, settings: Settings) -> bool:
+def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
     """Return whether an answer to a page is a reason to `renew`: its first, and then one in some minutes."""
     return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 
-def renew(connection: sa.Connection, rater_id: int, settings: Settings) -> None:
+def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) -> None:
     """Whoever answers is there: all pages that the rater has open stay open for longer."""
     connection.execute(
         _VISITS.update()
@@ -113,7 +113,7 @@ def renew(connection: sa.Connection, rater_id: int, settings: Settings) -> None:
     )
 
 
-def reopen(connection: sa.Connection, visit: Visit, settings: Settings) -> bool:
+def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSettings) -> bool:
     """Let a rater go on with a page that was given back; return False where others do, or have finished it.
 
     What somebody else answered meanwhile in the same slot is not asked any more, nor what the rater answered
@@ -150,7 +150,7 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
             connection.execute(_SLOTS.update().where(held).values(visit_id=None))
 
 
-def want_raters(connection: sa.Connection, wanted: int) -> None:
+def set_rater_count(connection: sa.Connection, count: int) -> None:
     """Let each page have as many slots as raters are wanted now; those with answers stay."""
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED).values(visit_id=None))
     counts = (
@@ -162,9 +162,9 @@ def want_raters(connection: sa.Connection, wanted: int) -> None:
     more: list[dict[str, int]] = []
     fewer: dict[int, int] = {}
     for page, position, n in connection.execute(counts):
-        more += [{"page_id": page, "position": position}] * (wanted - n)
-        if n > wanted:
-            fewer[page] = n - wanted
+        more += [{"page_id": page, "position": position}] * (count - n)
+        if n > count:
+            fewer[page] = n - count
     _in_parts(more, lambda part: connection.execute(_SLOTS.insert(), part))
     # A slot that is dropped would take its answers out of the count, and SQLite gives its number to another.
     dropped: list[int] = []
@@ -188,7 +188,7 @@ def count_free(connection: sa.Connection) -> int:
 def open_visit(
     connection: sa.Connection,
     rater: Rater,
-    settings: Settings,
+    settings: CampaignSettings,
     page: int,
     classes: Sequence[int],
     *,
@@ -219,7 +219,7 @@ def open_visit(
     return number
 
 
-def _why_none(connection: sa.Connection, rater: Rater, settings: Settings) -> str:
+def _why_none(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> str:
     if settings.state != "running":
         return settings.state
     if rater.state != "active":
@@ -244,7 +244,7 @@ def _return(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
         connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id.in_(late)).values(visit_id=None))
 
 
-def _until(settings: Settings) -> int:
+def _until(settings: CampaignSettings) -> int:
     return now() + int(settings.lease_minutes * MINUTE)
 
 
@@ -256,17 +256,17 @@ def _hold(connection: sa.Connection, slot: int, visit: int) -> bool:
     return bool(taken.rowcount)
 
 
-def _take(connection: sa.Connection, rater: Rater, settings: Settings) -> int | None:
+def _take(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
     """Open the next page for a rater and return its visit; None where there is none left.
 
     First what the rater left, then a golden page where one is due, then pages that the rater has not seen,
     and at last other slots of pages of which the rater answered a part.
     """
     for visit in _left(connection, rater):
-        if reopen(connection, visit, settings):
+        if reopen_page(connection, visit, settings):
             return visit.id
     if golden.is_due(connection, rater, settings):
-        page = golden.next_page(connection, rater)
+        page = golden.next_golden_page(connection, rater)
         if page is not None:
             return open_visit(connection, rater, settings, page, _asked(connection, page))
     if golden.is_pending(rater, settings):
@@ -286,7 +286,7 @@ def _left(connection: sa.Connection, rater: Rater) -> list[Visit]:
     return find_visits(connection, ids)
 
 
-def _take_fresh(connection: sa.Connection, rater: Rater, settings: Settings) -> int | None:
+def _take_fresh(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
     while (found := _free_slot(connection, rater)) is not None:
         slot, page, position = found
         visit = _take_slot(connection, rater, settings, page, slot, set())
@@ -317,7 +317,7 @@ def _free_slot(connection: sa.Connection, rater: Rater) -> tuple[int, int, int] 
     return None
 
 
-def _take_rest(connection: sa.Connection, rater: Rater, settings: Settings) -> int | None:
+def _take_rest(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
     """Open a page again for what the rater has not answered on it, and another slot still asks."""
     part = _VISITS.c.partial | (_VISITS.c.state == "returned")
     seen = sa.select(_VISITS.c.page_id).where(_VISITS.c.rater_id == rater.id, _VISITS.c.round == 0, part)
@@ -340,7 +340,7 @@ def _take_rest(connection: sa.Connection, rater: Rater, settings: Settings) -> i
 
 
 def _take_slot(
-    connection: sa.Connection, rater: Rater, settings: Settings, page: int, slot: int, own: set[int]
+    connection: sa.Connection, rater: Rater, settings: CampaignSettings, page: int, slot: int, own: set[int]
 ) -> int | None:
     """Open a page in a slot, for what neither its earlier holders nor the rater answered."""
     asked, answered = _asked(connection, page), _answered(connection, page, slot)
@@ -364,7 +364,7 @@ def _take_slot(
     return None
 
 
-def _enough(connection: sa.Connection, page: int, settings: Settings) -> set[int]:
+def _enough(connection: sa.Connection, page: int, settings: CampaignSettings) -> set[int]:
     """Return the classes of a page that as many raters as are wanted answered, or are looking at.
 
     Slots see to that by themselves, except where there are more than raters are wanted: once more were.

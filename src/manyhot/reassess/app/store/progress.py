@@ -1,4 +1,4 @@
-"""What has come in so far, in numbers, without counting everything anew each time.
+"""The votes so far, without counting everything anew each time.
 
 Votes are only ever added. So a tally keeps what it has read as arrays, 64 bytes a vote, and then reads what
 is new.
@@ -30,19 +30,19 @@ _READ = 50_000
 YES = 2
 
 
-Ints = npt.NDArray[np.int64]
+_Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Progress:
+class CampaignProgress:
     """How far a campaign is.
 
     Attributes
     ----------
     images, pages, questions : int
         That are asked about; golden questions apart.
-    wanted : int
-        Raters of each question.
+    raters : int
+        Who are to answer each question.
     pages_done, questions_done : int
         With as many answers as are wanted.
     by_answers : tuple of (int, int)
@@ -70,7 +70,7 @@ class Progress:
     images: int
     pages: int
     questions: int
-    wanted: int
+    raters: int
     pages_done: int
     questions_done: int
     by_answers: tuple[tuple[int, int], ...]
@@ -98,12 +98,12 @@ class RaterCount:
 
 
 @dataclass(frozen=True, eq=False)
-class Counted:
+class VoteCounts:
     """A state of the votes.
 
     Attributes
     ----------
-    progress : Progress
+    progress : CampaignProgress
     raters : dict of int to RaterCount
         By number.
     disputes : list of (int, int)
@@ -112,27 +112,27 @@ class Counted:
         When it was counted.
     """
 
-    progress: Progress
+    progress: CampaignProgress
     raters: dict[int, RaterCount]
     disputes: list[tuple[int, int]]
     at: int
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Questions:
     """The questions of a campaign, which stay as they are, by position in the order of their numbers."""
 
-    id: Ints
-    class_id: Ints
-    page: Ints
-    image: Ints
-    position: Ints
+    id: _Ints
+    class_id: _Ints
+    page: _Ints
+    image: _Ints
+    position: _Ints
     golden: npt.NDArray[np.bool_]
     truth: dict[int, bool]
     names: dict[int, str]
 
     @classmethod
-    def read(cls, connection: sa.Connection) -> _Asked:
+    def read(cls, connection: sa.Connection) -> _Questions:
         questions, pages = schema.questions, schema.pages
         rows = connection.execute(
             sa.select(
@@ -162,20 +162,20 @@ class _Asked:
         )
 
 
-class Tally:
+class VoteTally:
     """The votes of a database as arrays."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked: _Asked | None = None
+        self._questions: _Questions | None = None
         self._last = 0
-        self._parts: list[Ints] = []
+        self._parts: list[_Ints] = []
 
-    def read(self, connection: sa.Connection) -> Taken:
+    def read(self, connection: sa.Connection) -> VoteSnapshot:
         """Read what is new, and return the votes so far."""
         with self._lock:
-            if self._asked is None or not len(self._asked.id):
-                self._asked = _Asked.read(connection)
+            if self._questions is None or not len(self._questions.id):
+                self._questions = _Questions.read(connection)
             for part in _new_votes(connection, self._last):
                 self._parts.append(part)
                 self._last = int(part[0, -1])
@@ -183,50 +183,50 @@ class Tally:
                 self._parts = [np.concatenate(self._parts, axis=1)]
             raters = connection.execute(sa.select(schema.raters.c.id, schema.raters.c.name))
             votes = self._parts[0] if self._parts else np.zeros((len(_COLUMNS), 0), np.int64)
-            return Taken(self._asked, votes, {row[0]: row[1] for row in raters})
+            return VoteSnapshot(self._questions, votes, {row[0]: row[1] for row in raters})
 
 
 _COLUMNS = ("id", "question", "rater", "answer", "round", "visit", "shown_at", "answered_at")
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class VoteSnapshot:
     """The votes at some time."""
 
-    asked: _Asked
-    votes: Ints
+    questions: _Questions
+    votes: _Ints
     names: dict[int, str]
 
-    def _column(self, name: str) -> Ints:
-        column: Ints = self.votes[_COLUMNS.index(name)]
+    def _column(self, name: str) -> _Ints:
+        column: _Ints = self.votes[_COLUMNS.index(name)]
         return column
 
     @cached_property
-    def question(self) -> Ints:
+    def question(self) -> _Ints:
         """The position of each vote's question."""
-        found: Ints = np.searchsorted(self.asked.id, self._column("question"))
+        found: _Ints = np.searchsorted(self.questions.id, self._column("question"))
         return found
 
     @cached_property
-    def first(self) -> Ints:
+    def first(self) -> _Ints:
         """The votes of round 0 that count: the last of each rater to each question."""
         return self._last_of(np.flatnonzero(self._column("round") == 0))
 
     @cached_property
-    def counts(self) -> Ints:
+    def counts(self) -> _Ints:
         """How many raters gave each answer to each question in round 0, shape (Q, 3)."""
         cells = self.question[self.first] * 3 + self._column("answer")[self.first]
-        counts: Ints = np.bincount(cells, minlength=len(self.asked.id) * 3).reshape(-1, 3)
+        counts: _Ints = np.bincount(cells, minlength=len(self.questions.id) * 3).reshape(-1, 3)
         return counts
 
     @cached_property
     def decided(self) -> npt.NDArray[np.bool_]:
         """Whether somebody decided on each question."""
-        found = np.zeros(len(self.asked.id), bool)
+        found = np.zeros(len(self.questions.id), bool)
         found[self.question[self._column("round") > 0]] = True
         return found
 
-    def _last_of(self, rows: Ints) -> Ints:
+    def _last_of(self, rows: _Ints) -> _Ints:
         """Return the last vote of each rater to each question among some; they are in the order of coming."""
         cells = self.question[rows] * (self._column("rater").max(initial=0) + 1) + self._column("rater")[rows]
         _, at = np.unique(cells[::-1], return_index=True)
@@ -235,36 +235,36 @@ class Taken:
     def differing(self, least: int) -> npt.NDArray[np.bool_]:
         """Return which questions have enough answers, and raters differ on whether they are in the set."""
         yes, n = self.counts[:, YES], self.counts.sum(1)
-        found: npt.NDArray[np.bool_] = ~self.asked.golden & (n >= max(least, 2)) & (yes > 0) & (yes < n)
+        found: npt.NDArray[np.bool_] = ~self.questions.golden & (n >= max(least, 2)) & (yes > 0) & (yes < n)
         return found
 
-    def count(self, wanted: int, refine_from: int) -> Counted:
+    def count(self, raters: int, refine_from: int) -> VoteCounts:
         """Count the votes."""
-        differing = self.differing(refine_from or wanted)
-        progress = self._progress(wanted, differing)
-        return Counted(progress, self._raters(), self._disputes(differing & ~self.decided), now())
+        differing = self.differing(refine_from or raters)
+        progress = self._progress(raters, differing)
+        return VoteCounts(progress, self._raters(), self._disputes(differing & ~self.decided), now())
 
-    def _progress(self, wanted: int, differing: npt.NDArray[np.bool_]) -> Progress:
-        normal = ~self.asked.golden
+    def _progress(self, raters: int, differing: npt.NDArray[np.bool_]) -> CampaignProgress:
+        normal = ~self.questions.golden
         n = self.counts.sum(1)[normal]
         by, questions = np.unique(n, return_counts=True)
-        pages, at = np.unique(self.asked.page[normal], return_inverse=True)
-        short = np.bincount(at, n < wanted, len(pages))
+        pages, at = np.unique(self.questions.page[normal], return_inverse=True)
+        short = np.bincount(at, n < raters, len(pages))
         rater, answered = self._column("rater")[self.first], self._column("answered_at")[self.first]
         recent = answered >= now() - HOUR
         seconds = self._seconds()
-        return Progress(
-            images=len(np.unique(self.asked.image[normal])),
+        return CampaignProgress(
+            images=len(np.unique(self.questions.image[normal])),
             pages=len(pages),
             questions=int(normal.sum()),
-            wanted=wanted,
+            raters=raters,
             pages_done=int((short == 0).sum()),
-            questions_done=int((n >= wanted).sum()),
+            questions_done=int((n >= raters).sum()),
             by_answers=tuple(zip(by.tolist(), questions.tolist(), strict=True)),
             answers=int(n.sum()),
             golden_answers=len(self.first) - int(n.sum()),
             changed=int((self._column("round") == 0).sum()) - len(self.first),
-            missing=int(np.maximum(wanted - n, 0).sum()),
+            missing=int(np.maximum(raters - n, 0).sum()),
             last_hour=int(recent.sum()),
             last_day=int((answered >= now() - DAY).sum()),
             raters_last_hour=len(np.unique(rater[recent])),
@@ -277,7 +277,7 @@ class Taken:
 
     def _pace(self) -> tuple[float, int]:
         shown = self._column("shown_at")
-        answered = self._column("answered_at")[self.first[~self.asked.golden[self.question[self.first]]]]
+        answered = self._column("answered_at")[self.first[~self.questions.golden[self.question[self.first]]]]
         if not len(answered):
             return 0.0, 0
         began = max(now() - int(shown.min()), MINUTE)
@@ -312,14 +312,14 @@ class Taken:
 
     def _disputes(self, open_: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
         rows = np.flatnonzero(open_)
-        position, at, n = np.unique(self.asked.position[rows], return_index=True, return_counts=True)
-        pages = self.asked.page[rows][at]
+        position, at, n = np.unique(self.questions.position[rows], return_index=True, return_counts=True)
+        pages = self.questions.page[rows][at]
         return [(int(page), int(k)) for page, k, _ in zip(pages, n, position, strict=True)]
 
     def to_votes(self, n_classes: int, class_hash: str) -> tuple[Votes, Golden | None]:
         """Return the answers of round 0 as a votes table is, and the truth of golden questions."""
-        ids = pa.array([self.asked.names[i] for i in self.asked.image.tolist()], pa.string())
-        classes = self.asked.class_id.astype(np.int32)
+        ids = pa.array([self.questions.names[i] for i in self.questions.image.tolist()], pa.string())
+        classes = self.questions.class_id.astype(np.int32)
         numbers, rater = np.unique(self._column("rater")[self.first], return_inverse=True)
         names = pa.array([self.names[i] for i in numbers.tolist()], pa.string())
         more = pa.table(
@@ -347,12 +347,12 @@ class Taken:
     def _golden(
         self, ids: pa.Array, classes: npt.NDArray[np.int32], n_classes: int, class_hash: str
     ) -> Golden | None:
-        if not self.asked.truth:
+        if not self.questions.truth:
             return None
-        known = sorted(self.asked.truth)
-        at = np.searchsorted(self.asked.id, known)
+        known = sorted(self.questions.truth)
+        at = np.searchsorted(self.questions.id, known)
         n = len(known)
-        truth = np.array([YES * self.asked.truth[q] for q in known], np.int8)
+        truth = np.array([YES * self.questions.truth[q] for q in known], np.int8)
         experts = Votes(
             ids.take(pa.array(at)),
             classes[at],
@@ -366,7 +366,7 @@ class Taken:
         return Golden(experts)
 
 
-def _new_votes(connection: sa.Connection, last: int) -> Iterator[Ints]:
+def _new_votes(connection: sa.Connection, last: int) -> Iterator[_Ints]:
     """Yield the votes after one, some at a time, the columns of `_COLUMNS`."""
     votes, visits = schema.votes, schema.visits
     query = (
@@ -392,6 +392,6 @@ def _new_votes(connection: sa.Connection, last: int) -> Iterator[Ints]:
         last = int(part[0, -1])
 
 
-def _columns(rows: sa.CursorResult[tuple[int, ...]] | sa.Result[tuple[int, ...]], count: int) -> list[Ints]:
+def _columns(rows: sa.CursorResult[tuple[int, ...]] | sa.Result[tuple[int, ...]], count: int) -> list[_Ints]:
     columns = list(zip(*rows.all(), strict=True)) or [()] * count
     return [np.array(column, np.int64) for column in columns]

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
 
-SHOWN = 50
+REMARKS_PER_PAGE = 50
 """Remarks of one page of the owner's."""
 
 
@@ -16,7 +16,7 @@ _REMARKS, _VISITS = schema.remarks, schema.visits
 
 
 @dataclass(frozen=True)
-class Heard:
+class Remark:
     """A remark and what it is about: the image and the page by number, the image by its image_id."""
 
     id: int
@@ -32,8 +32,8 @@ class Heard:
 
 def latest(
     connection: sa.Connection, *, missing: int | None = None, before: int | None = None
-) -> list[Heard]:
-    """Return `SHOWN` remarks, the latest first.
+) -> list[Remark]:
+    """Return `REMARKS_PER_PAGE` remarks, the latest first.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ def latest(
         .join(images, images.c.id == pages.c.image_id)
         .join(raters, raters.c.id == r.c.rater_id)
         .order_by(r.c.id.desc())
-        .limit(SHOWN)
+        .limit(REMARKS_PER_PAGE)
     )
     if missing is not None:
         query = query.where(r.c.missing_class_id == missing)
     if before is not None:
         query = query.where(r.c.id < before)
-    return [Heard(*row) for row in connection.execute(query)]
+    return [Remark(*row) for row in connection.execute(query)]
 
 
 def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:

@@ -7,12 +7,10 @@ raters are wanted. A visit holds one slot until it is done. A slot that is given
 it got, and who takes it next is asked the rest: each question gets exactly the wanted number of raters, and
 no answer is thrown away. A rater may so have several visits to a page, each to other classes.
 
-Golden pages, whose truth experts told, have no slots: each rater may see each of them once. Neither have
+Golden pages, whose answers experts gave, have no slots: each rater may see each of them once. Neither have
 visits of round 1, in which one person decides where the raters of a page disagree.
 
 Votes and remarks are only ever added.
-
-The tables of a new database, and those of an earlier version brought up to date.
 """
 
 from __future__ import annotations
@@ -206,7 +204,7 @@ remarks = sa.Table(
 _VERSION = "alembic_version"
 
 
-def upgrade(engine: sa.Engine) -> None:
+def upgrade_tables(engine: sa.Engine) -> None:
     """Make the tables of a database, or change those of an earlier version.
 
     All or nothing, and one process at a time.
@@ -231,12 +229,12 @@ def upgrade(engine: sa.Engine) -> None:
         raise OutputError(
             "The database cannot be opened.",
             where=where,
-            got=engines.said(error),
+            got=engines.error_text(error),
             do="check the address and that the server runs",
         ) from error
 
 
-def make(
+def create_tables(
     engine: sa.Engine, revision: str, fill: Callable[[sa.Connection], None], before_commit: Callable[[], None]
 ) -> None:
     """Make the tables of a revision in an empty database, fill them, bring them up to date; all or nothing.

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
-from manyhot.reassess.app.store.raters import Rater
+from manyhot.reassess.app.store.accounts import Rater
 
 _VISITS, _PAGES, _VOTES = schema.visits, schema.pages, schema.votes
 

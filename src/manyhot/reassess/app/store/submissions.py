@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
-from manyhot.reassess.app.store import pages, refining, schema
+from manyhot.reassess.app.store import disputes, pages, schema
+from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.campaign_settings import CampaignSettings, read_with_all
 from manyhot.reassess.app.store.database import now
-from manyhot.reassess.app.store.raters import Rater
-from manyhot.reassess.app.store.settings import Settings, read_with_all
 from manyhot.reassess.app.store.visits import Visit, find_by_keys
 
 
@@ -53,7 +53,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Remark:
+class NewRemark:
     """A comment, or a class that is missing among those asked about.
 
     Attributes
@@ -76,35 +76,35 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Sent:
+class Submission:
     """What a rater sent, in the order in which it happened."""
 
     rater: Rater
-    items: Sequence[Vote | Remark]
+    items: Sequence[Vote | NewRemark]
 
 
 @dataclass(frozen=True)
-class Stored:
+class Receipt:
     """What became of what was sent.
 
     Attributes
     ----------
-    kept : list of str
+    stored : list of str
         The keys of what is stored now, or was already.
     refused : dict of str to str
         The keys of what is not, and why.
     """
 
-    kept: list[str]
+    stored: list[str]
     refused: dict[str, str]
 
 
-def store(connection: sa.Connection, sent: Sequence[Sent]) -> list[Stored]:
+def store(connection: sa.Connection, sent: Sequence[Submission]) -> list[Receipt]:
     """Store what raters sent, of each in this order; what all need is asked of the database once."""
     raters, settings = read_with_all(connection, [one.rater for one in sent])
     visits = find_by_keys(connection, {item.visit for one in sent for item in one.items})
     if len(sent) > 1 and any(visit.state == "returned" for visit in visits.values()):
-        # Who gets a page back hangs on what the others have answered just before.
+        # Who gets a page back depends on what the others have answered just before.
         return [store(connection, [one])[0] for one in sent]
     storing = _Storing(connection, settings, visits)
     results = [storing.take(raters[one.rater.id], one.items) for one in sent]
@@ -115,21 +115,23 @@ def store(connection: sa.Connection, sent: Sequence[Sent]) -> list[Stored]:
 class _Storing:
     """What is being stored in one go: new votes wait, to be added together."""
 
-    def __init__(self, connection: sa.Connection, settings: Settings, visits: dict[str, Visit]) -> None:
+    def __init__(
+        self, connection: sa.Connection, settings: CampaignSettings, visits: dict[str, Visit]
+    ) -> None:
         self._connection, self._settings, self._visits = connection, settings, visits
         self._votes: dict[tuple[int, int], dict[str, object]] = {}
         self._renewed: set[int] = set()
         self._skipped: set[str] = set()
 
-    def take(self, rater: Rater, items: Sequence[Vote | Remark]) -> Stored:
+    def take(self, rater: Rater, items: Sequence[Vote | NewRemark]) -> Receipt:
         """Store what one rater sent."""
-        result, barred = Stored([], {}), _why_barred(rater, self._settings)
+        result, barred = Receipt([], {}), _why_barred(rater, self._settings)
         for one in items:
             why = barred or self._store(rater, one)
             if why and not self._is_known(rater, one):
                 result.refused[one.key] = why
             else:
-                result.kept.append(one.key)
+                result.stored.append(one.key)
         return result
 
     def end(self) -> None:
@@ -145,7 +147,7 @@ class _Storing:
             if done and visit.state == "open":
                 pages.finish(self._connection, visit)
 
-    def _store(self, rater: Rater, one: Vote | Remark) -> str:
+    def _store(self, rater: Rater, one: Vote | NewRemark) -> str:
         """Store a vote or a remark and return why not; empty where it is stored."""
         visit = self._visits.get(one.visit)
         if visit is None or visit.rater != rater.id:
@@ -161,10 +163,10 @@ class _Storing:
 
     def _reopen(self, rater: Rater, visit: Visit) -> bool:
         if visit.round:
-            return refining.reopen(self._connection, rater, visit)
-        return pages.reopen(self._connection, visit, self._settings)
+            return disputes.reopen_decision(self._connection, rater, visit)
+        return pages.reopen_page(self._connection, visit, self._settings)
 
-    def _remark(self, rater: Rater, visit: Visit, one: Remark) -> str:
+    def _remark(self, rater: Rater, visit: Visit, one: NewRemark) -> str:
         values = {"text": one.text, "missing_class_id": one.missing_class_id, "at": _given_at(visit, one)}
         insert = _insert(self._connection.dialect.name, schema.remarks)
         of = {"key": one.key, "rater_id": rater.id, "visit_id": visit.id}
@@ -175,9 +177,9 @@ class _Storing:
 
     def _vote(self, rater: Rater, visit: Visit, one: Vote) -> str:
         if visit.round and not rater.may_refine:
-            return "you do not decide any more"
+            return "you can no longer decide disagreements"
         if _goes_on(one, visit):
-            return "the page was open for too long and went to another rater"
+            return "the page was open for too long and was given to another rater"
         if one.class_id not in visit.shown:
             return "no such class on the page"
         if not visit.answers:
@@ -203,14 +205,14 @@ class _Storing:
             self._connection.execute(insert, list(self._votes.values()))
             self._votes.clear()
 
-    def _is_known(self, rater: Rater, one: Vote | Remark) -> bool:
+    def _is_known(self, rater: Rater, one: Vote | NewRemark) -> bool:
         self._add_votes()
         table = schema.votes if isinstance(one, Vote) else schema.remarks
         known = sa.select(table.c.id).where(table.c.rater_id == rater.id, table.c.key == one.key)
         return self._connection.scalar(known) is not None
 
 
-def _why_barred(rater: Rater, settings: Settings) -> str:
+def _why_barred(rater: Rater, settings: CampaignSettings) -> str:
     if settings.state == "closed":
         return "the campaign is closed"
     if rater.state != "active":
@@ -218,12 +220,12 @@ def _why_barred(rater: Rater, settings: Settings) -> str:
     return ""
 
 
-def _goes_on(one: Vote | Remark, visit: Visit) -> bool:
+def _goes_on(one: Vote | NewRemark, visit: Visit) -> bool:
     """Return whether an answer needs a page back, as a change of an earlier answer does not."""
     return visit.state == "returned" and isinstance(one, Vote) and one.class_id not in visit.answers
 
 
-def _given_at(visit: Visit, one: Vote | Remark) -> int:
+def _given_at(visit: Visit, one: Vote | NewRemark) -> int:
     """Return when it was given by our clock; clocks of raters are wrong, but never before the page was."""
     return max(now() - one.age, visit.shown_at)
 
@@ -259,11 +261,6 @@ def _insert(dialect: str, table: sa.Table) -> ReturningInsert[tuple[int]]:
     added = insert.values(values).on_conflict_do_nothing(index_elements=["rater_id", "key"])
     made: ReturningInsert[tuple[int]] = added.returning(table.c.id)
     return made
-
-
-def count_votes(connection: sa.Connection) -> int:
-    """Return how many votes there are, changes of mind included."""
-    return connection.execute(sa.select(sa.func.count()).select_from(schema.votes)).scalar_one()
 
 
 def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:

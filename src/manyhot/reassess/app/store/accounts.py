@@ -95,7 +95,7 @@ class Rater:
         return self.state == "active" and (self.is_owner or self.refines)
 
 
-COLUMNS = [schema.raters.c[name] for name in Rater.__dataclass_fields__]
+RATER_COLUMNS = [schema.raters.c[name] for name in Rater.__dataclass_fields__]
 
 
 def invite(
@@ -131,16 +131,16 @@ def invite(
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():
         raise InputError(
-            "This is no name of a rater.",
+            "This is not a valid name of a rater.",
             got=repr(name),
-            allowed=f"1 to {_MAX_NAME} characters that can be printed",
+            allowed=f"1 to {_MAX_NAME} printable characters",
         )
     table, token = schema.raters, secrets.token_urlsafe(32)
     given = {"max_pages": max_pages, "refines": refines}
     values: dict[str, object] = {"invitation": hashed(token)} | {
         key: v for key, v in given.items() if v is not None
     }
-    known = connection.execute(sa.select(*COLUMNS).where(table.c.name == name)).first()
+    known = connection.execute(sa.select(*RATER_COLUMNS).where(table.c.name == name)).first()
     if known is None:
         values = {"max_pages": None, "refines": False} | values
         connection.execute(
@@ -159,7 +159,7 @@ def invite(
         raise InputError(
             "The name is taken.",
             got=repr(name),
-            allowed=f"a name that is no {known.role}'s",
+            allowed=f"a name that does not belong to {'an owner' if known.role == OWNER else 'a rater'}",
             do="choose another name",
         )
     if known.state == "revoked":
@@ -235,14 +235,14 @@ def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | N
     return rater, connection.execute(sa.select(table.c.password).where(table.c.id == rater.id)).scalar_one()
 
 
-def is_password(password: str, kept: str | None) -> bool:
+def is_password(password: str, password_hash: str | None) -> bool:
     """Return whether a password is the one that was kept; None, of nobody's, takes as long and is not."""
     with _HASHING:
         try:
-            _HASHER.verify(kept or _NOBODY, password.encode(errors="surrogatepass"))
+            _HASHER.verify(password_hash or _NOBODY, password.encode(errors="surrogatepass"))
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
-    return kept is not None
+    return password_hash is not None
 
 
 def owners(connection: sa.Connection) -> list[tuple[str, bool]]:
@@ -292,7 +292,7 @@ def of_session(connection: sa.Connection, token: str) -> Rater | None:
 
 def all_raters(connection: sa.Connection) -> list[Rater]:
     """Return all raters, by name."""
-    rows = connection.execute(sa.select(*COLUMNS).order_by(schema.raters.c.name))
+    rows = connection.execute(sa.select(*RATER_COLUMNS).order_by(schema.raters.c.name))
     return [Rater(*row) for row in rows]
 
 
@@ -302,5 +302,7 @@ def hashed(token: str) -> str:
 
 
 def _rater(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> Rater | None:
-    row = connection.execute(sa.select(*COLUMNS).where(*where, schema.raters.c.state != "revoked")).first()
+    row = connection.execute(
+        sa.select(*RATER_COLUMNS).where(*where, schema.raters.c.state != "revoked")
+    ).first()
     return None if row is None else Rater(*row)

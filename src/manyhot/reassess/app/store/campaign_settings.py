@@ -11,15 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from manyhot.errors import InputError
-from manyhot.reassess.app.store import raters as people
 from manyhot.reassess.app.store import schema
-from manyhot.reassess.app.store.raters import Rater
+from manyhot.reassess.app.store.accounts import RATER_COLUMNS, Rater
 
-STATES = ("running", "paused", "closed")
+CAMPAIGN_STATES = ("running", "paused", "closed")
 
 
 @dataclass(frozen=True)
-class Settings:
+class CampaignSettings:
     """How a campaign asks its questions.
 
     Attributes
@@ -43,7 +42,7 @@ class Settings:
     refine_from : int
         Answers that a question needs before somebody decides on it; 0: as many as raters are wanted.
     state : str
-        One of `STATES`.
+        One of `CAMPAIGN_STATES`.
     """
 
     raters: int = 5
@@ -66,9 +65,9 @@ class Settings:
                     got=f"{value:g}" if abs(value) < 1e15 else "a far larger number",
                     allowed=f"{least:g} to {most:g}",
                 )
-        if self.state not in STATES:
+        if self.state not in CAMPAIGN_STATES:
             raise InputError(
-                "This is no state of a campaign.", got=repr(self.state), allowed=", ".join(STATES)
+                "This is not a state of a campaign.", got=repr(self.state), allowed=", ".join(CAMPAIGN_STATES)
             )
 
 
@@ -87,47 +86,51 @@ _RANGES = (
 _KEY = "settings"
 
 
-_KNOWN = {field.name for field in fields(Settings)}
+_FIELDS = {field.name for field in fields(CampaignSettings)}
 
 
 _VALUE = sa.select(schema.settings.c.value).where(schema.settings.c.key == _KEY)
 
 
-_BOTH = sa.select(*people.COLUMNS, _VALUE.scalar_subquery()).where(
+_BOTH = sa.select(*RATER_COLUMNS, _VALUE.scalar_subquery()).where(
     schema.raters.c.id.in_(sa.bindparam("ids", expanding=True))
 )
 
 
-def read_settings(connection: sa.Connection) -> Settings:
+def read_settings(connection: sa.Connection) -> CampaignSettings:
     """Return the settings as they are now."""
     return _settings(connection.scalar(_VALUE))
 
 
-def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, Settings]:
+def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, CampaignSettings]:
     """Return a rater and the settings as they are now, behind other changes."""
     raters, settings = read_with_all(connection, [rater])
     return raters[rater.id], settings
 
 
-def read_with_all(connection: sa.Connection, raters: Iterable[Rater]) -> tuple[dict[int, Rater], Settings]:
+def read_with_all(
+    connection: sa.Connection, raters: Iterable[Rater]
+) -> tuple[dict[int, Rater], CampaignSettings]:
     """Return raters by number, and the settings, as they are now."""
     rows = connection.execute(_BOTH, {"ids": sorted({rater.id for rater in raters})}).all()
     return {row[0]: Rater(*row[:-1]) for row in rows}, _settings(rows[0][-1])
 
 
-def change_settings(connection: sa.Connection, **changes: Any) -> Settings:
+def change_settings(connection: sa.Connection, **changes: Any) -> CampaignSettings:
     """Change some settings and return all."""
     changed = replace(read_settings(connection), **changes)
-    put(connection, _KEY, asdict(changed))
+    put_value(connection, _KEY, asdict(changed))
     return changed
 
 
 @lru_cache(8)
-def _settings(text: str | None) -> Settings:
-    return Settings(**{key: value for key, value in json.loads(text or "{}").items() if key in _KNOWN})
+def _settings(text: str | None) -> CampaignSettings:
+    return CampaignSettings(
+        **{key: value for key, value in json.loads(text or "{}").items() if key in _FIELDS}
+    )
 
 
-def put(connection: sa.Connection, key: str, value: Any) -> None:
+def put_value(connection: sa.Connection, key: str, value: Any) -> None:
     """Keep a value under a key, in place of what was there."""
     text = json.dumps(value)
     done = connection.execute(schema.settings.update().where(schema.settings.c.key == key).values(value=text))
@@ -135,7 +138,7 @@ def put(connection: sa.Connection, key: str, value: Any) -> None:
         connection.execute(schema.settings.insert().values(key=key, value=text))
 
 
-def get(connection: sa.Connection, key: str) -> Any:
+def get_value(connection: sa.Connection, key: str) -> Any:
     """Return the value that was kept under a key; None where there is none."""
     text = connection.scalar(sa.select(schema.settings.c.value).where(schema.settings.c.key == key))
     return None if text is None else json.loads(text)

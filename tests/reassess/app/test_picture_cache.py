@@ -16,16 +16,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from manyhot.errors import InputError
-from manyhot.reassess.app import create_app, pictures
-from manyhot.reassess.app.pictures import Pictures
-from manyhot.reassess.app.store import Asked, Example, Settings, Store
+from manyhot.reassess.app import create_app, picture_cache
+from manyhot.reassess.app.picture_cache import PictureCache
+from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 from noted_photographs import ENDINGS, LEFT, PROFILE, RIGHT, SECRET, TURNED, write_photograph
 from stores import classes
 
 
 @pytest.fixture
 def made(tmp_path):
-    return Pictures(tmp_path / "cache")
+    return PictureCache(tmp_path / "cache")
 
 
 def shown(made, path, size="small"):
@@ -62,7 +62,7 @@ def test_kinds(made, tmp_path, ending):
 
 
 def test_a_kind_that_pillow_lacks_is_no_obstacle(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "_KINDS", ("LACKING", *pictures._KINDS))
+    monkeypatch.setattr(picture_cache, "_KINDS", ("LACKING", *picture_cache._KINDS))
     assert shown(made, saved(tmp_path / "a.png", plain())).size == (256, 192)
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_decoded_is_refused(made, tmp_path, name):
 
 
 def test_large_files_are_not_read(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
+    monkeypatch.setattr(picture_cache, "MAX_FILE_BYTES", 1000)
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x" * 1001)
     with pytest.raises(InputError) as raised:
@@ -229,7 +229,7 @@ def test_a_file_that_was_never_written_to_the_end_is_made_anew(made, tmp_path):
 
 @pytest.mark.parametrize("why", ["full", "file"])
 def test_where_nothing_can_be_kept_images_are_shown_nevertheless(tmp_path, monkeypatch, why):
-    made = Pictures(tmp_path / "cache")
+    made = PictureCache(tmp_path / "cache")
     path = saved(tmp_path / "a.png", plain())
     if why == "file":  # the folder cannot be made
         (tmp_path / "cache").write_bytes(b"")
@@ -238,7 +238,7 @@ def test_where_nothing_can_be_kept_images_are_shown_nevertheless(tmp_path, monke
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(pictures.os, "fdopen", full)
+        monkeypatch.setattr(picture_cache.os, "fdopen", full)
     assert shown(made, path).size == (256, 192)
     if why == "full":
         assert files(made) == []
@@ -248,7 +248,7 @@ def test_many_at_once(made, tmp_path):
     path = saved(tmp_path / "a.png", plain(size=(2000, 1500)))
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(Pictures(made._cache).read(str(path), "small")))
+        threading.Thread(target=lambda: found.append(PictureCache(made._cache).read(str(path), "small")))
         for _ in range(8)
     ]
     for thread in threads:
@@ -297,8 +297,8 @@ def at_once(held, *asks):
 
 def test_an_image_that_many_ask_for_at_once_is_read_once(made, tmp_path, monkeypatch):
     path = str(saved(tmp_path / "a.png", plain()))
-    held = Held(pictures.read_bytes)
-    monkeypatch.setattr(pictures, "read_bytes", held)
+    held = Held(picture_cache.read_picture)
+    monkeypatch.setattr(picture_cache, "read_picture", held)
     assert len(set(at_once(held, *[lambda: made.read(path, "small")] * 8))) == 1
     assert held.calls == [(path,)]
 
@@ -318,7 +318,7 @@ def test_the_index_of_an_archive_is_read_once_by_many_who_ask_at_once(made, tmp_
         for n, name in enumerate(names):
             tar.add(saved(tmp_path / name, plain(value=(30 * n, 0, 0))), name)
     held = Held(tarfile.open)
-    monkeypatch.setattr(pictures.tarfile, "open", held)
+    monkeypatch.setattr(picture_cache.tarfile, "open", held)
     asks = [partial(made.read, f"{tmp_path}/all.tar/{name}", "small") for name in names]
     assert len(set(at_once(held, *asks))) == 8
     assert len(held.calls) == 1
@@ -363,8 +363,8 @@ def test_a_strip_is_made_once(made, tmp_path):
 
 def test_a_strip_that_many_ask_for_at_once_is_made_once(made, tmp_path, monkeypatch):
     paths, _ = coloured(tmp_path, 3)
-    held = Held(pictures._shrink)
-    monkeypatch.setattr(pictures, "_shrink", held)
+    held = Held(picture_cache._shrink)
+    monkeypatch.setattr(picture_cache, "_shrink", held)
     assert len(set(at_once(held, *[lambda: made.strip(paths)] * 8))) == 1
     assert len(held.calls) == 3
 
@@ -404,13 +404,15 @@ def test_colours_of_a_strip_are_those_that_a_profile_means(made, tmp_path):
 def test_of_what_is_written_in_a_file_raters_get_its_colour_profile_alone(tmp_path, ending):
     path = str(write_photograph(tmp_path / f"a.{ending}"))
     store = Store(f"sqlite:///{tmp_path}/votes.sqlite")
-    store.fill([Asked("a", path, 0, (0,))], [Example(0, "a", path)], Settings(raters=1), "source")
+    store.fill(
+        [ImageQuestions("a", path, 0, (0,))], [Example(0, "a", path)], CampaignSettings(raters=1), "source"
+    )
     app = create_app(store, classes(), tmp_path / "cache", title="fish")
     with TestClient(app, "http://127.0.0.1") as client:
         client.post("/join/" + store.invite("ann"))
         known = app.state.context
         places, strip = (known.image_address(1), known.example_address(0, 1)), known.strip_address(0)
-        addresses = [f"{place}/{size}" for place in places for size in pictures.SIDES]
+        addresses = [f"{place}/{size}" for place in places for size in picture_cache.SIDES]
         answers = {address: client.get(address) for address in (*addresses, strip)}
     store.close()
     assert {a: answer.status_code for a, answer in answers.items()} == dict.fromkeys(answers, 200)
@@ -434,8 +436,8 @@ def test_of_what_is_written_in_a_file_raters_get_its_colour_profile_alone(tmp_pa
 def test_a_file_of_an_earlier_version_with_its_comment_is_made_anew(made, tmp_path, monkeypatch):
     path = write_photograph(tmp_path / "a.jpg")
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "_VERSION", 1)
-        earlier = made._path(str(pictures.SIDES["small"]), str(path))
+        patch.setattr(picture_cache, "_VERSION", 1)
+        earlier = made._path(str(picture_cache.SIDES["small"]), str(path))
     earlier.parent.mkdir(parents=True)
     earlier.write_bytes(path.read_bytes())
     assert SECRET not in made.read(str(path), "small")

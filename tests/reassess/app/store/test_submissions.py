@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 
-from manyhot.reassess.app.store import Remark, Vote, database, schema
-from manyhot.reassess.app.store import votes as answers
-from manyhot.reassess.app.store.votes import Sent
+from manyhot.reassess.app.store import NewRemark, Vote, database, schema, submissions
+from manyhot.reassess.app.store.submissions import Submission
 from stores import YES, answer, filled, key, rater
 
 
@@ -54,7 +53,7 @@ def some_work(rng, own, others, keys):
             name = f"key{rng.randrange(10**9)}"
             keys.append(name)
         if rng.random() < 0.15:
-            items.append(Remark(name, visit, "so so", skips=rng.random() < 0.3))
+            items.append(NewRemark(name, visit, "so so", skips=rng.random() < 0.3))
         else:
             items.append(Vote(name, visit, rng.randrange(5), rng.randrange(3), rng.random() < 0.2))
     return items
@@ -71,9 +70,9 @@ def work(store, rng, at_once):
             store._database.write(lambda c: c.execute(sa.update(schema.visits).values(expires_at=0)))
             store.queue(people[0])
         others = [key for known in seen.values() for key in known]
-        sent = [Sent(who, some_work(rng, seen[who.id], others, keys[who.id])) for who in people * 2]
+        sent = [Submission(who, some_work(rng, seen[who.id], others, keys[who.id])) for who in people * 2]
         for some in [sent] if at_once else [[one] for one in sent]:
-            told += store._database.write(lambda c, some=some: answers.store(c, some))
+            told += store._database.write(lambda c, some=some: submissions.store(c, some))
     return told
 
 
@@ -105,8 +104,8 @@ def test_nobody_answers_for_another_who_answers_just_then(url):
     store = filled(url, pages=2, classes=2, raters=2)
     ann, bob = rater(store), rater(store, "bob")
     mine, others = store.queue(ann).visits[0], store.queue(bob).visits[0]
-    sent = [Sent(who, [Vote(key(), others.key, c, YES) for c in others.shown]) for who in (ann, bob)]
-    forged, own = store._database.write(lambda c: answers.store(c, sent))
+    sent = [Submission(who, [Vote(key(), others.key, c, YES) for c in others.shown]) for who in (ann, bob)]
+    forged, own = store._database.write(lambda c: submissions.store(c, sent))
     assert set(forged.refused.values()) == {"no such page"}
     assert not own.refused
     assert store.visit(ann, mine.key).answers == {}

@@ -19,8 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from manyhot.errors import ManyhotError
-from manyhot.reassess.app.context import Context
-from manyhot.reassess.app.pictures import TILES
+from manyhot.reassess.app.context import NO_SESSION, Context
+from manyhot.reassess.app.picture_cache import TILES
 
 _ADDRESS = re.compile(
     r"/(?:images/(?P<id>\w+)/(?P<image>\d{1,9})|examples/(?P<of>\w+)/(?P<class>\d{1,9})/(?P<position>\d{1,9}))"
@@ -36,7 +36,7 @@ _KEEP = "private, max-age=31536000, immutable"
 _HEADERS = [(b"content-type", b"image/jpeg"), (b"cache-control", _KEEP.encode())]
 
 
-SECONDS = 5.0
+SESSION_SECONDS = 5.0
 """A rater whose invitation is revoked sees images so long at most; answers are refused at once."""
 
 
@@ -50,17 +50,17 @@ _THREADS = 8
 _SESSIONS = 10_000
 
 
-class Images:
+class ImageServer:
     """Answers requests for images, and hands on all others.
 
     Parameters
     ----------
     app : ASGI app
-    known : Context
+    context : Context
     """
 
-    def __init__(self, app: ASGIApp, known: Context) -> None:
-        self._app, self._known = app, known
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app, self._context = app, context
         self._memory = Memory(MEMORY)
         self._sessions: dict[str, float] = {}
         self._threads = CapacityLimiter(_THREADS)
@@ -82,17 +82,17 @@ class Images:
 
     async def _answer(self, scope: Scope, asked: re.Match[str]) -> Response | bytes:
         if scope["method"] not in ("GET", "HEAD"):
-            return _refused(405, "Images can only be looked at.")
+            return _refused(405, "Images can only be read.")
         sent = dict(scope["headers"])
         if not await self._is_rater(sent.get(b"cookie", b"").decode("latin-1")):
-            return _refused(401, "Open your invitation link to go on.")
-        if self._known.campaign_id not in (asked["id"], asked["of"], asked["with"]):
+            return _refused(401, NO_SESSION)
+        if self._context.campaign_id not in (asked["id"], asked["of"], asked["with"]):
             return _refused(404, "There is no such image.")
         if _etag(asked) in sent.get(b"if-none-match", b""):
             return Response(status_code=304, headers={"Cache-Control": _KEEP, "ETag": _etag(asked).decode()})
-        kept = self._memory.get(asked[0])
-        if kept is not None:
-            return kept
+        image = self._memory.get(asked[0])
+        if image is not None:
+            return image
         try:
             data, whole = await to_thread.run_sync(partial(self._read, asked), limiter=self._threads)
         except ManyhotError as error:
@@ -105,20 +105,20 @@ class Images:
     async def _is_rater(self, cookies: str) -> bool:
         if self._sessions.get(cookies, 0.0) > time.monotonic():
             return True
-        token = cookie_parser(cookies).get(self._known.cookie)
-        if not token or await to_thread.run_sync(self._known.store.of_session, token) is None:
+        token = cookie_parser(cookies).get(self._context.cookie)
+        if not token or await to_thread.run_sync(self._context.store.of_session, token) is None:
             self._sessions.pop(cookies, None)
             return False
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
-        self._known.limits.know(token)
+        self._context.limits.know(token)
         if len(cookies) < 1000:  # whoever sends long ones does not fill the memory
-            self._sessions[cookies] = time.monotonic() + SECONDS
+            self._sessions[cookies] = time.monotonic() + SESSION_SECONDS
         return True
 
     def _read(self, asked: re.Match[str]) -> tuple[bytes, bool]:
         """Return an image, and whether it is all that it should be."""
-        store, pictures = self._known.store, self._known.pictures
+        store, pictures = self._context.store, self._context.pictures
         if asked["strip"]:
             uris = store.example_places(int(asked["strip"]), TILES)
             if uris:

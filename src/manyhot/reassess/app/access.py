@@ -1,11 +1,7 @@
-"""By which names the app is reached, through which proxies, and who asks.
+"""Who reaches the app, and how often: names and proxies, slow connections, limits of requests.
 
-Connections that must say in time, and briefly, what they want.
-
-How often who may ask.
-
-In memory: after a restart all begin anew. Each kind has a bucket a key, which fills at a rate; a request
-takes from it, and is refused where it is empty.
+Limits are in memory: after a restart all begin anew. Each kind has a bucket a key, which fills at a rate; a
+request takes from it, and is refused where it is empty.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from manyhot.errors import InputError
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII)
@@ -52,7 +48,7 @@ class Reach:
 
     address: str = ""
     names: frozenset[str] | None = None
-    proxies: tuple[Network, ...] = ()
+    proxies: tuple[_Network, ...] = ()
 
     @classmethod
     def of(
@@ -87,7 +83,7 @@ class Reach:
             known.add(urlsplit(public).hostname or "")
             if _is_loopback(host) and not _is_loopback(urlsplit(public).hostname or ""):
                 proxies = [*proxies, *_LOOPBACK]
-        return cls(public, frozenset(known), tuple(_network(proxy) for proxy in proxies))
+        return cls(public, frozenset(known), tuple(_proxy_network(proxy) for proxy in proxies))
 
     def admits(self, host: str) -> bool:
         """Return whether a request's Host, in small letters, is one of ours.
@@ -100,7 +96,7 @@ class Reach:
         name = found[1] or found[2]
         if self.names is None or name in self.names:
             return True
-        return _is_numeric(name) or name.endswith(".localhost")
+        return _ip_address(name) is not None or name.endswith(".localhost")
 
     def is_own(self, origin: str, host: str) -> bool:
         """Return whether an Origin is that of the app's own pages."""
@@ -109,7 +105,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the address of who asks: the last that no proxy of ours has; of IPv6 its network.
+        """Return the address of the client: the last that is none of our proxies; for IPv6 its network.
 
         Parameters
         ----------
@@ -120,20 +116,18 @@ class Reach:
         """
         found = peer
         for one in reversed(forwarded.split(",")):
-            if not self.trusts(found) or not _is_numeric(one.strip()):
+            if not self.trusts(found) or _ip_address(one.strip()) is None:
                 break
             found = one.strip()
         return _network_of(found)
 
     def trusts(self, peer: str) -> bool:
         """Return whether an address is a proxy's."""
-        try:
-            return any(ipaddress.ip_address(peer) in network for network in self.proxies)
-        except ValueError:
-            return False
+        address = _ip_address(peer)
+        return address is not None and any(address in network for network in self.proxies)
 
     def is_https(self, scheme: str, peer: str, forwarded: str) -> bool:
-        """Return whether who asks speaks HTTPS, with the app or with the proxy before it."""
+        """Return whether the client speaks HTTPS, with the app or with the proxy before it."""
         if self.address or not (forwarded and self.trusts(peer)):
             return scheme == "https" or self.address.startswith("https://")
         return forwarded.strip().lower() == "https"
@@ -145,27 +139,28 @@ def _public(address: str | None) -> str:
     found = urlsplit(address)
     if found.scheme not in ("http", "https") or not found.hostname or found.path.strip("/") or found.query:
         raise InputError(
-            "This is no address of an app.",
+            "This is not a valid address of the app.",
             got=address,
-            allowed="https://NAME or http://NAME, with :PORT where it has one",
+            allowed="https://NAME or http://NAME, with :PORT if it has one",
         )
     return f"{found.scheme}://{found.netloc.lower()}"
 
 
-def _network(text: str) -> Network:
+def _proxy_network(text: str) -> _Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise InputError(
-            "This is no address of a proxy.", got=text, allowed="an IP address, or a network as 10.0.0.0/8"
+            "This is not a valid address of a proxy.",
+            got=text,
+            allowed="an IP address, or a network such as 10.0.0.0/8",
         ) from error
 
 
 def _network_of(address: str) -> str:
     """Return whom limits are for: who has one IPv6 address has the 2⁶⁴ of its network."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
+    found = _ip_address(address)
+    if found is None:
         return address
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)
@@ -174,16 +169,16 @@ def _network_of(address: str) -> str:
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
-def _is_numeric(name: str) -> bool:
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_numeric(host) and ipaddress.ip_address(host).is_loopback)
+    address = _ip_address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 HEAD_SECONDS = 10.0
@@ -194,24 +189,24 @@ MAX_HEAD = 32 << 10
 """Bytes of these."""
 
 
-MOST = 256
+MAX_CONNECTIONS = 256
 """Connections of one address: 40 browsers behind one router. Of this machine, where proxies are: any."""
 
 
-class Connection(HttpToolsProtocol):
+class LimitedConnection(HttpToolsProtocol):
     """A connection of uvicorn's, which by itself waits for ever, and keeps whatever comes."""
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait; drop a connection of who has too many."""
+        """Begin to wait; drop a connection of a client that has too many."""
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""
-        if not _is_local(peer):
+        if _ip_address(peer) is not None and not _is_loopback(peer):
             clients = (getattr(c, "client", None) for c in self.connections)
-            if sum(1 for client in clients if client and client[0] == peer) > MOST:
+            if sum(1 for client in clients if client and client[0] == peer) > MAX_CONNECTIONS:
                 transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -253,31 +248,24 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
 
-def _is_local(peer: str) -> bool:
-    try:
-        return ipaddress.ip_address(peer).is_loopback
-    except ValueError:
-        return True
-
-
 # A fast rater: a page a second, 8 answers and a look at the queue each. A benchmark is ten times as fast.
-SESSION = (50.0, 1000.0)
+SESSION_RATE = (50.0, 1000.0)
 """Requests a second of one session, and how many at once before that counts; images apart."""
 
 
-IMAGES = (100.0, 2_000.0)
-"""As `SESSION`, of images: a page has nine, some more where one looks closer; one to refine, 65."""
+IMAGE_RATE = (100.0, 2_000.0)
+"""As `SESSION_RATE`, of images: a page has nine, some more where one looks closer; one to refine, 65."""
 
 
-STRANGERS = (10.0, 300.0)
-"""As `SESSION`, of one address without a session: 30 people who come in at once take 100."""
+STRANGER_RATE = (10.0, 300.0)
+"""As `SESSION_RATE`, of one address without a session: 30 people who come in at once take 100."""
 
 
-LOGINS = (1 / 10, 10.0)
+LOGIN_RATE = (1 / 10, 10.0)
 """Passwords of one address."""
 
 
-GUESSES = (1 / 30, 20.0)
+GUESS_RATE = (1 / 30, 20.0)
 """Passwords for one name, from wherever: 2,900 a day."""
 
 
@@ -289,7 +277,7 @@ HASHED_AT_ONCE = 4
 """Passwords that are hashed or wait for it: each takes 64 MB, 50 ms of a core and a thread."""
 
 
-SEARCH = 5.0
+SEARCH_COST = 5.0
 """A search of classes counts as so many requests."""
 
 
@@ -348,9 +336,13 @@ class Limits:
     """All limits of an app."""
 
     def __init__(self) -> None:
-        self.sessions, self.images, self.strangers = Buckets(SESSION), Buckets(IMAGES), Buckets(STRANGERS)
-        self._logins, self._guesses = Buckets(LOGINS), Buckets(GUESSES)
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self.sessions, self.images, self.strangers = (
+            Buckets(SESSION_RATE),
+            Buckets(IMAGE_RATE),
+            Buckets(STRANGER_RATE),
+        )
+        self._logins, self._guesses = Buckets(LOGIN_RATE), Buckets(GUESS_RATE)
+        self._tokens: OrderedDict[str, None] = OrderedDict()
         self._under_way: Counter[str] = Counter()
         self._hashing = threading.BoundedSemaphore(HASHED_AT_ONCE)
         self._lock = threading.Lock()
@@ -358,14 +350,14 @@ class Limits:
     def know(self, session: str) -> None:
         """Note that a session is one: from now on it has limits of its own."""
         with self._lock:
-            self._known[session] = None
-            self._known.move_to_end(session)
-            if len(self._known) > 20_000:
-                self._known.popitem(last=False)
+            self._tokens[session] = None
+            self._tokens.move_to_end(session)
+            if len(self._tokens) > 20_000:
+                self._tokens.popitem(last=False)
 
     def knows(self, session: str) -> bool:
         """Return whether a session is known to be one."""
-        return session in self._known
+        return session in self._tokens
 
     def begin(self, session: str) -> bool:
         """Count a request that is under way; return whether there are not too many."""
@@ -393,7 +385,7 @@ class Limits:
             seconds = int(wait) + 1
             raise HTTPException(
                 429,
-                f"Too many passwords were tried; try again in {seconds} s.",
+                f"Too many password attempts; try again in {seconds} s.",
                 {"Retry-After": str(seconds)},
             )
 
@@ -407,7 +399,9 @@ class Limits:
             503: too many others.
         """
         if not self._hashing.acquire(blocking=False):
-            raise HTTPException(503, "Too many log in just now; try again.", {"Retry-After": "2"})
+            raise HTTPException(
+                503, "Too many people are logging in; try again in a moment.", {"Retry-After": "2"}
+            )
         try:
             yield
         finally:

@@ -8,8 +8,10 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
-from manyhot.reassess.app import Outside, create_app
-from manyhot.reassess.app.background_value import SHARE, Briefly, Meanwhile, Settled
+from manyhot.reassess.app import AppCallbacks, create_app
+from manyhot.reassess.app.cached_value import CORE_SHARE, CachedValue
+from manyhot.reassess.app.progress import CampaignStatus
+from manyhot.reassess.app.store.progress import VoteCounts
 from raters_page import until
 from stores import NO, YES, answer, classes, filled, form, rater
 
@@ -31,27 +33,27 @@ class Slow:
 
 def test_who_asks_gets_nothing_and_then_what_is_older():
     slow = Slow()
-    value = Meanwhile(slow, least=0.0)
-    assert value(0.01) is None
+    value = CachedValue(slow, seconds=0.0)
+    assert value.peek(0.01) is None
     slow.go.set()
-    assert value(30) == 1
-    until(lambda: value(30) > 1)
+    assert value.peek(30) == 1
+    until(lambda: value.peek(30) > 1)
     slow.go.clear()
-    last = value(0.01)
-    assert value(0.01) == last
+    last = value.peek(0.01)
+    assert value.peek(0.01) == last
     slow.go.set()
-    until(lambda: value(30) > last)
+    until(lambda: value.peek(30) > last)
 
 
 def test_what_changed_while_it_was_found_is_found_anew():
     slow = Slow()
-    value = Meanwhile(slow, least=1000.0)
-    assert value(0.01) is None
-    value.forget()
+    value = CachedValue(slow, seconds=1000.0)
+    assert value.peek(0.01) is None
+    value.invalidate()
     slow.go.set()
-    assert value(30) == 1  # of before
-    assert value(30) == 2
-    assert value(30) == 2
+    assert value.peek(30) == 1  # of before
+    assert value.peek(30) == 2
+    assert value.peek(30) == 2
 
 
 @pytest.mark.slow
@@ -59,15 +61,15 @@ def test_a_value_that_ages_is_found_anew_no_oftener_than_its_share_allows():
     quick, slow = Slow(), Slow(0.2)
     for one in (quick, slow):
         one.go.set()
-    values = [Meanwhile(one, least=1000.0) for one in (quick, slow)]
-    assert [value(30) for value in values] == [1, 1]
+    values = [CachedValue(one, seconds=1000.0) for one in (quick, slow)]
+    assert [value.peek(30) for value in values] == [1, 1]
     ended = time.monotonic()
     for value in values:
-        value.age()
-    assert values[1](30) == 1
-    until(lambda: values[0](30) == 2)
-    until(lambda: values[1](30) == 2)
-    assert time.monotonic() - ended > 0.9 * 0.2 / SHARE
+        value.expire()
+    assert values[1].peek(30) == 1
+    until(lambda: values[0].peek(30) == 2)
+    until(lambda: values[1].peek(30) == 2)
+    assert time.monotonic() - ended > 0.9 * 0.2 / CORE_SHARE
 
 
 class Held:
@@ -94,7 +96,7 @@ def asking(value, many):
     def ask():
         start.wait(30)
         try:
-            got.put(value())
+            got.put(value.get())
         except OSError as error:
             got.put(error)
 
@@ -123,8 +125,8 @@ def often_switched():
 def test_of_those_who_ask_at_once_one_finds_and_the_others_get_what_is_older(often_switched):
     held = Held()
     held.go.set()
-    value = Briefly(held, seconds=0.0)
-    assert value() == 1
+    value = CachedValue(held, seconds=0.0)
+    assert value.get() == 1
     held.go.clear()
     got, threads = asking(value, 24)
     assert [got.get(timeout=10) for _ in range(23)] == [1] * 23  # while the last one is at it
@@ -138,14 +140,14 @@ def test_of_those_who_ask_at_once_one_finds_and_the_others_get_what_is_older(oft
 def test_a_value_that_is_good_is_not_found_again():
     held = Held()
     held.go.set()
-    value = Briefly(held, seconds=1000.0)
-    assert [value() for _ in range(5)] == [1] * 5
+    value = CachedValue(held, seconds=1000.0)
+    assert [value.get() for _ in range(5)] == [1] * 5
     assert held.began == 1
 
 
 def test_with_no_value_yet_all_wait_for_the_first(often_switched):
     held = Held()
-    value = Briefly(held, seconds=1000.0)
+    value = CachedValue(held, seconds=1000.0)
     got, threads = asking(value, 24)
     assert held.begins.acquire(timeout=10)
     assert got.empty()
@@ -156,45 +158,43 @@ def test_with_no_value_yet_all_wait_for_the_first(often_switched):
 
 def test_a_failure_is_for_those_who_wait_and_the_next_tries_again(often_switched):
     held = Held()
-    value = Briefly(held, seconds=0.0)
+    value = CachedValue(held, seconds=0.0)
     held.fails = True
     got, threads = asking(value, 24)
     held.go.set()
     assert {str(error) for error in all_of(got, threads)} == {"no database"}
     held.fails, before = False, held.began
-    assert value() == before + 1
+    assert value.get() == before + 1
     held.fails = True
     with pytest.raises(OSError, match="no database"):
-        value()
+        value.get()
     held.fails = False
-    assert value() == before + 3
+    assert value.get() == before + 3
 
 
 def test_while_what_fails_is_found_again_the_older_value_stands():
     held = Held()
     held.go.set()
-    value = Briefly(held, seconds=0.0)
-    assert value() == 1
+    value = CachedValue(held, seconds=0.0)
+    assert value.get() == 1
     held.begins.acquire()
     held.go.clear()
     held.fails = True
     got, threads = asking(value, 1)
     assert held.begins.acquire(timeout=10)
-    assert value() == 1
+    assert value.get() == 1
     held.go.set()
     assert [str(error) for error in all_of(got, threads)] == ["no database"]
     held.fails = False
-    assert value() == 3
+    assert value.get() == 3
 
 
-def test_what_is_settled_is_so_until_the_value_is_found_anew():
-    settled, one, two = Settled(), object(), object()
-    settled.add(one, 3)
-    assert settled.rest(one, (2, 3, 4)) == [2, 4]
-    assert settled.rest(two, (2, 3, 4)) == [2, 3, 4]
-    settled.add(two, 4)
-    assert settled.rest(two, (2, 3, 4)) == [2, 3]
-    assert settled.rest(one, (2, 3, 4)) == [2, 3, 4]
+def test_a_page_is_decided_until_the_votes_are_counted_anew():
+    counts = VoteCounts(None, {}, [(2, 1), (3, 1), (4, 2)], 0)
+    before, after = CampaignStatus(counts), CampaignStatus(counts)
+    before.decided_since.add(3)
+    assert before.pages_to_decide() == [2, 4]
+    assert after.pages_to_decide() == [2, 3, 4]
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def disputed(tmp_path):
         who = rater(store, name)
         while visits := store.queue(who).visits:
             answer(store, who, visits[0], value=value)
-    app = create_app(store, classes(), tmp_path / "cache", title="fish", outside=Outside(alone=True))
+    app = create_app(store, classes(), tmp_path / "cache", title="fish", callbacks=AppCallbacks(alone=True))
     with TestClient(app) as client:
         client.post(f"/join/{store.invite('me', role='owner')}")
         yield store, client
@@ -216,7 +216,7 @@ def test_while_votes_are_counted_pages_say_so_within_a_second(disputed, monkeypa
     store, client = disputed
     go, count = threading.Event(), store.votes
     monkeypatch.setattr(store, "votes", lambda: go.wait(30) and count())
-    monkeypatch.setattr("manyhot.reassess.app.background_value.WAIT", 0.05)
+    monkeypatch.setattr("manyhot.reassess.app.cached_value.WAIT", 0.05)
     for address in ("/owner", "/owner/disagreements", "/refine"):
         page = client.get(address)
         assert "being counted" in page.text
@@ -235,7 +235,7 @@ def test_with_many_votes_no_decision_waits_for_them_to_be_counted_anew(disputed,
         return count()
 
     monkeypatch.setattr(store, "votes", slowly)
-    monkeypatch.setattr("manyhot.reassess.app.background_value.WAIT", 30)
+    monkeypatch.setattr("manyhot.reassess.app.cached_value.WAIT", 30)
     page, pages = client.get("/refine"), set()
     for left in range(120, 0, -1):
         assert f"{left} to decide" in page.text
@@ -243,7 +243,7 @@ def test_with_many_votes_no_decision_waits_for_them_to_be_counted_anew(disputed,
         pages.add(address)
         page = client.post(address, data=hidden | {f"c{c}": "yes" for c in asked})
         if left == 120:
-            assert "119 pages are to decide" in client.get("/owner/disagreements").text
+            assert "119 pages to decide" in client.get("/owner/disagreements").text
     assert "There is nothing to decide now" in page.text
     assert len(pages) == 120
     assert len(counted) <= 3  # in as many times ten seconds

@@ -1,39 +1,39 @@
-// What the rater is told: progress, pace, what is saved, and what went wrong.
+// Messages to the rater: progress, pace, what is saved, and what went wrong.
 
 const $ = (id) => document.getElementById(id);
 const SHORTLY_MS = 2500;
 const HINT = "manyhot-hint";
 
 const TROUBLES = {
-  offline: "No connection. What you answer is kept in this browser and sent as soon as the connection is back.",
-  server: "The server does not answer as it should. What you answer is kept in this browser and sent later.",
-  busy: "The server is busy. What you answer is kept in this browser and sent in a moment.",
-  session: "Your session has ended. Open your invitation link again in this browser: what is not sent yet is kept here, and is sent then.",
-  elsewhere: "This browser has come in again in another tab. Reload this page to go on; what is not sent yet is kept.",
+  offline: "No connection. Your answers are kept in this browser and sent when the connection is back.",
+  server: "The server is not working properly. Your answers are kept in this browser and sent later.",
+  busy: "The server is busy. Your answers are kept in this browser and sent in a moment.",
+  session: "Your session has ended. Open your invitation link again in this browser. Answers that are not sent yet are kept here and sent then.",
+  elsewhere: "An invitation link was opened in another tab. Reload this page to continue; answers that are not sent yet are kept.",
 };
 
 const EMPTY = {
-  finished: ["All done", "There is nothing left for you to answer. Thank you."],
-  paused: ["A break", "The campaign is paused. This page goes on by itself when the campaign does."],
+  finished: ["All done", "You have answered everything. Thank you."],
+  paused: ["Paused", "The campaign is paused. This page continues automatically when the campaign does."],
   closed: ["Closed", "The campaign is closed. Thank you for your answers."],
-  limit: ["All done", "You have done all the images that you were asked for. Thank you."],
-  stopped: ["Please wait", "Ask the owner of the campaign how to go on."],
-  offline: ["No connection", "The next images come as soon as the connection is back."],
-  server: ["The server does not answer", "The next images come as soon as it does."],
-  busy: ["The server is busy", "The next images come in a moment."],
-  session: ["Your session has ended", "Open your invitation link again in this browser to go on."],
-  elsewhere: ["You came in again in another tab", "Reload this page to go on."],
+  limit: ["All done", "You have rated all the images assigned to you. Thank you."],
+  stopped: ["Please wait", "Ask the owner of the campaign how to continue."],
+  offline: ["No connection", "More images load when the connection is back."],
+  server: ["The server is not responding", "More images load when it responds again."],
+  busy: ["The server is busy", "More images load in a moment."],
+  session: ["Your session has ended", "Open your invitation link again in this browser to continue."],
+  elsewhere: ["Opened in another tab", "Reload this page to continue."],
 };
 
 // For screen readers.
-export function tell(text) { $("say").textContent = text; }
+export function announce(text) { $("say").textContent = text; }
 
-export class Told {
+export class Messages {
   left = 0;
   #done = 0; #uncounted = new Set(); #counted = new Set(); #pace; #kind = ""; #refused = new Map(); #timer = 0;
 
-  constructor(paceInWords) {
-    this.#pace = paceInWords;
+  constructor(describePace) {
+    this.#pace = describePace;
     let seen = null;
     try { seen = localStorage.getItem(HINT); } catch { /* forbidden: tell again */ }
     $("hint").hidden = seen !== null;
@@ -95,7 +95,7 @@ export class Told {
     $("refused").replaceChildren(...[...this.#refused].map(([reason, count]) => {
       const line = document.createElement("p"), close = document.createElement("button");
       line.append(`${count === 1 ? "An answer was" : `${count} answers were`} not stored: ${reason}. `);
-      close.textContent = "I see";
+      close.textContent = "Dismiss";
       close.addEventListener("click", () => {
         this.#refused.delete(reason);
         line.remove();
@@ -111,8 +111,8 @@ export class Told {
   }
 
   // Say something for a moment.
-  say(text) {
-    tell(text);
+  toast(text) {
+    announce(text);
     $("toast").textContent = text;
     $("toast").hidden = false;
     clearTimeout(this.#timer);
@@ -120,7 +120,7 @@ export class Told {
   }
 
   // What was said of an image is not said of the next.
-  hush() { $("toast").hidden = true; }
+  hideToast() { $("toast").hidden = true; }
 
   empty(reason) {
     const [title, text] = EMPTY[reason] ?? ["", reason];
@@ -129,6 +129,6 @@ export class Told {
     $("reason").textContent = text;
     $("empty-back").hidden = reason in TROUBLES || !this.#done;
     $("empty-owner")?.toggleAttribute("hidden", reason !== "finished");
-    tell(`${title}. ${text}`);
+    announce(`${title}. ${text}`);
   }
 }

@@ -1,4 +1,4 @@
-"""Images as the browser gets them: from anywhere, made smaller once, kept.
+"""Images as the browser gets them: from anywhere, made smaller once.
 
 Whoever asks names an image by its number; where it lies comes from the database alone. Nothing of a request
 ever becomes part of a path.
@@ -24,7 +24,7 @@ import PIL.ImageCms
 import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
-from manyhot.reassess.app.background_value import Briefly
+from manyhot.reassess.app.cached_value import CachedValue
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """The longer side in pixels at most: of an example, and of the image that is asked about."""
@@ -35,7 +35,7 @@ TILES, TILE = 9, 192
 and one more is there because an image is no example beside itself."""
 
 
-MAX_BYTES = 100 << 20
+MAX_FILE_BYTES = 100 << 20
 
 
 MAX_PIXELS = 90_000_000
@@ -57,7 +57,7 @@ _VERSION = 2
 """Of how files are made smaller: another one makes all anew. Those of 1 have comments of the originals."""
 
 
-class Pictures:
+class PictureCache:
     """Images by address, as JPEG of the sides that pages show.
 
     Parameters
@@ -70,7 +70,7 @@ class Pictures:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._lock = threading.Lock()
-        self._making: dict[Path, Briefly[tuple[bytes, bool]]] = {}
+        self._making: dict[Path, CachedValue[tuple[bytes, bool]]] = {}
 
     def read(self, uri: str, size: str) -> bytes:
         """Return an image in a size of `SIDES`.
@@ -89,28 +89,28 @@ class Pictures:
 
     def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
         """Return a file that is kept, or made now by one of those who ask for it; and whether it is whole."""
-        if kept := _kept(path):
-            return kept, True
+        if data := _read_file(path):
+            return data, True
 
         def made() -> tuple[bytes, bool]:
-            if kept := _kept(path):  # since it was looked for
-                return kept, True
+            if data := _read_file(path):  # since it was looked for
+                return data, True
             data, whole = make()
             if whole:
-                _keep(path, data)
+                _write_file(path, data)
             return data, whole
 
         with self._lock:
-            making = self._making.setdefault(path, Briefly(made, math.inf))
+            making = self._making.setdefault(path, CachedValue(made, math.inf))
         try:
-            return making()
+            return making.get()
         finally:
             with self._lock:
                 if self._making.get(path) is making:
                     del self._making[path]
 
     def _shrunk(self, uri: str, side: int) -> bytes:
-        original = read_bytes(uri)
+        original = read_picture(uri)
         with _DECODING:
             return _shrink(original, uri, side)
 
@@ -134,19 +134,19 @@ class Pictures:
             return PIL.ImageOps.fit(_in_srgb(small), (TILE, TILE))
 
     def _path(self, *what: str) -> Path:
-        told = f"{_VERSION} " + " ".join(what)
-        name = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        key = f"{_VERSION} " + " ".join(what)
+        name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
         return self._cache / name[:2] / f"{name}.jpg"
 
 
-def _kept(path: Path) -> bytes | None:
+def _read_file(path: Path) -> bytes | None:
     try:
         return path.read_bytes()  # empty where the machine went down before it was written
     except OSError:
         return None
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _write_file(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all; a full disk is no reason not to show the image."""
     part = None
     try:
@@ -161,7 +161,7 @@ def _keep(path: Path, data: bytes) -> None:
                 Path(part).unlink()
 
 
-def read_bytes(uri: str) -> bytes:
+def read_picture(uri: str) -> bytes:
     """Return the bytes of an image: a file, a member of a tar archive, or what fsspec opens.
 
     Raises
@@ -177,7 +177,7 @@ def read_bytes(uri: str) -> bytes:
         path = Path(uri.removeprefix("file://"))
         if path.is_file():
             with path.open("rb") as file:
-                return _limited(file.read(MAX_BYTES + 1), uri)
+                return _limited(file.read(MAX_FILE_BYTES + 1), uri)
         return _member(path, uri)
     except ManyhotError:
         raise
@@ -197,23 +197,23 @@ def _member(path: Path, uri: str) -> bytes:
             offset, size = place
             with archive.open("rb") as file:
                 file.seek(offset)
-                return _limited(file.read(min(size, MAX_BYTES + 1)), uri)
+                return _limited(file.read(min(size, MAX_FILE_BYTES + 1)), uri)
     raise InputError("The image is not there.", where=uri, do="put it back, or start with --images FOLDER")
 
 
 def _places(archive: str, changed: int) -> dict[str, tuple[int, int]]:
     with _INDEXING:
         index = _index(archive, changed)
-    return index()
+    return index.get()
 
 
 @lru_cache(maxsize=64)
-def _index(archive: str, _changed: int) -> Briefly[dict[str, tuple[int, int]]]:
+def _index(archive: str, _changed: int) -> CachedValue[dict[str, tuple[int, int]]]:
     def read() -> dict[str, tuple[int, int]]:
         with tarfile.open(archive, "r:") as tar:
             return {m.name.removeprefix("./"): (m.offset_data, m.size) for m in tar if m.isfile()}
 
-    return Briefly(read, math.inf)
+    return CachedValue(read, math.inf)
 
 
 def _remote(uri: str) -> bytes:
@@ -233,7 +233,7 @@ def _remote(uri: str) -> bytes:
         ) from error
     try:
         with fsspec.open(uri, "rb") as file:
-            return _limited(file.read(MAX_BYTES + 1), uri)
+            return _limited(file.read(MAX_FILE_BYTES + 1), uri)
     except ManyhotError:
         raise
     except Exception as error:
@@ -244,9 +244,9 @@ def _remote(uri: str) -> bytes:
 
 
 def _limited(data: bytes, uri: str) -> bytes:
-    if len(data) > MAX_BYTES:
+    if len(data) > MAX_FILE_BYTES:
         raise InputError(
-            "The image is too large.", where=uri, got=f"over {MAX_BYTES:,} bytes", allowed="fewer"
+            "The image is too large.", where=uri, got=f"over {MAX_FILE_BYTES:,} bytes", allowed="fewer"
         )
     return data
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from manyhot.reassess.app.store import schema
+from manyhot.reassess.app.store.accounts import Rater
+from manyhot.reassess.app.store.campaign_settings import read_with
 from manyhot.reassess.app.store.pages import give_back, open_visit, renew
-from manyhot.reassess.app.store.raters import Rater
-from manyhot.reassess.app.store.settings import read_with
 from manyhot.reassess.app.store.visits import Visit, find_visits
 
 NO, MAYBE, YES = range(3)
@@ -20,7 +20,7 @@ _VISITS, _VOTES, _QUESTIONS = schema.visits, schema.votes, schema.questions
 
 
 @dataclass(frozen=True)
-class Answer:
+class RaterAnswer:
     """The last answer of somebody to a class."""
 
     rater_id: int
@@ -36,15 +36,15 @@ class Contested:
     Attributes
     ----------
     class_id : int
-    answers : tuple of Answer
+    answers : tuple of RaterAnswer
         Of round 0, by rater.
-    decision : Answer, optional
+    decision : RaterAnswer, optional
         The last one of round 1.
     """
 
     class_id: int
-    answers: tuple[Answer, ...]
-    decision: Answer | None
+    answers: tuple[RaterAnswer, ...]
+    decision: RaterAnswer | None
 
     @property
     def differs(self) -> bool:
@@ -171,7 +171,7 @@ def begin_next(
     return None
 
 
-def reopen(connection: sa.Connection, rater: Rater, visit: Visit) -> bool:
+def reopen_decision(connection: sa.Connection, rater: Rater, visit: Visit) -> bool:
     """Let a rater go on with a decision; return False where somebody else decides, or has decided."""
     others = sa.select(_VISITS.c.id).where(
         _VISITS.c.page_id == visit.page,
@@ -186,10 +186,10 @@ def reopen(connection: sa.Connection, rater: Rater, visit: Visit) -> bool:
     return True
 
 
-def _answers(connection: sa.Connection, page: int, round: int) -> dict[int, dict[int, Answer]]:
+def _answers(connection: sa.Connection, page: int, round: int) -> dict[int, dict[int, RaterAnswer]]:
     """Return the last answer of each rater to each question of a page, the latest last."""
     raters = schema.raters
-    found: dict[int, dict[int, Answer]] = {}
+    found: dict[int, dict[int, RaterAnswer]] = {}
     for row in connection.execute(
         sa.select(_VOTES.c.question_id, raters.c.id, raters.c.name, _VOTES.c.answer, _VOTES.c.main)
         .join(_VISITS, _VISITS.c.id == _VOTES.c.visit_id)
@@ -199,7 +199,7 @@ def _answers(connection: sa.Connection, page: int, round: int) -> dict[int, dict
     ):
         of = found.setdefault(row.question_id, {})
         of.pop(row.id, None)
-        of[row.id] = Answer(row.id, row.name, row.answer, bool(row.main))
+        of[row.id] = RaterAnswer(row.id, row.name, row.answer, bool(row.main))
     return found
 
 

@@ -5,8 +5,8 @@
     manyhot compare timm-results --out timm
     .venv/bin/python tools/build_gallery.py imagenet tsipras timm
 
-Reads the folders that the commands wrote and writes ``docs/gallery.md`` and ``docs/images/gallery/``. The
-sentences are filled with numbers from the tables; none is typed here.
+Reads the folders that the commands wrote and writes ``docs/guides/evaluate/figures.md`` and
+``docs/images/gallery/``. The sentences are filled with numbers from the tables; none is typed here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURES = DOCS / "images" / "gallery"
 V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
 
-HEAD = """# Gallery
+HEAD = """# Figures
 
 % Written by tools/build_gallery.py; change it there.
 
@@ -309,11 +309,11 @@ def main() -> None:
             # Vector graphics are a tenth of the size of pictures, and sharp.
             shutil.copyfile(Path(folder) / f"{entry.figure}.svg", PICTURES / name)
         parts.append(
-            f"## {entry.heading}\n\n![{_plain(figure.alt)}](images/gallery/{name})\n\n"
+            f"## {entry.heading}\n\n![{_plain(figure.alt)}](../../images/gallery/{name})\n\n"
             f"{entry.shows(Tables(read[entry.folder]))}\n\n{figure.caption}\n\n"
             f"```console\n{_command(read[entry.folder], entry.folder)}\n```\n"
         )
-    (DOCS / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+    (DOCS / "guides" / "evaluate" / "figures.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def _plain(alt: str) -> str:

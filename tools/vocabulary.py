@@ -37,7 +37,7 @@ WORDS = {
 """Words for which the domain has others, in docs and docstrings."""
 
 EXEMPT = {
-    "tasks?": r"formats|label_studio|proposing|crowd_kit|hub|machines|ray",
+    "tasks?": r"formats|label_studio|propos|limits|crowd_kit|hub|machines|ray",
     "workers?|annotators?": r"formats|crowd_kit|label_studio|machines|ray|decode|images|loader|app/|hosting",
     "ground[- ]truth": r"formats|label_studio|golden|patchml|localis",
     "targets?": r"train|loss|transfer|mitiga|core/|formats|testing|study|studies|extending",
@@ -92,7 +92,6 @@ PHRASES = {
     r"\bis written over\b|\bwritten over\b": "overwritten",
     r"\bdraws? (?:the report|it) anew\b|\banew\b": "again",
     r"\bwhat is known about\b": "properties of, or metadata of",
-    r"\bto the farther end\b": "half-width, the larger side",
     r"\bno more than that\b": "only",
     r"\bas alike as\b": "as similar as",
 }

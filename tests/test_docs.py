@@ -95,6 +95,11 @@ class Fence:
     def is_run(self):
         return self.language in ("python", "pycon") and not self.before.startswith("% not run")
 
+    @property
+    def is_setup(self):
+        """Whether it makes the data of its page: it stands at the end, and runs first."""
+        return self.before.startswith("% setup")
+
 
 def fences(path, text=None):
     text = path.read_text(encoding="utf-8") if text is None else text
@@ -103,6 +108,11 @@ def fences(path, text=None):
         before = text[: match.start()].rstrip("\n").rpartition("\n")[2]
         found.append(Fence(path, text.count("\n", 0, match.start()) + 1, match[1], before, match[2]))
     return found
+
+
+def in_order(path):
+    """Return the blocks of a page in the order in which they run."""
+    return sorted(fences(path), key=lambda fence: not fence.is_setup)
 
 
 def shell_lines(path):
@@ -283,9 +293,12 @@ def test_every_page_has_one_title(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in PAGES if any(f.is_run for f in fences(p))], ids=lambda p: p.stem)
 def test_python_blocks_run(path, tmp_path, tmp_path_factory):
-    """A page's blocks run from top to bottom, in one namespace, one folder and a process of their own."""
+    """A page's blocks run in one namespace, one folder and a process of their own.
+
+    First that which makes the data of the page, marked ``% setup``, then all others from top to bottom.
+    """
     parts = []
-    for fence in filter(lambda f: f.is_run, fences(path)):
+    for fence in filter(lambda f: f.is_run, in_order(path)):
         run = "execute" if fence.language == "python" else "check"
         parts.append(f"{run}({fence.body!r}, '{path.name}:{fence.line}')")
     script = _CHECKER + "\n".join(parts)
@@ -418,13 +431,13 @@ def test_outputs_are_found():
 
 
 WRITING = ("calibration", "patchml", "corruptions", "explanations", "shortcuts")
-"""Pages whose commands read what a block of Python above them writes."""
+"""Pages whose commands read what a block of Python writes: the data of the page, or a block above them."""
 
 
 def write_what_is_read(name, commands):
     """Run the blocks of Python of a page down to the commands."""
     names = {}
-    for block in fences(PATHS[name]):
+    for block in in_order(PATHS[name]):
         if block.is_run:
             exec(block.body, names)
         elif block.body == commands:

@@ -412,6 +412,7 @@ SHOWN = outputs()
 def test_outputs_are_found():
     """The pages that show what commands print, so that a block which is not found is missed here."""
     assert {page for page, _ in SHOWN} == {
+        "evaluation",
         "comparison",
         "aggregation",
         "agreement",
@@ -430,7 +431,7 @@ def test_outputs_are_found():
     }
 
 
-WRITING = ("calibration", "patchml", "corruptions", "explanations", "shortcuts")
+WRITING = ("evaluation", "calibration", "patchml", "corruptions", "explanations", "shortcuts")
 """Pages whose commands read what a block of Python writes: the data of the page, or a block above them."""
 
 
@@ -663,6 +664,13 @@ def test_local_links_exist(path):
     for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
         base = REPO if path.name == "CHANGELOG.md" else path.parent
         assert (base / link).exists(), f"{path.relative_to(REPO)}: {link} does not exist"
+
+
+def test_what_the_architecture_names_is_there():
+    src = Path(manyhot.__file__).parent
+    text = PATHS["architecture"].read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w./-]+(?:/|\.py|\.js))`", text):
+        assert any((folder / name).exists() for folder in (src, REPO)), f"architecture.md: there is no {name}"
 
 
 # The files around the docs agree with the package.

@@ -374,7 +374,7 @@ def _answer_section(name: str) -> Iterator[str]:
         )
     yield from (f"### {name.capitalize()}", "", f"`studies/{name}.py`, `studies/answers/{name}`", "")
     heads = ("verdict", "difference in points, above 0 is better (95 % interval)", "in the earlier run")
-    yield _grid((*heads, "of that sign", "p"), rows)
+    yield _grid((*heads, "same sign", "p"), rows)
     yield ""
 
 

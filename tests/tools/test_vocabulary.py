@@ -13,8 +13,8 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 
-TO_COME = ("src/manyhot",)
-"""What the lint reads but does not hold yet; names are a part of it."""
+TO_COME = ("src/manyhot", "docs/guides/evaluate/figures.md")
+"""What the lint reads but does not hold yet: the package, names included, and captions that it writes."""
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,7 @@ def test_the_command_prints_and_fails(
 
 
 def test_the_house_speaks_plainly(tool: ModuleType) -> None:
-    paths = [REPO / name for name in tool.READ if name not in TO_COME]
-    assert len(tool.files(paths)) > 30
+    paths = tool.files(REPO / name for name in tool.READ if name not in TO_COME)
+    paths = [path for path in paths if path.relative_to(REPO).as_posix() not in TO_COME]
+    assert len(paths) > 30
     assert tool.check(paths) == []

@@ -1,4 +1,4 @@
-# The annotation app of manyhot: docs/hosting.md says how to use it.
+# The annotation app of manyhot: docs/guides/reassess/hosting.md says how to use it.
 FROM python:3.12-slim AS build
 COPY pyproject.toml README.md LICENSE NOTICE /manyhot/
 COPY src /manyhot/src

@@ -1,4 +1,4 @@
-"""Whose recall hangs on a companion, and how much of that is how one looks: numbers of docs/companions.md.
+"""Whose recall depends on a companion, and how much of that is how one looks: numbers of companions.md.
 
 ``python benchmarks/companions.py`` takes half a minute; ``--time`` tells seconds and memory of one run. With
 the folder that ``benchmarks/heads.py`` wrote, ``python benchmarks/companions.py heads`` judges those on VOC.

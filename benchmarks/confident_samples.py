@@ -5,7 +5,7 @@ The photographs are those of ``../shared/data/samples``, one of each class of Im
     manyhot predict ../shared/data/samples/samples.tar --labels ../shared/data/samples/index.csv \
         --model efficientnet-lite0 --out samples
 
-Then ``python benchmarks/confident_samples.py samples`` prints the numbers of docs/uncertainty.md and writes
+Then ``python benchmarks/confident_samples.py samples`` prints the numbers of calibration.md and writes
 ``samples/judged`` with its report. ``confident_samples.csv`` says of each error whether the predicted class
 is in the photograph: yes, unclear or no.
 """

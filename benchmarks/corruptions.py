@@ -4,7 +4,7 @@
 ``../shared/data/samples``: by the library alone with NumPy's global state, and as ``manyhot diagnose
 corruptions`` does, from one thread and from two. It takes two minutes.
 
-``python benchmarks/corruptions.py FEATURES OUT`` prints the tables of docs/robustness.md on VOC: heads on
+``python benchmarks/corruptions.py FEATURES OUT`` prints the tables of corruptions.md on VOC: heads on
 features of EfficientNet-Lite0, a softmax over the class of the largest object and a sigmoid for each class,
 on 1,000 held-out photographs, corrupted. It takes half an hour and goes on where it was stopped. First the
 features::

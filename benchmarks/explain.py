@@ -6,7 +6,7 @@ First the features, a minute, as for heads.py::
         --out features/voc
 
 Then ``python benchmarks/explain.py features out`` fits the heads of shortcuts.py on training images and
-prints, for docs/explanations.md:
+prints, for explanations.md:
 
 - gradcam: both heads on the held-out images of VOC that have masks, with checks on 60 of them;
 - riders: the same for horse and person, on the images that show both;
@@ -53,7 +53,7 @@ PICTURE = {
     "camera.png": ("tripod", "dome"),
     "book-2020460_640.jpg": ("coffee mug", "pot (flowerpot)"),
 }
-"""Photographs of the demo, and classes whose maps docs/explanations.md shows."""
+"""Photographs of the demo, and classes whose maps explanations.md shows."""
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 ``python benchmarks/fake_imagenet.py fake`` writes ``fake/train-000.tar`` to ``train-007.tar``, each with 32
 images ``n01440764_17.jpg`` of 500 by 375 pixels and beside each its class as ``.cls`` and ``.json``, and
-``fake/labels.parquet`` with label sets of one to three of ImageNet's 1,000 classes. See docs/scale.md.
+``fake/labels.parquet`` with label sets of one to three of ImageNet's 1,000 classes. See scale.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ First the features, of ``../shared/data/voc`` and ``../shared/data/cifar10``, a 
 
 Then ``python benchmarks/heads.py features heads`` fits logistic regressions on the training images and writes
 of the held-out ones what ``manyhot predict`` would, with label sets: a softmax over single labels, and for
-VOC a sigmoid for each class. It prints the tables of docs/uncertainty.md, and takes a minute.
+VOC a sigmoid for each class. It prints the tables of calibration.md, and takes a minute.
 
 What it wrote, to look at::
 

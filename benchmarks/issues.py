@@ -1,6 +1,6 @@
 """Label issues against human verdicts and against labels that were made wrong: precision at k.
 
-``python benchmarks/issues.py`` prints the tables of ``docs/label-issues.md`` that need published files alone.
+``python benchmarks/issues.py`` prints the tables of ``label-issues.md`` that need published files alone.
 With photographs predicted by EfficientNet-Lite it adds those on real scores::
 
     manyhot predict ../shared/data/samples/samples.tar --labels ../shared/data/samples/index.csv \

@@ -4,7 +4,7 @@ Needs the features that ``benchmarks/heads.py`` says how to make::
 
     python benchmarks/issues_neighbours.py features
 
-It prints tables of docs/label-issues.md, in two minutes. Predictions are out of fold: five heads, each
+It prints tables of label-issues.md, in two minutes. Predictions are out of fold: five heads, each
 fitted on the changed labels of four fifths. Neighbours are the ten nearest images by the same features.
 ``--sheet FILE`` draws the fifty original labels of CIFAR-10 that are doubted most, to look at.
 """

@@ -3,7 +3,7 @@
 ``python benchmarks/label_maps.py ../shared/data/samples/samples.tar`` makes label maps of photographs with
 EfficientNet-Lite0, draws five random crops of each of the first 200, and compares three answers with what the
 network says of the crop at its own size: the map's, with all classes and with five of each place, and that of
-the whole image. Takes two minutes of a core. It prints the table of docs/losses.md.
+the whole image. Takes two minutes of a core. It prints the table of losses.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ First the features, a minute, as for heads.py::
         --out features/voc
 
 Then ``python benchmarks/mitigation.py features out`` runs ``manyhot mitigate`` on `PAIRS` and prints the
-tables of docs/mitigation.md.
+tables of mitigation.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How do models do on objects without context? Numbers and pictures of docs/patchml.md.
+"""How do models do on objects without context? Numbers and pictures of patchml.md.
 
 Pictures are composed of the objects of PASCAL VOC's held-out photographs, of the classes that have enough of
 them, and judged with heads that ``manyhot.train`` fitted on the other photographs::

@@ -12,7 +12,7 @@ EfficientNet-Lite0 on 5,000 images, and judged on 2,000::
 - find: ``diagnose shortcuts`` of each, over all ten pairs of a class and the square, on held-out images;
 - explain: whether maps of the class point at the square, on held-out images of the class that have it.
 
-It prints the tables of docs/mitigation.md, in four minutes on 2 cores. Run again it goes on where it was.
+It prints the tables of mitigation.md, in four minutes on 2 cores. Run again it goes on where it was.
 ``--class`` and ``--share`` plant another one, in another folder.
 """
 

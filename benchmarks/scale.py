@@ -1,6 +1,6 @@
 """Time and cost of the recipes for ImageNet on eight GPUs, from published speeds and prices.
 
-``python benchmarks/scale.py`` prints the table of docs/scale.md. ``--decode SOURCE`` measures, too, how many
+``python benchmarks/scale.py`` prints the table of scale.md. ``--decode SOURCE`` measures, too, how many
 random crops a core decodes and augments a second, and prints how many cores feed the GPUs.
 """
 

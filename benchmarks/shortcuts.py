@@ -9,7 +9,7 @@ Then ``python benchmarks/shortcuts.py features out`` fits two heads on those of 
 label sets and a softmax on the class of the largest object. It takes each companion out of images in both
 ways, with controls, for all pairs with at least 25 images, and prints
 
-- sigmoid: the seconds of each phase, and the pairs, for docs/shortcuts.md;
+- sigmoid: the seconds of each phase, and the pairs, for shortcuts.md;
 - killed: the same command killed when a third is predicted, and run again: are the tables the same?
 - softmax: the pairs of the other head;
 - held-out: the pairs of both heads on images that they were not fitted on.

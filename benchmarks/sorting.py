@@ -115,7 +115,7 @@ def print_confusion(model, pairs):
     same, judged = agreement(pairs)
     always, _ = agreement([(c, k if k == "valid-label" else "fine-grained") for c, k in pairs])
     print(
-        f"\nOf {judged} that ReaL does not accept, {same} agree ({same / judged:.1%}), Cohen's kappa "
+        f"\n{same} of {judged} that ReaL does not accept agree ({same / judged:.1%}), Cohen's kappa "
         f"{kappa(pairs):.2f}; calling each fine-grained would agree on {always} ({always / judged:.1%})."
     )
 

@@ -40,78 +40,81 @@ ROWS = {
     "golden": ("one answer of one expert about one (image, class) pair", "`manyhot convert`"),
     "raters": (
         "a rater",
-        "`manyhot aggregate`, as `…-raters.parquet` beside the labels, and `manyhot agreement`",
+        "`manyhot aggregate`, as `…-raters.parquet` next to the labels, and `manyhot agreement`",
     ),
     "rater_pairs": ("two raters who answered the same questions", "`manyhot agreement`"),
     "confusion": (
-        "an answer of a rater, or of all, to golden questions of one truth",
+        "an answer of one rater, or of all, to golden questions with one truth",
         "`manyhot agreement`",
     ),
     "agreement": ("a measure of agreement", "`manyhot agreement`"),
     "curve": (
-        "a threshold of probability",
-        "`manyhot aggregate` with golden answers, as `…-curve.csv` beside the labels",
+        "a probability threshold",
+        "`manyhot aggregate` with golden answers, as `…-curve.csv` next to the labels",
     ),
     "questions": ("an (image, class) pair to ask about next", "`manyhot next`"),
-    "remarks": ("a comment, or a class that is missing", "`manyhot export`"),
+    "remarks": ("a comment, or a missing class", "`manyhot export`"),
     "labels": ("an image", "`manyhot aggregate` and `manyhot convert`"),
-    "results": ("a number", "`manyhot evaluate` and `manyhot compare`"),
+    "results": ("a value of a metric", "`manyhot evaluate` and `manyhot compare`"),
     "pairs": ("a comparison of two models", "`manyhot evaluate` and `manyhot compare`"),
-    "models": ("a model and what is known about it", "`manyhot evaluate` and `manyhot compare`"),
-    "samples": ("a number under all resamples of the images", "`manyhot evaluate`"),
+    "models": ("a model and its metadata", "`manyhot evaluate` and `manyhot compare`"),
+    "samples": ("a value on all resamples of the images", "`manyhot evaluate`"),
     "drops": (
         "a model at two places, or the mean over all models",
         "`manyhot evaluate` and `manyhot compare`",
     ),
     "fits": ("a line through models at two places", "`manyhot evaluate` and `manyhot compare`"),
     "ranks": ("two orders of the same models", "`manyhot evaluate` and `manyhot compare`"),
-    "swaps": ("a pair of models in another order at y than at x", "`manyhot evaluate` and `manyhot compare`"),
+    "swaps": (
+        "a pair of models in a different order at y than at x",
+        "`manyhot evaluate` and `manyhot compare`",
+    ),
     "sensitivity": (
         "a mean drop between two data sets under one analysis",
         "`manyhot evaluate` and `manyhot compare`",
     ),
-    "datasets": ("a labels table in numbers: its data card", _DESCRIBED),
+    "datasets": ("the data card of a labels table", _DESCRIBED),
     "set_sizes": ("a size of label sets", _DESCRIBED),
     "class_pairs": ("a pair of classes that are valid together, the 200 most frequent", _DESCRIBED),
     "rejected": ("an image whose label set lacks its original label", _DESCRIBED),
     "reliability": ("a bin of confidence of a model, for one event", "`manyhot evaluate`"),
     "risk_coverage": (
-        "a share of images that are kept, the surest first, for one event",
+        "a share of images, the most confident first, for one event",
         "`manyhot evaluate`",
     ),
     "calibration": (
-        "a number of a model, as it was or recalibrated",
+        "a value for a model, original or recalibrated",
         "`manyhot diagnose calibration`",
     ),
-    "prediction_sets": ("a model and what its prediction sets must hold", "`manyhot diagnose calibration`"),
+    "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
     "robustness": (
-        "a number of a model on a data set or a corrupted copy",
+        "a value for a model on a data set or a corrupted copy",
         "`manyhot diagnose robustness` and `manyhot diagnose corruptions`",
     ),
     "losses": (
-        "what a model loses from one place to another under a metric",
+        "the loss of a model from one place to another under a metric",
         "`manyhot diagnose robustness` and `manyhot diagnose corruptions`",
     ),
     "corruption_errors": (
-        "errors of a model on corrupted copies, of a kind or of all",
+        "the errors of a model on corrupted copies, for one kind or all",
         "`manyhot diagnose corruptions`",
     ),
     "objects": ("an object in an image", "`manyhot.write_objects`"),
-    "mitigation": ("a number of a head, of a pair, a treatment and a metric", "`manyhot mitigate`"),
+    "mitigation": ("a value for a head, a pair of classes, a treatment and a metric", "`manyhot mitigate`"),
     "shortcuts": (
-        "a pair of classes, and a way to take one of them out of images",
+        "a pair of classes, and a way to remove one of them from images",
         "`manyhot diagnose shortcuts`",
     ),
     "maps": (
-        "a map: what in an image speaks for a class, by a method",
+        "a map of the regions of an image that support a class, by one method",
         "`manyhot explain`",
     ),
     "localisation": (
-        "a measure of how well the maps of a method point at objects",
+        "a measure of how well the maps of a method locate objects",
         "`manyhot explain --objects`",
     ),
     "sanity": (
-        "how alike maps are to those of a network that forgot, of another class, or of another image",
+        "the similarity of maps to those of a network with shuffled weights, another class or another image",
         "`manyhot explain --check`",
     ),
     "shortcut_examples": (
@@ -119,14 +122,14 @@ ROWS = {
         "`manyhot diagnose shortcuts`",
     ),
     "companions": (
-        "a class and a companion, in one model or on average; in models only of pairs with images enough",
+        "a class and a companion, for one model or the mean; single models only for pairs with enough images",
         "`manyhot diagnose companions`",
     ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),
-    "measured": ("a number that a measure took of a run of a study", "`manyhot study`"),
-    "runs": ("a number of a run of a study", "`manyhot study`"),
-    "means": ("a number of an arm, on average over seeds", "`manyhot study`"),
-    "effects": ("a claim of a study, over all pairs of data set and network or at one", "`manyhot study`"),
+    "measured": ("a value of a measure in a run of a study", "`manyhot study`"),
+    "runs": ("a value of a run of a study", "`manyhot study`"),
+    "means": ("a value of an arm, averaged over seeds", "`manyhot study`"),
+    "effects": ("a claim of a study, over all pairs of data set and network or for one", "`manyhot study`"),
     "findings": (
         "a finding on an image or on a pair of classes",
         "`manyhot diagnose errors`, `manyhot diagnose labels`",
@@ -373,7 +376,7 @@ def _answer_section(name: str) -> Iterator[str]:
         )
     yield from (f"### {name.capitalize()}", "", f"`studies/{name}.py`, `studies/answers/{name}`", "")
     heads = ("verdict", "difference in points, above 0 is better (95 % interval)", "in the earlier run")
-    yield _grid((*heads, "of that sign", "p"), rows)
+    yield _grid((*heads, "same sign", "p"), rows)
     yield ""
 
 

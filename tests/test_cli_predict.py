@@ -81,8 +81,8 @@ def test_the_summary(photos):
 
 
 def documented_events():
-    """The fields of each event by the table in docs/predicting.md."""
-    text = (DOCS / "predicting.md").read_text(encoding="utf-8")
+    """The fields of each event by the table in docs/guides/predict/predictions.md."""
+    text = (DOCS / "guides" / "predict" / "predictions.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", text.split("| event |")[1], re.MULTILINE)
     return {name: re.findall(r"`(\w+)`", fields) for name, fields in rows}
 

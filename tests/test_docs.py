@@ -43,7 +43,9 @@ from manyhot.tables.arrays import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
 DOCS = REPO / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
+PATHS = {p.stem: p for p in PAGES}
+"""Pages by the name of their file, which no two share."""
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/demo/README.md")
 PROSE = [*PAGES, *(REPO / name for name in BESIDE)]
 MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -68,7 +70,7 @@ GENERATORS = {
 @functools.cache
 def page(name):
     """Return a page as it is built, generated parts included."""
-    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    text = PATHS[name].read_text(encoding="utf-8")
     return MARKER.sub(lambda found: getattr(generated, found[1])(), text)
 
 
@@ -93,6 +95,11 @@ class Fence:
     def is_run(self):
         return self.language in ("python", "pycon") and not self.before.startswith("% not run")
 
+    @property
+    def is_setup(self):
+        """Whether it makes the data of its page: it stands at the end, and runs first."""
+        return self.before.startswith("% setup")
+
 
 def fences(path, text=None):
     text = path.read_text(encoding="utf-8") if text is None else text
@@ -103,10 +110,14 @@ def fences(path, text=None):
     return found
 
 
+def in_order(path):
+    """Return the blocks of a page in the order in which they run."""
+    return sorted(fences(path), key=lambda fence: not fence.is_setup)
+
+
 def shell_lines(path):
     """Yield the command lines in a page's shell blocks, as words, with their place."""
-    name = path.stem
-    for fence in fences(path, page(name) if path.parent == DOCS else None):
+    for fence in fences(path, page(path.stem) if path in PAGES else None):
         if fence.language in SHELLS:
             for line in fence.body.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.strip().removeprefix("$ "), comments=True)
@@ -121,48 +132,46 @@ def shell_lines(path):
 def test_every_metric_is_defined(name):
     text = section("metrics", name)
     assert text, (
-        f"docs/metrics.md: add a section '### `{name}`': formula, what n counts, options, source, deviation"
+        f"metrics.md: add a section '### `{name}`': formula, what n counts, options, source, deviation"
     )
-    assert "- Counts" in text, f"docs/metrics.md, `{name}`: say which images count, as a line '- Counts …'"
+    assert "- Counts" in text, f"metrics.md, `{name}`: say which images count, as a line '- Counts …'"
     for option in registry.options_of(registry.get("metric", name)):
-        assert f"`{option}`" in text, f"docs/metrics.md, `{name}`: describe the option `{option}`"
+        assert f"`{option}`" in text, f"metrics.md, `{name}`: describe the option `{option}`"
 
 
 @pytest.mark.parametrize("name", registry.names("format"))
 def test_every_format_is_described(name):
     entry, text = registry.get("format", name), section("formats", name)
-    assert text, (
-        f"docs/formats.md: add a section '### `{name}`': what it holds, how it is recognised, an example"
-    )
-    assert "- Recognised by" in text, (
-        f"docs/formats.md, `{name}`: say how it is recognised, '- Recognised by …'"
-    )
+    assert text, f"formats.md: add a section '### `{name}`': what it holds, how it is recognised, an example"
+    assert "- Recognised by" in text, f"formats.md, `{name}`: say how it is recognised, '- Recognised by …'"
     for suffix in entry.about["suffixes"]:
-        assert suffix.strip(".") in text.lower(), f"docs/formats.md, `{name}`: name the suffix {suffix}"
+        assert suffix.strip(".") in text.lower(), f"formats.md, `{name}`: name the suffix {suffix}"
 
 
 @pytest.mark.parametrize("name", registry.names("proposer"))
 def test_every_rule_is_described(name):
-    text = section("proposing", name)
-    assert text, f"docs/proposing.md: add a section '### `{name}`': what it proposes, options, source"
+    text = section("proposals", name)
+    assert text, f"proposals.md: add a section '### `{name}`': what it proposes, options, source"
     for option in registry.options_of(registry.get("proposer", name)):
-        assert f"`{option}`" in text, f"docs/proposing.md, `{name}`: describe the option `{option}`"
+        assert f"`{option}`" in text, f"proposals.md, `{name}`: describe the option `{option}`"
 
 
 @pytest.mark.parametrize("name", registry.names("loss"))
 def test_every_loss_is_described(name):
     text = section("losses", name)
-    assert text, f"docs/losses.md: add a section '### `{name}`': formula, options, source, deviation"
+    assert text, f"losses.md: add a section '### `{name}`': formula, options, source, deviation"
     for option in registry.options_of(registry.get("loss", name)):
-        assert f"`{option}`" in page("losses"), f"docs/losses.md, `{name}`: describe the option `{option}`"
+        assert f"`{option}`" in page("losses"), f"losses.md, `{name}`: describe the option `{option}`"
 
 
 @pytest.mark.parametrize("name", registry.names("rule"))
 def test_every_rule_that_sorts_errors_is_described(name):
-    text = section("sorting", name)
-    assert text, f"docs/sorting.md: add a section '### `{name}`': what fits, what it shows, source, deviation"
+    text = section("error-analysis", name)
+    assert text, (
+        f"error-analysis.md: add a section '### `{name}`': what fits, what it shows, source, deviation"
+    )
     for option in registry.options_of(registry.get("rule", name)):
-        assert f"`{option}`" in text, f"docs/sorting.md, `{name}`: describe the option `{option}`"
+        assert f"`{option}`" in text, f"error-analysis.md, `{name}`: describe the option `{option}`"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in registry.BUILT_IN if kind != "command"])
@@ -178,7 +187,7 @@ def test_every_table_and_column_is_described(name):
         f"docs/generated.py: say in ROWS what a row of {name!r} is and what writes it"
     )
     text = section("tables", name)
-    assert text, f"docs/tables.md: keep the line '<!-- generated: tables -->', which gives '## {name}'"
+    assert text, f"tables.md: keep the line '<!-- generated: tables -->', which gives '## {name}'"
     for column in tables.TABLES[name]:
         assert f"| `{column.name}` |" in text
 
@@ -199,7 +208,7 @@ def test_every_metadata_key_is_described(tmp_path):
     for file, name in files:
         for key in tables.metadata(tables.read(file, name)):
             said = section("tables", "Metadata")
-            assert f"`{key}`" in said, f"docs/tables.md, Metadata: describe the key `{key}` of {name} files"
+            assert f"`{key}`" in said, f"tables.md, Metadata: describe the key `{key}` of {name} files"
 
 
 @pytest.mark.parametrize(
@@ -207,22 +216,22 @@ def test_every_metadata_key_is_described(tmp_path):
 )
 def test_every_error_is_described(error):
     assert f"`{error.__name__}` | {error.exit_code} |" in page("errors"), (
-        "docs/errors.md: keep the line '<!-- generated: errors -->'"
+        "errors.md: keep the line '<!-- generated: errors -->'"
     )
     codes = section("errors", "Exit codes")
-    assert f"\n| {error.exit_code} |" in codes, f"docs/errors.md, Exit codes: add {error.exit_code}"
+    assert f"\n| {error.exit_code} |" in codes, f"errors.md, Exit codes: add {error.exit_code}"
 
 
 def test_every_exit_code_of_the_command_line_is_described():
     codes = set(re.findall(r"(\d+) [a-z]", cli.main.__doc__.partition("Codes:")[2]))
     described = set(re.findall(r"^\| (\d+) \|", section("errors", "Exit codes"), re.MULTILINE))
-    assert codes == described, "docs/errors.md, Exit codes, and the docstring of cli.main must list the same"
+    assert codes == described, "errors.md, Exit codes, and the docstring of cli.main must list the same"
 
 
 @pytest.mark.parametrize("name", catalog.catalog_names())
 def test_every_catalogue_entry_is_listed(name):
     entry, text = catalog.catalog_entry(name), section("catalogue", name)
-    assert text, "docs/catalogue.md: keep the line '<!-- generated: catalogue -->'"
+    assert text, "catalogue.md: keep the line '<!-- generated: catalogue -->'"
     plain = text.replace("<", "").replace(">", "")
     for said in (entry.licence, entry.citation, entry.home, *entry.notes):
         assert said in plain
@@ -231,23 +240,21 @@ def test_every_catalogue_entry_is_listed(name):
 def test_every_command_and_option_is_listed():
     for path, command in commands().items():
         text = section("cli", path)
-        assert text, "docs/cli.md: keep the line '<!-- generated: commands -->'"
+        assert text, "cli.md: keep the line '<!-- generated: commands -->'"
         for option in options_of(command):
-            assert f"`{option}`" in text, (
-                f"docs/generated.py: {path} {option} is lost on its way to docs/cli.md"
-            )
+            assert f"`{option}`" in text, f"docs/generated.py: {path} {option} is lost on its way to cli.md"
 
 
 def test_every_environment_variable_is_described():
     source = "".join(p.read_text(encoding="utf-8") for p in Path(manyhot.__file__).parent.rglob("*.py"))
     text = "".join(page(p.stem) for p in PAGES)
     for name in set(re.findall(r"\bMANYHOT_[A-Z_]+\b", source)):
-        assert f"`{name}`" in text, f"docs/catalogue.md or another page: say what `{name}` does"
+        assert f"`{name}`" in text, f"catalogue.md or another page: say what `{name}` does"
 
 
 def test_every_public_name_is_listed():
     for name in set(manyhot.__all__) - {"__version__"}:
-        assert f"| `{name}` |" in page("python"), "docs/python.md: keep '<!-- generated: public_names -->'"
+        assert f"| `{name}` |" in page("python"), "python.md: keep '<!-- generated: public_names -->'"
 
 
 def test_every_standing_slice_is_listed():
@@ -258,7 +265,7 @@ def test_every_standing_slice_is_listed():
     predictions = manyhot.Predictions(labels.image_id, "model", np.array([[0], [1]]), n_classes=len(classes))
     results = manyhot.evaluate(labels, predictions, metrics=["real1"], resamples=0)
     for name in results.results["slice"].unique().to_pylist():
-        assert f"`{name}`" in section("intervals", "Slices"), f"docs/intervals.md, Slices: add `{name}`"
+        assert f"`{name}`" in section("intervals", "Slices"), f"intervals.md, Slices: add `{name}`"
 
 
 def test_generated_parts_and_markers_fit():
@@ -267,8 +274,17 @@ def test_generated_parts_and_markers_fit():
 
 
 def test_every_page_is_in_the_contents():
-    listed = set(re.findall(r"^[\w-]+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
-    assert {p.stem for p in PAGES} - {"index"} <= listed, "docs/index.md: add the page to a toctree"
+    listed = re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    there = [p.relative_to(DOCS).with_suffix("").as_posix() for p in PAGES]
+    missing = {*there} - {"index"} - {*listed}
+    assert not missing, f"docs/index.md: add {missing} to a toctree"
+    assert len(PATHS) == len(PAGES), "docs: two pages have the same file name"
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.stem != "changelog"], ids=lambda p: p.stem)
+def test_every_page_has_one_title(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert len(re.findall(r"^# .+$", text, re.MULTILINE)) == 1 == text.startswith("# ")
 
 
 # What is shown runs.
@@ -277,9 +293,12 @@ def test_every_page_is_in_the_contents():
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in PAGES if any(f.is_run for f in fences(p))], ids=lambda p: p.stem)
 def test_python_blocks_run(path, tmp_path, tmp_path_factory):
-    """A page's blocks run from top to bottom, in one namespace, one folder and a process of their own."""
+    """A page's blocks run in one namespace, one folder and a process of their own.
+
+    First that which makes the data of the page, marked ``% setup``, then all others from top to bottom.
+    """
     parts = []
-    for fence in filter(lambda f: f.is_run, fences(path)):
+    for fence in filter(lambda f: f.is_run, in_order(path)):
         run = "execute" if fence.language == "python" else "check"
         parts.append(f"{run}({fence.body!r}, '{path.name}:{fence.line}')")
     script = _CHECKER + "\n".join(parts)
@@ -345,12 +364,12 @@ def test_example_notebook_runs(tmp_path):
 
 
 def test_numbers_of_the_tour_are_those_of_the_command(mirror):
-    shown = (DOCS / "tour.md").read_text(encoding="utf-8")
-    (block,) = [f.body for f in fences(DOCS / "tour.md", shown) if "imagenet-val: 67 models" in f.body]
+    shown = PATHS["tour"].read_text(encoding="utf-8")
+    (block,) = [f.body for f in fences(PATHS["tour"], shown) if "imagenet-val: 67 models" in f.body]
     for dataset in BENCHMARKS["imagenet"].datasets:
         part = block.partition(f"{dataset.name}: ")[2].partition("…")[0]
         rows = re.findall(r"^ *\d+ +(\w+) +(.+%.*)", part, re.MULTILINE)
-        assert len(rows) >= 3, f"docs/tour.md: show some models of {dataset.name}"
+        assert len(rows) >= 3, f"tour.md: show some models of {dataset.name}"
         columns = part.splitlines()[1].split()[1:]
         wanted = [f"{model}.npy" for model, _ in rows]
         fetch = functools.partial(catalog.fetch, mirror=mirror)
@@ -365,7 +384,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror):
             own = [found.filter(model=model, metric=c).to_dicts()[0] for c in columns]
             halves = [100 * max(r["value"] - r["lo"], r["hi"] - r["value"]) for r in own]
             got = " ".join(f"{r['value']:.2%} ±{half:.2f}" for r, half in zip(own, halves, strict=True))
-            assert values.split() == got.split(), f"docs/tour.md, {dataset.name}, {model}: write {got}"
+            assert values.split() == got.split(), f"tour.md, {dataset.name}, {model}: write {got}"
         assert part.splitlines()[2].split() == ["images", *(r["n"] for r in own)]
 
 
@@ -393,15 +412,18 @@ SHOWN = outputs()
 def test_outputs_are_found():
     """The pages that show what commands print, so that a block which is not found is missed here."""
     assert {page for page, _ in SHOWN} == {
-        "comparing",
-        "reassessing",
-        "asking",
-        "accepted",
-        "proposing",
-        "sorting",
+        "evaluation",
+        "comparison",
+        "aggregation",
+        "agreement",
+        "next-questions",
+        "accepted-errors",
+        "proposals",
+        "error-analysis",
         "label-issues",
-        "uncertainty",
+        "calibration",
         "robustness",
+        "corruptions",
         "companions",
         "patchml",
         "explanations",
@@ -409,14 +431,14 @@ def test_outputs_are_found():
     }
 
 
-WRITING = ("uncertainty", "patchml", "robustness", "explanations", "shortcuts")
-"""Pages whose commands read what a block of Python above them writes."""
+WRITING = ("evaluation", "calibration", "patchml", "corruptions", "explanations", "shortcuts")
+"""Pages whose commands read what a block of Python writes: the data of the page, or a block above them."""
 
 
 def write_what_is_read(name, commands):
     """Run the blocks of Python of a page down to the commands."""
     names = {}
-    for block in fences(DOCS / f"{name}.md"):
+    for block in in_order(PATHS[name]):
         if block.is_run:
             exec(block.body, names)
         elif block.body == commands:
@@ -439,16 +461,16 @@ def test_output_shown_is_that_of_the_commands(name, commands, mirror, tmp_path, 
         printed = iter(line.rstrip() for line in output.splitlines())
         for line in block.splitlines():
             # In the order of the output, and with its columns; an ellipsis stands for what is left out.
-            assert line.strip() in ("", "…") or line.rstrip() in printed, f"docs/{name}.md: {line}"
+            assert line.strip() in ("", "…") or line.rstrip() in printed, f"{name}.md: {line}"
 
 
 @pytest.mark.slow
 def test_simulation_shown_is_that_of_the_command():
     script = REPO / "benchmarks" / "simulated_raters.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    text = (DOCS / "reassessing.md").read_text(encoding="utf-8")
+    text = PATHS["aggregation"].read_text(encoding="utf-8")
     for line in done.stdout.splitlines():
-        assert f"\n{line.rstrip()}\n" in text, f"docs/reassessing.md: write {line}"
+        assert f"\n{line.rstrip()}\n" in text, f"aggregation.md: write {line}"
 
 
 @pytest.mark.slow
@@ -458,10 +480,10 @@ def test_agreement_shown_is_that_of_the_benchmark(mirror):
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True, env=environment
     )
-    text = (DOCS / "sorting.md").read_text(encoding="utf-8")
+    text = PATHS["error-analysis"].read_text(encoding="utf-8")
     assert len(done.stdout.splitlines()) > 20
     for line in done.stdout.splitlines():
-        assert f"\n{line.rstrip()}\n" in text, f"docs/sorting.md: write {line}"
+        assert f"\n{line.rstrip()}\n" in text, f"error-analysis.md: write {line}"
 
 
 @pytest.mark.slow
@@ -471,24 +493,22 @@ def test_precision_shown_is_that_of_the_benchmark(mirror):
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True, env=environment
     )
-    text = (DOCS / "label-issues.md").read_text(encoding="utf-8")
+    text = PATHS["label-issues"].read_text(encoding="utf-8")
     assert len(done.stdout.splitlines()) > 15
     for line in done.stdout.splitlines():
-        assert f"\n{line.rstrip()}\n" in text, f"docs/label-issues.md: write {line}"
+        assert f"\n{line.rstrip()}\n" in text, f"label-issues.md: write {line}"
 
 
 # The gallery.
 
 
 def test_gallery_shows_what_is_there():
-    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    text = PATHS["figures"].read_text(encoding="utf-8")
     sections = text.split("\n## ")[1:]
-    shown = [re.findall(r"!\[[^\]]{20,}\]\((images/gallery/[^)]+)\)", s) for s in sections]
+    shown = [re.findall(r"!\[[^\]]{20,}\]\(../../(images/gallery/[^)]+)\)", s) for s in sections]
     assert sections
-    assert all(len(pictures) == 1 for pictures in shown), (
-        "docs/gallery.md: one picture a section, with its text"
-    )
-    assert all("```console\nmanyhot " in s for s in sections), "docs/gallery.md: a command beneath each"
+    assert all(len(pictures) == 1 for pictures in shown), "figures.md: one picture a section, with its text"
+    assert all("```console\nmanyhot " in s for s in sections), "figures.md: a command beneath each"
     there = {f"images/gallery/{p.name}" for p in (DOCS / "images" / "gallery").iterdir()}
     assert there == {picture for (picture,) in shown}, "run tools/build_gallery.py anew"
     assert sum((DOCS / picture).stat().st_size for picture in there) < 1_500_000
@@ -615,7 +635,7 @@ def test_command_lines_in_the_makefile_parse(parse):
 @pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(REPO)))
 def test_commands_and_options_named_in_the_text_exist(path):
     known = commands()
-    text = page(path.stem) if path.parent == DOCS else path.read_text(encoding="utf-8")
+    text = page(path.stem) if path in PAGES else path.read_text(encoding="utf-8")
     for named in re.findall(r"`(manyhot [^`\n]+)`", text):
         words = shlex.split(named)
         command = " ".join(words[:2]) if not words[1].startswith("-") else "manyhot"
@@ -646,6 +666,13 @@ def test_local_links_exist(path):
     for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
         base = REPO if path.name == "CHANGELOG.md" else path.parent
         assert (base / link).exists(), f"{path.relative_to(REPO)}: {link} does not exist"
+
+
+def test_what_the_architecture_names_is_there():
+    src = Path(manyhot.__file__).parent
+    text = PATHS["architecture"].read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w./-]+(?:/|\.py|\.js))`", text):
+        assert any((folder / name).exists() for folder in (src, REPO)), f"architecture.md: there is no {name}"
 
 
 # The files around the docs agree with the package.

@@ -5,8 +5,8 @@
     manyhot compare timm-results --out timm
     .venv/bin/python tools/build_gallery.py imagenet tsipras timm
 
-Reads the folders that the commands wrote and writes ``docs/gallery.md`` and ``docs/images/gallery/``. The
-sentences are filled with numbers from the tables; none is typed here.
+Reads the folders that the commands wrote and writes ``docs/guides/evaluate/figures.md`` and
+``docs/images/gallery/``. The sentences are filled with numbers from the tables; none is typed here.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURES = DOCS / "images" / "gallery"
 V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
 
-HEAD = """# Gallery
+HEAD = """# Figures
 
 % Written by tools/build_gallery.py; change it there.
 
-Every figure is from a real run and stands in that run's report, where it is alive: the pointer names a model,
-a click marks it in all figures, and a search finds it. The command beneath a figure makes it again: it is in
-the report, `report/index.html` in the folder. Numbers in the sentences are those of the tables beside it.
+These figures come from real runs. In the report of a run, `report/index.html`, they are interactive: hovering
+names a model, a click highlights it in all figures, and a search finds it. The command below each figure
+makes it. Numbers in the text come from the tables of the same run.
 """
 
 
@@ -91,24 +91,22 @@ def _between(row: dict[str, Any], lo: str, hi: str) -> str:
 
 def _set_sizes(t: Tables) -> str:
     return (
-        f"Of the label sets that are not empty, {t.multi(V1)} have two labels or more on ImageNet's "
-        "validation set (ReaL) "
-        f"and {t.multi(V2)} on ImageNetV2 (Multilabelfy); the two were found by different protocols."
+        f"{t.multi(V1)} of the non-empty label sets have two or more labels on ImageNet's validation set "
+        f"(ReaL), and {t.multi(V2)} on ImageNetV2 (Multilabelfy), which was labelled under another protocol."
     )
 
 
 def _class_pairs(t: Tables) -> str:
     best = [t["class_pairs"].filter(pl.col("dataset") == d).row(0, named=True) for d in (V1, V2)]
-    told = [f"*{r['name_a']}* and *{r['name_b']}* ({r['images']} images)" for r in best]
-    return f"Most often together are {told[0]} on the validation set and {told[1]} on ImageNetV2."
+    pairs = [f"*{r['name_a']}* and *{r['name_b']}* ({r['images']} images)" for r in best]
+    return f"The most frequent pairs are {pairs[0]} on the validation set and {pairs[1]} on ImageNetV2."
 
 
 def _by_set(t: Tables) -> str:
     gain = t.drop(dataset_x=V1, dataset_y=V1, metric_x="top1", metric_y="real1")
     return (
-        f"Judged by label sets, the mean of {gain['n_models']} models is {_points(-gain['drop'])} "
-        "points higher than "
-        f"judged by original labels."
+        f"The mean of {gain['n_models']} models is {_points(-gain['drop'])} points higher under label sets "
+        "than under original labels."
     )
 
 
@@ -123,9 +121,8 @@ def _by_size(t: Tables) -> str:
     }
     one, four = (value["top1", f"n_labels{s}"] for s in ("=1", ">=4"))
     return (
-        f"Against the one original label the median model falls from {_percent(one)} on images with "
-        "one label to "
-        f"{_percent(four)} on those with four or more; against the label set it stays at "
+        f"Under original labels, the median model falls from {_percent(one)} on images with one label to "
+        f"{_percent(four)} on images with four or more; under label sets, it is still at "
         f"{_percent(value['real1', 'n_labels>=4'])}."
     )
 
@@ -133,7 +130,7 @@ def _by_size(t: Tables) -> str:
 def _objects(t: Tables) -> str:
     mean = t.drop(slice_x="annotation=*", slice_y="n_objects>=2")
     return (
-        f"On images with two or more objects {mean['n_models']} networks lose {_points(mean['drop'])} "
+        f"On images with two or more objects, {mean['n_models']} networks lose {_points(mean['drop'])} "
         "points of top-1 on "
         f"average ({_between(mean, 'lo', 'hi')} over images, "
         f"{_between(mean, 'lo_models', 'hi_models')} over families)."
@@ -146,9 +143,8 @@ def _shift(t: Tables) -> str:
         for m in ("top1", "real1")
     )
     return (
-        "On axes stretched by the inverse of the normal distribution, accuracy on one data set is nearly a "
-        f"line of accuracy on the other: R² is {top['r2']:.3f} under original labels and {real['r2']:.3f} "
-        "under label sets."
+        "On probit axes, accuracy on one data set is nearly a linear function of accuracy on the other: R² "
+        f"is {top['r2']:.3f} under original labels and {real['r2']:.3f} under label sets."
     )
 
 
@@ -167,7 +163,7 @@ def _sensitivity(t: Tables) -> str:
         for a in ("as published", "sizes of y", "sizes of x")
     }
     return (
-        f"Under label sets the loss is {_points(found['as published'])} points as published, "
+        f"Under label sets, the loss is {_points(found['as published'])} points as published, "
         f"{_points(found['sizes of y'])} with set sizes as on ImageNetV2 and "
         f"{_points(found['sizes of x'])} with those "
         f"of the validation set; none of these is a correction."
@@ -180,16 +176,16 @@ def _robustness(t: Tables) -> str:
     )
     near = rows.filter(pl.col("above_fit").abs() < 0.01).height
     return (
-        f"{near:,} of {len(rows):,} rows lie within one point of what the line gives for their accuracy on "
-        "ImageNet: hardly any model is robust beyond its accuracy."
+        f"{near:,} of {len(rows):,} rows lie within one point of the line fitted to accuracy on ImageNet: "
+        "hardly any model is more robust than its accuracy predicts."
     )
 
 
 def _natural(t: Tables) -> str:
     mean = t.drop(dataset_y="imagenet-a", metric_x="top1")
     return (
-        f"{mean['n_models']:,} rows are right on {_percent(mean['value_x'])} of ImageNet's images of 200 "
-        f"classes, and on {_percent(mean['value_y'])} of ImageNet-A's, which were chosen to be hard."
+        f"The mean accuracy of {mean['n_models']:,} rows is {_percent(mean['value_x'])} on ImageNet's images "
+        f"of 200 classes, and {_percent(mean['value_y'])} on ImageNet-A's, which were selected to be hard."
     )
 
 
@@ -197,8 +193,8 @@ def _saturation(t: Tables) -> str:
     rows = t["fits"].filter(pl.col("metric_y") == "real1", pl.col("scale") == "plain")
     whole, best = (rows.filter(pl.col("models") == m).row(0, named=True) for m in ("all", "x>=0.85"))
     return (
-        f"A point of top-1 goes with {whole['slope']:.3f} points of ReaL accuracy over all "
-        f"{whole['n']:,} rows, and with "
+        f"One point of top-1 corresponds to {whole['slope']:.3f} points of ReaL accuracy over all "
+        f"{whole['n']:,} rows, and to "
         f"{best['slope']:.3f} ({best['slope_lo']:.3f} to {best['slope_hi']:.3f}) among the "
         f"{best['n']} with a top-1 of 85 % "
         f"or more."
@@ -213,8 +209,8 @@ def _label_errors(t: Tables) -> str:
     )
     row = t.row("results", dataset=V1, metric="valid_errors", slice="all", model=best)
     return (
-        f"Of {row['n']:,} errors of {best.replace('_', chr(92) + '_')}, {_percent(row['value'])} "
-        f"({_between(row, 'lo', 'hi')}) name a class that is in the label set."
+        f"{_percent(row['value'])} ({_between(row, 'lo', 'hi')}) of the {row['n']:,} errors of "
+        f"{best.replace('_', chr(92) + '_')} predict a class that is in the label set."
     )
 
 
@@ -240,8 +236,8 @@ def _kinds(t: Tables) -> str:
     models = t["models"].join(judged, on="model", how="semi")
     one = models.filter(pl.col("pretraining") == "in-1k").height
     return (
-        f"{len(models):,} rows of {models['family'].n_unique()} families; {one:,} saw ImageNet-1k alone, "
-        "as their names tell."
+        f"{len(models):,} rows of {models['family'].n_unique()} families; {one:,} were trained on "
+        "ImageNet-1k only, according to their names."
     )
 
 
@@ -249,10 +245,10 @@ def _agreement(t: Tables) -> str:
     row = t.row("ranks", dataset_x=V1, dataset_y=V2, metric_x="top1", metric_y="top1")
     within = t.row("ranks", dataset_x=V1, dataset_y=V1, metric_x="top1", metric_y="real1")
     return (
-        f"From one data set to the other {row['n_swapped']} of {row['n_pairs']:,} pairs of models "
+        f"From one data set to the other, {row['n_swapped']} of {row['n_pairs']:,} pairs of models "
         "change order, "
-        f"{row['n_beyond_noise'] or 'none'} of them beyond noise; from original labels to label sets "
-        f"{within['n_swapped']}, and {within['n_beyond_noise'] or 'none'} beyond noise."
+        f"{row['n_beyond_noise'] or 'none'} of them beyond noise; from original labels to label sets, "
+        f"{within['n_swapped']} do, and {within['n_beyond_noise'] or 'none'} beyond noise."
     )
 
 
@@ -309,11 +305,11 @@ def main() -> None:
             # Vector graphics are a tenth of the size of pictures, and sharp.
             shutil.copyfile(Path(folder) / f"{entry.figure}.svg", PICTURES / name)
         parts.append(
-            f"## {entry.heading}\n\n![{_plain(figure.alt)}](images/gallery/{name})\n\n"
+            f"## {entry.heading}\n\n![{_plain(figure.alt)}](../../images/gallery/{name})\n\n"
             f"{entry.shows(Tables(read[entry.folder]))}\n\n{figure.caption}\n\n"
             f"```console\n{_command(read[entry.folder], entry.folder)}\n```\n"
         )
-    (DOCS / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+    (DOCS / "guides" / "evaluate" / "figures.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def _plain(alt: str) -> str:

@@ -424,6 +424,15 @@ def measure_path(code: Code) -> Rows:
 
 
 def measure_meanings(code: Code) -> Rows:
+    for kind, several in ambiguous(code).items():
+        counts = {name: meanings(code, places) for name, places in several.items()}
+        ranked = sorted(several, key=lambda name: -counts[name])
+        shown = [f"{name} ×{counts[name]}: {', '.join(m for m, _ in several[name])}" for name in ranked]
+        yield f"public {kind} with two meanings", len(shown), shown
+
+
+def ambiguous(code: Code) -> dict[str, dict[str, list[Name]]]:
+    """Return the public names with several meanings and where they are defined, by kind."""
     kinds: dict[str, dict[str, list[Name]]] = defaultdict(lambda: defaultdict(list))
     for name, node in code.defined.items():
         kind = "classes" if hasattr(node, "bases") else "functions" if hasattr(node, "args") else "constants"
@@ -431,11 +440,8 @@ def measure_meanings(code: Code) -> Rows:
     for module, file in code.files.items():
         if not file.endswith("__init__.py"):
             kinds["files"][module.rpartition(".")[2]].append((module, ""))
-    for kind, of in kinds.items():
-        counts = {name: meanings(code, places) for name, places in of.items() if name[0] != "_"}
-        several = sorted((name for name, n in counts.items() if n > 1), key=lambda name: -counts[name])
-        shown = [f"{name} ×{counts[name]}: {', '.join(m for m, _ in of[name])}" for name in several]
-        yield f"public {kind} with two meanings", len(shown), shown
+    several = {k: [n for n in of if n[0] != "_" and meanings(code, of[n]) > 1] for k, of in kinds.items()}
+    return {kind: {name: kinds[kind][name] for name in of} for kind, of in several.items()}
 
 
 def meanings(code: Code, names: list[Name]) -> int:
@@ -450,16 +456,22 @@ def meanings(code: Code, names: list[Name]) -> int:
 
 
 def measure_empty(code: Code) -> Rows:
-    named = [("modules", m, m.rpartition(".")[2], 1) for m in code.files]
+    empty = list(empty_names(code))
+    yield "names that say nothing", len(empty), _ranked(Counter(e[2].strip("_").lower() for e in empty))
+    kinds = {"module": "modules", "class": "classes", "function": "functions"}
+    for kind, plural in (kinds | {"parameter": "parameters", "field": "fields"}).items():
+        places = [f"{code.files[m]}:{line} {name}" for k, m, name, line in empty if k == kind]
+        yield f"of these, {plural}", len(places), places
+
+
+def empty_names(code: Code) -> Iterator[tuple[str, str, str, int]]:
+    """Yield the kind, the module, the name and the line of each name that says nothing."""
+    named = [("module", m, m.rpartition(".")[2], 1) for m in code.files]
     for m, n in every(code, Function | ast.ClassDef):
-        kinds = ("functions", "parameters") if isinstance(n, Function) else ("classes", "fields")
+        kinds = ("function", "parameter") if isinstance(n, Function) else ("class", "field")
         named += [(kinds[0], m, n.name, n.lineno)]
         named += [(kinds[1], m, key, part.lineno) for key, part, _ in signature(n)]
-    empty = [entry for entry in named if entry[2].strip("_").lower() in EMPTY]
-    yield "names that say nothing", len(empty), _ranked(Counter(e[2].strip("_").lower() for e in empty))
-    for kind in ("modules", "classes", "functions", "parameters", "fields"):
-        places = [f"{code.files[m]}:{line} {name}" for k, m, name, line in empty if k == kind]
-        yield f"of these, {kind}", len(places), places
+    yield from (entry for entry in named if entry[2].strip("_").lower() in EMPTY)
 
 
 def measure_time(code: Code) -> Rows:

@@ -93,7 +93,7 @@ def test_errors_of_a_published_model(raw, mirror):
     )
     assert written == [Path("findings.parquet"), Path("findings-counts.csv")]
     table = read_findings("findings.parquet")
-    assert len(table) == 11935 == found.models[0].n_errors  # as docs/accepted.md has it, from another test
+    assert len(table) == 11935 == found.models[0].n_errors  # as accepted-errors.md has it
     columns = [table[c].to_pylist() for c in ("image_id", "class_b", "kind", "class_a")]
     for image, said, kind, because in zip(*columns, strict=True):
         expected, classes = kind_of(image, said, raw)

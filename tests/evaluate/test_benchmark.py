@@ -161,9 +161,10 @@ def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, m
     assert description.datasets["dataset"].to_pylist() == ["imagenet-val", "imagenetv2-matched-frequency"]
 
 
-# What docs/comparing.md says came out.
+# What docs/guides/evaluate/comparison.md says came out.
 
-PAGE = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "guides" / "evaluate" / "comparison.md").read_text(encoding="utf-8")
 V1, V2 = "imagenet-val", "imagenetv2-matched-frequency"
 
 

@@ -12,7 +12,7 @@ from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.files import cache_folder
 from manyhot.reassess.propose import propose
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "proposing.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "guides" / "reassess" / "proposals.md"
 
 
 @pytest.fixture(scope="module")

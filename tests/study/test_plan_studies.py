@@ -136,7 +136,7 @@ def test_pictures_that_are_not_there_are_asked_for(tmp_path, monkeypatch):
 def test_raters_are_those_of_real():
     table = pl.read_csv(raters.MEASURED)
     cells = ("no_no", "no_maybe", "no_yes", "yes_no", "yes_maybe", "yes_yes")
-    # docs/reassessing.md: all raters on golden questions.
+    # docs/guides/reassess/agreement.md: all raters on golden questions.
     assert [table[c].sum() for c in cells] == [63084, 3285, 2817, 6204, 3212, 9928]
     assert len(table) == 78
     there = np.arange(200_000) % 2 == 0

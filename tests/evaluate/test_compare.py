@@ -104,8 +104,8 @@ def test_published_slopes_of_real_on_top1(compared):
 
 def test_fits_are_scipys_on_each_scale(compared, timm):
     numbers = (
-        timm[0].numbers["imagenet-val", "top1", "all"],
-        timm[2].numbers["imagenetv2-matched-frequency", "top1", "all"],
+        timm[0].values_at["imagenet-val", "top1", "all"],
+        timm[2].values_at["imagenetv2-matched-frequency", "top1", "all"],
     )
     x, y = (np.array([n[m][0] for m in numbers[0]]) for n in numbers)
     fits = frame(compared, "fits").filter(dataset_y="imagenetv2-matched-frequency", metric_x="top1")
@@ -117,7 +117,10 @@ def test_fits_are_scipys_on_each_scale(compared, timm):
 
 
 def test_order_is_scipys(compared, timm):
-    numbers = timm[0].numbers["imagenet-val", "top1", "all"], timm[1].numbers["imagenet-val", "real1", "all"]
+    numbers = (
+        timm[0].values_at["imagenet-val", "top1", "all"],
+        timm[1].numbers["imagenet-val", "real1", "all"],
+    )
     x, y = (np.array([n[m][0] for m in numbers[0]]) for n in numbers)
     (row,) = frame(compared, "ranks").filter(metric_y="real1").to_dicts()
     assert row["tau"] == pytest.approx(kendalltau(x, y).statistic)

@@ -5,7 +5,7 @@ import pytest
 
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.core.shortcuts import Estimated, Plan
+from manyhot.core.shortcuts import BalancePlan, Estimated
 from manyhot.train.mitigate.held_out import HeldOutMetric
 from manyhot.train.mitigate.treatment import Added, MitigationLabels, treatment_note
 
@@ -50,7 +50,7 @@ def test_images_that_are_held_out_are_not_counted(labels):
 
 
 def test_what_is_told():
-    names, plan = ("horse", "person"), Plan(False, 20.0, 31.6, 0.25, 0.125)
+    names, plan = ("horse", "person"), BalancePlan(False, 20.0, 31.6, 0.25, 0.125)
     assert (
         treatment_note(names, plan, [])
         == "horse:person, +0.250 more often beside it than elsewhere: nothing was added"

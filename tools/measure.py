@@ -179,7 +179,7 @@ def list_lines(code: Code, name: Name) -> int:
 
 @cache
 def commands(code: Code) -> dict[str, Name]:
-    """Return the function of each command, marked ``command`` or ``register("command", …)`` or in a loop."""
+    """Return the function of each command, marked ``command``, in a loop or in the index."""
     marked = [(m, mark, f.name) for m, f in every(code, Function) for mark in f.decorator_list]
     loops = {(m, _dotted(n.target)): getattr(n.iter, "elts", []) for m, n in every(code, ast.For)}
     for m, n in every(code, ast.Call):
@@ -193,6 +193,11 @@ def commands(code: Code) -> dict[str, Name]:
         if "command" in texts[:2] and (target := meant(code, module, function)[0]):
             name = "".join(texts[texts.index("command") + 1 :][:1]) or function.strip("_").replace("_", "-")
             named[f"{group.replace('app', '')} {name}".strip()] = target
+    for _, n in every(code, ast.AnnAssign):
+        if _dotted(n.target) == "COMMANDS" and isinstance(n.value, ast.Dict):
+            for key, value in zip(n.value.keys, n.value.values, strict=True):
+                home, _, function = _string(value.args[-1]).partition(":")
+                named[_string(key)] = (home, function)
     return named
 
 

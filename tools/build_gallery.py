@@ -33,9 +33,9 @@ HEAD = """# Figures
 
 % Written by tools/build_gallery.py; change it there.
 
-These figures come from real runs. In the report of a run, `report/index.html`, they are interactive: hovering
-names a model, a click highlights it in all figures, and a search finds it. The command below each figure
-makes it. Numbers in the text come from the tables of the same run.
+These figures come from real runs. In the report of a run, `report/index.html`, they are interactive:
+hovering names a model, a click highlights it in all figures, and a search finds it. The command below a
+figure makes it. Numbers in the text come from the tables of the same run.
 """
 
 

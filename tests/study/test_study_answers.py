@@ -115,7 +115,7 @@ def test_the_earlier_run():
     assert len(both) == len(now) == len(earlier)
     same = both.filter(pl.col("verdict") == pl.col("verdict_earlier"))
     said = plain((STUDIES.parent / "docs" / "explanation" / "study-results.md").read_text(encoding="utf-8"))
-    assert f"Of {len(both)} verdicts {len(same)} are the same" in said
+    assert f"{len(same)} of {len(both)} verdicts agree" in said
     assert not both.filter(
         pl.concat_str("verdict", "verdict_earlier").is_in(["betterworse", "worsebetter"])
     ).height

@@ -11,7 +11,7 @@ from fastapi import HTTPException
 
 from raters_page import make, served, until, visitors
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[3] / "helpers"
 FORBIDDEN = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };"
 # Each look at the clock is a minute before the last one.
 BACKWARDS = "{ let t = Date.now(); Date.now = () => (t -= 60_000); }"

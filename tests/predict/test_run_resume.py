@@ -26,6 +26,8 @@ from manyhot.predict.sources import Files, open_source
 from manyhot.predict.sources.base import ImageSource
 from small_models import COLOURS
 
+HELPERS = str(Path(__file__).parents[1] / "helpers")
+
 SLOW = """
 import sys, time
 from pathlib import Path
@@ -170,7 +172,7 @@ def test_killed_at_each_step(few, tint, tmp_path):
     names = sorted(path.name for path in few.iterdir())
     parts = tuple(Files(f"{i:05}", str(few), tuple(names[4 * i :][:4])) for i in range(2))
     run(ImageSource(str(few), parts), tint, tmp_path / "undisturbed", PredictSettings())
-    here = os.path.join(os.path.dirname(os.path.dirname(__file__)), "helpers")  # noqa: PTH120
+    here = HELPERS
     script = f"import runpy, sys; sys.path[0] = {here!r}; runpy.run_path({here + '/dying.py'!r})"
     told = predictions.run(few, tmp_path / "out", tmp_path / "undisturbed", script=script)
     steps, _, wrong = told.stdout.strip().partition(" ")
@@ -183,9 +185,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
     """kill -9 twice on the way, then to the end: the rows of an undisturbed run."""
     out = tmp_path / "out"
     run(open_source(many), tint, tmp_path / "undisturbed", PredictSettings())
-    (tmp_path / "slow.py").write_text(
-        SLOW.format(tests=os.path.join(os.path.dirname(os.path.dirname(__file__)), "helpers"))
-    )  # noqa: PTH120
+    (tmp_path / "slow.py").write_text(SLOW.format(tests=HELPERS))
     words = ["predict", str(many), "--model", "python:slow:model", "--out", str(out)]
     for i in range(2):
         (tmp_path / "parts").write_text(str(i))  # it comes no further than into the one after these
@@ -209,11 +209,7 @@ def test_killed_at_any_moment(many, tint, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_stops_at_once(many, tmp_path):
-    (tmp_path / "slow.py").write_text(
-        SLOW.format(tests=os.path.join(os.path.dirname(os.path.dirname(__file__)), "helpers")).replace(
-            "0.004", "0.05"
-        )
-    )  # noqa: PTH120
+    (tmp_path / "slow.py").write_text(SLOW.format(tests=HELPERS).replace("0.004", "0.05"))
     process = subprocess.Popen(
         [sys.executable, "-m", "manyhot", "predict", str(many), "--model", "python:slow:model"],
         cwd=tmp_path,

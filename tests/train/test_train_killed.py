@@ -40,7 +40,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     done = subprocess.run(
         [
             sys.executable,
-            Path(__file__).with_name("killing.py"),
+            Path(__file__).parents[1] / "helpers" / "killing_training.py",
             *data,
             json.dumps([(str(tmp_path / out), *rest) for out, *rest in jobs]),
         ],

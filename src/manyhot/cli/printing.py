@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manyhot.errors import printable
+from manyhot.console import say as say
+from manyhot.console import show_progress as show_progress
+from manyhot.console import table_lines, written_lines
 
 if TYPE_CHECKING:
     from manyhot.evaluate.describe import Description
     from manyhot.evaluate.label_kinds import Kinds
-    from manyhot.formats.writing import Progress, Saved
+    from manyhot.formats.writing import Saved
     from manyhot.predict.doctor import MachineCheck
     from manyhot.predict.find import Listed
     from manyhot.predict.similar import Similar
     from manyhot.registry import Entry
-
-
-@contextlib.contextmanager
-def show_progress() -> Iterator[Progress | None]:
-    """Yield a function that draws progress with the time left, or None where nobody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            # What is done makes room: the next task is what one waits for.
-            bars.update(tasks[what], completed=done, total=of, visible=done < of)
-
-        yield show
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line; ids and names come from anywhere, and what a terminal would obey is shown, not sent."""
-    typer.echo(printable(text), err=err)
 
 
 def print_written(written: list[Path], as_json: bool) -> None:
@@ -58,13 +29,8 @@ def print_written(written: list[Path], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"written": [str(p) for p in written]}))
         return
-    for path in written if len(written) <= 8 else []:
-        say(f"wrote {path}")
-    if len(written) > 8:
-        say(f"wrote {len(written)} files to {written[0].parent}")
-        for path in written:
-            if path.name == "index.html":
-                say(f"{path.parent.name}: {path}")
+    for line in written_lines(written):
+        say(line)
 
 
 def print_saved(saved: Saved, target: Path, as_json: bool) -> None:
@@ -106,29 +72,10 @@ def print_catalog(as_json: bool) -> None:
     print_table(("name", "size", "licence", "cached", "what"), rows)
 
 
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
-
-
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table, numbers to the right; away from a terminal nothing of it is cut."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(head):
-        right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
-        # A narrow terminal wraps a head between words and never cuts one.
-        longest = max(map(len, name.split()), default=0)
-        plain = name in ("model", "name")
-        table.add_column(name, no_wrap=plain, justify="right" if right else "left", min_width=longest)
-    for row in rows:
-        table.add_row(*map(printable, row))
-    # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
+    for line in table_lines(head, rows):
+        typer.echo(line)
 
 
 def counts(numbers: Iterable[int]) -> str:

@@ -119,7 +119,7 @@ def test_fits_are_scipys_on_each_scale(compared, timm):
 def test_order_is_scipys(compared, timm):
     numbers = (
         timm[0].values_at["imagenet-val", "top1", "all"],
-        timm[1].numbers["imagenet-val", "real1", "all"],
+        timm[1].values_at["imagenet-val", "real1", "all"],
     )
     x, y = (np.array([n[m][0] for m in numbers[0]]) for n in numbers)
     (row,) = frame(compared, "ranks").filter(metric_y="real1").to_dicts()

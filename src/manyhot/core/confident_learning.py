@@ -55,7 +55,7 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
 
 @register("proposer", "label-errors")
-def label_errors(ensemble: Ensemble) -> Pairs:
+def suspected_errors(ensemble: Ensemble) -> Pairs:
     """The class that suspected label errors are likely to show, by confident learning.
 
     An image counts as of class j if its probability of j is at least what images labelled j have on average,

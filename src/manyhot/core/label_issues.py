@@ -12,7 +12,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.checks import check_share
-from manyhot.core.confident_learning import label_errors
+from manyhot.core.confident_learning import suspected_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.error_kinds import count_together
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
@@ -338,7 +338,7 @@ def _confident(ensemble: Ensemble) -> Ints:
         finite &= np.isfinite(p).all(1)
     rows = np.flatnonzero(finite & (ensemble.label != NO_LABEL))
     if len(rows):
-        pairs = label_errors(ensemble.take(rows))
+        pairs = suspected_errors(ensemble.take(rows))
         found[rows[pairs.image]] = pairs.class_id
     return found
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from manyhot.checks import check_share
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import base_names, constant, head, ragged, shortened
+from manyhot.formats.reading import base_names, constant, cut_for_message, head, ragged
 from manyhot.registry import register
 from manyhot.tables import Labels
 
@@ -89,7 +89,7 @@ def _check_last_line(path: Path) -> None:
         raise InputError(
             "The last line of the file is not complete.",
             where=path,
-            got=shortened(repr(last.decode("utf-8", "replace"))),
+            got=cut_for_message(repr(last.decode("utf-8", "replace"))),
             allowed=f"{', '.join(_COLUMNS)}, with tabs between",
             do="make or fetch it again",
         )
@@ -147,4 +147,6 @@ def _flat(lists: pl.Series, kind: type[pl.DataType], path: Path) -> pa.Array:
 
 def _refuse(bad: pl.Series, what: str, allowed: str, path: Path) -> None:
     if len(bad):
-        raise InputError(f"This is not a {what}.", where=path, got=shortened(repr(bad[0])), allowed=allowed)
+        raise InputError(
+            f"This is not a {what}.", where=path, got=cut_for_message(repr(bad[0])), allowed=allowed
+        )

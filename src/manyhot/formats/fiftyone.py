@@ -16,7 +16,15 @@ from manyhot.checks import check_share, is_whole
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
-from manyhot.formats.reading import base_names, classes_of_names, constant, head, load_json, ragged, shortened
+from manyhot.formats.reading import (
+    base_names,
+    classes_of_names,
+    constant,
+    cut_for_message,
+    head,
+    load_json,
+    ragged,
+)
 from manyhot.formats.writing import (
     Saved,
     classes_of_table,
@@ -90,7 +98,9 @@ def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
         raise InputError("The classes are not a list of names.", where=f"{path}, classes")
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
-        raise InputError("A class is listed twice.", where=f"{path}, classes", got=shortened(repr(twice)))
+        raise InputError(
+            "A class is listed twice.", where=f"{path}, classes", got=cut_for_message(repr(twice))
+        )
     return names, content["labels"]
 
 
@@ -107,10 +117,12 @@ def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
         label = names[label]
     if not isinstance(label, str) or (names and label not in names):
         allowed = f"0 to {len(names) - 1}, or one of the names in 'classes'" if names else "a name"
-        raise InputError("This is not a class.", where=where, got=shortened(repr(label)), allowed=allowed)
+        raise InputError(
+            "This is not a class.", where=where, got=cut_for_message(repr(label)), allowed=allowed
+        )
     if p is None:
         return label, math.nan
-    got = shortened(repr(p))
+    got = cut_for_message(repr(p))
     check_share(p, "This is not a confidence.", zero=True, where=where, got=got, allowed="0 to 1")
     return label, float(p)
 

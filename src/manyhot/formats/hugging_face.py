@@ -24,7 +24,7 @@ from manyhot.files import atomic_write
 from manyhot.formats.reading import (
     FOLDER,
     base_names,
-    class_ids,
+    class_id_column,
     class_lists,
     classes_of_names,
     constant,
@@ -336,7 +336,7 @@ def _sets(
 
 def _singles(table: pa.Table, feature: _Feature, path: Path) -> pa.Array:
     where = f"{path}, column {feature.column}"
-    return class_ids(one_chunk(table[feature.column]), where, len(feature.names), gaps=True)
+    return class_id_column(one_chunk(table[feature.column]), where, len(feature.names), gaps=True)
 
 
 def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:

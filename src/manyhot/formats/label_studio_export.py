@@ -19,7 +19,7 @@ import pyarrow as pa
 from manyhot.checks import is_number, is_whole
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import head, load_json, shortened
+from manyhot.formats.reading import cut_for_message, head, load_json
 from manyhot.registry import register
 from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
 
@@ -177,14 +177,14 @@ def _annotations(path: Path, layout: _Layout) -> Iterator[_Annotation]:
     ids: dict[str, set[object]] = {"task": set(), "annotation": set()}
     class_of: dict[str, int] = {}
     for i, task in enumerate(tasks):
-        where = f"{path}, task {shortened(str(task.get('id', f'in place {i}')))}"
+        where = f"{path}, task {cut_for_message(str(task.get('id', f'in place {i}')))}"
         _check_once(task, "task", ids, where)
         made = _made(task, where)
         if made:
             image = _image(task, layout, where)
             asked = _asked(task, layout, class_of, where)
         for one in made:
-            here = f"{where}, annotation {shortened(str(one.get('id', 'without an id')))}"
+            here = f"{where}, annotation {cut_for_message(str(one.get('id', 'without an id')))}"
             _check_once(one, "annotation", ids, here)
             yield _Annotation(image, asked, one, here)
 
@@ -194,7 +194,9 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
     if number is None:
         return
     if not isinstance(number, int | str):
-        raise InputError(f"The id of the {kind} is no number.", where=where, got=shortened(repr(number)))
+        raise InputError(
+            f"The id of the {kind} is no number.", where=where, got=cut_for_message(repr(number))
+        )
     if number in ids[kind]:
         raise InputError(
             f"The file holds the same {kind} twice.", where=where, do="keep one of the two, or export anew"
@@ -225,13 +227,13 @@ def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
         raise InputError(
             "The task does not name its image.",
             where=where,
-            got=shortened(", ".join(data)) or "no fields",
+            got=cut_for_message(", ".join(data)) or "no fields",
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
             do="name the field: --format \"label-studio(image='…')\"",
         )
     name = found if "image_id" in data else _name(found, where)
     if not (base := re.sub(r"^.*[/\\]", "", name)):
-        raise InputError("The task does not name its image.", where=where, got=shortened(repr(found)))
+        raise InputError("The task does not name its image.", where=where, got=cut_for_message(repr(found)))
     return base
 
 
@@ -240,7 +242,9 @@ def _name(address: str, where: str) -> str:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise InputError("This is not an address.", where=where, got=shortened(repr(address))) from error
+        raise InputError(
+            "This is not an address.", where=where, got=cut_for_message(repr(address))
+        ) from error
     local = parse_qs(parts.query).get("d")
     name = local[0] if local else unquote(parts.path)
     uploaded = parts.path.startswith("/data/upload/")
@@ -256,7 +260,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
             "It is not known which classes were shown: not asked is not no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of its data",
-            allowed=shortened(", ".join(task["data"])) or None,
+            allowed=cut_for_message(", ".join(task["data"])) or None,
             do="name the field, or say that all were shown: --format \"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
@@ -274,7 +278,7 @@ def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) 
         raise InputError(
             "A choice is no class.",
             where=where,
-            got=shortened(repr(text)),
+            got=cut_for_message(repr(text)),
             allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
             do="give the class list of the project: --classes",
         )
@@ -314,7 +318,7 @@ def _chosen(annotation: _Annotation, layout: _Layout) -> dict[int, str]:
             raise InputError(
                 "A question of the project is not known.",
                 where=annotation.where,
-                got=shortened(repr(question)),
+                got=cut_for_message(repr(question)),
                 allowed=f"{layout.yes!r}, for what is yes, and {layout.maybe!r}, for what is maybe",
                 do="say what it is: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
             )
@@ -336,7 +340,7 @@ def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout:
 def _names_classes(annotation: _Annotation) -> str:
     """Return the type of a result that names classes, but not as choices; else nothing."""
     kinds = (str(one.get("type")) for one in annotation.content["result"])
-    return next((shortened(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
+    return next((cut_for_message(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
 
 
 def _choices(one: Mapping[str, Any], annotation: _Annotation) -> list[Any]:
@@ -346,7 +350,7 @@ def _choices(one: Mapping[str, Any], annotation: _Annotation) -> list[Any]:
         raise InputError(
             "A result holds no choices.",
             where=annotation.where,
-            got=f"type {shortened(repr(one.get('type')))}, value {shortened(repr(value))}",
+            got=f"type {cut_for_message(repr(one.get('type')))}, value {cut_for_message(repr(value))}",
             allowed="type 'choices', and a value with a list 'choices'",
         )
     return choices
@@ -374,7 +378,7 @@ def _rater(annotation: _Annotation) -> str:
         raise InputError(
             "An annotation does not say who made it.",
             where=annotation.where,
-            got=f"completed_by {'absent' if by is None else shortened(repr(by))}",
+            got=f"completed_by {'absent' if by is None else cut_for_message(repr(by))}",
             allowed="the number of a user, or an object with an id",
             do="export the project anew, with its annotators",
         )
@@ -385,7 +389,7 @@ def _flag(annotation: _Annotation, name: str) -> bool:
     value = annotation.content.get(name)
     if value is not None and not isinstance(value, bool):
         raise InputError(
-            f"{name!r} is neither true nor false.", where=annotation.where, got=shortened(repr(value))
+            f"{name!r} is neither true nor false.", where=annotation.where, got=cut_for_message(repr(value))
         )
     return bool(value)
 
@@ -408,7 +412,7 @@ def _times(annotation: _Annotation) -> tuple[datetime | None, datetime | None]:
         raise InputError(
             "The lead time is no number of seconds.",
             where=annotation.where,
-            got=shortened(repr(seconds)),
+            got=cut_for_message(repr(seconds)),
             allowed="0 or more",
         )
     try:
@@ -421,6 +425,6 @@ def _no_time(annotation: _Annotation, created_at: object) -> InputError:
     return InputError(
         "This is not a time.",
         where=annotation.where,
-        got=f"created_at {shortened(repr(created_at))}",
+        got=f"created_at {cut_for_message(repr(created_at))}",
         allowed="ISO 8601 with a time zone, such as 2021-03-09T22:16:08.728353Z",
     )

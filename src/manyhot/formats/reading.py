@@ -170,16 +170,16 @@ def class_lists(
     Raises
     ------
     InputError
-        If the column has no lists, or as `class_ids`.
+        If the column has no lists, or as `class_id_column`.
     """
     lists = one_chunk(column)
     if not any(is_kind(lists.type) for is_kind in _LISTS):
         raise _no_classes(where, f"a column of {lists.type}", f"lists of whole numbers, 0 to {n_classes - 1}")
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
-    return lengths, class_ids(pc.list_flatten(lists), where, n_classes)
+    return lengths, class_id_column(pc.list_flatten(lists), where, n_classes)
 
 
-def class_ids(values: pa.Array, where: str, n_classes: int, *, gaps: bool = False) -> pa.Array:
+def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool = False) -> pa.Array:
     """Return a column of class ids as int32; nothing is rounded, parsed or wrapped around.
 
     Whether they are below `n_classes` is left to the table that they come into, which names the image.
@@ -347,7 +347,7 @@ def _each_once(where: object) -> Callable[[list[tuple[str, Any]]], dict[str, Any
             raise InputError(
                 "The JSON holds a key twice.",
                 where=where,
-                got=shortened(repr(twice)),
+                got=cut_for_message(repr(twice)),
                 allowed="each key once",
                 do="make it again, or keep one of the two",
             )
@@ -383,7 +383,7 @@ def _check_characters(content: Any, where: object) -> None:
         ) from error
 
 
-def shortened(text: str, width: int = 80) -> str:
+def cut_for_message(text: str, width: int = 80) -> str:
     """Return a text for a message, at most `width` characters long."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
@@ -400,6 +400,9 @@ def class_index(value: object, n_classes: int, where: str) -> int:
     digits = (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else ""
     if isinstance(value, bool) or not 0 < len(digits) < 10 or int(digits) >= n_classes:
         raise InputError(
-            "This is not a class.", where=where, got=shortened(repr(value)), allowed=f"0 to {n_classes - 1}"
+            "This is not a class.",
+            where=where,
+            got=cut_for_message(repr(value)),
+            allowed=f"0 to {n_classes - 1}",
         )
     return int(digits)

@@ -20,15 +20,15 @@ from manyhot.errors import InputError
 from manyhot.formats.imagenetv2 import image_id
 from manyhot.formats.reading import (
     base_names,
-    class_ids,
+    class_id_column,
     class_index,
     class_lists,
     constant,
+    cut_for_message,
     head,
     indices_of,
     load_json,
     ragged,
-    shortened,
 )
 from manyhot.formats.tabular import column_names
 from manyhot.registry import register
@@ -159,7 +159,7 @@ def _rows_of_tfds(path: Path, n_classes: int) -> pa.Table:
     )
     if "original_label" in wanted:
         given, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
-        table = table.append_column("label", class_ids(given, where, n_classes, gaps=True))
+        table = table.append_column("label", class_id_column(given, where, n_classes, gaps=True))
     return table
 
 
@@ -247,7 +247,7 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
 def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:
     if not isinstance(mistake, dict) or set(mistake) != set(_KEYS):
         raise InputError(
-            "This is not a mistake.", where=where, got=shortened(str(mistake)), allowed=", ".join(_KEYS)
+            "This is not a mistake.", where=where, got=cut_for_message(str(mistake)), allowed=", ".join(_KEYS)
         )
     predicted, category, severity = (mistake[key] for key in _KEYS)
     # A list is no key of a dict, not even to find that it is absent.
@@ -255,14 +255,14 @@ def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:
         raise InputError(
             "There is no such category.",
             where=where,
-            got=shortened(str(category)),
+            got=cut_for_message(str(category)),
             allowed="; ".join(CATEGORIES),
         )
     if severity not in MISTAKE_SEVERITIES:
         raise InputError(
             "There is no such severity.",
             where=where,
-            got=shortened(str(severity)),
+            got=cut_for_message(str(severity)),
             allowed=", ".join(MISTAKE_SEVERITIES),
         )
     return {

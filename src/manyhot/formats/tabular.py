@@ -23,7 +23,7 @@ from manyhot.checks import check_one_of
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.reading import FOLDER, read_parquet, reading, shortened
+from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,
@@ -445,7 +445,7 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
             raise InputError(
                 "A class is not in the class list.",
                 where=path,
-                got=value if value.isprintable() and len(value) <= 80 else shortened(repr(value)),
+                got=value if value.isprintable() and len(value) <= 80 else cut_for_message(repr(value)),
                 allowed=f"0 to {len(known) - 1}, or a key or name of {known.name}",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)

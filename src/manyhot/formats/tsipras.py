@@ -18,7 +18,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.pandas_pickle import Frame, load_frame, load_groups
-from manyhot.formats.reading import constant, load_json, ragged, shortened
+from manyhot.formats.reading import constant, cut_for_message, load_json, ragged
 from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
@@ -198,7 +198,7 @@ def read_superclasses(
         raise InputError(
             "The file holds no superclasses.",
             where=path,
-            got=shortened(json.dumps(found)),
+            got=cut_for_message(json.dumps(found)),
             allowed='an object such as {"dogs": [151, 152], "birds": [7, 8]}',
         )
     return {name: _ids(members, n_classes, classes, f"{path}, {name}") for name, members in found.items()}
@@ -213,7 +213,7 @@ def _ids(members: Sequence[Any], n_classes: int, classes: ClassList | None, wher
             raise InputError(
                 "This is not a class.",
                 where=where,
-                got=shortened(json.dumps(member)),
+                got=cut_for_message(json.dumps(member)),
                 allowed=f"0 to {n_classes - 1}" + (", or the key or name of a class" if classes else ""),
             )
         ids.append(member)

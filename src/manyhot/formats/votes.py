@@ -11,7 +11,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.reading import FOLDER, reading, shortened
+from manyhot.formats.reading import FOLDER, cut_for_message, reading
 from manyhot.formats.tabular import (
     class_indices,
     column_names,
@@ -153,7 +153,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
         raise InputError(
             "This is not an answer.",
             where=path,
-            got=f"{shortened(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
+            got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
             do="write these words; nothing is guessed from numbers",
         )

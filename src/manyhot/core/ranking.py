@@ -51,12 +51,9 @@ _Group = Literal["class", "image", "all"]
 Weigh = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
-@register("metric", "map_macro", better="higher", needs="scores")
+@register("metric", "map_macro", better="higher", label="mAP (macro)", needs="scores", default=True)
 def map_macro(case: Case, *, masked: bool = False) -> Estimate:
-    """Macro mAP: average precision of each class over the images, averaged over the classes.
-
-    AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n`
-    counts images.
+    """Average precision of each class over the images, averaged over the classes.
 
     Parameters
     ----------
@@ -69,6 +66,9 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
+    AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n`
+    counts images.
+
     Deviation: a class without a positive under the weights does not count; scikit-learn counts it as 0.
 
     The first weighted evaluation sorts once (0.7 s) and keeps 2 bytes, or 4 above 65,536 images, for each
@@ -83,9 +83,9 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     return _pooled_precision(found, lambda w: weigh(walks(), w))
 
 
-@register("metric", "map_micro", better="higher", needs="scores")
+@register("metric", "map_micro", better="higher", label="mAP (micro)", needs="scores", default=True)
 def map_micro(case: Case, *, masked: bool = False) -> Estimate:
-    """Micro mAP: average precision over all (image, class) cells in one ranking.
+    """Average precision over all (image, class) cells in one ranking.
 
     Scores of different images and classes are compared with each other.
 
@@ -114,9 +114,9 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     return _pooled_precision(found, lambda w: _weigh_places(found, places(), w))
 
 
-@register("metric", "map_image", better="higher", needs="scores")
+@register("metric", "map_image", better="higher", label="mAP (images)", needs="scores", default=True)
 def map_image(case: Case, *, masked: bool = False) -> Estimate:
-    """Per-image mAP: average precision of each image over the classes, averaged over the images.
+    """Average precision of each image over the classes, averaged over the images.
 
     Images with an empty label set are skipped.
 
@@ -146,11 +146,11 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     return mean_over(_image_precision(found), found.positives > 0)
 
 
-@register("metric", "lrap", better="higher", needs="scores")
+@register("metric", "lrap", better="higher", label="LRAP", needs="scores", default=True)
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
-    """Label ranking average precision: the share of positives among the classes down to each positive.
+    """Share of valid classes among those ranked down to each valid class.
 
-    Images without a positive, or without a negative, are skipped. See `map_image` for how the two differ.
+    Images without a positive, or without a negative, are skipped.
 
     Parameters
     ----------
@@ -164,6 +164,8 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
+    See `map_image` for how the two differ.
+
     Deviation: scikit-learn counts images without a positive or without a negative as 1.
     """
     found = _standing(case, "image", masked=masked)
@@ -172,11 +174,11 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
     return mean_over(_image_precision(found), (found.positives > 0) & (found.positives < found.cells))
 
 
-@register("metric", "coverage", better="lower", needs="scores", unit="classes")
+@register(
+    "metric", "coverage", better="lower", label="Coverage error", needs="scores", unit="classes", default=True
+)
 def coverage(case: Case) -> Estimate:
-    """Coverage error: how many of the best classes it takes to include the whole label set.
-
-    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+    """How many of the best classes it takes to include the whole label set.
 
     References
     ----------
@@ -186,6 +188,8 @@ def coverage(case: Case) -> Estimate:
 
     Notes
     -----
+    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+
     There is no `masked`: a depth in the model's list holds no class to be wrong, and depths among the classes
     asked about could not be compared between images that were asked about different numbers of classes.
 
@@ -199,9 +203,9 @@ def coverage(case: Case) -> Estimate:
     return mean_over(deepest, found.positives > 0)
 
 
-@register("metric", "ranking_loss", better="lower", needs="scores")
+@register("metric", "ranking_loss", better="lower", label="Ranking loss", needs="scores", default=True)
 def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
-    """Ranking loss: the share of an image's (positive, negative) pairs in which the negative is not below.
+    """Share of (valid, not valid) pairs of classes of an image in which the valid one is not ahead.
 
     A tie counts as an error. Images without a positive, or without a negative, are skipped.
 

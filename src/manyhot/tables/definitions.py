@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from manyhot.core.answers import ANSWERS
+
 STATES = ("no", "unclear", "yes")
-ANSWERS = ("no", "maybe", "yes")
 FLAGS = ("spammer", "copier", "too fast")
 MEASURES = (
     "pairwise",

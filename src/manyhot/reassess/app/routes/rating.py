@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from manyhot.core.answers import ANSWERS
 from manyhot.reassess.app.context import AnyRater, Context, Known, check_csrf
 from manyhot.reassess.app.pictures import TILES
 from manyhot.reassess.app.store import Remark, Visit, Vote
@@ -25,9 +26,6 @@ router = APIRouter(
         503: {"description": "nothing can be stored just now; try again"},
     },
 )
-
-
-ANSWERS = ("no", "maybe", "yes")
 
 
 SHOWN_EXAMPLES = TILES - 1

@@ -171,8 +171,9 @@ def _columns(code: measure.Code) -> Iterator[tuple[str, str, str, int]]:
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files to read, without what the documentation is built into."""
     inside = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*"))]
-    return sorted({f for f in inside if f.suffix in SUFFIXES and f.is_file()})
+    return sorted({f for f in inside if f.suffix in SUFFIXES and f.is_file() and "_build" not in f.parts})
 
 
 def check(paths: Iterable[Path], *, parts: Iterable[str] = ("names", "phrases")) -> list[str]:

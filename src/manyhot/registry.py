@@ -116,7 +116,17 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first line of the function's docstring."""
-        return (inspect.getdoc(inspect.unwrap(_innermost(self.function))) or "").partition("\n")[0]
+        return self._docstring.partition("\n")[0]
+
+    @property
+    def definition(self) -> str:
+        """The docstring up to its first section, as one line of plain text."""
+        text = re.split(r"\n[^\n]+\n-{3,}\n", self._docstring)[0]
+        return " ".join(text.replace("`", "").split())
+
+    @property
+    def _docstring(self) -> str:
+        return inspect.getdoc(inspect.unwrap(_innermost(self.function))) or ""
 
 
 def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Function]:

@@ -267,7 +267,9 @@ def test_a_threshold_that_is_no_number(name: str, threshold: Any) -> None:
 @each_metric
 def test_registered(name: str) -> None:
     entry = get("metric", f"{name}(threshold=0.5)")
-    assert entry.about == {"better": "lower" if name == "hamming" else "higher", "needs": "scores"}
+    assert entry.about["better"] == ("lower" if name == "hamming" else "higher")
+    assert entry.about["needs"] == "scores"
+    assert not entry.about.get("default")  # it needs a threshold
     assert options_of(entry) == ["threshold", "masked"]
     assert entry.summary
     case = case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32))

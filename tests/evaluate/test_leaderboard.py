@@ -50,7 +50,9 @@ def test_the_best_rank_counts_models_that_are_better_beyond_noise():
 def test_lower_is_better_where_the_metric_says_so():
     told = {"manyhot.metrics": '{"mine": {"better": "lower"}}'}
     assert rank_models(make(VALUES, metric="mine", about=told), by="mine")["model"][0].as_py() == "one"
-    assert rank_models(make(VALUES, metric="coverage"), by="coverage")["model"][0].as_py() == "one"
+    for name in ("coverage", "ece", "jaccard(threshold=0.5)"):
+        first = "two" if name.startswith("jaccard") else "one"
+        assert rank_models(make(VALUES, metric=name), by=name)["model"][0].as_py() == first
 
 
 def test_undefined_values_have_no_rank():

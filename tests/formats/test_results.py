@@ -103,7 +103,9 @@ def test_tables_of_2022(timm):
 def test_tables_of_timm_say_what_their_metrics_are(timm):
     told = json.loads(timm("results-imagenet-real").about["metrics"])
     assert told["real1"] == {
-        "definition": "ReaL accuracy: the best class is in the label set.",
+        "label": "ReaL",
+        "definition": "The best class is in the label set. "
+        "Images with an empty set are skipped, as published.",
         "better": "higher",
         "unit": "share",
     }

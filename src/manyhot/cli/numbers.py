@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from manyhot.evaluate.leaderboard import Compared
 
 
-HEADLINE = ("top1", "real1", "mla", "variable_topk", "asma")
-"""Metrics printed after an evaluation of more than seven; all are in the files."""
-
-
 def print_outcome(outcome: Outcome, as_json: bool) -> None:
     """Print the best models, the notes and what was written."""
     evaluation = outcome.evaluation
@@ -74,11 +70,12 @@ def _print_notes(outcome: Outcome, most: int = 5) -> None:
 def _print_headline(outcome: Outcome, most: int = 15) -> None:
     """Print the best models of each data set, and one's own with their rank."""
     from manyhot.evaluate.leaderboard import image_groups
+    from manyhot.tables.metrics import headline
 
     told = json.loads(outcome.evaluation.about["metrics"])
     results = outcome.evaluation.tables()
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
-    usual = [m for m in HEADLINE if m in every]
+    usual = [m for m in headline() if m in every]
     shown = every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
     by = "real1" if "real1" in shown else shown[0]
     has_intervals = False

@@ -18,26 +18,57 @@ SIZE_GROUPS = 4
 """Label sets are grouped by size as 1, 2, 3 and 4 or more (arXiv 2412.18409; see `asma`)."""
 
 
-@register("metric", "top1", better="higher")
+@register(
+    "metric",
+    "top1",
+    better="higher",
+    label="Top-1",
+    short="Top-1, original labels",
+    axis="Top-1 accuracy, original labels",
+    judged_on="original labels",
+    default=True,
+    headline=True,
+)
 def top1(case: Case) -> Estimate:
-    """Top-1 accuracy: the best class is the original label.
+    """The best class is the original label; label sets play no part.
 
-    Images without an original label are skipped. Label sets play no part.
+    Notes
+    -----
+    Images without an original label are skipped.
     """
     return _label_in_top(case, 1)
 
 
-@register("metric", "top5", better="higher")
+@register(
+    "metric",
+    "top5",
+    better="higher",
+    label="Top-5",
+    short="Top-5, original labels",
+    axis="Top-5 accuracy, original labels",
+    judged_on="original labels",
+    default=True,
+)
 def top5(case: Case) -> Estimate:
-    """Top-5 accuracy: the original label is among the five best classes."""
+    """The original label is among the five best classes."""
     return _label_in_top(case, 5)
 
 
-@register("metric", "real1", better="higher")
+@register(
+    "metric",
+    "real1",
+    better="higher",
+    label="ReaL",
+    short="ReaL, label sets",
+    axis="ReaL accuracy: best class in the label set",
+    judged_on="label sets",
+    default=True,
+    headline=True,
+)
 def real1(case: Case) -> Estimate:
-    """ReaL accuracy: the best class is in the label set.
+    """The best class is in the label set.
 
-    Images with an empty label set are skipped, as published.
+    Images with an empty set are skipped, as published.
 
     References
     ----------
@@ -46,9 +77,18 @@ def real1(case: Case) -> Estimate:
     return _set_in_top(case, 1)
 
 
-@register("metric", "real5", better="higher")
+@register(
+    "metric",
+    "real5",
+    better="higher",
+    label="ReaL top-5",
+    short="ReaL top-5, label sets",
+    axis="Best five classes meet the label set",
+    judged_on="label sets",
+    default=True,
+)
 def real5(case: Case) -> Estimate:
-    """ReaL top-5 accuracy: any of the five best classes is in the label set.
+    """Any of the five best classes is in the label set.
 
     References
     ----------
@@ -57,11 +97,19 @@ def real5(case: Case) -> Estimate:
     return _set_in_top(case, 5)
 
 
-@register("metric", "mla", better="higher")
+@register(
+    "metric",
+    "mla",
+    better="higher",
+    label="MLA",
+    short="Multi-label accuracy",
+    axis="Multi-label accuracy, mean over classes",
+    judged_on="label sets",
+    default=True,
+    headline=True,
+)
 def mla(case: Case) -> Estimate:
-    """Multi-label accuracy: the best class is valid or unclear, averaged over classes of the original label.
-
-    Unusable images are left out. `n` counts images.
+    """Multi-label accuracy: the best class is valid or unclear; mean over classes of the original label.
 
     References
     ----------
@@ -70,6 +118,8 @@ def mla(case: Case) -> Estimate:
 
     Notes
     -----
+    Unusable images are left out. `n` counts images.
+
     Deviation: images without any valid or unclear class are skipped. Their data has none among the usable
     ones; in other label tables such an image could not be got right.
     """
@@ -79,11 +129,20 @@ def mla(case: Case) -> Estimate:
     return Ratio(right, scored, scored, labels.label)
 
 
-@register("metric", "variable_topk", better="higher")
+@register(
+    "metric",
+    "variable_topk",
+    better="higher",
+    label="Variable top-k",
+    axis="Variable top-k: share of the label set found",
+    judged_on="label sets",
+    default=True,
+    headline=True,
+)
 def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
-    """Variable top-k accuracy: the share of the label set found in the top k, k being the size of the set.
+    """Share of the label set found among the k best classes, k being the size of the set.
 
-    Images whose set is empty, or larger than the stored top-k list, are skipped.
+    Skipped: empty sets, and sets larger than the list of predicted classes.
 
     Parameters
     ----------
@@ -101,13 +160,20 @@ def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     return Ratio(np.multiply(share, scored, out=share), scored, scored)
 
 
-@register("metric", "asma", better="higher")
+@register(
+    "metric",
+    "asma",
+    better="higher",
+    label="ASMA",
+    axis="ASMA: variable top-k, mean over set sizes",
+    judged_on="label sets",
+    default=True,
+    headline=True,
+)
 def asma(case: Case, *, exact: bool = False) -> Estimate:
-    """Aggregate subgroup model accuracy: mean of `variable_topk` over set sizes 1, 2, 3 and 4 or more.
+    """Mean of variable top-k over images with 1, 2, 3 and 4 or more labels, each group counting the same.
 
-    **Formula unconfirmed.** The abstract of the source says that accuracies of subgroups by number of labels
-    are aggregated so that single-label images do not dominate. This takes their unweighted mean; groups
-    without images do not count.
+    The published formula is unconfirmed.
 
     Parameters
     ----------
@@ -117,31 +183,41 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
     References
     ----------
     Anzaku et al. 2025, arXiv 2412.18409v2.
+
+    Notes
+    -----
+    Aggregate subgroup model accuracy. The abstract of the source says that accuracies of subgroups by number
+    of labels are aggregated so that single-label images do not dominate. This takes their unweighted mean;
+    groups without images do not count.
     """
     plain = variable_topk(case, exact=exact)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
-@register("metric", "valid_errors", better="higher", interval="wilson")
+@register("metric", "valid_errors", better="higher", label="Valid errors", interval="wilson", default=True)
 def valid_errors(case: Case) -> Estimate:
-    """Share of top-1 errors that are none: the best class is not the original label, but in the label set.
-
-    Of images with an original label and a label set that is not empty. `n` counts the errors.
+    """Share of Top-1's errors whose best class is in the label set; n counts the errors.
 
     References
     ----------
     Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596, count by hand what this counts
     by label sets: nearly half of the remaining mistakes of the best models were valid.
+
+    Notes
+    -----
+    Images without an original label, or with an empty label set, are skipped.
     """
     labels = case.labels
     wrong = case.reaching(1, labels.labelled & labels.scored) & ~case.is_label[:, 0]
     return mean_over(case.hit[:, 0], wrong)
 
 
-@register("metric", "errors_asked", better="higher", interval="wilson")
+@register("metric", "errors_asked", better="higher", label="Errors asked about", interval="wilson")
 def errors_asked(case: Case) -> Estimate:
     """Share of top-1 errors whose best class somebody was asked about.
 
+    Notes
+    -----
     Of images with an original label; `n` counts the errors. Nobody knows whether the others are any.
     """
     if not case.labels.asked_known:
@@ -149,10 +225,12 @@ def errors_asked(case: Case) -> Estimate:
     return mean_over(case.state[:, 0] != NOT_ASKED, _errors(case))
 
 
-@register("metric", "accepted_errors", better="higher", interval="wilson")
+@register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
 def accepted_errors(case: Case) -> Estimate:
     """Share of top-1 errors that raters accept, of those that they were asked about.
 
+    Notes
+    -----
     An error on an image whose label set is empty counts as not accepted if its class was asked about:
     people looked at it and said no. `n` counts the errors asked about, a share that `errors_asked` tells.
     """
@@ -162,10 +240,12 @@ def accepted_errors(case: Case) -> Estimate:
     return mean_over(state == YES, _errors(case) & (state != NOT_ASKED))
 
 
-@register("metric", "preferred_errors", better="higher", interval="wilson")
+@register("metric", "preferred_errors", better="higher", label="Preferred errors", interval="wilson")
 def preferred_errors(case: Case) -> Estimate:
     """Share of top-1 errors whose class raters prefer to the original label: its probability is higher.
 
+    Notes
+    -----
     Of errors on images where both were asked about; equal probabilities are no preference. By what
     probability that is, the labels decide: with shares of yes, it says that more raters said yes.
     """
@@ -176,9 +256,9 @@ def preferred_errors(case: Case) -> Estimate:
     return mean_over(best > original, _errors(case) & ~np.isnan(best) & ~np.isnan(original))
 
 
-@register("metric", "precision@k", better="higher")
+@register("metric", "precision@k", better="higher", label="Precision@k", default="precision@5")
 def precision_at_k(case: Case, *, k: int) -> Estimate:
-    """Precision at k: the share of the k best classes that are in the label set, averaged over images.
+    """Share of the k best classes that are in the label set, averaged over images.
 
     Images with an empty label set are skipped.
     """
@@ -186,9 +266,9 @@ def precision_at_k(case: Case, *, k: int) -> Estimate:
     return mean_over(hits / k, scored)
 
 
-@register("metric", "recall@k", better="higher")
+@register("metric", "recall@k", better="higher", label="Recall@k", default="recall@5")
 def recall_at_k(case: Case, *, k: int) -> Estimate:
-    """Recall at k: the share of the label set among the k best classes, averaged over images.
+    """Share of the label set among the k best classes, averaged over images.
 
     Images with an empty label set are skipped.
     """
@@ -196,9 +276,9 @@ def recall_at_k(case: Case, *, k: int) -> Estimate:
     return mean_over(hits / case.labels.divisor, scored)
 
 
-@register("metric", "f1@k", better="higher")
+@register("metric", "f1@k", better="higher", label="F1@k", default="f1@5")
 def f1_at_k(case: Case, *, k: int) -> Estimate:
-    """F1 at k: the harmonic mean of an image's precision and recall at k, averaged over images.
+    """Harmonic mean of an image's precision and recall at k, averaged over images.
 
     Images with an empty label set are skipped.
     """
@@ -206,27 +286,29 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
     return mean_over(hits / ((k + case.labels.size) / 2), scored)
 
 
-@register("metric", "real1_unasked", better="lower", interval="wilson")
+@register("metric", "real1_unasked", better="lower", label="ReaL (unasked)", interval="wilson", default=True)
 def real1_unasked(case: Case) -> Estimate:
-    """Share of `real1`'s misses whose predicted class nobody was ever asked about."""
+    """Share of ReaL's misses whose class nobody was ever asked about."""
     return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
 
 
-@register("metric", "real5_unasked", better="lower", interval="wilson")
+@register(
+    "metric", "real5_unasked", better="lower", label="ReaL top-5 (unasked)", interval="wilson", default=True
+)
 def real5_unasked(case: Case) -> Estimate:
-    """Share of `real5`'s misses of which at least one predicted class was never asked about."""
+    """Share of ReaL top-5's misses with a class that nobody was ever asked about."""
     hits, scored = _hits_at(case, 5)
     return _unasked(case, scored & (hits == 0), 5)
 
 
-@register("metric", "mla_unasked", better="lower", interval="wilson")
+@register("metric", "mla_unasked", better="lower", label="MLA (unasked)", interval="wilson", default=True)
 def mla_unasked(case: Case) -> Estimate:
-    """Share of `mla`'s misses, over images, whose predicted class nobody was ever asked about."""
+    """Share of MLA's misses, over images, whose class nobody was ever asked about."""
     judged = mla(case)
     return _unasked(case, judged.scored & (case.state[:, 0] < UNCLEAR), 1)
 
 
-@register("metric", "variable_topk_unasked", better="lower")
+@register("metric", "variable_topk_unasked", better="lower", label="Variable top-k (unasked)", default=True)
 def variable_topk_unasked(case: Case) -> Ratio:
     """Share of the wrong classes in the variable top k that nobody was ever asked about."""
     if not case.labels.asked_known:
@@ -239,9 +321,9 @@ def variable_topk_unasked(case: Case) -> Ratio:
     return Ratio(np.where(scored, unasked, 0.0), misses, scored & (misses > 0))
 
 
-@register("metric", "asma_unasked", better="lower")
+@register("metric", "asma_unasked", better="lower", label="ASMA (unasked)", default=True)
 def asma_unasked(case: Case) -> Estimate:
-    """Share of the wrong classes in the variable top k that nobody was asked about, averaged as `asma` is."""
+    """Share of the wrong classes in the variable top k that nobody was asked about, averaged as ASMA is."""
     plain = variable_topk_unasked(case)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 

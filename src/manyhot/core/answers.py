@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from manyhot.errors import InputError
 
-NO, MAYBE, YES = range(3)
-"""The codes of the three answers."""
+ANSWERS = ("no", "maybe", "yes")
+"""The three answers, in the order of their codes."""
 
-N_ANSWERS = 3
+NO, MAYBE, YES = range(3)
+"""Their codes."""
+
+N_ANSWERS = len(ANSWERS)
 
 SILENT = -1
 """The original label says nothing about a question, for none is known."""

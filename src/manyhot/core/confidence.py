@@ -28,7 +28,7 @@ from manyhot.registry import register
 _Event = Callable[[Case], Outcomes | None]
 
 
-@register("metric", "ece", better="lower", needs="confidence")
+@register("metric", "ece", better="lower", label="ECE", needs="confidence")
 def ece(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error: mean gap between confidence and top-1 accuracy in bins of equal width.
 
@@ -48,7 +48,7 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_label, Outcomes.equal_width, bins, Bins.mean_gap)
 
 
-@register("metric", "ece_set", better="lower", needs="confidence")
+@register("metric", "ece_set", better="lower", label="ECE (set)", needs="confidence")
 def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error, right being in the label set; bins of equal width.
 
@@ -60,7 +60,7 @@ def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.mean_gap)
 
 
-@register("metric", "ece_mass", better="lower", needs="confidence")
+@register("metric", "ece_mass", better="lower", label="ECE (equal mass)", needs="confidence")
 def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error in bins that hold equally many images.
 
@@ -79,7 +79,7 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
 
 
-@register("metric", "ece_mass_set", better="lower", needs="confidence")
+@register("metric", "ece_mass_set", better="lower", label="ECE (equal mass, set)", needs="confidence")
 def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error, right being in the label set; bins that hold equally many images.
 
@@ -91,7 +91,9 @@ def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.mean_gap)
 
 
-@register("metric", "ece_debiased", better="lower", needs="confidence", depends_on_n=True)
+@register(
+    "metric", "ece_debiased", better="lower", label="Debiased CE", needs="confidence", depends_on_n=True
+)
 def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     """Debiased calibration error: root mean squared gap in bins of equal mass, less what chance adds to it.
 
@@ -113,7 +115,14 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
 
-@register("metric", "ece_debiased_set", better="lower", needs="confidence", depends_on_n=True)
+@register(
+    "metric",
+    "ece_debiased_set",
+    better="lower",
+    label="Debiased CE (set)",
+    needs="confidence",
+    depends_on_n=True,
+)
 def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
     """Debiased calibration error, right being in the label set: root mean squared gap less chance.
 
@@ -125,7 +134,7 @@ def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
 
-@register("metric", "mce", better="lower", needs="confidence")
+@register("metric", "mce", better="lower", label="MCE", needs="confidence")
 def mce(case: Case, *, bins: int = BINS) -> Estimate:
     """Maximum calibration error: the largest gap between confidence and top-1 accuracy of any bin.
 
@@ -141,7 +150,7 @@ def mce(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_label, Outcomes.equal_width, bins, Bins.largest_gap)
 
 
-@register("metric", "mce_set", better="lower", needs="confidence")
+@register("metric", "mce_set", better="lower", label="MCE (set)", needs="confidence")
 def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
     """Maximum calibration error, right being in the label set: the largest gap of any bin.
 
@@ -153,9 +162,9 @@ def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
 
 
-@register("metric", "brier", better="lower", needs="confidence")
+@register("metric", "brier", better="lower", label="Brier", needs="confidence", unit="")
 def brier(case: Case) -> Estimate:
-    """Brier score of top-1: the mean squared difference of confidence and being right, 1 or 0.
+    """Mean squared difference of confidence and top-1 being right, 1 or 0.
 
     References
     ----------
@@ -165,15 +174,15 @@ def brier(case: Case) -> Estimate:
     return _squared(case, against_label(case))
 
 
-@register("metric", "brier_set", better="lower", needs="confidence")
+@register("metric", "brier_set", better="lower", label="Brier (set)", needs="confidence", unit="")
 def brier_set(case: Case) -> Estimate:
     """Brier score of top-1, right being in the label set."""
     return _squared(case, against_set(case))
 
 
-@register("metric", "nll", better="lower", needs="probabilities", unit="nats")
+@register("metric", "nll", better="lower", label="NLL", needs="probabilities", unit="nats")
 def nll(case: Case) -> Estimate:
-    """Negative log-likelihood of the original label.
+    """Negative log-likelihood of the original label, in nats.
 
     Raises
     ------
@@ -197,26 +206,34 @@ def nll(case: Case) -> Estimate:
     return mean_over(loss, labels.labelled)
 
 
-@register("metric", "nll_mass", better="lower", needs="probabilities", unit="nats")
+@register(
+    "metric", "nll_mass", better="lower", label="NLL (mass of the set)", needs="probabilities", unit="nats"
+)
 def nll_mass(case: Case) -> Estimate:
-    """Negative log-likelihood of the label set: minus the logarithm of the summed probability of its classes.
+    """Minus the logarithm of the probability of the label set, in nats.
 
+    Notes
+    -----
     What it costs a model to have mass outside the set, wherever in the set the rest is. Equal to `nll` where
     the set is the original label.
     """
     return _set_likelihood(case, mass=True)
 
 
-@register("metric", "nll_best", better="lower", needs="probabilities", unit="nats")
+@register(
+    "metric", "nll_best", better="lower", label="NLL (best of the set)", needs="probabilities", unit="nats"
+)
 def nll_best(case: Case) -> Estimate:
-    """Negative log-likelihood of the likeliest class of the label set.
+    """Negative log-likelihood of the likeliest class of the label set, in nats.
 
+    Notes
+    -----
     At least `nll_mass`, at most that of any single class of the set.
     """
     return _set_likelihood(case, mass=False)
 
 
-@register("metric", "aurc", better="lower", needs="confidence")
+@register("metric", "aurc", better="lower", label="AURC", needs="confidence")
 def aurc(case: Case) -> Estimate:
     """Area under the risk-coverage curve: mean share of errors among the images at least as sure as each.
 
@@ -227,13 +244,13 @@ def aurc(case: Case) -> Estimate:
     return _of_order(case, against_label, Ranked.aurc)
 
 
-@register("metric", "aurc_set", better="lower", needs="confidence")
+@register("metric", "aurc_set", better="lower", label="AURC (set)", needs="confidence")
 def aurc_set(case: Case) -> Estimate:
     """Area under the risk-coverage curve, right being in the label set."""
     return _of_order(case, against_set, Ranked.aurc)
 
 
-@register("metric", "eaurc", better="lower", needs="confidence")
+@register("metric", "eaurc", better="lower", label="Excess AURC", needs="confidence")
 def eaurc(case: Case) -> Estimate:
     """Excess AURC: less that of the best order, in which every error is less sure than all that is right.
 
@@ -245,13 +262,13 @@ def eaurc(case: Case) -> Estimate:
     return _of_order(case, against_label, Ranked.excess_aurc)
 
 
-@register("metric", "eaurc_set", better="lower", needs="confidence")
+@register("metric", "eaurc_set", better="lower", label="Excess AURC (set)", needs="confidence")
 def eaurc_set(case: Case) -> Estimate:
     """Excess AURC, right being in the label set."""
     return _of_order(case, against_set, Ranked.excess_aurc)
 
 
-@register("metric", "accuracy_at_coverage", better="higher", needs="confidence")
+@register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     """Top-1 accuracy of the surest images, a given share of all.
 
@@ -264,7 +281,13 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     return _of_order(case, against_label, lambda ranked: ranked.accuracy_at(coverage))
 
 
-@register("metric", "accuracy_at_coverage_set", better="higher", needs="confidence")
+@register(
+    "metric",
+    "accuracy_at_coverage_set",
+    better="higher",
+    label="Accuracy at coverage (set)",
+    needs="confidence",
+)
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
     """Share of the surest images whose best class is in the label set.
 
@@ -277,7 +300,7 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
     return _of_order(case, against_set, lambda ranked: ranked.accuracy_at(coverage))
 
 
-@register("metric", "error_auroc", better="higher", needs="confidence")
+@register("metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence")
 def error_auroc(case: Case) -> Estimate:
     """AUROC of error detection: the chance that a right prediction is surer than a wrong one.
 
@@ -291,7 +314,7 @@ def error_auroc(case: Case) -> Estimate:
     return _of_order(case, against_label, Ranked.auroc)
 
 
-@register("metric", "error_auroc_set", better="higher", needs="confidence")
+@register("metric", "error_auroc_set", better="higher", label="AUROC of errors (set)", needs="confidence")
 def error_auroc_set(case: Case) -> Estimate:
     """AUROC of error detection, right being in the label set."""
     return _of_order(case, against_set, Ranked.auroc)
@@ -383,7 +406,7 @@ def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.i
     return log_probability(found)
 
 
-@register("metric", "classwise_ece", better="lower", needs="probabilities")
+@register("metric", "classwise_ece", better="lower", label="Class-wise ECE", needs="probabilities")
 def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
     """Class-wise calibration error: mean over classes of the gap between probability and share labelled so.
 
@@ -408,7 +431,14 @@ def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
     return _by_class(case, case.labels.labelled, image, case.labels.label[image], bins)
 
 
-@register("metric", "classwise_ece_set", better="lower", needs="probabilities", each_class=True)
+@register(
+    "metric",
+    "classwise_ece_set",
+    better="lower",
+    label="Class-wise ECE (set)",
+    needs="probabilities",
+    each_class=True,
+)
 def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
     """Class-wise calibration error of label sets: the gap between probability and share that has the class.
 

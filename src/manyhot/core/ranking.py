@@ -43,12 +43,9 @@ Weigh = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 _Group = Literal["class", "image", "all"]
 
 
-@register("metric", "map_macro", better="higher", needs="scores")
+@register("metric", "map_macro", better="higher", label="mAP (macro)", needs="scores", default=True)
 def map_macro(case: Case, *, masked: bool = False) -> Estimate:
-    """Macro mAP: average precision of each class over the images, averaged over the classes.
-
-    AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n`
-    counts images.
+    """Average precision of each class over the images, averaged over the classes.
 
     Parameters
     ----------
@@ -61,6 +58,9 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
+    AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n`
+    counts images.
+
     Deviation: a class without a positive under the weights does not count; scikit-learn counts it as 0.
 
     The first weighted evaluation sorts once (0.7 s) and keeps 2 bytes, or 4 above 65,536 images, for each
@@ -75,9 +75,9 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     return _pooled_precision(standing, lambda w: weigh(walks(), w))
 
 
-@register("metric", "map_micro", better="higher", needs="scores")
+@register("metric", "map_micro", better="higher", label="mAP (micro)", needs="scores", default=True)
 def map_micro(case: Case, *, masked: bool = False) -> Estimate:
-    """Micro mAP: average precision over all (image, class) cells in one ranking.
+    """Average precision over all (image, class) cells in one ranking.
 
     Scores of different images and classes are compared with each other.
 
@@ -106,9 +106,9 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     return _pooled_precision(standing, lambda w: _weigh_places(standing, places(), w))
 
 
-@register("metric", "map_image", better="higher", needs="scores")
+@register("metric", "map_image", better="higher", label="mAP (images)", needs="scores", default=True)
 def map_image(case: Case, *, masked: bool = False) -> Estimate:
-    """Per-image mAP: average precision of each image over the classes, averaged over the images.
+    """Average precision of each image over the classes, averaged over the images.
 
     Images with an empty label set are skipped.
 
@@ -138,11 +138,11 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     return mean_over(_image_precision(standing), standing.positives > 0)
 
 
-@register("metric", "lrap", better="higher", needs="scores")
+@register("metric", "lrap", better="higher", label="LRAP", needs="scores", default=True)
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
-    """Label ranking average precision: the share of positives among the classes down to each positive.
+    """Share of valid classes among those ranked down to each valid class.
 
-    Images without a positive, or without a negative, are skipped. See `map_image` for how the two differ.
+    Images without a positive, or without a negative, are skipped.
 
     Parameters
     ----------
@@ -156,6 +156,8 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
+    See `map_image` for how the two differ.
+
     Deviation: scikit-learn counts images without a positive or without a negative as 1.
     """
     standing = _standing(case, "image", masked=masked)
@@ -166,11 +168,11 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
     )
 
 
-@register("metric", "coverage", better="lower", needs="scores", unit="classes")
+@register(
+    "metric", "coverage", better="lower", label="Coverage error", needs="scores", unit="classes", default=True
+)
 def coverage(case: Case) -> Estimate:
-    """Coverage error: how many of the best classes it takes to include the whole label set.
-
-    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+    """How many of the best classes it takes to include the whole label set.
 
     References
     ----------
@@ -180,6 +182,8 @@ def coverage(case: Case) -> Estimate:
 
     Notes
     -----
+    The best value is the mean size of the label sets. Images with an empty label set are skipped.
+
     There is no `masked`: a depth in the model's list holds no class to be wrong, and depths among the classes
     asked about could not be compared between images that were asked about different numbers of classes.
 
@@ -193,9 +197,9 @@ def coverage(case: Case) -> Estimate:
     return mean_over(deepest, standing.positives > 0)
 
 
-@register("metric", "ranking_loss", better="lower", needs="scores")
+@register("metric", "ranking_loss", better="lower", label="Ranking loss", needs="scores", default=True)
 def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
-    """Ranking loss: the share of an image's (positive, negative) pairs in which the negative is not below.
+    """Share of (valid, not valid) pairs of classes of an image in which the valid one is not ahead.
 
     A tie counts as an error. Images without a positive, or without a negative, are skipped.
 

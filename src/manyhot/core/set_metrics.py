@@ -31,9 +31,9 @@ _Places = tuple[Ints, Ints]
 """The images and the classes of some cells."""
 
 
-@register("metric", "subset_accuracy", better="higher", needs="scores")
+@register("metric", "subset_accuracy", better="higher", label="Subset accuracy", needs="scores")
 def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Subset accuracy: the share of images whose predicted set equals the label set.
+    """Share of images whose predicted set equals the label set.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Es
     return mean_over((found.hits == found.predicted) & (found.hits == found.positives), found.cells > 0)
 
 
-@register("metric", "jaccard", better="higher", needs="scores")
+@register("metric", "jaccard", better="higher", label="Jaccard", needs="scores")
 def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Jaccard index: intersection over union of predicted set and label set, averaged over images.
+    """Intersection over union of predicted set and label set, averaged over images.
 
     Parameters
     ----------
@@ -80,9 +80,9 @@ def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     return mean_over(found.hits / np.maximum(union, 1), union > 0)
 
 
-@register("metric", "hamming", better="lower", needs="scores")
+@register("metric", "hamming", better="lower", label="Hamming loss", needs="scores")
 def hamming(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Hamming loss: the share of cells in account that are predicted wrongly, over all images together.
+    """Share of cells that are predicted wrongly, over all images together.
 
     Parameters
     ----------
@@ -100,9 +100,9 @@ def hamming(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     return Ratio(wrong.astype(np.float64), found.cells.astype(np.float64), found.cells > 0)
 
 
-@register("metric", "f1_micro", better="higher", needs="scores")
+@register("metric", "f1_micro", better="higher", label="F1 (micro)", needs="scores")
 def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Micro F1: 2 TP / (2 TP + FP + FN), summed over all cells in account.
+    """2 TP / (2 TP + FP + FN), summed over all cells.
 
     Parameters
     ----------
@@ -124,11 +124,9 @@ def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     return Ratio((2 * found.hits).astype(np.float64), either.astype(np.float64), found.cells > 0)
 
 
-@register("metric", "f1_macro", better="higher", needs="scores")
+@register("metric", "f1_macro", better="higher", label="F1 (macro)", needs="scores")
 def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Macro F1: 2 TP / (2 TP + FP + FN) of each class over the images, averaged over the classes.
-
-    `n` counts images.
+    """2 TP / (2 TP + FP + FN) of each class over the images, averaged over the classes.
 
     Parameters
     ----------
@@ -141,6 +139,8 @@ def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     Notes
     -----
+    `n` counts images.
+
     Deviation: a class that under the weights is neither positive nor predicted anywhere does not count, as
     with scikit-learn's ``zero_division=np.nan``; by default scikit-learn counts it as 0.
 

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import pyarrow as pa
 
+from manyhot.diagnose.pixels.removal import FILL_NAMES
 from manyhot.evaluate.report.figures.bars import LABELS
 from manyhot.evaluate.report.figures.panel import (
     Panel,
@@ -48,9 +49,6 @@ def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
     return [_flips(model, fill, rows, threshold) for (model, fill), rows in found.items()]
 
 
-COVERS = {"grey": "a grey box", "inpaint": "inpainting"}
-
-
 def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figure:
     name = f"shortcuts-{slug(model)}-{fill}"
     drawn = rows[:MOST]
@@ -68,9 +66,9 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
         name,
         "shortcuts",
         "",
-        f"Predictions that are lost without a companion, {model}, {COVERS[fill]}",
+        f"Predictions that are lost without a companion, {model}, {FILL_NAMES[fill]}",
         "Of the images with both classes, the share on which the first is predicted, and no more once the "
-        f"second is covered by {COVERS[fill]} (filled), and once a region of the same shape elsewhere is "
+        f"second is covered by {FILL_NAMES[fill]} (filled), and once a region of the same shape elsewhere is "
         f"(hollow); bars are 95 % intervals, numbers at the right are images. Dashed: the threshold, "
         f"{100 * threshold:.0f} %. What hollow dots reach is not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "

@@ -35,6 +35,7 @@ from manyhot.core.shortcuts import (
     split_by_pair,
 )
 from manyhot.diagnose.page import forget_pictures, write_diagnosis
+from manyhot.diagnose.pixels.removal import FILL_NAMES
 from manyhot.diagnose.removing import EXAMPLES, Change, Removing
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
@@ -47,7 +48,6 @@ from manyhot.predict.run import Notify, PredictSettings
 from manyhot.predict.sources import open_source
 from manyhot.registry import register
 from manyhot.report.chapter import (
-    FILL_NAMES,
     MOST_PAIRS,
     Album,
     Chapter,
@@ -76,7 +76,7 @@ LEAST = 25
 
 
 THRESHOLD = 0.4
-"""Share of images that must be lost for a pair to be called a shortcut; there it is that of flips."""
+"""Share of images that must be lost for a pair to be called a shortcut; SPIRE takes the share of flips."""
 
 
 SHOWN, IMAGES_SHOWN = 10, 6
@@ -745,7 +745,7 @@ def _flip(r: chapter_Row) -> tuple[str, ...]:
         r["main_name"],
         r["companion_name"],
         r["model"],
-        FILL_NAMES[r["fill"]],
+        FILL_NAMES[r["fill"]].removeprefix("a "),
         f"{r['n']:,}",
         percent(r["flips"]),
         with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),

@@ -37,14 +37,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sensitivity import sensitivity
 from manyhot.tables import SCALES, End, ModelValue, Results, list_matrix, one_chunk, schema
-
-SHIFT_METRICS = ("top1", "real1", "mla", "variable_topk", "asma", "top5", "real5")
-"""Compared between data sets, where both have them."""
-
-
-SET_METRICS = ("real1", "mla", "variable_topk", "asma")
-"""Compared with `top1` on one data set."""
-
+from manyhot.tables.metrics import LABEL_SETS, accuracies, headline
 
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
@@ -153,9 +146,9 @@ def compare_tables(
 ) -> Comparison:
     """Compare models between data sets, between metrics, and between any two ends.
 
-    The first data set is the one that the others are compared with, under each metric of `SHIFT_METRICS` that
-    both have, unless `REFERENCES` names another; on each data set ``top1`` is compared with those of
-    `SET_METRICS`. Where fewer than two models have a value at both ends there is nothing to compare.
+    The first data set is the one that the others are compared with, under each accuracy that both
+    have, unless `REFERENCES` names another; on each data set ``top1`` is compared with the headline metrics
+    judged on label sets. Where fewer than two models have a value at both ends there is nothing to compare.
 
     Parameters
     ----------
@@ -292,7 +285,7 @@ class _Compared:
                 or ", ".join(self.results.datasets),
             )
         numbers = self.results.values_at[end].items()
-        for model, number in numbers if end[1] in SHIFT_METRICS else ():
+        for model, number in numbers if end[1] in accuracies() else ():
             if not (0 <= number.value <= 1 or np.isnan(number.value)):
                 raise InputError(
                     "This is no share of images.",
@@ -456,13 +449,14 @@ def _shifts(results: Results) -> list[tuple[End, End]]:
     have, datasets = results.values_at, results.datasets
     own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
     pairs = [(own.get(d, datasets[0]), d) for d in datasets[1:] if d not in own.values()]
-    found = (((x, m, "all"), (y, m, "all")) for m in SHIFT_METRICS for x, y in pairs)
+    found = (((x, m, "all"), (y, m, "all")) for m in accuracies() for x, y in pairs)
     return [(x, y) for x, y in found if x in have and y in have]
 
 
 def _within(results: Results) -> list[tuple[End, End]]:
     have = results.values_at
-    found = (((d, "top1", "all"), (d, m, "all")) for d in results.datasets for m in SET_METRICS)
+    metrics = [m for m in accuracies(LABEL_SETS) if m in headline()]
+    found = (((d, "top1", "all"), (d, m, "all")) for d in results.datasets for m in metrics)
     return [(x, y) for x, y in found if x in have and y in have]
 
 

@@ -23,6 +23,7 @@ from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.tables import DESCRIPTION, Images, Labels, Predictions
+from manyhot.tables.metrics import ORIGINAL_LABELS, accuracies
 from manyhot.tables.sets import single_labels
 from manyhot.tables.skipped_files import SkippedFiles
 
@@ -37,10 +38,6 @@ MAX_PICTURES = 200
 
 MAX_GALLERY = 1000
 """Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
-
-
-ORIGINAL = ("top1", "top5")
-"""Judged by default on original labels alone: metrics of label sets would say the same again."""
 
 
 def evaluate_files(
@@ -106,7 +103,8 @@ def evaluate_files(
             files, partial(read_predictions, rows=row_order, classes=known)
         )
         read = original_alone(read_images(single, classes=known), known, any_model.__next__)
-        options = replace(options, metrics=options.metrics or ORIGINAL)
+        # On original labels alone, metrics of label sets would say the same again.
+        options = replace(options, metrics=options.metrics or tuple(accuracies(ORIGINAL_LABELS)))
     images = images_file(images) if images else None
     shown = read_images(images, classes=known) if images else None
     if row_order is not None:

@@ -37,37 +37,9 @@ from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices, ascends, case_of, make_slices, unmet
 from manyhot.registry import Entry, get, missing_options
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
+from manyhot.tables.metrics import accuracies, default_metrics, describe_metric
 from manyhot.tables.sets import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
-
-RANK_METRICS = (
-    "top1",
-    "top5",
-    "real1",
-    "real5",
-    "mla",
-    "variable_topk",
-    "asma",
-    "valid_errors",
-    "precision@5",
-    "recall@5",
-    "f1@5",
-    "real1_unasked",
-    "real5_unasked",
-    "mla_unasked",
-    "variable_topk_unasked",
-    "asma_unasked",
-)
-"""Judged by default."""
-
-
-DENSE_METRICS = ("map_macro", "map_micro", "map_image", "lrap", "coverage", "ranking_loss")
-"""Judged by default where a model has scores over all classes."""
-
-
-SAMPLED = ("top1", "top5", "real1", "real5", "mla", "variable_topk", "asma")
-"""Metrics whose resampled values are kept for comparisons with other data sets: 4 kB a model and slice."""
-
 
 MAX_MAP_RESAMPLES = 200
 """Bound on `map_resamples`: each sorts all scores anew."""
@@ -195,8 +167,9 @@ class Judge:
     def __post_init__(self) -> None:
         _check_counts(self.resamples, self.map_resamples, self.seed)
         by_default = self.metrics is None
-        self._requested = _metrics(RANK_METRICS if self.metrics is None else self.metrics)
-        self._dense = _metrics(DENSE_METRICS) if by_default else []
+        self._requested = _metrics(default_metrics(dense=False) if self.metrics is None else self.metrics)
+        self._compared = frozenset(accuracies())
+        self._dense = _metrics(default_metrics(dense=True)) if by_default else []
         self._pictured = Pictured(self.dataset)
         self._sets = label_sets(self.labels)
         self._slices = make_slices(
@@ -245,14 +218,7 @@ class Judge:
         if not self._models:
             raise InputError("There are no predictions to judge.", do="give at least one model")
         self._resample()
-        metrics = {
-            m.name: {
-                "definition": m.summary,
-                "better": m.about["better"],
-                "unit": m.about.get("unit", "share"),
-            }
-            for m in self._requested + self._dense
-        }
+        metrics = {m.name: describe_metric(m.name) for m in self._requested + self._dense}
         about = {"metrics": json.dumps(metrics), "resamples": str(self.resamples), "seed": str(self.seed)}
         about["classes"] = self.labels.class_hash
         evaluation = Evaluation.of(self._numbers, self._pairs(), self._sampled(), self._notes, about)
@@ -260,7 +226,7 @@ class Judge:
 
     def _sampled(self) -> pa.Table:
         """Return the samples table."""
-        kept = [(*key, values) for key, values in self._samples.items() if key[0] in SAMPLED]
+        kept = [(*key, values) for key, values in self._samples.items() if key[0] in self._compared]
         metrics, models, slices, values = zip(*kept, strict=True) if kept else ((), (), (), ())
         offsets = np.arange(len(kept) + 1, dtype=np.int32) * self.resamples
         flat = np.concatenate([np.empty(0, np.float32), *values])
@@ -358,7 +324,7 @@ class Judge:
         intervals = {}
         for c, column in enumerate(columns):
             for s, name in enumerate(self._slices.names):
-                if name == ALL or (s >= self._slices.standing and column.metric in SAMPLED):
+                if name == ALL or (s >= self._slices.standing and column.metric in self._compared):
                     self._samples[column.metric, column.model, name] = by_column[s, c].copy()
                 intervals[column.model, column.metric, name] = (float(lo[s, c]), float(hi[s, c]))
         for i, number in enumerate(self._numbers):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,9 @@ from manyhot.formats import read_results
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.timm import with_pretraining
 from manyhot.formats.writing import PathLike, Progress, check_apart
+from manyhot.report.metrics import metrics_of
 from manyhot.tables import End, Results, one_chunk
-
-PREFERRED = ("real1", "top1", "mla", "variable_topk", "asma")
-"""What to rank by where nobody says: the first that there is."""
-
-
-LOWER_IS_BETTER = ("coverage", "ranking_loss", "hamming")
+from manyhot.tables.metrics import accuracies, headline
 
 
 def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Table:
@@ -44,7 +40,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     ----------
     results : Results
     by : str
-        The metric; by default the first of `PREFERRED` that the data set has.
+        The metric; by default ``real1``, or the first of the headline that the data set has.
     dataset : str
         The first by default.
 
@@ -64,7 +60,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     """
     end = _end(results, by, dataset)
     at = {m: v for m, (v, *_) in results.values_at[end].items() if np.isfinite(v)}
-    sign = 1 if _lower(results, end[1]) else -1
+    sign = 1 if metrics_of(results.table)(end[1]).lower_is_better else -1
     same = max(([m for m in group if m in at] for group in image_groups(results, end)), key=len, default=[])
     has_rank = set(same)
     models = sorted(at, key=lambda m: (m not in has_rank, sign * at[m], m))
@@ -80,7 +76,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     columns |= {
         f"{d} {m}": [numbers[model].value if model in numbers else None for model in models]
         for (d, m, s), numbers in results.values_at.items()
-        if s == "all" and (d, m, s) != end and m in {*PREFERRED, "top5", "real5"}
+        if s == "all" and (d, m, s) != end and m in accuracies()
     }
     images = {
         " ".join(end[:2]): [min(of), max(of)]
@@ -159,7 +155,7 @@ def _end(results: Results, by: str, dataset: str) -> End:
             allowed=", ".join(results.datasets),
         )
     metrics = {m: None for d, m, s in results.values_at if d == dataset and s == "all"}
-    metric = by or next((m for m in PREFERRED if m in metrics), next(iter(metrics), ""))
+    metric = by or next((m for m in ("real1", *headline()) if m in metrics), next(iter(metrics), ""))
     if metric not in metrics:
         raise MatchError(
             f"There are no numbers of {metric or 'any metric'} on {dataset}.",
@@ -170,12 +166,6 @@ def _end(results: Results, by: str, dataset: str) -> End:
             ),
         )
     return dataset, metric, "all"
-
-
-def _lower(results: Results, metric: str) -> bool:
-    told = json.loads(results.about.get("metrics", "{}"))
-    known: Mapping[str, str] = told.get(metric, {})
-    return known.get("better") == "lower" if known else metric.partition("(")[0] in LOWER_IS_BETTER
 
 
 def _best_ranks(

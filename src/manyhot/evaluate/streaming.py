@@ -17,6 +17,7 @@ from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
+from manyhot.tables.metrics import default_metrics
 
 
 class Evaluator:
@@ -54,7 +55,7 @@ class Evaluator:
         score_kind: str = "score",
     ) -> None:
         self.n_classes = n_classes
-        self.metrics = list(step.RANK_METRICS if metrics is None else metrics)
+        self.metrics = list(default_metrics(dense=False) if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
         self.score_kind = score_kind

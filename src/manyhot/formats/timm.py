@@ -23,8 +23,9 @@ from manyhot.core.resampling import wilson_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import base_names, descriptions, head, load_json, parse_json, read_parquet
 from manyhot.formats.tabular import column_names, read_frame
-from manyhot.registry import get, register
+from manyhot.registry import register
 from manyhot.tables import Images, Predictions, Results, schema
+from manyhot.tables.metrics import describe_metric
 
 _KINDS = {"prob": "probability", "logit": "logit"}
 
@@ -332,12 +333,8 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
         _result_numbers(frame, column, metric, found)
         for column, metric in zip(_NEEDED[1:], found.metrics, strict=True)
     ]
-    about = {m: get("metric", m) for m in found.metrics}
-    told = {
-        name: {"definition": m.summary, "better": m.about["better"], "unit": m.about.get("unit", "share")}
-        for name, m in about.items()
-    }
-    table = pa.concat_tables(numbers).replace_schema_metadata({"manyhot.metrics": json.dumps(told)})
+    metrics = {name: describe_metric(name) for name in found.metrics}
+    table = pa.concat_tables(numbers).replace_schema_metadata({"manyhot.metrics": json.dumps(metrics)})
     return Results(table, models=_models(frame), name=path.stem)
 
 

@@ -32,7 +32,7 @@ from manyhot.reassess.agreement import agreement
 from manyhot.reassess.campaign import APP as DATABASE
 from manyhot.reassess.campaign import find_images, web_extra
 from manyhot.reassess.propose import golden_labels
-from manyhot.tables import Campaign, Images
+from manyhot.tables import ANSWERS, Campaign, Images
 
 if TYPE_CHECKING:
     import uvicorn
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
     from manyhot.reassess.app.access import Reach
     from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
-
-
-ANSWERS = ("no", "maybe", "yes")
 
 
 CACHE = ".pictures"

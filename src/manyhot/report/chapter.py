@@ -251,9 +251,6 @@ def rows_of(found: Tables, name: str) -> list[Row]:
     return found[name].to_pylist() if name in found else []
 
 
-FILL_NAMES = {"grey": "grey box", "inpaint": "inpainting"}
-
-
 def n_pairs(rows: Iterable[Row]) -> int:
     """Return how many pairs of classes rows are about, by model."""
     return len({(r["model"], r["main"], r["companion"]) for r in rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyhot.core.answers import ANSWERS
 from manyhot.tables.columns import (
     BYTES,
     COUNT,
@@ -23,7 +24,6 @@ from manyhot.tables.columns import (
 )
 
 STATES = ("no", "unclear", "yes")
-ANSWERS = ("no", "maybe", "yes")
 FLAGS = ("spammer", "copier", "too fast")
 AGREEMENT_MEASURES = (
     "pairwise",

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.answers import ANSWERS
 from manyhot.errors import MatchError
 from manyhot.tables.align import check_range, examples, one_chunk
-from manyhot.tables.definitions import ANSWERS
 from manyhot.tables.labels import Images, told_classes
 from manyhot.tables.schemas import check, metadata, write
 

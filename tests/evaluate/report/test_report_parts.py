@@ -1,4 +1,4 @@
-"""Axes, comparisons, metrics, pictures, colours."""
+"""Axes, comparisons, pictures, colours."""
 
 import base64
 import io
@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.datasets import DIFFERENT, SAME, UNKNOWN, Comparison
-from manyhot.registry import get
 from manyhot.report.figure import Axis, fences
-from manyhot.report.metrics import _DESCRIBED, Metric, metric
 from manyhot.report.photographs import MAX_BYTES
 from manyhot.report.pictures import make_pictures
 from manyhot.tables import Images, Predictions
@@ -53,27 +51,6 @@ def test_fences_leave_out_what_is_far_out_only():
 def test_runs_are_the_upper_triangle_in_order():
     states = np.array([[UNKNOWN, SAME, DIFFERENT], [SAME, UNKNOWN, UNKNOWN], [DIFFERENT, UNKNOWN, UNKNOWN]])
     assert Comparison((2, 0, 1), states.astype(np.uint8)).runs() == ["1!1?", "1=", ""]
-
-
-def test_described_metrics_exist_and_have_their_direction():
-    for described in _DESCRIBED:
-        entry = get("metric", described.name)
-        assert described.lower_is_better == (entry.about["better"] == "lower")
-
-
-def test_other_metrics_are_described_by_the_results():
-    told = {"mine": {"definition": "What mine is.", "better": "lower"}}
-    assert metric("mine", told) == Metric(
-        "mine", "mine", "What mine is.", lower_is_better=True, percent=False
-    )
-    assert metric("mine").definition == "Not described; see the package that registers it."
-
-
-def test_call_strings_keep_their_options():
-    assert metric("precision@10").label == "Precision@10"
-    assert metric("variable_topk(exact=True)").label == "Variable top-k (exact=True)"
-    assert metric("coverage").text(3.25, 1) == "3.2"
-    assert metric("top1").text(float("nan"), 2) == "–"
 
 
 def pictures_of(folder, ids, labels=None, predictions=()):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from manyhot.diagnose.patchml.compose import (
-    GREY,
     Layout,
     Patch,
     Pixels,
@@ -35,6 +34,7 @@ from manyhot.diagnose.patchml.folder import (
 )
 from manyhot.diagnose.patchml.material import Material
 from manyhot.diagnose.patchml.settings import PatchSettings, colour_of, no_room
+from manyhot.diagnose.pixels.removal import GREY
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_objects

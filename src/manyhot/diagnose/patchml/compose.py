@@ -13,6 +13,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.diagnose.pixels.regions import Region, Regions
+from manyhot.diagnose.pixels.removal import GREY
 from manyhot.extras import required
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,10 +28,6 @@ Span = tuple[float, float]
 Places = list[tuple[int, int]]
 
 
-GREY = (124, 116, 104)
-"""The mean colour of ImageNet."""
-
-
 FOREIGN = 0.01
 """The most of a patch that may belong to another class."""
 
@@ -39,7 +36,7 @@ HIDDEN = 0.05
 """The most of an outline that another class may stand in front of: its shape would be seen as a hole."""
 
 
-FILLS = 0.96
+FULL = 0.96
 """The least of an image that an object fills: there is nothing to cut it out of."""
 
 
@@ -107,7 +104,7 @@ def cut(
         return f"smaller than {least} pixels"
     window = np.s_[top:bottom, left:right]
     own = np.ones((bottom - top, right - left), bool) if by == "box" else region.mask[window]
-    if own.sum() >= FILLS * regions.shape[0] * regions.shape[1]:
+    if own.sum() >= FULL * regions.shape[0] * regions.shape[1]:
         return "it fills the image"
     others = regions.beside(region.class_id)[window]
     if (others & own).sum() > FOREIGN * own.sum():

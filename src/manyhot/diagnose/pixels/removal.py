@@ -24,6 +24,9 @@ GREY = (124, 116, 104)
 """The mean colour of ImageNet, as in Plumb et al. 2022 (SPIRE)."""
 
 
+FILL_NAMES = {"grey": "a grey box", "inpaint": "inpainting"}
+
+
 LEAST = 0.5
 """The least share of an object that must be gone."""
 

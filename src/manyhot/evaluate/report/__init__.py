@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,11 +36,12 @@ from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
 from manyhot.report.listings import Shared
-from manyhot.report.metrics import Metric, metric, reading_order
+from manyhot.report.metrics import Metric, metrics_of
 from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.words import count_range, counted
+from manyhot.tables.metrics import reading_order
 
 RESERVED = (
     "overview",
@@ -147,7 +147,7 @@ def build_report(
     for name in (*RESERVED, *(figure.name for figure in figures)):
         anchors(name)
     about = tables.about
-    named = partial(metric, told=json.loads(about.get("metrics", "{}")))
+    named = metrics_of(tables.results)
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
     return Report(

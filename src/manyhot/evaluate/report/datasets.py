@@ -7,7 +7,6 @@ The tables of models: where each value lies on the axis of its column, and what 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot import tables
 from manyhot.errors import InputError
 from manyhot.report.figure import Axis, fences, tick_text
-from manyhot.report.metrics import HEADLINE, Metric, metric, reading_order
+from manyhot.report.metrics import Metric, Named, metrics_of
 from manyhot.report.page import Anchors
 from manyhot.report.words import count_range, known
+from manyhot.tables.metrics import headline, reading_order
 
 MAX_CELLS = 60_000
 """Columns beyond the shown ones are left out above it: a page of 2,000 models must open quickly."""
@@ -185,9 +184,6 @@ _Numbers = dict[str, dict[str, dict[str, Value]]]
 """By data set and metric: the value of each model over all images."""
 
 
-_Told = Mapping[str, Mapping[str, str]]
-
-
 def build_datasets(
     results: pa.Table, pairs: pa.Table, highlight: Collection[str], anchors: Anchors
 ) -> tuple[DataSet, ...]:
@@ -200,13 +196,13 @@ def build_datasets(
     """
     _check_highlight(results, highlight)
     own = tuple(sorted(set(highlight)))
-    told = json.loads(tables.metadata(results).get("metrics", "{}"))
+    named = metrics_of(results)
     numbers = _numbers(results)
     for name in pc.unique(results["dataset"]).to_pylist():
         numbers.setdefault(name, {})
     n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in numbers.values())
     return tuple(
-        _dataset(name, by_metric, pairs, own, n_rows, told, anchors)
+        _dataset(name, by_metric, pairs, own, n_rows, named, anchors)
         for name, by_metric in numbers.items()
         if by_metric
     )
@@ -243,15 +239,15 @@ def _dataset(
     pairs: pa.Table,
     highlight: tuple[str, ...],
     n_rows: int,
-    told: _Told,
+    named: Named,
     anchors: Anchors,
 ) -> DataSet:
     defined = sorted((m for m, v in numbers.items() if any(e.known for e in v.values())), key=reading_order)
     kept, shown = _choose(defined, n_rows)
-    primary = metric("real1" if "real1" in kept else (kept or sorted(numbers, key=reading_order))[0], told)
+    primary = named("real1" if "real1" in kept else (kept or sorted(numbers, key=reading_order))[0])
     models = _ranked(numbers, primary, highlight)
     decimals = 2 if max((m.images for m in models), default=0) >= 10_000 else 1
-    columns = tuple(_column(metric(m, told), m in shown, decimals, numbers[m], models) for m in kept)
+    columns = tuple(_column(named(m), m in shown, decimals, numbers[m], models) for m in kept)
     comparisons = _comparisons(name, pairs, columns, models)
     return DataSet(
         name,
@@ -269,7 +265,7 @@ def _dataset(
 
 
 def _choose(defined: Sequence[str], n_rows: int) -> tuple[list[str], list[str]]:
-    shown = [m for m in defined if m in HEADLINE]
+    shown = [m for m in defined if m in headline()]
     if len(shown) < 3:
         shown = list(defined[:6])
     others = [m for m in defined if m not in shown]

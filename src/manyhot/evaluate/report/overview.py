@@ -6,7 +6,7 @@ intervals bear: a direction only where no interval holds 0, all models only wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from pyarrow import compute as pc
 from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
 from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.report.gallery_files import GalleryLink
-from manyhot.report.metrics import ON_LABELS, Metric
+from manyhot.report.metrics import Metric, Named
 from manyhot.report.words import (
     both_intervals,
     called,
@@ -31,6 +31,7 @@ from manyhot.report.words import (
     points,
     signed,
 )
+from manyhot.tables.metrics import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
 MOST = 3
 """Findings that are shown: what an audience can keep in mind."""
@@ -58,9 +59,6 @@ PROTOCOLS = (
 
 
 Row = Mapping[str, Any]
-
-
-_Named = Callable[[str], Metric]
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Finding:
 
 
 def findings(
-    tables: ReportTables, datasets: Sequence[DataSet], named: _Named, gallery: GalleryLink | None = None
+    tables: ReportTables, datasets: Sequence[DataSet], named: Named, gallery: GalleryLink | None = None
 ) -> tuple[Finding, ...]:
     """Return the most important findings that the tables bear, `MOST` of them at most.
 
@@ -129,7 +127,7 @@ def _models(data: DataSet) -> tuple[str, str]:
     return data.anchor, f"Models on {called(data.name)}"
 
 
-def _objects(drops: pa.Table, named: _Named) -> list[Finding]:
+def _objects(drops: pa.Table, named: Named) -> list[Finding]:
     """Return what several objects, or labels, do to accuracy."""
     rows = [
         r
@@ -168,7 +166,7 @@ def _several_first(row: Row) -> tuple[bool, bool, bool, bool]:
     )
 
 
-def _shift(tables: ReportTables, named: _Named) -> list[Finding]:
+def _shift(tables: ReportTables, named: Named) -> list[Finding]:
     """Return how far models fall from one data set to another, by one label and by label sets."""
     drops = tables["drops"]
     rows = [
@@ -182,7 +180,7 @@ def _shift(tables: ReportTables, named: _Named) -> list[Finding]:
         return []
     by_metric = _clearest(rows, pc.unique(tables.results["dataset"]).to_pylist())
     first = by_metric.get("top1") or next(iter(by_metric.values()))
-    on_sets = next((by_metric[name] for name in ON_LABELS if name in by_metric), None)
+    on_sets = next((by_metric[name] for name in accuracies(LABEL_SETS) if name in by_metric), None)
     m = named(first["metric_x"])
     x, y = called(first["dataset_x"]), called(first["dataset_y"])
     sentence = (
@@ -209,14 +207,16 @@ def _clearest(rows: Iterable[Row], order: Sequence[str]) -> dict[str, Row]:
     for row in rows:
         pairs.setdefault((row["dataset_x"], row["dataset_y"]), {})[row["metric_x"]] = row
 
+    on_sets = set(accuracies(LABEL_SETS))
+
     def preference(names: tuple[str, str]) -> tuple[bool, bool, list[int]]:
         places = [order.index(name) if name in order else len(order) for name in names]
-        return "top1" not in pairs[names], not set(ON_LABELS) & set(pairs[names]), places
+        return "top1" not in pairs[names], not on_sets & set(pairs[names]), places
 
     return pairs[min(pairs, key=preference)]
 
 
-def _saturation(fits: pa.Table, named: _Named) -> list[Finding]:
+def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
     """Return what a point of one metric comes with in another, over all models and among the best."""
     rows = [
         r
@@ -250,7 +250,7 @@ def _saturation(fits: pa.Table, named: _Named) -> list[Finding]:
     return [Finding("saturation", _unit(shown["slope"], y), about, f"{sentence}.", "", *_part("saturation"))]
 
 
-def _ranks(ranks: pa.Table, named: _Named) -> list[Finding]:
+def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
     """Return how alike two orders of the models are."""
     rows = [r for r in ranks.to_pylist() if known(r["tau"])]
     if not rows:
@@ -422,9 +422,9 @@ def _each(drops: pa.Table, row: Row) -> list[tuple[str, float]]:
 
 
 def _judged(m: Metric) -> str:
-    if m.name in ("top1", "top5"):
+    if m.judged_on == ORIGINAL_LABELS:
         return f"{m.label} with original labels"
-    return f"{m.label}, judged on label sets," if m.name in ON_LABELS else m.label
+    return f"{m.label}, judged on label sets," if m.judged_on == LABEL_SETS else m.label
 
 
 def _signed_drop(drop: float, m: Metric) -> str:

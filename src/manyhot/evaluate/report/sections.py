@@ -31,8 +31,8 @@ from manyhot.report.listings import (
     picked,
     span,
 )
-from manyhot.report.metrics import ON_LABELS
 from manyhot.report.words import called, count_range, counted, slice_label
+from manyhot.tables.metrics import LABEL_SETS, accuracies
 
 MOST_SWAPS = 20
 
@@ -364,7 +364,7 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
     judged = {r["metric_y"] for r in (*drops, *fits)} | {
         r["metric"] for rows in sensitivity.values() for r in rows
     }
-    return (), PROTOCOLS if judged & set(ON_LABELS) else "", tuple(listings)
+    return (), PROTOCOLS if judged & set(accuracies(LABEL_SETS)) else "", tuple(listings)
 
 
 def _saturation(tables: ReportTables, shared: Shared) -> _Part:

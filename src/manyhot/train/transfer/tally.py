@@ -21,18 +21,19 @@ from manyhot.errors import InputError
 from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
 from manyhot.registry import get
 from manyhot.tables import Objects
+from manyhot.tables.metrics import describe_metric
 from manyhot.tables.sets import States
 from manyhot.train.splits import SplitLabels
 
 ALL = "all"
 
 DEFINITIONS = {
-    "ap": "Average precision of COCO: mean of classes and of overlaps from 0.5 to 0.95",
-    "ap50": "Average precision at an overlap of 0.5, mean of classes",
-    "ap75": "Average precision at an overlap of 0.75, mean of classes",
-    "ar100": "Average recall of COCO with 100 boxes an image",
-    "miou": "Intersection over union of masks, mean of classes and background",
-    "iou": "Intersection over union of the masks of a class",
+    "ap": ("AP", "Average precision of COCO: mean of classes and of overlaps from 0.5 to 0.95"),
+    "ap50": ("AP50", "Average precision at an overlap of 0.5, mean of classes"),
+    "ap75": ("AP75", "Average precision at an overlap of 0.75, mean of classes"),
+    "ar100": ("AR100", "Average recall of COCO with 100 boxes an image"),
+    "miou": ("mIoU", "Intersection over union of masks, mean of classes and background"),
+    "iou": ("IoU", "Intersection over union of the masks of a class"),
 }
 """Metrics that are not registered: those of boxes and masks."""
 
@@ -286,7 +287,7 @@ class TransferTally:
         ]
         names = list(dict.fromkeys(m for values in self.results.values() for m, _ in values))
         about = {
-            "metrics": json.dumps({self._named(m): _about(m) for m in names}),
+            "metrics": json.dumps({self._named(m): self._described(m) for m in names}),
             "resamples": str(self.draws.resamples),
             "seed": str(self.draws.seed),
         }
@@ -295,6 +296,16 @@ class TransferTally:
 
     def _named(self, metric: str) -> str:
         return f"{self.method}/{metric}"
+
+    def _described(self, metric: str) -> dict[str, str]:
+        name, _, options = metric.partition("(shots=")
+        shots = f", {options.removesuffix(')')} shots" if options else ""
+        if name in DEFINITIONS:
+            label, definition = DEFINITIONS[name]
+            about = {"label": label, "definition": definition, "better": "higher", "unit": "share"}
+        else:
+            about = describe_metric(name)
+        return about | {"label": f"{about['label']} ({self.method}{shots})"}
 
     def _sampled(self, metric: str) -> dict[str, ResampledMetric]:
         results = {model: values.get((metric, ALL)) for model, values in self.results.items()}
@@ -322,15 +333,3 @@ class TransferTally:
                 "values": pa.array([s.astype(np.float32) for _, _, s in rows], pa.list_(pa.float32())),
             }
         )
-
-
-def _about(metric: str) -> dict[str, Any]:
-    name = metric.partition("(shots=")[0]
-    if name in DEFINITIONS:
-        return {"definition": DEFINITIONS[name], "better": "higher", "unit": "share"}
-    entry = get("metric", name)
-    return {
-        "definition": entry.summary,
-        "better": entry.about["better"],
-        "unit": entry.about.get("unit", "share"),
-    }

@@ -18,8 +18,9 @@ import polars as pl
 
 from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.report.figure import Spec, colour, config
-from manyhot.report.metrics import metric, reading_order
+from manyhot.report.metrics import metric
 from manyhot.report.words import counted, listed
+from manyhot.tables.metrics import reading_order
 
 Sheet = Mapping[str, Sequence[Any]]
 """Columns of a data set that is drawn."""
@@ -330,38 +331,14 @@ def first(frame: pl.DataFrame) -> dict[str, Any] | None:
     return frame.row(0, named=True) if frame.height else None
 
 
-AXES = {
-    "top1": "Top-1 accuracy, original labels",
-    "top5": "Top-5 accuracy, original labels",
-    "real1": "ReaL accuracy: best class in the label set",
-    "real5": "Best five classes meet the label set",
-    "mla": "Multi-label accuracy, mean over classes",
-    "variable_topk": "Variable top-k: share of the label set found",
-    "asma": "ASMA: variable top-k, mean over set sizes",
-}
-"""Metrics in words, without the unit."""
-
-
-SHORT = {
-    "top1": "Top-1, original labels",
-    "top5": "Top-5, original labels",
-    "real1": "ReaL, label sets",
-    "real5": "ReaL top-5, label sets",
-    "mla": "Multi-label accuracy",
-    "variable_topk": "Variable top-k",
-    "asma": "ASMA",
-}
-"""The same where there is little room."""
-
-
 def axis(name: str) -> str:
     """Return the title of an axis of a metric, with its unit."""
-    return _with_unit(AXES.get(name, metric(name).label), name)
+    return _with_unit(metric(name).axis, name)
 
 
 def short(name: str) -> str:
     """Return a metric in few words."""
-    return SHORT.get(name, metric(name).label)
+    return metric(name).short
 
 
 def interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:

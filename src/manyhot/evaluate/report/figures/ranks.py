@@ -32,8 +32,9 @@ from manyhot.evaluate.report.figures.panel import (
 )
 from manyhot.evaluate.report.figures.scatter import Side, plain_side
 from manyhot.report.figure import Figure
-from manyhot.report.metrics import HEADLINE, metric
+from manyhot.report.metrics import metric
 from manyhot.report.words import called, listed
+from manyhot.tables.metrics import headline
 
 MOST = 80
 """Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
@@ -191,7 +192,7 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
 
 def bump(numbers: Numbers) -> Figure | None:
     """Return the rank of each model by each metric on each data set, a line a model."""
-    columns = [(d, m) for m in HEADLINE for d in numbers.datasets if m in numbers.metrics(d)][:COLUMNS]
+    columns = [(d, m) for m in headline() for d in numbers.datasets if m in numbers.metrics(d)][:COLUMNS]
     places = _places(numbers, columns)
     if len(columns) < 2 or len(places) < 3:
         return None

@@ -36,8 +36,8 @@ from manyhot.evaluate.report.figures.scatter import (
     typical,
 )
 from manyhot.report.figure import Figure
-from manyhot.report.metrics import HEADLINE, reading_order
 from manyhot.report.words import called, counted, listed
+from manyhot.tables.metrics import reading_order
 
 PANELS = 6
 """Metrics of one figure; further ones are in the tables."""
@@ -111,8 +111,7 @@ def _rows(numbers: Numbers, x: str, y: str) -> pl.DataFrame:
 
 
 def _metrics(rows: pl.DataFrame) -> list[str]:
-    found = sorted(rows["metric_x"].unique().to_list(), key=reading_order)
-    return sorted(found, key=lambda m: m not in HEADLINE)[:PANELS]
+    return sorted(rows["metric_x"].unique().to_list(), key=reading_order)[:PANELS]
 
 
 def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str = "plain") -> Figure | None:

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from manyhot.core.answers import ANSWERS
 from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, check_csrf
 from manyhot.reassess.app.picture_cache import TILES
 from manyhot.reassess.app.store import NewRemark, Visit, Vote
-from manyhot.tables import ANSWERS
 
 router = APIRouter(
     prefix="/api",

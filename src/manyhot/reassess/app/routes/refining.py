@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from manyhot.core.answers import ANSWERS
 from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, check_form, csrf_token
 from manyhot.reassess.app.routes.rating import fair_examples
 from manyhot.reassess.app.store import Dispute, Rater, Visit, Vote
-from manyhot.tables import ANSWERS
 
 router = APIRouter(prefix="/refine", include_in_schema=False)
 

@@ -17,7 +17,16 @@ from manyhot.cli.application import group
 from manyhot.cli.build import build
 from manyhot.commands import COMMANDS
 from manyhot.errors import InputError
-from manyhot.parameters import AtLeast, Between, Count, Flattened, Was
+from manyhot.parameters import (
+    AtLeast,
+    Between,
+    Count,
+    Flattened,
+    FromEnvironment,
+    Positional,
+    Shown,
+    Was,
+)
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from scripts import load
@@ -177,7 +186,7 @@ def test_every_parameter_has_words_a_type_and_examples(name):
     found = getattr(importlib.import_module(module), function)
     for parameter in command.parameters_of(found):
         assert parameter.text.endswith("."), f"{name}: say what {parameter.name} is, in a sentence"
-    assert all(e.startswith(f"manyhot {name}") for e in registry.get("command", name).about["examples"])
+    assert all(e.startswith(f"manyhot {name}") for e in found.declaration.examples)
 
 
 def test_groups_load_nothing_for_help():
@@ -213,6 +222,70 @@ def test_a_result_writes_its_tables(tmp_path):
     assert str(found) == "one\nNote: n."
     assert found._repr_html_() == "<pre>one\nNote: n.</pre>"
     assert found.to_json()["notes"] == ("n",)
+
+
+def test_a_result_of_one_table_is_also_a_file(tmp_path):
+    table = pa.table({"class_id": pa.array([0], pa.int32()), "key": ["a"], "name": ["a"]})
+
+    @dataclass(frozen=True, eq=False)
+    class Listed(Result):
+        NAMES = ("classes",)
+        classes: pa.Table
+
+    assert Listed(table).write(tmp_path / "mine.csv") == [tmp_path / "mine.csv"]
+    assert Listed(table).write(tmp_path / "mine.parquet") == [tmp_path / "mine.parquet"]
+    assert [p.name for p in Listed(table).write(tmp_path / "mine")] == ["classes.parquet", "classes.csv"]
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    """Return a function that runs a command with a folder of its own."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Echoed(Result):
+        exit_code = 5
+        text: str
+
+        def lines(self):
+            yield self.text
+
+    @command.command("echo", examples=("manyhot echo a b",))
+    def echo(
+        sources: Annotated[tuple[str, ...], Positional(), Was("--sources")] = ("all",),
+        *,
+        out: Annotated[Path, Shown("FOLDER")] = Path("there"),
+        secret: Annotated[str, FromEnvironment("ECHO_SECRET")] = "",
+    ) -> Echoed:
+        """Say it again.
+
+        Parameters
+        ----------
+        sources
+            What to say.
+        out
+            Where.
+        secret
+            Behind the hand.
+        """
+        return Echoed(f"{'+'.join(sources)} {out} {secret}".strip(), written=(out,))
+
+    # `Echoed` is local, so that its name cannot be looked up.
+    echo.__wrapped__.__annotations__["return"] = Echoed  # type: ignore[attr-defined]
+    made = build("echo", echo)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args, **more: CliRunner().invoke(cli.app, args, **more)
+
+
+def test_arguments_with_defaults_and_folders_of_their_own(echo):
+    found = echo("a", "b", "--out", "here")
+    assert (found.exit_code, found.stdout) == (5, "a+b here\nwrote here\n")
+    assert echo().stdout == "all there\nwrote there\n"
+    assert echo(env={"ECHO_SECRET": "s"}).stdout.startswith("all there s\n")
+    former = echo("--sources", "c", "--sources", "d")
+    assert former.stdout.startswith("c+d there\n")
+    assert former.stderr == "Note: --sources is called the argument SOURCES now.\n"
 
 
 def test_count_is_a_whole_number_from_one():

@@ -20,6 +20,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What `command` was told: the name, example lines, and the folder that ``--out`` names by default."""
+
+    name: str
+    examples: tuple[str, ...]
+    out: str | None
+
+
 def command(
     name: str, *, examples: Sequence[str], out: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -41,7 +50,8 @@ def command(
             _check_ranges(function, args, options)
             return function(*args, **options)
 
-        return register("command", name, examples=tuple(examples), out=out)(checked)
+        checked.declaration = Declaration(name, tuple(examples), out)  # type: ignore[attr-defined]
+        return register("command", name)(checked)
 
     return declare
 

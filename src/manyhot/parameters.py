@@ -60,6 +60,18 @@ class Repeated:
 
 
 @dataclass(frozen=True)
+class Positional:
+    """An argument of the command, although it has a default."""
+
+
+@dataclass(frozen=True)
+class FromEnvironment:
+    """A variable of the environment that gives the value where no option does."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Was:
     """The name that an option had; it is understood for one release, with a line that says the new one."""
 

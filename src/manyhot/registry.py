@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from manyhot.checks import is_number
+from manyhot.commands import COMMANDS
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import naming_extras
 
@@ -79,7 +80,10 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.corruptions",
     ),
 }
-BUILT_IN["command"] = ("manyhot.diagnose.companions",)
+BUILT_IN["command"] = tuple(
+    dict.fromkeys(c.address.partition(":")[0] for c in COMMANDS.values() if ".cli." not in c.address)
+)
+BUILT_IN["table"] = ("manyhot.diagnose.companions",)
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
 
@@ -155,7 +159,7 @@ def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Funct
 
 def names(kind: str) -> list[str]:
     """Return the registered names of a kind: built-ins in the order of `BUILT_IN`, then others."""
-    _load(kind)
+    load_kind(kind)
     place = {module: i for i, module in enumerate(BUILT_IN[kind])}
     found = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
     found.sort(key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
@@ -172,7 +176,7 @@ def get(kind: str, spec: str) -> Entry:
     InputError
         If the call string does not parse or sets an option that does not exist.
     """
-    _load(kind)
+    load_kind(kind)
     if not isinstance(spec, str):
         raise _unknown(kind, str(spec))
     name, options = _parse(kind, spec)
@@ -258,7 +262,8 @@ def _check_kind(kind: str) -> None:
 
 
 @naming_extras
-def _load(kind: str) -> None:
+def load_kind(kind: str) -> None:
+    """Import the modules that register a kind."""
     _check_kind(kind)
     if kind in _loaded:
         return

@@ -29,11 +29,17 @@ class Result:
         Settings that stand in the metadata of each file, such as thresholds.
     inputs : Mapping of str to str
         The sha256 of each file that was read, by name.
+    written : tuple of Path
+        Files that the verb wrote while it worked, in its folder.
     """
 
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    written: tuple[Path, ...] = ()
+
+    exit_code: ClassVar[int] = 0
+    """What the command exits with."""
 
     NAMES: ClassVar[tuple[str, ...]] = ()
     """The tables that `write` writes; see `manyhot.tables.TABLES`."""
@@ -55,6 +61,13 @@ class Result:
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables into a folder, as Parquet and CSV, and return the paths.
 
+        Parameters
+        ----------
+        out : path-like
+            A folder; of a result of one table also its file, which ends in ``.parquet`` or ``.csv``.
+        run : Run
+            Its command line stands in the metadata.
+
         Raises
         ------
         OutputError
@@ -63,10 +76,20 @@ class Result:
         about = {"notes": json.dumps(self.notes, ensure_ascii=False), **self.metadata}
         written = []
         for name, table in self.tables.items():
-            path = Path(out) / f"{name}.parquet"
-            written.append(tables.write(table, path, name, call=run.call, inputs=self.inputs, about=about))
-            written.append(write_csv(table, path.with_suffix(".csv")))
+            for path in self._paths(out, name):
+                if path.suffix == ".csv":
+                    written.append(write_csv(table, path))
+                    continue
+                tables.write(table, path, name, call=run.call, inputs=self.inputs, about=about)
+                written.append(path)
         return written
+
+    @classmethod
+    def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
+        """Return the files that a table is written to."""
+        if len(cls.NAMES) == 1 and Path(out).suffix.lower() in (".parquet", ".csv"):
+            return (Path(out),)
+        return tuple(Path(out) / f"{name}{suffix}" for suffix in (".parquet", ".csv"))
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
@@ -78,7 +101,7 @@ class Result:
         """
         check_apart(sources, out, cls.NAMES)
         for name in cls.NAMES:
-            check_place(Path(out) / f"{name}.parquet", name)
+            check_place(cls._paths(out, name)[0], name)
 
     def __str__(self) -> str:
         """Return what a terminal shows, and the notes."""

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from manyhot import cli, diagnose_companions, read_labels, read_predictions, tables
-from manyhot.evaluate.inputs import Reading
+from manyhot.data.inputs import Reading
 from manyhot.tables.arrays import as_labels
 
 

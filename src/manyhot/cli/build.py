@@ -18,9 +18,8 @@ from typer.core import TyperCommand
 from manyhot import console
 from manyhot.cli.help import typer_command
 from manyhot.cli.options import call
-from manyhot.command import Parameter, hints_of, metadata_of, parameters_of, summary_of
-from manyhot.parameters import AtLeast, Between, Repeated, Shown, Was
-from manyhot.registry import get
+from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
+from manyhot.parameters import AtLeast, Between, FromEnvironment, Positional, Repeated, Shown, Was
 from manyhot.result import Result
 from manyhot.run import Run
 
@@ -64,12 +63,25 @@ def _declared(parameter: Parameter) -> inspect.Parameter:
     if not (isinstance(kind, type) and issubclass(kind, bool | StrEnum)):
         shown = (m.name for m in metadata_of(parameter.hint) if isinstance(m, Shown))
         more["metavar"] = next(shown, _METAVARS.get(kind))
-    if parameter.default is inspect.Parameter.empty:
-        return _parameter(parameter.name, kind, typer.Argument(**more))
-    default = None if repeated or parameter.default is None else parameter.default
     hint = list[kind] if repeated else kind  # type: ignore[valid-type]
+    if _is_argument(parameter):
+        if parameter.default is inspect.Parameter.empty and not _former([parameter]):
+            return _parameter(parameter.name, hint, typer.Argument(**more))
+        # One that has a former name may be given by that; the function is called only if it is given.
+        has_default = not (repeated or parameter.default in (None, inspect.Parameter.empty))
+        info = typer.Argument(**more, show_default=str(parameter.default) if has_default else False)
+        return _parameter(parameter.name, hint | None, info, None)
+    default = None if repeated or parameter.default is None else parameter.default
+    for metadata in metadata_of(parameter.hint):
+        more |= {"envvar": metadata.name} if isinstance(metadata, FromEnvironment) else {}
     info = typer.Option(_option(parameter.name), **more)
     return _parameter(parameter.name, hint | None if default is None else hint, info, default)
+
+
+def _is_argument(parameter: Parameter) -> bool:
+    """Return whether a parameter is an argument of the command, not an option."""
+    positional = any(isinstance(m, Positional) for m in metadata_of(parameter.hint))
+    return not parameter.group and (positional or parameter.default is inspect.Parameter.empty)
 
 
 def _option(name: str) -> str:
@@ -84,7 +96,7 @@ def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter
 def _help(parameter: Parameter) -> str:
     ranges = [str(m) for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
     text = parameter.text.removesuffix(".") + f"; {ranges[0]}." if ranges else parameter.text
-    return f"{text} Repeat for more." if _kind(parameter)[1] else text
+    return f"{text} Repeat for more." if _kind(parameter)[1] and not _is_argument(parameter) else text
 
 
 def _former(parameters: Sequence[Parameter]) -> dict[str, tuple[str, Parameter]]:
@@ -95,43 +107,63 @@ def _former(parameters: Sequence[Parameter]) -> dict[str, tuple[str, Parameter]]
 
 def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
     """Return the option under its former name, which help does not list."""
-    return _parameter(name, _kind(parameter)[0] | None, typer.Option(option, hidden=True), None)
+    kind, repeated = _kind(parameter)
+    hint = list[kind] if repeated else kind  # type: ignore[valid-type]
+    return _parameter(name, hint | None, typer.Option(option, hidden=True), None)
 
 
 def build(name: str, function: Callable[..., Any]) -> TyperCommand:
     """Return the command of a function that `command` declared."""
-    about = get("command", name).about
+    about: Declaration = function.declaration  # type: ignore[attr-defined]
     parameters = list(parameters_of(function))
     returned = hints_of(function)["return"]
-
     former = _former(parameters)
+    takes_run = Run in hints_of(function).values()
+    # A verb that works in a folder takes it itself; other results are written when they are there.
+    own_folder = any(parameter.name == "out" for parameter in parameters)
+    writes = not own_folder and (returned.NAMES or returned.write is not Result.write)
 
     def callback(**values: Any) -> None:
-        out, as_json = values.pop("out"), values.pop("as_json")
-        for name, (option, parameter) in former.items():
-            value = values.pop(name)
-            if value is not None:
-                console.say(f"Note: {option} is called {_option(parameter.name)} now.", err=True)
-                values[parameter.name] = value
+        as_json, out = values.pop("as_json"), values.pop("out", None) if writes else None
+        _take_former(values, former)
         arguments = _arguments(function, parameters, values)
         if out is not None:
             returned.check_out(out, _places(values.values()))
         with console.show_progress() as on_progress:
             run = Run(call(), on_progress)
-            result = function(**arguments, run=run)
-            written = [] if out is None else result.write(out, run=run)
+            result = function(**arguments, **({"run": run} if takes_run else {}))
+            written = result.written if out is None else result.write(out, run=run)
         _show(result, written, as_json)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
 
-    more = [*(_hidden(name, *was) for name, was in former.items()), _out(about["out"]), _json()]
+    more = [_hidden(name, *was) for name, was in former.items()]
+    more += [_out(about.out), _json()] if writes else [_json()]
     signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    text = f"{summary_of(function)}\n\n{_examples(about['examples'])}"
+    text = f"{summary_of(function)}\n\n{_examples(about.examples)}"
     made = typer_command(name.rpartition(" ")[2], callback, help=text)
     shown: Any
     for shown in made.params:  # the text says the range
         shown._get_number_range_help_str = lambda: None
     return made
+
+
+def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Parameter]]) -> None:
+    """Take values that were given by the former name of an option, and say the new one."""
+    for name, (option, parameter) in former.items():
+        value = values.pop(name)
+        if value is not None:
+            now = (
+                f"the argument {parameter.name.upper()}"
+                if _is_argument(parameter)
+                else _option(parameter.name)
+            )
+            console.say(f"Note: {option} is called {now} now.", err=True)
+            values[parameter.name] = value
+        elif parameter.default is inspect.Parameter.empty and values[parameter.name] is None:
+            raise typer.BadParameter(f"Missing argument '{parameter.name.upper()}'.")
 
 
 def _out(default: str | None) -> inspect.Parameter:

@@ -18,9 +18,7 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.cooccurrence import Beside, ClassPairs, difference_of_means, permutation_p
 from manyhot.core.resampling import holm
-from manyhot.diagnose.page import DiagnosisResult
-from manyhot.errors import InputError
-from manyhot.evaluate.inputs import (
+from manyhot.data.inputs import (
     READING,
     LabelsLike,
     ModelPatterns,
@@ -29,6 +27,8 @@ from manyhot.evaluate.inputs import (
     Source,
     open_inputs,
 )
+from manyhot.diagnose.page import DiagnosisResult
+from manyhot.errors import InputError
 from manyhot.evaluate.judge import check_order
 from manyhot.evaluate.slices import case_of
 from manyhot.parameters import AtLeast, Count, Probability, Was
@@ -38,6 +38,8 @@ from manyhot.report.listings import Head
 from manyhot.report.words import called, counted
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
+from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
+from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
 from manyhot.tables.skipped_files import fitting_models
 
@@ -52,6 +54,38 @@ MIN_IMAGES = 25
 
 MOST = 10
 """ClassPairs that a terminal shows of a data set."""
+
+declare_table(
+    "companions",
+    (
+        TEXT("dataset", "the data set"),
+        INT("main", "the class that is looked for"),
+        INT("companion", "another that is valid on some of the same images"),
+        TEXT("main_name", "name of main"),
+        TEXT("companion_name", "name of companion"),
+        COUNT("both", "images on which both are valid"),
+        *interval("lift", "both over what chance would give", value=REAL, ends=REAL),
+        *interval(
+            "odds_ratio",
+            "odds of one class where the other is, over those where it is not",
+            value=REAL,
+            ends=REAL,
+        ),
+        TEXT.nullable("model", "the model; null for the mean over models"),
+        COUNT("n_models", "models averaged, 1 for one"),
+        REAL("recall_with", "share of images of the class with the companion in which it is found"),
+        REAL("recall_without", "the same without the companion"),
+        REAL("diff", "recall_with less recall_without; NaN where either has no image"),
+        *bounds("lo", "hi", f"{ITS} over images", column=REAL),
+        REAL("p", "of a difference as great if the companion did not matter"),
+        REAL.nullable(
+            "p_adjusted",
+            "the same, adjusted for all pairs tested of the model (Holm); null where the pair is not",
+        ),
+        COUNT("n_with", "images of the class with the companion"),
+        COUNT("n_without", "images of the class without it"),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,8 +358,8 @@ def _ordered(pairs: ClassPairs, names: Sequence[str]) -> dict[str, npt.NDArray[A
     columns = {"main": main, "companion": companion}
     columns |= {"main_name": text[main], "companion_name": text[companion]}
     columns["both"] = pairs.both[of]
-    for name, bounds in (("lift", pairs.lift()), ("odds_ratio", pairs.odds_ratio())):
-        columns |= {f"{name}{end}": v[of] for end, v in zip(("", "_lo", "_hi"), bounds, strict=True)}
+    for name, ends in (("lift", pairs.lift()), ("odds_ratio", pairs.odds_ratio())):
+        columns |= {f"{name}{end}": v[of] for end, v in zip(("", "_lo", "_hi"), ends, strict=True)}
     return {name: values[order] for name, values in columns.items()}
 
 

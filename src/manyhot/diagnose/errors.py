@@ -34,9 +34,9 @@ from manyhot.core.error_kinds import (
 )
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.data import catalog
+from manyhot.data.inputs import Asked, Source, sources
 from manyhot.diagnose.evidence import World
 from manyhot.errors import InputError
-from manyhot.evaluate.inputs import Asked, Source, similar_images, sources
 from manyhot.evaluate.judge import check_order
 from manyhot.evaluate.slices import case_of
 from manyhot.files import sha256
@@ -44,6 +44,7 @@ from manyhot.formats import detect, read_findings, read_images, read_labels
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
+from manyhot.predict.similar import similar_images
 from manyhot.registry import Entry, get
 from manyhot.tables import STATES, Alignment, Images, Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import as_tables

@@ -21,12 +21,13 @@ from manyhot.classes import class_list_of
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import Issues, Merges, find_issues, find_merges, uses_probabilities
 from manyhot.core.sets import NO_LABEL
+from manyhot.data.inputs import Asked, Source, sources
 from manyhot.diagnose.evidence import World
 from manyhot.errors import InputError
-from manyhot.evaluate.inputs import Asked, Source, similar_images, sources
 from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
+from manyhot.predict.similar import similar_images
 from manyhot.reassess.propose import ensemble_of
 from manyhot.tables import FramePart, Images, Labels, Predictions, align_rows, read_frame_part
 from manyhot.tables.arrays import ids_of, in_class_order, label_column, on_host, prediction_of, read_models

@@ -23,10 +23,10 @@ from manyhot.core.comparison import difference_interval
 from manyhot.core.corruptions import missing_share
 from manyhot.core.resampling import percentile_interval
 from manyhot.core.sets import NO_LABEL
+from manyhot.data.inputs import Asked, Source, sources
 from manyhot.diagnose.page import write_diagnosis
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compare import REFERENCES, join
-from manyhot.evaluate.inputs import Asked, Source, sources
 from manyhot.evaluate.judge import evaluate
 from manyhot.evaluate.leaderboard import PUBLISHED, read_source
 from manyhot.evaluate.results import Evaluation

@@ -17,9 +17,9 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.core.calibration import RANGE, check_alpha, check_softmax
 from manyhot.core.sets import Case
+from manyhot.data.inputs import Asked, sources
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import Split, check_method, conformal, split
-from manyhot.evaluate.inputs import Asked, sources
 from manyhot.evaluate.judge import evaluate
 from manyhot.evaluate.results import Evaluation
 from manyhot.files import sha256

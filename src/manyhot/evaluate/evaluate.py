@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
+from manyhot.data.inputs import original_alone
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.evaluate.compare import compare_tables
 from manyhot.evaluate.describe import describe_tables
@@ -24,7 +25,6 @@ from manyhot.formats import detect, prediction_files, read_classes, read_images,
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.tables import DESCRIPTION, Images, Labels, Predictions
 from manyhot.tables.metrics import ORIGINAL_LABELS, accuracies
-from manyhot.tables.sets import single_labels
 from manyhot.tables.skipped_files import SkippedFiles
 
 if TYPE_CHECKING:
@@ -155,33 +155,6 @@ def _single(labels: PathLike) -> Path | None:
     table = images_file(labels)
     told = table != Path(labels) or detect(table, ("labels",)) is None
     return table if told and detect(table, ("images",)) is not None else None
-
-
-def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
-    """Return the original labels of images as label sets that nobody rated.
-
-    Parameters
-    ----------
-    images : Images
-    classes : ClassList, optional
-    first : callable
-        Gives predictions, which say how many classes there are where no class list does.
-
-    Raises
-    ------
-    InputError
-        If nothing tells how many classes there are, or as in `manyhot.tables.sets.single_labels`.
-    """
-    if classes is not None:
-        return single_labels(images, len(classes), classes.hash)
-    predicted = first()
-    if not predicted.n_classes:
-        raise InputError(
-            "The number of classes is not known.",
-            where=images.name or None,
-            do="give the class list: --classes FILE",
-        )
-    return single_labels(images, predicted.n_classes, predicted.class_hash)
 
 
 def judge(

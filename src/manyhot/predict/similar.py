@@ -491,3 +491,32 @@ def embedded_in(folder: PathLike) -> Embedded | None:
     """Read the embeddings that predict left in a folder, the first model's; None where there are none."""
     found = _with_embeddings(Path(folder))
     return found[0].read() if found else None
+
+
+def similar_images(
+    embeddings: PathLike | None, index: PathLike | None, model: str, progress: Progress | None
+) -> dict[str, Any]:
+    """Return the images that look most like each image, as steps take them: `similar` and `neighbours`.
+
+    Parameters
+    ----------
+    embeddings, index : path-like, optional
+        As in `manyhot.diagnose_errors_files`.
+    model : str
+        Whose embeddings.
+
+    Raises
+    ------
+    InputError
+        If there is only an index, or as in `manyhot.predict.similar.similar_files`.
+    """
+    if embeddings is not None:
+        table, images = neighbours_of(embeddings, index, progress, model=model)
+        return {"similar": table, "neighbours": images}
+    if index is not None or model:
+        raise InputError(
+            "Similar images are those of images that are embedded.",
+            got=f"index {index} alone" if index is not None else f"the model {model} alone",
+            do="give embeddings of the images, too",
+        )
+    return {}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from manyhot.core.answers import ANSWERS
+from manyhot.errors import InputError
+from manyhot.registry import load_kind
 from manyhot.tables.columns import (
     BYTES,
     COUNT,
@@ -100,7 +104,7 @@ _OF_STUDY = (
 )
 """Which runs of a study a number is of."""
 
-TABLES: dict[str, tuple[Column, ...]] = {
+_declared: dict[str, tuple[Column, ...]] = {
     "classes": (
         INT("class_id", "position in the class list, from 0"),
         TEXT("key", "WordNet id or folder name"),
@@ -455,34 +459,6 @@ TABLES: dict[str, tuple[Column, ...]] = {
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
     ),
-    "companions": (
-        TEXT("dataset", "the data set"),
-        INT("main", "the class that is looked for"),
-        INT("companion", "another that is valid on some of the same images"),
-        TEXT("main_name", "name of main"),
-        TEXT("companion_name", "name of companion"),
-        COUNT("both", "images on which both are valid"),
-        *interval("lift", "both over what chance would give", value=REAL, ends=REAL),
-        *interval(
-            "odds_ratio",
-            "odds of one class where the other is, over those where it is not",
-            value=REAL,
-            ends=REAL,
-        ),
-        TEXT.nullable("model", "the model; null for the mean over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
-        REAL("recall_with", "share of images of the class with the companion in which it is found"),
-        REAL("recall_without", "the same without the companion"),
-        REAL("diff", "recall_with less recall_without; NaN where either has no image"),
-        *bounds("lo", "hi", _IMAGES, column=REAL),
-        REAL("p", "of a difference as great if the companion did not matter"),
-        REAL.nullable(
-            "p_adjusted",
-            "the same, adjusted for all pairs tested of the model (Holm); null where the pair is not",
-        ),
-        COUNT("n_with", "images of the class with the companion"),
-        COUNT("n_without", "images of the class without it"),
-    ),
     "similar": (
         TEXT("image_id", "as in images"),
         INT.nullable("class_id", "the class that the neighbours are of; null where any will do"),
@@ -751,7 +727,39 @@ TABLES: dict[str, tuple[Column, ...]] = {
         COUNT("n_skipped", "pairs of which one is the same everywhere"),
     ),
 }
-"""The columns of every table."""
 
 OPEN_ENDED = {"images", "findings"}
 """Tables whose extra columns mean something: slices of images, evidence of findings."""
+
+
+def declare_table(name: str, columns: Sequence[Column]) -> None:
+    """Declare the table of a feature, beside the feature.
+
+    Raises
+    ------
+    InputError
+        If another table has the name.
+    """
+    if _declared.setdefault(name, tuple(columns)) != tuple(columns):
+        raise InputError(f"The table {name!r} is declared twice.", do="choose another name for one of them")
+
+
+class _Tables(Mapping[str, tuple[Column, ...]]):
+    """Interchange tables, and those of features, whose modules are imported when one of them is looked up."""
+
+    def __getitem__(self, name: str) -> tuple[Column, ...]:
+        if name not in _declared:
+            load_kind("table")
+        return _declared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        load_kind("table")
+        return iter(_declared)
+
+    def __len__(self) -> int:
+        load_kind("table")
+        return len(_declared)
+
+
+TABLES: Mapping[str, tuple[Column, ...]] = _Tables()
+"""The columns of every table, by its name."""

@@ -14,15 +14,14 @@ from typing import Annotated, Any
 from manyhot.classes import ClassList, class_list
 from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, data_set
 from manyhot.errors import InputError
-from manyhot.evaluate.evaluate import original_alone
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, Progress
 from manyhot.parameters import Flattened, Repeated, Shown
-from manyhot.predict.similar import neighbours_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 from manyhot.tables.arrays import as_tables
+from manyhot.tables.sets import single_labels
 from manyhot.tables.skipped_files import SkippedFiles
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
@@ -251,33 +250,31 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
         )
 
 
-def similar_images(
-    embeddings: PathLike | None, index: PathLike | None, model: str, progress: Progress | None
-) -> dict[str, Any]:
-    """Return the images that look most like each image, as steps take them: `similar` and `neighbours`.
+def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
+    """Return the original labels of images as label sets that nobody rated.
 
     Parameters
     ----------
-    embeddings, index : path-like, optional
-        As in `manyhot.diagnose_errors_files`.
-    model : str
-        Whose embeddings.
+    images : Images
+    classes : ClassList, optional
+    first : callable
+        Gives predictions, which say how many classes there are where no class list does.
 
     Raises
     ------
     InputError
-        If there is only an index, or as in `manyhot.predict.similar.similar_files`.
+        If nothing tells how many classes there are, or as in `manyhot.tables.sets.single_labels`.
     """
-    if embeddings is not None:
-        table, images = neighbours_of(embeddings, index, progress, model=model)
-        return {"similar": table, "neighbours": images}
-    if index is not None or model:
+    if classes is not None:
+        return single_labels(images, len(classes), classes.hash)
+    predicted = first()
+    if not predicted.n_classes:
         raise InputError(
-            "Similar images are those of images that are embedded.",
-            got=f"index {index} alone" if index is not None else f"the model {model} alone",
-            do="give embeddings of the images, too",
+            "The number of classes is not known.",
+            where=images.name or None,
+            do="give the class list: --classes FILE",
         )
-    return {}
+    return single_labels(images, predicted.n_classes, predicted.class_hash)
 
 
 def _published(dataset: BenchmarkData, asked: Asked) -> Source:

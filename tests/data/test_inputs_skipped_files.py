@@ -27,11 +27,11 @@ from manyhot import (
 )
 from manyhot.classes import class_list
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.evaluate.benchmark import evaluate_benchmark
 from manyhot.evaluate.evaluate import Options, evaluate_files
 from manyhot.evaluate.gallery import gallery_files
-from manyhot.evaluate.inputs import Reading
 from manyhot.tables import Images, Labels
 
 N, C = 300, 10

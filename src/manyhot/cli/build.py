@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
 from manyhot import console
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.cli.options import call

@@ -39,7 +39,6 @@ from manyhot.evaluate.confidence import calibrate as calibrate
 from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
-from manyhot.evaluate.describe import describe_files as describe_files
 from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
 from manyhot.evaluate.label_kinds import kinds_files as kinds_files
 from manyhot.evaluate.leaderboard import compare_files as compare_files
@@ -69,6 +68,8 @@ from manyhot.reassess.agreement import agreement_files as agreement_files
 from manyhot.reassess.annotate import export_votes as export_votes
 from manyhot.reassess.campaign import campaign_status as campaign_status
 from manyhot.reassess.campaign import init_campaign as init_campaign
+from manyhot.reassess.card import DataCard as DataCard
+from manyhot.reassess.card import data_card as data_card
 from manyhot.reassess.next_questions import next_files as next_files
 from manyhot.reassess.propose import Proposals as Proposals
 from manyhot.reassess.propose import propose as propose

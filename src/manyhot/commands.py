@@ -74,6 +74,11 @@ COMMANDS: dict[str, Command] = {
         "Say which questions are worth another answer, and which are settled.",
         "manyhot.cli.asking:next_questions",
     ),
+    "card": Command(
+        "Re-assess",
+        "Write the data card of a data set: who labelled it, when and how, agreement, counts.",
+        "manyhot.reassess.card:data_card",
+    ),
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
@@ -107,7 +112,7 @@ COMMANDS: dict[str, Command] = {
     "describe": Command(
         "Evaluate",
         "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
-        "manyhot.cli.judging:describe",
+        "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
         "Evaluate",

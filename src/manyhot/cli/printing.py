@@ -6,16 +6,15 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from manyhot.console import fact_lines, table_lines, written_lines
 from manyhot.console import say as say
 from manyhot.console import show_progress as show_progress
-from manyhot.console import table_lines, written_lines
 
 if TYPE_CHECKING:
-    from manyhot.evaluate.describe import Description
     from manyhot.evaluate.label_kinds import Kinds
     from manyhot.formats.writing import Saved
     from manyhot.predict.doctor import MachineCheck
@@ -86,9 +85,8 @@ def counts(numbers: Iterable[int]) -> str:
 
 def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:
     """Print what is what: a name, its number, and what more there is to say about it."""
-    names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
-    for name, number, more in facts:
-        say(f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip())
+    for line in fact_lines(facts):
+        say(line)
 
 
 def options_text(entry: Entry) -> str:
@@ -97,49 +95,6 @@ def options_text(entry: Entry) -> str:
 
     needed = registry.missing_options(entry)
     return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
-
-
-def print_description(description: Description, written: list[Path], as_json: bool, most: int = 10) -> None:
-    """Print sizes of label sets, the most frequent pairs and the rejected labels."""
-    if as_json:
-        found = {name: t.to_pylist() for name, t in description.tables.items() if name != "rejected"}
-        typer.echo(json.dumps(found | {"written": [str(p) for p in written]}))
-        return
-    for card in description.datasets.to_pylist():
-        name = card["dataset"]
-        _print_card(card)
-        sizes = [r for r in description.set_sizes.to_pylist() if r["dataset"] == name]
-        print_table(
-            ("labels", "images", "share"),
-            [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes],
-        )
-        pairs = [r for r in description.class_pairs.to_pylist() if r["dataset"] == name][:most]
-        if pairs:
-            typer.echo()
-            print_table(
-                ("most frequent pairs", "images"),
-                [(f"{r['name_a']} + {r['name_b']}", f"{r['images']:,}") for r in pairs],
-            )
-        typer.echo()
-    print_written(written, False)
-    if len(written) > 1 and not any(p.suffix == ".svg" for p in written):
-        say('Note: figures need Altair: pip install "manyhot[report]".', err=True)
-
-
-def _print_card(card: dict[str, Any]) -> None:
-    sets = card["images"] - card["unusable"] - card["empty"]
-    say(f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels")
-    share = card["multi"] / max(sets, 1)
-    facts = [("two or more labels", f"{card['multi']:,}", f"of {sets:,} images with any ({share:.1%})")]
-    facts.append(("no valid class", f"{card['empty']:,}", ""))
-    if card["labelled"]:
-        share = card["rejected"] / card["labelled"]
-        of = f"of {card['labelled']:,} ({share:.1%})"
-        facts.append(("original label not valid", f"{card['rejected']:,}", of))
-    if card["rated"] is not None:
-        facts.append(("looked at by people", f"{card['rated']:,}", ""))
-    print_facts(facts)
-    typer.echo()
 
 
 def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10) -> None:

@@ -207,7 +207,7 @@ def diagnose_companions(
     """
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
-        sets = source.sets() if source.images is None else source.sets().with_labels(source.images)
+        sets = source.labelled()
         known = source.classes or class_list_of(sets.class_hash)
         names = list(known.names) if known else [str(i) for i in range(sets.n_classes)]
         judge = _Judge(

@@ -30,10 +30,10 @@ def test_an_error_is_one_paragraph(tool, tmp_path, monkeypatch):
         '"""A module that is not read."""\n\n'
         "def f(x):\n"
         '    """Return something that takes more than eight words to say."""\n'
-        '    raise InputError("The file holds no table that is known.", got=f"{x} of all", do="give another")\n'
+        '    raise InputError("The file holds no known sort of table.", got=f"{x} of all", do="give one")\n'
     )
     assert [text for _, text in tool._messages(path)] == [
-        "The file holds no table that is known. | … of all | give another"
+        "The file holds no known sort of table. | … of all | give one"
     ]
     assert [text for _, text in tool._docstrings(path)] == [
         "Return something that takes more than eight words to say."

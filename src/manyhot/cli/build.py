@@ -138,7 +138,7 @@ def build(name: str, function: Callable[..., Any]) -> TyperCommand:
             raise typer.Exit(result.exit_code)
 
     more = [_hidden(name, *was) for name, was in former.items()]
-    more += [_out(about.out), _json()] if writes else [_json()]
+    more += [_out(about.out, len(returned.NAMES) == 1), _json()] if writes else [_json()]
     signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -166,9 +166,10 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
             raise typer.BadParameter(f"Missing argument '{parameter.name.upper()}'.")
 
 
-def _out(default: str | None) -> inspect.Parameter:
-    text = "Folder to write to; made if absent."
-    option = typer.Option("--out", help=text, file_okay=False, metavar="FOLDER")
+def _out(default: str | None, one_table: bool) -> inspect.Parameter:
+    more = " Or a file: a name that ends in .parquet or .csv." if one_table else ""
+    text = f"Folder to write to; made if absent.{more}"
+    option = typer.Option("--out", help=text, file_okay=one_table, metavar="FOLDER")
     if default is None:
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))

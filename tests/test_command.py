@@ -24,6 +24,7 @@ from manyhot.parameters import (
     Flattened,
     FromEnvironment,
     Positional,
+    PythonOnly,
     Shown,
     Was,
 )
@@ -48,10 +49,13 @@ class How(Flattened):
         The rows.
     loud
         Whether to shout.
+    array
+        What a command line cannot name.
     """
 
     rows: str | None = None
     loud: bool = False
+    array: Annotated[object, PythonOnly()] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +159,7 @@ def test_help_says_what_the_docstring_says(run):
         "plus|minus",
     ):
         assert words in text, text
-    for words in ("--by", "--run", "<str>", "bool", "Never", "x>=1"):
+    for words in ("--by", "--run", "--array", "<str>", "bool", "Never", "x>=1"):
         assert words not in text, text
 
 

@@ -171,8 +171,9 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
 
 def _out(default: str | None, result: type[Result]) -> inspect.Parameter:
     kind, text = result.TARGET
-    is_folder = kind == "FOLDER" and len(result.NAMES) != 1
-    option = typer.Option("--out", help=text, file_okay=not is_folder, metavar=kind)
+    is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
+    text += " Or a file: a name that ends in .parquet or .csv." if is_folder and one_table else ""
+    option = typer.Option("--out", help=text, file_okay=not is_folder or one_table, metavar=kind)
     if default is None:
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))

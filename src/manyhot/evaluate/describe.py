@@ -20,6 +20,7 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData, Fetched
 from manyhot.data.inputs import LabelsLike, Reading, Source, open_labels
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.cases import labels_of
 from manyhot.evaluate.outputs import save_label_figures, write_tables
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown, Was
@@ -145,7 +146,7 @@ def describe(
 def describe_source(source: Source) -> Description:
     """Describe the label sets of one data set."""
     rights = rights_of(source.published) if source.published else {}
-    return describe_tables(source.labelled(), classes=source.classes, dataset=source.name, **rights)
+    return describe_tables(labels_of(source), classes=source.classes, dataset=source.name, **rights)
 
 
 def describe_tables(

@@ -6,6 +6,8 @@ from manyhot.classes import class_list as class_list
 from manyhot.data.catalog import fetch as fetch
 from manyhot.data.convert import convert as convert
 from manyhot.diagnose.attribution import explain as explain
+from manyhot.diagnose.calibration import Calibration as Calibration
+from manyhot.diagnose.calibration import diagnose_calibration as diagnose_calibration
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
@@ -29,9 +31,6 @@ from manyhot.diagnose.shortcuts import diagnose_shortcuts_files as diagnose_shor
 from manyhot.errors import ManyhotError as ManyhotError
 from manyhot.evaluate.arrays import evaluate as evaluate
 from manyhot.evaluate.benchmark import evaluate_benchmark as evaluate_benchmark
-from manyhot.evaluate.calibrate import Calibration as Calibration
-from manyhot.evaluate.calibrate import diagnose_calibration as diagnose_calibration
-from manyhot.evaluate.calibrate import diagnose_calibration_files as diagnose_calibration_files
 from manyhot.evaluate.compare import Comparison as Comparison
 from manyhot.evaluate.compare import compare as compare
 from manyhot.evaluate.confidence import Conformal as Conformal

@@ -144,8 +144,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how sure models are against how right, before and after recalibration.",
-        "manyhot.cli.calibrating:calibration",
+        "Measure how confidence matches accuracy, before and after recalibration.",
+        "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose companions": Command(
         "Diagnose",

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from manyhot import (
     Predictions,
     cli,
-    diagnose_calibration_files,
+    diagnose_calibration,
     diagnose_companions,
     diagnose_errors_files,
     diagnose_robustness_files,
@@ -101,9 +101,8 @@ def issues(given):
 
 
 def calibration(given):
-    found, _ = diagnose_calibration_files(
-        "labels.csv", "o", predictions=given, classes="classes.txt", methods=["temperature"], resamples=0
-    )
+    reading = Reading(classes="classes.txt")
+    found = diagnose_calibration("labels.csv", given, reading=reading, methods=["temperature"], resamples=0)
     return found.calibration, found.notes
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from manyhot.console import counts as counts
 from manyhot.console import fact_lines, table_lines, written_lines
 from manyhot.console import say as say
 from manyhot.console import show_progress as show_progress
@@ -75,12 +76,6 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table, numbers to the right; away from a terminal nothing of it is cut."""
     for line in table_lines(head, rows):
         typer.echo(line)
-
-
-def counts(numbers: Iterable[int]) -> str:
-    """Return the number of images that several numbers are over: one where it is the same, else each."""
-    of = list(numbers)
-    return " / ".join(f"{n:,}" for n in (of[:1] if len(set(of)) == 1 else of))
 
 
 def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:

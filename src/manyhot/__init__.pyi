@@ -39,7 +39,8 @@ from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
 from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
-from manyhot.evaluate.label_kinds import kinds_files as kinds_files
+from manyhot.evaluate.label_kinds import LabelKinds as LabelKinds
+from manyhot.evaluate.label_kinds import find_label_kinds as find_label_kinds
 from manyhot.evaluate.leaderboard import compare_files as compare_files
 from manyhot.evaluate.leaderboard import leaderboard as leaderboard
 from manyhot.evaluate.results import Evaluation as Evaluation

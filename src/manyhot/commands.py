@@ -116,8 +116,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "kinds": Command(
         "Evaluate",
-        "Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.",
-        "manyhot.cli.judging:kinds",
+        "Find out why images have several labels: several objects, one ambiguous object, or near-synonyms.",
+        "manyhot.evaluate.label_kinds:find_label_kinds",
     ),
     "gallery": Command(
         "Evaluate",

@@ -19,8 +19,8 @@ from manyhot import (
     diagnose_errors_files,
     diagnose_robustness_files,
     find_label_issues_files,
+    find_label_kinds,
     init_campaign,
-    kinds_files,
     propose_files,
     tables,
     write_predictions,
@@ -119,7 +119,8 @@ def robustness(given):
 
 
 def confused(given):
-    found, written = kinds_files("labels.csv", given, "kinds.parquet", classes="classes.txt")
+    found = find_label_kinds("labels.csv", given, reading=Reading(classes="classes.txt"))
+    written = found.write("kinds.parquet")
     about = tables.metadata(pq.read_table(written[0]))
     assert json.loads(about.get("notes", "[]")) == list(found.notes)
     return found.table, found.notes

@@ -186,10 +186,10 @@ def test_no_errors_at_all(model):
     found = diagnose_calibration(alone, [perfect], methods=["temperature", "isotonic"], resamples=0)
     assert found.notes == (
         "labels: the label sets are the original labels alone, so that both events are one",
-        "net, temperature (labels): 0.05 is an end of the range that is searched, as when nothing is wrong, or "
-        "confidence says nothing",
-        "net, temperature (sets): 0.05 is an end of the range that is searched, as when nothing is wrong, or "
-        "confidence says nothing",
+        "net, temperature (labels): 0.05 is an end of the range that is searched, as when "
+        "nothing is wrong, or confidence says nothing",
+        "net, temperature (sets): 0.05 is an end of the range that is searched, as when "
+        "nothing is wrong, or confidence says nothing",
     )
     assert row_of(found.calibration, metric="ece", method="isotonic", fitted_to="sets")["value"] == 0
 

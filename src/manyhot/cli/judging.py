@@ -1,4 +1,4 @@
-"""The commands that judge: evaluate, compare, kinds, leaderboard, report."""
+"""The commands that judge: evaluate, compare, leaderboard, report."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from manyhot.cli.options import (
     call,
 )
 from manyhot.cli.printing import (
-    print_kinds,
     print_undrawn,
     print_written,
-    say,
     show_progress,
 )
 
@@ -181,48 +179,6 @@ def compare(
             progress=progress,
         )
     print_comparison(done, out, as_json)
-
-
-def kinds(
-    labels: Annotated[
-        str, typer.Argument(help="Label sets in any format; or tsipras: ReaL's, published models, counts.")
-    ],
-    predictions: Annotated[
-        list[Path] | None,
-        typer.Option("--predictions", help="Files and folders of predictions; takes several values."),
-    ] = None,
-    rows: RowsOption = None,
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Images table with n_objects, where raters counted objects."),
-    ] = None,
-    classes: ClassesOption = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Images table to write, to slice by.", dir_okay=False)
-    ] = Path("kinds.parquet"),
-    as_json: JsonOption = False,
-) -> None:
-    """Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.
-
-    Examples: manyhot kinds tsipras --out kinds.parquet ·
-    manyhot kinds labels.parquet --predictions predictions --out kinds.parquet
-    """
-    from manyhot.evaluate.label_kinds import kinds_files
-
-    with show_progress() as progress:
-        found, written = kinds_files(
-            labels,
-            predictions or (),
-            out,
-            rows=rows,
-            images=images,
-            classes=classes,
-            call=call(),
-            progress=progress,
-        )
-    print_kinds(found, written, as_json)
-    for note in found.notes:
-        say(f"Note: {note}.", err=True)
 
 
 def leaderboard(

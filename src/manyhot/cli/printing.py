@@ -16,7 +16,6 @@ from manyhot.console import say as say
 from manyhot.console import show_progress as show_progress
 
 if TYPE_CHECKING:
-    from manyhot.evaluate.label_kinds import Kinds
     from manyhot.formats.writing import Saved
     from manyhot.predict.doctor import MachineCheck
     from manyhot.predict.find import Listed
@@ -90,42 +89,6 @@ def options_text(entry: Entry) -> str:
 
     needed = registry.missing_options(entry)
     return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
-
-
-def print_kinds(found: Kinds, written: list[Path], as_json: bool, most: int = 10) -> None:
-    """Print how many images are of each kind, near-synonyms, and how well labels tell what raters counted."""
-    if as_json:
-        numbers = {"kinds": found.counts, "annotated": found.annotated, "several": found.several_counted}
-        told = numbers | {"check": found.check.tolist(), "near_synonyms": found.synonyms}
-        told |= {"written": [str(p) for p in written]}
-        typer.echo(json.dumps(told))
-        return
-    total = max(sum(found.counts.values()), 1)
-    rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in found.counts.items()]
-    print_table(("kind", "images", "share"), rows)
-    if found.synonyms:
-        pairs = [(f"{a} + {b}", f"{both:,}", f"{either:,}") for a, b, both, either in found.synonyms[:most]]
-        typer.echo()
-        print_table((f"near-synonyms ({len(found.synonyms)} pairs)", "both", "either"), pairs)
-        typer.echo()
-    if found.annotated and found.check.sum():
-        several, of = found.several_counted, found.annotated
-        (one, more), (missed, told) = found.check.tolist()
-        n = one + more + missed + told
-        print_facts(
-            [
-                (
-                    "counted by raters",
-                    f"{of:,}",
-                    f"images, {several:,} ({several / of:.1%}) with several objects",
-                ),
-                ("of these with several labels", f"{n:,}", ""),
-                ("  told right by labels alone", f"{one + told:,}", f"({(one + told) / n:.1%})"),
-                ("    several objects", f"{told:,}", f"of {missed + told:,}"),
-                ("    one object", f"{one:,}", f"of {one + more:,}"),
-            ]
-        )
-    print_written(written, as_json)
 
 
 def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:

@@ -352,7 +352,7 @@ def _published(dataset: BenchmarkData, asked: Asked) -> Source:
         files = [f for f in fetched.files if asked.fits(f.stem)]
         asked.check_some(files, [f.stem for f in fetched.files])
         models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
-    images = _images(asked.images, class_list()) or fetched.rows
+    images = _images(asked.images, class_list()) or fetched.images
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 

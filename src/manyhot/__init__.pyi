@@ -39,6 +39,8 @@ from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
 from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
+from manyhot.evaluate.gallery import WrittenGallery as WrittenGallery
+from manyhot.evaluate.gallery import build_gallery as build_gallery
 from manyhot.evaluate.label_kinds import LabelKinds as LabelKinds
 from manyhot.evaluate.label_kinds import find_label_kinds as find_label_kinds
 from manyhot.evaluate.leaderboard import compare_files as compare_files

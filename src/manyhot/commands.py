@@ -122,7 +122,7 @@ COMMANDS: dict[str, Command] = {
     "gallery": Command(
         "Evaluate",
         "Show images, label sets, what models see, and similar images beside it: a folder for any browser.",
-        "manyhot.cli.showing:gallery",
+        "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(
         "Evaluate",

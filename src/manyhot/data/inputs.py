@@ -16,7 +16,7 @@ from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, data_set
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
@@ -183,7 +183,9 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    return images if isinstance(images, Images | None) else read_images(images, classes=classes)
+    if isinstance(images, Images | None):
+        return images
+    return read_images(images_file(images), classes=classes)
 
 
 def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:

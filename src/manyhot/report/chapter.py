@@ -9,13 +9,13 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from manyhot import tables
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Entry, Head, Listing
+from manyhot.tables import Row as Row  # handed on until its users import it from tables
 from manyhot.tables.definitions import CONTROLS
 
 SHOWN = (
@@ -47,9 +47,6 @@ MOST_ROWS = 40
 
 MAX_BYTES = 1 << 20
 """Of a picture that is put into the page."""
-
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,16 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What `command` was told: the name, example lines, and the folder that ``--out`` names by default."""
+    """The arguments of `command`."""
 
     name: str
     examples: tuple[str, ...]
     out: str | None
+    streams: bool = False
 
 
 def command(
-    name: str, *, examples: Sequence[str], out: str | None = None
+    name: str, *, examples: Sequence[str], out: str | None = None, streams: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a public function that is a command, too.
 
@@ -42,6 +43,9 @@ def command(
         Command lines, for the help.
     out : str, optional
         The folder that ``--out`` names by default; without one, nothing is written unless it is given.
+    streams : bool
+        Whether its events say all that there is to show: ``--json`` prints each event as a line while it
+        runs, and text shows no `Result.lines` afterwards.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,7 +54,7 @@ def command(
             _check_ranges(function, args, options)
             return function(*args, **options)
 
-        checked.declaration = Declaration(name, tuple(examples), out)  # type: ignore[attr-defined]
+        checked.declaration = Declaration(name, tuple(examples), out, streams)  # type: ignore[attr-defined]
         return register("command", name)(checked)
 
     return declare
@@ -123,6 +127,8 @@ class Parameter:
         What the docstring says of it.
     group : str
         The parameter that it is a field of; empty for one by itself.
+    keyword_only : bool
+        Whether it is given by name: an option of the command, also where it has no default.
     """
 
     name: str
@@ -130,6 +136,7 @@ class Parameter:
     default: Any
     text: str
     group: str = ""
+    keyword_only: bool = False
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
@@ -144,4 +151,5 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
             for field in dataclasses.fields(hint):  # type: ignore[arg-type]
                 yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
             continue
-        yield Parameter(name, hint, parameter.default, words.get(name, ""))
+        keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        yield Parameter(name, hint, parameter.default, words.get(name, ""), keyword_only=keyword_only)

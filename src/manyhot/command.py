@@ -29,6 +29,7 @@ class Declaration:
     examples: tuple[str, ...]
     out: str | None
     moved: Mapping[str, str]
+    streams: bool
 
 
 def command(
@@ -37,6 +38,7 @@ def command(
     examples: Sequence[str] = (),
     out: str | None = None,
     moved: Mapping[str, str] = MappingProxyType({}),
+    streams: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a public function that is a command, too.
 
@@ -50,6 +52,9 @@ def command(
         The folder that ``--out`` names by default; without one, nothing is written unless it is given.
     moved : mapping of str to str, optional
         Options of the last release that went to another command, each with that command.
+    streams : bool
+        Whether its events say all that there is to show: ``--json`` prints each event as a line while it
+        runs, and text shows no `Result.lines` afterwards.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
@@ -58,7 +63,9 @@ def command(
             _check_ranges(function, args, options)
             return function(*args, **options)
 
-        checked.declaration = Declaration(name, tuple(examples), out, moved)  # type: ignore[attr-defined]
+        checked.declaration = Declaration(  # type: ignore[attr-defined]
+            name, tuple(examples), out, moved, streams
+        )
         return register("command", name)(checked)
 
     return declare
@@ -133,6 +140,8 @@ class Parameter:
         The parameter that it is a field of; empty for one by itself.
     several : bool
         Whether it is ``*name``, which takes any number of values.
+    keyword_only : bool
+        Whether it is given by name: an option of the command, also where it has no default.
     """
 
     name: str
@@ -141,6 +150,7 @@ class Parameter:
     text: str
     group: str = ""
     several: bool = False
+    keyword_only: bool = False
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
@@ -158,8 +168,9 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
                 yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
             continue
         several = parameter.kind is parameter.VAR_POSITIONAL
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
         text = words.get(f"*{name}" if several else name, "")
-        yield Parameter(name, hint, parameter.default, text, several=several)
+        yield Parameter(name, hint, parameter.default, text, several=several, keyword_only=keyword_only)
 
 
 def _is_python_only(hint: Any) -> bool:

@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from manyhot.errors import InputError
@@ -22,15 +23,20 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What `command` was told: the name, example lines, and the folder that ``--out`` names by default."""
+    """What `command` was told; see its parameters."""
 
     name: str
     examples: tuple[str, ...]
     out: str | None
+    moved: Mapping[str, str]
 
 
 def command(
-    name: str, *, examples: Sequence[str], out: str | None = None
+    name: str,
+    *,
+    examples: Sequence[str] = (),
+    out: str | None = None,
+    moved: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a public function that is a command, too.
 
@@ -42,6 +48,8 @@ def command(
         Command lines, for the help.
     out : str, optional
         The folder that ``--out`` names by default; without one, nothing is written unless it is given.
+    moved : mapping of str to str, optional
+        Options of the last release that went to another command, each with that command.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,7 +58,7 @@ def command(
             _check_ranges(function, args, options)
             return function(*args, **options)
 
-        checked.declaration = Declaration(name, tuple(examples), out)  # type: ignore[attr-defined]
+        checked.declaration = Declaration(name, tuple(examples), out, moved)  # type: ignore[attr-defined]
         return register("command", name)(checked)
 
     return declare
@@ -123,6 +131,8 @@ class Parameter:
         What the docstring says of it.
     group : str
         The parameter that it is a field of; empty for one by itself.
+    several : bool
+        Whether it is ``*name``, which takes any number of values.
     """
 
     name: str
@@ -130,6 +140,7 @@ class Parameter:
     default: Any
     text: str
     group: str = ""
+    several: bool = False
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
@@ -146,7 +157,9 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
                     continue
                 yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
             continue
-        yield Parameter(name, hint, parameter.default, words.get(name, ""))
+        several = parameter.kind is parameter.VAR_POSITIONAL
+        text = words.get(f"*{name}" if several else name, "")
+        yield Parameter(name, hint, parameter.default, text, several=several)
 
 
 def _is_python_only(hint: Any) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import typer.testing
@@ -23,6 +24,7 @@ from manyhot.parameters import (
     Count,
     Flattened,
     FromEnvironment,
+    InCampaign,
     Positional,
     PythonOnly,
     Shown,
@@ -171,6 +173,13 @@ def test_ranges_hold_in_python_and_on_the_command_line(add, run):
     with pytest.raises(InputError, match="allowed: above 0 to 1"):
         add(1.0, share=0.0)
     assert run(1, "--times", 0).exit_code == 2
+    for bad in (1.5, "1", True, None):
+        with pytest.raises(InputError) as error:
+            add(1.0, times=bad)
+        assert str(error.value) == f"`times` is no whole number.\n  got:     {bad!r}\n  allowed: 1 or more"
+    with pytest.raises(InputError, match="`share` is no number"):
+        add(1.0, share="1")
+    assert add(1.0, times=np.int64(2)).value == 2
     assert str(inspect.signature(add).parameters["times"].default) == "1"
 
 
@@ -354,3 +363,58 @@ def test_an_option_that_went_to_another_command(join):
 
 def test_count_is_a_whole_number_from_one():
     assert command.metadata_of(Count) == (AtLeast(1),)
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Return a function that runs a command of a campaign, with an option that must be given."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Result):
+        NAMES = ("classes",)
+        n: int
+
+        @property
+        def tables(self):
+            return {
+                "classes": pa.table({"class_id": pa.array([self.n], pa.int32()), "key": ["a"], "name": ["a"]})
+            }
+
+        def lines(self):
+            yield str(self.n)
+
+    @command.command("count", out=InCampaign("place", "classes.csv"))
+    def count(place: Annotated[str, Shown("DIR")], *, n: Count) -> Counted:
+        """Count.
+
+        Parameters
+        ----------
+        place
+            Where.
+        n
+            How many.
+        """
+        return Counted(n)
+
+    count.__wrapped__.__annotations__["return"] = Counted  # type: ignore[attr-defined]
+    made = build("count", count)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_results_of_a_campaign_are_written_into_it(count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("camp").mkdir()
+    assert count("camp", "--n", "3").stdout == "3\nwrote classes.csv\n"
+    Path("camp/campaign.json").touch()
+    assert count("camp", "--n", "3").stdout == "3\nwrote camp/classes.csv\n"
+    assert count("camp", "--n", "3", "--out", "mine.csv").stdout == "3\nwrote mine.csv\n"
+    assert "--n" in count("camp").output
+
+
+def test_an_option_without_a_default_is_required(count):
+    done = count("camp")
+    assert done.exit_code == 2
+    assert "Missing option '--n'" in done.output

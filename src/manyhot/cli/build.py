@@ -18,7 +18,17 @@ from manyhot import console
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.cli.options import call
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
-from manyhot.parameters import AtLeast, Between, FromEnvironment, Positional, Repeated, Shown, Was
+from manyhot.formats.writing import in_campaign
+from manyhot.parameters import (
+    AtLeast,
+    Between,
+    FromEnvironment,
+    InCampaign,
+    Positional,
+    Repeated,
+    Shown,
+    Was,
+)
 from manyhot.result import Result
 from manyhot.run import Run
 
@@ -72,7 +82,9 @@ def _declared(parameter: Parameter) -> inspect.Parameter:
         has_default = not (repeated or parameter.default in (None, inspect.Parameter.empty))
         info = typer.Argument(**more, show_default=str(parameter.default) if has_default else False)
         return _parameter(parameter.name, hint | None, info, None)
-    default = None if repeated or parameter.default is None else parameter.default
+    is_required = parameter.default is inspect.Parameter.empty and not _former([parameter])
+    default = parameter.default if is_required or not repeated else None
+    default = None if default is inspect.Parameter.empty and not is_required else default
     for metadata in metadata_of(parameter.hint):
         more |= {"envvar": metadata.name} if isinstance(metadata, FromEnvironment) else {}
     info = typer.Option(_option(parameter.name), **more)
@@ -82,7 +94,8 @@ def _declared(parameter: Parameter) -> inspect.Parameter:
 def _is_argument(parameter: Parameter) -> bool:
     """Return whether a parameter is an argument of the command, not an option."""
     positional = any(isinstance(m, Positional) for m in metadata_of(parameter.hint))
-    return not parameter.group and (positional or parameter.default is inspect.Parameter.empty)
+    is_required = parameter.default is inspect.Parameter.empty and not parameter.keyword_only
+    return not parameter.group and (positional or is_required)
 
 
 def _option(name: str) -> str:
@@ -129,6 +142,8 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         _take_former(values, former)
         several = [value for p in parameters if p.several for value in values.pop(p.name)]
         arguments = _arguments(function, [p for p in parameters if not p.several], values)
+        if out is None and writes and isinstance(about.out, InCampaign):
+            out = in_campaign(arguments[about.out.argument], about.out.file)
         if out is not None:
             returned.check_out(out, [*several, *_places(values.values())])
         with console.show_progress() as on_progress:
@@ -169,12 +184,15 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
             raise typer.BadParameter(f"Missing argument '{parameter.name.upper()}'.")
 
 
-def _out(default: str | None, result: type[Result]) -> inspect.Parameter:
+def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Parameter:
     kind, text = result.TARGET
     is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
     text += " Or a file: a name that ends in .parquet or .csv." if is_folder and one_table else ""
+    text += (
+        f" By default {default.file}, in the folder of a campaign." if isinstance(default, InCampaign) else ""
+    )
     option = typer.Option("--out", help=text, file_okay=not is_folder or one_table, metavar=kind)
-    if default is None:
+    if default is None or isinstance(default, InCampaign):
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))
 

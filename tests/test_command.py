@@ -26,6 +26,7 @@ from manyhot.parameters import (
     Count,
     Flattened,
     FromEnvironment,
+    InCampaign,
     Positional,
     PythonOnly,
     Settings,
@@ -423,3 +424,58 @@ def test_a_listing_is_a_list_for_programs(capsys):
 
     _show(Listed(), (), True)
     assert capsys.readouterr().out == '["a"]\n'
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Return a function that runs a command of a campaign, with an option that must be given."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Result):
+        NAMES = ("classes",)
+        n: int
+
+        @property
+        def tables(self):
+            return {
+                "classes": pa.table({"class_id": pa.array([self.n], pa.int32()), "key": ["a"], "name": ["a"]})
+            }
+
+        def lines(self):
+            yield str(self.n)
+
+    @command.command("count", out=InCampaign("place", "classes.csv"))
+    def count(place: Annotated[str, Shown("DIR")], *, n: Count) -> Counted:
+        """Count.
+
+        Parameters
+        ----------
+        place
+            Where.
+        n
+            How many.
+        """
+        return Counted(n)
+
+    count.__wrapped__.__annotations__["return"] = Counted  # type: ignore[attr-defined]
+    made = build("count", count)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_results_of_a_campaign_are_written_into_it(count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("camp").mkdir()
+    assert count("camp", "--n", "3").stdout == "3\nwrote classes.csv\n"
+    Path("camp/campaign.json").touch()
+    assert count("camp", "--n", "3").stdout == "3\nwrote camp/classes.csv\n"
+    assert count("camp", "--n", "3", "--out", "mine.csv").stdout == "3\nwrote mine.csv\n"
+    assert "--n" in count("camp").output
+
+
+def test_an_option_without_a_default_is_required(count):
+    done = count("camp")
+    assert done.exit_code == 2
+    assert "Missing option '--n'" in done.output

@@ -90,6 +90,14 @@ class FromEnvironment:
 
 
 @dataclass(frozen=True)
+class InCampaign:
+    """The default of ``--out``: a file in the campaign that an argument names, else in the working folder."""
+
+    argument: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Was:
     """The name that an option had; it is understood for one release, with a line that says the new one."""
 

@@ -20,11 +20,13 @@ from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.cli.options import call
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
+from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
     AtLeast,
     Between,
     FromEnvironment,
+    InCampaign,
     OptionName,
     Positional,
     Repeated,
@@ -156,6 +158,8 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         _take_former(values, former)
         several = [value for p in parameters if p.several for value in values.pop(p.name)]
         arguments = _arguments(function, [p for p in parameters if not p.several], values)
+        if out is None and writes and isinstance(about.out, InCampaign):
+            out = in_campaign(arguments[about.out.argument], about.out.file)
         if out is not None:
             returned.check_out(out, [*several, *_places(values.values())])
         with show_run(as_json, streams=about.streams) as (on_progress, on_event):
@@ -194,12 +198,15 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
             raise typer.BadParameter(f"Missing {_shown_name(parameter)}.")
 
 
-def _out(default: str | None, result: type[Result]) -> inspect.Parameter:
+def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Parameter:
     kind, text = result.TARGET
-    one_table = kind == "FOLDER" and len(result.NAMES) == 1
-    text += " Or a file: a name that ends in .parquet or .csv." if one_table else ""
-    option = typer.Option("--out", help=text, file_okay=one_table or kind != "FOLDER", metavar=kind)
-    if default is None:
+    is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
+    text += " Or a file: a name that ends in .parquet or .csv." if is_folder and one_table else ""
+    text += (
+        f" By default {default.file}, in the folder of a campaign." if isinstance(default, InCampaign) else ""
+    )
+    option = typer.Option("--out", help=text, file_okay=not is_folder or one_table, metavar=kind)
+    if default is None or isinstance(default, InCampaign):
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))
 

@@ -23,6 +23,7 @@ from manyhot.parameters import (
     Count,
     Flattened,
     FromEnvironment,
+    OnlyInPython,
     Positional,
     Shown,
     Was,
@@ -48,10 +49,13 @@ class How(Flattened):
         The rows.
     loud
         Whether to shout.
+    values
+        An array.
     """
 
     rows: str | None = None
     loud: bool = False
+    values: Annotated[object, OnlyInPython()] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +159,7 @@ def test_help_says_what_the_docstring_says(run):
         "plus|minus",
     ):
         assert words in text, text
-    for words in ("--by", "--run", "<str>", "bool", "Never", "x>=1"):
+    for words in ("--by", "--run", "--values", "<str>", "bool", "Never", "x>=1"):
         assert words not in text, text
 
 

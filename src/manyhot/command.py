@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from manyhot.errors import InputError
-from manyhot.parameters import AtLeast, Between, Flattened
+from manyhot.parameters import AtLeast, Between, Flattened, OnlyInPython
 from manyhot.registry import register
 from manyhot.run import Run
 
@@ -133,7 +133,13 @@ class Parameter:
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
-    """Yield the parameters of a function, groups field by field, but for how it runs."""
+    """Yield the parameters that a command has: groups field by field, without `Run` and `OnlyInPython`."""
+    for parameter in _every_parameter(function):
+        if not any(isinstance(m, OnlyInPython) for m in metadata_of(parameter.hint)):
+            yield parameter
+
+
+def _every_parameter(function: Callable[..., Any]) -> Iterator[Parameter]:
     words, hints = words_of(function), hints_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]

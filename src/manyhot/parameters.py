@@ -65,6 +65,11 @@ class Positional:
 
 
 @dataclass(frozen=True)
+class OnlyInPython:
+    """A parameter that the command has no option for, such as an array."""
+
+
+@dataclass(frozen=True)
 class FromEnvironment:
     """A variable of the environment that gives the value where no option does."""
 

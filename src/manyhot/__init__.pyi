@@ -5,18 +5,16 @@ from manyhot.classes import ClassList as ClassList
 from manyhot.classes import class_list as class_list
 from manyhot.data.catalog import fetch as fetch
 from manyhot.data.convert import convert as convert
+from manyhot.data.inputs import Reading as Reading
 from manyhot.diagnose.attribution import explain as explain
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
 from manyhot.diagnose.corruptions import diagnose_corruptions_files as diagnose_corruptions_files
-from manyhot.diagnose.errors import SortedErrors as SortedErrors
 from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
-from manyhot.diagnose.errors import diagnose_errors_files as diagnose_errors_files
 from manyhot.diagnose.explain import explain_files as explain_files
 from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
-from manyhot.diagnose.labels import find_label_issues_files as find_label_issues_files
 from manyhot.diagnose.localisation import Explanations as Explanations
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml import patchml_files as patchml_files
@@ -26,6 +24,7 @@ from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustne
 from manyhot.diagnose.robustness import diagnose_robustness_files as diagnose_robustness_files
 from manyhot.diagnose.shortcuts import Shortcuts as Shortcuts
 from manyhot.diagnose.shortcuts import diagnose_shortcuts_files as diagnose_shortcuts_files
+from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
 from manyhot.evaluate.arrays import evaluate as evaluate
 from manyhot.evaluate.benchmark import evaluate_benchmark as evaluate_benchmark

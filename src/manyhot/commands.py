@@ -129,13 +129,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that fits decides.",
-        "manyhot.cli.diagnosing:errors",
+        "Sort errors by what they are; the first rule that matches decides.",
+        "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.cli.diagnosing:labels",
+        "manyhot.diagnose.labels:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",

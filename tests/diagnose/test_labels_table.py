@@ -248,7 +248,9 @@ def test_bad_input(images):
         "  allowed: a column label\n"
         "  do:      give the images table: --images FILE"
     )
-    assert message(InputError, lambda: manyhot.find_label_issues(LABEL, P, score_kind="odds")) == (
+    assert message(
+        InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(score_kind="odds"))
+    ) == (
         "This is not a kind of scores.\n"
         "  where:   model\n"
         "  got:     odds\n"

@@ -21,7 +21,6 @@ from manyhot.diagnose.patchml import patchml_files as patchml_files
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
-from manyhot.diagnose.robustness import diagnose_robustness_files as diagnose_robustness_files
 from manyhot.diagnose.shortcuts import Shortcuts as Shortcuts
 from manyhot.diagnose.shortcuts import diagnose_shortcuts_files as diagnose_shortcuts_files
 from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors

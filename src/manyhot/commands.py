@@ -155,7 +155,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose robustness": Command(
         "Diagnose",
         "Measure what models lose from one data set to another, and what share of it is missing labels.",
-        "manyhot.cli.robustness:robustness",
+        "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",

@@ -17,7 +17,7 @@ from manyhot import (
     diagnose_calibration_files,
     diagnose_companions,
     diagnose_errors,
-    diagnose_robustness_files,
+    diagnose_robustness,
     find_label_issues,
     init_campaign,
     kinds_files,
@@ -113,9 +113,8 @@ def companions(given):
 
 
 def robustness(given):
-    found, _ = diagnose_robustness_files(
-        ["labels.csv", "again.csv"], "o", predictions=given, classes="classes.txt", resamples=20
-    )
+    reading = Reading(classes="classes.txt")
+    found = diagnose_robustness(["labels.csv", "again.csv"], given, resamples=20, reading=reading)
     return found.tables["robustness"], found.notes
 
 

@@ -9,8 +9,9 @@ from manyhot.data.inputs import Reading as Reading
 from manyhot.diagnose.attribution import explain as explain
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
+from manyhot.diagnose.corruption_losses import Corruptions as Corruptions
+from manyhot.diagnose.corruption_losses import judge_corruptions as judge_corruptions
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
-from manyhot.diagnose.corruptions import diagnose_corruptions_files as diagnose_corruptions_files
 from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
 from manyhot.diagnose.explain import explain_files as explain_files
 from manyhot.diagnose.labels import LabelIssues as LabelIssues

@@ -160,7 +160,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose corruptions": Command(
         "Diagnose",
         "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
-        "manyhot.cli.robustness:corruptions",
+        "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",

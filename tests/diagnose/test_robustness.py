@@ -10,7 +10,7 @@ import manyhot as mh
 from manyhot import tables
 from manyhot.core.comparison import difference_interval
 from manyhot.core.resampling import draw_counts
-from manyhot.diagnose.corruptions import judge_corruptions
+from manyhot.diagnose.corruption_losses import judge_corruptions
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
 from manyhot.errors import InputError, MatchError
 
@@ -160,9 +160,9 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares assume that the label sets of both data sets were made in the same way, and those of Multilabelfy "
-        "(imagenetv2-matched-frequency) and ReaL (imagenet-val) are not: part of such a share is the "
-        "protocol",
+        "shares assume that the label sets of both data sets were made in the same way, and those of "
+        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not: part of such a share "
+        "is the protocol",
     )
 
 
@@ -209,8 +209,7 @@ def test_label_sets_without_original_labels():
             "",
             ["x"],
             InputError,
-            "At least two data sets are needed.\n  got:     x\n"
-            "  do:      give another",
+            "At least two data sets are needed.\n  got:     x\n  do:      give another",
         ),
         (
             "z",
@@ -321,9 +320,9 @@ def test_alexnets_errors_are_of_imagenets_classes():
     assert single["ce"] == pytest.approx(single["error"] / 0.88392)
     assert single["relative"] == pytest.approx(0)
     assert found.notes == (
-        "corruption errors are divided by AlexNet's published ones on all 50,000 images of ImageNet-C, of "
-        "original labels: there are none of label sets",
-        "1 of 15 kinds: means over them are not those over all",
+        "corruption errors are divided by AlexNet's published ones on all 50,000 images of ImageNet-C, under "
+        "original labels: there are none under label sets",
+        "1 of 15 kinds: the means are not over all kinds",
     )
 
 
@@ -332,8 +331,8 @@ def test_no_baseline_no_corruption_errors():
     found = judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
     assert {(r["baseline"], r["ce"]) for r in found.corruption_errors.to_pylist()} == {(None, None)}
     assert found.notes[0] == (
-        "no corruption errors: AlexNet's, which they are divided by, are of ImageNet's classes; another "
-        "model can be the baseline"
+        "no corruption errors: they are divided by AlexNet's, which are for ImageNet's classes; choose "
+        "another model as the baseline"
     )
 
 
@@ -351,9 +350,7 @@ def test_no_baseline_no_corruption_errors():
 def test_unknown_baselines(baseline, text):
     labels, models = data(30, 1, 1.0)
     with pytest.raises(MatchError) as found:
-        judge_corruptions(
-            labels, {("clean", 0): models, ("fog", 1): models}, baseline=baseline, resamples=0
-        )
+        judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, baseline=baseline, resamples=0)
     assert str(found.value) == text
 
 
@@ -364,7 +361,7 @@ def test_pictures_as_they_are_and_others(copies, got):
     with pytest.raises(InputError) as found:
         judge_corruptions(data(10, 1, 1.0)[0], copies)
     assert str(found.value) == (
-        "Losses by corruption are those from pictures as they are to corrupted ones.\n"
+        "Losses to corruption need predictions of the original images and of corrupted ones.\n"
         f"  got:     {got}\n"
         "  allowed: predictions under ('clean', 0) and under a corruption, such as ('fog', 3)"
     )

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli, tables
-from manyhot.data.inputs import Reading
 from manyhot.diagnose.robustness import Robustness, diagnose_robustness
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.evaluate import evaluate_files
@@ -167,7 +166,10 @@ def test_the_command_prints_a_table_that_fits():
     assert f"{100 * row['loss']:.1f} ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})" in line
     assert f"{row['share']:.0%} ({row['share_lo']:.0%} to {row['share_hi']:.0%})" in line
     assert line.endswith("200 → 150")
-    assert done.stderr == "Note: shares assume that the label sets of both data sets were made in the same way.\n"
+    assert (
+        done.stderr
+        == "Note: shares assume that the label sets of both data sets were made in the same way.\n"
+    )
 
 
 def test_json_and_options():

@@ -142,10 +142,10 @@ def _ends(samples: Floats | None) -> tuple[float | None, float | None]:
     if samples is None:
         return None, None
     lo, hi = percentile_interval(samples[None])
-    return number(lo[0]), number(hi[0])
+    return finite(lo[0]), finite(hi[0])
 
 
-def number(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     """Return what a table holds: null in place of NaN and infinity."""
     return None if value is None or not np.isfinite(value) else float(value)
 
@@ -229,4 +229,4 @@ def _rows(loss: _Loss, single: _Loss | None) -> Iterator[Row]:
     names = ("loss", "lo", "hi", "share", "share_lo", "share_hi")
     for model, *values in zip(loss.models, loss.value, loss.lo, loss.hi, *shares, strict=True):
         row: Row = {"model": model, "n_base": loss.n[0], "n": loss.n[1], "n_models": 1}
-        yield row | dict(zip(names, map(number, values), strict=True))
+        yield row | dict(zip(names, map(finite, values), strict=True))

@@ -117,29 +117,30 @@ def open_inputs(
 
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
-    """Return a data set that is given, or whose models are."""
+    """Return a data set whose labels or predictions are in memory."""
     classes = _class_list(reading.classes)
     n_classes = reading.n_classes or (len(classes) if classes else 0)
-    if isinstance(labels, Images):
-        models = as_predictions(
-            predictions, n_classes=n_classes, ids=labels.image_id, score_kind=reading.score_kind
-        )
-        name = reading.dataset or labels.name or "images"
-        return Source(name, None, labels, classes, lambda: iter(models), len(models), {})
-    if isinstance(labels, str | os.PathLike):
-        labels = read_labels(labels, classes=classes)
-    found = [predictions] if isinstance(predictions, Predictions) else predictions
-    are_tables = isinstance(found, Iterator) or (
-        isinstance(found, list | tuple) and all(isinstance(p, Predictions) for p in found)
+    models = [predictions] if isinstance(predictions, Predictions) else predictions
+    are_tables = isinstance(models, Iterator) or (
+        isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
     )
-    if not (isinstance(labels, Labels) and are_tables and reading.label is None):
-        labels, found = as_tables(
-            labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
-        )
     images = _images(reading.images, classes)
-    name = reading.dataset or labels.name or "labels"
-    n = len(found) if isinstance(found, list) else 0
-    return Source(name, labels, images, classes, lambda: iter(found), n, {})
+    if isinstance(labels, Images):
+        labels, images = None, labels
+        if not are_tables:
+            kind = reading.score_kind
+            models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
+    else:
+        if isinstance(labels, str | os.PathLike):
+            labels = read_labels(labels, classes=classes)
+        if not (isinstance(labels, Labels) and are_tables and reading.label is None):
+            labels, models = as_tables(
+                labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
+            )
+    table = images if labels is None else labels
+    name = reading.dataset or (table.name if table is not None else "") or "labels"
+    n = len(models) if isinstance(models, list) else 0
+    return Source(name, labels, images, classes, lambda: iter(models), n, {})
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:

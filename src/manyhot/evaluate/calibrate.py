@@ -321,7 +321,7 @@ def diagnose_calibration_files(
     Parameters
     ----------
     source, predictions, models, rows, images, classes
-        As in `manyhot.diagnose_errors_files`.
+        As in `manyhot.diagnose_errors`.
     out : path-like
         The folder that both tables are written into, as Parquet and CSV.
     methods, alpha, fit, seed, resamples, trust_order

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,17 +16,20 @@ from typer.testing import CliRunner
 
 from manyhot import cli, command, registry
 from manyhot.cli.application import group
-from manyhot.cli.build import build
+from manyhot.cli.build import _show, build
 from manyhot.commands import COMMANDS
 from manyhot.errors import InputError
 from manyhot.parameters import (
+    Address,
     AtLeast,
     Between,
     Count,
     Flattened,
     FromEnvironment,
+    InCampaign,
     Positional,
     PythonOnly,
+    Settings,
     Shown,
     Was,
 )
@@ -354,3 +359,123 @@ def test_an_option_that_went_to_another_command(join):
 
 def test_count_is_a_whole_number_from_one():
     assert command.metadata_of(Count) == (AtLeast(1),)
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Return a function that runs a command that streams events."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Done(Result):
+        def lines(self):
+            yield "never shown"
+
+    @command.command("work", examples=("manyhot work a --model m",), streams=True)
+    def work(
+        images: Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")],
+        *,
+        model: Sequence[str],
+        settings: Settings = {},  # noqa: B006
+        out: Annotated[Path, Shown("FOLDER")] = Path("there"),
+        run: Run = QUIET,
+    ) -> Done:
+        """Work.
+
+        Parameters
+        ----------
+        images
+            Images.
+        model
+            Models.
+        settings
+            Settings.
+        out
+            Where.
+        """
+        run.event("note", {"model": model[0], "text": f"{images} {'+'.join(model)} {settings}"})
+        return Done(written=(out,))
+
+    work.__wrapped__.__annotations__["return"] = Done  # type: ignore[attr-defined]
+    made = build("work", work)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_events_are_shown_as_they_come(work):
+    given = ("s3://a/b", "--model", "x", "--model", "y", "--set", "epochs=3", "--set", "loss=bce")
+    text = "s3://a/b x+y {'epochs': 3, 'loss': 'bce'}"
+    assert work(*given).stdout == f"{text}\nwrote there\n"
+    event = {"event": "note", "model": "x", "text": text}
+    assert json.loads(work(*given, "--json").stdout) == event
+
+
+def test_what_is_given_by_name_is_an_option_that_may_be_required(work):
+    done = work("a")
+    assert (done.exit_code, "Missing option '--model'" in done.stderr) == (2, True)
+    assert "--set is NAME=VALUE; got epochs" in work("a", "--model", "m", "--set", "epochs").stderr
+
+
+def test_a_listing_is_a_list_for_programs(capsys):
+    class Listed(Result):
+        def to_json(self):
+            return ["a"]
+
+    _show(Listed(), (), True)
+    assert capsys.readouterr().out == '["a"]\n'
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Return a function that runs a command of a campaign, with an option that must be given."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Result):
+        NAMES = ("classes",)
+        n: int
+
+        @property
+        def tables(self):
+            return {
+                "classes": pa.table({"class_id": pa.array([self.n], pa.int32()), "key": ["a"], "name": ["a"]})
+            }
+
+        def lines(self):
+            yield str(self.n)
+
+    @command.command("count", out=InCampaign("place", "classes.csv"))
+    def count(place: Annotated[str, Shown("DIR")], *, n: Count) -> Counted:
+        """Count.
+
+        Parameters
+        ----------
+        place
+            Where.
+        n
+            How many.
+        """
+        return Counted(n)
+
+    count.__wrapped__.__annotations__["return"] = Counted  # type: ignore[attr-defined]
+    made = build("count", count)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_results_of_a_campaign_are_written_into_it(count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("camp").mkdir()
+    assert count("camp", "--n", "3").stdout == "3\nwrote classes.csv\n"
+    Path("camp/campaign.json").touch()
+    assert count("camp", "--n", "3").stdout == "3\nwrote camp/classes.csv\n"
+    assert count("camp", "--n", "3", "--out", "mine.csv").stdout == "3\nwrote mine.csv\n"
+    assert "--n" in count("camp").output
+
+
+def test_an_option_without_a_default_is_required(count):
+    done = count("camp")
+    assert done.exit_code == 2
+    assert "Missing option '--n'" in done.output

@@ -34,7 +34,6 @@ from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.diagnose import corruptions
 from manyhot.evaluate import benchmark, evaluate, leaderboard
 from manyhot.predict import predict
 from manyhot.reassess import aggregate
@@ -580,7 +579,6 @@ def parse(monkeypatch):
     monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
     monkeypatch.setattr(evaluate, "evaluate_files", judge)
     monkeypatch.setattr(predict, "predict_files", run_models)
-    monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -593,7 +591,7 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(propose_module, "propose_files", propose)
     given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
-    given |= {"predict_files", "diagnose_corruptions_files"}
+    given |= {"predict_files"}
     monkeypatch.setattr("manyhot.cli.build._arguments", stop)
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):

@@ -134,13 +134,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that fits decides.",
-        "manyhot.cli.diagnosing:errors",
+        "Sort errors by what they are; the first rule that matches decides.",
+        "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.cli.diagnosing:labels",
+        "manyhot.diagnose.labels:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",
@@ -160,12 +160,12 @@ COMMANDS: dict[str, Command] = {
     "diagnose robustness": Command(
         "Diagnose",
         "Measure what models lose from one data set to another, and what share of it is missing labels.",
-        "manyhot.cli.robustness:robustness",
+        "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
         "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
-        "manyhot.cli.robustness:corruptions",
+        "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",

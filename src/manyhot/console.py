@@ -50,10 +50,9 @@ def counts(numbers: Iterable[int]) -> str:
 
 
 def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield what is what: a name, its number, and what more there is to say about it."""
+    """Yield facts as lines: a name, its number, and more about it."""
     names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
-    for name, number, more in facts:
-        yield f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip()
+    yield from (f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip() for name, number, more in facts)
 
 
 def written_lines(written: Sequence[Path]) -> Iterator[str]:

@@ -77,7 +77,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.train.mitigate",
         "manyhot.diagnose.explain",
         "manyhot.diagnose.companions",
-        "manyhot.diagnose.corruptions",
+        "manyhot.diagnose.robustness_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(

@@ -17,9 +17,9 @@ from manyhot import (
     cli,
     diagnose_calibration,
     diagnose_companions,
-    diagnose_errors_files,
-    diagnose_robustness_files,
-    find_label_issues_files,
+    diagnose_errors,
+    diagnose_robustness,
+    find_label_issues,
     find_label_kinds,
     init_campaign,
     propose_files,
@@ -91,12 +91,12 @@ def originals(given):
 
 
 def errors(given):
-    found, _ = diagnose_errors_files("labels.csv", "o.parquet", predictions=given, classes="classes.txt")
+    found = diagnose_errors("labels.csv", given, reading=Reading(classes="classes.txt"))
     return found.table, found.notes
 
 
 def issues(given):
-    found, _ = find_label_issues_files("labels.csv", "o.parquet", predictions=given, classes="classes.txt")
+    found = find_label_issues("labels.csv", given, reading=Reading(classes="classes.txt"))
     return found.table, found.notes
 
 
@@ -112,9 +112,8 @@ def companions(given):
 
 
 def robustness(given):
-    found, _ = diagnose_robustness_files(
-        ["labels.csv", "again.csv"], "o", predictions=given, classes="classes.txt", resamples=20
-    )
+    reading = Reading(classes="classes.txt")
+    found = diagnose_robustness(["labels.csv", "again.csv"], given, resamples=20, reading=reading)
     return found.tables["robustness"], found.notes
 
 

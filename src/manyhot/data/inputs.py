@@ -102,10 +102,12 @@ def open_inputs(
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
-        paths = [reading.rows, reading.images, reading.classes]
-        inputs = {
-            Path(p).name: sha256(p) for p in paths if isinstance(p, str | os.PathLike) and Path(p).is_file()
-        }
+        paths = [
+            images_file(p)
+            for p in (reading.rows, reading.images, reading.classes)
+            if isinstance(p, str | os.PathLike)
+        ]
+        inputs = {p.name: sha256(p) for p in paths if p.is_file()}
         asked = Asked(given, models, reading.rows, reading.images, reading.classes, run.on_progress)
         for part in sources(labels, asked):
             part.inputs.update(inputs)
@@ -157,35 +159,34 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
 
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
-    """Return a data set that is given, or whose models are."""
+    """Return a data set whose labels or predictions are in memory."""
     classes = _class_list(reading.classes)
     n_classes = reading.n_classes or (len(classes) if classes else 0)
-    if isinstance(labels, Images):
-        models = as_predictions(
-            predictions, n_classes=n_classes, ids=labels.image_id, score_kind=reading.score_kind
-        )
-        name = reading.dataset or labels.name or "images"
-        return Source(name, None, labels, classes, lambda: iter(models), len(models), {})
-    if isinstance(labels, str | os.PathLike):
-        labels = read_labels(labels, classes=classes)
-    found = [predictions] if isinstance(predictions, Predictions) else predictions
-    are_tables = isinstance(found, Iterator) or (
-        isinstance(found, list | tuple) and all(isinstance(p, Predictions) for p in found)
+    models = [predictions] if isinstance(predictions, Predictions) else predictions
+    are_tables = isinstance(models, Iterator) or (
+        isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
     )
-    if not (isinstance(labels, Labels) and are_tables and reading.label is None):
-        labels, found = as_tables(
-            labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
-        )
     images = _images(reading.images, classes)
-    name = reading.dataset or labels.name or "labels"
-    n = len(found) if isinstance(found, list) else 0
-    return Source(name, labels, images, classes, lambda: iter(found), n, {})
+    if isinstance(labels, Images):
+        labels, images = None, labels
+        if not are_tables:
+            kind = reading.score_kind
+            models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
+    else:
+        if isinstance(labels, str | os.PathLike):
+            labels = read_labels(labels, classes=classes)
+        if not (isinstance(labels, Labels) and are_tables and reading.label is None):
+            labels, models = as_tables(
+                labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
+            )
+    table = images if labels is None else labels
+    name = reading.dataset or (table.name if table is not None else "") or "labels"
+    n = len(models) if isinstance(models, list) else 0
+    return Source(name, labels, images, classes, lambda: iter(models), n, {})
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    if isinstance(images, Images | None):
-        return images
-    return read_images(images_file(images), classes=classes)
+    return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
 
 
 def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
@@ -380,7 +381,10 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
 
 def _files(path: Path, asked: Asked) -> Source:
     classes = _class_list(asked.classes)
-    table = path / "images.parquet" if (path / "images.parquet").is_file() else path
+    # A folder with label sets is judged on them, never in silence on the original labels beside them.
+    sets, table = path / "labels.parquet", images_file(path)
+    shown = table if table != path else None
+    table = sets if sets.is_file() else table
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
@@ -392,10 +396,10 @@ def _files(path: Path, asked: Asked) -> Source:
         raise InputError("There are no predictions.", where=path, do="give some: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
-    if table == path and detect(path, ("labels",)) is not None:
-        labels = read_labels(path, classes=classes)
+    if table == sets or (table == path and detect(path, ("labels",)) is not None):
+        labels = read_labels(table, classes=classes)
         labels = labels if rows is None else labels.with_labels(rows)
-    named = asked.images or (table if labels is None else None)
+    named = asked.images or shown or (table if labels is None else None)
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
     return Source(

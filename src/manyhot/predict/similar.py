@@ -501,7 +501,7 @@ def similar_images(
     Parameters
     ----------
     embeddings, index : path-like, optional
-        As in `manyhot.diagnose_errors_files`.
+        As in `manyhot.diagnose_errors`.
     model : str
         Whose embeddings.
 

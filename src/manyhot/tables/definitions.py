@@ -89,11 +89,6 @@ _ENDS = (
 )
 """What a comparison is between: one number a model at x, and one at y."""
 
-_COPY = (
-    TEXT.nullable("kind", "the kind of corruption, clean for none; null of a data set and of all"),
-    INT.nullable("severity", "1 to 5, 0 for none; null of a data set and of all"),
-)
-
 _OF_STUDY = (
     TEXT("dataset", "the data set"),
     TEXT("network", "the network; all where it was measured across them"),
@@ -439,47 +434,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("p", "probability that the class is in the image, given the answers so far"),
         TEXT("state", "by that probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),
-    ),
-    "robustness": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        *_COPY,
-        TEXT("metric", "a registered name"),
-        REAL("value", "its value; of several copies their mean"),
-        *bounds("lo", "hi", f"its {_NULL_WITHOUT}"),
-        COUNT("n", "images that count; of several copies the least"),
-        COUNT("n_skipped", "images that do not; of several copies the most"),
-    ),
-    "losses": (
-        TEXT("base", "the data set that is lost from; of corruptions the pictures as they are"),
-        TEXT("dataset", "the data set, or the one that is corrupted"),
-        TEXT.nullable("model", "the model; null for the mean over models"),
-        *_COPY,
-        TEXT("metric", "top1 holds against original labels, the others against label sets"),
-        REAL("loss", "value on the base less value here"),
-        *bounds("lo", "hi", _IMAGES),
-        *interval(
-            "share",
-            "of the loss of top1, what is missing labels: 1 - loss / loss of top1; null where that "
-            "is not clearly above 0, and of metrics that ask another thing",
-            _IMAGES,
-        ),
-        COUNT("n_base", "images counted on the base; the least over the models for the mean"),
-        COUNT("n", "images counted here; the least over the models for the mean"),
-        COUNT("n_models", "models averaged, 1 for one"),
-    ),
-    "corruption_errors": (
-        TEXT("dataset", "the data set that is corrupted"),
-        TEXT("model", "the model"),
-        TEXT("metric", "whose errors: 1 - top1, or 1 - real1"),
-        TEXT.nullable("kind", "the kind of corruption; null for the mean over kinds"),
-        *interval("error", "mean error over severities, and for the mean over kinds", _IMAGES, value=REAL),
-        TEXT.nullable("baseline", "whose errors it is divided by; null without one"),
-        *interval("ce", "corruption error; its mean over kinds is mCE", _IMAGES),
-        *interval("relative", "relative corruption error: of what errors grow by", _IMAGES),
-        COUNT("n_kinds", "kinds averaged, 1 for one"),
-        COUNT("n_severities", "severities averaged"),
-        COUNT("n", "images that count; the least over the copies"),
     ),
     "measured": (
         TEXT("metric", "what was measured"),

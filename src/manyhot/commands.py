@@ -82,7 +82,7 @@ COMMANDS: dict[str, Command] = {
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
-        "manyhot.cli.proposing:proposers",
+        "manyhot.data.registered:list_proposers",
     ),
     "backup": Command(
         "Re-assess",
@@ -130,7 +130,7 @@ COMMANDS: dict[str, Command] = {
         "manyhot.cli.judging:report",
     ),
     "metrics": Command(
-        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.cli.data:metrics"
+        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.data.registered:list_metrics"
     ),
     "diagnose errors": Command(
         "Diagnose",
@@ -200,7 +200,7 @@ COMMANDS: dict[str, Command] = {
     "losses": Command(
         "Train",
         "List the losses to train with, what each ends in and is, and its options.",
-        "manyhot.cli.data:losses",
+        "manyhot.data.registered:list_losses",
     ),
     "study": Command(
         "Train",
@@ -210,11 +210,11 @@ COMMANDS: dict[str, Command] = {
     "fetch": Command(
         "Data",
         "Download published data, verified, into the cache folder; without names, list what there is.",
-        "manyhot.cli.data:fetch",
+        "manyhot.data.fetch:fetch_published",
     ),
     "convert": Command(
         "Data",
         "Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.",
-        "manyhot.cli.data:convert",
+        "manyhot.data.convert:convert",
     ),
 }

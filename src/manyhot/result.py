@@ -59,7 +59,7 @@ class Result:
         """Yield what a terminal shows."""
         raise NotImplementedError
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Any:
         """Return what ``--json`` prints: the rows of each table, NaN as null, and the notes."""
         rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}
         return {**rows, "notes": self.notes}

@@ -17,19 +17,21 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "Predict",
-        "Run image classifiers over images. Stopped at any moment, the same command goes on where it was.",
-        "manyhot.cli.predicting:predict",
+        "Run image classifiers over images. A run that was stopped resumes when it is started again.",
+        "manyhot.predict.predict:predict",
     ),
-    "models": Command("Predict", "List the models that predict takes.", "manyhot.cli.predicting:models"),
+    "models": Command(
+        "Predict", "List the models that predict accepts.", "manyhot.predict.models:list_models"
+    ),
     "doctor": Command(
         "Predict",
-        "Tell what this machine can predict with, and how to get the rest.",
-        "manyhot.cli.predicting:doctor",
+        "Show what this machine can predict with, and how to install the rest.",
+        "manyhot.predict.doctor:doctor",
     ),
     "similar": Command(
         "Predict",
-        "Find the nearest images by embedding, of each class that an image may show.",
-        "manyhot.cli.predicting:similar",
+        "Find the most similar images by embedding, of each class that an image may show.",
+        "manyhot.predict.similar:similar",
     ),
     "init": Command(
         "Re-assess",

@@ -72,7 +72,7 @@ class Address:
 
 @dataclass(frozen=True)
 class OptionName:
-    """The option of a parameter that has another name in Python."""
+    """The option of a parameter that has another name in Python, or no default there."""
 
     name: str
 

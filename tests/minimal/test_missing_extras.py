@@ -207,10 +207,10 @@ def test_a_command_names_the_extra_that_it_needs(outcomes, name):
 
 
 CALLS = {
-    "manyhot.predict('photos', 'python:mine:net')": "models",
+    "manyhot.predict_in_memory('photos', 'python:mine:net')": "models",
     "manyhot.predict('photos', 'python:study:net')": "models",
     "manyhot.explain('efficientnet-lite0', 'photos', [0])": "models",
-    "manyhot.predict_files('photos', ['python:mine:net'], 'o')": "models",
+    "manyhot.predict('photos', 'python:mine:net', out='o')": "models",
     "manyhot.transfer_files('photos', 'o', method='knn', models=['timm/resnet18'], labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",
     "manyhot.train_files('photos', 'l.csv', 'o')": "train",

@@ -459,12 +459,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
     ),
-    "similar": (
-        TEXT("image_id", "as in images"),
-        INT.nullable("class_id", "the class that the neighbours are of; null where any will do"),
-        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty where there are none"),
-        FLOATS32("similarity", "of each neighbour, the cosine of the two embeddings"),
-    ),
     "questions": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),

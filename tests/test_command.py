@@ -27,6 +27,7 @@ from manyhot.parameters import (
     Flattened,
     FromEnvironment,
     Positional,
+    PythonOnly,
     Settings,
     Shown,
     Was,
@@ -52,10 +53,13 @@ class How(Flattened):
         The rows.
     loud
         Whether to shout.
+    array
+        What a command line cannot name.
     """
 
     rows: str | None = None
     loud: bool = False
+    array: Annotated[object, PythonOnly()] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +163,7 @@ def test_help_says_what_the_docstring_says(run):
         "plus|minus",
     ):
         assert words in text, text
-    for words in ("--by", "--run", "<str>", "bool", "Never", "x>=1"):
+    for words in ("--by", "--run", "--array", "<str>", "bool", "Never", "x>=1"):
         assert words not in text, text
 
 

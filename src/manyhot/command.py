@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from manyhot.errors import InputError
-from manyhot.parameters import AtLeast, Between, Flattened
+from manyhot.parameters import AtLeast, Between, Flattened, PythonOnly
 from manyhot.registry import register
 from manyhot.run import Run
 
@@ -140,16 +140,22 @@ class Parameter:
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
-    """Yield the parameters of a function, groups field by field, but for how it runs."""
+    """Yield the parameters of a function that its command has, groups field by field."""
     words, hints = words_of(function), hints_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
-        if hint is Run:
+        if hint is Run or _is_python_only(hint):
             continue
         if isinstance(hint, type) and issubclass(hint, Flattened):
             inner, kinds = words_of(hint), typing.get_type_hints(hint, include_extras=True)
             for field in dataclasses.fields(hint):  # type: ignore[arg-type]
+                if _is_python_only(kinds[field.name]):
+                    continue
                 yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
             continue
         keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
         yield Parameter(name, hint, parameter.default, words.get(name, ""), keyword_only=keyword_only)
+
+
+def _is_python_only(hint: Any) -> bool:
+    return any(isinstance(m, PythonOnly) for m in metadata_of(hint))

@@ -78,6 +78,11 @@ class OptionName:
 
 
 @dataclass(frozen=True)
+class PythonOnly:
+    """A parameter of the function that its command does not have."""
+
+
+@dataclass(frozen=True)
 class FromEnvironment:
     """A variable of the environment that gives the value where no option does."""
 

@@ -57,7 +57,7 @@ COMMANDS = {
     "predict": ("photos --model efficientnet-lite0", "models"),
     "models": ("resnet*", "models"),
     "doctor": ("", None),
-    "similar": ("embedded --classes any", None),
+    "similar": ("embedded --among any", None),
     "train": ("photos --labels l.csv", "train"),
     "label-maps": ("photos --model timm/resnet18", "train"),
     "transfer": ("photos --method knn --model timm/resnet18 --labels l.csv", "models"),

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import trainings
-from manyhot import predict, read_labels
+from manyhot import predict_in_memory, read_labels
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.predict.weights import read_trained
@@ -103,7 +103,7 @@ def test_what_is_written_predicts(train, folder):
     assert [row["epoch"] for row in rows] == [str(i) for i in range(1, 9)]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) * 0.8
     best = max(float(row["val_real1"]) for row in rows)
-    predicted = predict(folder / "images", f"trained:{path}").predictions
+    predicted = predict_in_memory(folder / "images", f"trained:{path}").predictions
     at = [predicted.image_id.to_pylist().index(f"{i:03}.png") for i in range(20, 32)]
     scores = predicted.scores if predicted.is_dense else None
     top = predicted.classes[at, 0] if scores is None else scores[at].argmax(1)

@@ -170,7 +170,8 @@ def build(name: str, function: Callable[..., Any]) -> TyperCommand:
             raise typer.Exit(result.exit_code)
 
     more = [_hidden(name, *was) for name, was in former.items()]
-    more += [_out(about.out), _json(about.streams)] if writes else [_json(about.streams)]
+    more += [_out(about.out, len(returned.NAMES) == 1)] if writes else []
+    more.append(_json(about.streams))
     signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -195,9 +196,10 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
             raise typer.BadParameter(f"Missing {_shown_name(parameter)}.")
 
 
-def _out(default: str | None) -> inspect.Parameter:
-    text = "Folder to write to; made if absent."
-    option = typer.Option("--out", help=text, file_okay=False, metavar="FOLDER")
+def _out(default: str | None, one_table: bool) -> inspect.Parameter:
+    more = " Or a file: a name that ends in .parquet or .csv." if one_table else ""
+    text = f"Folder to write to; made if absent.{more}"
+    option = typer.Option("--out", help=text, file_okay=one_table, metavar="FOLDER")
     if default is None:
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))

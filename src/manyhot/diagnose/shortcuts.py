@@ -668,7 +668,7 @@ def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
     )
 
 
-@register("chapter", "shortcuts")
+@register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))
 def _shortcuts(found: Tables, folder: Path, draw: bool) -> Chapter | None:
     if "shortcuts" not in found:
         return None

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import tinted
-from manyhot import cli, predict, tables
+from manyhot import cli, predict_in_memory, tables
 from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.find import find_model
@@ -73,7 +73,7 @@ def test_a_planted_shortcut_is_found_and_removed(place, treated):
     assert [(r["main_name"], r["companion_name"]) for r in planted[:1]] == [("red", "square")]
     assert [r["main_name"] for r in planted if r["shortcut"]] == ["red"]
 
-    features = predict("clean", MODEL, embeddings=True, engine="torch").embeddings
+    features = predict_in_memory("clean", MODEL, embeddings=True, engine="torch").embeddings
     write_head(fit_softmax(features[~test], label[~test], tinted.CLASSES, MODEL), "control.safetensors")
     assert not any(r["shortcut"] for r in shortcuts("control.safetensors"))
 
@@ -93,7 +93,7 @@ def test_what_a_head_is_worth(place, treated):
         model = "colours, softmax"
         head = rows[model, treatment, "top1"]["head"]
         model_of_head = f"head:out/{head}(backbone='{MODEL}')"
-        scores = predict("photos", model_of_head, top=None, engine="torch").predictions.scores
+        scores = predict_in_memory("photos", model_of_head, top=None, engine="torch").predictions.scores
         scores = scores[test].astype(np.float64)
         p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
         red, there = label[test] == 0, square[test]

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 import shapes
-from manyhot import cli, predict
+from manyhot import cli, predict_in_memory
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.decode import decode
 from manyhot.predict.find import find_backbone
@@ -61,7 +61,7 @@ def samples(found, metric):
 
 @pytest.fixture(scope="module")
 def features():
-    return predict("photos", MODEL, embeddings=True, engine="torch").embeddings.astype(np.float32)
+    return predict_in_memory("photos", MODEL, embeddings=True, engine="torch").embeddings.astype(np.float32)
 
 
 def test_a_probe_is_scikit_learns_regression(features):

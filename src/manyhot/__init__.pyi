@@ -98,6 +98,7 @@ from manyhot.train.heads import fit_sigmoid as fit_sigmoid
 from manyhot.train.heads import fit_softmax as fit_softmax
 from manyhot.train.mitigate import mitigate_files as mitigate_files
 from manyhot.train.mitigate.held_out import Mitigation as Mitigation
-from manyhot.train.train import train_files as train_files
+from manyhot.train.train import TrainResult as TrainResult
+from manyhot.train.train import train as train
 from manyhot.train.transfer.transfer import transfer_files as transfer_files
 from manyhot.train.write_label_maps import label_map_files as label_map_files

@@ -177,7 +177,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         "Train",
         "Train a network on label sets. Killed at any moment, the same command goes on where it was.",
-        "manyhot.cli.training:train",
+        "manyhot.train.train:train",
     ),
     "transfer": Command(
         "Train",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 
@@ -107,6 +108,8 @@ Probability = Annotated[float, Between(0, 1, "(")]
 
 Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
 """Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""
+
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 RESAMPLES = 1000
 """The default number of bootstrap resamples."""

@@ -213,7 +213,7 @@ CALLS = {
     "manyhot.predict('photos', 'python:mine:net', out='o')": "models",
     "manyhot.transfer_files('photos', 'o', method='knn', models=['timm/resnet18'], labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",
-    "manyhot.train_files('photos', 'l.csv', 'o')": "train",
+    "manyhot.train('photos', 'l.csv', out='o')": "train",
     "manyhot.label_map_files('photos', 'timm/resnet18', 'o.maps')": "train",
     "manyhot.export_votes('campaign')": "web",
     "app.Store": "web",

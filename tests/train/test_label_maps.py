@@ -14,9 +14,10 @@ from manyhot.errors import InputError, MatchError  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
+from manyhot.run import Run  # noqa: E402
 from manyhot.train.label_maps import MapBlock, localised, place_weights, read_maps, read_relabel, write_maps  # noqa: E402
 from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
-from manyhot.train.train import train_files  # noqa: E402
+from manyhot.train.train import train  # noqa: E402
 from manyhot.train.write_label_maps import label_map_files  # noqa: E402
 
 CLASSES = from_keys(("cat", "dog", "sofa", "train"))
@@ -182,14 +183,14 @@ def training(photos, network, folder, told=None, **settings):
     (folder / "labels.csv").write_text(f"image_id,label,usable,classes,state\n{lines}")
     (folder / "classes.txt").write_text("\n".join(CLASSES.keys))
     given = {"model": "timm/test_resnet", "weights": "none", "size": 32, "batch": 2, "epochs": 1}
-    return train_files(
+    return train(
         photos,
         folder / "labels.csv",
-        folder / "run",
+        out=folder / "run",
         classes=folder / "classes.txt",
         settings={**given, "teach": "maps", "maps": str(folder / "m.arrow"), **settings},
-        notify=lambda *event: None if told is None else told.append(str(event)),
-    )
+        run=Run(on_event=lambda *event: None if told is None else told.append(str(event))),
+    ).network
 
 
 def test_crops_are_trained_on(photos, network, tmp_path):

@@ -17,12 +17,13 @@ from manyhot import predict_in_memory, read_labels
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.predict.weights import read_trained
+from manyhot.run import Run
 from manyhot.tables.sets import label_sets
 from manyhot.train import loop
+from manyhot.train import train as train_module
 from manyhot.train.networks import stages_of, start_of
 from manyhot.train.recipe import Recipe
 from manyhot.train.targets import teacher
-from manyhot.train.train import train_files
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +36,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def train(folder, tmp_path):
-    def train(out, source="images", val=False, notify=None, **settings):
-        return train_files(
+    def train(out, source="images", val=False, on_event=None, **settings):
+        return train_module.train(
             source if not isinstance(source, str) else folder / source,
             folder / "labels.parquet",
-            tmp_path / out,
+            out=tmp_path / out,
             classes=folder / "classes.txt",
             val_labels=folder / "val.parquet" if val else None,
             settings={**trainings.TINY, **settings},
-            notify=notify,
-        )
+            run=Run(on_event=on_event),
+        ).network
 
     return train
 
@@ -160,7 +161,7 @@ def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
     for name, parts in (("whole", 1), ("parts", 2)):
         train(
             name,
-            notify=lambda kind, about: kind == "note" and told.append(about["text"]),
+            on_event=lambda kind, about: kind == "note" and told.append(about["text"]),
             accumulate=parts,
             **settings,
         )

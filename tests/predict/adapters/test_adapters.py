@@ -154,12 +154,12 @@ def test_weights_that_are_no_classifiers(name, got):
         f"The weights are no classifier's.\n  where:   timm/{name}\n  got:     {got}\n"
         "  allowed: what manyhot models 'timm/*' lists"
     )
-    assert f"timm/{name}" not in [m.name for m in list_models(name)]
+    assert f"timm/{name}" not in [m.name for m in list_models(name).models]
 
 
 def test_every_listed_class_list_is_one():
     """Nothing that is listed is an embedding: 1,000 classes, or more than any embedding is wide."""
-    counts = {m.classes for m in list_models("timm/*")} - {"imagenet1k"}
+    counts = {m.classes for m in list_models("timm/*").models} - {"imagenet1k"}
     assert all(int(n.replace(",", "")) > 10_000 for n in counts)
 
 
@@ -735,14 +735,14 @@ def test_zero_shot_by_hand(tmp_path, photo, require):
 
 
 def test_models_by_patterns():
-    eva = list_models("eva02*")
+    eva = list_models("eva02*").models
     assert len(eva) > 5
     assert all(m.name.startswith("timm/eva02") for m in eva)
-    assert [m.name for m in list_models("torchvision/resnet50.*")] == [
+    assert [m.name for m in list_models("torchvision/resnet50.*").models] == [
         "torchvision/resnet50.IMAGENET1K_V1",
         "torchvision/resnet50.IMAGENET1K_V2",
     ]
-    assert [(m.name, m.size) for m in list_models("efficientnet-lite?")] == [
+    assert [(m.name, m.size) for m in list_models("efficientnet-lite?").models] == [
         ("efficientnet-lite0", 224),
         ("efficientnet-lite1", 240),
         ("efficientnet-lite2", 260),

@@ -23,10 +23,11 @@ from manyhot.predict.network import Network
 from manyhot.predict.run import Notify, PredictSettings, run
 from manyhot.predict.sources import open_source
 from manyhot.predict.sources.altered import select_images
+from manyhot.run import Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States
 from manyhot.train.splits import held_out_of
-from manyhot.train.train import train_files
+from manyhot.train.train import train
 from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
 from manyhot.train.transfer.tally import (
@@ -321,16 +322,17 @@ def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
     for spec, network in request.networks():
         folder = request.out / "fine-tune" / Path(predictions_file_name(network.name)).stem
         file = inputs.labels_of(set(labels.names) - set(held), folder / "labels.parquet")
-        tuned = train_files(
+        tuned = train(
             request.source.uri,
             file,
-            folder,
+            out=folder,
             recipe={**recipe_from(spec), **plan},
             classes=inputs.class_file,
-            call=request.call,
-            notify=request.notify,
+            run=Run(request.call, on_event=request.notify),
         )
-        scores = _scores(request, replace(find_model(f"trained:{tuned}"), name=network.name), held, folder)
+        scores = _scores(
+            request, replace(find_model(f"trained:{tuned.network}"), name=network.name), held, folder
+        )
         metrics = _METRICS["label" if by_label else "sets"]
         tally.results[network.name] = _measured(tally.draws, labels, {"": [scores]}, metrics, request.seed)
     return tally.finish(request.notes)

@@ -27,6 +27,7 @@ from manyhot.parameters import (
     Count,
     Flattened,
     FromEnvironment,
+    InCampaign,
     Positional,
     PythonOnly,
     Settings,
@@ -297,6 +298,66 @@ def test_arguments_with_defaults_and_folders_of_their_own(echo):
     assert former.stderr == "Note: --sources is called the argument SOURCES now.\n"
 
 
+@pytest.fixture
+def join(monkeypatch):
+    """Return a function that runs a command of any number of values, whose result is a file."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Joined(Result):
+        TARGET = ("FILE", "Text to write.")
+        DRAWS = True
+        text: str
+
+        def lines(self):
+            yield self.text
+
+        def write(self, out, *, run=QUIET):
+            Path(out).write_text(self.text)
+            return [Path(out)]
+
+    @command.command("join", moved={"--card": "manyhot card"})
+    def join(*words: Annotated[str, Shown("WORD")], by: str = "+") -> Joined:
+        """Join words.
+
+        Parameters
+        ----------
+        *words
+            What to join.
+        by
+            What stands between them.
+        """
+        return Joined(by.join(words))
+
+    join.__wrapped__.__annotations__["return"] = Joined  # type: ignore[attr-defined]
+    assert join("a", "b", by="-").text == "a-b"
+    made = build("join", join)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_any_number_of_values_and_a_result_that_is_a_file(join, tmp_path, monkeypatch):
+    from manyhot.report import export
+
+    out = tmp_path / "out.txt"
+    out.write_text("old")
+    done = join("a", "b", "--out", str(out))
+    assert (done.exit_code, done.stdout) == (0, f"a+b\nwrote {out}\n")
+    assert out.read_text() == "a+b"
+    assert "Text to write." in join("--help").stdout
+    assert "WORD" in join("--help").stdout
+    monkeypatch.setattr(export, "undrawn", lambda: "altair missing")
+    assert join("a", "--out", str(out)).stderr == "Note: there are no figures: altair missing.\n"
+    assert join("a").stderr == ""
+
+
+def test_an_option_that_went_to_another_command(join):
+    done = join("a", "--card=x", "--never")
+    assert done.exit_code == 2
+    assert "--card is a command of its own now: manyhot card" in " ".join(done.stderr.split())
+
+
 def test_count_is_a_whole_number_from_one():
     assert command.metadata_of(Count) == (AtLeast(1),)
 
@@ -364,3 +425,58 @@ def test_a_listing_is_a_list_for_programs(capsys):
 
     _show(Listed(), (), True)
     assert capsys.readouterr().out == '["a"]\n'
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Return a function that runs a command of a campaign, with an option that must be given."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Result):
+        NAMES = ("classes",)
+        n: int
+
+        @property
+        def tables(self):
+            return {
+                "classes": pa.table({"class_id": pa.array([self.n], pa.int32()), "key": ["a"], "name": ["a"]})
+            }
+
+        def lines(self):
+            yield str(self.n)
+
+    @command.command("count", out=InCampaign("place", "classes.csv"))
+    def count(place: Annotated[str, Shown("DIR")], *, n: Count) -> Counted:
+        """Count.
+
+        Parameters
+        ----------
+        place
+            Where.
+        n
+            How many.
+        """
+        return Counted(n)
+
+    count.__wrapped__.__annotations__["return"] = Counted  # type: ignore[attr-defined]
+    made = build("count", count)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_results_of_a_campaign_are_written_into_it(count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("camp").mkdir()
+    assert count("camp", "--n", "3").stdout == "3\nwrote classes.csv\n"
+    Path("camp/campaign.json").touch()
+    assert count("camp", "--n", "3").stdout == "3\nwrote camp/classes.csv\n"
+    assert count("camp", "--n", "3", "--out", "mine.csv").stdout == "3\nwrote mine.csv\n"
+    assert "--n" in count("camp").output
+
+
+def test_an_option_without_a_default_is_required(count):
+    done = count("camp")
+    assert done.exit_code == 2
+    assert "Missing option '--n'" in done.output

@@ -176,7 +176,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "Train",
-        "Train a network on label sets. Killed at any moment, the same command goes on where it was.",
+        "Train a network on label sets. A run that was stopped resumes when it is started again.",
         "manyhot.train.train:train",
     ),
     "transfer": Command(

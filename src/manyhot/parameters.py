@@ -67,6 +67,11 @@ class Positional:
 
 
 @dataclass(frozen=True)
+class PythonOnly:
+    """A parameter of the function that its command does not have."""
+
+
+@dataclass(frozen=True)
 class Address:
     """A path that may be an address such as ``s3://bucket/folder``, and is passed on as it was typed."""
 
@@ -79,15 +84,18 @@ class OptionName:
 
 
 @dataclass(frozen=True)
-class PythonOnly:
-    """A parameter of the function that its command does not have."""
-
-
-@dataclass(frozen=True)
 class FromEnvironment:
     """A variable of the environment that gives the value where no option does."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class InCampaign:
+    """The default of ``--out``: a file in the campaign that an argument names, else in the working folder."""
+
+    argument: str
+    file: str
 
 
 @dataclass(frozen=True)

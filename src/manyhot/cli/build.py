@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from manyhot import console
 from manyhot.cli.events import show_run
-from manyhot.cli.help import typer_command
+from manyhot.cli.help import ManyValues, typer_command
 from manyhot.cli.options import call
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
+from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
     AtLeast,
     Between,
     FromEnvironment,
+    InCampaign,
     OptionName,
     Positional,
     Repeated,
@@ -67,7 +68,7 @@ def _kind(parameter: Parameter) -> tuple[Any, bool]:
     kind, repeated = _read_type(parameter.hint)
     metadata = metadata_of(parameter.hint)
     kind = str if any(isinstance(m, Address) for m in metadata) else kind
-    return kind, repeated or any(isinstance(m, Repeated) for m in metadata)
+    return kind, repeated or parameter.several or any(isinstance(m, Repeated) for m in metadata)
 
 
 def _declared(parameter: Parameter) -> inspect.Parameter:
@@ -144,7 +145,7 @@ def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
     return _parameter(name, hint | None, typer.Option(option, hidden=True), None)
 
 
-def build(name: str, function: Callable[..., Any]) -> TyperCommand:
+def build(name: str, function: Callable[..., Any]) -> ManyValues:
     """Return the command of a function that `command` declared."""
     about: Declaration = function.declaration  # type: ignore[attr-defined]
     parameters = list(parameters_of(function))
@@ -158,25 +159,29 @@ def build(name: str, function: Callable[..., Any]) -> TyperCommand:
     def callback(**values: Any) -> None:
         as_json, out = values.pop("as_json"), values.pop("out", None) if writes else None
         _take_former(values, former)
-        arguments = _arguments(function, parameters, values)
+        several = [value for p in parameters if p.several for value in values.pop(p.name)]
+        arguments = _arguments(function, [p for p in parameters if not p.several], values)
+        if out is None and writes and isinstance(about.out, InCampaign):
+            out = in_campaign(arguments[about.out.argument], about.out.file)
         if out is not None:
-            returned.check_out(out, _places(values.values()))
+            returned.check_out(out, [*several, *_places(values.values())])
         with show_run(as_json, streams=about.streams) as (on_progress, on_event):
             run = Run(call(), on_progress, on_event)
-            result = function(**arguments, **({"run": run} if takes_run else {}))
+            result = function(*several, **arguments, **({"run": run} if takes_run else {}))
             written = result.written if out is None else result.write(out, run=run)
         _show(result, written, as_json, streamed=about.streams)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 
     more = [_hidden(name, *was) for name, was in former.items()]
-    more += [_out(about.out, len(returned.NAMES) == 1)] if writes else []
-    more.append(_json(about.streams))
+    more += [_out(about.out, returned)] if writes else []
+    more += [_json(about.streams)]
     signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    text = f"{summary_of(function)}\n\n{_examples(about.examples)}"
+    text = "\n\n".join(filter(None, [summary_of(function), _examples(about.examples)]))
     made = typer_command(name.rpartition(" ")[2], callback, help=text)
+    made.moved = about.moved
     shown: Any
     for shown in made.params:  # the text says the range
         shown._get_number_range_help_str = lambda: None
@@ -196,11 +201,15 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
             raise typer.BadParameter(f"Missing {_shown_name(parameter)}.")
 
 
-def _out(default: str | None, one_table: bool) -> inspect.Parameter:
-    more = " Or a file: a name that ends in .parquet or .csv." if one_table else ""
-    text = f"Folder to write to; made if absent.{more}"
-    option = typer.Option("--out", help=text, file_okay=one_table, metavar="FOLDER")
-    if default is None:
+def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Parameter:
+    kind, text = result.TARGET
+    is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
+    text += " Or a file: a name that ends in .parquet or .csv." if is_folder and one_table else ""
+    text += (
+        f" By default {default.file}, in the folder of a campaign." if isinstance(default, InCampaign) else ""
+    )
+    option = typer.Option("--out", help=text, file_okay=not is_folder or one_table, metavar=kind)
+    if default is None or isinstance(default, InCampaign):
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))
 
@@ -213,7 +222,7 @@ def _json(streams: bool) -> inspect.Parameter:
 
 
 def _examples(lines: Sequence[str]) -> str:
-    return f"Example{'s' if len(lines) > 1 else ''}: {' · '.join(lines)}"
+    return f"Example{'s' if len(lines) > 1 else ''}: {' · '.join(lines)}" if lines else ""
 
 
 def _arguments(
@@ -269,3 +278,8 @@ def _show(result: Result, written: Sequence[Path], as_json: bool, *, streamed: b
             console.say(f"Note: {note}.", err=True)
     for line in console.written_lines(written):
         console.say(line)
+    if written and result.DRAWS:
+        from manyhot.report.export import undrawn
+
+        if missing := undrawn():
+            console.say(f"Note: there are no figures: {missing}.", err=True)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manyhot.cli.build import setting
 from manyhot.cli.events import show_events
 from manyhot.cli.mitigating import HeldOutOption, ResamplesOption
 from manyhot.cli.options import ClassesOption, JsonOption, OutOption, call
 from manyhot.cli.printing import print_table, print_written, say
 from manyhot.cli.shortcutting import EngineOption, MasksOption, SourceArgument
-from manyhot.cli.training import setting
 
 if TYPE_CHECKING:
     from manyhot.evaluate.results import Evaluation

@@ -20,6 +20,7 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.array_types import Bools
 from manyhot.core.sets import YES
 from manyhot.core.shortcuts import (
     BOTH,
@@ -69,7 +70,7 @@ from manyhot.report.listings import Head, Listing
 from manyhot.report.words import counted
 from manyhot.tables import Objects, Predictions, schema
 from manyhot.tables.definitions import FILLS
-from manyhot.tables.sets import Bools, States, states_of_labels, states_of_objects
+from manyhot.tables.sets import States, states_of_labels, states_of_objects
 
 LEAST = 25
 """Images with both that a pair is tested from, as in Plumb et al. 2022 (SPIRE)."""

@@ -9,7 +9,6 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +16,7 @@ from manyhot import tables
 from manyhot.registry import get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Entry, Head, Listing
+from manyhot.tables import Row as Row  # handed on until its users import it from tables
 from manyhot.tables.definitions import CONTROLS
 
 MOST_PAIRS = 10
@@ -33,9 +33,6 @@ MOST_ROWS = 40
 
 MAX_BYTES = 1 << 20
 """Of a picture that is put into the page."""
-
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,11 @@ from manyhot.tables.votes import write_golden as write_golden
 from manyhot.tables.votes import write_votes as write_votes
 from manyhot.train.heads import fit_sigmoid as fit_sigmoid
 from manyhot.train.heads import fit_softmax as fit_softmax
-from manyhot.train.mitigate import mitigate_files as mitigate_files
-from manyhot.train.mitigate.held_out import Mitigation as Mitigation
+from manyhot.train.mitigate.mitigate import Mitigation as Mitigation
+from manyhot.train.mitigate.mitigate import mitigate as mitigate
 from manyhot.train.train import TrainResult as TrainResult
 from manyhot.train.train import train as train
-from manyhot.train.transfer.transfer import transfer_files as transfer_files
-from manyhot.train.write_label_maps import label_map_files as label_map_files
+from manyhot.train.transfer.tally import TransferResult as TransferResult
+from manyhot.train.transfer.transfer import transfer as transfer
+from manyhot.train.write_label_maps import LabelMapsResult as LabelMapsResult
+from manyhot.train.write_label_maps import label_maps as label_maps

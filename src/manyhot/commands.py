@@ -181,18 +181,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "transfer": Command(
         "Train",
-        "Judge backbones by how well they serve another data set.",
-        "manyhot.cli.transferring:transfer",
+        "Measure how well backbones serve another data set.",
+        "manyhot.train.transfer.transfer:transfer",
     ),
     "mitigate": Command(
         "Train",
-        "Fit the last layer with and without treatment of a shortcut, and judge both on images held out.",
-        "manyhot.cli.mitigating:mitigate",
+        "Fit the last layer with and without treatment of a shortcut, and evaluate both on images held out.",
+        "manyhot.train.mitigate.mitigate:mitigate",
     ),
     "label-maps": Command(
         "Train",
-        "Write what a network sees at each place of images, so that crops are taught what is in them.",
-        "manyhot.cli.mapping:label_maps",
+        "Write what a network predicts at each place of images, as targets for training on crops.",
+        "manyhot.train.write_label_maps:label_maps",
     ),
     "losses": Command(
         "Train",

@@ -8,7 +8,7 @@ import numpy as np
 from networks import engine_of
 
 from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
-from manyhot.train.transfer.transfer import transfer_files
+from manyhot.train.transfer.transfer import transfer
 
 METRICS = (
     StudyMetric("knn_top1", "k-NN accuracy on another data set", percent=True),
@@ -67,10 +67,10 @@ def take(run: StudyRun) -> Iterator[Measurement]:
 def _taken(
     run: StudyRun, method: str, metric: str, name: str, settings: dict, source: object, **given: object
 ) -> Measurement:
-    found, _ = transfer_files(
+    found = transfer(
         source,
-        run.folder / "predictions" / ("features" if method in _FEATURES else method),
-        models={run.arm: f"trained:{run.model}"},
+        {run.arm: f"trained:{run.model}"},
+        out=run.folder / "predictions" / ("features" if method in _FEATURES else method),
         method=method,
         settings=settings,
         resamples=RESAMPLES,

@@ -19,7 +19,7 @@ from manyhot.errors import InputError
 from manyhot.predict.weights import read_trained
 from manyhot.run import Run
 from manyhot.tables.sets import label_sets
-from manyhot.train import loop
+from manyhot.train import loop, networks
 from manyhot.train import train as train_module
 from manyhot.train.networks import stages_of, start_of
 from manyhot.train.recipe import Recipe
@@ -121,7 +121,7 @@ def test_features_computed_once_train_as_images_do(train, monkeypatch, model):
     layer = "layer4" if "resnet" in model else "blocks.3"
     settings = {"model": model, "trained_from": layer, "augment": "none", "val": True, "lr": 1e-2}
     cached = train("cached", **settings)
-    monkeypatch.setattr("manyhot.train.networks.Stages.rest", lambda self: None)
+    monkeypatch.setattr(networks.Stages, "rest", lambda self: None)
     whole = train("whole", **settings)
     same(cached, whole, rtol=1e-3, atol=1e-5)
     for a, b in zip(log(cached), log(whole), strict=True):

@@ -48,8 +48,6 @@ SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 COVERS = ("label", "one", "all")
 RECALIBRATIONS = ("temperature", "vector", "isotonic")
-TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
-WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
 FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
 CONTROLS = 2
@@ -639,28 +637,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("before", "picture of the image, from the folder of the table on"),
         TEXT.optional("after", "picture without the companion"),
         TEXT.optional("control", "picture of the control"),
-    ),
-    "mitigation": (
-        TEXT("dataset", "the data set judged on"),
-        TEXT("model", "the backbone, and whether its head is a softmax or sigmoids"),
-        TEXT("treatment", "what was done while the head was fitted", values=TREATMENTS),
-        INT("main", "the class of the pair that was treated"),
-        INT("companion", "what is beside it"),
-        TEXT("main_name", "name of main"),
-        TEXT("companion_name", "name of companion"),
-        TEXT("metric", "what is measured", values=WORTH),
-        REAL("value", "on images held out"),
-        *bounds("lo", "hi", f"its {_NULL_WITHOUT}"),
-        *interval(
-            "change",
-            "value less that of the same model without treatment",
-            _IMAGES,
-            value=REAL.optional,
-            ends=REAL.optional,
-        ),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
-        TEXT("head", "file of the head, as seen from the table"),
     ),
     "maps": (
         TEXT("dataset", "the data set"),

@@ -74,7 +74,6 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     ),
     "chapter": (
         "manyhot.diagnose.shortcuts",
-        "manyhot.train.mitigate",
         "manyhot.diagnose.explain",
         "manyhot.diagnose.companions",
         "manyhot.diagnose.robustness_chapter",

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -79,6 +78,8 @@ class Result:
         OutputError
             A file cannot be written; each is written whole or not at all.
         """
+        from manyhot.formats.tabular import write_csv  # brings polars, which predicting does not need
+
         about = {"notes": json.dumps(self.notes, ensure_ascii=False), **self.metadata}
         written = []
         for name, table in self.tables.items():

@@ -324,8 +324,8 @@ def _similar(
     asked = replace(beside.predictions, image_id=image_id, classes=predicted, scores=None, logsumexp=None)
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)
-    on_progress = None if progress is None else partial(progress, "similar images")
-    return similar(index, k=SIMILAR, top=predicted.shape[1], progress=on_progress).table
+    run = Run(on_progress=progress)
+    return similar(index, neighbours=SIMILAR, top=predicted.shape[1], run=run).table
 
 
 def _few(p: Predictions, shown: Images) -> Predictions:

@@ -22,8 +22,9 @@ from manyhot.diagnose.patchml import patchml_files as patchml_files
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
-from manyhot.diagnose.shortcuts import Shortcuts as Shortcuts
-from manyhot.diagnose.shortcuts import diagnose_shortcuts_files as diagnose_shortcuts_files
+from manyhot.diagnose.shortcut_pairs import judge_shortcuts as judge_shortcuts
+from manyhot.diagnose.shortcuts import diagnose_shortcuts as diagnose_shortcuts
+from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts
 from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
 from manyhot.evaluate.arrays import evaluate as evaluate

@@ -150,7 +150,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose shortcuts": Command(
         "Diagnose",
         "Take objects out of images, and count how many predictions of what is beside them change.",
-        "manyhot.cli.shortcutting:shortcuts",
+        "manyhot.diagnose.shortcuts:diagnose_shortcuts",
     ),
     "diagnose robustness": Command(
         "Diagnose",

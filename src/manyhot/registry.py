@@ -73,7 +73,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.train.losses.partial",
     ),
     "chapter": (
-        "manyhot.diagnose.shortcuts",
+        "manyhot.diagnose.shortcuts_chapter",
         "manyhot.train.mitigate",
         "manyhot.diagnose.explain",
         "manyhot.diagnose.companions",

@@ -537,69 +537,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("model", "of an error: whose it is"),
         FLOAT32.optional("confidence", "of an error: probability of the predicted class"),
     ),
-    "shortcuts": (
-        TEXT("model", "the model"),
-        INT("main", "the class that is predicted"),
-        INT("companion", "the class that is taken out of images beside it"),
-        TEXT("main_name", "its name"),
-        TEXT("companion_name", "its name"),
-        TEXT("fill", "what is put in its place: a grey box, or inpainting", values=FILLS),
-        TEXT.nullable("skipped", "why the pair was not tested; null where it was"),
-        TEXT("decision", "when a class counts as predicted"),
-        COUNT("both", "images with main and companion"),
-        COUNT("main_only", "images with the main class alone"),
-        COUNT("companion_only", "images with the companion alone"),
-        COUNT("neither", "images with neither; where one is not known an image is in no split"),
-        COUNT.nullable("n", "images with both that the companion could be taken out of"),
-        *interval("flips", "share of these whose prediction of main is another without it", _WILSON),
-        *interval(
-            "lost", "share that is predicted with it, and not without; the other flips are gained", _WILSON
-        ),
-        REAL.nullable("fall", "mean fall of the score of main"),
-        COUNT.nullable("n_control", "of the n those that had room for a control"),
-        *interval(
-            "control", "share of these that flip where a region of its shape is filled elsewhere", _WILSON
-        ),
-        *interval("control_lost", "share of these that is predicted before, and not so", _WILSON),
-        REAL.nullable("more", "share that is lost less control_lost, on the images with a control"),
-        REAL.nullable(
-            "lo",
-            "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that "
-            "are not testable by lost_lo",
-        ),
-        REAL.nullable("hi", "upper end of its 95 % interval (Newcombe, paired)"),
-        FLAG.nullable(
-            "shortcut",
-            "lost is at least the threshold, and lo is above 0; null where n_control is below "
-            f"{CONTROLS}: not testable",
-        ),
-        REAL.nullable("found_both", "share predicted as main where both are: recall"),
-        REAL.nullable("found_main_only", "share predicted as main where it is alone: recall"),
-        REAL.nullable("found_companion_only", "share predicted as main where only the companion is"),
-        REAL.nullable("found_neither", "share predicted as main where neither is"),
-        *interval("recall_gap", "found_both less found_main_only", _NEWCOMBE),
-        *interval("hallucination_gap", "found_companion_only less found_neither", _NEWCOMBE),
-        *interval("ap", "average precision of main, on images in one of the four splits", _BOOTSTRAP),
-        *interval(
-            "ap_balanced", "the same where the companion is as frequent with main as without", _BOOTSTRAP
-        ),
-    ),
-    "shortcut_examples": (
-        INT("main", "as in shortcuts"),
-        INT("companion", "as in shortcuts"),
-        TEXT("main_name", "its name"),
-        TEXT("companion_name", "its name"),
-        TEXT("fill", "as in shortcuts", values=FILLS),
-        TEXT("image_id", "an image with both"),
-        FLAG("flipped", "whether the prediction of main is another without the companion"),
-        FLAG.nullable("flipped_control", "the same of the control; null where there was no room"),
-        REAL("score_before", "score of main as the image is"),
-        REAL("score_after", "without the companion"),
-        REAL.nullable("score_control", "of the control; null without one"),
-        TEXT.optional("before", "picture of the image, from the folder of the table on"),
-        TEXT.optional("after", "picture without the companion"),
-        TEXT.optional("control", "picture of the control"),
-    ),
     "mitigation": (
         TEXT("dataset", "the data set judged on"),
         TEXT("model", "the backbone, and whether its head is a softmax or sigmoids"),

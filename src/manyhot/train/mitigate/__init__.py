@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.diagnose.page import write_diagnosis
-from manyhot.diagnose.shortcuts import LEAST, named_pairs
+from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
@@ -55,7 +55,7 @@ def mitigate_files(
     losses: Sequence[str] = LOSSES,
     fill: str = FILLS[0],
     capped: bool = True,
-    least: int = LEAST,
+    least: int = MIN_IMAGES,
     seed: int = 0,
     resamples: int = 1000,
     engine: str = "auto",
@@ -69,7 +69,7 @@ def mitigate_files(
     Parameters
     ----------
     source, objects, masks, classes, engine, notify
-        As in `manyhot.diagnose_shortcuts_files`.
+        As in `manyhot.diagnose_shortcuts`.
     out : path-like
         The folder that the table ``mitigation``, predictions and heads are written into.
     model : str

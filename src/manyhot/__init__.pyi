@@ -7,6 +7,8 @@ from manyhot.data.catalog import fetch as fetch
 from manyhot.data.convert import convert as convert
 from manyhot.data.inputs import Reading as Reading
 from manyhot.diagnose.attribution import explain as explain
+from manyhot.diagnose.calibration import Calibration as Calibration
+from manyhot.diagnose.calibration import diagnose_calibration as diagnose_calibration
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
 from manyhot.diagnose.corruption_losses import Corruptions as Corruptions
@@ -29,9 +31,6 @@ from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
 from manyhot.evaluate.arrays import evaluate as evaluate
 from manyhot.evaluate.benchmark import evaluate_benchmark as evaluate_benchmark
-from manyhot.evaluate.calibrate import Calibration as Calibration
-from manyhot.evaluate.calibrate import diagnose_calibration as diagnose_calibration
-from manyhot.evaluate.calibrate import diagnose_calibration_files as diagnose_calibration_files
 from manyhot.evaluate.compare import Comparison as Comparison
 from manyhot.evaluate.compare import compare as compare
 from manyhot.evaluate.confidence import Conformal as Conformal
@@ -39,9 +38,9 @@ from manyhot.evaluate.confidence import calibrate as calibrate
 from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
-from manyhot.evaluate.describe import describe_files as describe_files
 from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
-from manyhot.evaluate.label_kinds import kinds_files as kinds_files
+from manyhot.evaluate.label_kinds import LabelKinds as LabelKinds
+from manyhot.evaluate.label_kinds import find_label_kinds as find_label_kinds
 from manyhot.evaluate.leaderboard import compare_files as compare_files
 from manyhot.evaluate.leaderboard import leaderboard as leaderboard
 from manyhot.evaluate.results import Evaluation as Evaluation
@@ -69,6 +68,8 @@ from manyhot.reassess.agreement import agreement_files as agreement_files
 from manyhot.reassess.annotate import export_votes as export_votes
 from manyhot.reassess.campaign import campaign_status as campaign_status
 from manyhot.reassess.campaign import init_campaign as init_campaign
+from manyhot.reassess.card import DataCard as DataCard
+from manyhot.reassess.card import data_card as data_card
 from manyhot.reassess.next_questions import next_files as next_files
 from manyhot.reassess.propose import Proposals as Proposals
 from manyhot.reassess.propose import propose as propose

@@ -74,6 +74,11 @@ COMMANDS: dict[str, Command] = {
         "Say which questions are worth another answer, and which are settled.",
         "manyhot.cli.asking:next_questions",
     ),
+    "card": Command(
+        "Re-assess",
+        "Write the data card of a data set: who labelled it, when and how, agreement, counts.",
+        "manyhot.reassess.card:data_card",
+    ),
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
@@ -107,12 +112,12 @@ COMMANDS: dict[str, Command] = {
     "describe": Command(
         "Evaluate",
         "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
-        "manyhot.cli.judging:describe",
+        "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
         "Evaluate",
-        "Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.",
-        "manyhot.cli.judging:kinds",
+        "Find out why images have several labels: several objects, one ambiguous object, or near-synonyms.",
+        "manyhot.evaluate.label_kinds:find_label_kinds",
     ),
     "gallery": Command(
         "Evaluate",
@@ -139,8 +144,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how sure models are against how right, before and after recalibration.",
-        "manyhot.cli.calibrating:calibration",
+        "Measure how confidence matches accuracy, before and after recalibration.",
+        "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose companions": Command(
         "Diagnose",

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from manyhot import (
     Predictions,
     cli,
-    diagnose_calibration_files,
+    diagnose_calibration,
     diagnose_companions,
     diagnose_errors,
     diagnose_robustness,
     find_label_issues,
+    find_label_kinds,
     init_campaign,
-    kinds_files,
     propose_files,
     tables,
     write_predictions,
@@ -101,9 +101,8 @@ def issues(given):
 
 
 def calibration(given):
-    found, _ = diagnose_calibration_files(
-        "labels.csv", "o", predictions=given, classes="classes.txt", methods=["temperature"], resamples=0
-    )
+    reading = Reading(classes="classes.txt")
+    found = diagnose_calibration("labels.csv", given, reading=reading, methods=["temperature"], resamples=0)
     return found.calibration, found.notes
 
 
@@ -119,7 +118,8 @@ def robustness(given):
 
 
 def confused(given):
-    found, written = kinds_files("labels.csv", given, "kinds.parquet", classes="classes.txt")
+    found = find_label_kinds("labels.csv", given, reading=Reading(classes="classes.txt"))
+    written = found.write("kinds.parquet")
     about = tables.metadata(pq.read_table(written[0]))
     assert json.loads(about.get("notes", "[]")) == list(found.notes)
     return found.table, found.notes

@@ -116,6 +116,48 @@ def open_inputs(
     yield _in_memory(labels, given, reading)
 
 
+def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
+    """Yield the data sets that a call names, for verbs over label sets alone.
+
+    Parameters
+    ----------
+    labels
+        Label sets as a table, a frame or arrays; a file in any format, a campaign, a benchmark or one of its
+        data sets.
+    reading, run
+        As in `open_inputs`.
+
+    Raises
+    ------
+    ManyhotError
+        If it is none of these, or a file cannot be read.
+    """
+    if not isinstance(labels, str | os.PathLike):
+        yield _in_memory(labels, {}, reading)
+        return
+    benchmark, dataset = BENCHMARKS.get(str(labels)), data_set(labels)
+    if benchmark or dataset:
+        asked = Asked(images=reading.images, progress=run.on_progress)
+        found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
+    else:
+        found = [_labels_alone(Path(labels), reading)]
+    yield from (replace(source, name=reading.dataset or source.name) for source in found)
+
+
+def _labels_alone(path: Path, reading: Reading) -> Source:
+    """Return the label sets of a file or a campaign."""
+    if not path.exists():
+        raise _nothing_called(path)
+    campaign = Campaign.read(path) if (path / DESCRIPTION).is_file() else None
+    file = campaign.path("labels") if campaign else path
+    classes = _class_list(reading.classes or (campaign.path("classes") if campaign else None))
+    labels = read_labels(file, classes=classes) if file.exists() else None
+    images = _images(reading.images or (campaign.path("images") if campaign else None), classes)
+    inputs = {file.name: sha256(file)} if file.is_file() else {}
+    name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
+    return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
+
+
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     """Return a data set whose labels or predictions are in memory."""
     classes = _class_list(reading.classes)
@@ -261,13 +303,19 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     elif path.exists():
         yield _files(path, asked)
     else:
-        names = [d.name for b in BENCHMARKS.values() for d in b.datasets]
-        raise InputError(
-            "There is no such data set, campaign or file.",
-            got=source,
-            allowed=f"{', '.join(dict.fromkeys([*BENCHMARKS, *names]))}; the folder of a campaign or of "
-            "predictions; label sets or images in a file",
-        )
+        raise _nothing_called(source)
+
+
+def _nothing_called(name: PathLike) -> InputError:
+    published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
+    near = difflib.get_close_matches(str(name), published, n=1)
+    return InputError(
+        "There is no such data set, campaign or file.",
+        got=name,
+        allowed=f"{', '.join(published)}; the folder of a campaign or of predictions; label sets or images "
+        "in a file",
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
 
 
 def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
@@ -307,7 +355,7 @@ def _published(dataset: BenchmarkData, asked: Asked) -> Source:
         files = [f for f in fetched.files if asked.fits(f.stem)]
         asked.check_some(files, [f.stem for f in fetched.files])
         models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
-    images = _images(asked.images, class_list()) or fetched.rows
+    images = _images(asked.images, class_list()) or fetched.images
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 

@@ -46,11 +46,8 @@ MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overla
 COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
-COVERS = ("label", "one", "all")
-RECALIBRATIONS = ("temperature", "vector", "isotonic")
 TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
 WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
-FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
@@ -411,36 +408,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("coverage", "share of images that are kept"),
         REAL("risk", "share of errors among these"),
         COUNT("n", "images that are kept"),
-    ),
-    "calibration": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "how it was recalibrated; none: as it was", values=("none", *RECALIBRATIONS)),
-        TEXT.nullable("fitted_to", "to original labels or to label sets; null for none", values=FITTED_TO),
-        REAL.nullable("temperature", "what logits are divided by; null of other methods"),
-        COUNT("n_fitted", "images fitted on"),
-        TEXT("metric", "a registered name"),
-        REAL("value", "on the images that were held out; NaN where it is undefined"),
-        *bounds("lo", "hi", "its 95 % interval over these, null without one"),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
-    ),
-    "prediction_sets": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "cover",
-            "what a set must hold: the original label, one class of the label set, or all of them",
-            values=COVERS,
-        ),
-        REAL("alpha", "share of images that may be missed; 1 - alpha is the target of coverage"),
-        REAL("threshold", "probability from which a class is in the set; 0: all classes are"),
-        COUNT("n_fitted", "images that the threshold was chosen on"),
-        COUNT("n", "images held out, on which the rest is measured"),
-        REAL("coverage", "share of these whose set holds what it must"),
-        *bounds("lo", "hi", _WILSON, column=REAL),
-        REAL("mean_size", "mean number of classes in a set"),
-        REAL("share_empty", "share of sets without any class"),
     ),
     "objects": (
         TEXT("image_id", "as in images"),

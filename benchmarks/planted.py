@@ -266,7 +266,7 @@ def accuracy(out: Path, folder: Path) -> float:
 def explain(out: Path, main: str) -> None:
     """Print how often maps of the class point at the square, on held-out images of the class that have it."""
     from manyhot.core.localisation import by_chance, centre, localise
-    from manyhot.diagnose.attribution import explain as maps_of
+    from manyhot.diagnose.attribution import attribute as maps_of
 
     images, regions = squares(out, main)
     print(

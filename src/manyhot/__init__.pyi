@@ -6,7 +6,7 @@ from manyhot.classes import class_list as class_list
 from manyhot.data.catalog import fetch as fetch
 from manyhot.data.convert import convert as convert
 from manyhot.data.inputs import Reading as Reading
-from manyhot.diagnose.attribution import explain as explain
+from manyhot.diagnose.attribution import attribute as attribute
 from manyhot.diagnose.calibration import Calibration as Calibration
 from manyhot.diagnose.calibration import diagnose_calibration as diagnose_calibration
 from manyhot.diagnose.companions import Companions as Companions
@@ -15,10 +15,10 @@ from manyhot.diagnose.corruption_losses import Corruptions as Corruptions
 from manyhot.diagnose.corruption_losses import judge_corruptions as judge_corruptions
 from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corruptions
 from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
-from manyhot.diagnose.explain import explain_files as explain_files
+from manyhot.diagnose.explain import explain as explain
+from manyhot.diagnose.explanations import Explanations as Explanations
 from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
-from manyhot.diagnose.localisation import Explanations as Explanations
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml import patchml_files as patchml_files
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings

@@ -169,8 +169,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "explain": Command(
         "Diagnose",
-        "Draw what in an image speaks for each of its labels, and measure whether it is the object.",
-        "manyhot.cli.explaining:explain",
+        "Draw what in an image supports each of its labels, and measure whether it is the object.",
+        "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(
         "Diagnose",

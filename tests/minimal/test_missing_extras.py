@@ -210,7 +210,7 @@ def test_a_command_names_the_extra_that_it_needs(outcomes, name):
 CALLS = {
     "manyhot.predict('photos', 'python:mine:net')": "models",
     "manyhot.predict('photos', 'python:study:net')": "models",
-    "manyhot.explain('efficientnet-lite0', 'photos', [0])": "models",
+    "manyhot.attribute('efficientnet-lite0', 'photos', [0])": "models",
     "manyhot.predict_files('photos', ['python:mine:net'], 'o')": "models",
     "manyhot.transfer_files('photos', 'o', method='knn', models=['timm/resnet18'], labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",

@@ -41,9 +41,6 @@ AGREEMENT_MEASURES = (
     "golden_specificity",
     "always_no",
 )
-EXPLAINED_BY = ("gradcam", "integrated-gradients", "occlusion", "saliency")
-MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overlap", "auroc")
-COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
@@ -68,15 +65,6 @@ _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"
-
-
-def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
-    """Return the columns of a measure of maps, and what it would be without looking at the image."""
-    return (
-        REAL.nullable(name, doc),
-        REAL.nullable(f"{name}_by_chance", "the same of a map without sense"),
-        REAL.nullable(f"{name}_centre", "the same of a Gaussian in the middle of the image"),
-    )
 
 
 _ENDS = (
@@ -525,64 +513,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         COUNT("n", "images held out that count"),
         COUNT("n_skipped", "images held out that do not"),
         TEXT("head", "file of the head, as seen from the table"),
-    ),
-    "maps": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "how the map was made", values=EXPLAINED_BY),
-        TEXT("image_id", "as in images"),
-        INT("class_id", "the class asked about, in the model's class list"),
-        TEXT("class_name", "its name"),
-        REAL("score", "its probability; the score itself where a model gives no probabilities"),
-        INT("rank", "1 for the model's best class"),
-        TEXT.nullable("state", "in the label set; null where nobody was asked", values=STATES),
-        TEXT.nullable("skipped", "why the map was not measured; null where it was"),
-        REAL.nullable("x", "highest point of the map, from the left, as a share of the width"),
-        REAL.nullable("y", "the same from the top"),
-        REAL.nullable("area", "share of what the model saw that is object of this class"),
-        FLAG.nullable("difficult", "the object has less than a quarter of the image, and is not alone"),
-        *_of_maps("pointing", "whether the highest point lies on the object"),
-        *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
-        *_of_maps(
-            "pointing_other", "whether it lies on an object of another class; null where there is none"
-        ),
-        *_of_maps("energy", "share of what is positive that lies on the object"),
-        *_of_maps("overlap", "of the highest pixels, as many as the object has, the share on the object"),
-        *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
-        TEXT.optional("file", "picture of the map over the image, from the folder of the table on"),
-        TEXT.optional("photo", "picture of the image"),
-    ),
-    "localisation": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "as in maps", values=EXPLAINED_BY),
-        TEXT("slice", "which maps: all, those of difficult objects, or class=NAME"),
-        TEXT("metric", "a measure of maps", values=MAP_MEASURES),
-        REAL("value", "mean over maps; NaN where there are none"),
-        *bounds("lo", "hi", _IMAGES),
-        REAL("by_chance", "the same of a map without sense"),
-        REAL("centre", "the same of a Gaussian in the middle of each image"),
-        *interval("more", "value less centre", _IMAGES, value=REAL),
-        COUNT("n", "maps counted, of a class in the label set each"),
-        COUNT("n_images", "images that these are of"),
-        COUNT("n_skipped", "maps of such classes that were not measured at all"),
-    ),
-    "sanity": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "as in maps", values=EXPLAINED_BY),
-        TEXT(
-            "against",
-            "what a map is compared with: that of the network with weights shuffled, of another "
-            "class in the label set of the image, or of another image",
-            values=COMPARED_WITH,
-        ),
-        INT.nullable("layers", "last layers whose weights are shuffled; null of others"),
-        INT.nullable("of_layers", "layers that have weights; null of others"),
-        REAL("value", "mean rank correlation (Spearman) of both maps"),
-        *bounds("lo", "hi", _IMAGES),
-        COUNT("n", "pairs of maps"),
-        COUNT("n_skipped", "pairs of which one is the same everywhere"),
     ),
 }
 

@@ -32,7 +32,7 @@ import shortcuts
 from PIL import Image
 
 from manyhot import Explanations, explain
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 
 VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
 CASES = ("gradcam", "riders", "methods", "coco", "picture", "time")
@@ -70,9 +70,9 @@ def main() -> None:
             for head in ("sigmoid", "softmax"):
                 show(on_voc(given.out, images, head, f"voc-{head}", check=60, pictures=0))
         elif case == "riders":
-            show(on_voc(given.out, images, "sigmoid", "riders", only=("horse", "person"), check=60))
+            show(on_voc(given.out, images, "sigmoid", "riders", class_=("horse", "person"), check=60))
         elif case == "methods":
-            show(on_voc(given.out, images, "sigmoid", "methods", methods=METHODS, limit=40, pictures=12))
+            show(on_voc(given.out, images, "sigmoid", "methods", method=METHODS, limit=40, pictures=12))
         elif case == "coco":
             show(on_coco(given.out))
         elif case == "picture":
@@ -188,7 +188,7 @@ def measure(out: Path, images: Path) -> None:
         for what, own in spent.items():
             begun = time.process_time()
             if what == "predict":
-                predict(source, model, engine="torch")
+                predict_in_memory(source, model, engine="torch")
             elif what == "explain":
                 explain(source, model=model, out=out / "timed", pictures=0)
             else:

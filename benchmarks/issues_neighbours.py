@@ -57,7 +57,7 @@ def neighbours(data):
     """Return the ten nearest images of each image, whatever their class."""
     c = len(data.classes)
     blank = predictions(data, np.full((len(data.images), c), 1 / c, np.float32))
-    return similar(Embedded(blank, data.vectors, labelled(data, data.label)), k=10, classes="any").table
+    return similar(Embedded(blank, data.vectors, labelled(data, data.label)), among="any").table
 
 
 def labelled(data, label):

@@ -5,11 +5,9 @@ import polars as pl
 import pytest
 
 from forking import commands
-from manyhot.cli.mitigating import print_mitigation
 from manyhot.cli.numbers import print_leaderboard
 from manyhot.evaluate.leaderboard import rank_models
 from manyhot.tables import Results, schema
-from manyhot.train.mitigate.held_out import Mitigation
 
 IDS = [f"{i:02d}.jpg" for i in range(20)]
 CLASSES = np.arange(20) % 5
@@ -136,27 +134,6 @@ def test_a_leaderboard(capsys):
         "   –  lucky  90.00% (50.00 to 100.00)     10     90.00%",
         "images: mine top1 10 to 2,100",
         "without a rank: 1 judged on other images",
-    ]
-
-
-def test_heads_are_printed_with_the_images_of_each_number(capsys):
-    numbers = [("lost", "none", 0.5, 20), ("lost", "sets", 0.25, 20), ("ap", "none", 0.75, 100)]
-    row = {"dataset": "mine", "model": "net", "main": 0, "companion": 1, "main_name": "horse"}
-    row |= {"companion_name": "person", "lo": None, "hi": None, "head": ""}
-    row |= dict.fromkeys(("change", "change_lo", "change_hi"))
-    rows = [
-        row | {"metric": m, "treatment": t, "value": v, "n": n, "n_skipped": 100 - n}
-        for m, t, v, n in numbers
-    ]
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    names = schema("mitigation").names
-    print_mitigation(Mitigation(frame.select(names).to_arrow().cast(schema("mitigation"))), [], False)
-    assert capsys.readouterr().out.splitlines() == [
-        "horse, beside person or not; net; 100 images held out",
-        "                             none   sets  images",
-        "lost without the companion  50.0%  25.0%      20",
-        "average precision           75.0%      –     100",
-        "",
     ]
 
 

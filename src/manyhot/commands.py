@@ -17,19 +17,21 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "Predict",
-        "Run image classifiers over images. Stopped at any moment, the same command goes on where it was.",
-        "manyhot.cli.predicting:predict",
+        "Run image classifiers over images. A run that was stopped resumes when it is started again.",
+        "manyhot.predict.predict:predict",
     ),
-    "models": Command("Predict", "List the models that predict takes.", "manyhot.cli.predicting:models"),
+    "models": Command(
+        "Predict", "List the models that predict accepts.", "manyhot.predict.models:list_models"
+    ),
     "doctor": Command(
         "Predict",
-        "Tell what this machine can predict with, and how to get the rest.",
-        "manyhot.cli.predicting:doctor",
+        "Show what this machine can predict with, and how to install the rest.",
+        "manyhot.predict.doctor:doctor",
     ),
     "similar": Command(
         "Predict",
-        "Find the nearest images by embedding, of each class that an image may show.",
-        "manyhot.cli.predicting:similar",
+        "Find the most similar images by embedding, of each class that an image may show.",
+        "manyhot.predict.similar:similar",
     ),
     "init": Command(
         "Re-assess",
@@ -179,23 +181,23 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "Train",
-        "Train a network on label sets. Killed at any moment, the same command goes on where it was.",
-        "manyhot.cli.training:train",
+        "Train a network on label sets. A run that was stopped resumes when it is started again.",
+        "manyhot.train.train:train",
     ),
     "transfer": Command(
         "Train",
-        "Judge backbones by how well they serve another data set.",
-        "manyhot.cli.transferring:transfer",
+        "Measure how well backbones serve another data set.",
+        "manyhot.train.transfer.transfer:transfer",
     ),
     "mitigate": Command(
         "Train",
-        "Fit the last layer with and without treatment of a shortcut, and judge both on images held out.",
-        "manyhot.cli.mitigating:mitigate",
+        "Fit the last layer with and without treatment of a shortcut, and evaluate both on images held out.",
+        "manyhot.train.mitigate.mitigate:mitigate",
     ),
     "label-maps": Command(
         "Train",
-        "Write what a network sees at each place of images, so that crops are taught what is in them.",
-        "manyhot.cli.mapping:label_maps",
+        "Write what a network predicts at each place of images, as targets for training on crops.",
+        "manyhot.train.write_label_maps:label_maps",
     ),
     "losses": Command(
         "Train",

@@ -74,7 +74,6 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     ),
     "chapter": (
         "manyhot.diagnose.shortcuts_chapter",
-        "manyhot.train.mitigate",
         "manyhot.diagnose.explanations_chapter",
         "manyhot.diagnose.companions",
         "manyhot.diagnose.robustness_chapter",

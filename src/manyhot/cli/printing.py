@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,6 @@ from manyhot.console import show_progress as show_progress
 
 if TYPE_CHECKING:
     from manyhot.formats.writing import Saved
-    from manyhot.predict.doctor import MachineCheck
-    from manyhot.predict.find import Listed
-    from manyhot.predict.similar import Similar
     from manyhot.registry import Entry
 
 
@@ -89,41 +85,3 @@ def options_text(entry: Entry) -> str:
 
     needed = registry.missing_options(entry)
     return ", ".join(f"{name} (needed)" if name in needed else name for name in registry.options_of(entry))
-
-
-def print_similar(found: Similar, written: list[Path], as_json: bool) -> None:
-    """Print how many rows there are, what was left out and what was written."""
-    numbers = {"images": found.n_images, "rows": len(found.table), "empty": found.n_empty}
-    if as_json:
-        typer.echo(json.dumps(numbers | {"notes": found.notes, "written": [str(p) for p in written]}))
-        return
-    say(f"{found.n_images:,} images, {len(found.table):,} rows, {found.n_empty:,} without neighbours")
-    for note in found.notes:
-        say(f"Note: {note}.", err=True)
-    print_written(written, False)
-
-
-def print_models(listed: Sequence[Listed], pattern: str, as_json: bool) -> None:
-    """Print models by name, and by what names others go."""
-    from manyhot.predict.find import families
-
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(m) for m in listed]))
-        return
-    if listed:
-        rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in listed]
-        print_table(("name", "size", "classes", "from"), rows)
-    count = f"{len(listed):,} model{' fits' if len(listed) == 1 else 's fit'} {pattern!r}"
-    say(f"{count}. What predict takes besides: {', '.join(families().values())}")
-
-
-def print_doctor(findings: Sequence[MachineCheck], as_json: bool) -> None:
-    """Print what there is, and how to get the rest."""
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(f) for f in findings]))
-        return
-    rows = [(f.kind, f.name, "yes" if f.there else "no", f.state) for f in findings]
-    print_table(("kind", "name", "there", "what"), rows)
-    for finding in findings:
-        if finding.do:
-            say(f"for {finding.name}: {finding.do}")

@@ -28,13 +28,12 @@ from manyhot.core.shortcuts import (
     split_by_pair,
 )
 from manyhot.diagnose.object_remover import Change
-from manyhot.diagnose.shortcuts_result import MIN_LOST, Row, Shortcuts
+from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Row, Shortcuts
 from manyhot.errors import InputError
 from manyhot.parameters import RESAMPLES
 from manyhot.report.chapter import testable
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions, schema
-from manyhot.tables.definitions import FILLS
 from manyhot.tables.sets import States
 
 MIN_IMAGES = 25

@@ -20,7 +20,7 @@ from manyhot.diagnose.shortcut_pairs import (
     judge_shortcuts,
     named_pairs,
 )
-from manyhot.diagnose.shortcuts_result import MIN_LOST, Shortcuts
+from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
@@ -32,7 +32,6 @@ from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import open_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
-from manyhot.tables.definitions import FILLS
 from manyhot.tables.sets import States, states_of_labels, states_of_objects
 
 

@@ -15,7 +15,10 @@ from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.report.chapter import testable
 from manyhot.tables.columns import COUNT, FLAG, INT, ITS, REAL, TEXT, interval
-from manyhot.tables.definitions import CONTROLS, FILLS, declare_table
+from manyhot.tables.definitions import CONTROLS, declare_table
+
+FILLS = ("grey", "inpaint")
+"""What a companion is replaced with."""
 
 MIN_LOST = 0.4
 """Share of images that must be lost for a pair to be called a shortcut; SPIRE uses the share of flips."""

@@ -43,9 +43,6 @@ AGREEMENT_MEASURES = (
 )
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
-TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
-WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
-FILLS = ("grey", "inpaint")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
 VERDICTS = ("better", "worse", "same", "undecided", "not run")
@@ -409,12 +406,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
     ),
-    "similar": (
-        TEXT("image_id", "as in images"),
-        INT.nullable("class_id", "the class that the neighbours are of; null where any will do"),
-        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty where there are none"),
-        FLOATS32("similarity", "of each neighbour, the cosine of the two embeddings"),
-    ),
     "questions": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
@@ -491,28 +482,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("dataset", "of an error: the data set"),
         TEXT.optional("model", "of an error: whose it is"),
         FLOAT32.optional("confidence", "of an error: probability of the predicted class"),
-    ),
-    "mitigation": (
-        TEXT("dataset", "the data set judged on"),
-        TEXT("model", "the backbone, and whether its head is a softmax or sigmoids"),
-        TEXT("treatment", "what was done while the head was fitted", values=TREATMENTS),
-        INT("main", "the class of the pair that was treated"),
-        INT("companion", "what is beside it"),
-        TEXT("main_name", "name of main"),
-        TEXT("companion_name", "name of companion"),
-        TEXT("metric", "what is measured", values=WORTH),
-        REAL("value", "on images held out"),
-        *bounds("lo", "hi", f"its {_NULL_WITHOUT}"),
-        *interval(
-            "change",
-            "value less that of the same model without treatment",
-            _IMAGES,
-            value=REAL.optional,
-            ends=REAL.optional,
-        ),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
-        TEXT("head", "file of the head, as seen from the table"),
     ),
 }
 

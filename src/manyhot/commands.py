@@ -157,7 +157,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose shortcuts": Command(
         "Diagnose",
         "Take objects out of images, and count how many predictions of what is beside them change.",
-        "manyhot.cli.shortcutting:shortcuts",
+        "manyhot.diagnose.shortcuts:diagnose_shortcuts",
     ),
     "diagnose robustness": Command(
         "Diagnose",
@@ -171,8 +171,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "explain": Command(
         "Diagnose",
-        "Draw what in an image speaks for each of its labels, and measure whether it is the object.",
-        "manyhot.cli.explaining:explain",
+        "Draw what in an image supports each of its labels, and measure whether it is the object.",
+        "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(
         "Diagnose",

@@ -19,6 +19,90 @@ from manyhot.study.plan import ALL, Across, Claim, Measurement, RunMeasure, RunM
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name
 from manyhot.study.study_file import metrics_of
 from manyhot.study.verdicts import sentence
+from manyhot.tables.columns import COUNT, INT, REAL, REALS, TEXT
+from manyhot.tables.definitions import declare_table
+
+VERDICTS = ("better", "worse", "same", "undecided", "not run")
+
+_OF_STUDY = (
+    TEXT("dataset", "the data set"),
+    TEXT("network", "the network; all for a number across networks"),
+    TEXT("arm", "the arm; all for a number across arms"),
+)
+"""The runs of a study that a number is of."""
+
+declare_table(
+    "measured",
+    (
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        REAL("value", "the value; NaN where it is undefined"),
+        COUNT("n", "images counted"),
+        REALS.nullable(
+            "replicates",
+            "the value on resamples of images, the same for all runs of a data set; null without any",
+        ),
+    ),
+)
+
+declare_table(
+    "runs",
+    (
+        *_OF_STUDY,
+        INT("seed", "the seed"),
+        TEXT("measure", "what measured it"),
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        REAL("value", "the value; NaN where it is undefined"),
+        REAL.nullable("error", "its standard error over images, null without resamples"),
+        COUNT("n", "images counted"),
+    ),
+)
+
+declare_table(
+    "means",
+    (
+        *_OF_STUDY,
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        TEXT("better", "which values are better", values=("higher", "lower")),
+        REAL("value", "mean over seeds"),
+        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of its 95 % interval"),
+        COUNT("n_seeds", "seeds with a value"),
+        COUNT("n", "images counted, the least over seeds"),
+    ),
+)
+
+declare_table(
+    "effects",
+    (
+        TEXT("claim", "the claim"),
+        TEXT.nullable("dataset", "the data set; null for the mean over all pairs"),
+        TEXT.nullable("network", "the network; null for the mean over all pairs"),
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        TEXT("arm", "the arm"),
+        TEXT("against", "the other arm, metric or number"),
+        REAL.nullable("value", "mean over the seeds of both, and over pairs"),
+        REAL.nullable("value_against", "the same of the other"),
+        REAL.nullable("effect", "difference of the two, above 0 where the arm is better; null if not run"),
+        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of its 95 % interval"),
+        REAL.nullable("p", "two-sided, that there is no effect"),
+        REAL.nullable("p_adjusted", "Holm over the claims of the study; null of single pairs"),
+        REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
+        REAL.nullable("wins", "share of seeds at which the arm is better, a tie as one half"),
+        REAL.nullable("error_seeds", "standard error over seeds"),
+        REAL.nullable("error_images", "standard error over images, 0 without resamples"),
+        REAL.nullable("df", "degrees of freedom of the interval"),
+        COUNT("n_seeds", "differences at equal seeds"),
+        COUNT("n_pairs", "pairs of data set and network that are averaged"),
+        REAL("margin", "the smallest difference that matters, fixed beforehand"),
+        TEXT("verdict", "by the rule", values=VERDICTS),
+        TEXT.nullable("sentence", "the verdict in words; null of single pairs"),
+    ),
+)
 
 Place = tuple[str, str]
 """A data set and a network."""

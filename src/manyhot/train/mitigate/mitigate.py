@@ -335,7 +335,7 @@ def _judged(
                 named = {"model": f"{about['model']}, {loss}", "treatment": treatment}
                 rows.add(about | of | named | {"head": f"heads/{stem}.safetensors"}, measured, untreated)
                 untreated = untreated or measured
-    return rows.rows, notes
+    return [*rows.rows], notes
 
 
 def _stem(loss: str, treatment: str, keys: Sequence[str]) -> str:

@@ -5,9 +5,7 @@ import polars as pl
 import pytest
 
 from forking import commands
-from manyhot.cli.calibrating import print_calibration
 from manyhot.cli.numbers import print_leaderboard
-from manyhot.evaluate.calibrate import Calibration
 from manyhot.evaluate.leaderboard import rank_models
 from manyhot.tables import Results, schema
 
@@ -136,30 +134,6 @@ def test_a_leaderboard(capsys):
         "   –  lucky  90.00% (50.00 to 100.00)     10     90.00%",
         "images: mine top1 10 to 2,100",
         "without a rank: 1 judged on other images",
-    ]
-
-
-def test_calibration_of_events_that_are_not_of_the_same_images(capsys):
-    row = {"dataset": "mine", "model": "net", "method": "none", "fitted_to": "", "n_fitted": 5}
-    numbers = [("top1", 0.9, 0.85, 0.93, 40), ("ece", 0.1, 0.05, 0.2, 30), ("real1", 0.8, None, None, 40)]
-    rows = [
-        row | {"metric": m, "value": v, "lo": lo, "hi": hi, "n": n, "n_skipped": 40 - n, "temperature": None}
-        for m, v, lo, hi, n in numbers
-    ]
-    frame = pl.DataFrame(rows, schema_overrides={"temperature": pl.Float64}, infer_schema_length=None)
-    table = frame.select(schema("calibration").names).to_arrow().cast(schema("calibration"))
-    print_calibration(Calibration(table, schema("prediction_sets").empty_table()), [], False)
-    assert capsys.readouterr().out.splitlines() == [
-        "mine, net: fitted on 5 images, judged on 40 others",
-        "",
-        "right if the best class is the original label",
-        "               right  ECE                  NLL  Brier  images",
-        "as it is  90.0% ±5.0  0.100 (0.050–0.200)    –      –  40 / 30",
-        "",
-        "right if the best class is in the label set: 40 images",
-        "          right  ECE  NLL  Brier",
-        "as it is  80.0%    –    –      –",
-        "",
     ]
 
 

@@ -34,7 +34,6 @@ from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.diagnose import corruptions
 from manyhot.evaluate import benchmark, evaluate, leaderboard
 from manyhot.reassess import aggregate
 from manyhot.reassess import propose as propose_module
@@ -578,7 +577,6 @@ def parse(monkeypatch):
     monkeypatch.setattr(typer.testing, "_get_command", program)
     monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
     monkeypatch.setattr(evaluate, "evaluate_files", judge)
-    monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -591,7 +589,6 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(propose_module, "propose_files", propose)
     given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
-    given |= {"diagnose_corruptions_files"}
     monkeypatch.setattr("manyhot.cli.build._arguments", lambda *a: run_models(None, a[2].get("model") or ()))
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):

@@ -76,6 +76,11 @@ COMMANDS: dict[str, Command] = {
         "Say which questions are worth another answer, and which are settled.",
         "manyhot.cli.asking:next_questions",
     ),
+    "card": Command(
+        "Re-assess",
+        "Write the data card of a data set: who labelled it, when and how, agreement, counts.",
+        "manyhot.reassess.card:data_card",
+    ),
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
@@ -109,12 +114,12 @@ COMMANDS: dict[str, Command] = {
     "describe": Command(
         "Evaluate",
         "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
-        "manyhot.cli.judging:describe",
+        "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
         "Evaluate",
-        "Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.",
-        "manyhot.cli.judging:kinds",
+        "Find out why images have several labels: several objects, one ambiguous object, or near-synonyms.",
+        "manyhot.evaluate.label_kinds:find_label_kinds",
     ),
     "gallery": Command(
         "Evaluate",
@@ -131,18 +136,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that fits decides.",
-        "manyhot.cli.diagnosing:errors",
+        "Sort errors by what they are; the first rule that matches decides.",
+        "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.cli.diagnosing:labels",
+        "manyhot.diagnose.labels:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how sure models are against how right, before and after recalibration.",
-        "manyhot.cli.calibrating:calibration",
+        "Measure how confidence matches accuracy, before and after recalibration.",
+        "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose companions": Command(
         "Diagnose",
@@ -157,12 +162,12 @@ COMMANDS: dict[str, Command] = {
     "diagnose robustness": Command(
         "Diagnose",
         "Measure what models lose from one data set to another, and what share of it is missing labels.",
-        "manyhot.cli.robustness:robustness",
+        "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
         "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
-        "manyhot.cli.robustness:corruptions",
+        "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",

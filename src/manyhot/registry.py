@@ -76,7 +76,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.shortcuts",
         "manyhot.diagnose.explain",
         "manyhot.diagnose.companions",
-        "manyhot.diagnose.corruptions",
+        "manyhot.diagnose.robustness_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(

@@ -50,6 +50,7 @@ CAMPAIGN = "campaign"
 COMMANDS = {
     "evaluate": ("--labels l.csv --predictions p.parquet q.parquet --out o", None),
     "compare": ("o", None),
+    "card": ("l.csv", None),
     "describe": ("l.csv", None),
     "leaderboard": ("o", None),
     "report": ("o", None),

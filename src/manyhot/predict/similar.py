@@ -489,7 +489,7 @@ def similar_images(
     Parameters
     ----------
     embeddings, index : path-like, optional
-        As in `manyhot.diagnose_errors_files`.
+        As in `manyhot.diagnose_errors`.
     model : str
         The model whose embeddings are compared.
 

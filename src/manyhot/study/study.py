@@ -115,12 +115,15 @@ class StudyAnswers(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of each answer or plan."""
-        for one in (*self.answers, *self.plans):
-            yield from one.lines()
+        for answer in self.answers:
+            yield from answer.lines()
+        for plan in self.plans:
+            yield from plan.lines()
 
     def to_json(self) -> dict[str, Any]:
         """Return each answer or plan."""
-        return {"studies": [one.to_json() for one in (*self.answers, *self.plans)], "notes": self.notes}
+        studies = [*(a.to_json() for a in self.answers), *(p.to_json() for p in self.plans)]
+        return {"studies": studies, "notes": self.notes}
 
 
 @command(

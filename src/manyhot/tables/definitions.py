@@ -45,9 +45,6 @@ MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overla
 COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
-COVERS = ("label", "one", "all")
-RECALIBRATIONS = ("temperature", "vector", "isotonic")
-FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
@@ -88,10 +85,6 @@ _ENDS = (
 )
 """What a comparison is between: one number a model at x, and one at y."""
 
-_COPY = (
-    TEXT.nullable("kind", "the kind of corruption, clean for none; null of a data set and of all"),
-    INT.nullable("severity", "1 to 5, 0 for none; null of a data set and of all"),
-)
 
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
@@ -406,36 +399,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("risk", "share of errors among these"),
         COUNT("n", "images that are kept"),
     ),
-    "calibration": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "how it was recalibrated; none: as it was", values=("none", *RECALIBRATIONS)),
-        TEXT.nullable("fitted_to", "to original labels or to label sets; null for none", values=FITTED_TO),
-        REAL.nullable("temperature", "what logits are divided by; null of other methods"),
-        COUNT("n_fitted", "images fitted on"),
-        TEXT("metric", "a registered name"),
-        REAL("value", "on the images that were held out; NaN where it is undefined"),
-        *bounds("lo", "hi", "its 95 % interval over these, null without one"),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
-    ),
-    "prediction_sets": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "cover",
-            "what a set must hold: the original label, one class of the label set, or all of them",
-            values=COVERS,
-        ),
-        REAL("alpha", "share of images that may be missed; 1 - alpha is the target of coverage"),
-        REAL("threshold", "probability from which a class is in the set; 0: all classes are"),
-        COUNT("n_fitted", "images that the threshold was chosen on"),
-        COUNT("n", "images held out, on which the rest is measured"),
-        REAL("coverage", "share of these whose set holds what it must"),
-        *bounds("lo", "hi", _WILSON, column=REAL),
-        REAL("mean_size", "mean number of classes in a set"),
-        REAL("share_empty", "share of sets without any class"),
-    ),
     "objects": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
@@ -455,47 +418,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("p", "probability that the class is in the image, given the answers so far"),
         TEXT("state", "by that probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),
-    ),
-    "robustness": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        *_COPY,
-        TEXT("metric", "a registered name"),
-        REAL("value", "its value; of several copies their mean"),
-        *bounds("lo", "hi", f"its {_NULL_WITHOUT}"),
-        COUNT("n", "images that count; of several copies the least"),
-        COUNT("n_skipped", "images that do not; of several copies the most"),
-    ),
-    "losses": (
-        TEXT("base", "the data set that is lost from; of corruptions the pictures as they are"),
-        TEXT("dataset", "the data set, or the one that is corrupted"),
-        TEXT.nullable("model", "the model; null for the mean over models"),
-        *_COPY,
-        TEXT("metric", "top1 holds against original labels, the others against label sets"),
-        REAL("loss", "value on the base less value here"),
-        *bounds("lo", "hi", _IMAGES),
-        *interval(
-            "share",
-            "of the loss of top1, what is missing labels: 1 - loss / loss of top1; null where that "
-            "is not clearly above 0, and of metrics that ask another thing",
-            _IMAGES,
-        ),
-        COUNT("n_base", "images counted on the base; the least over the models for the mean"),
-        COUNT("n", "images counted here; the least over the models for the mean"),
-        COUNT("n_models", "models averaged, 1 for one"),
-    ),
-    "corruption_errors": (
-        TEXT("dataset", "the data set that is corrupted"),
-        TEXT("model", "the model"),
-        TEXT("metric", "whose errors: 1 - top1, or 1 - real1"),
-        TEXT.nullable("kind", "the kind of corruption; null for the mean over kinds"),
-        *interval("error", "mean error over severities, and for the mean over kinds", _IMAGES, value=REAL),
-        TEXT.nullable("baseline", "whose errors it is divided by; null without one"),
-        *interval("ce", "corruption error; its mean over kinds is mCE", _IMAGES),
-        *interval("relative", "relative corruption error: of what errors grow by", _IMAGES),
-        COUNT("n_kinds", "kinds averaged, 1 for one"),
-        COUNT("n_severities", "severities averaged"),
-        COUNT("n", "images that count; the least over the copies"),
     ),
     "findings": (
         TEXT("kind", "what was found"),

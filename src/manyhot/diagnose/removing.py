@@ -26,7 +26,7 @@ from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import Notify, PredictSettings, run
 from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.sets import States, boxes_that_fit
 

@@ -17,12 +17,12 @@ from manyhot.core.resampling import holm
 from manyhot.errors import InputError
 from manyhot.study.plan import ALL, Across, Claim, Measurement, RunMeasure, RunMeasurement, Study, StudyRun
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name
-from manyhot.study.study_file import metrics_of
+from manyhot.study.study_file import study_metrics
 from manyhot.study.verdicts import sentence
 from manyhot.tables.columns import COUNT, INT, REAL, REALS, TEXT
 from manyhot.tables.definitions import declare_table
 
-VERDICTS = ("better", "worse", "same", "undecided", "not run")
+CLAIM_VERDICTS = ("better", "worse", "same", "undecided", "not run")
 
 _OF_STUDY = (
     TEXT("dataset", "the data set"),
@@ -99,7 +99,7 @@ declare_table(
         COUNT("n_seeds", "differences at equal seeds"),
         COUNT("n_pairs", "pairs of data set and network that are averaged"),
         REAL("margin", "the smallest difference that matters, fixed beforehand"),
-        TEXT("verdict", "by the rule", values=VERDICTS),
+        TEXT("verdict", "by the rule", values=CLAIM_VERDICTS),
         TEXT.nullable("sentence", "the verdict in words; null of single pairs"),
     ),
 )
@@ -227,7 +227,7 @@ def _error(measured: Measurement) -> float | None:
 
 def means_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return each number's mean over seeds, with its interval over seeds and images."""
-    better = metrics_of(study)
+    better = study_metrics(study)
     slices: dict[tuple[str, str, str, str, str], None] = {}
     for _, row in measurements.rows:
         m = row.measurement
@@ -297,7 +297,7 @@ class PairedValues:
 
 def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
     """Return a claim at each place of it where both sides were measured."""
-    sign = 1 if metrics_of(study)[claim.metric].better == "higher" else -1
+    sign = 1 if study_metrics(study)[claim.metric].better == "higher" else -1
     found = []
     for place in claim_places(claim, study):
         one = measurements.by_seed(place, claim.arm, claim.metric, claim.slice)
@@ -338,7 +338,7 @@ def effects_table(study: Study, measurements: Measurements) -> pa.Table:
         own = compared[claim.name]
         single = [_effect(claim, [c], effect_of([c.cell])) for c in own]
         row = _effect(claim, own, pooled.get(claim.name), adjusted)
-        row["sentence"] = sentence(claim, [row, *single], metrics_of(study), len(study.claims))
+        row["sentence"] = sentence(claim, [row, *single], study_metrics(study), len(study.claims))
         made += [row, *single]
     return pa.Table.from_pylist(made, tables.schema("effects"))
 

@@ -41,8 +41,8 @@ from manyhot.train.mitigate.held_out import HeldOutImages, HeldOutMetric, Mitiga
 from manyhot.train.mitigate.treatment import MitigationLabels, Pair, states_and_labels
 from manyhot.train.splits import HeldOut, HeldOutShare, held_out_of
 
-Loss = Literal["softmax", "sigmoid"]
-LOSSES: tuple[Loss, ...] = ("softmax", "sigmoid")
+HeadLoss = Literal["softmax", "sigmoid"]
+LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")
 FILLS = ("grey", "inpaint")
 
 METRIC_LABELS = {
@@ -159,7 +159,7 @@ def mitigate(
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
     held_out: HeldOutShare = 0.3,
-    losses: Annotated[Sequence[Loss], OptionName("--loss")] = LOSSES,
+    losses: Annotated[Sequence[HeadLoss], OptionName("--loss")] = LOSSES,
     fill: Literal["grey", "inpaint"] = "grey",
     uncapped: bool = False,
     min_images: Annotated[int, AtLeast(1), Was("--least")] = LEAST,

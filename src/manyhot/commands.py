@@ -206,8 +206,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "study": Command(
         "Train",
-        "Answer a question by training: arms × networks × data sets × seeds, measured and compared.",
-        "manyhot.cli.studying:study",
+        "Answer questions by training: arms × networks × data sets × seeds, measured and compared.",
+        "manyhot.study.study:run_studies",
     ),
     "fetch": Command(
         "Data",

@@ -5,6 +5,7 @@ from manyhot.classes import ClassList as ClassList
 from manyhot.classes import class_list as class_list
 from manyhot.data.catalog import fetch as fetch
 from manyhot.data.convert import convert as convert
+from manyhot.data.inputs import Reading as Reading
 from manyhot.diagnose.attribution import explain as explain
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
@@ -18,6 +19,7 @@ from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
 from manyhot.diagnose.labels import find_label_issues_files as find_label_issues_files
 from manyhot.diagnose.localisation import Explanations as Explanations
+from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml import patchml_files as patchml_files
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
@@ -27,8 +29,6 @@ from manyhot.diagnose.robustness import diagnose_robustness_files as diagnose_ro
 from manyhot.diagnose.shortcuts import Shortcuts as Shortcuts
 from manyhot.diagnose.shortcuts import diagnose_shortcuts_files as diagnose_shortcuts_files
 from manyhot.errors import ManyhotError as ManyhotError
-from manyhot.evaluate.arrays import evaluate as evaluate
-from manyhot.evaluate.benchmark import evaluate_benchmark as evaluate_benchmark
 from manyhot.evaluate.calibrate import Calibration as Calibration
 from manyhot.evaluate.calibrate import diagnose_calibration as diagnose_calibration
 from manyhot.evaluate.calibrate import diagnose_calibration_files as diagnose_calibration_files
@@ -40,9 +40,9 @@ from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
 from manyhot.evaluate.describe import describe_files as describe_files
-from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
+from manyhot.evaluate.evaluate import evaluate as evaluate
 from manyhot.evaluate.label_kinds import kinds_files as kinds_files
-from manyhot.evaluate.leaderboard import compare_files as compare_files
+from manyhot.evaluate.leaderboard import Leaderboard as Leaderboard
 from manyhot.evaluate.leaderboard import leaderboard as leaderboard
 from manyhot.evaluate.results import Evaluation as Evaluation
 from manyhot.evaluate.streaming import Evaluator as Evaluator

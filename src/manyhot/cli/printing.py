@@ -44,14 +44,6 @@ def print_saved(saved: Saved, target: Path, as_json: bool) -> None:
         say(f"Note: {target.name} does not hold {', '.join(saved.left_out)}: left out.", err=True)
 
 
-def print_undrawn(as_json: bool) -> None:
-    """Print that reports have no figures here, if so, and what to install."""
-    from manyhot.report.export import undrawn
-
-    if not as_json and (why := undrawn()):
-        say(f"without figures: {why}")
-
-
 def print_catalog(as_json: bool) -> None:
     """Print what can be fetched."""
     from manyhot.data import catalog

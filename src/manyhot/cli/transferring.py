@@ -99,7 +99,7 @@ def transfer(
 def _print(found: Evaluation, written: list[Path], as_json: bool) -> None:
     """Print a column a model, pairs of models, what the reader must know, and what was written."""
     rows = found.results.to_pylist()
-    notes = [f"{n.model}: {n.text}" if n.model else n.text for n in found.notes]
+    notes = [f"{n.model}: {n.text}" if n.model else n.text for n in found.model_notes]
     if as_json:
         told = {"results": rows, "pairs": found.pairs.to_pylist(), "notes": notes}
         typer.echo(json.dumps(told | {"written": [str(p) for p in written]}))

@@ -69,7 +69,7 @@ def convert(
     rows, scores
         As in `manyhot.formats.read_predictions`.
     classes : path-like, optional
-        As in `evaluate_files`; by default that of the campaign in whose folder `source` or `target` lies.
+        As in `manyhot.evaluate`; by default that of the campaign in whose folder `source` or `target` lies.
     format : str, optional
         The format of `source`, or a call string, such as ``chen(threshold=0.9)``.
     to : str, optional

@@ -141,8 +141,8 @@ def diagnose_corruptions(
             seed=seed,
             trust_order=trust_order or copy != NOT_CORRUPTED,
         )
-        told += [f"{n.model}: {n.text}" for n in judged.notes if n.kind == "labels_unmatched"]
-        places[copy] = places_of(judged.tables(), *copy)[0]
+        told += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]
+        places[copy] = places_of(judged.as_results(), *copy)[0]
         if progress:
             progress(f"judging on {name}", done, len(copies))
     models = list(places[NOT_CORRUPTED].scores.get(SINGLE) or places[NOT_CORRUPTED].scores.get("real1", {}))

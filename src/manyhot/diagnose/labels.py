@@ -176,7 +176,7 @@ def find_issues_in_tables(
     dataset : str
         The name in the findings.
     misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
+        As in `manyhot.evaluate`.
 
     Raises
     ------
@@ -437,7 +437,7 @@ def find_label_issues_files(
     no_votes : bool
         Pass over what people said.
     rows, images, classes
-        As in `manyhot.evaluate_files`.
+        As in `manyhot.evaluate`.
     embeddings, index, embeddings_of
         As in `manyhot.diagnose_errors_files`.
     doubtful, missing, together, confused

@@ -24,16 +24,17 @@ from manyhot.core.corruptions import missing_share
 from manyhot.core.resampling import percentile_interval
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.inputs import Asked, Source, sources
+from manyhot.data.results import PUBLISHED, read_source
 from manyhot.diagnose.page import write_diagnosis
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compare import REFERENCES, join
-from manyhot.evaluate.judge import evaluate
-from manyhot.evaluate.leaderboard import PUBLISHED, read_source
+from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.files import sha256
 from manyhot.formats import detect
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
+from manyhot.run import Run
 from manyhot.tables import Labels, Predictions, Results, list_matrix, schema
 from manyhot.tables.sets import label_sets
 from manyhot.tables.skipped_files import SkippedFiles
@@ -325,13 +326,11 @@ def judge(
         As in `manyhot.evaluate`. Average precision, of models with scores over all classes, has at most
         `MAP_RESAMPLES`.
     """
-    return evaluate(
+    return judge_models(
         labels,
         predictions,
         metrics=(SINGLE,) if single else METRICS,
-        resamples=resamples,
-        map_resamples=min(resamples, MAP_RESAMPLES),
-        seed=seed,
+        resampling=Resampling(resamples, seed, min(resamples, MAP_RESAMPLES)),
         trust_order=trust_order,
         dataset=dataset,
         misfits=misfits,
@@ -489,7 +488,7 @@ def diagnose_robustness_files(
     datasets : sequence of path-like
         Each a benchmark or one of its data sets, such as ``imagenet-val``; a campaign; label sets, or an
         images table, in any format: these are judged here, on the images that original labels and label sets
-        can judge both. Or results, as `manyhot.compare_files` takes them: a folder that ``manyhot evaluate``
+        can judge both. Or results, as `manyhot.compare` takes them: a folder that ``manyhot evaluate``
         wrote, or ``timm-results``.
     out : path-like
         The folder that both tables are written into, as Parquet and CSV.
@@ -503,7 +502,7 @@ def diagnose_robustness_files(
     without : sequence of str
         Patterns of models that are left out.
     rows, images, classes
-        As in `manyhot.evaluate_files`.
+        As in `manyhot.evaluate`.
     resamples, seed, trust_order
         As in `manyhot.evaluate`.
 
@@ -523,7 +522,7 @@ def diagnose_robustness_files(
     inputs = {Path(p).name: sha256(p) for p in (rows, images, classes) if p and Path(p).is_file()}
     for source in datasets:
         if _holds_results(source):
-            found += read_source(source, progress)
+            found += read_source(source, Run(on_progress=progress))
             continue
         for part in sources(source, asked):
             results, said = _judged(part, asked, options)
@@ -570,8 +569,8 @@ def _judged(part: Source, asked: Asked, options: Mapping[str, object]) -> tuple[
         progress=told,
         **options,  # type: ignore[arg-type]
     )
-    skipped = [f"{n.model}: {n.text}" for n in judged.notes if n.kind == "skipped"]
-    return judged.tables(part.name), [f"{part.name}: {text}" for text in (*said, *skipped)]
+    skipped = [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "skipped"]
+    return judged.as_results(part.name), [f"{part.name}: {text}" for text in (*said, *skipped)]
 
 
 def _covering(part: Source, labels: Labels) -> Iterator[Predictions]:

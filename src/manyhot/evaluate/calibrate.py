@@ -20,7 +20,7 @@ from manyhot.core.sets import Case
 from manyhot.data.inputs import Asked, sources
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import Split, check_method, conformal, split
-from manyhot.evaluate.judge import evaluate
+from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.files import sha256
 from manyhot.formats.tabular import write_csv
@@ -123,7 +123,7 @@ def diagnose_calibration(
     trust_order : bool
         As in `manyhot.evaluate`.
     misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
+        As in `manyhot.evaluate`.
     progress : callable, optional
         Called with the model, how many of its predictions are judged, and how many there may be.
 
@@ -189,13 +189,11 @@ class _Judge:
             return
         about: dict[str, Row] = {}
         refused: dict[str, list[str]] = {}
-        judged = evaluate(
+        judged = judge_models(
             self.labels,
             self._versions(parts, about, refused),
             metrics=_metrics(parts.rest, refused),
-            resamples=self.resamples,
-            map_resamples=min(self.resamples, RESAMPLES),
-            seed=self.seed,
+            resampling=Resampling(self.resamples, self.seed, min(self.resamples, RESAMPLES)),
             trust_order=self.trust_order,
             dataset=self.dataset,
         )
@@ -203,7 +201,7 @@ class _Judge:
         self._rows += _numbers(judged, model.model, about)
         for cover in COVERS:
             self._cover(model, cover, refused)
-        said = [n.text for n in judged.notes if n.model == model.model and n.kind.startswith("needs")]
+        said = [n.text for n in judged.model_notes if n.model == model.model and n.kind.startswith("needs")]
         said += [f"no {', no '.join(what)}: {why}" for why, what in refused.items()]
         self._notes += [f"{model.model}: {text}" for text in said]
 

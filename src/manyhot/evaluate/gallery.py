@@ -86,7 +86,7 @@ def gallery_files(
     images : path-like, optional
         Images table with the column ``uri``, or a folder that ``manyhot predict`` wrote: what is shown.
     rows, classes
-        As in `manyhot.evaluate_files`.
+        As in `manyhot.evaluate`.
     embeddings : path-like, optional
         A folder that ``manyhot predict --embeddings`` wrote of the same images; by default the folder of
         the predictions, where it has any.

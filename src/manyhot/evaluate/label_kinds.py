@@ -98,7 +98,7 @@ def kinds(
     rules : Rules, optional
         See `manyhot.core.label_kinds.Rules`.
     misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
+        As in `manyhot.evaluate`.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def kinds_files(
     out : path-like
         A Parquet file.
     rows, classes
-        As in `manyhot.evaluate_files`.
+        As in `manyhot.evaluate`.
     images : path-like, optional
         Images table with original labels and, where raters counted objects, the column ``n_objects``.
 

@@ -17,14 +17,17 @@ import pyarrow as pa
 
 from manyhot.core.comparison import Families, Floats
 from manyhot.tables import End, ModelValue, Results, schema
+from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
+from manyhot.tables.definitions import declare_table
 
 METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""
 
 
 WARNING = (
-    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much hangs "
-    "on the protocol, and does not take its effect away. Rated images are those on which models disagreed."
+    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much "
+    "depends on the protocol, and does not remove its effect. Rated images are those on which models "
+    "disagreed."
 )
 """What must be read with any of this."""
 
@@ -39,6 +42,36 @@ SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
 
 RATED = "rated=true"
 
+
+ANALYSES = (
+    "as published",
+    "not empty",
+    "sizes of y",
+    "sizes of x",
+    "rated at x",
+    "rated, sizes of y",
+    "threshold at x",
+)
+
+declare_table(
+    "sensitivity",
+    (
+        TEXT("dataset_x", "the data set on the x axis"),
+        TEXT("dataset_y", "the data set on the y axis"),
+        TEXT("metric", "a registered name, with its options"),
+        TEXT("analysis", "what was changed", values=ANALYSES),
+        REAL.nullable("threshold", "of the labels' probability at x; null where it is the published one"),
+        REAL("value_x", "mean over models at x"),
+        REAL("value_y", "mean over models at y"),
+        REAL("drop", "value_x less value_y"),
+        *bounds("lo_models", "hi_models", f"{ITS} over families of models"),
+        REAL("multi_x", "share of the sets at x with two or more labels"),
+        REAL("multi_y", "share of the sets at y with two or more labels"),
+        COUNT("n_x", "images counted at x, the smallest over the models"),
+        COUNT("n_y", "images counted at y, the smallest over the models"),
+        COUNT("n_models", "models averaged"),
+    ),
+)
 
 _THRESHOLD = re.compile(r"(.+) p>=([\d.]+)")
 

@@ -23,6 +23,7 @@ from manyhot.predict.network import Network
 from manyhot.predict.run import Notify, PredictSettings, run
 from manyhot.predict.sources import open_source
 from manyhot.predict.sources.altered import select_images
+from manyhot.run import Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States
 from manyhot.train.splits import held_out_of
@@ -151,7 +152,7 @@ def transfer_files(
     evaluation = _transferred(request, data)
     files = [Path(p) for p in (labels, objects, masks, classes, split) if p]
     inputs = {p.name: sha256(p) for p in files if p.is_file()}
-    return evaluation, evaluation.write(out, call=call, inputs=inputs)
+    return evaluation, replace(evaluation, inputs=inputs).write(out, run=Run(call))
 
 
 def _check_models(models: Sequence[str] | Mapping[str, str]) -> None:

@@ -6,10 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from manyhot import read_images, read_labels, read_predictions
+from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.evaluate.benchmark import evaluate_benchmark
-from manyhot.evaluate.judge import evaluate
 from manyhot.evaluate.label_kinds import kinds_files
 
 MODELS = ("alexnet", "resnet50", "pnasnet_large_tf")

@@ -28,7 +28,7 @@ from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers,
 from manyhot.evaluate.sensitivity import sensitivity
 from manyhot.evaluate.terminal import apart_lines, drop_lines, fit_lines, order_lines, sensitivity_lines
 from manyhot.files import sha256
-from manyhot.formats.writing import PathLike
+from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Between, OnlyInPython, Resamples, Seed, Shown
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -59,6 +59,8 @@ class Comparison(Result):
         Results on label sets at other thresholds.
     described : Mapping of str to pyarrow.Table
         Tables of the label sets, where the folders of results have them.
+    sources : tuple of Path
+        Files and folders that were read, over which `write` does not write.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -73,6 +75,7 @@ class Comparison(Result):
     sensitivity: pa.Table
     thresholds: Results | None = None
     described: Mapping[str, pa.Table] = field(default_factory=dict)
+    sources: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         ends = self.ranks.num_rows
@@ -110,10 +113,11 @@ class Comparison(Result):
         Raises
         ------
         InputError
-            If no two places were compared; nothing is written then.
+            If no two places were compared, or it would write over what was read; nothing is written then.
         OutputError
             A file cannot be written; each is written whole or not at all.
         """
+        check_apart(self.sources, out, self.NAMES)
         if not self.ranks.num_rows:
             raise InputError(
                 "There is nothing to compare.",
@@ -265,6 +269,7 @@ def compare(
         sensitivity=sensitivity(together, others, comparer.family, resamples, seed),
         thresholds=thresholds,
         described=_described(paths),
+        sources=tuple(paths),
         inputs=dict(_hash(path) for path in paths if path.exists()),
     )
 

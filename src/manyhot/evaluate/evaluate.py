@@ -19,6 +19,7 @@ from manyhot.data.inputs import (
     Source,
     open_inputs,
 )
+from manyhot.errors import InputError
 from manyhot.evaluate.benchmark import Entrants, benchmark_of, source_of, sources_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
@@ -119,6 +120,12 @@ def evaluate(
     0.5
     """
     benchmark = benchmark_of(labels, predictions)
+    if benchmark is not None and (reading.images or reading.classes or reading.dataset or gallery):
+        raise InputError(
+            "A benchmark brings its own labels, images and classes.",
+            got=labels,
+            do="leave out images, classes, dataset and gallery",
+        )
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
     sources = (
         open_inputs(labels, predictions, models=models, reading=reading, run=run)

@@ -193,11 +193,8 @@ def test_another_table_of_that_name_beside_predictions_does_not_either(home):
 
 def test_pillow_is_missed_but_not_needed(home, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.ImageOps", None)
-    assert (
-        evaluated()[0]
-        == 'the report has no gallery: A report with pictures needs Pillow: pip install "manyhot[report]"'
+    reason = 'A report with pictures needs Pillow: pip install "manyhot[report]"'
     assert evaluated()[0] == f"the report has no gallery: {reason}"
-    )
 
 
 def test_a_gallery_of_an_earlier_run_goes(home):

@@ -43,6 +43,12 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
+def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield facts as lines: a name, its number, and more about it."""
+    names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
+    yield from (f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip() for name, number, more in facts)
+
+
 def written_lines(written: Sequence[Path]) -> Iterator[str]:
     """Yield which files were written; of many only how many, and the pages."""
     if len(written) <= 8:

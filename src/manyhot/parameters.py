@@ -7,8 +7,9 @@ from Python and from the command line, and shows it in the help.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,20 @@ class Positional:
 
 
 @dataclass(frozen=True)
-class OnlyInPython:
-    """A parameter that the command has no option for, such as an array."""
+class PythonOnly:
+    """A parameter of the function that its command does not have."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A path that may be an address such as ``s3://bucket/folder``, and is passed on as it was typed."""
+
+
+@dataclass(frozen=True)
+class OptionName:
+    """The option of a parameter that has another name in Python."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,14 @@ class FromEnvironment:
     """A variable of the environment that gives the value where no option does."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class InCampaign:
+    """The default of ``--out``: a file in the campaign that an argument names, else in the working folder."""
+
+    argument: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,9 @@ Resamples = Annotated[int, AtLeast(0)]
 Seed = Annotated[int, AtLeast(0)]
 Share = Annotated[float, Between(0, 1)]
 Probability = Annotated[float, Between(0, 1, "(")]
+
+Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
+"""Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""
 
 RESAMPLES = 1000
 """The default number of bootstrap resamples."""

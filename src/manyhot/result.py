@@ -41,6 +41,12 @@ class Result:
     exit_code: ClassVar[int] = 0
     """What the command exits with."""
 
+    TARGET: ClassVar[tuple[str, str]] = ("FOLDER", "Folder to write to; made if absent.")
+    """What ``--out`` names, and its help."""
+
+    DRAWS: ClassVar[bool] = False
+    """Whether `write` draws figures, too, where the extra ``report`` is installed."""
+
     NAMES: ClassVar[tuple[str, ...]] = ()
     """The tables that `write` writes; see `manyhot.tables.TABLES`."""
 

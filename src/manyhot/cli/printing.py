@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from manyhot.console import fact_lines, table_lines, written_lines
 from manyhot.console import say as say
 from manyhot.console import show_progress as show_progress
-from manyhot.console import table_lines, written_lines
 
 if TYPE_CHECKING:
     from manyhot.evaluate.describe import Description
@@ -78,9 +78,8 @@ def counts(numbers: Iterable[int]) -> str:
 
 def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:
     """Print what is what: a name, its number, and what more there is to say about it."""
-    names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
-    for name, number, more in facts:
-        say(f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip())
+    for line in fact_lines(facts):
+        say(line)
 
 
 def options_text(entry: Entry) -> str:

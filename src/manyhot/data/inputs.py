@@ -17,10 +17,10 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, Progress, images_file
-from manyhot.parameters import Flattened, OnlyInPython, Repeated, Shown
+from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
-from manyhot.tables.arrays import as_tables
+from manyhot.tables.arrays import as_predictions, as_tables
 from manyhot.tables.sets import single_labels
 from manyhot.tables.skipped_files import SkippedFiles
 
@@ -51,11 +51,11 @@ class Reading(Flattened):
     trust_order
         Take rows and classes in the order they have, without checking it.
     label
-        Original labels of label sets that are arrays or lists, shape (n,).
+        Original labels beside label sets that are arrays or lists, one an image; -1 where there is none.
     n_classes
-        Number of classes, where neither a table, a class list nor a matrix gives it.
+        How many classes there are, where neither labels nor scores say so.
     score_kind
-        What scores in arrays are: logit, probability, or score, which only ranks classes.
+        What scores in arrays are: probability, logit, or score, which only ranks.
     """
 
     rows: PathLike | None = None
@@ -63,9 +63,9 @@ class Reading(Flattened):
     classes: PathLike | ClassList | None = None
     dataset: str = ""
     trust_order: bool = False
-    label: Annotated[Any, OnlyInPython()] = None
-    n_classes: Annotated[int | None, OnlyInPython()] = None
-    score_kind: Annotated[str, OnlyInPython()] = "score"
+    label: Annotated[Any, PythonOnly()] = None
+    n_classes: Annotated[int, PythonOnly()] = 0
+    score_kind: Annotated[str, PythonOnly()] = "score"
 
 
 READING = Reading()
@@ -119,16 +119,22 @@ def open_inputs(
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     """Return a data set that is given, or whose models are."""
     classes = _class_list(reading.classes)
+    n_classes = reading.n_classes or (len(classes) if classes else 0)
+    if isinstance(labels, Images):
+        models = as_predictions(
+            predictions, n_classes=n_classes, ids=labels.image_id, score_kind=reading.score_kind
+        )
+        name = reading.dataset or labels.name or "images"
+        return Source(name, None, labels, classes, lambda: iter(models), len(models), {})
     if isinstance(labels, str | os.PathLike):
         labels = read_labels(labels, classes=classes)
     found = [predictions] if isinstance(predictions, Predictions) else predictions
     are_tables = isinstance(found, Iterator) or (
         isinstance(found, list | tuple) and all(isinstance(p, Predictions) for p in found)
     )
-    if reading.label is not None or not (isinstance(labels, Labels) and are_tables):
-        n_classes = reading.n_classes or (len(classes) if classes else None)
+    if not (isinstance(labels, Labels) and are_tables and reading.label is None):
         labels, found = as_tables(
-            labels, predictions, n_classes, reading.label, reading.score_kind, classes=classes
+            labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
         )
     images = _images(reading.images, classes)
     name = reading.dataset or labels.name or "labels"

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.array_types import Floats
 from manyhot.core.comparison import (
     NO_INTERVAL,
     Families,
     FittedLine,
-    Floats,
     above_line,
     compare_orders,
     difference_interval,

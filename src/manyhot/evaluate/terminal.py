@@ -11,10 +11,8 @@ import pyarrow as pa
 from manyhot.console import table_lines
 from manyhot.evaluate.ranks import image_groups
 from manyhot.evaluate.sensitivity import WARNING
-from manyhot.tables import Results
+from manyhot.tables import Results, Row
 from manyhot.tables.metrics import headline
-
-Row = Mapping[str, Any]
 
 
 def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:

@@ -34,6 +34,7 @@ from manyhot.tables.results import (
 )
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
+    Row,
     check,
     metadata,
     metadata_number,
@@ -73,6 +74,7 @@ __all__ = [
     "Predictions",
     "Refined",
     "Results",
+    "Row",
     "Votes",
     "align",
     "align_columns",

@@ -29,7 +29,7 @@ from manyhot.evaluate.sensitivity import sensitivity
 from manyhot.evaluate.terminal import apart_lines, drop_lines, fit_lines, order_lines, sensitivity_lines
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import Between, OnlyInPython, Resamples, Seed, Shown
+from manyhot.parameters import Between, PythonOnly, Resamples, Seed, Shown
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Results, one_chunk
@@ -200,7 +200,7 @@ def compare(
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
     resamples: Resamples = 2000,
     seed: Seed = 0,
-    ends: Annotated[Sequence[tuple[End, End]], OnlyInPython()] = (),
+    ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
     run: Run = QUIET,
 ) -> Comparison:
     """Compare models between data sets and metrics: drops, fits and orders.

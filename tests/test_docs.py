@@ -35,7 +35,6 @@ from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.diagnose import corruptions
-from manyhot.evaluate import benchmark, evaluate, leaderboard
 from manyhot.predict import predict
 from manyhot.reassess import aggregate
 from manyhot.reassess import propose as propose_module
@@ -563,11 +562,10 @@ def parse(monkeypatch):
     def stop(*_, **__):
         raise ParsedError
 
-    def judge(*arguments, options, **__):
-        for spec in options.metrics or ():
+    def check(_, __, values):
+        """Look up the names that a declared command is given."""
+        for spec in [*(values.get("metrics") or ()), *filter(None, [values.get("by")])]:
             registry.get("metric", spec)
-        if isinstance(arguments[0], str):
-            assert arguments[0] in BENCHMARKS, f"there is no benchmark {arguments[0]!r}"
         raise ParsedError
 
     def run_models(_, models, *__, **___):
@@ -577,24 +575,16 @@ def parse(monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(typer.testing, "_get_command", program)
-    monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
-    monkeypatch.setattr(evaluate, "evaluate_files", judge)
     monkeypatch.setattr(predict, "predict_files", run_models)
     monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
-
-    def rank(_, *, by, **__):
-        if by:
-            registry.get("metric", by)
-        raise ParsedError
 
     def propose(_, *, rule, **__):
         registry.get("proposer", rule)
         raise ParsedError
 
     monkeypatch.setattr(propose_module, "propose_files", propose)
-    given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
-    given |= {"predict_files", "diagnose_corruptions_files"}
-    monkeypatch.setattr("manyhot.cli.build._arguments", stop)
+    given = {"aggregate_files", "propose_files", "predict_files", "diagnose_corruptions_files"}
+    monkeypatch.setattr("manyhot.cli.build._arguments", check)
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):
             monkeypatch.setattr(module, name, stop)
@@ -604,7 +594,6 @@ def parse(monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(aggregate, "aggregate_files", combine)
-    monkeypatch.setattr(leaderboard, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
     monkeypatch.setattr("manyhot.study.study.run_study", stop)
     monkeypatch.setattr("manyhot.study.study_file.read_opening", stop)

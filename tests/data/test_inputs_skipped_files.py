@@ -18,6 +18,7 @@ from manyhot import (
     diagnose_companions,
     diagnose_errors_files,
     diagnose_robustness_files,
+    evaluate,
     find_label_issues_files,
     init_campaign,
     kinds_files,
@@ -29,8 +30,6 @@ from manyhot.classes import class_list
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError
-from manyhot.evaluate.benchmark import evaluate_benchmark
-from manyhot.evaluate.evaluate import Options, evaluate_files
 from manyhot.evaluate.gallery import gallery_files
 from manyhot.tables import Images, Labels
 
@@ -79,15 +78,17 @@ def files(*names):
 
 
 def evaluated(given, labels="labels.csv", **more):
-    outcome = evaluate_files(labels, given, "o", classes="classes.txt", options=Options(resamples=20), **more)
-    notes = [f"{n.dataset}: {n.model}: {n.text}" for n in outcome.evaluation.notes if n.kind == "skipped"]
-    return outcome.evaluation.results, notes
+    judged = evaluate(labels, given, resamples=20, reading=Reading(classes="classes.txt", **more))
+    judged.write("o")
+    notes = [f"{n.dataset}: {n.model}: {n.text}" for n in judged.model_notes if n.kind == "skipped"]
+    assert list(judged.notes)[len(judged.notes) - len(notes) :] == notes
+    return judged.results, notes
 
 
 def originals(given):
     """On the original labels alone; the first model that can be read tells how many classes there are."""
-    outcome = evaluate_files("images.csv", given, "o", options=Options(resamples=20))
-    return outcome.evaluation.results, [n.text for n in outcome.evaluation.notes if n.kind == "skipped"]
+    judged = evaluate("images.csv", given, resamples=20)
+    return judged.results, [n.text for n in judged.model_notes if n.kind == "skipped"]
 
 
 def errors(given):
@@ -276,14 +277,15 @@ def benchmark(monkeypatch):
 
 def test_own_models_of_a_benchmark(benchmark):
     given = files("a", "broken", "b", "elsewhere", "order", "c")
-    outcome = evaluate_benchmark("small", "o", predictions=given, options=Options(("top1",), resamples=0))
-    rows = outcome.evaluation.results.to_pylist()
+    found = evaluate("small", given, metrics=["top1"], resamples=0)
+    found.write("o")
+    rows = found.results.to_pylist()
     judged = {(r["dataset"], r["model"]) for r in rows}
     assert judged == {("one", "a"), ("one", "b"), ("two", "c")}
-    assert outcome.highlight == ("a", "b", "c")
+    assert found.own == ("a", "b", "c")
     told = tables.metadata(pq.read_table("o/results.parquet"))
     assert set(json.loads(told["inputs"])) == {"a.parquet", "b.parquet", "c.parquet"}
-    skipped = {n.model: n.text for n in outcome.evaluation.notes if n.kind == "skipped"}
+    skipped = {n.model: n.text for n in found.model_notes if n.kind == "skipped"}
     assert list(skipped) == [f"models/{name}.parquet" for name in ("broken", "elsewhere", "order")]
     assert skipped["models/elsewhere.parquet"] == (
         "skipped: elsewhere predicts images of none of the benchmark's data sets (got: ids such as y000.png; "
@@ -292,9 +294,9 @@ def test_own_models_of_a_benchmark(benchmark):
     )
     for alone, kind in (("broken", InputError), ("elsewhere", MatchError), ("order", OrderError)):
         with pytest.raises(kind):
-            evaluate_benchmark("small", "o", predictions=files(alone))
+            evaluate("small", files(alone))
     with pytest.raises(MatchError):
-        evaluate_benchmark("small", "o", predictions=files("order", "elsewhere"))
+        evaluate("small", files("order", "elsewhere"))
 
 
 def test_commands_print_what_was_skipped():

@@ -42,7 +42,9 @@ ResultsLike = Annotated[Any, Shown("RESULTS"), Repeated()]
 
 def listed(results: ResultsLike) -> list[Any]:
     """Return the results that a call names one by one; a text is one of them, not its letters."""
-    return list(results) if isinstance(results, list | tuple) else [results]
+    if isinstance(results, list | tuple):
+        return [one for several in results for one in listed(several)]
+    return [results]
 
 
 def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:

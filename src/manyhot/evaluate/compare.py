@@ -193,8 +193,7 @@ def _place(row: Mapping[str, Any], side: str) -> str:
     examples=("manyhot compare timm-results --out timm", "manyhot compare results-a results-b"),
 )
 def compare(
-    results: ResultsLike,
-    *,
+    *results: ResultsLike,
     without: Annotated[Sequence[str], Shown("NAME")] = (),
     families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
@@ -211,7 +210,7 @@ def compare(
 
     Parameters
     ----------
-    results
+    *results
         Folders that manyhot evaluate wrote, results as Parquet or CSV, timm's CSVs, or timm-results; in
         Python also tables and evaluations. The others are compared with the first data set.
     without

@@ -25,7 +25,7 @@ from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sensitivity import METRICS as ANALYSED
 from manyhot.evaluate.write import Judged
-from manyhot.parameters import RESAMPLES, AtLeast, Between, Resamples, Seed, Shown, Was
+from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions
 from manyhot.tables.metrics import ORIGINAL_LABELS, accuracies
@@ -48,8 +48,8 @@ def evaluate(
     predictions: PredictionsLike = (),
     *,
     models: ModelPatterns = (),
-    metrics: Annotated[Sequence[str] | None, Shown("METRIC"), Was("--metric")] = None,
-    slices: Annotated[Sequence[str], Shown("SLICE"), Was("--slice")] = (),
+    metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
+    slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,

@@ -34,6 +34,7 @@ from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
+from manyhot.data.inputs import Reading
 from manyhot.diagnose import corruptions
 from manyhot.predict import predict
 from manyhot.reassess import aggregate
@@ -197,7 +198,9 @@ def test_no_table_is_described_that_does_not_exist():
 
 def test_every_metadata_key_is_described(tmp_path):
     labels = as_labels([[0], [1]], n_classes=2)
-    results = manyhot.evaluate([[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, n_classes=2, resamples=5)
+    results = manyhot.evaluate(
+        [[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, resamples=5, reading=Reading(n_classes=2)
+    )
     (predictions,) = as_predictions({"a": [[0], [1]]}, n_classes=2)
     files = [
         (manyhot.write_labels(labels, tmp_path / "labels.parquet"), "labels"),
@@ -377,7 +380,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror):
         labels = manyhot.read_labels(fetch(entry, only=[file, *dataset.beside])[file])
         images = manyhot.read_images(files[dataset.rows])
         models = [manyhot.read_predictions(files[name], rows=images) for name in wanted]
-        found = manyhot.evaluate(labels, models, images=images, metrics=columns).to_polars()
+        found = manyhot.evaluate(labels, models, metrics=columns, reading=Reading(images=images)).to_polars()
         found = found.filter(slice="all").with_columns(n=pl.col("n").map_elements("{:,}".format, pl.String))
         for model, values in rows:
             own = [found.filter(model=model, metric=c).to_dicts()[0] for c in columns]

@@ -101,7 +101,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "leaderboard": Command(
         "Evaluate",
-        "Rank models, with intervals and what is known about them.",
+        "Rank models, with intervals, number of parameters and pretraining.",
         "manyhot.evaluate.leaderboard:leaderboard",
     ),
     "describe": Command(

@@ -191,7 +191,7 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert {
             "broken": "The file is not a complete Parquet file (got: ",
             "classes": " predicts another number of classes than " if name != "originals" else "classes",
-            "order": "The predictions of order do not fit the labels as they lie; it looks like ",
+            "order": "The predictions of order do not fit the labels in the order they have; it looks like ",
         }[bad] in reason
         assert reason.endswith(")")
 
@@ -216,9 +216,9 @@ def test_where_none_is_left_the_first_is_an_error(name):
 def test_the_whole_note():
     _, (note,) = evaluated(files("a", "order", "b"))
     assert note == (
-        "labels: models/order.parquet: skipped: The predictions of order do not fit the labels as they lie; "
-        "it looks like predicted classes given as indices that start at 1 (got: top-1 accuracy 0.0100; "
-        "do: give the row order or class order that the file is in; if this is it, --trust-order)"
+        "labels: models/order.parquet: skipped: The predictions of order do not fit the labels in the order "
+        "they have; it looks like predicted classes given as indices that start at 1 (got: top-1 accuracy "
+        "0.0100; do: give the row order or class order that the file is in; if this is it, --trust-order)"
     )
 
 

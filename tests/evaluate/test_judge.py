@@ -109,7 +109,8 @@ def test_wrong_row_order_is_refused(published_val, published):
     by_name = Images(pa.table({"image_id": labels.image_id, "label": labels.table["label"]}))
     model = read_predictions(published("imagenet-validation-original/resnet50.npy"), rows=by_name)
     assert message(lambda: evaluate(labels, [model], resamples=0), OrderError) == (
-        "The predictions of imagenet-validation-original--resnet50 do not fit the labels as they lie; it "
+        "The predictions of imagenet-validation-original--resnet50 do not fit the labels in the order "
+        "they have; it "
         "looks like rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
@@ -123,8 +124,8 @@ def test_the_file_that_is_stored_worst_first_is_refused(published):
     model = read_predictions(published("imagenetv2-b-33/fv_16k.npy"), rows=rows)
     text = message(lambda: evaluate(labels, [model], resamples=0, reading=Reading(images=rows)), OrderError)
     assert text.startswith(
-        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels as they lie; it looks like "
-        "classes stored worst first.\n"
+        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels in the order they have; it looks "
+        "like classes stored worst first.\n"
     )
     trusted = evaluate(labels, [model], resamples=0, reading=Reading(images=rows, trust_order=True))
     assert trusted.value("top1") == 0.0247
@@ -462,12 +463,12 @@ def test_without_confidence_a_note_says_what_is_missing():
     labels, models = scored_models()
     asked = [models[name] for name in ("list", "logits alone", "ranks", "scores")]
     judged = evaluate(labels, asked, metrics=["ece", "brier_set", "nll", "top1"], resamples=0)
-    needs = "undefined without the probability of the best class"
+    needs = "undefined without the probability of the top class"
     alone = "they are lists of logits without logsumexp"
-    called = "their scores are neither called logits nor probabilities"
+    called = "their scores are declared as neither logits nor probabilities"
     every = "undefined without probabilities, or logits, of all classes"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
-        ("list", "needs_probabilities", f"nll: {every} (they are lists of the best classes)"),
+        ("list", "needs_probabilities", f"nll: {every} (they are lists of the top classes)"),
         ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),
         ("logits alone", "needs_probabilities", f"nll: {every} ({alone})"),
         ("ranks", "needs_confidence", f"ece, brier_set: {needs} (they are ranks)"),

@@ -124,7 +124,7 @@ class Entrants:
                 yield fetched, [*fetched.published, *(p for p in everywhere if fetched.covers(p))]
 
     def sources(self) -> list[dict[str, Any]]:
-        """Return what the published data are: licence, citation and what must be known about them."""
+        """Return title, licence, citation and notes of the published data."""
         names = [n for d in self.benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
         entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
         return [

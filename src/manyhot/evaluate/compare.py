@@ -52,7 +52,7 @@ class Comparison(Result):
     Attributes
     ----------
     results : Results
-        All results that were compared, with what is known about the models.
+        All results that were compared, with family, size and pretraining of the models.
     drops, fits, ranks, swaps, sensitivity : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
     thresholds : Results, optional
@@ -274,7 +274,7 @@ def compare(
 
 
 def _adjusted(pairs: pa.Table) -> pa.Table:
-    """Return the pairs with Holm's correction made anew, over those that are there."""
+    """Return the pairs with Holm's correction repeated over the pairs that are left."""
     if not len(pairs):
         return pairs
     ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]
@@ -303,7 +303,7 @@ def _within(results: Results) -> list[tuple[End, End]]:
 
 
 def _of_benchmarks(parts: Sequence[Results]) -> tuple[list[tuple[End, End]], list[str]]:
-    """Return what benchmarks compare beside the usual, and the models that they leave out of it."""
+    """Return the further comparisons that benchmarks define, and the models that they leave out."""
     asked = [json.loads(part.about["compared"]) for part in parts if "compared" in part.about]
     ends = [(tuple(x), tuple(y)) for one in asked for x, y in one["ends"]]
     return ends, [pattern for one in asked for pattern in one["without"]]
@@ -399,13 +399,13 @@ def join(results: Sequence[Results]) -> Results:
 
 
 def _joined_about(results: Sequence[Results]) -> dict[str, str]:
-    """Return what all results tell of their metrics, their notes and the user's own models."""
+    """Return the metrics, notes and own models of all results."""
     metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
     notes, own = (
         [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
     )
-    told = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
-    return {name: json.dumps(value) for name, value in told.items()}
+    about = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
+    return {name: json.dumps(value) for name, value in about.items()}
 
 
 def _check_apart(results: Sequence[Results]) -> None:

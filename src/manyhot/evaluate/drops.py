@@ -271,7 +271,7 @@ class _Both:
         return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
 
     def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
-        """Return the interval of each model's drop over images, NaN where nothing tells it."""
+        """Return the interval of each model's drop over images, NaN where it is unknown."""
         if spread is not None:
             return percentile_interval(spread)
         if self.x[0] == self.y[0]:

@@ -32,7 +32,7 @@ from manyhot.tables.metrics import ORIGINAL_LABELS, accuracies
 from manyhot.tables.sets import at_threshold
 
 MAX_MAP_RESAMPLES = 200
-"""Bound on `map_resamples`: each sorts all scores anew."""
+"""Bound on `map_resamples`: each sorts all scores again."""
 
 
 @command(

@@ -272,7 +272,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     OrderError
     """
     orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
-    # Rows as they lie in the predictions' file: a wrong row order is an order of that file.
+    # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
     found = explain_order(
         case.top[rows],
@@ -283,7 +283,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     )
     if found:
         raise OrderError(
-            f"The predictions of {predictions.model} do not fit the labels as they lie; "
+            f"The predictions of {predictions.model} do not fit the labels in the order they have; "
             f"it looks like {found}.",
             where=predictions.source or None,
             got=f"top-1 accuracy {_share_right(case):.4f}",

@@ -105,7 +105,7 @@ def leaderboard(
     out: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> Leaderboard:
-    """Rank models, with intervals and what is known about them.
+    """Rank models, with intervals, number of parameters and pretraining.
 
     Parameters
     ----------

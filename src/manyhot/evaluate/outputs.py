@@ -28,7 +28,7 @@ def write_tables(
 ) -> list[Path]:
     """Write tables as Parquet and CSV, and remove what an earlier run made and this one did not.
 
-    With `results` each table tells whose it is, so that a folder of two runs is noticed.
+    With `results` each table names its run, so that a folder with tables of two runs is noticed.
     """
     from manyhot.evaluate.report.inputs import MADE
     from manyhot.report.export import to_csv

@@ -31,9 +31,9 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     -------
     pyarrow.Table
         A row a model, the best first: ``rank`` (equals share one), ``best_rank`` (1 and how many models are
-        better beyond noise; null where no pairs were tested), ``model``, what is known about it, and value,
-        ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on other data sets, as
-        ``DATASET METRIC``; the schema's metadata tells the fewest and most images of each, as
+        better beyond noise; null where no pairs were tested), ``model``, its columns of the models table, and
+        value, ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on other data
+        sets, as ``DATASET METRIC``; the schema's metadata gives the fewest and most images of each, as
         ``manyhot.images``. Models that were judged on other images than most come last and have no rank.
 
     Raises
@@ -55,7 +55,7 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
         "best_rank": _best_ranks(results, end, models[: len(same)], cost[: len(same)]) + none,
         "model": models,
     }
-    columns |= _known(results, models) | _of_end(results, end, models)
+    columns |= _models_columns(results, models) | _of_end(results, end, models)
     columns |= {
         f"{d} {m}": [numbers[model].value if model in numbers else None for model in models]
         for (d, m, s), numbers in results.values_at.items()
@@ -74,8 +74,8 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups, each of which was judged on the same images.
 
-    Of the same images are models with as many of them, skipped ones included, unless they were resampled and
-    could not be paired.
+    Models with equally many images, skipped ones included, count as judged on the same images, unless they
+    were resampled and could not be paired.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _at(table: pa.Table, end: End) -> pa.Table:
     return table
 
 
-def _known(results: Results, models: list[str]) -> dict[str, pa.Array]:
+def _models_columns(results: Results, models: list[str]) -> dict[str, pa.Array]:
     table = results.models
     at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
     found = {c: one_chunk(table[c]).take(at) for c in table.column_names if c != "model"}

@@ -211,7 +211,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
 
 NEEDS = {
     "scores": "scores over all classes",
-    "confidence": "the probability of the best class",
+    "confidence": "the probability of the top class",
     "probabilities": "probabilities, or logits, of all classes",
 }
 """What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
@@ -240,16 +240,16 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
     return Case(sets, top, None, kind, listed, name)
 
 
-def _told(predictions: Predictions) -> str:
+def _kind_of_scores(predictions: Predictions) -> str:
     """Return in words what scores there are."""
     if predictions.scores is None:
         return "they are ranks"
     if predictions.score_kind not in ("logit", "probability"):
-        return "their scores are neither called logits nor probabilities"
+        return "their scores are declared as neither logits nor probabilities"
     if predictions.is_dense:
         return "they are dense"
     known = predictions.score_kind == "probability" or predictions.logsumexp is not None
-    return "they are lists of the best classes" if known else "they are lists of logits without logsumexp"
+    return "they are lists of the top classes" if known else "they are lists of logits without logsumexp"
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:
@@ -262,7 +262,7 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
     for need, text in NEEDS.items():
         names = [m.name for m in metrics if m.about.get("needs") == need and not has[need]]
         if names:
-            said = f"{', '.join(names)}: undefined without {text} ({_told(predictions)})"
+            said = f"{', '.join(names)}: undefined without {text} ({_kind_of_scores(predictions)})"
             yield f"needs_{need}", len(names), said
 
 

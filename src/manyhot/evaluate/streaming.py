@@ -33,7 +33,7 @@ class Evaluator:
         Registered names or call strings; all rank metrics by default. Only if one needs scores are those over
         all classes kept; else the best `DEPTH` classes of each image.
     resamples : int
-        Of the bootstrap in `compute`; 0 for no intervals.
+        Bootstrap resamples in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
     score_kind : str
@@ -96,7 +96,7 @@ class Evaluator:
         batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
         predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
         self._labels.append(batch)
-        self._predicted.append(self._kept(predicted))
+        self._predicted.append(self._to_keep(predicted))
         self._names = names
 
     def compute(self) -> Evaluation:
@@ -122,7 +122,7 @@ class Evaluator:
         predictions = prediction_of(FramePart(joined, self.model), self.n_classes, self.score_kind, ids=ids)
         return evaluate(labels, [predictions], metrics=self.metrics, resamples=self.resamples)
 
-    def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:
+    def _to_keep(self, predicted: Predictions) -> npt.NDArray[Any]:
         if predicted.classes is not None:
             return predicted.classes
         assert predicted.scores is not None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 PICTURES = "pictures.json"
-"""Photographs of a run, so that its report can be drawn anew."""
+"""Photographs of a run, so that its report can be drawn again."""
 
 
 MAX_PICTURES = 200

@@ -35,8 +35,6 @@ from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
-from manyhot.diagnose import corruptions
-from manyhot.predict import predict
 from manyhot.reassess import aggregate
 from manyhot.reassess import propose as propose_module
 from manyhot.tables.arrays import as_labels, as_predictions
@@ -569,24 +567,20 @@ def parse(monkeypatch):
         """Look up the names that a declared command is given."""
         for spec in [*(values.get("metrics") or ()), *filter(None, [values.get("by")])]:
             registry.get("metric", spec)
-        raise ParsedError
-
-    def run_models(_, models, *__, **___):
-        for name in models:
+        models = values.get("model") or ()
+        for name in [models] if isinstance(models, str) else models:
             family = re.match(r"(\w+)[/:]", name)
             registry.get("model", family[1] if family else name)
         raise ParsedError
 
     monkeypatch.setattr(typer.testing, "_get_command", program)
-    monkeypatch.setattr(predict, "predict_files", run_models)
-    monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
 
     def propose(_, *, rule, **__):
         registry.get("proposer", rule)
         raise ParsedError
 
     monkeypatch.setattr(propose_module, "propose_files", propose)
-    given = {"aggregate_files", "propose_files", "predict_files", "diagnose_corruptions_files"}
+    given = {"aggregate_files", "propose_files"}
     monkeypatch.setattr("manyhot.cli.build._arguments", check)
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):

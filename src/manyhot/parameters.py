@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 
@@ -77,7 +78,7 @@ class Address:
 
 @dataclass(frozen=True)
 class OptionName:
-    """The option of a parameter that has another name in Python."""
+    """The option of a parameter that has another name in Python, or no default there."""
 
     name: str
 
@@ -115,6 +116,8 @@ Probability = Annotated[float, Between(0, 1, "(")]
 
 Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
 """Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""
+
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 RESAMPLES = 1000
 """The default number of bootstrap resamples."""

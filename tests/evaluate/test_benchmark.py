@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from manyhot import compare, evaluate
-from manyhot.evaluate.describe import describe_files
+from manyhot.evaluate.describe import describe
 
 
 def read(table, folder):
@@ -156,7 +156,7 @@ def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, m
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet" / "report").mkdir(parents=True)
-    description, _ = describe_files(["imagenet"])
+    description = describe("imagenet")
     assert description.datasets["dataset"].to_pylist() == ["imagenet-val", "imagenetv2-matched-frequency"]
 
 

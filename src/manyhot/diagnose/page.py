@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from markupsafe import Markup
@@ -25,7 +25,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
-from manyhot.report.export import check_no_file, undrawn
+from manyhot.report.export import check_no_file
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.result import Result
@@ -92,10 +92,16 @@ def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) ->
 class DrawnReport(Result):
     """A report that was drawn; its files are `written`."""
 
+    DRAWS: ClassVar[bool] = True
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """No tables: those that are drawn are in the folder already."""
+        return {}
+
     def lines(self) -> Iterator[str]:
-        """Yield why the report has no figures, where it has none."""
-        if why := undrawn():
-            yield f"without figures: {why}"
+        """Yield nothing: the terminal lists the files."""
+        yield from ()
 
 
 @command("report", examples=("manyhot report imagenet",))

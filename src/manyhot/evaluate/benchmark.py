@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from manyhot.classes import class_list
 from manyhot.data import catalog
-from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched, data_set
+from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, data_set
 from manyhot.data.inputs import Asked, Reading, Source
 from manyhot.errors import MatchError, UnknownNameError
 from manyhot.files import sha256
@@ -151,12 +151,6 @@ def sources_of(entrants: Entrants) -> Iterator[Source]:
             entrants.misfits,
             fetched.about,
         )
-
-
-def source_of(published: BenchmarkData) -> dict[str, str]:
-    """Return licence, citation and home of published labels."""
-    entry = catalog.catalog_entry(published.labels[0])
-    return {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
 
 
 def _check_own(predictions: Predictions, sets: Sequence[Fetched]) -> None:

@@ -20,7 +20,8 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError
-from manyhot.evaluate.benchmark import Entrants, benchmark_of, source_of, sources_of
+from manyhot.evaluate.benchmark import Entrants, benchmark_of, sources_of
+from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sensitivity import METRICS as ANALYSED
@@ -183,7 +184,7 @@ def _judged(
         rows=None if published else reading.rows,
         classes=classes,
         files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
-        source=source_of(published) if published else {},
+        source=rights_of(published) if published else {},
     )
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
     return replace(evaluation, judged=(judged,), inputs=inputs)

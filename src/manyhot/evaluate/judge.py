@@ -9,18 +9,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
-from pyarrow import compute as pc
 
 from manyhot.checks import check_draws
-from manyhot.classes import CLASS_ORDERS, ClassList, class_list_of
+from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.resampling import Bootstrap, centred_interval, draw_counts
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, explain_order
-from manyhot.errors import InputError, OrderError
+from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
 from manyhot.evaluate.columns import Column, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.results import Evaluation, Note, Number
-from manyhot.evaluate.slices import ALL, Slices, ascends, case_of, make_slices, unmet
+from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, unmet
 from manyhot.parameters import RESAMPLES
 from manyhot.registry import Entry, get, missing_options
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
@@ -264,33 +263,6 @@ class Judge:
                 self._numbers[i] = replace(number, lo=ends[0], hi=ends[1])
 
 
-def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
-    """Refuse predictions whose rows or classes look to be in another order than claimed.
-
-    Raises
-    ------
-    OrderError
-    """
-    orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
-    # Rows in the order of the predictions' file: a wrong row order is an order of that file.
-    rows = slice(None) if ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
-    found = explain_order(
-        case.top[rows],
-        _any_label(case.labels)[rows],
-        n_classes=case.labels.n_classes,
-        by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
-        class_orders={name: order for name, order in orders.items() if order is not None},
-    )
-    if found:
-        raise OrderError(
-            f"The predictions of {predictions.model} do not fit the labels in the order they have; "
-            f"it looks like {found}.",
-            where=predictions.source or None,
-            got=f"top-1 accuracy {_share_right(case):.4f}",
-            do="give the row order or class order that the file is in; if this is it, --trust-order",
-        )
-
-
 def _metrics(specs: Sequence[str]) -> list[Entry]:
     if not specs:
         raise InputError("No metric was asked for.", do="leave metrics out for the usual ones")
@@ -313,17 +285,3 @@ def _metrics(specs: Sequence[str]) -> list[Entry]:
 def depth_of(metrics: Sequence[Entry]) -> int:
     """Return how many best classes the metrics look at, beside the size of the label sets."""
     return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])
-
-
-def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
-    """Return a right class of each image, the original label where known; negative where there is none."""
-    return np.where(sets.label == NO_LABEL, sets.first, sets.label)
-
-
-def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    order: npt.NDArray[np.intp] = pc.sort_indices(pc.take(ids, pa.array(rows))).to_numpy().astype(np.intp)
-    return order
-
-
-def _share_right(case: Case) -> float:
-    return float(np.mean(case.top[:, 0] == _any_label(case.labels)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,7 @@ class Evaluation(Result):
     """
 
     NAMES = ("results", "pairs", "samples")
+    DRAWS: ClassVar[bool] = True
 
     results: pa.Table
     pairs: pa.Table
@@ -258,10 +259,9 @@ class Evaluation(Result):
 
     def _pictured(self, out: Path, run: Run) -> list[Path]:
         """Write the pictures and the gallery of the report; note what it lacks for want of photographs."""
-        from manyhot.report.export import undrawn
         from manyhot.report.pictures import write_pictures
 
-        self._page_notes[:] = [f"without figures: {why}"] if (why := undrawn()) else []
+        self._page_notes.clear()
         pictures, gallery = None, list[Path]()
         for judged in self.judged if len(self.judged) == 1 else ():
             try:

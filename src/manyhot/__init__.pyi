@@ -26,6 +26,7 @@ from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations
 from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
+from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml import patchml_files as patchml_files
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
@@ -36,8 +37,6 @@ from manyhot.diagnose.shortcuts import diagnose_shortcuts as diagnose_shortcuts
 from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts
 from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
-from manyhot.evaluate.arrays import evaluate as evaluate
-from manyhot.evaluate.benchmark import evaluate_benchmark as evaluate_benchmark
 from manyhot.evaluate.compare import Comparison as Comparison
 from manyhot.evaluate.compare import compare as compare
 from manyhot.evaluate.confidence import Conformal as Conformal
@@ -45,12 +44,12 @@ from manyhot.evaluate.confidence import calibrate as calibrate
 from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
-from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
+from manyhot.evaluate.evaluate import evaluate as evaluate
 from manyhot.evaluate.gallery import WrittenGallery as WrittenGallery
 from manyhot.evaluate.gallery import build_gallery as build_gallery
 from manyhot.evaluate.label_kinds import LabelKinds as LabelKinds
 from manyhot.evaluate.label_kinds import find_label_kinds as find_label_kinds
-from manyhot.evaluate.leaderboard import compare_files as compare_files
+from manyhot.evaluate.leaderboard import Leaderboard as Leaderboard
 from manyhot.evaluate.leaderboard import leaderboard as leaderboard
 from manyhot.evaluate.results import Evaluation as Evaluation
 from manyhot.evaluate.streaming import Evaluator as Evaluator

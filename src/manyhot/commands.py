@@ -99,17 +99,17 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "Evaluate",
         "Judge models on label sets: results, pairs of models and a report.",
-        "manyhot.cli.judging:evaluate",
+        "manyhot.evaluate.evaluate:evaluate",
     ),
     "compare": Command(
         "Evaluate",
         "Compare models between data sets and metrics: drops, fits and orders.",
-        "manyhot.cli.judging:compare",
+        "manyhot.evaluate.compare:compare",
     ),
     "leaderboard": Command(
         "Evaluate",
-        "Rank models, with intervals and what is known about them.",
-        "manyhot.cli.judging:leaderboard",
+        "Rank models, with intervals, number of parameters and pretraining.",
+        "manyhot.evaluate.leaderboard:leaderboard",
     ),
     "describe": Command(
         "Evaluate",
@@ -128,8 +128,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder anew: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
-        "manyhot.cli.judging:report",
+        "Draw the report of a folder again: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
+        "manyhot.diagnose.page:report_folder",
     ),
     "metrics": Command(
         "Evaluate", "List the metrics, what each is, and its options.", "manyhot.data.registered:list_metrics"

@@ -186,7 +186,7 @@ def propose(
     resamples, seed
         Of the bootstrap over the known images.
     misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
+        As in `manyhot.evaluate`.
 
     Raises
     ------

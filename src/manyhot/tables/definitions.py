@@ -40,37 +40,15 @@ AGREEMENT_MEASURES = (
     "golden_specificity",
     "always_no",
 )
-SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
-ANALYSES = (
-    "as published",
-    "not empty",
-    "sizes of y",
-    "sizes of x",
-    "rated at x",
-    "rated, sizes of y",
-    "threshold at x",
-)
 
 _IMAGES = f"{ITS} over images"
-_FAMILIES = f"{ITS} over families of models"
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"
-
-
-_ENDS = (
-    TEXT("dataset_x", "the data set of x"),
-    TEXT("metric_x", "the metric of x"),
-    TEXT("slice_x", "the images of x"),
-    TEXT("dataset_y", "the data set of y"),
-    TEXT("metric_y", "the metric of y"),
-    TEXT("slice_y", "the images of y"),
-)
-"""What a comparison is between: one number a model at x, and one at y."""
 
 
 _declared: dict[str, tuple[Column, ...]] = {
@@ -250,68 +228,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOATS32(
             "values", "the value in each resample; the resamples are the same for all rows of a data set"
         ),
-    ),
-    "drops": (
-        *_ENDS,
-        TEXT.nullable("model", "the model; null for the mean over models"),
-        REAL("value_x", "value at x"),
-        REAL("value_y", "value at y"),
-        REAL("drop", "value_x less value_y"),
-        *bounds("lo", "hi", _IMAGES),
-        *bounds("lo_models", "hi_models", "the mean's 95 % interval over families of models"),
-        REAL.nullable("above_fit", "effective robustness: value_y less what the logit fit gives"),
-        COUNT("n_x", "images counted at x; the smallest over the models for the mean"),
-        COUNT("n_y", "images counted at y; the smallest over the models for the mean"),
-        COUNT("n_models", "models averaged, 1 for one"),
-    ),
-    "fits": (
-        *_ENDS,
-        TEXT("models", "which models: all, or those from a value at x on, such as x>=0.85"),
-        TEXT("scale", "of both axes", values=SCALES),
-        *interval("slope", "slope of the least-squares line", _FAMILIES, value=REAL),
-        *interval("intercept", "intercept", _FAMILIES, value=REAL),
-        REAL.nullable("r2", "share of variance explained"),
-        COUNT("n", "models"),
-        COUNT("n_families", "families of models, which are what is resampled"),
-    ),
-    "ranks": (
-        *_ENDS,
-        REAL.nullable("tau", "Kendall's tau-b between the two orders of the models"),
-        *bounds("lo", "hi", _IMAGES),
-        *bounds("lo_models", "hi_models", _FAMILIES),
-        COUNT("n_models", "models ranked"),
-        COUNT("n_pairs", "pairs of models"),
-        COUNT("n_swapped", "pairs in another order at y than at x"),
-        COUNT.nullable(
-            "n_beyond_noise",
-            "of these, pairs that differ beyond noise both at x and at y; null where no pairs were tested",
-        ),
-    ),
-    "swaps": (
-        *_ENDS,
-        TEXT("model_a", "the better model at x"),
-        TEXT("model_b", "the better model at y"),
-        REAL("diff_x", "value of model_a less that of model_b at x"),
-        REAL("diff_y", "the same at y"),
-        REAL.nullable("p_x", "p_adjusted of the pair at x"),
-        REAL.nullable("p_y", "p_adjusted of the pair at y"),
-        FLAG.nullable("beyond_noise", "whether both differences are beyond noise"),
-    ),
-    "sensitivity": (
-        TEXT("dataset_x", "the data set on the x axis"),
-        TEXT("dataset_y", "the data set on the y axis"),
-        TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "what was changed", values=ANALYSES),
-        REAL.nullable("threshold", "of the labels' probability at x; null where it is the published one"),
-        REAL("value_x", "mean over models at x"),
-        REAL("value_y", "mean over models at y"),
-        REAL("drop", "value_x less value_y"),
-        *bounds("lo_models", "hi_models", _FAMILIES),
-        REAL("multi_x", "share of the sets at x with two or more labels"),
-        REAL("multi_y", "share of the sets at y with two or more labels"),
-        COUNT("n_x", "images counted at x, the smallest over the models"),
-        COUNT("n_y", "images counted at y, the smallest over the models"),
-        COUNT("n_models", "models averaged"),
     ),
     "datasets": (
         TEXT("dataset", "the data set judged on"),

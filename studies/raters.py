@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot import Labels, aggregate_files, init_campaign, propose_files, read_labels, tables
+from manyhot import Labels, aggregate, init_campaign, propose_files, read_labels, tables
 from manyhot.core.sets import UNCLEAR, YES
 from manyhot.tables.sets import label_sets
 
@@ -101,7 +101,7 @@ def reassess(folder: Path, truth: Path, classes: Path, predictions: list[Path], 
     found, _ = propose_files(campaign, rule=RULE, resamples=0)
     rng = np.random.default_rng([seed, 78])
     _ask(campaign, found.table, labels, about, rng)
-    aggregate_files(campaign, method="golden-bayes", resamples=0, seed=seed)
+    aggregate(campaign, method="golden-bayes", resamples=0, seed=seed).write(campaign)
     return campaign / "labels.parquet"
 
 

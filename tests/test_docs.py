@@ -37,7 +37,6 @@ from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.diagnose import corruptions
 from manyhot.evaluate import benchmark, evaluate, leaderboard
 from manyhot.predict import predict
-from manyhot.reassess import aggregate
 from manyhot.reassess import propose as propose_module
 from manyhot.tables.arrays import as_labels, as_predictions
 
@@ -563,6 +562,12 @@ def parse(monkeypatch):
     def stop(*_, **__):
         raise ParsedError
 
+    def check_names(function, parameters, values):
+        for option, kind in (("rule", "proposer"), ("method", "aggregator")):
+            if function.declaration.name in ("propose", "aggregate", "next") and values.get(option):
+                registry.get(kind, values[option])
+        raise ParsedError
+
     def judge(*arguments, options, **__):
         for spec in options.metrics or ():
             registry.get("metric", spec)
@@ -592,18 +597,13 @@ def parse(monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(propose_module, "propose_files", propose)
-    given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
+    given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "propose_files"}
     given |= {"predict_files", "diagnose_corruptions_files"}
-    monkeypatch.setattr("manyhot.cli.build._arguments", stop)
+    monkeypatch.setattr("manyhot.cli.build._arguments", check_names)
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):
             monkeypatch.setattr(module, name, stop)
 
-    def combine(*_, method, **__):
-        registry.get("aggregator", method)
-        raise ParsedError
-
-    monkeypatch.setattr(aggregate, "aggregate_files", combine)
     monkeypatch.setattr(leaderboard, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
     monkeypatch.setattr("manyhot.study.study.run_study", stop)

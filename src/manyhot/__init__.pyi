@@ -62,14 +62,13 @@ from manyhot.predict.weights import read_head as read_head
 from manyhot.predict.weights import write_head as write_head
 from manyhot.reassess.aggregate import Aggregated as Aggregated
 from manyhot.reassess.aggregate import aggregate as aggregate
-from manyhot.reassess.aggregate import aggregate_files as aggregate_files
-from manyhot.reassess.aggregate import agreement as agreement
 from manyhot.reassess.agreement import Agreement as Agreement
-from manyhot.reassess.agreement import agreement_files as agreement_files
+from manyhot.reassess.agreement import agreement as agreement
 from manyhot.reassess.annotate import export_votes as export_votes
 from manyhot.reassess.campaign import campaign_status as campaign_status
 from manyhot.reassess.campaign import init_campaign as init_campaign
-from manyhot.reassess.next_questions import next_files as next_files
+from manyhot.reassess.next_questions import NextQuestions as NextQuestions
+from manyhot.reassess.next_questions import next_questions as next_questions
 from manyhot.reassess.propose import Proposals as Proposals
 from manyhot.reassess.propose import propose as propose
 from manyhot.reassess.propose import propose_files as propose_files

@@ -82,7 +82,7 @@ def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Ma
                 raise InputError(f"`{name}` is no {kind}.", got=repr(value), allowed=f"{limits[0]}")
         if isinstance(value, Real):
             for limit in limits:
-                if not limit.allows(value):
+                if not limit.allows(float(value)):
                     raise InputError(f"`{name}` is out of range.", got=value, allowed=str(limit))
 
 

@@ -62,17 +62,17 @@ COMMANDS: dict[str, Command] = {
         "manyhot.cli.annotating:export",
     ),
     "aggregate": Command(
-        "Re-assess", "Make label sets of raters' answers.", "manyhot.cli.aggregating:aggregate"
+        "Re-assess", "Combine raters' answers into label sets.", "manyhot.reassess.aggregate:aggregate"
     ),
     "agreement": Command(
         "Re-assess",
-        "Say how far raters agree, how good they are on golden questions, and whose answers are suspicious.",
-        "manyhot.cli.aggregating:agreement",
+        "Measure how far raters agree, how good they are on golden questions, and whose answers are suspicious.",
+        "manyhot.reassess.agreement:agreement",
     ),
     "next": Command(
         "Re-assess",
-        "Say which questions are worth another answer, and which are settled.",
-        "manyhot.cli.asking:next_questions",
+        "Rank the questions that are worth another answer, and count those that are settled.",
+        "manyhot.reassess.next_questions:next_questions",
     ),
     "proposers": Command(
         "Re-assess",

@@ -83,7 +83,13 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
 BUILT_IN["command"] = tuple(
     dict.fromkeys(c.address.partition(":")[0] for c in COMMANDS.values() if ".cli." not in c.address)
 )
-BUILT_IN["table"] = ("manyhot.diagnose.companions",)
+BUILT_IN["table"] = (
+    "manyhot.reassess.raters",
+    "manyhot.reassess.agreement",
+    "manyhot.reassess.aggregate",
+    "manyhot.reassess.next_questions",
+    "manyhot.diagnose.companions",
+)
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
 

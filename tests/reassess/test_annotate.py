@@ -9,7 +9,7 @@ from PIL import Image
 from manyhot import tables
 from manyhot.errors import InputError
 from manyhot.formats import read_votes
-from manyhot.reassess.aggregate import aggregate_files
+from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.annotate import export_votes, open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
@@ -85,7 +85,7 @@ def test_from_the_campaign_to_labels_with_a_decision(campaign):
     assert [(r["rater_id"], r["text"], r["missing_class_id"]) for r in remarks] == [("bob", "blurred", 2)]
     votes = read_votes(campaign / "votes.parquet")
     assert (len(votes), len(votes.refined)) == (24, 1)
-    done, _ = aggregate_files(campaign, campaign / "labels.parquet", method="majority", resamples=0)
+    done = aggregate(campaign, method="majority", resamples=0)
     sets = {
         r["image_id"]: [c for c, s in zip(r["classes"], r["state"], strict=True) if s == "yes"]
         for r in done.labels.table.to_pylist()

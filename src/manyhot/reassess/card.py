@@ -24,7 +24,7 @@ from manyhot.files import sha256, write_text
 from manyhot.formats.reading import reading
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.reassess.agreement import agreement
-from manyhot.reassess.answers import read_answers
+from manyhot.reassess.answers import open_votes
 from manyhot.tables import Votes, check, metadata, read
 
 MOST_RATERS = 100
@@ -266,7 +266,7 @@ class CardFacts:
     Attributes
     ----------
     votes : path-like, optional
-        Votes as `manyhot.agreement_files` takes them; by default the ``votes.parquet`` beside the labels, if
+        Votes as `manyhot.agreement` takes them; by default the ``votes.parquet`` beside the labels, if
         the labels say that they were made of it.
     agreement : path-like, optional
         The table ``agreement`` of these votes, as ``manyhot agreement`` writes it; by default it is measured.
@@ -350,7 +350,7 @@ def _answers(
     votes = facts.votes or _made_of(labels)
     if votes is None:
         return None, None
-    source = read_answers(votes, None, None, classes, None, None)
+    source = open_votes(votes, classes=classes)
     if facts.agreement is not None:
         return source.votes, None
     return source.votes, agreement(source.votes, source.golden).agreement

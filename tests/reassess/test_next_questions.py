@@ -170,7 +170,8 @@ def test_equal_questions_keep_their_order():
         (
             {"method": "majority"},
             InputError,
-            "This method does not learn how raters answer where a class is in the image and where it is not.\n"
+            "This method does not estimate how raters answer where a class is present, "
+            "and where it is absent.\n"
             "  got:     majority\n  allowed: golden-bayes, dawid-skene, one-coin",
         ),
         (
@@ -185,7 +186,11 @@ def test_equal_questions_keep_their_order():
             "  do:      leave the rater out for one of average quality",
         ),
         ({"budget": 0}, InputError, "`budget` is out of range.\n  got:     0\n  allowed: 1 or more"),
-        ({"max_answers": 0}, InputError, "`max_answers` is out of range.\n  got:     0\n  allowed: 1 or more"),
+        (
+            {"max_answers": 0},
+            InputError,
+            "`max_answers` is out of range.\n  got:     0\n  allowed: 1 or more",
+        ),
         ({"settled": 1.0}, InputError, "`settled` is out of range.\n  got:     1.0\n  allowed: 0 to below 1"),
     ],
 )

@@ -1,7 +1,6 @@
 """From files of votes to the questions to ask next, on a campaign of a few images and on ReaL's votes."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import polars as pl

@@ -136,8 +136,8 @@ class Aggregated(Result):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the labels, and tables about raters beside them, as `Result.write` does.
 
-        The files are ``labels.parquet``, ``labels-raters.parquet``, its CSV and ``labels-curve.csv``; `out` is
-        a folder, or the labels file.
+        The files are ``labels.parquet``, ``labels-raters.parquet``, its CSV and ``labels-curve.csv``.
+        `out` is a folder, or the labels file.
         """
         self.check_out(out, ())
         files, call, inputs = _files(out), run.call, self.inputs

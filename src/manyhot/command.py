@@ -32,6 +32,7 @@ class Declaration:
     examples: tuple[str, ...]
     out: str | InCampaign | None
     moved: Mapping[str, str]
+    streams: bool
 
 
 def command(
@@ -40,6 +41,7 @@ def command(
     examples: Sequence[str] = (),
     out: str | InCampaign | None = None,
     moved: Mapping[str, str] = MappingProxyType({}),
+    streams: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a public function that is a command, too.
 
@@ -53,6 +55,9 @@ def command(
         What ``--out`` names by default; without one, nothing is written unless it is given.
     moved : mapping of str to str, optional
         Options of the last release that went to another command, each with that command.
+    streams : bool
+        Whether its events say all that there is to show: ``--json`` prints each event as a line while it
+        runs, and text shows no `Result.lines` afterwards.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
@@ -61,7 +66,9 @@ def command(
             _check_ranges(function, args, options)
             return function(*args, **options)
 
-        checked.declaration = Declaration(name, tuple(examples), out, moved)  # type: ignore[attr-defined]
+        checked.declaration = Declaration(  # type: ignore[attr-defined]
+            name, tuple(examples), out, moved, streams
+        )
         return register("command", name)(checked)
 
     return declare
@@ -185,9 +192,9 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
                 yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
             continue
         several = parameter.kind is parameter.VAR_POSITIONAL
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
         text = words.get(f"*{name}" if several else name, "")
-        by_name = parameter.kind is parameter.KEYWORD_ONLY
-        yield Parameter(name, hint, parameter.default, text, several=several, keyword_only=by_name)
+        yield Parameter(name, hint, parameter.default, text, several=several, keyword_only=keyword_only)
 
 
 def _is_python_only(hint: Any) -> bool:

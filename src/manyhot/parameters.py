@@ -7,8 +7,9 @@ from Python and from the command line, and shows it in the help.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Between:
     def __str__(self) -> str:
         """Say the range as errors and help do."""
         above = f"above {self.least:g}" if "(" in self.open else f"{self.least:g}"
+        if math.isinf(self.most):
+            return above
         below = f"below {self.most:g}" if ")" in self.open else f"{self.most:g}"
         return f"{above} to {below}"
 
@@ -67,6 +70,18 @@ class Positional:
 @dataclass(frozen=True)
 class PythonOnly:
     """A parameter of the function that its command does not have."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A path that may be an address such as ``s3://bucket/folder``, and is passed on as it was typed."""
+
+
+@dataclass(frozen=True)
+class OptionName:
+    """The option of a parameter that has another name in Python."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,10 @@ Resamples = Annotated[int, AtLeast(0)]
 Seed = Annotated[int, AtLeast(0)]
 Share = Annotated[float, Between(0, 1)]
 Probability = Annotated[float, Between(0, 1, "(")]
+Positive = Annotated[float, Between(0, math.inf, "()")]
+
+Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
+"""Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""
 
 RESAMPLES = 1000
 """The default number of bootstrap resamples."""

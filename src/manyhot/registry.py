@@ -83,13 +83,9 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
 BUILT_IN["command"] = tuple(
     dict.fromkeys(c.address.partition(":")[0] for c in COMMANDS.values() if ".cli." not in c.address)
 )
-BUILT_IN["table"] = (
-    "manyhot.reassess.raters",
-    "manyhot.reassess.agreement",
-    "manyhot.reassess.aggregate",
-    "manyhot.reassess.next_questions",
-    "manyhot.diagnose.companions",
-)
+# A feature is found through its command: its table and its chapter need no line of their own.
+BUILT_IN["table"] = BUILT_IN["command"]
+BUILT_IN["chapter"] = tuple(dict.fromkeys((*BUILT_IN["chapter"], *BUILT_IN["command"])))
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
 

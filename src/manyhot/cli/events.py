@@ -17,10 +17,12 @@ import typer
 
 from manyhot.cli.printing import print_written, say
 from manyhot.errors import printable
+from manyhot.run import OnEvent
+from manyhot.run import Progress as OnProgress
 
 if TYPE_CHECKING:
     from manyhot.predict.engines.choose import Trial
-    from manyhot.predict.run import Notify, PredictResult
+    from manyhot.predict.run import PredictResult
 
 EVERY_S = 1.0
 """Seconds between two events of progress for programs."""
@@ -30,24 +32,43 @@ LINE_EVERY_S = 60.0
 
 
 @contextlib.contextmanager
-def show_events(out: Path, as_json: bool) -> Iterator[Notify]:
-    """Yield what is told of events: a line of JSON each, a bar on a terminal, a line a minute elsewhere."""
+def show_run(as_json: bool, *, streams: bool = False) -> Iterator[tuple[OnProgress | None, OnEvent | None]]:
+    """Yield what shows the progress and the events of a call.
+
+    On a terminal both are bars; elsewhere there is a line a minute of the images predicted. Events that one
+    keeps are lines above them. For programs, events are lines of JSON where a command streams them.
+    """
+    if as_json and streams:
+        yield None, _Lines(Path())
+    elif not sys.stderr.isatty():
+        yield None, None if as_json else _Log(Path())
+    else:
+        with _live() as bars:
+            shown = _Bars(bars, Path())
+            yield shown.progress, None if as_json else shown
+
+
+@contextlib.contextmanager
+def show_events(out: Path, as_json: bool) -> Iterator[OnEvent]:
+    """Yield what shows events: a line of JSON each, a bar on a terminal, a line a minute elsewhere."""
     if as_json or not sys.stderr.isatty():
         yield _Lines(out) if as_json else _Log(out)
         return
+    with _live() as bars:
+        yield _Bars(bars, out)
+
+
+def _live() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
-        yield _Bars(bars, out)
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
 
 
 class _Lines:
@@ -117,7 +138,7 @@ def _progress(told: dict[str, Any]) -> str:
 
 
 class _Bars:
-    """Events as a bar for each model that is at work."""
+    """Progress as a bar for each thing that is being done, and events as one for each model at work."""
 
     def __init__(self, bars: Any, out: Path) -> None:
         self.bars, self.out = bars, out
@@ -126,7 +147,7 @@ class _Bars:
     def __call__(self, kind: str, told: dict[str, Any]) -> None:
         model = told["model"]
         if kind == "engines":
-            self.tasks[model] = self.bars.add_task(f"{model}: trying engines", total=None, rate="")
+            self.tasks[model] = self.bars.add_task(f"{model}: trying engines", total=None, amount="")
         elif kind == "model":
             self.bars.reset(self.tasks[model], description=model, total=told["left"])
         elif kind == "progress":
@@ -141,13 +162,20 @@ class _Bars:
             else:
                 say(line)
 
+    def progress(self, what: str, done: int, of: int) -> None:
+        """Show how much of something is done."""
+        self._move(what, done, of, f"{done / of:4.0%}" if of else "")
+
     def _bar(self, name: str, told: dict[str, Any], rate: str) -> None:
+        done, of = told["images"], told["of"]
+        amount = f"{done}/{'?' if of is None else of}"
+        self._move(name, done, of, f"{amount} {rate}" if rate else amount)
+
+    def _move(self, name: str, done: int, of: int | None, amount: str) -> None:
         """Move a bar, which is made where there is none; a full one makes room for the next."""
         if name not in self.tasks:
-            self.tasks[name] = self.bars.add_task(name, total=told["of"], rate="")
-        self.bars.update(
-            self.tasks[name], completed=told["images"], rate=rate, visible=told["images"] != told["of"]
-        )
+            self.tasks[name] = self.bars.add_task(name, total=of, amount="")
+        self.bars.update(self.tasks[name], completed=done, total=of, amount=amount, visible=done != of)
 
 
 def _chosen(told: dict[str, Any]) -> Iterator[str]:

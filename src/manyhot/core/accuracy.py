@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.checks import check_count
+from manyhot.core.array_types import Bools, Ints
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, Case
 from manyhot.registry import register
@@ -328,13 +329,13 @@ def asma_unasked(case: Case) -> Estimate:
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
-def size_group(size: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+def size_group(size: Ints) -> npt.NDArray[np.intp]:
     """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes (an empty set falls in 0)."""
     group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
     return group
 
 
-def _errors(case: Case) -> npt.NDArray[np.bool_]:
+def _errors(case: Case) -> Bools:
     return case.reaching(1, case.labels.labelled) & ~case.is_label[:, 0]
 
 
@@ -348,21 +349,21 @@ def _set_in_top(case: Case, k: int) -> Estimate:
     return mean_over(np.greater(hits, 0), scored)
 
 
-def _hits_at(case: Case, k: int) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_]]:
+def _hits_at(case: Case, k: int) -> tuple[Ints, Bools]:
     """Return how many of the k best classes are in each label set, and the scored images that have k."""
     check_count(k, "k counts the best classes looked at.", got=f"k={k}")
     return _count(case.hit[:, :k]), case.reaching(k, case.labels.scored)
 
 
-def _count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.integer]:
+def _count(flags: Bools) -> Ints:
     """Return how many of k flags are set in each row, shape (n,)."""
     # Adding bytes column by column is what NumPy does fast; k is below 256 wherever ranks are stored.
     narrow = np.uint8 if flags.shape[1] < 256 else np.int32
-    count: npt.NDArray[np.integer] = np.add.reduce(flags.view(np.uint8), axis=1, dtype=narrow)
+    count: Ints = np.add.reduce(flags.view(np.uint8), axis=1, dtype=narrow)
     return count
 
 
-def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_]]:
+def _found_in_variable_top(case: Case) -> tuple[Ints, Bools]:
     k = case.top.shape[1]
     scored = case.labels.scored_within(k)
     if case.length is not None:
@@ -370,7 +371,7 @@ def _found_in_variable_top(case: Case) -> tuple[npt.NDArray[np.integer], npt.NDA
     return _count(case.hit & case.labels.within_size(k)), scored
 
 
-def _unasked(case: Case, miss: npt.NDArray[np.bool_], k: int) -> Estimate:
+def _unasked(case: Case, miss: Bools, k: int) -> Estimate:
     if not case.labels.asked_known:
         return undefined(len(case.labels))
     return mean_over((case.state[:, :k] == NOT_ASKED).any(1), miss)

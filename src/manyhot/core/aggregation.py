@@ -18,11 +18,10 @@ from scipy.sparse import csr_array
 
 from manyhot.checks import check_one_of, check_share
 from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.resampling import draw_counts, percentile_interval
 from manyhot.errors import InputError
 from manyhot.registry import register
-
-Floats = npt.NDArray[np.float64]
 
 MAYBES = {"no": 0.0, "half": 0.5, "yes": 1.0}
 """How much of a yes a maybe is."""
@@ -266,9 +265,7 @@ def golden_bayes(
     return Aggregate(posterior[1], matrices, prior, log_likelihood=float(log_likelihood.sum()))
 
 
-def golden_matrices(
-    answers: Answers, truth: npt.NDArray[np.bool_], smoothing: float = 0.0
-) -> npt.NDArray[np.float64]:
+def golden_matrices(answers: Answers, truth: Bools, smoothing: float = 0.0) -> Floats:
     """Return the probability of each answer under each truth, counted on golden questions.
 
     Parameters
@@ -294,7 +291,7 @@ def golden_matrices(
     return matrices
 
 
-def golden_counts(answers: Answers, truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def golden_counts(answers: Answers, truth: Bools) -> npt.NDArray[np.int64]:
     """Return how often each rater gave each answer under each truth, shape (R, 2, 3)."""
     cells = (answers.rater.astype(np.int64) * 2 + truth[answers.question]) * N_ANSWERS + answers.answer
     size = answers.n_raters * 2 * N_ANSWERS
@@ -325,9 +322,7 @@ class _Patterns:
         return [(slice(i, i + BLOCK), self.votes[i : i + BLOCK]) for i in starts]
 
     @classmethod
-    def of(
-        cls, question: npt.NDArray[np.integer], symbol: npt.NDArray[np.integer], n: int, n_symbols: int
-    ) -> _Patterns:
+    def of(cls, question: Ints, symbol: Ints, n: int, n_symbols: int) -> _Patterns:
         cells = question.astype(np.int64) * n_symbols + symbol
         cells.sort()
         symbols = (cells % n_symbols).astype(np.int32)
@@ -614,8 +609,8 @@ class Curve:
 
 def curve(
     p: Floats,
-    truth: npt.NDArray[np.bool_],
-    image: npt.NDArray[np.integer],
+    truth: Bools,
+    image: Ints,
     *,
     resamples: int,
     rng: np.random.Generator,
@@ -666,10 +661,10 @@ def _at_or_above(p: Floats, threshold: Floats) -> npt.NDArray[np.int64]:
 
 def _intervals(
     p: Floats,
-    truth: npt.NDArray[np.bool_],
+    truth: Bools,
     row: npt.NDArray[np.intp],
     threshold: Floats,
-    drawn: npt.NDArray[np.float32],
+    drawn: Floats32,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the ends of the intervals of precision and of recall at some thresholds."""
     if not len(drawn):
@@ -684,7 +679,7 @@ def _intervals(
     return (*percentile_interval(precision.T), *percentile_interval(recall.T))
 
 
-def _by_image(p: Floats, row: npt.NDArray[np.intp], threshold: Floats, n: int) -> npt.NDArray[np.float32]:
+def _by_image(p: Floats, row: npt.NDArray[np.intp], threshold: Floats, n: int) -> Floats32:
     """Return how many questions of each image are at or above each threshold, shape (n, T)."""
     size = len(threshold) + 1
     level = np.searchsorted(threshold, p, side="right")

@@ -13,9 +13,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from manyhot.core.answers import N_ANSWERS, YES, Answers
+from manyhot.core.array_types import Floats, Ints
 from manyhot.core.resampling import draw_counts, percentile_interval
-
-Floats = npt.NDArray[np.float64]
 
 VOTE_MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
 SET_MEASURES = ("alpha_jaccard", "alpha_masi")
@@ -50,7 +49,7 @@ class VoteMeasure:
 
 
 def measure_answers(
-    answers: Answers, image: npt.NDArray[np.integer], *, resamples: int, rng: np.random.Generator
+    answers: Answers, image: Ints, *, resamples: int, rng: np.random.Generator
 ) -> list[VoteMeasure]:
     """Return `VOTE_MEASURES` of the three answers.
 
@@ -123,8 +122,8 @@ def _ordinal(each: Floats) -> Floats:
 
 def measure_sets(
     answers: Answers,
-    image: npt.NDArray[np.integer],
-    class_id: npt.NDArray[np.integer],
+    image: Ints,
+    class_id: Ints,
     *,
     resamples: int,
     rng: np.random.Generator,
@@ -185,13 +184,11 @@ class _Sheets:
     sets: csr_array
     start: npt.NDArray[np.int64]
     raters: npt.NDArray[np.int64]
-    image: npt.NDArray[np.integer]
+    image: Ints
     n_skipped: int
 
     @classmethod
-    def of(
-        cls, answers: Answers, image: npt.NDArray[np.integer], class_id: npt.NDArray[np.integer]
-    ) -> _Sheets:
+    def of(cls, answers: Answers, image: Ints, class_id: Ints) -> _Sheets:
         group = _sums_of(answers.question, answers.rater, answers.n_questions, answers.n_raters)
         asked = np.bincount(answers.question, minlength=answers.n_questions) > 0
         sheet = np.full(answers.n_questions, -1)
@@ -265,9 +262,7 @@ def _within(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
-def _sums_of(
-    row: npt.NDArray[np.integer], member: npt.NDArray[np.integer], n_rows: int, n_members: int
-) -> npt.NDArray[np.uint64]:
+def _sums_of(row: Ints, member: Ints, n_rows: int, n_members: int) -> npt.NDArray[np.uint64]:
     """Return a number for the members of each row, the same for the same members, shape (n_rows,).
 
     Sums of random 64-bit numbers, as in `manyhot.core.aggregation`.
@@ -278,7 +273,7 @@ def _sums_of(
     return sums
 
 
-def _by_image(features: Floats, image: npt.NDArray[np.integer]) -> Floats:
+def _by_image(features: Floats, image: Ints) -> Floats:
     images, row = np.unique(image, return_inverse=True)
     sums = [np.bincount(row, column, len(images)) for column in features.T]
     return np.stack(sums, 1)

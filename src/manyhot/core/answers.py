@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.core.array_types import Bools, Ints
 from manyhot.errors import InputError
 
 ANSWERS = ("no", "maybe", "yes")
@@ -46,8 +47,8 @@ class Answers:
         The arrays differ in length, hold what does not exist, or a rater answers a question twice.
     """
 
-    question: npt.NDArray[np.integer]
-    rater: npt.NDArray[np.integer]
+    question: Ints
+    rater: Ints
     answer: npt.NDArray[np.int8]
     n_questions: int
     n_raters: int
@@ -106,23 +107,23 @@ class GoldenAnswers:
     yes: npt.NDArray[np.int64]
     experts: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
-    image: npt.NDArray[np.integer] | None = None
+    image: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.yes)
 
     @property
-    def images(self) -> npt.NDArray[np.integer]:
+    def images(self) -> Ints:
         """The image of each question, shape (G,)."""
         return np.arange(len(self)) if self.image is None else self.image
 
-    def truth(self, share: float = MAJORITY) -> npt.NDArray[np.bool_]:
+    def truth(self, share: float = MAJORITY) -> Bools:
         """Return whether more than `share` of the experts said yes, shape (G,)."""
-        truth: npt.NDArray[np.bool_] = self.yes > share * self.experts
+        truth: Bools = self.yes > share * self.experts
         return truth
 
 
-def _check_range(what: str, values: npt.NDArray[np.integer], n: int) -> None:
+def _check_range(what: str, values: Ints, n: int) -> None:
     if values.size and (values.min() < 0 or values.max() >= n):
         strange = values[(values < 0) | (values >= n)][0]
         raise InputError(f"The {what} of a vote does not exist.", got=int(strange), allowed=f"0 to {n - 1}")

@@ -26,6 +26,7 @@ from numpy import typing as npt
 from scipy.optimize import brentq, isotonic_regression, minimize
 
 from manyhot.checks import check_one_of, check_share
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
 from manyhot.core.softmax import ROWS, check_lists, check_possible, check_sums, log_probability
 from manyhot.errors import InputError
@@ -39,9 +40,7 @@ COVERS = ("label", "one", "all")
 _LEAST = 1e-12
 """Least probability; half precision makes zeros of what is under 6e-8."""
 
-_Floats = npt.NDArray[np.float64]
-_Ints = npt.NDArray[np.integer]
-Target = _Floats | Callable[[float], _Floats]
+Target = Floats | Callable[[float], Floats]
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,12 @@ class Tail:
         How many these are.
     """
 
-    listed: _Floats
-    other: _Floats
+    listed: Floats
+    other: Floats
     n_other: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, top: _Ints, probability: npt.NDArray[np.floating], n_classes: int) -> Tail:
+    def of(cls, top: Ints, probability: AnyFloats, n_classes: int) -> Tail:
         """Take logs; `top` and `probability` have shape (n, k)."""
         there = top != NO_LABEL
         p = np.where(there, probability, 0).astype(np.float64)
@@ -75,12 +74,12 @@ class Tail:
     def __len__(self) -> int:
         return len(self.other)
 
-    def take(self, images: _Ints) -> Tail:
+    def take(self, images: Ints) -> Tail:
         """Return the given images."""
         return Tail(self.listed[images], self.other[images], self.n_other[images])
 
 
-def calibrated(tail: Tail, temperature: float) -> tuple[_Floats, _Floats]:
+def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
     """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1).
 
     At temperature 1 they are what they were: sigmoids, which do not add up to 1, stay so.
@@ -132,7 +131,7 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
     return float(brentq(slope, low, high, xtol=1e-6))
 
 
-def set_target(tail: Tail, top: _Ints, sets: LabelSets) -> _Floats:
+def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
     """Return the mean log probability of the classes of each label set, shape (n,); sets are not empty.
 
     One class of the set, drawn at random, stands for the single label of the usual definition.
@@ -143,7 +142,7 @@ def set_target(tail: Tail, top: _Ints, sets: LabelSets) -> _Floats:
     return np.asarray((listed + outside) / sets.size)
 
 
-def mass_target(tail: Tail, top: _Ints, sets: LabelSets) -> Callable[[float], _Floats]:
+def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Floats]:
     """Return the function of 1 / T that raises the summed probability of each label set, none empty.
 
     The slope of its logarithm is the mean log probability of the set's classes at temperature 1, each counted
@@ -155,7 +154,7 @@ def mass_target(tail: Tail, top: _Ints, sets: LabelSets) -> Callable[[float], _F
     count = np.column_stack([np.ones(hit.shape), outside])
     best = logs.max(1, keepdims=True)
 
-    def target(b: float) -> _Floats:
+    def target(b: float) -> Floats:
         share = count * np.exp(b * (logs - best))
         found = (share * np.where(share > 0, logs, 0)).sum(1) / share.sum(1)
         return np.asarray(found)
@@ -174,11 +173,11 @@ class Covered:
         Classes in each set; 0 for an empty one.
     """
 
-    covered: npt.NDArray[np.bool_]
+    covered: Bools
     size: npt.NDArray[np.int64]
 
 
-def countable(case: Case, cover: str) -> npt.NDArray[np.bool_]:
+def countable(case: Case, cover: str) -> Bools:
     """Return the images that have what is to be covered, shape (n,)."""
     check_one_of(cover, COVERS, "This is nothing to cover.")
     return case.labels.labelled if cover == "label" else case.labels.scored
@@ -194,7 +193,7 @@ def check_alpha(alpha: float) -> None:
     check_share(alpha, "Alpha is the share that may be missed.", one=False, allowed="above 0, below 1")
 
 
-def fit_threshold(case: Case, images: _Ints, *, cover: str, alpha: float) -> float:
+def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> float:
     """Return the probability from which classes are in the prediction set.
 
     It is the k-th smallest of the probabilities that would just have covered each image, k being the whole
@@ -232,7 +231,7 @@ def fit_threshold(case: Case, images: _Ints, *, cover: str, alpha: float) -> flo
     return threshold
 
 
-def predict_sets(case: Case, images: _Ints, *, cover: str, threshold: float) -> Covered:
+def predict_sets(case: Case, images: Ints, *, cover: str, threshold: float) -> Covered:
     """Return whether the sets of some images, which all must count, cover what is there, and their sizes."""
     if case.listed is not None:
         size = ((case.listed >= threshold) & (case.top != NO_LABEL))[images].sum(axis=1)
@@ -244,7 +243,7 @@ def predict_sets(case: Case, images: _Ints, *, cover: str, threshold: float) -> 
     return Covered(_needed(case, cover)[images] >= threshold, size.astype(np.int64))
 
 
-def _needed(case: Case, cover: str) -> _Floats:
+def _needed(case: Case, cover: str) -> Floats:
     """Return the highest threshold that covers each image, shape (n,); 0 where its class is not listed."""
     labels = case.labels
     if cover == "label":
@@ -270,7 +269,7 @@ def check_listed(case: Case) -> None:
         check_lists(_listed(case), case.name)
 
 
-def _listed(case: Case) -> npt.NDArray[np.floating]:
+def _listed(case: Case) -> AnyFloats:
     """Return the probabilities of the listed classes, 0 where a short list has none, shape (n, k)."""
     assert case.listed is not None  # for the type checker
     return np.where(case.top != NO_LABEL, case.listed, 0)
@@ -301,8 +300,8 @@ class FitLabels:
         `image` ascends.
     """
 
-    image: _Ints
-    classes: _Ints
+    image: Ints
+    classes: Ints
 
     @classmethod
     def of_labels(cls, labels: LabelSets) -> FitLabels:
@@ -317,13 +316,13 @@ class FitLabels:
         return cls._checked(labels.rows[chosen], labels.classes[chosen], "a label set")
 
     @classmethod
-    def _checked(cls, image: _Ints, classes: _Ints, what: str) -> FitLabels:
+    def _checked(cls, image: Ints, classes: Ints, what: str) -> FitLabels:
         if not len(image):
             raise nothing_to_fit(what)
         return cls(image, classes)
 
     @cached_property
-    def images(self) -> _Ints:
+    def images(self) -> Ints:
         """Each image once, shape (n,)."""
         return self.image[self._start]
 
@@ -331,7 +330,7 @@ class FitLabels:
     def _start(self) -> npt.NDArray[np.intp]:
         return np.flatnonzero(np.diff(self.image, prepend=-1))
 
-    def shares(self, logits: _Floats) -> tuple[_Floats, float]:
+    def shares(self, logits: Floats) -> tuple[Floats, float]:
         """Return the share of each class in its image's softmax over these alone, and the summed log totals.
 
         Parameters
@@ -364,8 +363,8 @@ class Scaling:
         One temperature T is a weight of 1 / T and no bias.
     """
 
-    weight: _Floats
-    bias: _Floats
+    weight: Floats
+    bias: Floats
 
     @property
     def temperature(self) -> float:
@@ -421,7 +420,7 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
     centre = np.float32(np.median(next(_logits(case, fit_labels.images))))
     known = _cells(case, fit_labels) - centre
 
-    def loss(parameters: _Floats) -> tuple[float, _Floats]:
+    def loss(parameters: Floats) -> tuple[float, Floats]:
         weight, bias = parameters.reshape(2, c)
         share, held = fit_labels.shares(weight[fit_labels.classes] * known + bias[fit_labels.classes])
         gradient = -np.concatenate([np.bincount(fit_labels.classes, v, c) for v in (share * known, share)])
@@ -460,15 +459,15 @@ class Isotonic:
     x, y : ndarray of float64, shape (s,)
     """
 
-    x: _Floats
-    y: _Floats
+    x: Floats
+    y: Floats
 
-    def apply(self, confidence: _Floats) -> _Floats:
+    def apply(self, confidence: Floats) -> Floats:
         """Return recalibrated confidences."""
         return np.asarray(np.interp(confidence, self.x, self.y))
 
 
-def fit_isotonic(confidence: _Floats, right: npt.NDArray[np.bool_]) -> Isotonic:
+def fit_isotonic(confidence: Floats, right: Bools) -> Isotonic:
     """Return the never falling function of confidence that is nearest to being right, in squares.
 
     Parameters
@@ -488,7 +487,7 @@ def fit_isotonic(confidence: _Floats, right: npt.NDArray[np.bool_]) -> Isotonic:
     return Isotonic(x, np.clip(found.x, 0, 1))
 
 
-def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
+def _logits(case: Case, images: Ints) -> Iterator[Floats32]:
     """Yield the logits of images in blocks: the stored ones, or the logarithms of probabilities."""
     scores = _scores(case)
     for start in range(0, len(images), ROWS):
@@ -499,7 +498,7 @@ def _logits(case: Case, images: _Ints) -> Iterator[npt.NDArray[np.float32]]:
         yield np.maximum(block, np.float32(-1e30), out=block)
 
 
-def _cells(case: Case, fit_labels: FitLabels) -> _Floats:
+def _cells(case: Case, fit_labels: FitLabels) -> Floats:
     """Return the logits of the classes that are fitted to."""
     check_softmax(case)
     found = _scores(case)[fit_labels.image, fit_labels.classes]
@@ -522,7 +521,7 @@ def check_softmax(case: Case) -> None:
         _ = _scores(case), case.log_total
 
 
-def _scores(case: Case) -> npt.NDArray[np.floating]:
+def _scores(case: Case) -> AnyFloats:
     if case.scores is None or not case.has_probabilities:
         raise InputError(
             "Scaling needs logits or probabilities of all classes.",
@@ -533,7 +532,7 @@ def _scores(case: Case) -> npt.NDArray[np.floating]:
     return case.scores
 
 
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    p: npt.NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+def _softmax(logits: Floats32) -> Floats32:
+    p: Floats32 = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return p

@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit, ndtr, ndtri
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats
 from manyhot.core.resampling import LEVEL, percentile_interval
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST_FAMILIES = 5
 """Families it takes for an interval: redrawing two or three says next to nothing about others."""
@@ -125,7 +124,7 @@ class Families:
     def __len__(self) -> int:
         return len(np.unique(self.index))
 
-    def take(self, models: npt.NDArray[np.bool_]) -> Families:
+    def take(self, models: Bools) -> Families:
         """Return the families of some of the models; without resamples if they are too few."""
         some = Families(self.index[models], self.counts)
         return some if len(some) >= FEWEST_FAMILIES else Families(some.index, self.counts[:0])
@@ -194,8 +193,8 @@ def compare_orders(
     x: Floats,
     y: Floats,
     families: Families,
-    samples_x: npt.NDArray[np.floating] | None = None,
-    samples_y: npt.NDArray[np.floating] | None = None,
+    samples_x: AnyFloats | None = None,
+    samples_y: AnyFloats | None = None,
 ) -> RankAgreement:
     """Compare two orders of M models.
 
@@ -244,7 +243,7 @@ def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return difference - np.hypot(vx - lx, uy - vy), difference + np.hypot(ux - vx, vy - ly)
 
 
-def percentile_ends(samples: npt.NDArray[np.floating]) -> tuple[float, float]:
+def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
     """Return the percentile interval of samples, shape (R,), those that are NaN left out; NaN for none."""
     if np.isnan(samples).all():
         return NO_INTERVAL
@@ -270,7 +269,7 @@ def _tau(agreed: Floats, in_x: Floats, in_y: Floats) -> Floats:
         return agreed / np.sqrt(in_x * in_y)
 
 
-def _resampled_taus(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Floats:
+def _resampled_taus(x: AnyFloats, y: AnyFloats) -> Floats:
     a, b = np.triu_indices(len(x), 1)
     # A standard deviation of 100 resamples is known to 7 %: enough for 1,500 models, where each takes 10 ms.
     taus = np.empty(min(x.shape[1], max(100, _MOST // max(len(a), 1))))

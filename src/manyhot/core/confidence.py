@@ -19,8 +19,9 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.checks import check_count, check_share
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
-from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, Reals, against_label, against_set
+from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, against_label, against_set
 from manyhot.core.sets import YES, Case
 from manyhot.core.softmax import check_possible, check_sums, log_probability
 from manyhot.registry import register
@@ -343,7 +344,7 @@ def check_coverage(coverage: float) -> None:
 def _binned(
     case: Case,
     event: _Event,
-    split: Callable[[Outcomes, Reals, int], Bins],
+    split: Callable[[Outcomes, Floats, int], Bins],
     bins: int,
     measure: Callable[[Bins], float],
 ) -> Estimate:
@@ -355,7 +356,7 @@ def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> 
     return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
 
 
-def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Reals], float]) -> Estimate:
+def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Floats], float]) -> Estimate:
     if outcomes is None:
         return undefined(len(case.labels))
     scored = np.zeros(len(case.labels), bool)
@@ -394,7 +395,7 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     return mean_over(loss, labels.scored)
 
 
-def _log_p(case: Case, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]) -> Reals:
+def _log_p(case: Case, image: Ints, classes: Ints) -> Floats:
     """Return the logarithms of the probabilities of some cells."""
     assert case.scores is not None  # for the type checker
     found = case.scores[image, classes]
@@ -461,9 +462,9 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 def _by_class(
     case: Case,
-    scored: npt.NDArray[np.bool_],
-    image: npt.NDArray[np.integer],
-    classes: npt.NDArray[np.integer],
+    scored: Bools,
+    image: Ints,
+    classes: Ints,
     bins: int,
 ) -> Estimate:
     """Return the class-wise error where the given cells, of scored images, are right and no others.
@@ -490,13 +491,13 @@ def _by_class(
     return Pooled(value, scored)
 
 
-def _bin_of(p: Reals, bins: int) -> npt.NDArray[np.intp]:
+def _bin_of(p: Floats, bins: int) -> npt.NDArray[np.intp]:
     return np.minimum((p * bins).astype(np.intp), bins - 1)
 
 
 def _above(
-    case: Case, scored: npt.NDArray[np.bool_], bins: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Reals, Reals]:
+    case: Case, scored: Bools, bins: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats, Floats]:
     """Return the cells of scored images above the lowest bin, and the sum of all cells of each class.
 
     The cells as three arrays: image, bin and class as one number, probability.
@@ -516,7 +517,7 @@ def _above(
     return np.concatenate([nothing, *rows]), np.concatenate([nothing, *at]), np.concatenate([[], *p]), sums
 
 
-def _column_sums(case: Case, w: Reals) -> Reals:
+def _column_sums(case: Case, w: Floats) -> Floats:
     """Return the weighted sum of the probabilities of each class, shape (C,)."""
     total = np.zeros(case.labels.n_classes)
     for start, block in case.probability_blocks():
@@ -524,6 +525,6 @@ def _column_sums(case: Case, w: Reals) -> Reals:
     return total
 
 
-def _sum_rows(block: npt.NDArray[np.floating], w: Reals) -> Reals:
-    total: Reals = w @ block.astype(np.float64)
+def _sum_rows(block: AnyFloats, w: Floats) -> Floats:
+    total: Floats = w @ block.astype(np.float64)
     return total

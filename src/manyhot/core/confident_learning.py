@@ -8,6 +8,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.checks import check_share
+from manyhot.core.array_types import Floats, Ints
 from manyhot.core.calibration import calibrated, fit_temperature, set_target
 from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
 from manyhot.core.proposals import RECALL, check_known, label_is_valid, states
@@ -93,9 +94,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
     return Pairs(image, likely[image], p[image] - own[image], np.asarray(agreeing, np.int32))
 
 
-def class_thresholds(
-    own: npt.NDArray[np.float64], label: npt.NDArray[np.integer], n_classes: int
-) -> npt.NDArray[np.float64]:
+def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
     """Return the mean probability of each class over the images labelled so, inf without any, shape (C,).
 
     Parameters
@@ -109,9 +108,7 @@ def class_thresholds(
         return np.where(count > 0, np.bincount(label, own, n_classes) / np.maximum(count, 1), np.inf)
 
 
-def confident_classes(
-    probability: npt.NDArray[np.float64], limits: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def confident_classes(probability: Floats, limits: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return the likeliest class that reaches its threshold, `NO_LABEL` if none does, and its probability.
 
     Parameters
@@ -126,7 +123,7 @@ def confident_classes(
     return np.where(value < 0, NO_LABEL, best), np.maximum(value, 0)
 
 
-def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
+def _temperatures(ensemble: Ensemble) -> Floats:
     known, labelled = ensemble.label_sets, np.flatnonzero(ensemble.label != NO_LABEL)
     if known is not None and known.scored.any():
         part = ensemble.take(np.flatnonzero(known.scored))
@@ -145,7 +142,7 @@ def _temperatures(ensemble: Ensemble) -> npt.NDArray[np.float64]:
     return np.array([fit_temperature(tail, set_target(tail, top, sets)) for tail, top in models])
 
 
-def _threshold_for(sub: Ensemble, temperatures: npt.NDArray[np.float64], recall: float) -> float:
+def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
     """Return the highest threshold that reaches the recall on images that are all known."""
     assert sub.label_sets is not None
     listed = count_models(sub.top, sub.n_classes)
@@ -167,9 +164,7 @@ def _threshold_for(sub: Ensemble, temperatures: npt.NDArray[np.float64], recall:
     return float(ranked[needed - 1]) * (1 - 1e-9) if needed > 0 else 1.0
 
 
-def _scores_of(
-    ensemble: Ensemble, temperatures: npt.NDArray[np.float64], pairs: Pairs
-) -> npt.NDArray[np.float64]:
+def _scores_of(ensemble: Ensemble, temperatures: Floats, pairs: Pairs) -> Floats:
     """Return the mean probability of each pair."""
     score = np.empty(len(pairs))
     for start, mean in mean_probabilities(ensemble, temperatures):
@@ -179,7 +174,7 @@ def _scores_of(
 
 
 def _count_alone(
-    ensemble: Ensemble, temperatures: npt.NDArray[np.float64], pairs: Pairs, threshold: float
+    ensemble: Ensemble, temperatures: Floats, pairs: Pairs, threshold: float
 ) -> npt.NDArray[np.int32]:
     """Return how many models by themselves give each pair the threshold."""
     chosen = []

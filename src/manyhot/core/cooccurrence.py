@@ -10,10 +10,11 @@ from numpy import typing as npt
 from scipy.sparse import csr_array
 from scipy.special import gammainc, gammaincc, ndtr, ndtri
 
+from manyhot.core.array_types import AnyFloats, Floats
 from manyhot.core.resampling import LEVEL, wilson_interval
 from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets, pairs_within
 
-Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Bounds = tuple[Floats, Floats, Floats]
 """Values and both ends of their 95 % intervals, each of shape (p,)."""
 
 _Z = float(ndtri((1 + LEVEL) / 2))
@@ -129,7 +130,7 @@ class Beside:
         companions, others = (_indicator(sets, entries) for entries in (yes, other))
         return cls(main, companion, rows[looked], classes[looked], companions, others, rest)
 
-    def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def sums(self, values: AnyFloats) -> Floats:
         """Return the sum of `values`, shape (m,), over the images with the companion, and over those without.
 
         Returns
@@ -148,9 +149,7 @@ class Beside:
         return np.stack([beside, total - beside - other if self.rest else other])
 
 
-def difference_of_means(
-    n: npt.NDArray[np.floating], sums: npt.NDArray[np.floating], squares: npt.NDArray[np.floating]
-) -> Bounds:
+def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bounds:
     """Return the mean in the first row less that in the second, of values from 0 to 1.
 
     NaN where a row has no value.
@@ -174,9 +173,7 @@ def difference_of_means(
     return value, np.maximum(apart - half, -1), np.minimum(apart + half, 1)
 
 
-def permutation_p(
-    n: npt.NDArray[np.floating], sums: npt.NDArray[np.floating], powers: npt.NDArray[np.floating]
-) -> npt.NDArray[np.float64]:
+def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
     """Return the two-sided p of a difference of means if it were chance which values are in which row.
 
     Twice the smaller tail of the permutation distribution, by the Pearson curve of type III that has its
@@ -231,7 +228,7 @@ def _indicator(sets: LabelSets, entries: npt.NDArray[np.intp]) -> Any:
     return csr_array((np.ones(len(entries)), at), shape=(len(sets), sets.n_classes))
 
 
-def _smaller_tail(z: npt.NDArray[np.float64], skew: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _smaller_tail(z: Floats, skew: Floats) -> Floats:
     """Return the smaller tail at z of a Pearson curve of type III, a gamma curve of mean 0 and variance 1."""
     straight = np.abs(skew) < 1e-6
     shape = 4 / np.where(straight, 1, skew) ** 2
@@ -240,6 +237,6 @@ def _smaller_tail(z: npt.NDArray[np.float64], skew: npt.NDArray[np.float64]) -> 
     return np.asarray(np.where(straight, ndtr(-np.abs(z)), tail))
 
 
-def _exp_interval(value: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> Bounds:
+def _exp_interval(value: Floats, variance: Floats) -> Bounds:
     apart = np.exp(_Z * np.sqrt(np.maximum(variance, 0)))
     return value, value / apart, value * apart

@@ -14,9 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import Floats
 from manyhot.core.resampling import percentile_interval
-
-Floats = npt.NDArray[np.float64]
 
 ALEXNET = {
     "gaussian_noise": (0.69528, 0.82542, 0.93554, 0.98138, 0.99452),

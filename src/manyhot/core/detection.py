@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import Bools, Floats, Ints
+
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Intersection over union from which a box counts as found."""
 
@@ -27,9 +29,6 @@ _RECALLS = np.linspace(0, 1, 101)
 
 _CHUNK = 125
 """Resamples at once."""
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ class Boxes:
     """
 
     box: Floats
-    class_id: npt.NDArray[np.integer]
+    class_id: Ints
     score: Floats | None = None
     ignore: Bools | None = None
 
@@ -80,10 +79,10 @@ class Matched:
         How many objects, ignored ones aside, each image has.
     """
 
-    image: npt.NDArray[np.integer]
+    image: Ints
     right: Bools
     counts: Bools
-    objects: npt.NDArray[np.integer]
+    objects: Ints
 
 
 def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
@@ -176,9 +175,7 @@ def _precision(matched: Matched, weights: Floats) -> Floats:
     return found
 
 
-def pixel_counts(
-    labelled: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], n_classes: int
-) -> npt.NDArray[np.int64]:
+def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray[np.int64]:
     """Return how many pixels of an image are of each class in both masks, in the one, and in the other.
 
     Parameters

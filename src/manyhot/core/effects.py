@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import gammaln, stdtr, stdtrit
 
+from manyhot.core.array_types import Floats
 from manyhot.core.resampling import LEVEL
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST_SEEDS = 2
 """Seeds of a cell that it takes for an interval."""

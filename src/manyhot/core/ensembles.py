@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.checks import check_one_of
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.calibration import Tail, calibrated
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
@@ -22,8 +23,8 @@ from manyhot.errors import InputError
 _CELLS = 2**21
 """Cells of the dense table at once: 4 MB of counts, 16 MB of probabilities."""
 
-Classes = npt.NDArray[np.integer]
-Scores = npt.NDArray[np.floating]
+Classes = Ints
+Scores = AnyFloats
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Ensemble:
             )
         return found
 
-    def take(self, images: npt.NDArray[np.integer]) -> Ensemble:
+    def take(self, images: Ints) -> Ensemble:
         """Return the given images, in that order."""
         return replace(
             self,
@@ -105,7 +106,7 @@ class Ensemble:
             probabilities=tuple(self.probabilities[m] for m in models),
         )
 
-    def knowing(self, images: npt.NDArray[np.integer]) -> Ensemble:
+    def knowing(self, images: Ints) -> Ensemble:
         """Return the ensemble with the label sets of the given images alone known."""
         assert self.label_sets is not None
         usable = np.zeros(len(self), bool)
@@ -140,7 +141,7 @@ class Pairs:
 
     image: npt.NDArray[np.int64]
     class_id: npt.NDArray[np.int32]
-    score: npt.NDArray[np.float64]
+    score: Floats
     n_models: npt.NDArray[np.int32]
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -151,7 +152,7 @@ class Pairs:
         """Return one ascending number a pair, shape (m,)."""
         return self.image * n_classes + self.class_id
 
-    def where(self, keep: npt.NDArray[np.bool_]) -> Pairs:
+    def where(self, keep: Bools) -> Pairs:
         """Return the pairs that a mask keeps."""
         return replace(
             self,
@@ -176,9 +177,7 @@ def count_models(chosen: Sequence[Classes], n_classes: int) -> Pairs:
     return Pairs(image, class_id, counts / len(chosen), counts)
 
 
-def mean_probabilities(
-    ensemble: Ensemble, temperatures: npt.NDArray[np.float64]
-) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+def mean_probabilities(ensemble: Ensemble, temperatures: Floats) -> Iterator[tuple[int, Floats]]:
     """Yield the mean of the models' calibrated probabilities over all classes, block by block.
 
     Yields

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cooccurrence import ClassPairs
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
@@ -39,10 +40,6 @@ LARGEST_GROUP = 0.12
 """Share of all classes that the smallest group which holds two classes may have, for these to be alike: of
 ImageNet's 1,000 the 118 dogs are one kind, the 124 devices are not. ``benchmarks/sorting.py`` has others:
 people agree more with 0.12, and with 0.05 as many errors are fine-grained as Peychev et al. publish."""
-
-Ints = npt.NDArray[np.integer]
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +95,7 @@ class NeighbourLabels:
     """
 
     classes: Ints
-    rarity: npt.NDArray[np.floating]
+    rarity: AnyFloats
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +135,7 @@ class ErrorContext:
     pairs: Ints | None = None
     together: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
     neighbours: NeighbourLabels | None = None
-    listed: Flags | None = None
+    listed: Bools | None = None
 
     @classmethod
     def of(cls, sets: LabelSets) -> ErrorContext:
@@ -158,7 +155,7 @@ class ErrorContext:
             return self.hierarchy is None and self.groups is None
         return getattr(self, need) is None
 
-    def alike(self, a: Ints, b: Ints, largest: float) -> Flags:
+    def alike(self, a: Ints, b: Ints, largest: float) -> Bools:
         """Return whether two classes are of one superclass, shape (p,)."""
         if self.groups is not None:
             known = (a == b) | (self.groups[a] != NOTHING)
@@ -193,7 +190,7 @@ class Errors:
     image: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int32]
     state: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.float32]
+    confidence: Floats32
 
     def __len__(self) -> int:
         return len(self.image)
@@ -228,7 +225,7 @@ class RuleMatch:
         The class that decided; `NOTHING` where the rule does not fit or goes by no class.
     """
 
-    fits: Flags
+    fits: Bools
     because: npt.NDArray[np.int32]
 
 
@@ -292,7 +289,7 @@ def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     return (pairs.a * sets.n_classes + pairs.b)[company], pairs.both[company]
 
 
-def rarity_of(similarity: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def rarity_of(similarity: AnyFloats) -> Floats:
     """Return the share of images that are nearer to their nearest one than each image is, shape (n,).
 
     Parameters
@@ -312,7 +309,7 @@ def _check_option(name: str, value: float, least: float, most: float = float("in
         raise InputError("An option of a rule is out of range.", where=name, got=value, allowed=allowed)
 
 
-def _first_fitting(errors: Errors, fits: Flags, rows: Ints, classes: Ints) -> RuleMatch:
+def _first_fitting(errors: Errors, fits: Bools, rows: Ints, classes: Ints) -> RuleMatch:
     """Return the verdict of a rule that looks at one class of those held against after the other."""
     because = np.full(len(errors), NOTHING, np.int32)
     # Backwards, so that the first class in the set is what stays.
@@ -320,7 +317,7 @@ def _first_fitting(errors: Errors, fits: Flags, rows: Ints, classes: Ints) -> Ru
     return RuleMatch(because != NOTHING, because)
 
 
-def _without_class(fits: Flags) -> RuleMatch:
+def _without_class(fits: Bools) -> RuleMatch:
     return RuleMatch(fits, np.full(len(fits), NOTHING, np.int32))
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Weights = npt.NDArray[np.floating] | npt.NDArray[np.bool_] | npt.NDArray[np.integer]
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+
+Weights = AnyFloats | Bools | Ints
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Ratio:
         With strata, the ratio is taken in each stratum and averaged over those with a positive denominator.
     """
 
-    num: npt.NDArray[np.bool_] | npt.NDArray[np.float64]
-    den: npt.NDArray[np.bool_] | npt.NDArray[np.float64]
-    scored: npt.NDArray[np.bool_]
-    stratum: npt.NDArray[np.integer] | None = None
+    num: Bools | Floats
+    den: Bools | Floats
+    scored: Bools
+    stratum: Ints | None = None
 
     def value(self, weights: Weights | None = None) -> float:
         """Return the metric's value under weights of shape (n,); NaN where nothing counts."""
@@ -63,7 +65,7 @@ class Pooled:
     """
 
     value: Callable[[Weights | None], float]
-    scored: npt.NDArray[np.bool_]
+    scored: Bools
 
 
 Estimate = Ratio | Pooled
@@ -75,7 +77,7 @@ def undefined(n: int) -> Ratio:
     return Ratio(nothing, nothing, nothing)
 
 
-def mean_over(values: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> Ratio:
+def mean_over(values: npt.NDArray[Any], scored: Bools) -> Ratio:
     """Return the mean of `values` over the scored images as an estimate."""
     if values.dtype == bool:
         return Ratio(values & scored, scored, scored)

@@ -12,15 +12,12 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.checks import check_share
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.confident_learning import suspected_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.error_kinds import count_together
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
-
-Floats = npt.NDArray[np.float64]
-
-Ints = npt.NDArray[np.int64]
 
 _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 """Image, class, how likely it is, and the evidence of models and of neighbours, of each pair of a block."""
@@ -123,8 +120,8 @@ def uses_probabilities(ensemble: Ensemble) -> bool:
 
 def find_issues(
     ensemble: Ensemble,
-    neighbours: npt.NDArray[np.integer] | None = None,
-    alone: npt.NDArray[np.bool_] | None = None,
+    neighbours: Ints | None = None,
+    alone: Bools | None = None,
     *,
     doubtful: float = 0.5,
     missing: float = 0.2,
@@ -257,7 +254,7 @@ class _Block:
     near: Floats | None
 
     @property
-    def heard(self) -> npt.NDArray[np.bool_]:
+    def heard(self) -> Bools:
         known = np.isfinite(self.models[:, 0])
         return known if self.near is None else known | np.isfinite(self.near).any(1)
 
@@ -307,7 +304,7 @@ def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
         yield start, np.where(voters > 0, count / np.maximum(voters, 1), np.nan)
 
 
-def _shares(neighbours: npt.NDArray[np.integer], n_classes: int) -> Floats:
+def _shares(neighbours: Ints, n_classes: int) -> Floats:
     """Return the share of neighbours of each label, shape (b, C); NaN without any."""
     rows, places = np.nonzero(neighbours >= 0)
     cells = rows * n_classes + neighbours[rows, places].astype(np.int64)
@@ -365,7 +362,7 @@ def _settled(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
     return replace(issues, score=score, people=people)
 
 
-def _ranked(ensemble: Ensemble, issues: Issues, keep: npt.NDArray[np.bool_]) -> Issues:
+def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
     """Keep some, worst first; of equal scores those of people, then by neighbours and by likelier classes."""
     rows = np.flatnonzero(keep)
     unasked = np.isnan(issues.people[rows])
@@ -438,7 +435,7 @@ def _check_least(**least: float) -> None:
 
 def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
     """Return the ensemble with probabilities cut to 1 where rounding took them above."""
-    cut: list[npt.NDArray[np.float32] | None] = []
+    cut: list[Floats32 | None] = []
     for model, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
         if probability is None:
             cut.append(None)

@@ -15,6 +15,7 @@ from numpy import typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.sets import YES, LabelSets, pairs_within
 
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
@@ -67,7 +68,7 @@ class ImageKinds:
     apart: npt.NDArray[np.int64]
 
 
-def mutual_confusion(tops: Iterable[npt.NDArray[np.integer]], n_classes: int) -> npt.NDArray[np.float64]:
+def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
     """Return how much models mix up each two classes, shape (C, C), symmetric.
 
     Of the predictions with one class in first place, the share with the other in second, over all models and
@@ -90,9 +91,7 @@ def mutual_confusion(tops: Iterable[npt.NDArray[np.integer]], n_classes: int) ->
     return np.asarray(np.minimum(share, share.T))
 
 
-def hierarchy_distance(
-    paths: Sequence[Sequence[str]], a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]
-) -> npt.NDArray[np.int64]:
+def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.NDArray[np.int64]:
     """Return the steps from class a to class b by way of what they share in the hierarchy, shape (p,).
 
     Two classes beneath one hypernym are two steps apart. `FAR` where nothing joins them.
@@ -116,7 +115,7 @@ def hierarchy_distance(
 
 def share_together(
     sets: LabelSets,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
     """Return pairs of classes, the share of images with either label that have both, and those images.
 
     Over usable images on which people were asked about both. No pairs where that is not known.
@@ -142,8 +141,8 @@ def share_together(
 
 
 def near_synonyms(
-    sets: LabelSets, confusion: npt.NDArray[np.float64], rules: Rules | None = None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    sets: LabelSets, confusion: Floats, rules: Rules | None = None
+) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
     """Return the pairs of classes that are near-synonyms, as `share_together` does.
 
     Parameters
@@ -160,10 +159,10 @@ def near_synonyms(
 
 def image_kinds(
     sets: LabelSets,
-    confusion: npt.NDArray[np.float64],
+    confusion: Floats,
     paths: Sequence[Sequence[str]],
     *,
-    n_objects: npt.NDArray[np.integer] | None = None,
+    n_objects: Ints | None = None,
     rules: Rules | None = None,
 ) -> ImageKinds:
     """Return of which kind the labels of each image are.
@@ -203,7 +202,7 @@ def _decide(
     size: npt.NDArray[np.int64],
     apart: npt.NDArray[np.int64],
     named_apart: npt.NDArray[np.int64],
-    n_objects: npt.NDArray[np.integer] | None,
+    n_objects: Ints | None,
 ) -> npt.NDArray[np.int8]:
     one, several, ambiguous, synonyms = range(len(LABEL_KINDS))
     objects = apart if n_objects is None else np.where(n_objects == UNKNOWN, apart, n_objects)
@@ -217,7 +216,7 @@ def _groups(
     rows: npt.NDArray[np.int64],
     i: npt.NDArray[np.int64],
     j: npt.NDArray[np.int64],
-    joined: npt.NDArray[np.bool_],
+    joined: Bools,
     n: int,
 ) -> npt.NDArray[np.int64]:
     """Return into how many groups the joined pairs of entries leave each image's entries, shape (n,)."""
@@ -228,6 +227,6 @@ def _groups(
     return np.bincount(rows[first], minlength=n)
 
 
-def _pair(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer], n_classes: int) -> npt.NDArray[np.int64]:
+def _pair(a: Ints, b: Ints, n_classes: int) -> npt.NDArray[np.int64]:
     low, high = np.minimum(a, b).astype(np.int64), np.maximum(a, b)
     return np.asarray(low * n_classes + high, np.int64)

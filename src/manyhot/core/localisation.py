@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-HeatMap = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
+from manyhot.core.array_types import AnyFloats, Floats, Mask
+
+HeatMap = AnyFloats
 
 POINTING_TOLERANCE = 0.03
 """Of the pointing game, as a share of the long side: 15 pixels of 500, the long side of VOC's photographs."""
@@ -107,7 +107,7 @@ def by_chance(region: Mask, seen: Mask, tolerance: float = POINTING_TOLERANCE) -
     return Localised(area, float(near(region, tolerance)[seen].mean()), area, area, 0.5)
 
 
-def centre(height: int, width: int, spread: float = SPREAD) -> npt.NDArray[np.float64]:
+def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
     """Return a Gaussian in the middle of an image, shape (height, width): a map that looks at no pixel."""
     rows, columns = (
         np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * spread**2)) for n in (height, width)
@@ -148,9 +148,9 @@ def _auroc(values: HeatMap, inside: Mask, n: int) -> float:
     return float((rank_sum - n * (n + 1) / 2) / (n * (len(values) - n)))
 
 
-def _ranks(values: HeatMap) -> npt.NDArray[np.float64]:
+def _ranks(values: HeatMap) -> Floats:
     """Return ranks from 1 on; equal values share the mean of theirs."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks: npt.NDArray[np.float64] = (last - (counts - 1) / 2)[place]
+    ranks: Floats = (last - (counts - 1) / 2)[place]
     return ranks

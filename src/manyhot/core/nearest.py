@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyhot.checks import check_count
+from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError
 
 CELLS_AT_ONCE = 4_000_000
@@ -28,9 +29,8 @@ the product of smaller ones is 10 to 20 % slower."""
 NOBODY = -1
 """The row of a neighbour that there is not."""
 
-Vectors = npt.NDArray[np.floating]
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
+Vectors = AnyFloats
+RowNumbers = npt.NDArray[np.int64]
 SearchProgress = Callable[[int, int], None]
 
 _NO_FLOOR = np.float32(-2)
@@ -57,10 +57,10 @@ class Neighbours:
         Rows met that have no direction, all zeros or not finite: these have no neighbours and are nobody's.
     """
 
-    rows: Rows
-    similarity: Floats
-    blank_queries: Rows
-    blank_index: Rows
+    rows: RowNumbers
+    similarity: Floats32
+    blank_queries: RowNumbers
+    blank_index: RowNumbers
 
 
 def nearest(
@@ -68,7 +68,7 @@ def nearest(
     index: Vectors,
     k: int,
     *,
-    own: npt.NDArray[np.integer] | None = None,
+    own: Ints | None = None,
     cells: int = CELLS_AT_ONCE,
     progress: SearchProgress | None = None,
 ) -> Neighbours:
@@ -112,12 +112,12 @@ def nearest(
 
 def nearest_by_class(
     queries: Vectors,
-    pairs: npt.NDArray[np.integer],
+    pairs: Ints,
     index: Vectors,
-    index_class: npt.NDArray[np.integer],
+    index_class: Ints,
     k: int,
     *,
-    own: npt.NDArray[np.integer] | None = None,
+    own: Ints | None = None,
     cells: int = CELLS_AT_ONCE,
     progress: SearchProgress | None = None,
 ) -> Neighbours:
@@ -156,9 +156,7 @@ def nearest_by_class(
     return search.neighbours()
 
 
-def _groups(
-    classes: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer]
-) -> Iterator[tuple[Rows, Rows]]:
+def _groups(classes: Ints, index_class: Ints) -> Iterator[tuple[RowNumbers, RowNumbers]]:
     """Yield which questions want each class, and the rows of the index that it has, both ascending."""
     by_class = np.argsort(index_class, kind="stable")
     ordered, asked = index_class[by_class], np.argsort(classes, kind="stable")
@@ -197,11 +195,11 @@ class _Search:
     queries: Vectors
     index: Vectors
     k: int
-    own: Rows
+    own: RowNumbers
     cells: int
     n: int
-    blank_queries: list[Rows] = field(default_factory=list)
-    blank_index: list[Rows] = field(default_factory=list)
+    blank_queries: list[RowNumbers] = field(default_factory=list)
+    blank_index: list[RowNumbers] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rows = np.full((self.n, self.k), NOBODY, np.int64)
@@ -212,13 +210,17 @@ class _Search:
         blank = (np.unique(np.concatenate([*b, _no_rows()])) for b in (self.blank_queries, self.blank_index))
         return Neighbours(self.rows, self.similarity, *blank)
 
-    def answer(self, asked: Rows, query: Rows, rows: Rows, comparisons: _Comparisons) -> None:
+    def answer(
+        self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
+    ) -> None:
         """Answer the questions `asked`, of which `query` are the queries, among `rows` of the index."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
             self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
 
-    def _answer(self, asked: Rows, query: Rows, rows: Rows, comparisons: _Comparisons) -> None:
+    def _answer(
+        self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
+    ) -> None:
         raw = _gather(self.queries, query)
         unit = _as_float32(raw)
         blank = _to_directions(unit)
@@ -235,7 +237,7 @@ class _Search:
         at = asked[near.query], near.places()
         self.rows[at], self.similarity[at] = near.row, near.score
 
-    def _scores(self, unit: Floats, rows: Rows) -> Iterator[tuple[Rows, Floats]]:
+    def _scores(self, unit: Floats32, rows: RowNumbers) -> Iterator[tuple[RowNumbers, Floats32]]:
         """Yield rows of the index, block by block, with their rounded similarities to `unit`."""
         n, size = unit.shape
         step = max(1, min(len(rows), self.cells // max(n, size)))
@@ -272,13 +274,13 @@ class _Shortlist:
         """Whether rounding keeps far more candidates apart than there are places, as equal vectors do."""
         return len(self.query) > 16 * self.k * len(self.floor)
 
-    def places(self) -> Rows:
+    def places(self) -> RowNumbers:
         """Return the place of each candidate among those of its query, from 0; they are in that order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
-        place: Rows = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
+        place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
         return place
 
-    def add(self, scores: Floats, rows: Rows) -> None:
+    def add(self, scores: Floats32, rows: RowNumbers) -> None:
         """Take from a block what reaches the floor, which rises with what is found."""
         hit = scores >= self.floor[:, None]
         if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
@@ -308,7 +310,7 @@ class _Shortlist:
         self._order(np.flatnonzero(self.score >= self.floor[self.query]))
         self.full = 2 * max(len(self.query), self.k * len(self.floor))
 
-    def _raise(self, query: Rows, kth: Floats) -> None:
+    def _raise(self, query: RowNumbers, kth: Floats32) -> None:
         # With e the margin, k rows are at kth - e or above; one whose score is below kth - 2 e is below them.
         floor = kth - np.float32(2 * self.margin)
         self.floor[query] = np.maximum(self.floor[query], floor)
@@ -317,7 +319,7 @@ class _Shortlist:
         self.query, self.row, self.score = self.query[order], self.row[order], self.score[order]
 
 
-def _no_rows() -> Rows:
+def _no_rows() -> RowNumbers:
     return np.empty(0, np.int64)
 
 
@@ -334,7 +336,7 @@ def _margin(size: int) -> float:
     return (2 * size + 16) * 2.0**-24
 
 
-def _similarity(queries: Vectors, query: Rows, index: Vectors, row: Rows) -> Floats:
+def _similarity(queries: Vectors, query: RowNumbers, index: Vectors, row: RowNumbers) -> Floats32:
     """Return the similarity of each pair, shape (m,).
 
     NumPy adds the numbers of a row of a matrix pairwise, in an order given by their count alone, and neither
@@ -351,7 +353,7 @@ def _similarity(queries: Vectors, query: Rows, index: Vectors, row: Rows) -> Flo
     return found
 
 
-def _to_directions(vectors: Floats) -> npt.NDArray[np.bool_]:
+def _to_directions(vectors: Floats32) -> Bools:
     """Scale rows to norm 1 in place, and return which have no direction; these become zeros."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors)
@@ -370,13 +372,13 @@ def _to_directions(vectors: Floats) -> npt.NDArray[np.bool_]:
     return blank
 
 
-def _mask_own(scores: Floats, own: Rows, rows: Rows) -> None:
+def _mask_own(scores: Floats32, own: RowNumbers, rows: RowNumbers) -> None:
     at = np.searchsorted(rows, own)
     here = np.flatnonzero(rows[np.minimum(at, len(rows) - 1)] == own)
     scores[here, at[here]] = -np.inf
 
 
-def _read(index: Vectors, rows: Rows, out: Floats) -> None:
+def _read(index: Vectors, rows: RowNumbers, out: Floats32) -> None:
     """Read rows, which ascend, as float32."""
     together = rows[-1] - rows[0] == len(rows) - 1
     stored = index[rows[0] : rows[-1] + 1] if together else _gather(index, rows)
@@ -385,7 +387,7 @@ def _read(index: Vectors, rows: Rows, out: Floats) -> None:
     _forget(index)
 
 
-def _gather(index: Vectors, rows: Rows) -> Vectors:
+def _gather(index: Vectors, rows: RowNumbers) -> Vectors:
     """Return copies of rows that lie apart."""
     if not isinstance(index, np.memmap):
         return index[rows]
@@ -397,7 +399,7 @@ def _gather(index: Vectors, rows: Rows) -> Vectors:
     return found
 
 
-def _as_float32(vectors: Vectors) -> Floats:
+def _as_float32(vectors: Vectors) -> Floats32:
     with np.errstate(over="ignore"):
         return vectors.astype(np.float32)
 
@@ -413,7 +415,7 @@ def _forget(index: Vectors) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _own_rows(own: npt.NDArray[np.integer] | None, n: int, n_index: int) -> Rows:
+def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
     if own is None:
         return np.full(n, NOBODY, np.int64)
     if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
@@ -443,9 +445,7 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
     check_count(k, "k must be at least 1.", allowed=None)
 
 
-def _check_pairs(
-    pairs: npt.NDArray[np.integer], index_class: npt.NDArray[np.integer], n: int, n_index: int
-) -> None:
+def _check_pairs(pairs: Ints, index_class: Ints, n: int, n_index: int) -> None:
     if index_class.shape != (n_index,):
         raise InputError(
             "There are not as many classes as vectors of the index.",

@@ -16,6 +16,7 @@ from numpy import typing as npt
 from scipy.special import entr, expit, gammaln, logit
 
 from manyhot.checks import check_share
+from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.errors import InputError
 
 Ranking = Literal["expected-change", "entropy", "disagreement"]
@@ -25,8 +26,6 @@ RANKINGS: tuple[str, ...] = get_args(Ranking)
 
 MAX_AHEAD = 50
 """Further answers looked ahead at most: with three kinds of answers they have 1,326 outcomes."""
-
-Floats = npt.NDArray[np.float64]
 
 
 def log_ratios(quality: Floats) -> Floats:
@@ -131,7 +130,7 @@ def entropy(odds: Floats) -> Floats:
     return np.asarray((entr(p) + entr(q)) / np.log(2))
 
 
-def disagreement(counts: npt.NDArray[np.integer]) -> Floats:
+def disagreement(counts: Ints) -> Floats:
     """Return the entropy of the answers that each question got, in bits, each answer counted once more.
 
     The one more, of Laplace's rule, lets a question without answers come first, and three equal answers say
@@ -162,7 +161,7 @@ def settled(
     threshold: float = 0.8,
     at_most: float = 0.0,
     sure: float = 1.0,
-) -> npt.NDArray[np.bool_]:
+) -> Bools:
     """Return which questions need no further answer, shape (Q,).
 
     A question is settled if its probability is beyond `sure` or ``1 - sure``, or if the answers that are left
@@ -193,9 +192,7 @@ def settled(
     return np.asarray(done)
 
 
-def choose_questions(
-    score: Floats, budget: int, open_: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.intp]:
+def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> npt.NDArray[np.intp]:
     """Return the questions to ask next, the highest score first; among equals the first in their order.
 
     Parameters

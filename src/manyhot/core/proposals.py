@@ -18,6 +18,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.checks import check_one_of, check_share
+from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.ensembles import Classes, Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
@@ -55,8 +56,8 @@ class Proposed:
     """
 
     pairs: Pairs
-    label_only: npt.NDArray[np.bool_]
-    left_out: npt.NDArray[np.bool_]
+    label_only: Bools
+    left_out: Bools
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
     return Proposed(pairs.where(keep), given[keep], left_out)
 
 
-def count_coverage(
-    ensemble: Ensemble, proposed: Proposed, images: npt.NDArray[np.integer] | None = None
-) -> Coverage:
+def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None = None) -> Coverage:
     """Count what of the known label sets was proposed; of all images that have one, or of the given ones.
 
     A class that is in the set of an image that was left out is found if it is the original label, which
@@ -144,7 +143,7 @@ def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", fo
     return Coverage(*counts)
 
 
-def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, npt.NDArray[np.bool_]]:
+def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
     """Add the original labels that are not among the pairs; returns the pairs and which were added."""
     images = np.flatnonzero(ensemble.label != NO_LABEL)
     wanted = images * ensemble.n_classes + ensemble.label[images]
@@ -164,7 +163,7 @@ def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, npt.NDArray[n
     return joined, order >= len(pairs)
 
 
-def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
     """Return which numbers are among ascending ones."""
     if not len(keys):
         return np.zeros(len(values), bool)
@@ -182,7 +181,7 @@ def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np
     return listed
 
 
-def label_is_valid(ensemble: Ensemble) -> npt.NDArray[np.bool_]:
+def label_is_valid(ensemble: Ensemble) -> Bools:
     """Return whether the original label is in the known label set of each image, shape (n,)."""
     assert ensemble.label_sets is not None
     label = ensemble.label
@@ -364,7 +363,7 @@ def _thresholds(ensemble: Ensemble, threshold: float | Mapping[str, float]) -> l
     return [float(threshold[name]) for name in ensemble.names]
 
 
-def _from(ensemble: Ensemble, m: int, k: int, values: npt.NDArray[np.floating], limit: float) -> Classes:
+def _from(ensemble: Ensemble, m: int, k: int, values: AnyFloats, limit: float) -> Classes:
     """Return the k best classes of a model and all others of at least the limit, shape (n, k or more)."""
     top = ensemble.top[m]
     keep = values >= limit
@@ -408,7 +407,7 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
     pair_at, image_at = _ranks(~right), _ranks(np.where(valid, 0, np.where(labelled, 1, 2)))
     n_right, n_valid, n_labelled = (int(np.count_nonzero(f)) for f in (right, valid, labelled))
 
-    def flags(m: int) -> list[npt.NDArray[np.bool_]]:
+    def flags(m: int) -> list[Bools]:
         rows, places = np.nonzero(loosest[m] != NO_LABEL)
         own = rows * sub.n_classes + loosest[m][rows, places].astype(np.int64)
         other = among(own, keys)

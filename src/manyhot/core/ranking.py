@@ -26,6 +26,7 @@ from typing import Literal
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.sets import NO, YES, Case
 from manyhot.errors import InputError
@@ -37,9 +38,7 @@ ROWS = 256
 CLASSES_AT_ONCE = 16
 """Classes copied out at once: 16 float32 fill the cache line that a row's read brings in anyway."""
 
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.integer]
-Weigh = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+Weigh = Callable[[Floats], Floats]
 _Group = Literal["class", "image", "all"]
 
 
@@ -241,10 +240,10 @@ class AnsweredCells:
 
     image: Ints
     classes: Ints
-    score: Floats
-    yes: npt.NDArray[np.bool_]
+    score: AnyFloats
+    yes: Bools
 
-    def __getitem__(self, chosen: npt.NDArray[np.bool_] | Ints) -> AnsweredCells:
+    def __getitem__(self, chosen: Bools | Ints) -> AnsweredCells:
         return AnsweredCells(self.image[chosen], self.classes[chosen], self.score[chosen], self.yes[chosen])
 
 
@@ -278,13 +277,13 @@ def answered_cells(case: Case) -> AnsweredCells:
     return cells
 
 
-def scores_of(case: Case) -> Floats:
+def scores_of(case: Case) -> AnyFloats:
     """Return the scores of a case that has some."""
     assert case.scores is not None  # for the type checker
     return case.scores
 
 
-def comparable(scores: Floats) -> Floats:
+def comparable(scores: AnyFloats) -> AnyFloats:
     """Return float16 scores as float32: the same order, which NumPy compares and sorts with SIMD."""
     return scores.astype(np.float32) if scores.dtype == np.float16 else scores
 
@@ -309,7 +308,7 @@ class _Standing:
 
     group: Ints
     image: Ints
-    score: Floats
+    score: AnyFloats
     hits: Ints
     depth: Ints
     positives: Ints
@@ -342,7 +341,7 @@ def _standing(case: Case, by: _Group, *, masked: bool = False) -> _Standing | No
     )
 
 
-def _at_or_above(group: Ints, score: Floats) -> npt.NDArray[np.intp]:
+def _at_or_above(group: Ints, score: AnyFloats) -> npt.NDArray[np.intp]:
     """Return for each cell how many of its group score at least as much; by group, best score first."""
     new_group = np.append(True, group[1:] != group[:-1])
     new_score = new_group | np.append(True, score[1:] != score[:-1])
@@ -387,7 +386,7 @@ def _depth_in_all(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
     return depth[place]
 
 
-def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, Floats]]:
+def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
     """Yield, for each class that occurs in the ascending `classes`, where it stands there and its scores.
 
     The scores, of shape (n,), lie one after the other and are overwritten later on.
@@ -404,7 +403,7 @@ def _columns(case: Case, classes: Ints) -> Iterator[tuple[slice, Floats]]:
                 yield slice(edges[c], edges[c + 1]), copy[c - first]
 
 
-def _image_precision(standing: _Standing) -> npt.NDArray[np.float64]:
+def _image_precision(standing: _Standing) -> Floats:
     total = np.bincount(standing.image, standing.hits / standing.depth, minlength=len(standing.positives))
     return total / np.maximum(standing.positives, 1)
 
@@ -427,7 +426,7 @@ def _pooled_precision(standing: _Standing, weigh_depth: Weigh) -> Pooled:
     return Pooled(value, standing.cells > 0)
 
 
-def _group_mean(group: Ints, values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
+def _group_mean(group: Ints, values: Floats, weights: Floats) -> float:
     """Return the weighted mean in each group, averaged over the groups that weigh anything."""
     total = np.bincount(group, weights)
     filled = total > 0
@@ -461,7 +460,7 @@ def _walks_in_class(case: Case, standing: _Standing) -> list[Walk]:
     return walks
 
 
-def _places(case: Case, distinct: Floats) -> npt.NDArray[np.unsignedinteger]:
+def _places(case: Case, distinct: AnyFloats) -> npt.NDArray[np.unsignedinteger]:
     """Return for each cell how many of the `distinct` scores are not above it, shape (n, C)."""
     scores = scores_of(case)
     places = np.empty(scores.shape, np.min_scalar_type(len(distinct)))
@@ -471,7 +470,7 @@ def _places(case: Case, distinct: Floats) -> npt.NDArray[np.unsignedinteger]:
     return places
 
 
-def _weigh_places(standing: _Standing, places: Ints, w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _weigh_places(standing: _Standing, places: Ints, w: Floats) -> Floats:
     """Return the weight of all cells at or above each positive."""
     distinct, rank = np.unique(standing.score, return_inverse=True)
     w = np.where(standing.cells > 0, w, 0.0)
@@ -508,7 +507,7 @@ def walk(images: Ints, depth: Ints) -> Walk:
     return Walk(images, np.append(0, ends[:-1]), run)
 
 
-def weigh(walks: list[Walk], w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def weigh(walks: list[Walk], w: Floats) -> Floats:
     """Return the weight at or above each positive, walk by walk."""
     # A running sum over all cells waits for each addition: 0.063 s for 13.5 million cells, where sums over
     # runs, and a running sum over the few runs, take 0.020 s.

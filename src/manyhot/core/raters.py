@@ -11,9 +11,8 @@ from scipy.special import ndtri
 
 from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
+from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
-
-Floats = npt.NDArray[np.float64]
 
 Z = float(ndtri((1 + LEVEL) / 2))
 
@@ -50,9 +49,9 @@ class Quality:
     @classmethod
     def of(
         cls,
-        rater: npt.NDArray[np.integer],
-        image: npt.NDArray[np.integer],
-        truth: npt.NDArray[np.bool_],
+        rater: Ints,
+        image: Ints,
+        truth: Bools,
         answer: npt.NDArray[np.int8],
         n_raters: int,
     ) -> Quality:
@@ -127,14 +126,14 @@ class Quality:
             found += np.bincount(self.rater, one * other, len(found)) * images / (images - 1)
         return np.maximum(found, 0)
 
-    def spammers(self) -> npt.NDArray[np.bool_]:
+    def spammers(self) -> Bools:
         """Return whose answers tell nothing: informedness below `SPAMMER`, at the upper end too.
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
         """
         enough = np.minimum(self.n_yes, self.n - self.n_yes) >= FEWEST_GOLDEN
         with np.errstate(invalid="ignore"):
-            found: npt.NDArray[np.bool_] = enough & (self.informedness()[2] < SPAMMER)
+            found: Bools = enough & (self.informedness()[2] < SPAMMER)
         return found
 
 
@@ -145,7 +144,7 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
     return Quality.of(answers.rater, image, truth, answers.answer, answers.n_raters)
 
 
-def peer_quality(answers: Answers, image: npt.NDArray[np.integer] | None = None) -> Quality:
+def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
     """Return raters' quality against the majority of the others, where these are not split.
 
     A maybe counts as no in the majority, and stands between the two as an answer.
@@ -259,7 +258,7 @@ class RaterPairs:
     wrong: npt.NDArray[np.int64]
     same_wrong: npt.NDArray[np.int64]
 
-    def copiers(self) -> npt.NDArray[np.bool_]:
+    def copiers(self) -> Bools:
         """Return which pairs make the same errors: `COPIER` of `FEWEST_ERRORS` or more."""
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
@@ -313,7 +312,7 @@ def _errors(
 
 def _against(
     counts: npt.NDArray[np.int64], a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+) -> tuple[Bools, Bools]:
     """Return where a or b is against more than half of the others, and where both are, alike."""
     rows = np.arange(len(counts))
     others = counts.copy()
@@ -333,7 +332,7 @@ def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int6
     return _share(np.bincount(answers.rater, alike, answers.n_raters), n), n
 
 
-def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> Bools:
     """Return who takes less than `TOO_FAST` of the median rater's time, over `FEWEST_PAGES` or more.
 
     Parameters
@@ -346,7 +345,7 @@ def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> npt.NDArray[np.bo
     if not len(known):
         return np.zeros(len(seconds), bool)
     with np.errstate(invalid="ignore"):
-        found: npt.NDArray[np.bool_] = (seconds < TOO_FAST * np.median(known)) & (pages >= FEWEST_PAGES)
+        found: Bools = (seconds < TOO_FAST * np.median(known)) & (pages >= FEWEST_PAGES)
     return found
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import Bools, Floats
+
 Bits = npt.NDArray[np.uint64]
 
 Codes = npt.NDArray[np.int64]
@@ -54,9 +56,7 @@ class Proposing:
     n_given: int
 
     @classmethod
-    def of(
-        cls, models: Iterable[Sequence[npt.NDArray[np.bool_]]], *, n_labels: int, n_given: int
-    ) -> Proposing:
+    def of(cls, models: Iterable[Sequence[Bools]], *, n_labels: int, n_given: int) -> Proposing:
         """Pack flags: right pairs, images with a right original label, wrong pairs, other images.
 
         Parameters
@@ -89,12 +89,12 @@ class Proposing:
 class UnionCounts:
     """Recall, questions answered with yes, and questions, each of shape (N,)."""
 
-    recall: npt.NDArray[np.float64]
+    recall: Floats
     valid: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
 
     @property
-    def precision(self) -> npt.NDArray[np.float64]:
+    def precision(self) -> Floats:
         """The share of questions that are answered with yes; 1 where nothing is asked."""
         return np.where(self.asked > 0, self.valid / np.maximum(self.asked, 1), 1.0)
 
@@ -276,7 +276,7 @@ def _union(rows: Bits) -> Bits:
     return union
 
 
-def _packed(flags: npt.NDArray[np.bool_]) -> Bits:
+def _packed(flags: Bools) -> Bits:
     """Return flags as words of 64 bits along the last axis; what is left of the last word is 0."""
     packed: npt.NDArray[Any] = np.packbits(flags, axis=-1)
     padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)

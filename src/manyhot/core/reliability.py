@@ -12,13 +12,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.estimates import Weights
 from manyhot.core.sets import Case
 
 BINS = 15
 """As usual since Guo et al. 2017."""
-
-Reals = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,22 @@ class Bins:
         The weighted sums of confidence and of being right.
     """
 
-    weight: Reals
-    confidence: Reals
-    right: Reals
+    weight: Floats
+    confidence: Floats
+    right: Floats
 
     @classmethod
-    def of(cls, at: npt.NDArray[np.intp], bins: int, *values: Reals) -> Bins:
+    def of(cls, at: npt.NDArray[np.intp], bins: int, *values: Floats) -> Bins:
         """Add up weight, confidence and right by the bin of each."""
         return cls(*(np.bincount(at, v, minlength=bins).astype(np.float64) for v in values))
 
     @property
-    def gaps(self) -> Reals:
+    def gaps(self) -> Floats:
         """Mean confidence less the share right; 0 in empty bins."""
         return np.asarray((self.confidence - self.right) / np.where(self.weight > 0, self.weight, 1))
 
     @property
-    def shares(self) -> Reals:
+    def shares(self) -> Floats:
         """The share of the weight that each bin has."""
         return np.asarray(self.weight / self.weight.sum())
 
@@ -86,23 +85,23 @@ class Outcomes:
     right : ndarray of bool, shape (m,)
     """
 
-    image: npt.NDArray[np.integer]
-    confidence: Reals
-    right: npt.NDArray[np.bool_]
+    image: Ints
+    confidence: Floats
+    right: Bools
 
-    def weigh(self, weights: Weights | None) -> Reals:
+    def weigh(self, weights: Weights | None) -> Floats:
         """Return the weight of each of the m images, from weights of all n."""
         if weights is None:
             return np.ones(len(self.image))
-        found: Reals = np.asarray(weights, np.float64)[self.image]
+        found: Floats = np.asarray(weights, np.float64)[self.image]
         return found
 
-    def equal_width(self, w: Reals, bins: int) -> Bins:
+    def equal_width(self, w: Floats, bins: int) -> Bins:
         """Return bins of equal width: k / B up to (k + 1) / B, the upper end in the last bin only."""
         at = np.minimum((self.confidence * bins).astype(np.intp), bins - 1)
         return Bins.of(at, bins, w, w * self.confidence, w * self.right)
 
-    def equal_mass(self, w: Reals, bins: int) -> Bins:
+    def equal_mass(self, w: Floats, bins: int) -> Bins:
         """Return bins of equal weight, as nearly as images of equal confidence, which stay together, allow.
 
         A group of equals goes to the bin that its middle rank is in.
@@ -112,7 +111,7 @@ class Outcomes:
         at = np.minimum((bins * middle / found.weight.sum()).astype(np.intp), bins - 1)
         return Bins.of(at, bins, found.weight, found.weight * found.confidence, found.right)
 
-    def ranked(self, w: Reals) -> Ranked:
+    def ranked(self, w: Floats) -> Ranked:
         """Return the groups of equal confidence that weigh anything, the surest first."""
         order, start, confidence = self._groups
         weight, right = (np.add.reduceat(v[order], start) for v in (w, w * self.right))
@@ -120,7 +119,7 @@ class Outcomes:
         return Ranked(confidence[there], weight[there], right[there])
 
     @cached_property
-    def _groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Reals]:
+    def _groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
         """The images, surest first; where each group of equals starts; and how sure it is."""
         order = np.argsort(-self.confidence, kind="stable")
         ordered = self.confidence[order]
@@ -138,17 +137,17 @@ class Ranked:
         How sure, the weight of the images, and of those that are right.
     """
 
-    confidence: Reals
-    weight: Reals
-    right: Reals
+    confidence: Floats
+    weight: Floats
+    right: Floats
 
     @cached_property
-    def coverage(self) -> Reals:
+    def coverage(self) -> Floats:
         """The share of the weight down to each group."""
         return np.asarray(np.cumsum(self.weight) / self.weight.sum())
 
     @cached_property
-    def risk(self) -> Reals:
+    def risk(self) -> Floats:
         """The share of errors down to each group: the risk at its coverage."""
         return np.asarray(np.cumsum(self.weight - self.right) / np.cumsum(self.weight))
 
@@ -191,7 +190,7 @@ def against_set(case: Case) -> Outcomes | None:
     return _outcomes(case, case.labels.scored, case.hit)
 
 
-def _outcomes(case: Case, scored: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> Outcomes | None:
+def _outcomes(case: Case, scored: Bools, right: Bools) -> Outcomes | None:
     if case.confidence is None:
         return None
     image = np.flatnonzero(case.reaching(1, scored))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import ndtr, ndtri
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.estimates import Ratio
 
 LEVEL = 0.95
@@ -26,8 +27,6 @@ LEVEL = 0.95
 
 _CHUNK = 125
 """Resamples converted to float32 at once: 25 MB for 50,000 images."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Bootstrap:
     Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
 
-    masks: npt.NDArray[np.bool_]
+    masks: Bools
     resamples: int
     seed: int
 
@@ -64,7 +63,7 @@ class Bootstrap:
         """The slices as unions of disjoint cells."""
         return Cells.of(self.masks)
 
-    def ratios(self, num: Floats, den: Floats, den_of: npt.NDArray[np.intp]) -> Floats:
+    def ratios(self, num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp]) -> Floats32:
         """Return resampled ratios of sums.
 
         Parameters
@@ -84,8 +83,8 @@ class Bootstrap:
         return _ratios(self.cells, self._counts, num, den, den_of)
 
     def means_over_few_strata(
-        self, num: Floats, den: Floats, den_of: npt.NDArray[np.intp], stratum: npt.NDArray[np.integer]
-    ) -> Floats:
+        self, num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp], stratum: Ints
+    ) -> Floats32:
         """Return what `means_over_strata` does, for a handful of strata: sums of each are affordable.
 
         Numerators may have denominators of their own, as in `ratios`.
@@ -112,7 +111,7 @@ class Bootstrap:
         with np.errstate(invalid="ignore"):
             return np.divide(total, filled, out=total)
 
-    def means_over_strata(self, num: Floats, den: Floats, stratum: npt.NDArray[np.integer]) -> Floats:
+    def means_over_strata(self, num: Floats32, den: Floats32, stratum: Ints) -> Floats32:
         """Return resampled means over strata of ratios of sums.
 
         Images are redrawn from all images and the metric is taken by its own definition; a stratum of which
@@ -166,10 +165,10 @@ class _Strata:
     stratum: npt.NDArray[np.intp]
     groups: Any
     group_stratum: npt.NDArray[np.intp]
-    member: npt.NDArray[np.bool_]
+    member: Bools
 
     @classmethod
-    def of(cls, stratum: npt.NDArray[np.integer], cells: Cells) -> _Strata:
+    def of(cls, stratum: Ints, cells: Cells) -> _Strata:
         order = np.lexsort((cells.cell, stratum))
         key = stratum[order].astype(np.int64) * cells.member.shape[1] + cells.cell[order]
         _, edges, group = np.unique(key, return_index=True, return_inverse=True)
@@ -177,7 +176,7 @@ class _Strata:
         member = cells.member[:, cells.cell[order][edges]] > 0
         return cls(order, dense, _membership(group, len(edges)), dense[edges], member)
 
-    def parts(self, masks: npt.NDArray[np.bool_]) -> Iterator[tuple[int, _Part]]:
+    def parts(self, masks: Bools) -> Iterator[tuple[int, _Part]]:
         """Yield the slices that hold images, with their numbers."""
         n_strata = int(self.stratum.max(initial=-1)) + 1
         for s, mask in enumerate(masks):
@@ -197,17 +196,17 @@ class _Part:
     stratum: npt.NDArray[np.intp]
     strata: Any
 
-    def shares(self, sums: Floats) -> Floats:
+    def shares(self, sums: Floats32) -> Floats32:
         """Return what each image adds to the mean over strata, shape (images, R)."""
         den = self.strata @ sums
         filled = den > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = np.where(filled, 1 / den, 0) / np.count_nonzero(filled, axis=0)
-        shares: Floats = scale.astype(np.float32)[self.stratum]
+        shares: Floats32 = scale.astype(np.float32)[self.stratum]
         return shares
 
 
-def _membership(part: npt.NDArray[np.intp], n: int, inside: npt.NDArray[np.bool_] | None = None) -> Any:
+def _membership(part: npt.NDArray[np.intp], n: int, inside: Bools | None = None) -> Any:
     """Return a sparse matrix that sums up the elements of each of n parts, of those inside."""
     from scipy.sparse import csr_array
 
@@ -230,8 +229,8 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray
 
 
 def percentile_interval(
-    samples: npt.NDArray[np.floating],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    samples: AnyFloats,
+) -> tuple[Floats, Floats]:
     """Return the ends of the percentile interval over the last axis; NaN samples are left out.
 
     Quantiles interpolate linearly, as ``numpy.quantile`` does by default.
@@ -251,7 +250,7 @@ def percentile_interval(
     return ends[..., 0], ends[..., 1]
 
 
-def centred_interval(samples: npt.NDArray[np.floating], value: float) -> tuple[float, float]:
+def centred_interval(samples: AnyFloats, value: float) -> tuple[float, float]:
     """Return the ends of the percentile interval, moved from the samples' median to the value.
 
     A calibration error takes the absolute value of what chance leaves in a bin, and a resample adds chance
@@ -274,7 +273,7 @@ def centred_interval(samples: npt.NDArray[np.floating], value: float) -> tuple[f
     return max(lo + moved, least), min(hi + moved, most)
 
 
-def _quantiles(samples: npt.NDArray[np.floating], tails: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     r = samples.shape[-1]
     at = tails * (r - 1)
     below = np.floor(at).astype(int)
@@ -285,9 +284,7 @@ def _quantiles(samples: npt.NDArray[np.floating], tails: npt.NDArray[np.float64]
     return np.asarray(low + (at - below) * (high - low))
 
 
-def wilson_interval(
-    k: npt.ArrayLike, n: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return Wilson's score interval of a proportion k / n; NaN where n is 0.
 
     References
@@ -311,19 +308,19 @@ class PairTable:
 
     a: npt.NDArray[np.intp]
     b: npt.NDArray[np.intp]
-    diff: npt.NDArray[np.float64]
-    lo: npt.NDArray[np.float64]
-    hi: npt.NDArray[np.float64]
-    p: npt.NDArray[np.float64]
-    p_adjusted: npt.NDArray[np.float64]
+    diff: Floats
+    lo: Floats
+    hi: Floats
+    p: Floats
+    p_adjusted: Floats
 
 
 def compare_pairs(
-    values: npt.NDArray[np.float64],
-    samples: npt.NDArray[np.floating],
+    values: Floats,
+    samples: AnyFloats,
     *,
-    group: npt.NDArray[np.integer] | None = None,
-    errors: npt.NDArray[np.float64] | None = None,
+    group: Ints | None = None,
+    errors: Floats | None = None,
 ) -> PairTable:
     """Compare all pairs of models by their values and the same resamples.
 
@@ -363,7 +360,7 @@ def compare_pairs(
     return PairTable(a, b, diff, lo, hi, p, holm(p))
 
 
-def paired_errors(right: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.float64]:
+def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:
     """Return the standard error of the difference of each two shares of the same n images, shape (M, M).
 
     Parameters
@@ -384,14 +381,14 @@ def paired_errors(right: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.float6
     return np.asarray(np.sqrt(np.maximum(apart / n - difference**2, 0) / n))
 
 
-def _sampled_errors(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def _sampled_errors(samples: AnyFloats) -> Floats:
     cov = np.atleast_2d(np.cov(samples.astype(np.float64), bias=True))
     spread = np.diag(cov)
     # Rounding leaves a variance of about 1e-20 where two models agree on every image.
     return np.asarray(np.sqrt(np.maximum(spread[:, None] + spread[None] - 2 * cov, 0)))
 
 
-def holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def holm(p: Floats) -> Floats:
     """Return Holm's step-down adjusted p-values, shape (m,); NaN stays NaN and does not count.
 
     References
@@ -407,8 +404,8 @@ def holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _ratios(
-    cells: Cells, counts: npt.NDArray[np.uint8], num: Floats, den: Floats, den_of: npt.NDArray[np.intp]
-) -> Floats:
+    cells: Cells, counts: npt.NDArray[np.uint8], num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp]
+) -> Floats32:
     """Return ratios of sums under each row of counts and in each slice, shape (S, R, m)."""
     num, den = num[cells.order], den[cells.order]
     samples = np.empty((len(cells.member), len(counts), num.shape[1]), np.float32)
@@ -420,12 +417,12 @@ def _ratios(
     return samples
 
 
-def _slice_sums(cells: Cells, counts: npt.NDArray[np.uint8], values: Floats) -> Floats:
+def _slice_sums(cells: Cells, counts: npt.NDArray[np.uint8], values: Floats32) -> Floats32:
     """Return ``counts @ values`` within each slice, shape (S, R, m); images are in the order of cells."""
     per_cell = np.empty((len(cells.edges) - 1, len(counts), values.shape[1]), np.float32)
     for i, (start, stop) in enumerate(zip(cells.edges[:-1], cells.edges[1:], strict=True)):
         np.matmul(counts[:, start:stop].astype(np.float32), values[start:stop], out=per_cell[i])
-    sums: Floats = np.tensordot(cells.member.astype(np.float32), per_cell, axes=1)
+    sums: Floats32 = np.tensordot(cells.member.astype(np.float32), per_cell, axes=1)
     return sums
 
 
@@ -440,9 +437,7 @@ def _pair_blocks(n_models: int, size: int = 2048) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, n_pairs)
 
 
-def _nan_quantiles(
-    samples: npt.NDArray[np.floating], tails: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     ends = np.full((len(samples), 2), np.nan)
     some = ~np.isnan(samples).all(1)
     if some.any():
@@ -471,11 +466,11 @@ class Cells:
     cell: npt.NDArray[np.intp]
     order: npt.NDArray[np.intp]
     edges: npt.NDArray[np.intp]
-    member: npt.NDArray[np.float64]
+    member: Floats
     packed: npt.NDArray[np.uint64]
 
     @classmethod
-    def of(cls, masks: npt.NDArray[np.bool_]) -> Cells:
+    def of(cls, masks: Bools) -> Cells:
         """Split images by the slices they are in; `masks` has shape (S, n)."""
         patterns, cell = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
         cell = cell.ravel()
@@ -484,7 +479,7 @@ class Cells:
         edges = np.concatenate([[0], np.cumsum(size)])
         return cls(cell, np.argsort(cell, kind="stable"), edges, member, _pack(masks))
 
-    def count(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    def count(self, flags: Bools) -> npt.NDArray[np.int64]:
         """Return how many of n flags are set within each slice, shape (S,)."""
         # Models share their denominators, the very same array; the last few counts are kept.
         for known, found in self._counted:
@@ -496,18 +491,18 @@ class Cells:
         return counts
 
     @cached_property
-    def _counted(self) -> deque[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
+    def _counted(self) -> deque[tuple[Bools, npt.NDArray[np.int64]]]:
         return deque(maxlen=8)
 
-    def value(self, ratio: Ratio) -> npt.NDArray[np.float64]:
+    def value(self, ratio: Ratio) -> Floats:
         """Return ``ratio.value`` of each slice, shape (S,); NaN where nothing counts."""
         num, den = self._sums(ratio, ratio.num), self._sums(ratio, ratio.den)
         filled = den > 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            values: npt.NDArray[np.float64] = np.where(filled, num / den, 0).sum(0) / filled.sum(0)
+            values: Floats = np.where(filled, num / den, 0).sum(0) / filled.sum(0)
         return values
 
-    def _sums(self, ratio: Ratio, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def _sums(self, ratio: Ratio, values: npt.NDArray[Any]) -> Floats:
         """Return the sums of values by stratum and slice, shape (G, S)."""
         if ratio.stratum is None and values.dtype == bool:
             return self.count(values)[None].astype(np.float64)
@@ -516,13 +511,11 @@ class Cells:
         k = self.member.shape[1]
         stratum = np.where(ratio.scored, ratio.stratum, 0)
         at, n_strata = stratum * k + self.cell, int(stratum.max(initial=0)) + 1
-        sums: npt.NDArray[np.float64] = (
-            np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
-        )
+        sums: Floats = np.bincount(at, values, n_strata * k).reshape(n_strata, k) @ self.member.T
         return sums
 
 
-def _pack(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+def _pack(flags: Bools) -> npt.NDArray[np.uint64]:
     """Return flags of shape (…, n) as bits, shape (…, ceil(n / 64)); the rest is 0."""
     packed = np.packbits(flags, axis=-1)
     padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.ranking import ROWS, AnsweredCells, Floats, Ints, answered_cells, comparable, scores_of
+from manyhot.core.ranking import ROWS, AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -204,7 +204,7 @@ def _cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
     return case.labels.usable * case.labels.n_classes
 
 
-def _least(case: Case, threshold: float) -> Floats:
+def _least(case: Case, threshold: float) -> AnyFloats:
     """Return the threshold in the precision of the scores."""
     if not isinstance(threshold, numbers.Real) or math.isnan(threshold):
         raise InputError(
@@ -216,7 +216,7 @@ def _least(case: Case, threshold: float) -> Floats:
         return np.asarray(threshold).astype(scores_of(case).dtype)
 
 
-def _blocks(case: Case, least: Floats) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
     """Yield each block's first image and which cells are predicted there: none of unusable images."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
@@ -225,13 +225,13 @@ def _blocks(case: Case, least: Floats) -> Iterator[tuple[int, npt.NDArray[np.boo
         yield start, reached
 
 
-def _predicted_sizes(case: Case, least: Floats) -> Ints:
+def _predicted_sizes(case: Case, least: AnyFloats) -> Ints:
     count = np.min_scalar_type(case.labels.n_classes)  # as in `ranking`, twice as fast as int64
     sizes = [reached.sum(axis=1, dtype=count) for _, reached in _blocks(case, least)]
     return np.concatenate([np.empty(0, np.intp), *sizes])
 
 
-def _predicted_cells(case: Case, least: Floats) -> list[_Places]:
+def _predicted_cells(case: Case, least: AnyFloats) -> list[_Places]:
     n, n_classes = scores_of(case).shape
     small_image, small_class = np.min_scalar_type(max(n - 1, 0)), np.min_scalar_type(n_classes - 1)
     found = []
@@ -241,11 +241,11 @@ def _predicted_cells(case: Case, least: Floats) -> list[_Places]:
     return found
 
 
-def _where(cells: AnsweredCells, chosen: npt.NDArray[np.bool_]) -> _Places:
+def _where(cells: AnsweredCells, chosen: Bools) -> _Places:
     return cells.image[chosen], cells.classes[chosen]
 
 
-def _by_class(case: Case, places: list[_Places], w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _by_class(case: Case, places: list[_Places], w: Floats) -> Floats:
     """Return the weight of the cells of each class, shape (C,)."""
     total = np.zeros(case.labels.n_classes)
     for image, classes in places:

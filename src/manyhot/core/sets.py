@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.softmax import blocks, checked, log_totals
 from manyhot.errors import InputError
 
@@ -36,7 +37,7 @@ _GAIN = 10
 _FEW = 100
 """Images below which no order is accused: a dozen images fit some order by luck."""
 
-Classes = npt.NDArray[np.integer]
+Classes = Ints
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class LabelSets:
     classes: npt.NDArray[np.int32]
     state: npt.NDArray[np.uint8]
     label: npt.NDArray[np.int32]
-    usable: npt.NDArray[np.bool_]
+    usable: Bools
     asked_known: bool = False
-    p: npt.NDArray[np.float32] | None = None
+    p: Floats32 | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -117,7 +118,7 @@ class LabelSets:
         return np.bincount(self.rows[self.state == YES], minlength=len(self))
 
     @cached_property
-    def divisor(self) -> npt.NDArray[np.float64]:
+    def divisor(self) -> Floats:
         """The size of each set, and 1 for empty ones, shape (n,)."""
         return np.maximum(self.size, 1).astype(np.float64)
 
@@ -127,13 +128,13 @@ class LabelSets:
         return np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self))
 
     @cached_property
-    def labelled(self) -> npt.NDArray[np.bool_]:
+    def labelled(self) -> Bools:
         """Usable images with an original label, shape (n,)."""
-        labelled: npt.NDArray[np.bool_] = self.usable & (self.label != NO_LABEL)
+        labelled: Bools = self.usable & (self.label != NO_LABEL)
         return labelled
 
     @cached_property
-    def scored(self) -> npt.NDArray[np.bool_]:
+    def scored(self) -> Bools:
         """Usable images with a label set that is not empty, shape (n,)."""
         return self.usable & (self.size > 0)
 
@@ -160,22 +161,22 @@ class LabelSets:
         classes, size = self.classes[yes], self.size[rows]
         return rows, [classes[start[size > j] + j] for j in range(1, int(size.max(initial=1)))]
 
-    def within_size(self, k: int) -> npt.NDArray[np.bool_]:
+    def within_size(self, k: int) -> Bools:
         """Return which of k places are within the size of each set, column-major, shape (n, k)."""
         return self._of_depth(k)[0]
 
-    def scored_within(self, k: int) -> npt.NDArray[np.bool_]:
+    def scored_within(self, k: int) -> Bools:
         """Return the scored images whose set is no larger than k, shape (n,)."""
         return self._of_depth(k)[1]
 
-    def _of_depth(self, k: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def _of_depth(self, k: int) -> tuple[Bools, Bools]:
         if k not in self._depths:
             within = np.asfortranarray(np.arange(k) < self.size[:, None])
             self._depths[k] = (within, self.scored & (self.size <= k))
         return self._depths[k]
 
     @cached_property
-    def _depths(self) -> dict[int, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    def _depths(self) -> dict[int, tuple[Bools, Bools]]:
         return {}
 
     @cached_property
@@ -187,7 +188,7 @@ class LabelSets:
         )
         return packed
 
-    def hits(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    def hits(self, classes: Ints) -> Bools:
         """Return which of `classes` are in the label set of their image.
 
         Most sets hold one class, so comparing with the first class of each and then with the few others takes
@@ -199,7 +200,7 @@ class LabelSets:
             Column-major is fastest.
         """
         first, rows, others = self._comparable(classes.dtype)
-        found: npt.NDArray[np.bool_] = classes == first[:, None]
+        found: Bools = classes == first[:, None]
         for place in range(classes.shape[1] if others else 0):
             column = classes[:, place].take(rows, mode="clip")
             right = column == others[0]
@@ -223,7 +224,7 @@ class LabelSets:
     ) -> dict[np.dtype[Any], tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[npt.NDArray[Any]]]]:
         return {}
 
-    def state_of(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    def state_of(self, classes: Ints) -> npt.NDArray[np.uint8]:
         """Return what is known about `classes` of each image.
 
         Parameters
@@ -241,7 +242,7 @@ class LabelSets:
             found[classes < 0] = NOT_ASKED
         return found
 
-    def p_of(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+    def p_of(self, classes: Ints) -> Floats32:
         """Return the probability of one class of each image; NaN where it was not asked about or is unknown.
 
         Parameters
@@ -266,7 +267,7 @@ class LabelSets:
         entries = np.argsort(pairs, kind="stable")
         return pairs[entries], entries
 
-    def take(self, images: npt.NDArray[np.integer]) -> LabelSets:
+    def take(self, images: Ints) -> LabelSets:
         """Return the label sets of the given images, in that order."""
         lengths = np.diff(self.indptr)[images]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -282,7 +283,7 @@ class LabelSets:
             None if self.p is None else self.p[entries],
         )
 
-    def yes_matrix(self) -> npt.NDArray[np.bool_]:
+    def yes_matrix(self) -> Bools:
         """Return the label sets as a dense matrix, shape (n, C)."""
         dense = np.zeros((len(self), self.n_classes), bool)
         yes = self.state == YES
@@ -312,16 +313,14 @@ class Case:
     """
 
     labels: LabelSets
-    top: npt.NDArray[np.integer]
-    scores: npt.NDArray[np.floating] | None = None
+    top: Ints
+    scores: AnyFloats | None = None
     kind: str = "none"
-    listed: npt.NDArray[np.floating] | None = None
+    listed: AnyFloats | None = None
     name: Callable[[int], str] = "row {}".format
 
     @classmethod
-    def from_scores(
-        cls, labels: LabelSets, scores: npt.NDArray[np.floating], *, k: int = 20, kind: str = "none"
-    ) -> Case:
+    def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
         """Build a case from dense scores; among equal scores the lower class comes first."""
         return cls(labels, top_k(scores, k), scores, kind)
 
@@ -331,7 +330,7 @@ class Case:
         return self.scores is not None and self.kind in ("logit", "probability")
 
     @cached_property
-    def confidence(self) -> npt.NDArray[np.float64] | None:
+    def confidence(self) -> Floats | None:
         """The probability of the best class, 0 where none is predicted, shape (n,); None where not known.
 
         Raises
@@ -349,13 +348,11 @@ class Case:
             return None
         return checked(np.where(best >= 0, p, 0.0), self.name)
 
-    def probability_of(
-        self, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer]
-    ) -> npt.NDArray[np.float64]:
+    def probability_of(self, image: Ints, classes: Ints) -> Floats:
         """Return the probabilities of some cells, shape (m,); 0 of classes that are not listed."""
         if self.listed is not None:
             found = np.where(self.top[image] == classes[:, None], self.listed[image], 0)
-            best: npt.NDArray[np.float64] = found.max(axis=1, initial=0).astype(np.float64)
+            best: Floats = found.max(axis=1, initial=0).astype(np.float64)
             return best
         assert self.scores is not None  # for the type checker
         p = self.scores[image, classes].astype(np.float32)
@@ -363,13 +360,13 @@ class Case:
             p = np.exp(p - self.log_total[image].astype(np.float32))
         return np.asarray(p.astype(np.float64))
 
-    def probability_blocks(self) -> Iterator[tuple[int, npt.NDArray[np.floating]]]:
+    def probability_blocks(self) -> Iterator[tuple[int, AnyFloats]]:
         """Yield the first row of each block and its probabilities, shape (b, C); each is overwritten."""
         assert self.scores is not None  # for the type checker
         return blocks(self.scores, self.kind, self.log_total if self.kind == "logit" else None, self.name)
 
     @cached_property
-    def log_total(self) -> npt.NDArray[np.float64]:
+    def log_total(self) -> Floats:
         """The logarithm of the summed exponentials of dense logits, shape (n,)."""
         assert self.scores is not None  # for the type checker
         best = self.scores[np.arange(len(self.top)), np.maximum(self.top[:, 0], 0)]
@@ -381,7 +378,7 @@ class Case:
         return self.labels.state_of(self.top)
 
     @cached_property
-    def hit(self) -> npt.NDArray[np.bool_]:
+    def hit(self) -> Bools:
         """Whether each predicted class is in the label set, shape (n, k)."""
         return self.labels.hits(self.top)
 
@@ -391,18 +388,18 @@ class Case:
         filled = self.top >= 0
         return None if filled.all() else np.count_nonzero(filled, axis=1)
 
-    def reaching(self, k: int, scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def reaching(self, k: int, scored: Bools) -> Bools:
         """Return the scored images with at least k predicted classes; the array itself if that is all."""
         if self.top.shape[1] < k:
             return np.zeros(len(scored), bool)
         return scored if self.length is None else scored & (self.length >= k)
 
     @cached_property
-    def is_label(self) -> npt.NDArray[np.bool_]:
+    def is_label(self) -> Bools:
         """Whether each predicted class is the original label, shape (n, k)."""
         # A missing label must not equal the filler of a ragged list, which is the same number.
         label = self.labels.comparable_label.astype(self.top.dtype)[:, None]
-        same: npt.NDArray[np.bool_] = self.top == label
+        same: Bools = self.top == label
         return same
 
 
@@ -419,7 +416,7 @@ def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
     return first, second
 
 
-def top_k(scores: npt.NDArray[np.floating], k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:
+def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:
     """Return the k best classes of each row, best first; the lower class wins a tie.
 
     Parameters
@@ -449,7 +446,7 @@ def top_k(scores: npt.NDArray[np.floating], k: int, *, block: int = 1024) -> npt
     return best
 
 
-def _ordered_int(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+def _ordered_int(scores: AnyFloats) -> npt.NDArray[np.int32]:
     # Positive floats order as their bits do; negative ones in reverse. Adding 0 makes -0.0 equal to 0.0.
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
@@ -525,5 +522,5 @@ def _mapped(meaning: Classes, classes: Classes) -> Classes:
     return mapped
 
 
-def _share(right: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_]) -> float:
+def _share(right: Bools, rows: Bools) -> float:
     return int(np.count_nonzero(right & rows)) / max(int(np.count_nonzero(rows)), 1)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cooccurrence import difference_of_shares
 from manyhot.core.resampling import draw_counts, percentile_interval, wilson_interval
 from manyhot.core.sets import NO, YES
@@ -37,9 +38,6 @@ _NEAR = 0.02  # Of its size: places that differ by less are equally good.
 _GRID = 128  # Pixels of the longer side that places are looked for on: half a millisecond.
 _CHUNK = 125  # Resamples at once.
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Estimated:
@@ -51,7 +49,7 @@ class Estimated:
     n: int
 
 
-def split_by_pair(main: npt.NDArray[np.integer], companion: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+def split_by_pair(main: Ints, companion: Ints) -> npt.NDArray[np.int8]:
     """Return which of the four splits of a pair each image is in.
 
     Parameters
@@ -128,7 +126,7 @@ def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) ->
     return Estimated(value, lo, hi, int(images.sum()))
 
 
-def balancing(splits: npt.NDArray[np.int8], counts: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
     """Return weights under which a companion is beside the main class as often as where that is absent.
 
     Half of the images with the main class have the companion, and half of those without it; how frequent the
@@ -154,9 +152,7 @@ def balancing(splits: npt.NDArray[np.int8], counts: npt.NDArray[np.floating]) ->
     return np.asarray(counts * np.where(splits >= 0, factor[:, splits], 0))
 
 
-def weighted_average_precision(
-    score: npt.NDArray[np.floating], positive: Bools, weights: npt.NDArray[np.floating]
-) -> Floats:
+def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFloats) -> Floats:
     """Return the average precision under each row of weights.
 
     The sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
@@ -209,7 +205,7 @@ class Resampled:
         """Draw n images so many times."""
         return cls(draw_counts(n, resamples, np.random.default_rng([seed, n])))
 
-    def precision(self, score: npt.NDArray[np.floating], splits: npt.NDArray[np.int8]) -> PairPrecision:
+    def precision(self, score: AnyFloats, splits: npt.NDArray[np.int8]) -> PairPrecision:
         """Return the average precision of a class beside a companion, and its percentile interval.
 
         Parameters
@@ -221,7 +217,7 @@ class Resampled:
         score, splits = score[inside], splits[inside]
         positive = splits <= MAIN_ONLY
 
-        def both(counts: npt.NDArray[np.floating]) -> Floats:
+        def both(counts: AnyFloats) -> Floats:
             weights = (counts, balancing(splits, counts))
             return np.stack([weighted_average_precision(score, positive, w) for w in weights])
 
@@ -234,7 +230,7 @@ class Resampled:
         )
         return PairPrecision(as_is, balanced)
 
-    def _parts(self, inside: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.float32]]:
+    def _parts(self, inside: npt.NDArray[np.intp]) -> Iterator[Floats32]:
         for start in range(0, len(self.counts), _CHUNK):
             yield self.counts[start : start + _CHUNK, inside].astype(np.float32)
 

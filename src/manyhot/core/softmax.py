@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from manyhot.core.array_types import AnyFloats, Floats, Floats32, Ints
 from manyhot.errors import InputError
 
 ROWS = 256
@@ -15,12 +15,10 @@ ROWS = 256
 SLACK = 0.02
 """How far above 1 a probability or a sum of them may be: half precision rounds a logit of 64 by 1/64."""
 
-Floats = npt.NDArray[np.floating]
-Reals = npt.NDArray[np.float64]
 Name = Callable[[int], str]
 
 
-def log_totals(scores: Floats, shift: Floats, name: Name) -> Reals:
+def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     """Return the logarithm of the summed exponentials of each row, shape (n,).
 
     Parameters
@@ -59,7 +57,7 @@ def log_totals(scores: Floats, shift: Floats, name: Name) -> Reals:
     return totals
 
 
-def _log_sums(rows: Floats, shift: Floats, buffer: npt.NDArray[np.float32]) -> Reals:
+def _log_sums(rows: AnyFloats, shift: AnyFloats, buffer: Floats32) -> Floats:
     part = buffer[: len(rows)]
     # What is not finite is seen in the sums: inf - inf is NaN, and so on.
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -69,7 +67,9 @@ def _log_sums(rows: Floats, shift: Floats, buffer: npt.NDArray[np.float32]) -> R
         return np.asarray(shift + np.log(part.sum(axis=1, dtype=np.float64)))
 
 
-def blocks(scores: Floats, kind: str, totals: Reals | None, name: Name) -> Iterator[tuple[int, Floats]]:
+def blocks(
+    scores: AnyFloats, kind: str, totals: Floats | None, name: Name
+) -> Iterator[tuple[int, AnyFloats]]:
     """Yield the first row of each block and its probabilities, float32, shape (b, C); each is overwritten.
 
     Raises
@@ -95,7 +95,7 @@ def blocks(scores: Floats, kind: str, totals: Reals | None, name: Name) -> Itera
         yield start, part
 
 
-def check_sums(scores: Floats, name: Name) -> None:
+def check_sums(scores: AnyFloats, name: Name) -> None:
     """Refuse probabilities of all classes that do not add up to 1.
 
     Raises
@@ -118,7 +118,7 @@ def check_sums(scores: Floats, name: Name) -> None:
         )
 
 
-def check_lists(listed: Floats, name: Name) -> None:
+def check_lists(listed: AnyFloats, name: Name) -> None:
     """Refuse probabilities of the best classes, shape (n, k), that are none or add up to more than 1.
 
     Raises
@@ -141,9 +141,7 @@ def check_lists(listed: Floats, name: Name) -> None:
         )
 
 
-def check_possible(
-    logits: Floats, image: npt.NDArray[np.integer], classes: npt.NDArray[np.integer], name: Name
-) -> None:
+def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) -> None:
     """Refuse logits of classes that are right, shape (m,), that are minus infinity.
 
     Raises
@@ -162,7 +160,7 @@ def check_possible(
         )
 
 
-def log_probability(stored: Floats) -> Reals:
+def log_probability(stored: AnyFloats) -> Floats:
     """Return the logarithms of stored probabilities, of their shape.
 
     A 0 is what rounding makes of less than a type can hold: it counts as the least that half precision holds,
@@ -172,7 +170,7 @@ def log_probability(stored: Floats) -> Reals:
     return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))
 
 
-def checked(probability: Floats, name: Name) -> Reals:
+def checked(probability: AnyFloats, name: Name) -> Floats:
     """Return one probability a row, shape (n,), cut to 1 where rounding took it above.
 
     They are rounded to float32: equal rows then tie, in whatever order their sums were taken.

@@ -16,7 +16,7 @@ from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, data_set
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
@@ -102,10 +102,12 @@ def open_inputs(
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
-        paths = [reading.rows, reading.images, reading.classes]
-        inputs = {
-            Path(p).name: sha256(p) for p in paths if isinstance(p, str | os.PathLike) and Path(p).is_file()
-        }
+        paths = [
+            images_file(p)
+            for p in (reading.rows, reading.images, reading.classes)
+            if isinstance(p, str | os.PathLike)
+        ]
+        inputs = {p.name: sha256(p) for p in paths if p.is_file()}
         asked = Asked(given, models, reading.rows, reading.images, reading.classes, run.on_progress)
         for part in sources(labels, asked):
             part.inputs.update(inputs)
@@ -141,7 +143,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    return images if isinstance(images, Images | None) else read_images(images, classes=classes)
+    return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
 
 
 def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
@@ -330,7 +332,10 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
 
 def _files(path: Path, asked: Asked) -> Source:
     classes = _class_list(asked.classes)
-    table = path / "images.parquet" if (path / "images.parquet").is_file() else path
+    # A folder with label sets is judged on them, never in silence on the original labels beside them.
+    sets, table = path / "labels.parquet", images_file(path)
+    shown = table if table != path else None
+    table = sets if sets.is_file() else table
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
@@ -342,10 +347,10 @@ def _files(path: Path, asked: Asked) -> Source:
         raise InputError("There are no predictions.", where=path, do="give some: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
-    if table == path and detect(path, ("labels",)) is not None:
-        labels = read_labels(path, classes=classes)
+    if table == sets or (table == path and detect(path, ("labels",)) is not None):
+        labels = read_labels(table, classes=classes)
         labels = labels if rows is None else labels.with_labels(rows)
-    named = asked.images or (table if labels is None else None)
+    named = asked.images or shown or (table if labels is None else None)
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
     return Source(

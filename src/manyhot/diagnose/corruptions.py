@@ -530,7 +530,7 @@ def _skipped(folder: Path) -> Iterator[str]:
         yield f"skipped images: {len(rows):,}, such as {name} ({reason}); {listed} lists them"
 
 
-@register("chapter", "corruptions")
+@register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
 def _corruptions(found: Tables, folder: Path, draw: bool) -> Chapter | None:
     losses = rows_of(found, "losses")
     if not losses:

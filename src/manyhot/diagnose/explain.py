@@ -438,7 +438,7 @@ _MEASURES = {
 }
 
 
-@register("chapter", "explanations")
+@register("chapter", "explanations", tables=("maps", "localisation", "sanity"))
 def _explanations(found: Tables, folder: Path, draw: bool) -> Chapter | None:
     maps = rows_of(found, "maps")
     if not maps:

@@ -28,7 +28,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
 from manyhot.predict.similar import similar_images
-from manyhot.reassess.propose import ensemble_of
+from manyhot.reassess.ensemble import ensemble_of
 from manyhot.tables import FramePart, Images, Labels, Predictions, align_rows, read_frame_part
 from manyhot.tables.arrays import ids_of, in_class_order, label_column, on_host, prediction_of, read_models
 from manyhot.tables.sets import label_sets, single_labels

@@ -20,12 +20,12 @@ from numpy import typing as npt
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.array_types import Mask
 from manyhot.core.localisation import (
     DIFFICULT,
     EVERYTHING,
     LOCALISATION_MEASURES,
     HeatMap,
-    Mask,
     by_chance,
     centre,
     localise,

@@ -20,6 +20,7 @@ from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.classes import ClassList, from_keys
+from manyhot.core.array_types import Bools
 from manyhot.core.sets import YES
 from manyhot.core.shortcuts import (
     BOTH,
@@ -69,7 +70,7 @@ from manyhot.report.listings import Head, Listing
 from manyhot.report.words import counted
 from manyhot.tables import Objects, Predictions, schema
 from manyhot.tables.definitions import FILLS
-from manyhot.tables.sets import Bools, States, states_of_labels, states_of_objects
+from manyhot.tables.sets import States, states_of_labels, states_of_objects
 
 LEAST = 25
 """Images with both that a pair is tested from, as in Plumb et al. 2022 (SPIRE)."""
@@ -668,7 +669,7 @@ def _check_any(pairs: Sequence[Pair], least: int, network: Network) -> None:
     )
 
 
-@register("chapter", "shortcuts")
+@register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))
 def _shortcuts(found: Tables, folder: Path, draw: bool) -> Chapter | None:
     if "shortcuts" not in found:
         return None

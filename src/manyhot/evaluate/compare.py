@@ -21,11 +21,11 @@ from pyarrow import compute as pc
 
 from manyhot.checks import check_draws
 from manyhot.classes import family_of
+from manyhot.core.array_types import Floats
 from manyhot.core.comparison import (
     NO_INTERVAL,
     Families,
     FittedLine,
-    Floats,
     above_line,
     compare_orders,
     difference_interval,

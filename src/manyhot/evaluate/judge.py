@@ -477,7 +477,7 @@ class Column:
         if len(rows) == n:
             return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
         arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
-        full = [np.zeros(n, a.dtype) for a in arrays]
+        full: list[npt.NDArray[Any]] = [np.zeros(n, a.dtype) for a in arrays]
         for target, array in zip(full, arrays, strict=True):
             target[rows] = array
         stratum = full[3] if len(full) == 4 else None

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from manyhot.core.comparison import Families, Floats
+from manyhot.core.array_types import Floats
+from manyhot.core.comparison import Families
 from manyhot.tables import End, ModelValue, Results, schema
 
 METRICS = ("top1", "real1", "variable_topk")

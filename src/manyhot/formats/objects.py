@@ -223,7 +223,7 @@ VOC = (
 
 _LARGEST = 1 << 20
 
-Row = tuple[str, str, float, float, float, float, bool]
+BoxRow = tuple[str, str, float, float, float, float, bool]
 
 
 def _matches_voc(path: Path) -> bool:
@@ -254,7 +254,7 @@ def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
     return made(pa.table(arrays), known, path, semantic=semantic if known.keys == VOC else {})
 
 
-def _read(file: Path) -> list[Row]:
+def _read(file: Path) -> list[BoxRow]:
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError(f"{file.stat().st_size:,} bytes")
@@ -269,7 +269,7 @@ def _read(file: Path) -> list[Row]:
         raise InputError("The annotation is not of VOC's form.", where=file, got=error) from error
 
 
-def _voc_row(element: ElementTree.Element, name: str, width: float, height: float) -> Row:
+def _voc_row(element: ElementTree.Element, name: str, width: float, height: float) -> BoxRow:
     left, top, right, bottom = (
         float(element.findtext(f"bndbox/{end}", "")) for end in ("xmin", "ymin", "xmax", "ymax")
     )

@@ -19,6 +19,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list
+from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
 from manyhot.formats.arrays import damages, is_text, load_array, members
@@ -177,7 +178,7 @@ def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
     return Labels(table, len(classes), classes.hash, asked_known=True, name="ReaL")
 
 
-def _table(rated: npt.NDArray[np.bool_], lengths: npt.NDArray[Any], columns: dict[str, Any]) -> pa.Table:
+def _table(rated: Bools, lengths: npt.NDArray[Any], columns: dict[str, Any]) -> pa.Table:
     states = pa.DictionaryArray.from_arrays(pa.array(columns.pop("state").astype(np.int8)), ["no", "yes"])
     lists = {"state": states.cast(pa.string())} | {name: pa.array(v) for name, v in columns.items()}
     return pa.table(
@@ -387,9 +388,7 @@ def _answers(
     return question, rater, answer
 
 
-def _rows(
-    archive: zipfile.ZipFile, path: Path, shape: tuple[int, int, int]
-) -> Generator[npt.NDArray[np.float64]]:
+def _rows(archive: zipfile.ZipFile, path: Path, shape: tuple[int, int, int]) -> Generator[Floats]:
     """Yield what each rater answered, flat, so that 4.4 MB and not 377 are in memory."""
     with archive.open("tensor.npy") as file:
         found, fortran, dtype = _header(file)
@@ -415,9 +414,7 @@ def _header(file: IO[bytes]) -> tuple[Any, bool, np.dtype[Any]]:
     return shape, bool(fortran), dtype
 
 
-def _votes_of(
-    row: npt.NDArray[np.float64], path: Path, rater: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+def _votes_of(row: Floats, path: Path, rater: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
     at = np.flatnonzero(row != 0)
     question, answer = np.divmod(at, len(ANSWERS))
     if (row[at] != 1).any() or (question[1:] == question[:-1]).any():

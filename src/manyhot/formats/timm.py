@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list, family_of, pretraining_of
+from manyhot.core.array_types import Floats, Floats32
 from manyhot.core.resampling import wilson_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import base_names, descriptions, head, load_json, parse_json, read_parquet
@@ -156,7 +157,7 @@ def _classes(
     return None
 
 
-def _float_matrix(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.NDArray[np.float64]:
+def _float_matrix(frame: pl.DataFrame, columns: list[str], path: Path) -> Floats:
     lists = _lists(frame, columns, r"[^\s,\[\]]+")
     values = lists.explode(empty_as_null=True)
     if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
@@ -165,12 +166,12 @@ def _float_matrix(frame: pl.DataFrame, columns: list[str], path: Path) -> npt.ND
     return _square(values.is_null().any(), values.to_numpy(), lists, path)
 
 
-def _narrow(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _narrow(values: Floats) -> Floats32:
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
 
 
-def _whole(values: npt.NDArray[np.float64], class_list: ClassList, path: Path) -> npt.NDArray[np.int32]:
+def _whole(values: Floats, class_list: ClassList, path: Path) -> npt.NDArray[np.int32]:
     # A NaN is not equal to itself. What is a number of 32 bits the predictions hold against the class list.
     bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
     if len(bad):
@@ -265,7 +266,7 @@ def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) 
     return values.reshape(len(lists), -1)
 
 
-def _check_dense(values: npt.NDArray[np.float32] | None, n_classes: int, path: Path) -> None:
+def _check_dense(values: Floats32 | None, n_classes: int, path: Path) -> None:
     if values is None:
         raise InputError("The file names no classes.", where=path, do="run inference.py with --include-index")
     best_first = values.shape[1] > 1 and bool((np.diff(values, axis=1) <= 0).all())

@@ -21,6 +21,7 @@ from pyarrow import compute as pc
 
 from manyhot import registry, tables
 from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.core.array_types import Floats32
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.reading import FOLDER
 from manyhot.tables import DESCRIPTION, Golden, Labels, Votes, one_chunk
@@ -186,7 +187,7 @@ def lost_keys(classes: ClassList) -> tuple[str, ...]:
 
 def with_state(
     labels: Labels, state: str = "yes"
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats32]:
     """Return the classes that have a state.
 
     Returns
@@ -206,7 +207,7 @@ def with_state(
     return lengths, classes[chosen], _probabilities(labels, len(classes), rows)[chosen]
 
 
-def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> Floats32:
     found = np.full(n, np.nan, np.float32)
     if "p" in labels.table.column_names:
         column = one_chunk(labels.table["p"])
@@ -222,7 +223,7 @@ def lists_of(lengths: npt.NDArray[np.int64], values: list[_T]) -> list[list[_T]]
     return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
 
 
-def shortest(values: npt.NDArray[np.float32]) -> list[float]:
+def shortest(values: Floats32) -> list[float]:
     """Return 32-bit numbers as the shortest decimals that give them back: 0.9, not 0.8999999761581421."""
     return [float(str(value)) for value in values]
 

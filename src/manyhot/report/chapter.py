@@ -9,29 +9,15 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.registry import get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Entry, Head, Listing
+from manyhot.tables import Row as Row  # handed on until its users import it from tables
 from manyhot.tables.definitions import CONTROLS
-
-SHOWN = (
-    "shortcuts",
-    "shortcut_examples",
-    "mitigation",
-    "companions",
-    "maps",
-    "localisation",
-    "sanity",
-    "robustness",
-    "losses",
-    "corruption_errors",
-)
-"""Tables that the page is made of; those that are absent leave out their part."""
-
 
 MOST_PAIRS = 10
 """Pairs whose pictures are shown."""
@@ -47,9 +33,6 @@ MOST_ROWS = 40
 
 MAX_BYTES = 1 << 20
 """Of a picture that is put into the page."""
-
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -144,9 +127,15 @@ class Diagnosis:
         return tuple(f for chapter in self.chapters for f in chapter.figures)
 
 
+def chapter_tables() -> list[str]:
+    """Return the tables that the page is made of: of each chapter the one of its name, or its `tables`."""
+    entries = (get("chapter", name) for name in names("chapter"))
+    return [table for entry in entries for table in entry.about.get("tables", (entry.name,))]
+
+
 def has_diagnosis(folder: Path) -> bool:
     """Return whether a folder holds any of the tables."""
-    return any((folder / f"{name}.parquet").is_file() for name in SHOWN)
+    return any((folder / f"{name}.parquet").is_file() for name in chapter_tables())
 
 
 def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
@@ -157,9 +146,8 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
     InputError
         A file breaks its table.
     """
-    files = {name: folder / f"{name}.parquet" for name in SHOWN}
-    there = {name: path for name, path in files.items() if name in tables.TABLES and path.is_file()}
-    return {name: tables.read(path, name) for name, path in there.items()}
+    files = {name: folder / f"{name}.parquet" for name in chapter_tables()}
+    return {name: tables.read(path, name) for name, path in files.items() if path.is_file()}
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", told: str = "") -> Picture:

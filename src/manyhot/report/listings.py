@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,12 +13,11 @@ from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, Named
 from manyhot.report.page import Anchors
 from manyhot.report.words import called, ends, known, signed, slice_label
+from manyhot.tables import Row
 from manyhot.tables.metrics import reading_order
 
 ENDS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")
 NONE = "–"
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

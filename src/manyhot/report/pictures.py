@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.classes import ClassList
+from manyhot.core.array_types import Ints
 from manyhot.errors import InputError
 from manyhot.files import write_text
 from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
@@ -238,7 +239,7 @@ def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float |
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
     few = _rows(p, matched.right)
     confidence = few.confidence()
-    classes: npt.NDArray[np.integer]
+    classes: Ints
     if few.classes is None:
         assert few.scores is not None
         classes = np.argsort(-few.scores, axis=1, kind="stable")[:, :TOP]

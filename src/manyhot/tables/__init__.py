@@ -34,6 +34,7 @@ from manyhot.tables.results import (
 )
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
+    Row,
     check,
     metadata,
     metadata_number,
@@ -75,6 +76,7 @@ __all__ = [
     "Predictions",
     "Refined",
     "Results",
+    "Row",
     "Votes",
     "align",
     "align_columns",

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
+from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
 
 
@@ -87,9 +88,7 @@ def check_unique(ids: pa.Array, where: str) -> None:
     )
 
 
-def check_range(
-    classes: npt.NDArray[np.integer], rows: npt.NDArray[np.integer], ids: pa.Array, n_classes: int, where: str
-) -> None:
+def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where: str) -> None:
     """Refuse classes outside 0 to n_classes - 1; `rows` says which image each belongs to."""
     if not classes.size or (classes.min() >= 0 and classes.max() < n_classes):
         return

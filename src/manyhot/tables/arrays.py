@@ -12,6 +12,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.frames import BY_POSITION
@@ -290,7 +291,7 @@ def on_host(values: Any) -> Any:
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
-def _narrow(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+def _narrow(classes: Ints) -> npt.NDArray[np.int32]:
     # What is out of range must not wrap around into a class.
     narrow: npt.NDArray[np.int32] = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
     return narrow

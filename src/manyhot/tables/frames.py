@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.array_types import Ints
 from manyhot.errors import MatchError
 from manyhot.tables.align import examples
 
@@ -226,7 +227,7 @@ def _numbered(
     return array, names
 
 
-def _taken(values: Any, rows: npt.NDArray[np.integer]) -> Any:
+def _taken(values: Any, rows: Ints) -> Any:
     if values is None:
         return None
     return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.core.array_types import Bools, Floats
 from manyhot.tables.align import check_range
 from manyhot.tables.schemas import write
 
@@ -59,12 +60,12 @@ class Objects:
         return np.asarray(self.table["class_id"].to_numpy(), np.int64)
 
     @cached_property
-    def boxes(self) -> npt.NDArray[np.float64]:
+    def boxes(self) -> Floats:
         """Fractions of width and height: left, top, right, bottom; shape (n, 4)."""
         return np.stack([self.table[c].to_numpy().astype(float) for c in BOX], axis=1)
 
     @cached_property
-    def ignore(self) -> npt.NDArray[np.bool_]:
+    def ignore(self) -> Bools:
         """Objects that are neither asked for nor held against a model; shape (n,)."""
         return np.asarray(self.table["ignore"].to_numpy(zero_copy_only=False), bool)
 

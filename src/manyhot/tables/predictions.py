@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.checks import check_one_of
+from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.align import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels
@@ -48,9 +49,9 @@ class Predictions:
 
     image_id: pa.Array
     model: str
-    classes: npt.NDArray[np.integer] | None = None
-    scores: npt.NDArray[np.floating] | None = None
-    logsumexp: npt.NDArray[np.float32] | None = None
+    classes: Ints | None = None
+    scores: AnyFloats | None = None
+    logsumexp: Floats32 | None = None
     score_kind: str = "none"
     n_classes: int = 0
     class_hash: str = ""
@@ -76,7 +77,7 @@ class Predictions:
         """Whether `scores` covers all classes."""
         return self.classes is None
 
-    def confidence(self) -> npt.NDArray[np.float32] | None:
+    def confidence(self) -> Floats32 | None:
         """Return the softmax probability of each entry of `scores`, of its shape; None where it is not known.
 
         Logits of a top-k list need `logsumexp` for it.
@@ -239,13 +240,13 @@ def _check_predictions(p: Predictions) -> None:
         _check_scores(p.scores, p.classes, p, where)
 
 
-def _compact(classes: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+def _compact(classes: Ints) -> Ints:
     # By rank, since metrics look at all best classes, then at all second ones; 16 bits halve what they read.
     fits = classes.size == 0 or (classes.min() >= -1 and classes.max() < 2**15)
     return np.asfortranarray(classes, dtype=np.int16 if fits else np.int32)
 
 
-def _check_top(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> None:
+def _check_top(classes: Ints, p: Predictions, where: str) -> None:
     if classes.ndim != 2 or classes.shape[1] == 0:
         raise InputError(
             "Predicted classes are one row an image, best first.", where=where, got=f"shape {classes.shape}"
@@ -267,7 +268,7 @@ def _check_top(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> 
         check_range(classes[filled], rows, p.image_id, p.n_classes, where)
 
 
-def _check_twice(classes: npt.NDArray[np.integer], p: Predictions, where: str) -> None:
+def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
     # Column by column: ten comparisons of 50,000 for the usual five places, where sorting takes thirty times.
     for place, later in itertools.combinations(classes.T, 2):
         twice = (place == later) & (place >= 0)
@@ -281,9 +282,7 @@ def _check_twice(classes: npt.NDArray[np.integer], p: Predictions, where: str) -
             )
 
 
-def _check_scores(
-    scores: npt.NDArray[np.floating], classes: npt.NDArray[np.integer] | None, p: Predictions, where: str
-) -> None:
+def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where: str) -> None:
     if classes is not None and scores.shape != classes.shape:
         raise InputError(
             "There are not as many scores as predicted classes.",
@@ -318,7 +317,7 @@ def _check_scores(
         )
 
 
-def _list_column(values: npt.NDArray[Any], *, drop: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+def _list_column(values: npt.NDArray[Any], *, drop: Bools | None = None) -> pa.Array:
     n, k = values.shape
     if drop is None or not drop.any():
         return pa.ListArray.from_arrays(np.arange(0, n * k + 1, k, dtype=np.int32), pa.array(values.ravel()))

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,9 @@ from manyhot.tables.columns import Column
 from manyhot.tables.definitions import OPEN_ENDED, TABLES
 
 SCHEMA_VERSION = 1
+
+Row = Mapping[str, Any]
+"""A row of a table by its columns, such as `pyarrow.Table.to_pylist` returns."""
 
 ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
 """Columns of names, none of which is blank."""

@@ -11,6 +11,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
+from manyhot.core.array_types import Bools, Floats32
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.tables import STATES, Images, Labels, Objects, one_chunk
@@ -34,7 +35,7 @@ def label_sets(labels: Labels) -> LabelSets:
     )
 
 
-def probabilities(labels: Labels) -> npt.NDArray[np.float32] | None:
+def probabilities(labels: Labels) -> Floats32 | None:
     """Return the probability of each class of each image, one after another, shape (m,); None without any.
 
     NaN where an image, or a class of it, has none.
@@ -111,9 +112,6 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     column = pa.ListArray.from_arrays(lists.offsets, pa.array(state, pa.string()))
     table = labels.table.set_column(labels.table.column_names.index("state"), "state", column)
     return replace(labels, table=table)
-
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

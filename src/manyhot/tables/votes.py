@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.core.answers import ANSWERS
+from manyhot.core.array_types import Bools
 from manyhot.errors import MatchError
 from manyhot.tables.align import check_range, examples, one_chunk
 from manyhot.tables.labels import Images, told_classes
@@ -338,7 +339,7 @@ def _last_answers(votes: Votes, who: str) -> Votes:
     )
 
 
-_Times = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]
+_Times = list[tuple[npt.NDArray[np.int64], Bools]]
 
 
 def _times(votes: Votes) -> _Times:
@@ -352,7 +353,7 @@ def _times(votes: Votes) -> _Times:
     ]
 
 
-def _told_apart(times: _Times, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+def _told_apart(times: _Times, order: npt.NDArray[np.intp]) -> Bools:
     """Return whether each vote is known to be later than the one before it in `order`, shape (m - 1,).
 
     The first column in which two votes differ decides, and a time that is not known differs from any.

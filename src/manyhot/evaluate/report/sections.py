@@ -19,7 +19,6 @@ from manyhot.report.listings import (
     Entry,
     Head,
     Listing,
-    Row,
     Shared,
     between,
     grouped,
@@ -32,6 +31,7 @@ from manyhot.report.listings import (
     span,
 )
 from manyhot.report.words import called, count_range, counted, slice_label
+from manyhot.tables import Row
 from manyhot.tables.metrics import LABEL_SETS, accuracies
 
 MOST_SWAPS = 20

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.core.array_types import Bools, Floats
 from manyhot.core.resampling import percentile_interval
 from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.core.shortcuts import (
@@ -20,7 +21,6 @@ from manyhot.core.shortcuts import (
     NEITHER,
     NO_SPLIT,
     Estimated,
-    Floats,
     Resampled,
     balancing,
     gap,
@@ -35,8 +35,6 @@ _THRESHOLD = 0.5
 """Probability from which a class is predicted; of a softmax the best class is."""
 
 _CHUNK = 125  # Resamples at once.
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

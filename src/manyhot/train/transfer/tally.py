@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.checks import check_draws
-from manyhot.core.detection import Boxes, Floats, box_average_precision, class_overlaps, match
+from manyhot.core.array_types import Floats
+from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
 from manyhot.core.resampling import centred_interval, compare_pairs, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets

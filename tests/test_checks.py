@@ -110,9 +110,9 @@ def test_options_of_next(options, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seconds": "x"}, "A question takes some time.\n  got:     x seconds\n  allowed: over 0"),
-        ({"seconds": math.inf}, "A question takes some time.\n  got:     inf seconds\n  allowed: over 0"),
-        ({"raters": 2.5}, "A question needs an answer.\n  got:     2.5 raters\n  allowed: 1 and up"),
+        ({"seconds": "x"}, "`seconds` is no number.\n  got:     'x'\n  allowed: above 0"),
+        ({"seconds": math.inf}, "`seconds` is out of range.\n  got:     inf\n  allowed: above 0"),
+        ({"raters": 2.5}, "`raters` is no whole number.\n  got:     2.5\n  allowed: 1 or more"),
     ],
 )
 def test_options_of_propose(options, said):

@@ -37,7 +37,6 @@ from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.diagnose import corruptions
 from manyhot.evaluate import benchmark, evaluate, leaderboard
 from manyhot.predict import predict
-from manyhot.reassess import propose as propose_module
 from manyhot.tables.arrays import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
@@ -592,12 +591,7 @@ def parse(monkeypatch):
             registry.get("metric", by)
         raise ParsedError
 
-    def propose(_, *, rule, **__):
-        registry.get("proposer", rule)
-        raise ParsedError
-
-    monkeypatch.setattr(propose_module, "propose_files", propose)
-    given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "propose_files"}
+    given = {"evaluate_benchmark", "evaluate_files", "leaderboard"}
     given |= {"predict_files", "diagnose_corruptions_files"}
     monkeypatch.setattr("manyhot.cli.build._arguments", check_names)
     for module, name in called():

@@ -71,7 +71,6 @@ from manyhot.reassess.next_questions import NextQuestions as NextQuestions
 from manyhot.reassess.next_questions import next_questions as next_questions
 from manyhot.reassess.propose import Proposals as Proposals
 from manyhot.reassess.propose import propose as propose
-from manyhot.reassess.propose import propose_files as propose_files
 from manyhot.registry import register as register
 from manyhot.tables.arrays import as_labels as as_labels
 from manyhot.tables.campaign import Campaign as Campaign

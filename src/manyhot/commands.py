@@ -38,8 +38,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "propose": Command(
         "Re-assess",
-        "Propose the classes that people are to be asked about, and say what that costs and finds.",
-        "manyhot.cli.proposing:propose",
+        "Propose the classes to ask raters about, and estimate what asking costs and finds.",
+        "manyhot.reassess.propose:propose",
     ),
     "annotate": Command(
         "Re-assess",

@@ -21,7 +21,7 @@ from manyhot import (
     find_label_issues_files,
     init_campaign,
     kinds_files,
-    propose_files,
+    propose,
     tables,
     write_predictions,
 )
@@ -145,7 +145,8 @@ def proposed(given):
         file.unlink()
     for file in given:
         (Path("camp/predictions") / file.name).write_bytes(file.read_bytes())
-    found, written = propose_files("camp")
+    found = propose("camp")
+    (written, _) = found.write("camp")
     assert json.loads(tables.metadata(pq.read_table(written))["notes"]) == list(found.notes)
     return found.table, [n.replace("camp/predictions", "models") for n in found.notes]
 

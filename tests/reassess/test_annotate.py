@@ -14,7 +14,7 @@ from manyhot.reassess.annotate import export_votes, open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
 from manyhot.reassess.campaign import campaign_status, init_campaign
-from manyhot.reassess.propose import propose_files
+from manyhot.reassess.propose import propose
 
 CLASSES = "key,name\nn0,tench\nn1,goldfish\nn2,shark\n"
 
@@ -43,7 +43,7 @@ def campaign(tmp_path, monkeypatch):
     pq.write_table(pa.table(images), tmp_path / "images.parquet")
     write_model(names, (0, 1, 2))
     init_campaign("camp", images="images.parquet", classes="classes.csv", predictions=["models"])
-    propose_files("camp", rule="top-k(k=3)")
+    propose("camp", rule="top-k(k=3)").write("camp")
     return tmp_path / "camp"
 
 
@@ -126,7 +126,7 @@ def test_what_the_owner_should_know(campaign):
     with open_annotation(campaign) as annotation:
         assert annotation.notes == ()
     (campaign / "proposals.parquet").unlink()
-    propose_files(campaign, rule="top-k(k=1)")
+    propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
             "the proposals have changed since it began; it goes on with those of then. "
@@ -189,7 +189,7 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
     pq.write_table(pa.table({"image_id": ["0.png"], "label": pa.array([0], pa.int32())}), "images.parquet")
     write_model(["0.png"], (1,))
     init_campaign("camp", images="images.parquet", classes="classes.csv", predictions=["models"])
-    propose_files("camp", rule="top-k(k=1)")
+    propose("camp", rule="top-k(k=1)").write("camp")
     with pytest.raises(InputError) as error, open_annotation("camp"):
         pass
     assert str(error.value) == (

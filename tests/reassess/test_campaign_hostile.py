@@ -18,7 +18,7 @@ from manyhot.data.convert import convert
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.formats import read_votes
 from manyhot.reassess.campaign import campaign_status, init_campaign
-from manyhot.reassess.propose import propose_files
+from manyhot.reassess.propose import propose
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 VOTES = {
@@ -69,7 +69,7 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
 def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
     key = tables.Campaign.read(camp).class_hash
-    assert error_of(propose_files, camp, kind=MatchError) == (
+    assert error_of(propose, camp, kind=MatchError) == (
         "The table is over another class list than the one that is given.\n  where:   golden\n"
         f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      give the class list that the table was made with, or leave it out"
@@ -97,7 +97,7 @@ def test_golden_answers_in_any_format_are_known_sets(camp, kind):
     else:
         tables.write(pa.table(golden.to_dict(as_series=False)), "of/golden.parquet", "golden")
     path = {"table": "of/golden.parquet", "csv": "g.csv", "folder": "of", "real": "golden.npz"}[kind]
-    found, _ = propose_files("small", known=path, rule="top-k(k=1)", leave_out="nothing", resamples=0)
+    found = propose("small", known_labels=path, rule="top-k(k=1)", leave_out="nothing", resamples=0)
     expected = found.expected
     # Proposed: 0 of the first image; 2 and the original label 1 of the second.
     assert (expected.n_images, expected.n_labels, expected.n_questions) == (2, 2, 3)
@@ -106,7 +106,7 @@ def test_golden_answers_in_any_format_are_known_sets(camp, kind):
 
 def test_proposals_over_another_class_list_than_the_votes(camp):
     put_votes(camp)
-    propose_files(camp, out="p.parquet")
+    propose(camp).write("p.parquet")
     table = pq.read_table("p.parquet")
     told = {**table.schema.metadata, b"manyhot.classes": b"dead"}
     pq.write_table(table.replace_schema_metadata(told), "p.parquet")
@@ -124,7 +124,7 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
 def test_a_broken_model_is_skipped_and_named(camp, content):
     (camp / "predictions/two.parquet").write_bytes(content)
-    found, _ = propose_files(camp)
+    found = propose(camp)
     assert found.models == ("one",)
     (note,) = found.notes
     # In between in Arrow's words.
@@ -139,13 +139,13 @@ def test_a_broken_model_is_skipped_and_named(camp, content):
 def test_predictions_of_other_tools_count(camp):
     plain = pa.table({"image_id": IDS, "classes": [[0], [1], [2], [3]]})
     pq.write_table(plain, camp / "predictions/own.parquet")
-    found, _ = propose_files(camp)
+    found = propose(camp)
     assert found.models == ("one", "own", "two")
 
 
 def test_a_model_twice_in_a_campaign(camp):
     shutil.copy(camp / "predictions/two.parquet", camp / "predictions/zwei.parquet")
-    assert error_of(propose_files, camp) == (
+    assert error_of(propose, camp) == (
         "There are two predictions of two.\n"
         "  where:   camp/predictions/two.parquet and camp/predictions/zwei.parquet\n"
         "  do:      leave one of them out"
@@ -184,11 +184,11 @@ def test_a_description_that_was_changed_by_hand(camp):
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"n_images": 9}))
     key = told["class_hash"]
-    assert error_of(propose_files, camp, kind=MatchError) == (
-        "The description of the campaign is not of the classes and images beside it.\n"
+    assert error_of(propose, camp, kind=MatchError) == (
+        "The description of the campaign does not fit the classes and images beside it.\n"
         f"  where:   camp/campaign.json\n  got:     class list {key} of 5 classes, 9 images\n"
         f"  allowed: class list {key} of 5 classes, 4 images\n"
-        "  do:      put back what was changed, or make the campaign anew in another folder"
+        "  do:      put back what was changed, or make the campaign again in another folder"
     )
 
 
@@ -247,7 +247,7 @@ def test_the_files_that_changed_are_named(camp):
 def test_proposals_are_not_written_over_another_table(camp, name):
     put_votes(camp)
     before = {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
-    assert error_of(propose_files, camp, out=camp / f"{name}.parquet") == (
+    assert error_of(propose(camp).write, camp / f"{name}.parquet") == (
         f"This file is the place of another table than proposals.\n  where:   camp/{name}.parquet\n"
         f"  got:     {name}\n  do:      choose another place to write to"
     )
@@ -257,7 +257,7 @@ def test_proposals_are_not_written_over_another_table(camp, name):
 def test_proposals_are_not_written_over_the_predictions_they_are_made_of(camp):
     target = camp / "predictions/two.parquet"
     before = target.read_bytes()
-    error_of(propose_files, camp, out=target)
+    error_of(propose(camp).write, target)
     assert target.read_bytes() == before
 
 

@@ -121,8 +121,13 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     classes = _class_list(reading.classes)
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     if isinstance(labels, Images):
-        models = as_predictions(
-            predictions, n_classes=n_classes, ids=labels.image_id, score_kind=reading.score_kind
+        is_empty = isinstance(predictions, list | tuple) and not predictions
+        models = (
+            []
+            if is_empty
+            else as_predictions(
+                predictions, n_classes=n_classes, ids=labels.image_id, score_kind=reading.score_kind
+            )
         )
         name = reading.dataset or labels.name or "images"
         return Source(name, None, labels, classes, lambda: iter(models), len(models), {})
@@ -314,7 +319,15 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
     classes = _class_list(asked.classes or campaign.path("classes"))
     labels, images = campaign.path("labels"), campaign.path("images")
     inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
-    files = prediction_files(asked.predictions or [campaign.path("predictions")])
+    own = campaign.path("predictions")
+    if not asked.predictions and own.is_dir() and not any(own.glob("*.parquet")):
+        raise InputError(
+            "The campaign holds no predictions.",
+            where=own,
+            allowed="a table of predictions a model, as manyhot predict writes them",
+            do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
+        )
+    files = prediction_files(asked.predictions or [own])
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     models, n, misfits = _own(files, rows, classes, asked, inputs)
     return Source(

@@ -31,7 +31,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.reassess.agreement import agreement
 from manyhot.reassess.campaign import APP as DATABASE
 from manyhot.reassess.campaign import find_images, web_extra
-from manyhot.reassess.propose import golden_labels
+from manyhot.reassess.ensemble import golden_labels
 from manyhot.tables import ANSWERS, Campaign, Images
 
 if TYPE_CHECKING:

@@ -280,7 +280,7 @@ def _matrix(aggregated: Aggregated, rater: str) -> Floats:
     matrices = aggregated.result.matrices
     if matrices is None or matrices.shape[1] != 2:
         raise InputError(
-            "This method does not estimate how raters answer where a class is present, and where it is absent.",
+            "This method does not estimate how raters answer if a class is present, and if it is absent.",
             got=aggregated.method,
             allowed="golden-bayes, dawid-skene, one-coin",
         )

@@ -19,7 +19,7 @@ from manyhot.cli import annotating
 from manyhot.reassess import annotate
 from manyhot.reassess.app.store import Store
 from manyhot.reassess.campaign import init_campaign
-from manyhot.reassess.propose import propose_files
+from manyhot.reassess.propose import propose
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def campaign(tmp_path, monkeypatch):
     init_campaign("camp", images="images.csv", classes="classes.csv")
     predictions = tables.Predictions(pa.array(["a.png"]), "model", np.array([[0, 1]]), n_classes=2)
     tables.write_predictions(predictions, "camp/predictions/model.parquet")
-    propose_files("camp", rule="top-k(k=2)")
+    propose("camp", rule="top-k(k=2)").write("camp")
     return "camp"
 
 

@@ -13,7 +13,7 @@ from manyhot import cli, tables
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.gallery import gallery_files
 from manyhot.predict.predict import predict_files
-from manyhot.reassess.campaign import init_campaign
+from manyhot.reassess.init import init_campaign
 
 image = pytest.importorskip("PIL.Image")
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "samples"

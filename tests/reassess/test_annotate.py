@@ -10,11 +10,14 @@ from manyhot import tables
 from manyhot.errors import InputError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate
-from manyhot.reassess.annotate import export_votes, open_annotation
+from manyhot.reassess.annotation import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
-from manyhot.reassess.campaign import campaign_status, init_campaign
+from manyhot.reassess.export import export_votes
+from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
+from manyhot.reassess.status import campaign_status
+from manyhot.run import Run
 
 CLASSES = "key,name\nn0,tench\nn1,goldfish\nn2,shark\n"
 
@@ -73,7 +76,7 @@ def test_from_the_campaign_to_labels_with_a_decision(campaign):
         decision = store.refine(owner, [page])
         store.store(owner, [Vote("owner-decides", decision.key, 1, 2)])
 
-    assert [p.name for p in export_votes(campaign, call="manyhot export camp")] == [
+    assert [p.name for p in export_votes(campaign, run=Run("manyhot export camp")).written] == [
         "votes.parquet",
         "remarks.parquet",
     ]
@@ -129,7 +132,7 @@ def test_what_the_owner_should_know(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "the proposals have changed since it began; it goes on with those of then. "
+            "the proposals have changed since annotation began; it goes on with the earlier ones. "
             "To ask about the new ones, export, and move annotation.sqlite away",
         )
 
@@ -140,7 +143,7 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
             "3 of 3 classes asked about have fewer than two example images: raters see one or none, and go "
-            "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+            "by names and definitions. For better ones, move annotation.sqlite away and start again with "
             "--examples TABLE, of other images with labels",
         )
 
@@ -154,8 +157,8 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "--examples has no effect: examples stay those of when it began. For others, export, "
-            "move annotation.sqlite away and begin anew",
+            "--examples has no effect: annotation began with other examples. To use these, export, "
+            "move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before
 
@@ -193,7 +196,7 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error, open_annotation("camp"):
         pass
     assert str(error.value) == (
-        "The images table does not say where the images lie.\n"
+        "The images table does not say where the images are.\n"
         "  where:   images\n"
         "  got:     columns image_id, label\n"
         "  allowed: a column uri: paths or addresses\n"

@@ -14,8 +14,9 @@ from manyhot import cli, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.formats import read_golden
-from manyhot.reassess.campaign import campaign_status, init_campaign
+from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
+from manyhot.reassess.status import campaign_status
 from manyhot.run import Run
 from manyhot.tables import Campaign
 
@@ -45,7 +46,8 @@ def write_model(name, top, folder="models", ids=IDS, **more):
 
 def make(folder="camp", **more):
     options = {"images": "photos.csv", "classes": "classes.txt", "predictions": ["models"]} | more
-    return init_campaign(folder, call="manyhot init camp", **options)
+    done = init_campaign(folder, run=Run("manyhot init camp"), **options)
+    return done.campaign, done.is_new
 
 
 def contents(folder):
@@ -331,7 +333,7 @@ def test_a_broken_description(photos):
 
 def told():
     status = campaign_status("camp")
-    return {s.name: s.count for s in status.stages}, status.next, status.command
+    return {s.name: s.count for s in status.stages}, status.next_step, status.command
 
 
 def test_the_way_of_a_campaign(photos):

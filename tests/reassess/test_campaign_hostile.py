@@ -17,8 +17,9 @@ from manyhot import cli, tables
 from manyhot.data.convert import convert
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.formats import read_votes
-from manyhot.reassess.campaign import campaign_status, init_campaign
+from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
+from manyhot.reassess.status import campaign_status
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 VOTES = {
@@ -212,7 +213,7 @@ def test_a_campaign_in_the_folder_where_one_stands(camp, monkeypatch):
     (here / ".here.killed.part").mkdir(parents=True)
     monkeypatch.chdir(here)
     options = {"images": "../photos.csv", "classes": "../classes.txt", "predictions": ["../models"]}
-    assert [init_campaign(".", **options)[1] for _ in range(2)] == [True, False]
+    assert [init_campaign(".", **options).is_new for _ in range(2)] == [True, False]
     assert Path.cwd().name == "here"
     assert sorted(p.name for p in Path().iterdir()) == sorted(
         [".here.killed.part", *(p.name for p in Path("../camp").iterdir())]

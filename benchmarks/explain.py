@@ -32,7 +32,7 @@ import shortcuts
 from PIL import Image
 
 from manyhot import Explanations, explain_files
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 
 VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
 CASES = ("gradcam", "riders", "methods", "coco", "picture", "time")
@@ -189,7 +189,7 @@ def measure(out: Path, images: Path) -> None:
         for what, own in spent.items():
             begun = time.process_time()
             if what == "predict":
-                predict(source, model, engine="torch")
+                predict_in_memory(source, model, engine="torch")
             elif what == "explain":
                 explain_files(source, model, out / "timed", pictures=0)
             else:

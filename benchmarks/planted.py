@@ -42,7 +42,7 @@ from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import write_head  # noqa: E402
 from manyhot.train.heads import fit_softmax  # noqa: E402
-from manyhot.train.mitigate import mitigate_files  # noqa: E402
+from manyhot.train.mitigate.mitigate import mitigate  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data" / "cifar10" / "cifar10_subset.parquet"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -167,10 +167,10 @@ def treat(out: Path, main: str) -> None:
         folder.mkdir(exist_ok=True)
         if part != "mitigation" and not (folder / "predictions").exists():
             (folder / "predictions").symlink_to(Path("..") / "mitigation" / "predictions")
-        found, _ = mitigate_files(
+        found = mitigate(
             out / "images.parquet",
             out / "objects.parquet",
-            folder,
+            out=folder,
             model=BACKBONE,
             pairs=[f"{main}:square"],
             labels=out / "labels.parquet",
@@ -178,7 +178,7 @@ def treat(out: Path, main: str) -> None:
             split=out / "images.parquet",
             losses=("softmax", "sigmoid") if part == "mitigation" else ("softmax",),
             fill=fill,
-            capped=capped,
+            uncapped=not capped,
         )
         print(f"\n{name}: {found.notes[-1]}\n")
         show(found.mitigation.to_pylist())

@@ -20,6 +20,7 @@ from manyhot.cli.build import _show, build
 from manyhot.commands import COMMANDS
 from manyhot.errors import InputError
 from manyhot.parameters import (
+    NO_SETTINGS,
     Address,
     AtLeast,
     Between,
@@ -377,7 +378,7 @@ def work(monkeypatch):
         images: Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")],
         *,
         model: Sequence[str],
-        settings: Settings = {},  # noqa: B006
+        settings: Settings = NO_SETTINGS,
         out: Annotated[Path, Shown("FOLDER")] = Path("there"),
         run: Run = QUIET,
     ) -> Done:

@@ -34,9 +34,7 @@ from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.diagnose import corruptions
 from manyhot.evaluate import benchmark, evaluate, leaderboard
-from manyhot.predict import predict
 from manyhot.tables.arrays import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
@@ -565,7 +563,7 @@ def parse(monkeypatch):
         for option, kind in (("rule", "proposer"), ("method", "aggregator")):
             if function.declaration.name in ("propose", "aggregate", "next") and values.get(option):
                 registry.get(kind, values[option])
-        raise ParsedError
+        run_models(None, values.get("model") or ())
 
     def judge(*arguments, options, **__):
         for spec in options.metrics or ():
@@ -575,7 +573,7 @@ def parse(monkeypatch):
         raise ParsedError
 
     def run_models(_, models, *__, **___):
-        for name in models:
+        for name in [models] if isinstance(models, str) else models:
             family = re.match(r"(\w+)[/:]", name)
             registry.get("model", family[1] if family else name)
         raise ParsedError
@@ -583,8 +581,6 @@ def parse(monkeypatch):
     monkeypatch.setattr(typer.testing, "_get_command", program)
     monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
     monkeypatch.setattr(evaluate, "evaluate_files", judge)
-    monkeypatch.setattr(predict, "predict_files", run_models)
-    monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -592,7 +588,6 @@ def parse(monkeypatch):
         raise ParsedError
 
     given = {"evaluate_benchmark", "evaluate_files", "leaderboard"}
-    given |= {"predict_files", "diagnose_corruptions_files"}
     monkeypatch.setattr("manyhot.cli.build._arguments", check_names)
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import random
 import re
 import sys
@@ -21,6 +22,7 @@ Paragraph = tuple[str, str]
 """Where it stands, and its text."""
 
 
+@functools.cache
 def paragraphs() -> dict[str, list[Paragraph]]:
     """Return the paragraphs of each kind."""
     package = REPO / "src" / "manyhot"

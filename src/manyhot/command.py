@@ -139,9 +139,9 @@ def _plain(text: str) -> str:
 
 
 def summary_of(function: Callable[..., Any]) -> str:
-    """Return the paragraphs of a docstring before its first section."""
+    """Return the paragraphs of a docstring before its first section, a line each."""
     text = re.split(r"^\w[\w ]*\n-+\n", inspect.getdoc(function) or "", maxsplit=1, flags=re.M)[0]
-    return text.replace("``", "").replace("`", "").strip()
+    return "\n\n".join(_plain(paragraph) for paragraph in text.strip().split("\n\n"))
 
 
 # Signatures.

@@ -17,19 +17,21 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "Predict",
-        "Run image classifiers over images. Stopped at any moment, the same command goes on where it was.",
-        "manyhot.cli.predicting:predict",
+        "Run image classifiers over images. A run that was stopped resumes when it is started again.",
+        "manyhot.predict.predict:predict",
     ),
-    "models": Command("Predict", "List the models that predict takes.", "manyhot.cli.predicting:models"),
+    "models": Command(
+        "Predict", "List the models that predict accepts.", "manyhot.predict.models:list_models"
+    ),
     "doctor": Command(
         "Predict",
-        "Tell what this machine can predict with, and how to get the rest.",
-        "manyhot.cli.predicting:doctor",
+        "Show what this machine can predict with, and how to install the rest.",
+        "manyhot.predict.doctor:doctor",
     ),
     "similar": Command(
         "Predict",
-        "Find the nearest images by embedding, of each class that an image may show.",
-        "manyhot.cli.predicting:similar",
+        "Find the most similar images by embedding, of each class that an image may show.",
+        "manyhot.predict.similar:similar",
     ),
     "init": Command(
         "Re-assess",
@@ -74,6 +76,11 @@ COMMANDS: dict[str, Command] = {
         "Rank the questions that are worth another answer, and count those that are settled.",
         "manyhot.reassess.next_questions:next_questions",
     ),
+    "card": Command(
+        "Re-assess",
+        "Write the data card of a data set: who labelled it, when and how, agreement, counts.",
+        "manyhot.reassess.card:data_card",
+    ),
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
@@ -107,12 +114,12 @@ COMMANDS: dict[str, Command] = {
     "describe": Command(
         "Evaluate",
         "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
-        "manyhot.cli.judging:describe",
+        "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
         "Evaluate",
-        "Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.",
-        "manyhot.cli.judging:kinds",
+        "Find out why images have several labels: several objects, one ambiguous object, or near-synonyms.",
+        "manyhot.evaluate.label_kinds:find_label_kinds",
     ),
     "gallery": Command(
         "Evaluate",
@@ -129,18 +136,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that fits decides.",
-        "manyhot.cli.diagnosing:errors",
+        "Sort errors by what they are; the first rule that matches decides.",
+        "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.cli.diagnosing:labels",
+        "manyhot.diagnose.labels:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how sure models are against how right, before and after recalibration.",
-        "manyhot.cli.calibrating:calibration",
+        "Measure how confidence matches accuracy, before and after recalibration.",
+        "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose companions": Command(
         "Diagnose",
@@ -155,12 +162,12 @@ COMMANDS: dict[str, Command] = {
     "diagnose robustness": Command(
         "Diagnose",
         "Measure what models lose from one data set to another, and what share of it is missing labels.",
-        "manyhot.cli.robustness:robustness",
+        "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
         "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
-        "manyhot.cli.robustness:corruptions",
+        "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",
@@ -174,23 +181,23 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "Train",
-        "Train a network on label sets. Killed at any moment, the same command goes on where it was.",
-        "manyhot.cli.training:train",
+        "Train a network on label sets. A run that was stopped resumes when it is started again.",
+        "manyhot.train.train:train",
     ),
     "transfer": Command(
         "Train",
-        "Judge backbones by how well they serve another data set.",
-        "manyhot.cli.transferring:transfer",
+        "Measure how well backbones serve another data set.",
+        "manyhot.train.transfer.transfer:transfer",
     ),
     "mitigate": Command(
         "Train",
-        "Fit the last layer with and without treatment of a shortcut, and judge both on images held out.",
-        "manyhot.cli.mitigating:mitigate",
+        "Fit the last layer with and without treatment of a shortcut, and evaluate both on images held out.",
+        "manyhot.train.mitigate.mitigate:mitigate",
     ),
     "label-maps": Command(
         "Train",
-        "Write what a network sees at each place of images, so that crops are taught what is in them.",
-        "manyhot.cli.mapping:label_maps",
+        "Write what a network predicts at each place of images, as targets for training on crops.",
+        "manyhot.train.write_label_maps:label_maps",
     ),
     "losses": Command(
         "Train",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 
@@ -79,7 +80,7 @@ class Address:
 
 @dataclass(frozen=True)
 class OptionName:
-    """The option of a parameter that has another name in Python."""
+    """The option of a parameter that has another name in Python, or no default there."""
 
     name: str
 
@@ -118,6 +119,8 @@ Positive = Annotated[float, Between(0, math.inf, "()")]
 
 Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
 """Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""
+
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 RESAMPLES = 1000
 """The default number of bootstrap resamples."""

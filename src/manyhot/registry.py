@@ -74,10 +74,9 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     ),
     "chapter": (
         "manyhot.diagnose.shortcuts",
-        "manyhot.train.mitigate",
         "manyhot.diagnose.explain",
         "manyhot.diagnose.companions",
-        "manyhot.diagnose.corruptions",
+        "manyhot.diagnose.robustness_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(

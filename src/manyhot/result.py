@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.errors import InputError
-from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -62,7 +61,7 @@ class Result:
         """Yield what a terminal shows."""
         raise NotImplementedError
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Any:
         """Return what ``--json`` prints: the rows of each table, NaN as null, and the notes."""
         rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}
         return {**rows, "notes": self.notes}
@@ -82,6 +81,8 @@ class Result:
         OutputError
             A file cannot be written; each is written whole or not at all.
         """
+        from manyhot.formats.tabular import write_csv  # brings polars, which predicting does not need
+
         about = {"notes": json.dumps(self.notes, ensure_ascii=False), **self.metadata}
         written = []
         for name, table in self.tables.items():

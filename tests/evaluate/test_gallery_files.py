@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from manyhot import cli, tables
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.gallery import gallery_files
-from manyhot.predict.predict import predict_files
+from manyhot.predict.predict import predict
 from manyhot.reassess.init import init_campaign
 
 image = pytest.importorskip("PIL.Image")
@@ -250,9 +250,9 @@ def test_photographs_of_imagenet(require, tmp_path):
         tar.extractall(tmp_path / "photos", tar.getmembers()[:60], filter="data")
     index = (SAMPLES / "index.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "index.csv").write_text("".join(index[:61]), encoding="utf-8")
-    predict_files(
+    predict(
         tmp_path / "photos",
-        ["efficientnet-lite0"],
+        "efficientnet-lite0",
         out=tmp_path / "pred",
         labels=tmp_path / "index.csv",
         embeddings=True,

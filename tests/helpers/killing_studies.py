@@ -43,7 +43,7 @@ def run(events):
     os._exit(0)
 
 
-setattr(train_module, "train_files", toys.Trainer())  # noqa: B010
+setattr(train_module, "train", toys.Trainer())  # noqa: B010
 toy = toys.study(data_sets=toys.study().grid.data_sets[:1], seeds=(0, 1))
 setattr(study_module, "read_study", lambda _: (toy, Opening("", "", "", "")))  # noqa: B010
 runner.machine = lambda: "a machine"

@@ -11,7 +11,7 @@ def trainer(monkeypatch):
     """Networks are trained by nobody, in no time."""
     trainer = toys.Trainer()
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of small files a study: 25 s of 31
-    monkeypatch.setattr(train_module, "train_files", trainer)
+    monkeypatch.setattr(train_module, "train", trainer)
     return trainer
 
 

@@ -99,7 +99,10 @@ def _declared(parameter: Parameter) -> inspect.Parameter:
 
 def _is_argument(parameter: Parameter) -> bool:
     """Return whether a parameter is an argument of the command, not an option."""
-    positional = any(isinstance(m, Positional) for m in metadata_of(parameter.hint))
+    metadata = metadata_of(parameter.hint)
+    if any(isinstance(m, OptionName) for m in metadata):
+        return False
+    positional = any(isinstance(m, Positional) for m in metadata)
     is_required = parameter.default is inspect.Parameter.empty and not parameter.keyword_only
     return not parameter.group and (positional or is_required)
 

@@ -9,16 +9,10 @@ from typing import Annotated
 import typer
 
 from manyhot.cli.options import (
-    CardAgreementOption,
-    CardOption,
-    CardVotesOption,
     ClassesOption,
     JsonOption,
-    LicenceOption,
-    NamedOption,
     RowsOption,
     call,
-    card_facts,
 )
 from manyhot.cli.printing import (
     options_text,
@@ -56,20 +50,19 @@ def convert(
     long: Annotated[
         bool, typer.Option("--long", help="CSV with one row for each (image, class) pair.")
     ] = False,
-    card: CardOption = None,
-    votes: CardVotesOption = None,
-    agreement: CardAgreementOption = None,
-    licence: LicenceOption = None,
-    named: NamedOption = False,
+    card: Annotated[Path | None, typer.Option("--card", hidden=True)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
 
     What the new file cannot hold is said. Examples: manyhot convert real.json labels.parquet ·
-    manyhot convert labels.parquet hub --to hf-labels --card hub/README.md ·
+    manyhot convert labels.parquet hub --to hf-labels ·
     manyhot convert votes.parquet export.json --to label-studio
     """
     from manyhot.data.convert import convert as convert_convert
+
+    if card is not None:
+        raise typer.BadParameter("--card is a command of its own now: manyhot card LABELS --out README.md")
 
     saved = convert_convert(
         source,
@@ -80,8 +73,6 @@ def convert(
         format=format_,
         to=to,
         long=long,
-        card=card,
-        facts=card_facts(votes, agreement, licence, named),
         call=call(),
     )
     print_saved(saved, target, as_json)

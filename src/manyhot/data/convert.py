@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.files import sha256, write_text
+from manyhot.files import sha256
 from manyhot.formats import (
     detect,
     read_classes,
@@ -27,10 +27,6 @@ from manyhot.formats import (
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
 from manyhot.registry import get, names
-
-if TYPE_CHECKING:
-    from manyhot.reassess.card import CardFacts
-
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
@@ -55,8 +51,6 @@ def convert(
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
-    card: PathLike | None = None,
-    facts: CardFacts | None = None,
     call: str = "",
 ) -> Saved:
     """Convert a file of any known format to our Parquet or CSV, or to another tool's.
@@ -76,10 +70,6 @@ def convert(
         The format to write: a registered writer or call string, such as ``hf-labels(split='validation')``.
     long : bool
         CSV with one row for each (image, class) pair.
-    card : path-like, optional
-        Markdown file for the data card of labels.
-    facts : CardFacts, optional
-        What the card tells beside the labels.
 
     Returns
     -------
@@ -91,11 +81,8 @@ def convert(
     InputError
         If the source is of no known format, or the target is not of the kind that is written.
     """
-    from manyhot.reassess.card import CardFacts, check_facts
-
     source, target = Path(source), Path(target)
-    _check_target(target, to, long, card)
-    check_facts(card, facts)
+    _check_target(target, to, long)
     classes = classes or _of_campaign(source, source.parent, target.parent)
     # A folder that is written may hold what is read, however deep.
     check_apart([source, rows, classes, *_around(source, to)], target)
@@ -103,36 +90,12 @@ def convert(
         check_apart([target], source, {target.stem})
     known = read_classes(classes) if classes else None
     holds, found = _read_any(source, rows, known, scores, format)
-    told = None
-    if card is not None:
-        check_apart([source, rows, classes, facts and facts.votes, facts and facts.agreement], card)
-        told = _card_of(found, holds, source, facts or CardFacts(), classes, known)
     if to is not None:
         saved = save(found, target, to, holds=holds, classes=known)
     else:
         check_place(target, holds)
         saved = Saved((_write(holds, found, source, target, rows, long, call),))
-    if card is not None and told is not None:
-        write_text(card, told)
-        saved = Saved((*saved.files, Path(card)), saved.left_out)
     return Saved(saved.files, (*_left_out(found), *saved.left_out))
-
-
-def _card_of(
-    content: _Found,
-    holds: str,
-    source: Path,
-    facts: CardFacts,
-    classes: PathLike | None,
-    class_list: ClassList | None,
-) -> str:
-    from manyhot.evaluate.describe import describe_tables
-    from manyhot.reassess.card import card_text
-
-    if not isinstance(content, tables.Labels):
-        raise InputError("A data card is of labels.", where=source, got=holds)
-    described = describe_tables(content, classes=class_list, dataset=content.name or source.stem)
-    return card_text(described, facts, labels=source, classes=classes)
 
 
 def _of_campaign(*paths: Path) -> Path | None:
@@ -157,9 +120,7 @@ def _around(source: Path, to: str | None) -> list[Path]:
     return list(source.resolve().parents)
 
 
-def _check_target(target: Path, to: str | None, long: bool, card: PathLike | None) -> None:
-    if card is not None and Path(card).resolve() == target.resolve():
-        raise InputError("The card and the labels are one file.", where=target, do="give them two names")
+def _check_target(target: Path, to: str | None, long: bool) -> None:
     suffix = target.suffix.lower()
     if to is None and suffix not in (".parquet", ".csv"):
         raise InputError(

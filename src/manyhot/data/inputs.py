@@ -116,35 +116,73 @@ def open_inputs(
     yield _in_memory(labels, given, reading)
 
 
+def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
+    """Yield the data sets that a call names, for verbs over label sets alone.
+
+    Parameters
+    ----------
+    labels
+        Label sets as a table, a frame or arrays; a file in any format, a campaign, a benchmark or one of its
+        data sets.
+    reading, run
+        As in `open_inputs`.
+
+    Raises
+    ------
+    ManyhotError
+        If it is none of these, or a file cannot be read.
+    """
+    if not isinstance(labels, str | os.PathLike):
+        yield _in_memory(labels, {}, reading)
+        return
+    benchmark, dataset = BENCHMARKS.get(str(labels)), data_set(labels)
+    if benchmark or dataset:
+        asked = Asked(images=reading.images, progress=run.on_progress)
+        found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
+    else:
+        found = [_labels_alone(Path(labels), reading)]
+    yield from (replace(source, name=reading.dataset or source.name) for source in found)
+
+
+def _labels_alone(path: Path, reading: Reading) -> Source:
+    """Return the label sets of a file or a campaign."""
+    if not path.exists():
+        raise _nothing_called(path)
+    campaign = Campaign.read(path) if (path / DESCRIPTION).is_file() else None
+    file = campaign.path("labels") if campaign else path
+    classes = _class_list(reading.classes or (campaign.path("classes") if campaign else None))
+    labels = read_labels(file, classes=classes) if file.exists() else None
+    images = _images(reading.images or (campaign.path("images") if campaign else None), classes)
+    inputs = {file.name: sha256(file)} if file.is_file() else {}
+    name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
+    return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
+
+
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
-    """Return a data set that is given, or whose models are."""
+    """Return a data set whose labels or predictions are in memory."""
     classes = _class_list(reading.classes)
     n_classes = reading.n_classes or (len(classes) if classes else 0)
-    if isinstance(labels, Images):
-        is_empty = isinstance(predictions, list | tuple) and not predictions
-        models = (
-            []
-            if is_empty
-            else as_predictions(
-                predictions, n_classes=n_classes, ids=labels.image_id, score_kind=reading.score_kind
-            )
-        )
-        name = reading.dataset or labels.name or "images"
-        return Source(name, None, labels, classes, lambda: iter(models), len(models), {})
-    if isinstance(labels, str | os.PathLike):
-        labels = read_labels(labels, classes=classes)
-    found = [predictions] if isinstance(predictions, Predictions) else predictions
-    are_tables = isinstance(found, Iterator) or (
-        isinstance(found, list | tuple) and all(isinstance(p, Predictions) for p in found)
+    models = [predictions] if isinstance(predictions, Predictions) else predictions
+    are_tables = isinstance(models, Iterator) or (
+        isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
     )
-    if not (isinstance(labels, Labels) and are_tables and reading.label is None):
-        labels, found = as_tables(
-            labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
-        )
     images = _images(reading.images, classes)
-    name = reading.dataset or labels.name or "labels"
-    n = len(found) if isinstance(found, list) else 0
-    return Source(name, labels, images, classes, lambda: iter(found), n, {})
+    if isinstance(labels, Images):
+        labels, images = None, labels
+        if not are_tables:
+            kind = reading.score_kind
+            models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
+    else:
+        if isinstance(labels, str | os.PathLike):
+            labels = read_labels(labels, classes=classes)
+        if not (isinstance(labels, Labels) and are_tables and reading.label is None):
+            labels, models = as_tables(
+                labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
+            )
+    table = images if labels is None else labels
+    name = reading.dataset or (table.name if table is not None else "") or "labels"
+    n = len(models) if isinstance(models, list) else 0
+    return Source(name, labels, images, classes, lambda: iter(models), n, {})
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
@@ -265,13 +303,19 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     elif path.exists():
         yield _files(path, asked)
     else:
-        names = [d.name for b in BENCHMARKS.values() for d in b.datasets]
-        raise InputError(
-            "There is no such data set, campaign or file.",
-            got=source,
-            allowed=f"{', '.join(dict.fromkeys([*BENCHMARKS, *names]))}; the folder of a campaign or of "
-            "predictions; label sets or images in a file",
-        )
+        raise _nothing_called(source)
+
+
+def _nothing_called(name: PathLike) -> InputError:
+    published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
+    near = difflib.get_close_matches(str(name), published, n=1)
+    return InputError(
+        "There is no such data set, campaign or file.",
+        got=name,
+        allowed=f"{', '.join(published)}; the folder of a campaign or of predictions; label sets or images "
+        "in a file",
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
 
 
 def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
@@ -311,7 +355,7 @@ def _published(dataset: BenchmarkData, asked: Asked) -> Source:
         files = [f for f in fetched.files if asked.fits(f.stem)]
         asked.check_some(files, [f.stem for f in fetched.files])
         models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
-    images = _images(asked.images, class_list()) or fetched.rows
+    images = _images(asked.images, class_list()) or fetched.images
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 

@@ -31,6 +31,7 @@ from manyhot.formats import (
 from manyhot.formats.writing import PathLike, Progress, check_apart, images_file
 from manyhot.predict.similar import Embedded, embedded_in, similar
 from manyhot.predict.sources import open_source
+from manyhot.run import Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, align, check_class_list
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
@@ -327,8 +328,8 @@ def _similar(
     asked = replace(beside.predictions, image_id=image_id, classes=wanted, scores=None, logsumexp=None)
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)
-    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
-    return similar(index, k=SIMILAR, top=wanted.shape[1], progress=told).table
+    run = Run(on_progress=progress)
+    return similar(index, neighbours=SIMILAR, top=wanted.shape[1], run=run).table
 
 
 def _few(p: Predictions, shown: Images) -> Predictions:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
         Grid,
         Measurement,
         Net,
-        Run,
         RunMeasure,
         RunMeasurement,
         Study,
         StudyDataSet,
         StudyMetric,
+        StudyRun,
     )
     from manyhot.study.study import StudyAnswer, keep_answer, run_study
     from manyhot.study.study_file import Opening, read_study
@@ -36,13 +36,13 @@ __all__ = [
     "Measurement",
     "Net",
     "Opening",
-    "Run",
     "RunMeasure",
     "RunMeasurement",
     "Study",
     "StudyAnswer",
     "StudyDataSet",
     "StudyMetric",
+    "StudyRun",
     "keep_answer",
     "read_study",
     "run_study",

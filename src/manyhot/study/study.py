@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.files import alone, atomic_write, write_text
-from manyhot.study.plan import Run, Study, chosen_runs, open_study_folder, runs_of, with_seeds
+from manyhot.study.plan import Study, StudyRun, chosen_runs, open_study_folder, runs_of, with_seeds
 from manyhot.study.runner import OnStep, Runner, StepEvent, Undone, run_name
 from manyhot.study.study_file import Opening, read_study
 from manyhot.study.tables import collect_measurements, effects_table, means_table, runs_table
@@ -121,7 +121,7 @@ def run_study(
     return StudyAnswer(study, opening, made["effects"], tuple(undone), len(failed), page, (*written, page))
 
 
-def _left_out(every: Sequence[Run], runs: Sequence[Run]) -> list[Undone]:
+def _left_out(every: Sequence[StudyRun], runs: Sequence[StudyRun]) -> list[Undone]:
     there = {run_name(run) for run in runs}
     return [
         Undone(run_name(run), "run", "not chosen (--only)") for run in every if run_name(run) not in there

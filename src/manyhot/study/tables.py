@@ -15,7 +15,7 @@ from manyhot import tables
 from manyhot.core.effects import Effect, SeedValues, effect_of, verdict_of
 from manyhot.core.resampling import holm
 from manyhot.errors import InputError
-from manyhot.study.plan import ALL, Across, Claim, Measurement, Run, RunMeasure, RunMeasurement, Study
+from manyhot.study.plan import ALL, Across, Claim, Measurement, RunMeasure, RunMeasurement, Study, StudyRun
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name
 from manyhot.study.study_file import metrics_of
 from manyhot.study.verdicts import sentence
@@ -51,7 +51,7 @@ class Measurements:
 
 
 def collect_measurements(
-    study: Study, runs: Sequence[Run], undone: Sequence[Undone]
+    study: Study, runs: Sequence[StudyRun], undone: Sequence[Undone]
 ) -> tuple[Measurements, list[Undone]]:
     """Return what was measured of the runs and across them, and what could not be measured across them.
 

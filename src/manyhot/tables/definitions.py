@@ -33,11 +33,6 @@ MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overla
 COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
-COVERS = ("label", "one", "all")
-RECALIBRATIONS = ("temperature", "vector", "isotonic")
-TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
-WORTH = ("lost", "flips", "recall_gap", "hallucination_gap", "ap", "ap_balanced", "top1", "real1", "map")
-FITTED_TO = ("labels", "sets")
 FILLS = ("grey", "inpaint")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
@@ -78,11 +73,6 @@ _ENDS = (
     TEXT("slice_y", "the images of y"),
 )
 """What a comparison is between: one number a model at x, and one at y."""
-
-_COPY = (
-    TEXT.nullable("kind", "the kind of corruption, clean for none; null of a data set and of all"),
-    INT.nullable("severity", "1 to 5, 0 for none; null of a data set and of all"),
-)
 
 _OF_STUDY = (
     TEXT("dataset", "the data set"),
@@ -331,36 +321,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("risk", "share of errors among these"),
         COUNT("n", "images that are kept"),
     ),
-    "calibration": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "how it was recalibrated; none: as it was", values=("none", *RECALIBRATIONS)),
-        TEXT.nullable("fitted_to", "to original labels or to label sets; null for none", values=FITTED_TO),
-        REAL.nullable("temperature", "what logits are divided by; null of other methods"),
-        COUNT("n_fitted", "images fitted on"),
-        TEXT("metric", "a registered name"),
-        REAL("value", "on the images that were held out; NaN where it is undefined"),
-        *bounds("lo", "hi", "its 95 % interval over these, null without one"),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
-    ),
-    "prediction_sets": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "cover",
-            "what a set must hold: the original label, one class of the label set, or all of them",
-            values=COVERS,
-        ),
-        REAL("alpha", "share of images that may be missed; 1 - alpha is the target of coverage"),
-        REAL("threshold", "probability from which a class is in the set; 0: all classes are"),
-        COUNT("n_fitted", "images that the threshold was chosen on"),
-        COUNT("n", "images held out, on which the rest is measured"),
-        REAL("coverage", "share of these whose set holds what it must"),
-        *bounds("lo", "hi", _WILSON, column=REAL),
-        REAL("mean_size", "mean number of classes in a set"),
-        REAL("share_empty", "share of sets without any class"),
-    ),
     "objects": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
@@ -372,53 +332,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("class", "key of the class"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
-    ),
-    "similar": (
-        TEXT("image_id", "as in images"),
-        INT.nullable("class_id", "the class that the neighbours are of; null where any will do"),
-        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty where there are none"),
-        FLOATS32("similarity", "of each neighbour, the cosine of the two embeddings"),
-    ),
-    "robustness": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        *_COPY,
-        TEXT("metric", "a registered name"),
-        REAL("value", "its value; of several copies their mean"),
-        *bounds("lo", "hi", f"its {_NULL_WITHOUT}"),
-        COUNT("n", "images that count; of several copies the least"),
-        COUNT("n_skipped", "images that do not; of several copies the most"),
-    ),
-    "losses": (
-        TEXT("base", "the data set that is lost from; of corruptions the pictures as they are"),
-        TEXT("dataset", "the data set, or the one that is corrupted"),
-        TEXT.nullable("model", "the model; null for the mean over models"),
-        *_COPY,
-        TEXT("metric", "top1 holds against original labels, the others against label sets"),
-        REAL("loss", "value on the base less value here"),
-        *bounds("lo", "hi", _IMAGES),
-        *interval(
-            "share",
-            "of the loss of top1, what is missing labels: 1 - loss / loss of top1; null where that "
-            "is not clearly above 0, and of metrics that ask another thing",
-            _IMAGES,
-        ),
-        COUNT("n_base", "images counted on the base; the least over the models for the mean"),
-        COUNT("n", "images counted here; the least over the models for the mean"),
-        COUNT("n_models", "models averaged, 1 for one"),
-    ),
-    "corruption_errors": (
-        TEXT("dataset", "the data set that is corrupted"),
-        TEXT("model", "the model"),
-        TEXT("metric", "whose errors: 1 - top1, or 1 - real1"),
-        TEXT.nullable("kind", "the kind of corruption; null for the mean over kinds"),
-        *interval("error", "mean error over severities, and for the mean over kinds", _IMAGES, value=REAL),
-        TEXT.nullable("baseline", "whose errors it is divided by; null without one"),
-        *interval("ce", "corruption error; its mean over kinds is mCE", _IMAGES),
-        *interval("relative", "relative corruption error: of what errors grow by", _IMAGES),
-        COUNT("n_kinds", "kinds averaged, 1 for one"),
-        COUNT("n_severities", "severities averaged"),
-        COUNT("n", "images that count; the least over the copies"),
     ),
     "measured": (
         TEXT("metric", "what was measured"),
@@ -551,28 +464,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("before", "picture of the image, from the folder of the table on"),
         TEXT.optional("after", "picture without the companion"),
         TEXT.optional("control", "picture of the control"),
-    ),
-    "mitigation": (
-        TEXT("dataset", "the data set judged on"),
-        TEXT("model", "the backbone, and whether its head is a softmax or sigmoids"),
-        TEXT("treatment", "what was done while the head was fitted", values=TREATMENTS),
-        INT("main", "the class of the pair that was treated"),
-        INT("companion", "what is beside it"),
-        TEXT("main_name", "name of main"),
-        TEXT("companion_name", "name of companion"),
-        TEXT("metric", "what is measured", values=WORTH),
-        REAL("value", "on images held out"),
-        *bounds("lo", "hi", f"its {_NULL_WITHOUT}"),
-        *interval(
-            "change",
-            "value less that of the same model without treatment",
-            _IMAGES,
-            value=REAL.optional,
-            ends=REAL.optional,
-        ),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
-        TEXT("head", "file of the head, as seen from the table"),
     ),
     "maps": (
         TEXT("dataset", "the data set"),

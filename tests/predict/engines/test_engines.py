@@ -16,7 +16,7 @@ from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 from manyhot.predict.engines import ENGINES, EnginePrecision, base, build, choose_engine, installed
 from manyhot.predict.engines import choose_engine as _choose  # noqa: F401
 from manyhot.predict.engines import torch as torch_engine
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.network import Network, Preprocessing
 
 CLASSES = from_keys([f"class {i}" for i in range(10)], "ten")
@@ -117,7 +117,7 @@ def test_pytorch_keeps_the_threads_that_it_had(network, images, tmp_path):
     own = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        predict(tmp_path, network, engine="torch", workers=2)
+        predict_in_memory(tmp_path, network, engine="torch", workers=2)
         with ThreadPoolExecutor(1) as later:
             assert (told(), later.submit(told).result()) == ({3}, {3})
     finally:

@@ -256,7 +256,7 @@ def test_models_may_be_left_out():
     assert sorted(frame(made, "drops")["model"].drop_nulls()) == ["alexnet", "vgg16"]
     with pytest.raises(InputError) as error:
         compare_tables([results("a"), results("b")], without=["resnett*"])
-    assert str(error.value) == "No model fits a pattern.\n  where:   a.csv\n  got:     resnett*"
+    assert str(error.value) == "A pattern matches no model.\n  where:   a.csv\n  got:     resnett*"
 
 
 def test_fewer_than_two_models_are_no_comparison():
@@ -316,7 +316,7 @@ def test_an_end_without_numbers_is_refused():
         (
             {"resamples": -1},
             InputError,
-            "The number of resamples is negative.\n  got:     -1\n  allowed: 0 (no intervals) and up",
+            "The number of resamples is negative.\n  got:     -1\n  allowed: 0 (no intervals) or more",
         ),
         ({"seed": -1}, InputError, "The seed is negative.\n  got:     -1\n  allowed: 0 and up"),
         (

@@ -51,7 +51,7 @@ from manyhot.report.chapter import Chapter, Tables, in_points, listing, rows_of,
 from manyhot.report.chapter import Row as chapter_Row
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Head, Listing
-from manyhot.report.words import called
+from manyhot.report.text import title_of
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.predictions import predictions_file_name
 from manyhot.tables.sets import single_labels
@@ -566,7 +566,7 @@ def _corruptions(found: Tables, folder: Path, draw: bool) -> Chapter | None:
 
 def _loss(r: chapter_Row) -> tuple[str, ...]:
     return (
-        called(r["base"]),
+        title_of(r["base"]),
         _destination(r),
         r["model"] or f"mean of {r['n_models']:,}",
         r["metric"],
@@ -577,7 +577,7 @@ def _loss(r: chapter_Row) -> tuple[str, ...]:
 
 
 def _destination(r: chapter_Row) -> str:
-    name = called(r["dataset"])
+    name = title_of(r["dataset"])
     if r["kind"] is not None:
         return f"{name}, {r['kind'].replace('_', ' ')}"
     return f"{name}, all kinds" if r["base"] == r["dataset"] else name

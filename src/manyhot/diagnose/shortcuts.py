@@ -67,7 +67,7 @@ from manyhot.report.chapter import (
 from manyhot.report.chapter import Row as chapter_Row
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Head, Listing
-from manyhot.report.words import counted
+from manyhot.report.text import counted
 from manyhot.tables import Objects, Predictions, schema
 from manyhot.tables.definitions import FILLS
 from manyhot.tables.sets import States, states_of_labels, states_of_objects

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.core.calibration import RANGE, check_alpha, check_softmax
+from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.conformal import check_alpha
 from manyhot.core.sets import Case
 from manyhot.data.inputs import Asked, sources
 from manyhot.errors import InputError

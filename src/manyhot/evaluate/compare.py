@@ -32,7 +32,8 @@ from manyhot.core.comparison import (
     fit_line,
     percentile_ends,
 )
-from manyhot.core.resampling import holm, percentile_interval
+from manyhot.core.model_pairs import holm
+from manyhot.core.resampling import percentile_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Evaluation
 from manyhot.evaluate.sensitivity import sensitivity

@@ -20,17 +20,17 @@ from pyarrow import compute as pc
 from manyhot.checks import check_draws
 from manyhot.classes import CLASS_ORDERS, ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled, Ratio
+from manyhot.core.model_pairs import compare_pairs, paired_errors
+from manyhot.core.order_check import explain_order
 from manyhot.core.resampling import (
     Bootstrap,
     Cells,
     centred_interval,
-    compare_pairs,
     draw_counts,
-    paired_errors,
     percentile_interval,
     wilson_interval,
 )
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, explain_order
+from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.errors import InputError, OrderError
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows

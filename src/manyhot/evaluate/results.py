@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.core.resampling import PairTable
+from manyhot.core.model_pairs import PairTable
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.files import atomic_write
 from manyhot.tables import Results, results_digest, schema, write

@@ -249,7 +249,7 @@ def _told(predictions: Predictions) -> str:
     if predictions.is_dense:
         return "they are dense"
     known = predictions.score_kind == "probability" or predictions.logsumexp is not None
-    return "they are lists of the best classes" if known else "they are lists of logits without logsumexp"
+    return "they are lists of top classes" if known else "they are lists of logits without logsumexp"
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:

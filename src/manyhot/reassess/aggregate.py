@@ -20,9 +20,10 @@ from pyarrow import compute as pc
 from manyhot import registry, tables
 from manyhot.checks import check_draws, is_number, is_whole
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.core.aggregation import Aggregate, Curve, curve
+from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import MAYBE, NO, SILENT, YES, Answers
 from manyhot.core.answers import GoldenAnswers as GoldenAnswers
+from manyhot.core.threshold_curve import Curve, curve
 from manyhot.errors import InputError
 from manyhot.formats import read_golden, read_images, read_votes
 from manyhot.formats.tabular import declared, write_csv
@@ -279,7 +280,8 @@ def _curve_table(found: Curve | None) -> pa.Table:
     if found is None:
         return schema("curve").empty_table()
     n = len(found.threshold)
-    columns = {f.name: getattr(found, f.name) for f in schema("curve")}
+    renamed = {"kept": "n_above", "right": "n_right"}
+    columns = {f.name: getattr(found, renamed.get(f.name, f.name)) for f in schema("curve")}
     whole = {"n_yes", "n_questions", "n_images"}
     return pa.table(
         {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},
